@@ -1,0 +1,1 @@
+"""Secateur: prune a network and write its source anew."""

@@ -1,0 +1,150 @@
+"""The channel graph: which slices of which parameters can only go together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import networkx as nx
+import numpy as np
+import numpy.typing as npt
+
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, order=True)
+class Site:
+    """A place in somebody's source: where an operation is called."""
+
+    file: str
+    line: int
+    function: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}" if self.file else "(unknown place)"
+
+
+@dataclass(frozen=True, order=True)
+class Slot:
+    """One axis of one parameter or buffer where channels live.
+
+    ``parameter`` is the state_dict key; with tied weights, the first of its names. ``blocks`` is 1 except for
+    the input axis of a grouped convolution's weight, which holds ``blocks`` different channel lists, one per
+    convolution group; such a slot counts ``blocks * shape[dim]`` positions, group-major.
+    A slot whose ``parameter`` starts with ``<`` is virtual: channels that no tensor stores (zero padding).
+    """
+
+    parameter: str
+    dim: int
+    blocks: int = 1
+
+    @property
+    def layer(self) -> str:
+        return self.parameter.rpartition(".")[0]
+
+    @property
+    def virtual(self) -> bool:
+        return self.parameter.startswith("<")
+
+    def __str__(self) -> str:
+        return f"{self.parameter}[{self.dim}]"
+
+
+@dataclass(frozen=True)
+class Use:
+    """How one width appears in one slot.
+
+    ``index`` has shape (groups, m): the m positions of the slot that go when a group goes (m > 1 after a
+    flatten, where one channel owns height * width features). ``role`` is ``"out"`` (the slot produces the
+    channel), ``"in"`` (a consumer's weights: zeroing them is removing the channel) or ``"per"`` (norms, biases,
+    depth-wise weights: one value per channel).
+    """
+
+    slot: Slot
+    role: str
+    index: IntArray = field(compare=False)
+
+
+@dataclass(frozen=True)
+class Width:
+    """An ordered set of interchangeable groups: one number a search may change.
+
+    ``blocks`` lists every group's block; the number of kept groups must be equal in all blocks and at least
+    one (convolution groups, GroupNorm). ``exact`` is False where a statistic is taken over these channels
+    (LayerNorm, GroupNorm), so that removing differs from zeroing.
+    """
+
+    name: str
+    size: int
+    uses: tuple[Use, ...]
+    block_of: IntArray = field(compare=False)
+    n_blocks: int = 1
+    exact: bool = True
+
+    @property
+    def producers(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(u.slot.layer for u in self.uses if u.role == "out"))
+
+    @property
+    def consumers(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(u.slot.layer for u in self.uses if u.role == "in"))
+
+
+@dataclass(frozen=True)
+class FrozenChannels:
+    """Channels that must stay, and why."""
+
+    slots: tuple[Slot, ...]
+    count: int
+    reason: str
+    site: Site
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """One use of a weight in a convolution or matrix product: ``positions`` output positions per image."""
+
+    parameter: str
+    positions: int
+    module: str
+
+
+@dataclass(frozen=True)
+class ChannelGraph:
+    """Slots, groups and widths of one network, and the reasons that tie them.
+
+    ``network`` is an undirected networkx graph: nodes are ``Slot`` and width names; an edge slot-width carries
+    ``index``; an edge slot-slot is a tie and carries ``reason`` and ``site``.
+    """
+
+    widths: tuple[Width, ...]
+    frozen: tuple[FrozenChannels, ...]
+    shapes: Mapping[str, tuple[int, ...]]
+    contractions: tuple[Contraction, ...]
+    network: nx.Graph = field(compare=False, repr=False)
+    aliases: Mapping[str, str] = field(default_factory=dict)  # state_dict key -> the key that Slots name
+
+    def width(self, name: str) -> Width:
+        return next(w for w in self.widths if w.name == name)
+
+    def masks(self, kept: Mapping[str, npt.ArrayLike]) -> dict[Slot, BoolArray]:
+        """For every slot that loses something, which positions stay. ``kept``: width name -> kept group indices."""
+        masks: dict[Slot, BoolArray] = {}
+        for width in self.widths:
+            if width.name not in kept:
+                continue
+            gone = np.ones(width.size, dtype=bool)
+            gone[np.asarray(kept[width.name], dtype=np.int64)] = False
+            if not gone.any():
+                continue
+            for use in width.uses:
+                if use.slot.virtual:
+                    continue
+                if use.slot not in masks:
+                    masks[use.slot] = np.ones(self.slot_size(use.slot), dtype=bool)
+                masks[use.slot][use.index[gone].ravel()] = False
+        return masks
+
+    def slot_size(self, slot: Slot) -> int:
+        return self.shapes[slot.parameter][slot.dim] * slot.blocks

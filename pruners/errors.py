@@ -1,0 +1,67 @@
+"""Every error the toolkit raises on purpose. Each message is one line that says what is wrong and what to do."""
+
+from __future__ import annotations
+
+
+class SecateurError(Exception):
+    """Base of all errors; ``exit_code`` is what the command line returns."""
+
+    exit_code = 2
+
+
+class UsageError(SecateurError):
+    """Something the user gave can't be used as it is (exit code 2)."""
+
+
+class ModelFileError(UsageError):
+    """The model file, module or factory can't be loaded."""
+
+
+class CheckpointError(UsageError):
+    """The checkpoint is not plain tensors, or its keys, shapes or values don't fit."""
+
+
+class PlanError(UsageError):
+    """The pruning plan is malformed, impossible, or made for another source or other weights."""
+
+
+class BudgetError(UsageError):
+    """The budget is out of range or can't be reached."""
+
+
+class DataError(UsageError):
+    """The data set is missing, empty or has the wrong layout."""
+
+
+class BundleExistsError(UsageError):
+    """The output folder already holds something and ``--force`` was not given."""
+
+
+class OutputError(UsageError):
+    """The bundle can't be written: read-only folder, full disk."""
+
+
+class NotPrunableError(SecateurError):
+    """The network can't be traced, pruned or written; names file and line (exit code 3)."""
+
+    exit_code = 3
+
+
+class DeclarationError(NotPrunableError):
+    """A decorator says something its class does not do; names class, layer and decorator line."""
+
+
+class SourceError(NotPrunableError):
+    """The source of a class or function can't be rewritten; names file and line."""
+
+
+class VerificationError(SecateurError):
+    """The bundle was generated, but it doesn't compute the same network; nothing is published (exit code 1)."""
+
+    exit_code = 1
+
+
+class Interrupted(SecateurError):  # noqa: N818  (it reports a wish of the user, not a fault)
+    """The user pressed Ctrl-C; everything done so far is kept and can be resumed (exit code 130)."""
+
+    exit_code = 130
