@@ -1,0 +1,138 @@
+"""Facts about channels, as both the tracer and the decorators state them.
+
+Every position of every slot is an *atom*, a positive integer; 0 stands for "must stay". Facts only ever unite,
+freeze or constrain atoms, so their order doesn't matter and two sources of facts can be compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from pruners.channel_graph import IntArray, Site, Slot
+
+
+@dataclass(frozen=True)
+class Tie:
+    """Atoms ``first[i]`` and ``second[i]`` can only go together."""
+
+    first: IntArray = field(compare=False)
+    second: IntArray = field(compare=False)
+    reason: str
+    site: Site
+
+
+@dataclass(frozen=True)
+class Freeze:
+    """These atoms must stay."""
+
+    atoms: IntArray = field(compare=False)
+    reason: str
+    site: Site
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Every row of ``atoms`` (blocks, n) must keep equally many, and at least one."""
+
+    atoms: IntArray = field(compare=False)
+    reason: str
+    site: Site
+
+
+class Facts:
+    """Collects facts about the parameters and buffers whose ``shapes`` are given (state_dict key -> shape)."""
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        self.shapes = dict(shapes)
+        self.ties: list[Tie] = []
+        self.freezes: list[Freeze] = []
+        self.uniforms: list[Uniform] = []
+        self.inexact: list[IntArray] = []
+        self._slots: list[Slot] = []
+        self._bases: list[int] = []
+        self._base_of: dict[Slot, int] = {}
+        self._sizes: dict[Slot, int] = {}
+        self._roles: dict[Slot, set[str]] = {}
+        self._end = 1
+
+    def atoms(self, slot: Slot, size: int | None = None) -> IntArray:
+        """The atoms of a slot, in the slot's order. ``size`` is needed once, for a virtual slot only."""
+        if slot not in self._base_of:
+            if size is None:
+                size = self.shapes[slot.parameter][slot.dim] * slot.blocks
+            self._base_of[slot] = self._end
+            self._slots.append(slot)
+            self._bases.append(self._end)
+            self._sizes[slot] = size
+            self._end += size
+        base = self._base_of[slot]
+        return np.arange(base, base + self._sizes[slot], dtype=np.int64)
+
+    def virtual(self, label: str, size: int, site: Site) -> IntArray:
+        """Fresh removable atoms that no tensor stores, such as the zeros of a padding."""
+        slot = Slot(f"<{label} {len(self._slots)} at {site}>", 0)
+        return self.atoms(slot, size)
+
+    def play(self, slot: Slot, role: str) -> None:
+        self._roles.setdefault(slot, set()).add(role)
+
+    def role(self, slot: Slot) -> str:
+        roles = self._roles.get(slot, set())
+        return next((r for r in ("in", "out") if r in roles), "per")
+
+    def tie(self, first: npt.ArrayLike, second: npt.ArrayLike, reason: str, site: Site) -> None:
+        a, b = np.broadcast_arrays(np.asarray(first, dtype=np.int64), np.asarray(second, dtype=np.int64))
+        pairs = np.unique(np.stack([a.ravel(), b.ravel()]), axis=1)
+        a, b = pairs
+        stuck = np.concatenate([a[b == 0], b[a == 0]])
+        if stuck.size:
+            self.freeze(stuck, f"{reason} joins it with channels that must stay", site)
+        apart = (a != b) & (a != 0) & (b != 0)
+        if apart.any():
+            self.ties.append(Tie(a[apart], b[apart], reason, site))
+
+    def freeze(self, atoms: npt.ArrayLike, reason: str, site: Site) -> None:
+        found = np.unique(np.asarray(atoms, dtype=np.int64))
+        found = found[found != 0]
+        if found.size:
+            self.freezes.append(Freeze(found, reason, site))
+
+    def uniform(self, atoms: IntArray, reason: str, site: Site) -> None:
+        if atoms.shape[0] > 1:
+            self.uniforms.append(Uniform(atoms, reason, site))
+
+    def statistic(self, atoms: npt.ArrayLike) -> None:
+        """A statistic runs over these atoms: removing them is not the same as zeroing them."""
+        self.inexact.append(np.unique(np.asarray(atoms, dtype=np.int64)))
+
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        return tuple(self._slots)
+
+    @property
+    def n_atoms(self) -> int:
+        """One more than the largest atom."""
+        return self._end
+
+    def slot_index(self, atoms: IntArray) -> IntArray:
+        """For each atom, the position of its slot in ``slots``."""
+        return np.searchsorted(np.asarray(self._bases), atoms, side="right") - 1
+
+    def slots_of(self, atoms: IntArray) -> Iterator[Slot]:
+        found = atoms[atoms != 0]
+        for i in np.unique(self.slot_index(found)) if found.size else ():
+            yield self._slots[int(i)]
+
+    def classes(self, extra: tuple[Tie, ...] = ()) -> IntArray:
+        """For each atom the number of its equivalence class (connected component of the ties)."""
+        ties = [*self.ties, *extra]
+        a = np.concatenate([t.first for t in ties] or [np.zeros(0, np.int64)])
+        b = np.concatenate([t.second for t in ties] or [np.zeros(0, np.int64)])
+        links = coo_array((np.ones(a.size, dtype=np.int8), (a, b)), shape=(self._end, self._end))
+        return connected_components(links, directed=False)[1].astype(np.int64)
