@@ -1,0 +1,1 @@
+"""Networks to train, prune and read; ``registry`` finds them by name."""

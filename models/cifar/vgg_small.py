@@ -1,0 +1,48 @@
+"""VGG-Small, the network that binary networks are compared on, with real weights (Qin et al. 2020, "IR-Net")."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class VGGSmall(nn.Module):
+    """Six 3x3 convolutions, three poolings and a linear layer.
+
+    Each layer is convolution, pooling, batch normalisation, hardtanh, in this order: a binary twin takes the
+    sign of what hardtanh leaves in [-1, 1].
+    """
+
+    def __init__(self, num_classes: int = 10, in_channels: int = 3, image_size: int = 32) -> None:
+        super().__init__()
+        side = image_size // 8
+        if side == 0:
+            raise ValueError(f"VGG-Small halves the image three times: image_size must be 8 or more, not {image_size}")
+        self.conv0 = nn.Conv2d(in_channels, 128, kernel_size=3, padding=1, bias=False)
+        self.bn0 = nn.BatchNorm2d(128)
+        self.conv1 = nn.Conv2d(128, 128, kernel_size=3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(128)
+        self.conv2 = nn.Conv2d(128, 256, kernel_size=3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(256)
+        self.conv3 = nn.Conv2d(256, 256, kernel_size=3, padding=1, bias=False)
+        self.bn3 = nn.BatchNorm2d(256)
+        self.conv4 = nn.Conv2d(256, 512, kernel_size=3, padding=1, bias=False)
+        self.bn4 = nn.BatchNorm2d(512)
+        self.conv5 = nn.Conv2d(512, 512, kernel_size=3, padding=1, bias=False)
+        self.bn5 = nn.BatchNorm2d(512)
+        self.pool = nn.MaxPool2d(kernel_size=2)
+        self.fc = nn.Linear(512 * side * side, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.hardtanh(self.bn0(self.conv0(x)))
+        x = F.hardtanh(self.bn1(self.pool(self.conv1(x))))
+        x = F.hardtanh(self.bn2(self.conv2(x)))
+        x = F.hardtanh(self.bn3(self.pool(self.conv3(x))))
+        x = F.hardtanh(self.bn4(self.conv4(x)))
+        x = F.hardtanh(self.bn5(self.pool(self.conv5(x))))
+        return self.fc(x.flatten(start_dim=1))
+
+
+def vgg_small(num_classes: int = 10, in_channels: int = 3, image_size: int = 32) -> VGGSmall:
+    """VGG-Small with 128, 256 and 512 channels."""
+    return VGGSmall(num_classes, in_channels, image_size)
