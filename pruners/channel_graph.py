@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
+Span = tuple[int, int, int, int]  # line, column, end line, end column of an expression, as in ast
 
 
 @dataclass(frozen=True, order=True)
@@ -111,6 +112,31 @@ class Contraction:
 
 
 @dataclass(frozen=True)
+class Extent:
+    """How many channels an integer in the source counts: ``fixed`` ones, and groups of widths."""
+
+    fixed: int
+    parts: tuple[tuple[str, tuple[int, ...]], ...]
+
+    def count(self, kept: Mapping[str, npt.ArrayLike]) -> int:
+        total = self.fixed
+        for name, groups in self.parts:
+            total += int(np.isin(groups, np.asarray(kept[name])).sum()) if name in kept else len(groups)
+        return total
+
+
+@dataclass(frozen=True)
+class CountedCall:
+    """A call whose integers count channels: path into (args, kwargs) -> what is counted there."""
+
+    name: str
+    module: str
+    site: Site
+    span: Span
+    extents: Mapping[tuple[int | str, ...], Extent] = field(compare=False)
+
+
+@dataclass(frozen=True)
 class ChannelGraph:
     """Slots, groups and widths of one network, and the reasons that tie them.
 
@@ -124,6 +150,7 @@ class ChannelGraph:
     contractions: tuple[Contraction, ...]
     network: nx.Graph = field(compare=False, repr=False)
     aliases: Mapping[str, str] = field(default_factory=dict)  # state_dict key -> the key that Slots name
+    calls: tuple[CountedCall, ...] = ()  # in order of execution
 
     def width(self, name: str) -> Width:
         return next(w for w in self.widths if w.name == name)

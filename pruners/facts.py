@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from pruners.channel_graph import IntArray, Site, Slot
+from pruners.channel_graph import IntArray, Site, Slot, Span
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,17 @@ class Uniform:
     atoms: IntArray = field(compare=False)
     reason: str
     site: Site
+
+
+@dataclass(frozen=True)
+class SiteCall:
+    """A call with integers that count channels: path into (args, kwargs) -> the atoms counted there."""
+
+    name: str
+    module: str
+    site: Site
+    span: Span
+    counts: Mapping[tuple[int | str, ...], IntArray] = field(compare=False)
 
 
 class Facts:

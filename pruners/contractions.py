@@ -1,0 +1,126 @@
+"""Rules for convolutions and matrix products: they end the life of their input's channels and begin new ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from pruners.labels import Labels, along, axes_of, on_axis, touching
+from pruners.propagation import Call, rule
+
+if TYPE_CHECKING:
+    from pruners.tracing import Tracer
+
+
+_UNKNOWN = "reads the network's input, or channels that must stay"
+
+
+@rule("convolution", "_convolution")
+def convolution(tracer: Tracer, call: Call) -> None:
+    """Bind the input's channels to the weight's input slots; the output's channels are its output slots."""
+    x, weight, bias = call.args[:3]
+    transposed, groups = bool(call.args[6]), int(call.args[8])
+    axis = x.ndim - (weight.ndim - 2) - 1
+    labels = tracer.labels(x)
+    for plane in (p for p in labels.planes if axes_of(p) != (axis,)):
+        tracer.freeze((plane,), "a convolution slides over the axis", call.site)
+    out_axis, in_axis = (1, 0) if transposed else (0, 1)
+    per_group = weight.shape[in_axis] // (groups if transposed else 1)
+    known = along(labels, axis)
+    if known is None:
+        tracer.freeze((tracer.axis(weight, in_axis, 1 if transposed else groups),), _UNKNOWN, call.site)
+    incoming = known if known is not None else torch.zeros(x.shape[axis], dtype=torch.int64)
+    depthwise = groups > 1 and per_group == 1
+    outgoing = _conv_out(tracer, weight, groups, in_axis if depthwise and transposed else out_axis, transposed)
+    if depthwise:
+        _depthwise(tracer, call, incoming, outgoing)
+    else:
+        if known is not None:
+            _bind_in(tracer, call, weight, incoming.reshape(groups, -1), in_axis, transposed)
+        if groups > 1:
+            reason = "a grouped convolution"
+            tracer.uniform(incoming.reshape(groups, -1), reason, call.site)
+            tracer.uniform(outgoing.reshape(groups, -1), reason, call.site)
+    for plane in tracer.labels(bias).planes if bias is not None else ():
+        tracer.tie(outgoing, plane.reshape(-1), "bias", call.site)
+    positions = (x if transposed else call.outputs[0])[0, 0].numel() if axis == 1 else 0
+    tracer.contracted(weight, positions)
+    out = call.outputs[0]
+    tracer.produced(outgoing)
+    tracer.label(out, Labels((on_axis(outgoing, axis, out.ndim),) if outgoing.numel() > 1 else ()))
+
+
+def _depthwise(tracer: Tracer, call: Call, incoming: Tensor, outgoing: Tensor) -> None:
+    """Channel c makes the m outputs of block c: they go together."""
+    repeated = incoming.repeat_interleave(outgoing.numel() // incoming.numel())
+    tracer.tie(repeated, outgoing, "depth-wise convolution", call.site)
+
+
+def _conv_out(tracer: Tracer, weight: Tensor, groups: int, axis: int, transposed: bool) -> Tensor:
+    """Labels of the output channels. A transposed grouped weight stores one list for all groups."""
+    plane = tracer.axis(weight, axis)
+    if transposed and axis == 0:  # depth-wise: channel c makes a block of outputs
+        return plane.repeat_interleave(weight.shape[1])
+    return plane.repeat(groups) if transposed and groups > 1 else plane
+
+
+def _bind_in(tracer: Tracer, call: Call, weight: Tensor, incoming: Tensor, axis: int, transposed: bool) -> None:
+    """incoming has shape (groups, channels per group)."""
+    groups = incoming.shape[0]
+    if transposed:
+        stored = tracer.axis(weight, axis).reshape(groups, -1)
+    else:
+        stored = tracer.axis(weight, axis, blocks=groups).reshape(groups, -1)
+    tracer.tie(incoming, stored, "read by", call.site)
+    tracer.consumed(weight, stored)
+
+
+@rule("mm", "bmm", "mv", "dot")
+def product(tracer: Tracer, call: Call) -> None:
+    """(..., m, k) times (..., k, n)."""
+    _product(tracer, call, call.args[0], call.args[1])
+
+
+@rule("addmm", "baddbmm", "addmv")
+def product_plus(tracer: Tracer, call: Call) -> None:
+    """bias + (m, k) times (k, n)."""
+    _product(tracer, call, call.args[1], call.args[2])
+    out = call.outputs[0]
+    added = call.args[0]
+    result = tracer.labels(out)
+    line = along(result, out.ndim - 1)
+    for plane in tracer.labels(added).planes:
+        if line is not None and plane.numel() == line.numel():
+            tracer.tie(line, plane.reshape(-1), "bias", call.site)
+        else:
+            tracer.freeze((plane,), "a bias of unknown channels", call.site)
+    if not tracer.labels(added).planes and line is not None and added.numel() > 1:
+        tracer.freeze((line,), "a bias of unknown channels", call.site)
+
+
+def _product(tracer: Tracer, call: Call, left: Tensor, right: Tensor) -> None:
+    a, b, out = tracer.labels(left), tracer.labels(right), call.outputs[0]
+    inner_left, inner_right = left.ndim - 1, max(0, right.ndim - 2)
+    k_left, k_right = along(a, inner_left), along(b, inner_right)
+    weights = [w for w in (a.weight, b.weight) if w is not None]
+    if k_left is not None and k_right is not None and len(weights) == 1:
+        tracer.tie(k_left, k_right, "read by", call.site)
+        tracer.consumed(right if b.weight else left, k_right if b.weight else k_left)
+    else:
+        reason = _UNKNOWN if len(weights) == 1 else f"{call.name} of two activations"
+        tracer.freeze((*touching(a, {inner_left}), *touching(b, {inner_right})), reason, call.site)
+    planes = []
+    for labels, source, axis, place in ((a, left, left.ndim - 2, -2), (b, right, right.ndim - 1, -1)):
+        line = along(labels, axis) if source.ndim > 1 else None
+        if line is not None:
+            planes.append(on_axis(line, out.ndim + place, out.ndim))
+            if labels.weight:
+                tracer.produced(line)
+        batch = [p for p in touching(labels, set(range(max(0, source.ndim - 2))))]
+        tracer.freeze(tuple(batch), f"{call.name} over a batch of channels", call.site)
+    if len(weights) == 1:
+        weight = right if b.weight else left
+        tracer.contracted(weight, out.numel() // max(1, weight.shape[-1] if b.weight else weight.shape[0]))
+    tracer.label(out, Labels(tuple(planes)))

@@ -1,0 +1,47 @@
+"""Where in the author's source an operation was called: file, line and the exact expression."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import CodeType, FrameType
+
+import torch
+
+from pruners.channel_graph import Site
+
+_TORCH = str(Path(torch.__file__).parent)
+_OURS = str(Path(__file__).parent)
+
+
+def is_author_file(filename: str) -> bool:
+    return not (filename.startswith((_TORCH, _OURS, "<")) or filename == __file__)
+
+
+def author_frame() -> FrameType | None:
+    """The innermost frame that is neither torch's nor the toolkit's."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and not is_author_file(frame.f_code.co_filename):
+        frame = frame.f_back
+    return frame
+
+
+def author_site() -> Site:
+    frame = author_frame()
+    if frame is None:
+        return Site("", 0)
+    return Site(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
+
+
+def span(frame: FrameType) -> tuple[int, int, int, int]:
+    """(line, column, end line, end column) of the expression that the frame is executing."""
+    return _positions(frame.f_code)[frame.f_lasti // 2]
+
+
+_CACHE: dict[CodeType, list[tuple[int, int, int, int]]] = {}
+
+
+def _positions(code: CodeType) -> list[tuple[int, int, int, int]]:
+    if code not in _CACHE:
+        _CACHE[code] = [(a or 0, c or 0, b or 0, d or 0) for a, b, c, d in code.co_positions()]
+    return _CACHE[code]

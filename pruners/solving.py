@@ -1,0 +1,277 @@
+"""From facts to widths: equivalence classes of atoms are groups, alike groups form a width."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import networkx as nx
+import numpy as np
+
+from pruners.channel_graph import (
+    ChannelGraph,
+    Contraction,
+    CountedCall,
+    Extent,
+    FrozenChannels,
+    IntArray,
+    Site,
+    Slot,
+    Use,
+    Width,
+)
+from pruners.facts import Facts, Freeze, SiteCall, Tie
+
+_UNREAD = "no layer reads these channels"
+
+
+@dataclass(frozen=True)
+class _Classes:
+    """Every atom's class, every class's width (-1: frozen) and, where blocks must stay equal, its block."""
+
+    of_atom: IntArray
+    width: IntArray
+    block: IntArray
+    frozen_by: tuple[Freeze, ...]
+
+
+def solve(
+    facts: Facts,
+    contractions: Sequence[Contraction] = (),
+    aliases: Mapping[str, str] | None = None,
+    calls: Sequence[SiteCall] = (),
+    unreached: Sequence[FrozenChannels] = (),
+) -> ChannelGraph:
+    """Build the channel graph from facts."""
+    classes = _settle(facts)
+    widths = _widths(facts, classes)
+    return ChannelGraph(
+        widths=widths,
+        frozen=(*_frozen(facts, classes), *unreached),
+        shapes=dict(facts.shapes),
+        contractions=tuple(contractions),
+        network=_network(facts, widths),
+        aliases=dict(aliases or {}),
+        calls=_counted(facts, classes, widths, calls),
+    )
+
+
+def _settle(facts: Facts) -> _Classes:
+    """Classes and widths for which every uniformity constraint holds, or is made to hold by a coarser tie.
+
+    Equal counts per block are kept as a constraint of the width where all blocks look alike; elsewhere the
+    j-th channels of all blocks are tied, which is always sound.
+    """
+    extra: list[Tie] = []
+    freezes = [*facts.freezes]
+    while True:
+        of_atom = facts.classes(tuple(extra))
+        unread = _unread(facts, of_atom, freezes)
+        width = _signatures(facts, of_atom, [*freezes, unread])
+        block = np.zeros(width.size, dtype=np.int64)
+        taken: dict[int, int] = {}
+        settled = True
+        for number, fact in enumerate(facts.uniforms):
+            cls = of_atom[fact.atoms]
+            if bool((cls == cls[0]).all()):
+                continue
+            if (width[cls] < 0).any():
+                if not (width[cls] < 0).all():
+                    reason = f"{fact.reason}, and a part of it must stay"
+                    freezes.append(Freeze(np.unique(fact.atoms), reason, fact.site))
+                    settled = False
+            elif not _blocks(cls, width, block, taken, number):
+                first = np.broadcast_to(fact.atoms[0], fact.atoms.shape)
+                extra.append(Tie(first.ravel(), fact.atoms.ravel(), fact.reason, fact.site))
+                settled = False
+            if not settled:
+                break
+        if settled:
+            return _Classes(of_atom, width, block, (*freezes, unread))
+
+
+def _blocks(cls: IntArray, width: IntArray, block: IntArray, taken: dict[int, int], number: int) -> bool:
+    """Note the block of each class if every row holds as many classes of each width, and each class one row."""
+    rows = np.broadcast_to(np.arange(cls.shape[0])[:, None], cls.shape)
+    found, first, counts = np.unique(cls.ravel(), return_index=True, return_counts=True)
+    if (counts != counts[0]).any():
+        return False
+    row_of = rows.ravel()[first]
+    if not bool((row_of[np.searchsorted(found, cls)] == rows).all()):
+        return False
+    members = width[found]
+    for w in np.unique(members):
+        here = row_of[members == w]
+        if (np.bincount(here, minlength=cls.shape[0]) != here.size // cls.shape[0]).any() or here.size == 0:
+            return False
+        if (np.flatnonzero(width == w).size) != here.size:
+            return False
+        if int(w) in taken and not np.array_equal(block[found[members == w]], here):
+            return False
+    block[found] = row_of
+    taken.update({int(w): number for w in np.unique(members)})
+    return True
+
+
+def _unread(facts: Facts, of_atom: IntArray, freezes: Sequence[Freeze]) -> Freeze:
+    """Channels that no layer consumes: they may leave the network unseen, so they stay."""
+    read = np.zeros(int(of_atom.max()) + 1, dtype=bool)
+    for freeze in freezes:
+        read[of_atom[freeze.atoms]] = True  # they stay for a better reason
+    for slot in facts.slots:
+        if facts.role(slot) == "in":
+            read[of_atom[facts.atoms(slot)]] = True
+    atoms = np.flatnonzero(~read[of_atom])
+    return Freeze(atoms[atoms != 0], _UNREAD, Site("", 0))
+
+
+def _signatures(facts: Facts, of_atom: IntArray, freezes: Sequence[Freeze]) -> IntArray:
+    """For each class the number of its width: classes with equal counts in every stored slot are alike."""
+    n_classes = int(of_atom.max()) + 1
+    atoms = np.arange(1, facts.n_atoms, dtype=np.int64)
+    slot = facts.slot_index(atoms)
+    random = np.random.default_rng(0).integers(1, 2**63, size=max(1, len(facts.slots)), dtype=np.uint64)
+    random[[i for i, s in enumerate(facts.slots) if s.virtual]] = 0
+    signature = np.zeros(n_classes, dtype=np.uint64)
+    np.add.at(signature, of_atom[atoms], random[slot])
+    stuck = np.zeros(n_classes, dtype=bool)
+    stuck[of_atom[0]] = True
+    for freeze in freezes:
+        stuck[of_atom[freeze.atoms]] = True
+    width = np.unique(signature, return_inverse=True)[1].astype(np.int64).reshape(-1)
+    width[stuck | (signature == 0)] = -1
+    return width
+
+
+def _widths(facts: Facts, classes: _Classes) -> tuple[Width, ...]:
+    atoms = np.arange(1, facts.n_atoms, dtype=np.int64)
+    cls = classes.of_atom[atoms]
+    width = classes.width[cls]
+    slot = facts.slot_index(atoms)
+    inexact = np.zeros(int(classes.of_atom.max()) + 1, dtype=bool)
+    for found in facts.inexact:
+        inexact[classes.of_atom[found]] = True
+    drafts = []
+    order = np.argsort(width, kind="stable")
+    bounds = np.searchsorted(width[order], np.arange(width.max(initial=-1) + 2))
+    for begin, end in pairwise(bounds):
+        members = order[begin:end]
+        if members.size:
+            drafts.append(_width(facts, classes, atoms[members], slot[members], inexact))
+    return tuple(_named(sorted(drafts, key=lambda d: d[0])))
+
+
+def _width(
+    facts: Facts, classes: _Classes, atoms: IntArray, slot: IntArray, inexact: np.ndarray
+) -> tuple[tuple[int, int], Width]:
+    """One width (still without a name) and its place: number of its first producing slot, first atom there."""
+    cls = classes.of_atom[atoms]
+    roles = {int(s): facts.role(facts.slots[int(s)]) for s in np.unique(slot)}
+    real = [s for s in roles if not facts.slots[s].virtual]
+    lead = min(real, key=lambda s: (roles[s] != "out", s))
+    groups, first = np.unique(cls[slot == lead], return_index=True)
+    groups = groups[np.argsort(atoms[slot == lead][first], kind="stable")]
+    rank = np.empty(int(groups.max()) + 1, dtype=np.int64)
+    rank[groups] = np.arange(groups.size)
+    uses = []
+    for s in sorted(roles):
+        here = atoms[slot == s]
+        row = rank[cls[slot == s]]
+        name = facts.slots[s]
+        if name.virtual:
+            continue
+        sort = np.lexsort((here, row))
+        index = (here[sort] - facts.atoms(name)[0]).reshape(groups.size, -1)
+        uses.append(Use(name, roles[s], index))
+    block = classes.block[groups]
+    width = Width(
+        name="",
+        size=groups.size,
+        uses=tuple(uses),
+        block_of=block,
+        n_blocks=int(block.max()) + 1,
+        exact=not bool(inexact[groups].any()),
+    )
+    return (lead, int(atoms[slot == lead].min())), width
+
+
+def _named(drafts: list[tuple[tuple[int, int], Width]]) -> list[Width]:
+    """Name every width by the first layer that produces it and that names no other."""
+    used: set[str] = set()
+    named = []
+    for _, width in drafts:
+        lead = sorted(width.uses, key=lambda u: u.role != "out")
+        words = [u.slot.layer or u.slot.parameter for u in lead if u.role == "out"] or [
+            lead[0].slot.layer or lead[0].slot.parameter
+        ]
+        name = next((w for w in words if w not in used), "")
+        number = 2
+        while not name:
+            candidate = f"{words[0]}#{number}"
+            name, number = ("" if candidate in used else candidate), number + 1
+        used.add(name)
+        named.append(Width(name, width.size, width.uses, width.block_of, width.n_blocks, width.exact))
+    return named
+
+
+def _frozen(facts: Facts, classes: _Classes) -> tuple[FrozenChannels, ...]:
+    order = np.argsort(classes.of_atom, kind="stable")
+    bounds = np.searchsorted(classes.of_atom[order], np.arange(int(classes.of_atom.max()) + 2))
+    out = []
+    for freeze in classes.frozen_by:
+        stuck = np.unique(classes.of_atom[freeze.atoms])
+        if not stuck.size:
+            continue
+        atoms = np.concatenate([order[bounds[c] : bounds[c + 1]] for c in stuck])
+        slots = tuple(s for s in facts.slots_of(atoms) if not s.virtual)
+        if slots:
+            out.append(FrozenChannels(slots, int(stuck.size), freeze.reason, freeze.site))
+    return tuple(out)
+
+
+def _network(facts: Facts, widths: Sequence[Width]) -> nx.Graph:
+    network: nx.Graph = nx.Graph()
+    for slot in facts.slots:
+        network.add_node(slot, kind="slot")
+    for tie in facts.ties:
+        pairs = np.unique(np.stack([facts.slot_index(tie.first), facts.slot_index(tie.second)]), axis=1)
+        for a, b in pairs.T:
+            first, second = facts.slots[int(a)], facts.slots[int(b)]
+            if first != second and not network.has_edge(first, second):
+                network.add_edge(first, second, kind="tie", reason=tie.reason, site=tie.site)
+    for width in widths:
+        network.add_node(width.name, kind="width")
+        for use in width.uses:
+            network.add_edge(width.name, use.slot, kind="use", index=use.index, role=use.role)
+    return network
+
+
+def _counted(
+    facts: Facts, classes: _Classes, widths: Sequence[Width], calls: Sequence[SiteCall]
+) -> tuple[CountedCall, ...]:
+    """Turn the atoms that a call counts into groups of widths."""
+    group_of = np.full(int(classes.of_atom.max()) + 1, -1, dtype=np.int64)
+    width_of = group_of.copy()
+    for number, width in enumerate(widths):
+        use = width.uses[0]
+        cls = classes.of_atom[facts.atoms(use.slot)[use.index[:, 0]]]
+        group_of[cls], width_of[cls] = np.arange(width.size), number
+
+    def extent(atoms: IntArray) -> Extent:
+        cls = classes.of_atom[atoms]
+        owner = width_of[cls]
+        parts = tuple(
+            (widths[int(w)].name, tuple(group_of[cls[owner == w]].tolist())) for w in np.unique(owner[owner >= 0])
+        )
+        return Extent(int((owner < 0).sum()), parts)
+
+    return tuple(
+        CountedCall(c.name, c.module, c.site, c.span, {path: extent(a) for path, a in c.counts.items()}) for c in calls
+    )
+
+
+def partition(facts: Facts) -> dict[Slot, IntArray]:
+    """For every slot the class of each of its positions; two sources of facts agree if these are in bijection."""
+    classes = facts.classes()
+    return {slot: classes[facts.atoms(slot)] for slot in facts.slots}

@@ -1,0 +1,278 @@
+"""Finding ties by running the network once with labels beside its tensors (abstract interpretation).
+
+The network runs on a small concrete input under a ``TorchDispatchMode``: below modules and functions, where all of
+torch is about a hundred operations. Every tensor's labels say which channel each element belongs to; a rule per
+kind of operation (``propagation``, ``contractions``) carries them along and states facts; ``solving`` makes widths
+of the facts.
+"""
+
+from __future__ import annotations
+
+import difflib
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils.weak import WeakTensorKeyDictionary
+
+import pruners.contractions  # noqa: F401  (registers its rules)
+from pruners.channel_graph import ChannelGraph, Contraction, FrozenChannels, Site, Slot
+from pruners.decorators import skipped_layers
+from pruners.errors import NotPrunableError, SecateurError, UsageError
+from pruners.facts import Facts, SiteCall
+from pruners.frames import author_site, is_author_file
+from pruners.labels import NONE, Labels, on_axis
+from pruners.propagation import Call, rule_for
+from pruners.sites import SiteRecorder
+from pruners.solving import solve
+
+
+def trace(model: nn.Module, example_input: Any, *, skip: Sequence[str] = ()) -> ChannelGraph:
+    """Find the channel dependencies of a network.
+
+    ``example_input``: a tensor, a tuple of positional arguments or a dict of keyword arguments, with the batch on
+    the first axis. The model is run once in eval mode without gradients and is left as it was. ``skip``: names of
+    layers whose output channels must stay. Raises NotPrunableError, naming file and line, where the network can't
+    be run or a label rule fails.
+    """
+    return observe(model, example_input, skip=skip).graph()
+
+
+def observe(model: nn.Module, example_input: Any, *, skip: Sequence[str] = ()) -> Tracer:
+    """Run the network under labels; the tracer holds the facts it collected."""
+    args, kwargs = call_arguments(example_input)
+    tracer = Tracer(model, _batch_size(example_input))
+    with _as_it_was(model), ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(tracer.modules.watching())
+        model.eval()
+        try:
+            with _LabelMode(tracer), SiteRecorder(tracer):
+                out = model(*args, **kwargs)
+        except SecateurError:
+            raise
+        except Exception as error:
+            reason = f"{_one_line(error)} ({_place_of(error)})"
+            raise NotPrunableError(f"the network can't be run on the example input: {reason}") from error
+        for leaf in tree_leaves(out):
+            if isinstance(leaf, Tensor):
+                tracer.freeze(tracer.labels(leaf).planes, "an output of the network", author_site())
+    tracer.skip(dict.fromkeys(skip, Site("", 0)), "asked to be skipped")
+    tracer.skip(skipped_layers(model), "skipped by its decorator")
+    return tracer
+
+
+class Modules:
+    """Which module runs at the moment, by its path in the tree."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.path_of = {id(m): name for name, m in model.named_modules(remove_duplicate=True)}
+        self._stack: list[str] = [""]
+
+    @property
+    def current(self) -> str:
+        return self._stack[-1]
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        enter = torch.nn.modules.module.register_module_forward_pre_hook(self._enter)
+        leave = torch.nn.modules.module.register_module_forward_hook(self._leave)
+        try:
+            yield
+        finally:
+            enter.remove()
+            leave.remove()
+
+    def _enter(self, module: nn.Module, args: Any) -> None:
+        self._stack.append(self.path_of.get(id(module), self._stack[-1]))
+
+    def _leave(self, module: nn.Module, args: Any, out: Any) -> None:
+        self._stack.pop()
+
+
+class Tracer:
+    """Labels of live tensors and the facts found so far: what rules talk to."""
+
+    def __init__(self, model: nn.Module, batch: int) -> None:
+        tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+        self._names: dict[int, str] = {}
+        self.aliases: dict[str, str] = {}
+        for name, tensor in tensors:
+            first = self._names.setdefault(id(tensor), name)
+            if first != name:
+                self.aliases[name] = first
+        self._tensors = [t for _, t in tensors]  # keeps the identities alive
+        self.facts = Facts({n: tuple(t.shape) for n, t in tensors if n not in self.aliases})
+        self.modules = Modules(model)
+        self.batch = batch
+        self.contractions: list[Contraction] = []
+        self.site_calls: list[SiteCall] = []
+        self._labels = WeakTensorKeyDictionary()
+        self._model = model
+        self._blocked: dict[tuple[str, int], Slot] = {}
+
+    # -- labels
+
+    def labels(self, tensor: Tensor) -> Labels:
+        found = self._labels.get(tensor)
+        if found is not None:
+            return found
+        name = self._names.get(id(tensor))
+        if name is None:
+            return NONE
+        axes = [a for a, n in enumerate(tensor.shape) if n > 1]
+        return Labels(tuple(on_axis(self.axis(tensor, a), a, tensor.ndim) for a in axes), name)
+
+    def label(self, tensor: Tensor, labels: Labels) -> Tensor:
+        if id(tensor) not in self._names:
+            self._labels[tensor] = labels
+        return tensor
+
+    def axis(self, tensor: Tensor, axis: int, blocks: int = 1) -> Tensor:
+        """The labels of one axis of a parameter (or of a tensor made of one)."""
+        name = self._names.get(id(tensor))
+        if name is None:
+            return self._derived_axis(tensor, axis, blocks)
+        slot = self._blocked.setdefault((name, axis), Slot(name, axis, blocks))
+        if slot.blocks != blocks:
+            atoms = self.facts.atoms(slot)
+            self.facts.freeze(atoms, "a weight read in two ways", author_site())
+            return torch.zeros(tensor.shape[axis] * blocks, dtype=torch.int64)
+        return torch.from_numpy(self.facts.atoms(slot))
+
+    def _derived_axis(self, tensor: Tensor, axis: int, blocks: int) -> Tensor:
+        for plane in self.labels(tensor).planes:
+            if plane.shape[axis] == plane.numel() > 1:
+                return plane.reshape(-1).repeat(blocks)
+        return torch.zeros(tensor.shape[axis] * blocks, dtype=torch.int64)
+
+    # -- facts
+
+    def tie(self, first: Tensor, second: Tensor, name: str, site: Site) -> None:
+        self.facts.tie(first.numpy(), second.numpy(), name, site)
+
+    def freeze(self, planes: Sequence[Tensor], reason: str, site: Site) -> None:
+        for plane in planes:
+            self.facts.freeze(plane.numpy(), reason, site)
+
+    def uniform(self, blocks: Tensor, reason: str, site: Site) -> None:
+        self.facts.uniform(blocks.numpy(), reason, site)
+
+    def statistic(self, planes: Sequence[Tensor]) -> None:
+        for plane in planes:
+            self.facts.statistic(plane.numpy())
+
+    def virtual(self, label: str, size: int, site: Site) -> Tensor:
+        return torch.from_numpy(self.facts.virtual(label, size, site)) if size else torch.zeros(0, dtype=torch.int64)
+
+    def produced(self, atoms: Tensor) -> None:
+        self._play(atoms, "out")
+
+    def consumed(self, weight: Tensor, atoms: Tensor) -> None:
+        self._play(atoms, "in")
+
+    def _play(self, atoms: Tensor, role: str) -> None:
+        for slot in self.facts.slots_of(np.unique(atoms.numpy())):
+            self.facts.play(slot, role)
+
+    def contracted(self, weight: Tensor, positions: int) -> None:
+        name = self._names.get(id(weight)) or self.labels(weight).weight
+        if name is not None:
+            per_image = positions // self.batch if positions % self.batch == 0 else positions
+            self.contractions.append(Contraction(name, per_image, self.modules.current))
+
+    def skip(self, layers: Mapping[str, Site], reason: str) -> None:
+        """Freeze the output channels of the named layers."""
+        for layer, site in layers.items():
+            slots = [s for s in self.facts.slots if s.layer == layer and self.facts.role(s) == "out"]
+            if not slots:
+                raise UsageError(_unknown_layer(layer, self.facts))
+            for slot in slots:
+                self.facts.freeze(self.facts.atoms(slot), reason, site)
+
+    def graph(self) -> ChannelGraph:
+        return solve(self.facts, self.contractions, self.aliases, self.site_calls, _unreached(self))
+
+
+class _LabelMode(TorchDispatchMode):
+    """Runs every operation, then its label rule."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        super().__init__()
+        self._tracer = tracer
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        call = Call(func, args, kwargs or {}, out, author_site())
+        rule = rule_for(func)
+        try:
+            rule(self._tracer, call)
+        except SecateurError:
+            raise
+        except Exception as error:
+            raise NotPrunableError(f"{call.name} at {call.site}: its label rule failed: {_one_line(error)}") from error
+        return out
+
+
+def call_arguments(example_input: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Positional and keyword arguments for the model from what the user gave as example input."""
+    if isinstance(example_input, Mapping):
+        return (), dict(example_input)
+    if isinstance(example_input, (tuple, list)):
+        return tuple(example_input), {}
+    return (example_input,), {}
+
+
+def map_tensors(example_input: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    return tree_map(lambda leaf: function(leaf) if isinstance(leaf, Tensor) else leaf, example_input)
+
+
+def _batch_size(example_input: Any) -> int:
+    tensors = [t for t in tree_leaves(example_input) if isinstance(t, Tensor) and t.ndim > 0]
+    return int(tensors[0].shape[0]) if tensors else 1
+
+
+@contextmanager
+def _as_it_was(model: nn.Module) -> Iterator[None]:
+    training = {m: m.training for m in model.modules()}
+    try:
+        yield
+    finally:
+        for module, flag in training.items():
+            module.training = flag
+
+
+def _unreached(tracer: Tracer) -> tuple[FrozenChannels, ...]:
+    seen = {s.parameter for s in tracer.facts.slots}
+    return tuple(
+        FrozenChannels((Slot(name, 0),), shape[0], "not reached by the example input", Site("", 0))
+        for name, shape in tracer.facts.shapes.items()
+        if name not in seen and len(shape) > 1 and shape[0] > 1
+    )
+
+
+def _unknown_layer(layer: str, facts: Facts) -> str:
+    layers = sorted({s.layer for s in facts.slots if facts.role(s) == "out"})
+    close = difflib.get_close_matches(layer, layers, 1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return f"there is no layer {layer} whose channels could be skipped{hint}"
+
+
+def _place_of(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if is_author_file(f.filename)]
+    place = own[-1] if own else frames[-1]
+    return f"{place.filename}:{place.lineno}"
+
+
+def _one_line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0] if text else ''}"
