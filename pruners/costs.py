@@ -1,0 +1,160 @@
+"""What a network costs: parameters, multiply-accumulates, bits, bytes. Predicted for a plan, or counted on a model.
+
+Conventions. *Parameters* are the elements of all ``nn.Parameter``s, tied ones once. *MACs* are the
+multiply-accumulates of weights with activations in convolutions and matrix products, for one image; biases,
+normalisation, activations, pooling and products of two activations are not counted. *Bits* are what the parameters
+need when every layer stores its weights in its own precision: 32 per real weight. *Size* is the bytes of parameters
+and buffers as they lie in a checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from pruners.channel_graph import ChannelGraph, Slot
+
+_PRECISIONS: dict[tuple[type[nn.Module], str], float] = {}
+
+
+@dataclass(frozen=True)
+class Costs:
+    """``uncounted`` names what has weights but no MAC count: parameters (predicted) or layers (measured)."""
+
+    params: int
+    macs: int
+    bits: int
+    size_bytes: int
+    uncounted: tuple[str, ...] = ()
+
+    def relative_to(self, before: Costs) -> dict[str, float]:
+        """Each cost as a fraction of ``before``; 1 where ``before`` is 0."""
+        names = ("params", "macs", "bits", "size_bytes")
+        return {n: getattr(self, n) / getattr(before, n) if getattr(before, n) else 1.0 for n in names}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """How one tensor of a state_dict is stored: is it a parameter, bits it needs and bytes it takes per element."""
+
+    is_parameter: bool
+    bits: float = 32.0
+    itemsize: int = 4
+
+
+def register_precision(layer: type[nn.Module], bits: float, parameter: str = "weight") -> None:
+    """Say how many bits one element of ``parameter`` needs in layers of this class and its subclasses (default:
+    what its dtype takes). A binary layer registers 1."""
+    _PRECISIONS[layer, parameter] = bits
+
+
+def _bits(module: nn.Module, name: str, tensor: torch.Tensor) -> float:
+    for kind in type(module).__mro__:
+        if (kind, name) in _PRECISIONS:
+            return _PRECISIONS[kind, name]
+    return 8.0 * tensor.element_size()
+
+
+def stored_tensors(model: nn.Module) -> dict[str, Stored]:
+    """For every state_dict key how its tensor is stored."""
+    state = model.state_dict(keep_vars=True)
+    result = {name: Stored(False, 0.0, t.element_size()) for name, t in state.items() if torch.is_tensor(t)}
+    for prefix, module in model.named_modules(remove_duplicate=False):
+        for name, tensor in module.named_parameters(prefix, recurse=False):
+            if name in result:
+                result[name] = Stored(True, _bits(module, name.rpartition(".")[2], tensor), tensor.element_size())
+    return result
+
+
+class CostModel:
+    """Exact costs of every pruned version of one network, without running or building it.
+
+    Every axis of every tensor shrinks linearly: ``size = full - sum over widths of m * removed groups``, where ``m``
+    positions of the axis belong to one group (divided by the blocks of a grouped convolution's input axis). Then
+    ``params = sum of numel`` and ``MACs = sum over contractions of positions * numel(weight)``, which holds for
+    grouped, depth-wise and transposed convolutions as well.
+    """
+
+    def __init__(self, graph: ChannelGraph, stored: Mapping[str, Stored]) -> None:
+        names = [n for n in graph.shapes if graph.aliases.get(n, n) == n]
+        row = {name: i for i, name in enumerate(names)}
+        axes = max((len(graph.shapes[n]) for n in names), default=0) or 1
+        self._widths = {w.name: i for i, w in enumerate(graph.widths)}
+        self._full = np.array([w.size for w in graph.widths], dtype=np.int64)
+        self._sizes = np.ones((len(names), axes), dtype=np.int64)
+        for name, i in row.items():
+            self._sizes[i, : len(graph.shapes[name])] = graph.shapes[name]
+        self._lost = np.zeros((len(names), axes, len(graph.widths)))
+        for slot, w, per_group in _lengths(graph):
+            self._lost[row[graph.aliases.get(slot.parameter, slot.parameter)], slot.dim, w] += per_group / slot.blocks
+        facts = [stored[n] for n in names]
+        self._is_parameter = np.array([f.is_parameter for f in facts], dtype=bool)
+        self._bits = np.array([f.bits if f.is_parameter else 0.0 for f in facts])
+        self._bytes = np.array([f.itemsize for f in facts], dtype=np.int64)
+        self._positions = np.zeros(len(names), dtype=np.int64)
+        for contraction in graph.contractions:
+            self._positions[row[graph.aliases.get(contraction.parameter, contraction.parameter)]] += (
+                contraction.positions
+            )
+        self.uncounted = tuple(
+            n for n, f in zip(names, facts, strict=True)
+            if f.is_parameter and len(graph.shapes[n]) > 1 and not self._positions[row[n]]
+        )  # fmt: skip
+
+    @classmethod
+    def of(cls, model: nn.Module, graph: ChannelGraph) -> CostModel:
+        return cls(graph, stored_tensors(model))
+
+    def count(self, counts: Mapping[str, int]) -> Costs:
+        """The costs when each width keeps so many groups; widths that ``counts`` leaves out stay whole."""
+        removed = np.zeros(len(self._full), dtype=np.int64)
+        for name, n in counts.items():
+            removed[self._widths[name]] = self._full[self._widths[name]] - n
+        return self._costs(removed)
+
+    def predict(self, kept: Mapping[str, npt.ArrayLike]) -> Costs:
+        """The costs for these kept indices per width."""
+        return self.count({name: len(np.asarray(indices)) for name, indices in kept.items()})
+
+    def _costs(self, removed: npt.NDArray[np.int64]) -> Costs:
+        numel = np.rint(self._sizes - self._lost @ removed).astype(np.int64).prod(axis=1)
+        return Costs(
+            params=int(numel[self._is_parameter].sum()),
+            macs=int(self._positions @ numel),
+            bits=round(float(self._bits @ numel)),
+            size_bytes=int(self._bytes @ numel),
+            uncounted=self.uncounted,
+        )
+
+
+def _lengths(graph: ChannelGraph) -> list[tuple[Slot, int, int]]:
+    """(slot, width number, positions of the slot that one group owns)."""
+    found = []
+    for i, width in enumerate(graph.widths):
+        by_slot: dict[Slot, list[npt.NDArray[np.int64]]] = {}
+        for use in width.uses:
+            if not use.slot.virtual:
+                by_slot.setdefault(use.slot, []).append(use.index.reshape(width.size, -1))
+        for slot, indices in by_slot.items():
+            positions = np.unique(np.concatenate([x.ravel() for x in indices]))
+            found.append((slot, i, positions.size // width.size))
+    return found
+
+
+def predict(
+    graph: ChannelGraph, kept: Mapping[str, npt.ArrayLike], stored: Mapping[str, Stored] | Collection[str]
+) -> Costs:
+    """The costs of the network that keeps these groups, exact and without running it.
+
+    ``stored`` is ``stored_tensors(model)``, or just the names of the parameters (then every element is taken to
+    have 32 bits). For many predictions on one graph keep a ``CostModel``.
+    """
+    if not isinstance(stored, Mapping):
+        names = set(stored)
+        stored = {n: Stored(True) if n in names else Stored(False, 0.0) for n in graph.shapes}
+    return CostModel(graph, stored).predict(kept)

@@ -1,0 +1,189 @@
+"""Costs counted on a live model while it runs, layer by layer: the independent check of ``costs.predict``."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+from pruners.costs import Costs, stored_tensors
+
+MacCounter = Callable[[Any, tuple[Any, ...], Any], int]
+_COUNTERS: dict[type[nn.Module], MacCounter] = {}
+
+
+def mac_counter(*layers: type[nn.Module]) -> Callable[[MacCounter], MacCounter]:
+    """Register ``(module, inputs, output) -> MACs`` for these classes and their subclasses."""
+
+    def register(count: MacCounter) -> MacCounter:
+        _COUNTERS.update(dict.fromkeys(layers, count))
+        return count
+
+    return register
+
+
+@mac_counter(_ConvNd)
+def conv_macs(module: _ConvNd, inputs: tuple[Any, ...], output: torch.Tensor) -> int:
+    """Every output element takes in_channels / groups * kernel products."""
+    return output.numel() * module.weight[0].numel()
+
+
+@mac_counter(_ConvTransposeNd)
+def transposed_conv_macs(module: _ConvTransposeNd, inputs: tuple[Any, ...], output: torch.Tensor) -> int:
+    """Every input element takes out_channels / groups * kernel products."""
+    return int(inputs[0].numel()) * module.weight[0].numel()
+
+
+@mac_counter(nn.Linear)
+def linear_macs(module: nn.Linear, inputs: tuple[Any, ...], output: torch.Tensor) -> int:
+    """Every output element takes in_features products."""
+    return output.numel() * module.weight.shape[1]
+
+
+@mac_counter(nn.MultiheadAttention)
+def attention_macs(module: nn.MultiheadAttention, inputs: tuple[Any, ...], output: Any) -> int:
+    """The four projections of query, key, value and result; the products of activations are not counted."""
+    query, key, value = (t.numel() for t in inputs[:3])
+    return module.embed_dim * (2 * query + key + value)
+
+
+def _counter(module: nn.Module) -> MacCounter | None:
+    return next((_COUNTERS[kind] for kind in type(module).__mro__ if kind in _COUNTERS), None)
+
+
+@dataclass(frozen=True)
+class ProfileRow:
+    """One layer: ``shape`` is its output's, ``ms`` the median time of its calls in one forward pass, children
+    included."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    params: int
+    macs: int
+    bits: int
+    ms: float
+
+
+def measure(model: nn.Module, example_input: Any) -> Costs:
+    """Run one image through the model and count. ``uncounted`` names the layers with a weight (two axes or more)
+    that never ran or whose arithmetic is unknown here (see ``mac_counter``).
+
+    ``example_input`` is a tensor or a tuple of tensors with a batch axis; only the first image is used. The model
+    is run in eval mode and left as it was.
+    """
+    macs: dict[str, int] = defaultdict(int)
+    counted: set[str] = set()
+
+    def count(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        counter = _counter(module)
+        if counter:
+            macs[name] += counter(module, inputs, output)
+            counted.update([name, f"{name}.out_proj"] if isinstance(module, nn.MultiheadAttention) else [name])
+
+    with _hooked(model, after=count):
+        _run(model, example_input)
+    uncounted = tuple(
+        name or type(model).__name__ for name, module in model.named_modules()
+        if name not in counted and any(p.dim() > 1 for p in module.parameters(recurse=False))
+    )  # fmt: skip
+    params, bits = _stored_costs(model)
+    tensors = {id(t): t for t in model.state_dict(keep_vars=True).values() if torch.is_tensor(t)}
+    size = sum(t.numel() * t.element_size() for t in tensors.values())
+    return Costs(sum(params.values()), sum(macs.values()), round(sum(bits.values())), size, uncounted)
+
+
+def profile(model: nn.Module, example_input: Any, repeats: int = 10) -> list[ProfileRow]:
+    """One row per layer that ran (modules without children or with parameters of their own), in running order.
+
+    Times are medians over ``repeats`` forward passes of one image after a warm-up; on an accelerator it is
+    synchronised around every layer.
+    """
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    started: dict[str, float] = {}
+    spent: dict[str, float] = defaultdict(float)
+    shapes: dict[str, tuple[int, ...]] = {}
+    macs: dict[str, int] = defaultdict(int)
+
+    def now() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    def before(name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        started[name] = now()
+
+    def after(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        spent[name] += now() - started[name]
+        shapes.setdefault(name, tuple(output.shape) if torch.is_tensor(output) else ())
+        counter = _counter(module)
+        macs[name] += counter(module, inputs, output) if counter else 0
+
+    times: dict[str, list[float]] = defaultdict(list)
+    with _hooked(model, before, after):
+        for _ in range(repeats + 1):
+            spent.clear()
+            macs.clear()
+            _run(model, example_input)
+            for name, seconds in spent.items():
+                times[name].append(1000 * seconds)
+    params, bits = _stored_costs(model)
+    kinds = {name: type(module).__name__ for name, module in model.named_modules()}
+    return [
+        ProfileRow(n, kinds[n], shapes[n], params[n], macs[n], round(bits[n]), statistics.median(times[n][1:]))
+        for n in spent
+    ]
+
+
+def _stored_costs(model: nn.Module) -> tuple[dict[str, int], dict[str, float]]:
+    """Parameters and bits of every module's own parameters; a tied one counts where it comes first."""
+    stored = stored_tensors(model)
+    params: dict[str, int] = defaultdict(int)
+    bits: dict[str, float] = defaultdict(float)
+    for name, parameter in model.named_parameters():
+        layer = name.rpartition(".")[0]
+        params[layer] += parameter.numel()
+        bits[layer] += parameter.numel() * stored[name].bits
+    return params, bits
+
+
+@contextmanager
+def _hooked(
+    model: nn.Module, before: Callable[..., None] | None = None, after: Callable[..., None] | None = None
+) -> Iterator[None]:
+    """Call ``before(name, module, inputs)`` and ``after(name, module, inputs, output)`` around every layer."""
+    handles = []
+    for name, module in model.named_modules():
+        if any(module.children()) and not any(True for _ in module.parameters(recurse=False)):
+            continue
+        if before:
+            handles.append(module.register_forward_pre_hook(lambda m, i, n=name: before(n, m, i)))
+        if after:
+            named = lambda m, i, k, o, n=name: after(n, m, (*i, *k.values()), o)  # noqa: E731
+            handles.append(module.register_forward_hook(named, with_kwargs=True))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _run(model: nn.Module, example_input: Any) -> None:
+    inputs = example_input if isinstance(example_input, tuple) else (example_input,)
+    batch = next((t.shape[0] for t in inputs if torch.is_tensor(t) and t.dim()), 1)
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad():
+            model(*(t[:1] if torch.is_tensor(t) and t.dim() and t.shape[0] == batch else t for t in inputs))
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
