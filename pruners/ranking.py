@@ -1,0 +1,271 @@
+"""Which channels go first: metrics that score the groups of every width, and the ranking made from them.
+
+A group owns one slice in each of its slots. Metrics look at the slices of weights (parameters with two axes or more);
+biases and norm parameters have other scales and are left out, except by ``bn_scale``. ``slots`` says which slots
+count: ``"all"`` (default), ``"producer"`` (weights that make the channel) or ``"consumer"`` (weights that read it).
+A width that has none of the wanted kind uses all of its slots.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import logging
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from pruners.channel_graph import ChannelGraph, IntArray, Use, Width
+from pruners.errors import CheckpointError, PlanError, UsageError
+
+FloatArray = npt.NDArray[np.float64]
+Batch = tuple[torch.Tensor, torch.Tensor]
+Scores = dict[str, torch.Tensor]
+_ROLES = {"all": ("out", "in", "per"), "producer": ("out",), "consumer": ("in",)}
+_NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Evidence:
+    """What a metric may look at. ``notes`` collects remarks for the user."""
+
+    model: nn.Module
+    graph: ChannelGraph
+    slots: str = "all"
+    batches: Sequence[Batch] | None = None
+    seed: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.parameters = dict(self.model.named_parameters(remove_duplicate=False))
+
+    def uses(self, width: Width) -> list[Use]:
+        """The uses whose slices count: weights first, other parameters only where there are no weights."""
+        stored = [u for u in width.uses if u.slot.parameter in self.parameters]
+        weights = [u for u in stored if self.parameters[u.slot.parameter].dim() > 1] or stored
+        return [u for u in weights if u.role in _ROLES[self.slots]] or weights
+
+    def slices(self, width: Width) -> list[torch.Tensor]:
+        """For every use that counts, its slices: one row per group, float64."""
+        return [slices(self.parameters[u.slot.parameter].detach(), u) for u in self.uses(width)]
+
+
+Metric = Callable[[Evidence], Scores]
+_METRICS: dict[str, Metric] = {}
+
+
+def metric(name: str) -> Callable[[Metric], Metric]:
+    """Register a pure function: evidence -> for every width one score per group, the larger the more useful.
+
+    ``--search global`` compares scores across widths, so they should be means over slots, not sums.
+    """
+
+    def register(function: Metric) -> Metric:
+        _METRICS[name] = function
+        return function
+
+    return register
+
+
+def metrics() -> tuple[str, ...]:
+    """The names of all registered metrics."""
+    return tuple(sorted(_METRICS))
+
+
+def slices(tensor: torch.Tensor, use: Use) -> torch.Tensor:
+    """The slices of one slot, one row per group of the width: (groups, elements), float64.
+
+    A slot with blocks lies on axis 1 and its rows belong to convolution groups in order; see ``Slot``.
+    """
+    slot = use.slot
+    if slot.blocks > 1:
+        rows, columns = tensor.shape[:2]
+        blocked = tensor.reshape(slot.blocks, rows // slot.blocks, columns, -1).transpose(1, 2)
+        flat = blocked.reshape(slot.blocks * columns, -1)
+    else:
+        flat = tensor.movedim(slot.dim, 0).reshape(tensor.shape[slot.dim], -1)
+    index = torch.from_numpy(use.index).to(tensor.device)
+    return flat[index].reshape(index.shape[0], -1).double()
+
+
+def _relative(parts: list[torch.Tensor], size: int) -> torch.Tensor:
+    """The mean over slots of ``v[g] / mean(v)``: no layer counts more because it is larger or scaled up."""
+    total = torch.zeros(size, dtype=torch.float64)
+    for part in parts:
+        mean = part.mean().clamp_min(torch.finfo(torch.float64).tiny)
+        total += (part / mean).cpu() / len(parts)
+    return total
+
+
+def _each_width(evidence: Evidence, value: Callable[[torch.Tensor], torch.Tensor]) -> Scores:
+    return {w.name: _relative([value(s) for s in evidence.slices(w)], w.size) for w in evidence.graph.widths}
+
+
+@metric("l1")
+def l1(evidence: Evidence) -> Scores:
+    """v[g] = sum |w| over the slice; score = mean over slots of v[g] / mean(v). Li et al. 2017, arXiv 1608.08710,
+    which uses the producer only."""
+    return _each_width(evidence, lambda s: s.abs().sum(1))
+
+
+@metric("l2")
+def l2(evidence: Evidence) -> Scores:
+    """v[g] = sqrt(sum w^2) over the slice; score = mean over slots of v[g] / mean(v)."""
+    return _each_width(evidence, lambda s: s.square().sum(1).sqrt())
+
+
+@metric("fpgm")
+def fpgm(evidence: Evidence) -> Scores:
+    """v[g] = sum over h of ||w_g - w_h||_2, the distance to all other slices: what lies near the geometric median
+    is replaceable. Score = mean over slots of v[g] / mean(v). He et al. 2019, arXiv 1811.00250."""
+    return _each_width(evidence, lambda s: torch.cdist(s, s).sum(1))
+
+
+@metric("random")
+def random(evidence: Evidence) -> Scores:
+    """Uniform noise, the same for the same seed and width name."""
+    generators = {w.name: np.random.default_rng([evidence.seed, zlib.crc32(w.name.encode())])
+                  for w in evidence.graph.widths}  # fmt: skip
+    return {w.name: torch.from_numpy(generators[w.name].random(w.size)) for w in evidence.graph.widths}
+
+
+@metric("bn_scale")
+def bn_scale(evidence: Evidence) -> Scores:
+    """score = mean over norm layers of |gamma[g]|. Liu et al. 2017 (network slimming), arXiv 1708.06519.
+
+    A width without norm layer falls back to ``l1``, scaled to the mean of the other widths' scores, with a note.
+    Raises ``UsageError`` when no width has one.
+    """
+    scores, without = {}, []
+    for width in evidence.graph.widths:
+        scales = [u for u in width.uses if _is_scale(evidence, u)]
+        gammas = [slices(evidence.parameters[u.slot.parameter].detach(), u).abs().mean(1) for u in scales]
+        if gammas:
+            scores[width.name] = torch.stack([g.cpu() for g in gammas]).mean(0)
+        else:
+            without.append(width.name)
+    if not scores:
+        raise UsageError("metric bn_scale needs normalisation layers with weights, this network has none; take l1")
+    if without:
+        evidence.notes.append(f"bn_scale: no norm layer on {', '.join(without)}, ranked there by l1")
+        level = torch.cat(list(scores.values())).mean()
+        fallback = l1(evidence)
+        scores.update({name: fallback[name] * level for name in without})
+    return scores
+
+
+def _is_scale(evidence: Evidence, use: Use) -> bool:
+    layer, _, name = use.slot.parameter.rpartition(".")
+    if name != "weight" or use.slot.parameter not in evidence.parameters:
+        return False
+    return isinstance(evidence.model.get_submodule(layer), _NORMS)
+
+
+@metric("taylor")
+def taylor(evidence: Evidence) -> Scores:
+    """score = mean over slots and batches of (sum over the slice of w * dL/dw)^2, L the cross entropy on the batch.
+
+    For a consumer's slice the inner sum equals sum over positions of activation * dL/dactivation, the first-order
+    change of the loss when the channel goes. Molchanov et al. 2019, arXiv 1906.10771 (eq. 8, with the channel as
+    the gate). Raises ``UsageError`` without batches.
+    """
+    if not evidence.batches:
+        raise UsageError("metric taylor needs labelled data; give --data or take l1")
+    model = copy.deepcopy(evidence.model).eval()
+    parameters = {n: p.requires_grad_() for n, p in model.named_parameters() if p.is_floating_point()}
+    device = next(iter(parameters.values())).device
+    scores = {w.name: torch.zeros(w.size, dtype=torch.float64) for w in evidence.graph.widths}
+    for images, targets in evidence.batches:
+        loss = nn.functional.cross_entropy(model(images.to(device)), targets.to(device))
+        found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+        gradients = dict(zip(parameters, found, strict=True))
+        for width in evidence.graph.widths:
+            uses = [u for u in evidence.uses(width) if gradients.get(u.slot.parameter) is not None]
+            for use in uses:
+                change = (parameters[use.slot.parameter] * gradients[use.slot.parameter]).detach()
+                part = slices(change, use).sum(1).square().cpu()
+                scores[width.name] += part / (len(uses) * len(evidence.batches))
+    return scores
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Per width ``scores`` (one per group) and ``order``: the groups in the order in which they go.
+
+    The order is ascending by score, ties by index. With blocks, it takes the least useful group of every block,
+    then the second least of every block and so on, so that a prefix of whole rounds leaves equal blocks.
+    """
+
+    metric: str
+    scores: Mapping[str, FloatArray]
+    order: Mapping[str, IntArray]
+    blocks: Mapping[str, int]
+    notes: tuple[str, ...] = ()
+
+    def keep(self, width: Width | str, n: int) -> tuple[int, ...]:
+        """The indices of the ``n`` most useful groups, increasing, equally many per block.
+
+        Raises ``PlanError`` when ``n`` is not a positive multiple of the number of blocks or too large.
+        """
+        name = width if isinstance(width, str) else width.name
+        order, blocks = self.order[name], self.blocks[name]
+        if not 0 < n <= len(order) or n % blocks:
+            rule = f"a multiple of {blocks} (equal blocks), " if blocks > 1 else ""
+            raise PlanError(f"width {name!r} can't keep {n} channels: it must be {rule}from {blocks} to {len(order)}")
+        return tuple(sorted(int(i) for i in order[len(order) - n :]))
+
+
+def rank(
+    model: nn.Module,
+    graph: ChannelGraph,
+    metric: str = "l1",
+    batches: Iterable[Batch] | None = None,
+    seed: int = 0,
+    slots: str = "all",
+) -> Ranking:
+    """Score and order the groups of all widths. The model is not changed; the same input gives the same ranking.
+
+    ``batches``: (images, labels) pairs, for metrics that look at data. Raises ``UsageError`` for an unknown metric
+    or ``slots``, ``CheckpointError`` when a weight is not finite.
+    """
+    function = _find(metric)
+    if slots not in _ROLES:
+        raise UsageError(f"unknown slots {slots!r}, known are {', '.join(_ROLES)}")
+    evidence = Evidence(model, graph, slots, None if batches is None else list(batches), seed)
+    for name, parameter in evidence.parameters.items():
+        if not torch.isfinite(parameter).all():
+            raise CheckpointError(f"{name} holds NaN or infinite values; take a checkpoint from before training broke")
+    # float32 makes ties of what only rounding errors tell apart
+    found = function(evidence)
+    scores = {w.name: found[w.name].float().cpu().double().numpy() for w in graph.widths}
+    for name, values in scores.items():
+        if not np.isfinite(values).all():
+            raise UsageError(f"metric {metric} gives width {name!r} a score that is not finite; check the data")
+    for note in evidence.notes:
+        log.warning(note)
+    order = {w.name: _removal_order(scores[w.name], w) for w in graph.widths}
+    blocks = {w.name: w.n_blocks for w in graph.widths}
+    return Ranking(metric, scores, order, blocks, tuple(evidence.notes))
+
+
+def _removal_order(scores: FloatArray, width: Width) -> IntArray:
+    ascending = np.argsort(scores, kind="stable")
+    turn = np.empty(width.size, dtype=np.int64)
+    for block in range(width.n_blocks):
+        members = ascending[width.block_of[ascending] == block]
+        turn[members] = np.arange(members.size)
+    return np.lexsort((np.arange(width.size), scores, turn))
+
+
+def _find(name: str) -> Metric:
+    if name not in _METRICS:
+        close = difflib.get_close_matches(name, _METRICS, 1, 0.4)
+        guess = f", did you mean {close[0]!r}?" if close else ";"
+        raise UsageError(f"unknown metric {name!r}{guess} known are {', '.join(metrics())}")
+    return _METRICS[name]
