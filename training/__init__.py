@@ -1,0 +1,1 @@
+"""The supporting room: data, the training loop, regimes and checkpoints."""

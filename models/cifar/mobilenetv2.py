@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 import torch.nn.functional as F
-from pruners.decorators import mb_conv
 from torch import Tensor, nn
+
+from pruners.decorators import mb_conv
 
 # expansion, output channels, blocks, stride of the first block; the first two strides of the paper's table are
 # for 224x224 images and are gone here

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from pruners.decorators import fire
 from torch import Tensor, nn
+
+from pruners.decorators import fire
 
 
 @fire(lType="fire", convs=["squeeze", "expand1x1", "expand3x3"])

@@ -1,0 +1,102 @@
+"""Data sets by name: ``digits``, or ``NAME:DIR`` for a data set in its original layout in the folder DIR."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from pruners.errors import DataError
+from training.splits import Split
+
+SPLIT_SEED = 0
+"""Fixed, whatever the seed of a run: what one run trained on must not be what the next one validates on."""
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """A data set ready for use.
+
+    ``train`` is augmented when it is asked for shuffled batches. ``val`` is held out of the training set and
+    decides everything that is decided (the best epoch, the search). ``test`` decides nothing: it is for reporting.
+    ``input_shape`` is (channels, height, width).
+    """
+
+    name: str
+    train: Split
+    val: Split
+    test: Split
+    input_shape: tuple[int, int, int]
+    classes: tuple[str, ...]
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A kind of data set that can be read; ``layout`` says what its folder must look like."""
+
+    name: str
+    read: Callable[[Path], Data]
+    layout: str
+    needs_folder: bool = True
+
+
+DATA_SETS: dict[str, DataSet] = {}
+
+
+def data_set(name: str, layout: str, needs_folder: bool = True) -> Callable[[Callable[[Path], Data]], object]:
+    """Registers a reader, a function from the folder (an empty path if there is none) to Data."""
+
+    def register(read: Callable[[Path], Data]) -> Callable[[Path], Data]:
+        DATA_SETS[name] = DataSet(name, read, layout, needs_folder)
+        return read
+
+    return register
+
+
+def load_data(spec: str) -> Data:
+    """Reads ``digits`` or ``NAME:DIR``; raises DataError in one line if it is missing, empty or laid out otherwise."""
+    importlib.import_module("training.layouts")  # registers the readers
+    name, colon, folder = spec.partition(":")
+    entry = DATA_SETS.get(name)
+    if entry is None:
+        close = difflib.get_close_matches(name, DATA_SETS, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(sorted(DATA_SETS))}"
+        raise DataError(f"unknown data set {name!r}: {hint}")
+    if not entry.needs_folder:
+        if colon:
+            raise DataError(f"{name} takes no folder: write --data {name}")
+        return entry.read(Path())
+    if not folder:
+        raise DataError(f"{name} needs a folder: write --data {name}:DIR, where DIR holds {entry.layout}")
+    path = Path(folder).expanduser()
+    if not path.is_dir():
+        raise DataError(f"{name}: there is no folder {folder}")
+    return entry.read(path)
+
+
+def hold_out(labels: Tensor, count: int, seed: int = SPLIT_SEED) -> tuple[Tensor, Tensor]:
+    """Splits indices 0..N-1 in two, both sorted: the rest, and ``count`` with the class proportions of the whole."""
+    from sklearn.model_selection import train_test_split
+
+    smallest = int(torch.bincount(labels).min()) if len(labels) else 0
+    classes = len(labels.unique())
+    if smallest < 2 or len(labels) - count < classes:
+        raise DataError(f"{len(labels)} training images in {classes} classes are too few to hold some out: add images")
+    rest, held = train_test_split(
+        range(len(labels)), test_size=max(count, classes), stratify=labels.numpy(), random_state=seed
+    )
+    return torch.tensor(sorted(rest)), torch.tensor(sorted(held))
+
+
+def calibration_images(data: Data, count: int, seed: int = 0) -> Tensor:
+    """``count`` normalised images of the training set (N, C, H, W), drawn by the seed, not augmented."""
+    return torch.cat([images for images, _ in data.train.sample(count, seed).batches(256)])

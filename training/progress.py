@@ -1,0 +1,140 @@
+"""How long-running work reports: a small protocol, and ways to show it. Everything goes to stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+
+class Progress(Protocol):
+    """Work nests: a search starts a bar, each retraining inside it starts and finishes its own."""
+
+    def start(self, total: int, description: str) -> None:
+        """Begins a piece of work of ``total`` steps."""
+        ...
+
+    def advance(self, steps: int = 1, status: str = "") -> None:
+        """``steps`` more are done; ``status`` is shown beside them, and stays if it is empty."""
+        ...
+
+    def log(self, message: str) -> None:
+        """One line to keep."""
+        ...
+
+    def finish(self) -> None:
+        """Ends what was started last."""
+        ...
+
+
+class Silent:
+    """Shows nothing."""
+
+    def start(self, total: int, description: str) -> None:
+        pass
+
+    def advance(self, steps: int = 1, status: str = "") -> None:
+        pass
+
+    def log(self, message: str) -> None:
+        pass
+
+    def finish(self) -> None:
+        pass
+
+
+class RichProgress:
+    """Bars with elapsed and remaining time on a terminal. A context manager."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._bars = Bars(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[status]}"),
+            console=console or Console(stderr=True),
+        )
+        self._open: list[TaskID] = []
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._bars.stop()
+
+    def start(self, total: int, description: str) -> None:
+        self._open.append(self._bars.add_task(description, total=total, status=""))
+
+    def advance(self, steps: int = 1, status: str = "") -> None:
+        if status:
+            self._bars.update(self._open[-1], advance=steps, status=status)
+        else:
+            self._bars.update(self._open[-1], advance=steps)
+
+    def log(self, message: str) -> None:
+        self._bars.console.print(message, highlight=False)
+
+    def finish(self) -> None:
+        task = self._open.pop()
+        if self._open:
+            self._bars.remove_task(task)  # inner work leaves no bar behind
+        else:
+            self._bars.stop_task(task)
+
+
+class LineProgress:
+    """A line every ``seconds``, for logs and pipes. A context manager like the bars."""
+
+    def __init__(self, seconds: float = 10.0) -> None:
+        self.seconds = seconds
+        self._open: list[_Work] = []
+        self._printed = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        pass
+
+    def start(self, total: int, description: str) -> None:
+        self._open.append(_Work(total, description, time.monotonic()))
+
+    def advance(self, steps: int = 1, status: str = "") -> None:
+        work = self._open[-1]
+        work.done += steps
+        work.status = status or work.status
+        now = time.monotonic()
+        if now - self._printed >= self.seconds:
+            self.log(work.line(now))
+
+    def log(self, message: str) -> None:
+        print(message, file=sys.stderr, flush=True)
+        self._printed = time.monotonic()
+
+    def finish(self) -> None:
+        self._open.pop()
+
+
+class _Work:
+    def __init__(self, total: int, description: str, started: float) -> None:
+        self.total, self.description, self.started = total, description, started
+        self.done, self.status = 0, ""
+
+    def line(self, now: float) -> str:
+        left = (now - self.started) / max(1, self.done) * (self.total - self.done)
+        text = f"{self.description}: {self.done}/{self.total}, ETA {int(left) // 60}:{int(left) % 60:02d}"
+        return f"{text}, {self.status}" if self.status else text
+
+
+def progress_on_stderr() -> RichProgress | LineProgress:
+    """Bars where stderr is a terminal, lines where it is not."""
+    return RichProgress() if sys.stderr.isatty() else LineProgress()

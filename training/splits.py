@@ -1,0 +1,199 @@
+"""A split is images with labels, served as normalised batches: plain in order, or shuffled and augmented by a seed.
+
+Nothing here keeps a random state. Order and augmentation are functions of the seed and of the number of the batch
+(or image), so a run that stopped at batch k goes on with batch k as if it had never stopped.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+Batch = tuple[Tensor, Tensor]
+"""Images (N, C, H, W), float32, normalised; and their class indices (N,), int64."""
+
+Augment = Callable[[Tensor, torch.Generator], Tensor]
+"""From uint8 images (N, C, H, W) to as many, drawn with the generator."""
+
+
+def derive_seed(*parts: int) -> int:
+    """One 32-bit seed from several numbers: the same numbers, the same seed."""
+    return zlib.crc32(repr(parts).encode())
+
+
+def generator(*parts: int) -> torch.Generator:
+    return torch.Generator().manual_seed(derive_seed(*parts))
+
+
+class Split(Protocol):
+    """Part of a data set."""
+
+    def __len__(self) -> int: ...
+
+    def batches(self, batch_size: int, *, seed: int | None = None, start: int = 0) -> Iterator[Batch]:
+        """Batches from number ``start`` on.
+
+        Without a seed: every image once, in order, as it is. With a seed: shuffled and augmented, all batches
+        full (what is left over is dropped, as batch norm can't learn from a single image).
+        """
+        ...
+
+    def sample(self, count: int, seed: int = 0) -> Split:
+        """``count`` images drawn without replacement (all of them if there are fewer), not augmented."""
+        ...
+
+
+def number_of_steps(images: int, batch_size: int) -> int:
+    """How many batches an epoch of shuffled images has."""
+    return max(1, images // batch_size)
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """x -> (x / scale - mean) / std, per channel."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    scale: float = 255.0
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        mean = torch.tensor(self.mean).view(-1, 1, 1)
+        std = torch.tensor(self.std).view(-1, 1, 1)
+        return (pixels.float() / self.scale - mean) / std
+
+
+class Images:
+    """uint8 images of one size (N, C, H, W) with labels (N,). Pixels are read when first looked at."""
+
+    def __init__(self, labels: Sequence[int] | Tensor, read: Callable[[], Tensor]) -> None:
+        self.labels = torch.as_tensor(labels, dtype=torch.int64)
+        self._read = read
+
+    @cached_property
+    def pixels(self) -> Tensor:
+        return self._read()
+
+
+@dataclass(frozen=True, eq=False)
+class TensorSplit:
+    """Images held in memory: no worker processes, augmentation on whole batches."""
+
+    images: Images
+    indices: Tensor
+    normalization: Normalization
+    augment: Augment | None = None
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def batches(self, batch_size: int, *, seed: int | None = None, start: int = 0) -> Iterator[Batch]:
+        for number, chunk in _chunks(self.indices, batch_size, seed, start):
+            pixels = self.images.pixels[chunk]
+            if seed is not None and self.augment is not None:
+                pixels = self.augment(pixels, generator(seed, number))
+            yield self.normalization(pixels), self.images.labels[chunk]
+
+    def sample(self, count: int, seed: int = 0) -> TensorSplit:
+        return replace(self, indices=_draw(self.indices, count, seed), augment=None)
+
+
+@dataclass(frozen=True, eq=False)
+class FileSplit:
+    """Images read from files when they are needed, by worker processes; for large images.
+
+    ``transform`` and ``augment`` take a PIL image and return a normalised tensor (C, H, W).
+    """
+
+    paths: Sequence[str]
+    labels: Tensor
+    indices: Tensor
+    transform: Callable[[Any], Tensor]
+    augment: Callable[[Any], Tensor] | None = None
+    workers: int = min(8, os.cpu_count() or 1)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def batches(self, batch_size: int, *, seed: int | None = None, start: int = 0) -> Iterator[Batch]:
+        from torch.utils.data import DataLoader
+
+        chunks = [chunk.tolist() for _, chunk in _chunks(self.indices, batch_size, seed, start)]
+        # the loader draws a base seed for its workers, which nothing here uses: it must not move the global one
+        yield from DataLoader(
+            _Files(self, seed),
+            batch_sampler=chunks,
+            num_workers=self.workers,
+            worker_init_fn=_leave_interrupts_to_the_parent,
+            generator=torch.Generator(),
+        )
+
+    def sample(self, count: int, seed: int = 0) -> FileSplit:
+        return replace(self, indices=_draw(self.indices, count, seed), augment=None)
+
+
+def _leave_interrupts_to_the_parent(_worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+class _Files(torch.utils.data.Dataset[Batch]):
+    def __init__(self, split: FileSplit, seed: int | None) -> None:
+        self.split = split
+        self.seed = seed
+
+    def __getitem__(self, index: int) -> Batch:
+        from PIL import Image
+
+        with Image.open(self.split.paths[index]) as image:
+            rgb = image.convert("RGB")
+        label = self.split.labels[index]
+        if self.seed is None or self.split.augment is None:
+            return self.split.transform(rgb), label
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(self.seed, index))
+            return self.split.augment(rgb), label
+
+
+def _chunks(indices: Tensor, batch_size: int, seed: int | None, start: int) -> Iterator[tuple[int, Tensor]]:
+    if seed is not None:
+        order = torch.randperm(len(indices), generator=generator(seed))
+        indices = indices[order][: number_of_steps(len(indices), batch_size) * batch_size]
+    yield from enumerate(indices.split(batch_size)[start:], start)
+
+
+def _draw(indices: Tensor, count: int, seed: int) -> Tensor:
+    return indices[torch.randperm(len(indices), generator=generator(seed))[:count]]
+
+
+def random_shift(pixels: Tensor, rng: torch.Generator, *, reach: int) -> Tensor:
+    """Moves each image by up to ``reach`` pixels both ways, zeros coming in: a random crop of the padded image."""
+    count, channels, height, width = pixels.shape
+    padded = torch.nn.functional.pad(pixels, (reach,) * 4)
+    top, left = torch.randint(0, 2 * reach + 1, (2, count, 1), generator=rng)
+    image = torch.arange(count).view(-1, 1, 1, 1)
+    channel = torch.arange(channels).view(1, -1, 1, 1)
+    row = (top + torch.arange(height)).view(count, 1, height, 1)
+    column = (left + torch.arange(width)).view(count, 1, 1, width)
+    return padded[image, channel, row, column]
+
+
+def random_flip(pixels: Tensor, rng: torch.Generator) -> Tensor:
+    """Mirrors each image left to right with probability 1/2."""
+    mirrored = torch.rand(len(pixels), 1, 1, 1, generator=rng) < 0.5
+    return torch.where(mirrored, pixels.flip(-1), pixels)
+
+
+def shift_and_flip(reach: int) -> Augment:
+    """The standard augmentation of small photographs (He et al. 2015: reach 4 on 32x32)."""
+    return partial(_shift_and_flip, reach=reach)
+
+
+def _shift_and_flip(pixels: Tensor, rng: torch.Generator, *, reach: int) -> Tensor:
+    return random_flip(random_shift(pixels, rng, reach=reach), rng)
