@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -77,8 +77,8 @@ def measure(model: nn.Module, example_input: Any) -> Costs:
     """Run one image through the model and count. ``uncounted`` names the layers with a weight (two axes or more)
     that never ran or whose arithmetic is unknown here (see ``mac_counter``).
 
-    ``example_input`` is a tensor or a tuple of tensors with a batch axis; only the first image is used. The model
-    is run in eval mode and left as it was.
+    ``example_input``: a tensor, a tuple of arguments or a dict of keyword arguments with the batch on the first axis,
+    of which only the first image is used. The model is run in eval mode and left as it was.
     """
     macs: dict[str, int] = defaultdict(int)
     counted: set[str] = set()
@@ -177,13 +177,18 @@ def _hooked(
 
 
 def _run(model: nn.Module, example_input: Any) -> None:
-    inputs = example_input if isinstance(example_input, tuple) else (example_input,)
-    batch = next((t.shape[0] for t in inputs if torch.is_tensor(t) and t.dim()), 1)
+    named = dict(example_input) if isinstance(example_input, Mapping) else {}
+    inputs = example_input if isinstance(example_input, tuple) else () if named else (example_input,)
+    batch = next((t.shape[0] for t in (*inputs, *named.values()) if torch.is_tensor(t) and t.dim()), 1)
+
+    def first(value: Any) -> Any:
+        return value[:1] if torch.is_tensor(value) and value.dim() and value.shape[0] == batch else value
+
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
         with torch.no_grad():
-            model(*(t[:1] if torch.is_tensor(t) and t.dim() and t.shape[0] == batch else t for t in inputs))
+            model(*map(first, inputs), **{name: first(value) for name, value in named.items()})
     finally:
         for module, mode in modes.items():
             module.training = mode

@@ -129,6 +129,11 @@ def test_a_profile_has_one_row_per_layer_and_adds_up():
     assert all(r.ms > 0 for r in rows)
 
 
+def test_inputs_may_be_named():
+    model, _ = plain()
+    assert measure(model, {"x": IMAGE}) == measure(model, (IMAGE,)) == measure(model, IMAGE)
+
+
 def test_relative_costs():
     half = Costs(5, 1, 160, 0).relative_to(Costs(10, 4, 320, 0))
     assert half == {"params": 0.5, "macs": 0.25, "bits": 0.5, "size_bytes": 1.0}

@@ -1,0 +1,216 @@
+"""Budgets, and how many groups each width may keep so that one is met.
+
+All counting is exact (``costs.CostModel``), and costs only grow with the counts, so every projection is a bisection
+that ends at or just under the budget; single channels that still fit are then given back.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from pruners.channel_graph import ChannelGraph, Width
+from pruners.costs import CostModel
+from pruners.errors import BudgetError, UsageError
+
+Counts = dict[str, int]
+_MEANING = {
+    "macs": ("keeps half of the MACs", "of the MACs"),
+    "params": ("keeps half of the parameters", "of the parameters"),
+    "ratio": ("removes half of the channels", "of the channels"),
+}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """``macs`` and ``params``: the fraction to keep at most; ``ratio``: the fraction of channels to remove.
+
+    Raises ``BudgetError`` unless 0 < value < 1.
+    """
+
+    kind: str
+    value: float
+
+    def __post_init__(self) -> None:
+        if self.kind not in _MEANING:
+            raise BudgetError(f"unknown budget {self.kind!r}, known are {', '.join(_MEANING)}")
+        if not 0 < self.value < 1:
+            raise BudgetError(
+                f"--{self.kind} {self.value:g}: must lie between 0 and 1, both excluded; "
+                f"0.5 {_MEANING[self.kind][0]}"
+            )
+
+    @property
+    def limit(self) -> float:
+        """The largest fraction that may stay."""
+        return 1 - self.value if self.kind == "ratio" else self.value
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What every width must keep: at least ``min_channels`` and ``min_fraction`` of its channels (whole if smaller),
+    and a multiple of ``round_to`` unless nothing is removed."""
+
+    min_channels: int = 2
+    min_fraction: float = 0.0
+    round_to: int = 1
+
+    def __post_init__(self) -> None:
+        if self.round_to < 1 or self.min_channels < 1:
+            raise UsageError("--round-to and the minimum of channels must be 1 or more")
+        if not 0 <= self.min_fraction < 1:
+            raise UsageError(f"the minimum fraction of channels must be in [0, 1), not {self.min_fraction}")
+
+
+class Allowance:
+    """One network's widths, the counts each of them may keep, and a budget to meet (or none)."""
+
+    def __init__(self, graph: ChannelGraph, costs: CostModel, limits: Limits, budget: Budget | None) -> None:
+        self.costs = costs
+        self.limits = limits
+        self.budget = budget
+        self.sizes: Counts = {w.name: w.size for w in graph.widths}
+        self.levels = {w.name: levels(w, limits) for w in graph.widths}
+        self._whole = costs.count({})
+
+    def fraction(self, counts: Mapping[str, int]) -> float:
+        """What of the budgeted quantity remains with these counts."""
+        if self.budget is None or self.budget.kind == "ratio":
+            return sum(counts.values()) / sum(self.sizes.values())
+        return self.costs.count(counts).relative_to(self._whole)[self.budget.kind]
+
+    def meets(self, counts: Mapping[str, int]) -> bool:
+        return self.budget is None or self.fraction(counts) <= self.budget.limit + 1e-12
+
+    def nearest(self, name: str, count: float) -> int:
+        """The allowed count next to ``count``; of two as near the larger."""
+        return min(reversed(self.levels[name]), key=lambda level: abs(level - count))
+
+    def below(self, name: str, count: float) -> int:
+        """The largest allowed count up to ``count``, or the smallest there is."""
+        allowed = self.levels[name]
+        return allowed[max(bisect_right(allowed, count + 1e-9) - 1, 0)]
+
+    def smallest(self) -> Counts:
+        return {name: allowed[0] for name, allowed in self.levels.items()}
+
+    def require_reachable(self) -> None:
+        """Raise ``BudgetError`` when even the smallest widths are over the budget."""
+        left = self.fraction(self.smallest())
+        if self.budget is not None and not self.meets(self.smallest()):
+            least = 1 - left if self.budget.kind == "ratio" else left
+            word = "at most" if self.budget.kind == "ratio" else "at least"
+            bound = math.floor(1000 * least) / 1000 if word == "at most" else math.ceil(1000 * least) / 1000
+            raise BudgetError(
+                f"--{self.budget.kind} {self.budget.value:g}: can't be reached, with every width at its smallest "
+                f"{100 * left:.1f} % {_MEANING[self.budget.kind][1]} remain; ask for {word} {bound:g}"
+            )
+
+
+def levels(width: Width, limits: Limits) -> tuple[int, ...]:
+    """The counts a width may keep, increasing, its size last."""
+    step = math.lcm(width.n_blocks, limits.round_to)
+    floor = max(limits.min_channels, math.ceil(limits.min_fraction * width.size - 1e-9))
+    return (*(n for n in range(step, width.size, step) if n >= floor), width.size)
+
+
+def uniform_counts(allowance: Allowance) -> Counts:
+    """One ratio for all widths. ``ratio``: ``round(size * ratio)`` channels go, then the nearest allowed count.
+    ``macs`` and ``params``: the largest common keep ratio that meets the budget."""
+    budget = allowance.budget
+    if budget is not None and budget.kind == "ratio":
+        removed = {name: round(size * budget.value) for name, size in allowance.sizes.items()}
+        return {name: allowance.nearest(name, size - removed[name]) for name, size in allowance.sizes.items()}
+    return shrink(allowance, allowance.sizes)
+
+
+def shrink(allowance: Allowance, base: Mapping[str, int]) -> Counts:
+    """The counts ``base`` times the largest common factor in (0, 1] that meets the budget."""
+    allowance.require_reachable()
+
+    def scaled(factor: float) -> Counts:
+        return {name: allowance.below(name, factor * n) for name, n in base.items()}
+
+    counts = _largest(scaled, allowance.meets)
+    return give_back(allowance, counts, base, lambda name, n: n / base[name])
+
+
+def grow(allowance: Allowance, base: Mapping[str, int]) -> Counts:
+    """What ``base`` removes, times the smallest common factor in [0, 1] that still meets the budget.
+
+    ``base`` must meet it.
+    """
+    sizes = allowance.sizes
+
+    def scaled(factor: float) -> Counts:
+        return {name: max(n, allowance.below(name, n + factor * (sizes[name] - n))) for name, n in base.items()}
+
+    counts = _largest(scaled, allowance.meets)
+    regained = {name: max(sizes[name] - n, 1) for name, n in base.items()}
+    return give_back(allowance, counts, sizes, lambda name, n: (n - base[name]) / regained[name])
+
+
+def _largest(scaled: Callable[[float], Counts], meets: Callable[[Counts], bool]) -> Counts:
+    if meets(scaled(1.0)):
+        return scaled(1.0)
+    low, high = 0.0, 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if meets(scaled(middle)) else (low, middle)
+    return scaled(low)
+
+
+def give_back(
+    allowance: Allowance, counts: Counts, caps: Mapping[str, int], need: Callable[[str, int], float]
+) -> Counts:
+    """Raise widths by single steps while the budget is met, the one with the smallest ``need(name, count)`` first.
+
+    A step that doesn't fit never fits later, so each width drops out once.
+    """
+    counts = dict(counts)
+    position = {name: i for i, name in enumerate(counts)}
+    queue = [(need(name, n), position[name], name) for name, n in counts.items()]
+    heapq.heapify(queue)
+    while queue:
+        _, _, name = heapq.heappop(queue)
+        allowed = allowance.levels[name]
+        i = bisect_right(allowed, counts[name])
+        if i < len(allowed) and allowed[i] <= caps[name] and allowance.meets({**counts, name: allowed[i]}):
+            counts[name] = allowed[i]
+            heapq.heappush(queue, (need(name, allowed[i]), position[name], name))
+    return counts
+
+
+@dataclass(frozen=True)
+class Step:
+    """Lowering one width from level ``level + 1`` to ``level``, and the mean score of the groups that go."""
+
+    score: float
+    width: str
+    level: int
+
+
+def global_counts(allowance: Allowance, steps: Iterable[Step]) -> Counts:
+    """Take the cheapest steps of all widths, in ascending order of score, until the budget is met."""
+    allowance.require_reachable()
+    ordered = sorted(steps, key=lambda s: s.score)
+
+    def cut(n: int) -> Counts:
+        counts = dict(allowance.sizes)
+        for step in ordered[:n]:
+            counts[step.width] = min(counts[step.width], allowance.levels[step.width][step.level])
+        return counts
+
+    low, high = 0, len(ordered)
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if allowance.meets(cut(middle)) else (middle + 1, high)
+    worth = {(s.width, s.level): s.score for s in ordered}
+
+    def need(name: str, n: int) -> float:
+        return -worth.get((name, allowance.levels[name].index(n)), 0.0)
+
+    return give_back(allowance, cut(low), allowance.sizes, need)
