@@ -1,0 +1,53 @@
+"""What the source writer is given besides the model: where it came from, what to correct, what to say on top."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The function or class the user named, and the arguments it was called with.
+
+    ``name`` is what the generated file offers (``"resnet20"``). ``origin`` is how its header shows the source:
+    ``"models/cifar/resnet.py, resnet20(num_classes=10)"``.
+    """
+
+    factory: Callable[..., nn.Module]
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
+    origin: str = ""
+
+
+@dataclass(frozen=True)
+class LiteralSite:
+    """An expression in kept code that holds a stale number once the channels are gone.
+
+    The span is the expression's, as in ``ast``: lines from 1, columns (UTF-8 bytes) from 0. ``values`` maps the path
+    of each module whose code runs there (``""`` is the root) to the new value: int, float or a tuple of them.
+    """
+
+    file: str
+    line: int
+    col: int
+    end_line: int
+    end_col: int
+    values: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Header:
+    """Ready strings for the docstring of the generated file; None leaves a line out."""
+
+    title: str | None = None
+    origin: str | None = None
+    plan: str | None = None
+    params_before: str | None = None
+    params_after: str | None = None
+    macs_before: str | None = None
+    macs_after: str | None = None
+    weights: str | None = None
