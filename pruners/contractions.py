@@ -118,7 +118,7 @@ def _product(tracer: Tracer, call: Call, left: Tensor, right: Tensor) -> None:
             planes.append(on_axis(line, out.ndim + place, out.ndim))
             if labels.weight:
                 tracer.produced(line)
-        batch = [p for p in touching(labels, set(range(max(0, source.ndim - 2))))]
+        batch = touching(labels, set(range(max(0, source.ndim - 2))))
         tracer.freeze(tuple(batch), f"{call.name} over a batch of channels", call.site)
     if len(weights) == 1:
         weight = right if b.weight else left

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from pathlib import Path
 from types import CodeType, FrameType
 
@@ -31,6 +32,14 @@ def author_site() -> Site:
     if frame is None:
         return Site("", 0)
     return Site(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
+
+
+def describe(error: BaseException) -> str:
+    """One line: the error's type and first line, and the author's file and line it came from."""
+    text = (str(error).strip().splitlines() or [""])[0]
+    frames = traceback.extract_tb(error.__traceback__)
+    place = next((f for f in reversed(frames) if is_author_file(f.filename)), frames[-1])
+    return f"{type(error).__name__}: {text} ({place.filename}:{place.lineno})"
 
 
 def span(frame: FrameType) -> tuple[int, int, int, int]:

@@ -20,9 +20,9 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from pruners.channel_graph import ChannelGraph, CountedCall
-from pruners.errors import NotPrunableError
+from pruners.errors import NotPrunableError, SecateurError
 from pruners.expressions import AttributePatch, Stale, resolve
-from pruners.frames import author_frame, author_site
+from pruners.frames import author_frame, author_site, describe
 from pruners.sites import SITE_RULES, Path, name_of
 from pruners.source.entry import LiteralSite
 from pruners.tracing import Modules, call_arguments
@@ -158,19 +158,16 @@ def _rehearse(model: nn.Module, graph: ChannelGraph, kept: Kept, example_input: 
     try:
         with torch.no_grad(), modules.watching(), _Rehearsal(model, modules, graph.calls, kept, found):
             model(*args, **kwargs)
-    except RuntimeError as error:
-        text = str(error).splitlines()[0]
-        raise NotPrunableError(f"the pruned network does not run: {text} (last counted call: {_last(found)})") from error
+    except SecateurError:
+        raise
+    except Exception as error:
+        raise NotPrunableError(f"the pruned network does not run: {describe(error)}") from error
     finally:
         for hook in hooks:
             hook.remove()
         for module, flag in flags.items():
             module.training = flag
     return _apply(model, found)
-
-
-def _last(found: list[Stale]) -> str:
-    return str(found[-1].site) if found else "none"
 
 
 def _has_no_tensors(module: nn.Module) -> bool:

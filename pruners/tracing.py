@@ -9,7 +9,6 @@ of the facts.
 from __future__ import annotations
 
 import difflib
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -26,7 +25,7 @@ from pruners.channel_graph import ChannelGraph, Contraction, FrozenChannels, Sit
 from pruners.decorators import skipped_layers
 from pruners.errors import NotPrunableError, SecateurError, UsageError
 from pruners.facts import Facts, SiteCall
-from pruners.frames import author_site, is_author_file
+from pruners.frames import author_site, describe
 from pruners.labels import NONE, Labels, on_axis
 from pruners.propagation import Call, rule_for
 from pruners.sites import SiteRecorder
@@ -47,7 +46,7 @@ def trace(model: nn.Module, example_input: Any, *, skip: Sequence[str] = ()) -> 
 def observe(model: nn.Module, example_input: Any, *, skip: Sequence[str] = ()) -> Tracer:
     """Run the network under labels; the tracer holds the facts it collected."""
     args, kwargs = call_arguments(example_input)
-    tracer = Tracer(model, _batch_size(example_input))
+    tracer = Tracer(model, batch_size(example_input))
     with _as_it_was(model), ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         stack.enter_context(tracer.modules.watching())
@@ -58,8 +57,7 @@ def observe(model: nn.Module, example_input: Any, *, skip: Sequence[str] = ()) -
         except SecateurError:
             raise
         except Exception as error:
-            reason = f"{_one_line(error)} ({_place_of(error)})"
-            raise NotPrunableError(f"the network can't be run on the example input: {reason}") from error
+            raise NotPrunableError(f"the network can't be run on the example input: {describe(error)}") from error
         for leaf in tree_leaves(out):
             if isinstance(leaf, Tensor):
                 tracer.freeze(tracer.labels(leaf).planes, "an output of the network", author_site())
@@ -218,7 +216,7 @@ class _LabelMode(TorchDispatchMode):
         except SecateurError:
             raise
         except Exception as error:
-            raise NotPrunableError(f"{call.name} at {call.site}: its label rule failed: {_one_line(error)}") from error
+            raise NotPrunableError(f"{call.name} at {call.site}: its label rule failed: {describe(error)}") from error
         return out
 
 
@@ -235,7 +233,7 @@ def map_tensors(example_input: Any, function: Callable[[Tensor], Tensor]) -> Any
     return tree_map(lambda leaf: function(leaf) if isinstance(leaf, Tensor) else leaf, example_input)
 
 
-def _batch_size(example_input: Any) -> int:
+def batch_size(example_input: Any) -> int:
     tensors = [t for t in tree_leaves(example_input) if isinstance(t, Tensor) and t.ndim > 0]
     return int(tensors[0].shape[0]) if tensors else 1
 
@@ -264,15 +262,3 @@ def _unknown_layer(layer: str, facts: Facts) -> str:
     close = difflib.get_close_matches(layer, layers, 1)
     hint = f"; did you mean {close[0]}?" if close else ""
     return f"there is no layer {layer} whose channels could be skipped{hint}"
-
-
-def _place_of(error: BaseException) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if is_author_file(f.filename)]
-    place = own[-1] if own else frames[-1]
-    return f"{place.filename}:{place.lineno}"
-
-
-def _one_line(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0] if text else ''}"

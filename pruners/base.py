@@ -1,0 +1,268 @@
+"""The way from a network to a bundle: trace, rank, decide, slice, write, verify, publish."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import json
+import platform
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from pruners import oracle
+from pruners.bundle import Bundle, check_free, import_text, published, state_bytes, write_file
+from pruners.channel_graph import ChannelGraph
+from pruners.costs import CostModel, Costs
+from pruners.errors import NotPrunableError
+from pruners.plan import PruningPlan, from_kept, sha256_of_file, sha256_of_state, validate
+from pruners.ranking import Ranking, rank
+from pruners.slicing import SlicedModel, slice_model
+from pruners.source import Entry, Header, write_source
+from pruners.tracing import batch_size, trace
+from pruners.verify import Case, outputs_of, runs_in_double, training_inputs, varied, verify_bundle
+from pruners.weight_transfer import slice_state
+
+Kept = Mapping[str, npt.ArrayLike]
+PRUNERS: dict[str, type[BasicPruning]] = {}
+
+
+def pruner_for(module: str) -> Callable[[type[BasicPruning]], type[BasicPruning]]:
+    """Register a pruner class for the networks of one module (``"models.cifar.resnet"``)."""
+
+    def register(cls: type[BasicPruning]) -> type[BasicPruning]:
+        PRUNERS[module] = cls
+        return cls
+
+    return register
+
+
+class BasicPruning:
+    """Prunes one network. Subclasses name what they produce and may choose other defaults.
+
+    ``fileName``: the generated file. ``netName``: the factory it offers; by default the name the user gave.
+    ``skip``: layers whose output channels always stay. ``metric``: the default ranking.
+    """
+
+    fileName = "model.py"
+    netName = ""
+    skip: tuple[str, ...] = ()
+    metric = "l1"
+
+    def __init__(
+        self,
+        model: nn.Module,
+        example_input: Any,
+        *,
+        entry: Entry | None = None,
+        skip: Sequence[str] = (),
+        provenance: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.model = model
+        self.example_input = example_input
+        self.entry = entry or entry_of(model)
+        self.netName = self.netName or self.entry.name
+        self.skip = (*type(self).skip, *skip)
+        self._provenance = dict(provenance or {})
+
+    # -- what is there
+
+    @cached_property
+    def graph(self) -> ChannelGraph:
+        """The channel graph, traced once. Raises NotPrunableError where nothing can be pruned."""
+        graph = trace(self.model, self.example_input, skip=self.skip)
+        if not graph.widths:
+            reasons = "; ".join(dict.fromkeys(f"{f.reason} ({f.site})" for f in graph.frozen)) or "it has no layers"
+            raise NotPrunableError(f"{self.netName}: nothing can be pruned: {reasons}")
+        return graph
+
+    @cached_property
+    def costs(self) -> CostModel:
+        return CostModel.of(self.model, self.graph)
+
+    def predict(self, kept: Kept) -> Costs:
+        """Exact costs of the network that keeps these groups, without building it."""
+        return self.costs.predict(kept)
+
+    def rank(
+        self, metric: str | None = None, batches: Iterable[Any] | None = None, seed: int = 0, slots: str = "all"
+    ) -> Ranking:
+        return rank(self.model, self.graph, metric or self.metric, batches, seed, slots)
+
+    def plan(self, kept: Kept, **provenance: Any) -> PruningPlan:
+        """A validated plan that says where it comes from."""
+        return from_kept(self.graph, kept, {**self.provenance, **provenance})
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        return {
+            "factory": self.entry.name,
+            "origin": self.entry.origin,
+            "source_sha256": _source_hash(self.entry),
+            "weights_sha256": sha256_of_state(self.model.state_dict()),
+            "skip": list(self.skip),
+            "torch": torch.__version__.partition("+")[0],
+            "python": platform.python_version(),
+            **self._provenance,
+        }
+
+    # -- what a plan makes of it
+
+    def slice(self, kept: Kept) -> SlicedModel:
+        return slice_model(self.model, self.graph, kept, self.example_input)
+
+    def realize(self, kept: Kept) -> nn.Module:
+        """A live pruned copy that runs: sliced in memory or, where forward holds stale numbers, imported anew."""
+        sliced = self.slice(kept)
+        if sliced.runs:
+            return sliced.model
+        network = import_text(self._text(sliced, None), self.netName)
+        network.load_state_dict(sliced.model.state_dict())
+        return network.train(self.model.training)
+
+    def source(self, plan: PruningPlan) -> str:
+        """The text of the generated file; nothing is written."""
+        validate(plan, self.graph)
+        return self._text(self.slice(plan.kept), plan)
+
+    def _text(self, sliced: SlicedModel, plan: PruningPlan | None) -> str:
+        entry = Entry(self.entry.factory, self.entry.kwargs, self.netName, self.entry.origin)
+        header = None if plan is None else self._header(plan)
+        return write_source(sliced.model, entry, rewrites=sliced.literals, header=header)
+
+    def _header(self, plan: PruningPlan) -> Header:
+        before, after = self.predict({}), self.predict(plan.kept)
+        return Header(
+            origin=self.entry.origin,
+            plan=f"plan.json, sha256 {plan.digest[:8]}",
+            params_before=f"{before.params:,}",
+            params_after=f"{after.params:,}",
+            macs_before=f"{before.macs / 1e6:,.1f}",
+            macs_after=f"{after.macs / 1e6:,.1f}",
+            weights="weights.pth",
+        )
+
+    def publish(
+        self,
+        plan: PruningPlan,
+        output: str | Path,
+        *,
+        state: Mapping[str, Tensor] | None = None,
+        summary: Mapping[str, Any] | None = None,
+        files: Mapping[str, bytes] | None = None,
+        force: bool = False,
+    ) -> Bundle:
+        """Write, verify in a fresh process and publish a bundle.
+
+        ``state``: weights of the pruned network where they were trained on; default: the sliced weights. ``files``:
+        more files for the folder. Raises VerificationError (then nothing is published), BundleExistsError,
+        OutputError.
+        """
+        output = Path(output)
+        check_free(output, force)
+        validate(plan, self.graph)
+        sliced = self.slice(plan.kept)
+        weights = sliced.model.state_dict() if state is None else state
+        with published(output, force) as draft:
+            write_file(draft / self.fileName, self._text(sliced, plan).encode())
+            write_file(draft / "weights.pth", state_bytes(weights))
+            checked = verify_bundle(
+                draft, self.netName, self._cases(plan, sliced, state), self.predict(plan.kept), self._batch,
+                blocked=self._blocked,
+            )  # fmt: skip
+            told = {**self._summary(plan), "verified": True, "max_abs_diff": checked.max_abs_diff, **(summary or {})}
+            write_file(draft / "plan.json", plan.to_json().encode())
+            write_file(draft / "summary.json", (json.dumps(told, indent=2) + "\n").encode())
+            for name, data in (files or {}).items():
+                write_file(draft / name, data)
+        return Bundle(output, plan, told)
+
+    # -- the proof
+
+    def _cases(self, plan: PruningPlan, sliced: SlicedModel, state: Mapping[str, Tensor] | None) -> list[Case]:
+        """The bundle's weights against the live pruned network, and random weights against the zeroed original."""
+        kept, inputs = plan.kept, varied(self.example_input, 1)
+        double = runs_in_double(self.model, inputs)
+        steps = training_inputs(self.model, inputs)
+        if state is not None and sliced.runs:
+            sliced.model.load_state_dict(state)
+        if sliced.runs:
+            own = outputs_of(sliced.model, inputs, double)
+        elif state is None:
+            own = outputs_of(oracle.zeroed(self.model, self.graph, kept), inputs, double)
+        else:
+            network = import_text(self._text(sliced, plan), self.netName)
+            network.load_state_dict(state)
+            own = outputs_of(network, inputs, double)
+        cases = [Case("the bundle's weights", inputs, own, None, double, steps)]
+        cases.append(self._random_case(kept, sliced, inputs, double))
+        return cases
+
+    def _random_case(self, kept: Kept, sliced: SlicedModel, inputs: Any, double: bool) -> Case:
+        """Random weights make every channel matter; what is removed then shows."""
+        other = _copy(self.model)
+        oracle.randomise(other, seed=0)
+        state = {k: v.clone() for k, v in slice_state(other.state_dict(), self.graph, kept).items()}
+        if oracle.exact(self.graph, kept) or not sliced.runs:
+            reference, name = oracle.zeroed(other, self.graph, kept), "random weights, removed channels zeroed"
+        else:
+            reference, name = _copy(sliced.model), "random weights, statistics over the kept channels"
+            reference.load_state_dict(state)
+        return Case(name, inputs, outputs_of(reference, inputs, double), state, double)
+
+    @property
+    def _batch(self) -> int:
+        return batch_size(self.example_input)
+
+    @property
+    def _blocked(self) -> tuple[str, ...]:
+        """torchvision too, unless the author's own file imports it."""
+        author = inspect.getsourcefile(self.entry.factory)
+        module = inspect.getmodule(self.entry.factory)
+        own = module is not None and module.__name__.partition(".")[0] == "torchvision"
+        text = Path(author).read_text("utf-8") if author and not own else ""
+        needs = re.search(r"^\s*(import|from)\s+torchvision\b", text, re.MULTILINE)
+        return () if needs else ("torchvision",)
+
+    def _summary(self, plan: PruningPlan) -> dict[str, Any]:
+        before, after = self.predict({}), self.predict(plan.kept)
+        compared = {
+            name: {"before": getattr(before, name), "after": getattr(after, name)}
+            for name in ("macs", "params", "bits", "size_bytes")
+        }
+        return {
+            "schema": 1,
+            "factory": self.netName,
+            "source": self.entry.origin,
+            "plan_sha256": plan.digest,
+            **compared,
+            "widths": len(self.graph.widths),
+            "groups": sum(w.size for w in self.graph.widths),
+            "groups_kept": sum(len(k) for k in plan.kept.values()),
+        }
+
+
+def _copy(model: nn.Module) -> nn.Module:
+    return copy.deepcopy(model)
+
+
+def entry_of(model: nn.Module) -> Entry:
+    """How to name a live model that no factory was given for: by its class."""
+    cls = type(model)
+    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
+    file = inspect.getsourcefile(cls) if cls.__module__ != "__main__" else None
+    return Entry(cls, {}, name, f"{Path(file).name if file else cls.__module__}, {cls.__name__}")
+
+
+def _source_hash(entry: Entry) -> str:
+    try:
+        file = inspect.getsourcefile(inspect.unwrap(entry.factory))
+    except TypeError:
+        file = None
+    return sha256_of_file(file) if file and Path(file).is_file() else ""

@@ -1,0 +1,154 @@
+"""A bundle: one folder with the generated file, its weights, the plan and the report. Published whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import importlib.util
+import io
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pruners.errors import BundleExistsError, OutputError, UsageError
+from pruners.plan import PruningPlan, load
+
+_numbers = count()
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A published bundle. ``summary`` is what ``summary.json`` holds."""
+
+    path: Path
+    plan: PruningPlan
+    summary: Mapping[str, Any]
+
+    @property
+    def model(self) -> nn.Module:
+        """The generated network with its weights, in eval mode."""
+        network = import_network(self.path / "model.py", self.summary["factory"])
+        network.load_state_dict(torch.load(self.path / "weights.pth", weights_only=True, map_location="cpu"))
+        return network.eval()
+
+    @classmethod
+    def open(cls, path: str | Path) -> Bundle:
+        """Read a published bundle. Raises UsageError where the folder is none."""
+        folder = Path(path)
+        missing = [n for n in ("model.py", "weights.pth", "plan.json", "summary.json") if not (folder / n).is_file()]
+        if missing:
+            raise UsageError(f"{folder} is not a bundle: it has no {missing[0]}")
+        return cls(folder, load(folder / "plan.json"), json.loads((folder / "summary.json").read_text("utf-8")))
+
+
+def import_file(path: Path) -> ModuleType:
+    """Import a Python file under a name of its own, so that two files of one name never meet."""
+    name = f"secateur_generated_{next(_numbers)}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def import_network(path: Path, factory: str) -> nn.Module:
+    """The network that a generated file's factory returns."""
+    network: nn.Module = getattr(import_file(path), factory)()
+    return network
+
+
+def import_text(text: str, factory: str) -> nn.Module:
+    """The network that the text of a generated file describes; the file lives as long as this process."""
+    folder = Path(tempfile.mkdtemp(prefix="secateur-"))
+    (folder / "model.py").write_text(text, "utf-8")
+    return import_network(folder / "model.py", factory)
+
+
+def state_bytes(state: Mapping[str, Tensor]) -> bytes:
+    """A state_dict as ``torch.save`` writes it; the same tensors give the same bytes."""
+    buffer = io.BytesIO()
+    torch.save({k: v.detach().cpu().contiguous().clone() for k, v in state.items()}, buffer)
+    return buffer.getvalue()
+
+
+def check_free(output: Path, force: bool) -> None:
+    """Refuse early what ``published`` would refuse late."""
+    if output.exists() and not force:
+        raise BundleExistsError(f"{output} exists; choose another folder with -o, or overwrite it with --force")
+    if output.exists() and not output.is_dir():
+        raise OutputError(f"{output} is a file, not a folder; choose another folder with -o")
+
+
+@contextmanager
+def published(output: Path, force: bool) -> Iterator[Path]:
+    """A folder to fill; when the block ends well it becomes ``output`` in one rename, else it is removed.
+
+    Raises BundleExistsError without ``force``, OutputError for a read-only folder or a full disk.
+    """
+    check_free(output, force)
+    draft: Path | None = None
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".tmp", dir=output.parent))
+        draft.chmod(0o777 & ~_umask())
+        yield draft
+        _swap(draft, output)
+    except OSError as error:
+        raise OutputError(f"{output} can't be written: {_cause(error)}") from error
+    finally:
+        if draft is not None:
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def _swap(draft: Path, output: Path) -> None:
+    if not output.exists():
+        draft.rename(output)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".old", dir=output.parent))
+    output.rename(old / output.name)
+    try:
+        draft.rename(output)
+    except OSError:
+        (old / output.name).rename(output)
+        raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write and flush to the disk, so that a full disk is noticed here."""
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+_CAUSES: dict[int, Callable[[OSError], str]] = {
+    errno.ENOSPC: lambda e: "the disk is full; nothing half-written is left",
+    errno.EACCES: lambda e: "permission denied; choose another folder with -o",
+    errno.EPERM: lambda e: "permission denied; choose another folder with -o",
+    errno.EROFS: lambda e: "the file system is read-only; choose another folder with -o",
+}
+
+
+def _cause(error: OSError) -> str:
+    known = _CAUSES.get(error.errno or 0)
+    return known(error) if known else (error.strerror or str(error))

@@ -1,0 +1,131 @@
+"""Runs in a fresh process, as a script: a bundle's file alone, without the toolkit. Prints one line of JSON.
+
+    python -I fresh.py model.py FACTORY weights.pth check.pt blocked,module,names
+
+``check.pt`` holds the inputs and the outputs they must give. This file imports torch and the standard library only.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Mapping
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+
+class _Blocker:
+    """Makes importing the named packages an error."""
+
+    def __init__(self, names: list[str]) -> None:
+        self._names = set(names)
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        if name.partition(".")[0] in self._names:
+            raise ImportError(f"the file needs the package {name}, which a standalone file must not")
+        return None
+
+
+class _MacCounter(TorchDispatchMode):
+    """Counts multiply-accumulates of parameters with activations, operation by operation."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self._parameters = {p.data_ptr() for p in model.parameters()}
+        self.macs = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        if name in {"convolution", "_convolution"}:
+            x, weight, transposed = args[0], args[1], args[6]
+            places = (x if transposed else out)[:, 0].numel()
+            self.macs += weight.numel() * places
+        elif name in {"mm", "bmm", "addmm", "baddbmm"}:
+            left, right = args[-2:]
+            if {left.data_ptr(), right.data_ptr()} & self._parameters:
+                self.macs += left.numel() * right.shape[-1]
+        return out
+
+
+def load(file: str, factory: str, weights: Mapping[str, Tensor], double: bool) -> nn.Module:
+    """Import the file, call its factory and load the weights strictly."""
+    spec = importlib.util.spec_from_file_location(Path(file).stem, file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    model: nn.Module = getattr(module, factory)()
+    model.load_state_dict(weights, strict=True)
+    return model.double() if double else model
+
+
+def call(model: nn.Module, inputs: Any) -> Any:
+    if isinstance(inputs, Mapping):
+        return model(**inputs)
+    return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
+
+
+def compare(out: Any, expected: list[Tensor]) -> tuple[float, float]:
+    """Largest difference, and the scale of the expected values."""
+    found = [t for t in tree_leaves(out) if isinstance(t, Tensor)]
+    if [t.shape for t in found] != [t.shape for t in expected]:
+        shapes = [[tuple(t.shape) for t in tensors] for tensors in (found, expected)]
+        raise ValueError(f"outputs of shapes {shapes[0]}, not {shapes[1]}")
+    worst, scale = 0.0, 0.0
+    for got, want in zip(found, expected, strict=True):
+        if got.numel():
+            worst = max(worst, float((got.double() - want.double()).abs().max()))
+            scale = max(scale, float(want.double().abs().max()))
+    return worst, scale
+
+
+def train_step(model: nn.Module, inputs: Any) -> str:
+    """Forward and backward in training mode; the error, if there is one."""
+    model.train()
+    try:
+        out = call(model, inputs)
+        total = sum(t.float().sum() for t in tree_leaves(out) if isinstance(t, Tensor) and t.is_floating_point())
+        total.backward()  # type: ignore[union-attr]
+    except Exception as error:
+        return f"{type(error).__name__}: {error}".splitlines()[0]
+    return ""
+
+
+def main(file: str, factory: str, weights: str, check: str, blocked: str) -> dict[str, Any]:
+    sys.meta_path.insert(0, _Blocker(blocked.split(",")))  # type: ignore[arg-type]
+    sys.dont_write_bytecode = True
+    torch.set_num_threads(1)
+    own = torch.load(weights, weights_only=True, map_location="cpu")
+    cases = torch.load(check, weights_only=True, map_location="cpu")
+    results = []
+    for case in cases:
+        double = case["double"]
+        model = load(file, factory, own if case["state"] is None else case["state"], double).eval()
+        to_double = (lambda t: t.double() if isinstance(t, Tensor) and t.is_floating_point() else t) if double else None
+        inputs = tree_map(to_double, case["inputs"]) if to_double else case["inputs"]
+        counter = _MacCounter(model)
+        with torch.no_grad(), counter:
+            out = call(model, inputs)
+        worst, scale = compare(out, case["outputs"])
+        trained = train_step(model, case["train_inputs"]) if case["train_inputs"] is not None else ""
+        results.append({"name": case["name"], "diff": worst, "scale": scale, "macs": counter.macs, "train": trained})
+    params = sum(p.numel() for p in load(file, factory, own, False).parameters())
+    return {"cases": results, "params": params}
+
+
+if __name__ == "__main__":
+    try:
+        report = main(*sys.argv[1:])
+    except Exception as problem:
+        report = {"error": f"{type(problem).__name__}: {problem}"}
+    print(json.dumps(report))

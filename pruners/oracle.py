@@ -1,0 +1,65 @@
+"""What a pruned network must compute: the original with the removed channels' consumer weights set to zero."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from pruners.channel_graph import BoolArray, ChannelGraph, Slot
+
+
+def zeroed(model: nn.Module, graph: ChannelGraph, kept: Mapping[str, npt.ArrayLike]) -> nn.Module:
+    """A copy of the model in which nothing reads the removed channels."""
+    masked = copy.deepcopy(model)
+    state = masked.state_dict()
+    consumers = {u.slot for w in graph.widths for u in w.uses if u.role == "in"}
+    for slot, mask in graph.masks(kept).items():
+        if slot in consumers:
+            state[slot.parameter].mul_(_spread(state[slot.parameter], slot, mask))
+    return masked
+
+
+def _spread(weight: Tensor, slot: Slot, mask: BoolArray) -> Tensor:
+    """The mask in the weight's shape; a grouped convolution has one list of inputs per block of rows."""
+    kept = torch.from_numpy(mask).to(weight.device)
+    if slot.blocks == 1:
+        shape = [1] * weight.ndim
+        shape[slot.dim] = -1
+        return kept.view(shape).to(weight.dtype)
+    rows = kept.view(slot.blocks, -1).repeat_interleave(weight.shape[0] // slot.blocks, 0)
+    return rows.view(*rows.shape, *[1] * (weight.ndim - 2)).to(weight.dtype)
+
+
+def exact(graph: ChannelGraph, kept: Mapping[str, npt.ArrayLike]) -> bool:
+    """Whether removing equals zeroing: no statistic runs over channels of a width that loses some."""
+    gone = set(graph.masks(kept))
+    return all(w.exact or not any(u.slot in gone for u in w.uses) for w in graph.widths)
+
+
+def randomise(model: nn.Module, seed: int) -> None:
+    """Give every parameter and batch-norm statistic a random value of sensible size, in place.
+
+    A freshly built or zero-initialised network may compute almost nothing, and then every comparison succeeds.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(tensor: Tensor) -> Tensor:
+        return torch.rand(tensor.shape, generator=generator, dtype=torch.float64).to(tensor)
+
+    with torch.no_grad():
+        for module in model.modules():
+            for name, p in module.named_parameters(recurse=False):
+                if not p.is_floating_point():
+                    continue
+                if p.ndim > 1:  # uniform with variance 2 / fan-in
+                    p.copy_((draw(p) * 2 - 1) * (6 / max(1, p[0].numel())) ** 0.5)
+                else:
+                    p.copy_(draw(p) + 0.5 if name == "weight" else draw(p) - 0.3)
+            if isinstance(module, nn.modules.batchnorm._NormBase) and module.running_mean is not None:
+                module.running_mean.copy_(draw(module.running_mean) - 0.5)
+                assert module.running_var is not None
+                module.running_var.copy_(draw(module.running_var) + 0.5)

@@ -1,0 +1,154 @@
+"""Proof that a bundle's file computes the pruned network: in a fresh process that can't import the toolkit."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
+
+from pruners import fresh
+from pruners.costs import Costs
+from pruners.errors import VerificationError
+
+BLOCKED = ("pruners", "models", "training", "app", "commands")
+_TOLERANCE = {True: 1e-9, False: 1e-4}  # largest difference relative to the outputs' scale: float64, float32
+_TIMEOUT = 600
+
+
+@dataclass(frozen=True)
+class Case:
+    """Inputs and the outputs they must give; ``state`` None means the bundle's own weights."""
+
+    name: str
+    inputs: Any
+    outputs: tuple[Tensor, ...]
+    state: Mapping[str, Tensor] | None = None
+    double: bool = True
+    train_inputs: Any = None
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What the fresh process found: largest absolute difference over all cases, exact counts."""
+
+    max_abs_diff: float
+    params: int
+    macs: int
+    cases: tuple[str, ...]
+
+
+def verify_bundle(
+    folder: Path, factory: str, cases: Sequence[Case], expected: Costs, batch: int, blocked: Sequence[str] = ()
+) -> Verification:
+    """Import ``folder/model.py`` in a fresh process, load ``weights.pth`` strictly and compare every case.
+
+    Raises VerificationError with the reason: an import that is not standalone, keys or shapes that don't fit,
+    outputs that differ by more than 1e-9 of their scale in float64 (1e-4 in float32), parameters or MACs that are
+    not the planned ones, a training step that fails where the original's works.
+    """
+    report = _run(folder, factory, cases, (*BLOCKED, *blocked))
+    if "error" in report:
+        raise VerificationError(f"the generated file does not work in a fresh process: {report['error']}")
+    worst = 0.0
+    for case, found in zip(cases, report["cases"], strict=True):
+        worst = max(worst, found["diff"])
+        limit = _TOLERANCE[case.double] * max(found["scale"], 1e-6)
+        if not found["diff"] <= limit:
+            raise VerificationError(
+                f"the generated file computes something else ({case.name}): largest difference {found['diff']:.3g}, "
+                f"allowed {limit:.3g}"
+            )
+        if found["train"]:
+            raise VerificationError(f"the generated file fails in training mode: {found['train']}")
+    macs = report["cases"][0]["macs"] // batch
+    if (report["params"], macs) != (expected.params, expected.macs):
+        raise VerificationError(
+            f"the generated file has {report['params']:,} parameters and {macs:,} MACs, planned were "
+            f"{expected.params:,} and {expected.macs:,}"
+        )
+    return Verification(worst, report["params"], macs, tuple(c.name for c in cases))
+
+
+def _run(folder: Path, factory: str, cases: Sequence[Case], blocked: Sequence[str]) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="secateur-check-") as scratch:
+        check = Path(scratch) / "check.pt"
+        torch.save([{**vars(c), "outputs": list(c.outputs), "state": _plain(c.state)} for c in cases], check)
+        arguments = [folder / "model.py", factory, folder / "weights.pth", check, ",".join(blocked)]
+        command = [sys.executable, "-I", "-W", "ignore", fresh.__file__, *map(str, arguments)]
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=_TIMEOUT, cwd=scratch, stdin=subprocess.DEVNULL
+            )
+        except subprocess.TimeoutExpired as error:
+            raise VerificationError(f"the generated file did not finish within {_TIMEOUT} s") from error
+    lines = done.stdout.strip().splitlines()
+    if not lines:
+        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        return {"error": f"the process ended with code {done.returncode}: {last}"}
+    return dict(json.loads(lines[-1]))
+
+
+def _plain(state: Mapping[str, Tensor] | None) -> dict[str, Tensor] | None:
+    return None if state is None else {k: v.detach() for k, v in state.items()}
+
+
+# -- cases
+
+
+def outputs_of(model: nn.Module, inputs: Any, double: bool) -> tuple[Tensor, ...]:
+    """The model's outputs in eval mode, computed on a copy, in float64 if asked."""
+    copied = copy.deepcopy(model).eval()
+    if double:
+        copied = copied.double()
+        inputs = as_double(inputs)
+    with torch.no_grad():
+        out = fresh.call(copied, inputs)
+    return tuple(t.detach().clone() for t in tree_leaves(out) if isinstance(t, Tensor))
+
+
+def as_double(inputs: Any) -> Any:
+    return tree_map(lambda t: t.double() if isinstance(t, Tensor) and t.is_floating_point() else t, inputs)
+
+
+def runs_in_double(model: nn.Module, inputs: Any) -> bool:
+    """Whether the network can be compared in float64 (code that makes float32 tensors of its own can't)."""
+    try:
+        outputs_of(model, inputs, True)
+    except RuntimeError:
+        return False
+    return True
+
+
+def training_inputs(model: nn.Module, inputs: Any) -> Any:
+    """At least two images for a training step, if the network itself can take one; else None."""
+
+    def doubled(t: Any) -> Any:
+        return torch.cat([t, t]) if isinstance(t, Tensor) and t.ndim and t.shape[0] == 1 else t
+
+    inputs = tree_map(doubled, inputs)
+    with torch.random.fork_rng(devices=[]):
+        return inputs if not fresh.train_step(copy.deepcopy(model), inputs) else None
+
+
+def varied(inputs: Any, seed: int) -> Any:
+    """Random inputs of the same shapes; integers (token numbers) are shuffled, not invented."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(t: Any) -> Any:
+        if not isinstance(t, Tensor):
+            return t
+        if t.is_floating_point():
+            return torch.randn(t.shape, generator=generator, dtype=torch.float64).to(t.dtype)
+        return t.reshape(-1)[torch.randperm(t.numel(), generator=generator)].reshape(t.shape)
+
+    return tree_map(draw, inputs)
