@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -11,12 +12,12 @@ import torch
 
 from pruners.channel_graph import Site
 
-_TORCH = str(Path(torch.__file__).parent)
-_OURS = str(Path(__file__).parent)
+_TORCH = str(Path(torch.__file__).parent) + os.sep
+_OURS = str(Path(__file__).parent) + os.sep
 
 
 def is_author_file(filename: str) -> bool:
-    return not (filename.startswith((_TORCH, _OURS, "<")) or filename == __file__)
+    return not filename.startswith((_TORCH, _OURS, "<"))
 
 
 def author_frame() -> FrameType | None:
