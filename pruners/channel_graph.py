@@ -155,6 +155,12 @@ class ChannelGraph:
     def width(self, name: str) -> Width:
         return next(w for w in self.widths if w.name == name)
 
+    def why(self, layer: str) -> str:
+        """Which channels go together with a layer's, or why they stay, with the operation, file and line."""
+        from pruners.explaining import why  # explaining reads this module
+
+        return why(self, layer)
+
     def masks(self, kept: Mapping[str, npt.ArrayLike]) -> dict[Slot, BoolArray]:
         """For every slot that loses something, which positions stay. ``kept``: width name -> kept group indices."""
         masks: dict[Slot, BoolArray] = {}
