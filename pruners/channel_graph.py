@@ -26,6 +26,9 @@ class Site:
         return f"{self.file}:{self.line}" if self.file else "(unknown place)"
 
 
+NOWHERE = Site("", 0)
+
+
 @dataclass(frozen=True, order=True)
 class Slot:
     """One axis of one parameter or buffer where channels live.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import networkx as nx
 
-from pruners.channel_graph import ChannelGraph, Site, Slot, Width
+from pruners.channel_graph import NOWHERE, ChannelGraph, Site, Slot, Width
 from pruners.errors import UsageError
 
 
@@ -37,7 +37,7 @@ class Reason:
     width: str | None
     partners: tuple[Partner, ...] = ()
     frozen: str = ""
-    site: Site = Site("", 0)
+    site: Site = NOWHERE
 
 
 def explain(graph: ChannelGraph, layer: str) -> tuple[Reason, ...]:
@@ -103,7 +103,7 @@ def _in_width(graph: ChannelGraph, slot: Slot, width: Width) -> Reason:
             continue
         seen.add(other.layer)
         role = "outputs of" if use.role == "out" else "inputs of"
-        tie, to, site = "", "", Site("", 0)
+        tie, to, site = "", "", NOWHERE
         if other in before:  # else tied by a merge that is not one operation
             edge = ties.edges[before[other], other]
             reason = edge["reason"]

@@ -35,6 +35,14 @@ def author_site() -> Site:
     return Site(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
 
 
+def forward_site(module: torch.nn.Module) -> Site:
+    """Where the module's forward is written; unknown for torch's own."""
+    code = getattr(type(module).forward, "__code__", None)
+    if code is None or not is_author_file(code.co_filename):
+        return Site("", 0)
+    return Site(code.co_filename, code.co_firstlineno, "forward")
+
+
 def describe(error: BaseException) -> str:
     """One line: the error's type and first line, and the author's file and line it came from."""
     text = (str(error).strip().splitlines() or [""])[0]

@@ -10,13 +10,13 @@ import networkx as nx
 import numpy as np
 
 from pruners.channel_graph import (
+    NOWHERE,
     ChannelGraph,
     Contraction,
     CountedCall,
     Extent,
     FrozenChannels,
     IntArray,
-    Site,
     Slot,
     Use,
     Width,
@@ -123,7 +123,7 @@ def _unread(facts: Facts, of_atom: IntArray, freezes: Sequence[Freeze]) -> Freez
         if facts.role(slot) == "in":
             read[of_atom[facts.atoms(slot)]] = True
     atoms = np.flatnonzero(~read[of_atom])
-    return Freeze(atoms[atoms != 0], _UNREAD, Site("", 0))
+    return Freeze(atoms[atoms != 0], _UNREAD, NOWHERE)
 
 
 def _signatures(facts: Facts, of_atom: IntArray, freezes: Sequence[Freeze]) -> IntArray:

@@ -21,11 +21,11 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
 import pruners.contractions  # noqa: F401  (registers its rules)
-from pruners.channel_graph import ChannelGraph, Contraction, FrozenChannels, Site, Slot
+from pruners.channel_graph import NOWHERE, ChannelGraph, Contraction, FrozenChannels, Site, Slot
 from pruners.decorators import skipped_layers
 from pruners.errors import NotPrunableError, SecateurError, UsageError
 from pruners.facts import Facts, SiteCall
-from pruners.frames import author_site, describe
+from pruners.frames import author_site, describe, forward_site
 from pruners.labels import NONE, Labels, on_axis
 from pruners.propagation import Call, rule_for
 from pruners.sites import SiteRecorder
@@ -58,10 +58,9 @@ def observe(model: nn.Module, example_input: Any, *, skip: Sequence[str] = ()) -
             raise
         except Exception as error:
             raise NotPrunableError(f"the network can't be run on the example input: {describe(error)}") from error
-        for leaf in tree_leaves(out):
-            if isinstance(leaf, Tensor):
-                tracer.freeze(tracer.labels(leaf).planes, "an output of the network", author_site())
-    tracer.skip(dict.fromkeys(skip, Site("", 0)), "asked to be skipped")
+        for leaf in (t for t in tree_leaves(out) if isinstance(t, Tensor)):
+            tracer.freeze(tracer.labels(leaf).planes, "an output of the network", forward_site(model))
+    tracer.skip(dict.fromkeys(skip, NOWHERE), "asked to be skipped")
     tracer.skip(skipped_layers(model), "skipped by its decorator")
     return tracer
 
@@ -251,7 +250,7 @@ def _as_it_was(model: nn.Module) -> Iterator[None]:
 def _unreached(tracer: Tracer) -> tuple[FrozenChannels, ...]:
     seen = {s.parameter for s in tracer.facts.slots}
     return tuple(
-        FrozenChannels((Slot(name, 0),), shape[0], "not reached by the example input", Site("", 0))
+        FrozenChannels((Slot(name, 0),), shape[0], "not reached by the example input", NOWHERE)
         for name, shape in tracer.facts.shapes.items()
         if name not in seen and len(shape) > 1 and shape[0] > 1
     )
