@@ -46,6 +46,11 @@ class AlexNet(nn.Module):
             nn.Linear(1024, num_classes),
         )
 
+        # without batch norm, torch's own initialisation lets the signal fade out
+        for m in self.modules():
+            if isinstance(m, (nn.Conv2d, nn.Linear)):
+                nn.init.kaiming_normal_(m.weight, nonlinearity="relu")
+
     def forward(self, x: Tensor) -> Tensor:
         return self.classifier(self.features(x))
 

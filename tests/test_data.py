@@ -1,0 +1,333 @@
+"""Data sets: what is refused, what a split promises, and the layouts on disk (small ones, made here)."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import pickle
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.datasets import CIFAR10, CIFAR100
+
+from pruners.errors import DataError
+from training.data import Data, calibration_images, hold_out, load_data
+from training.splits import FileSplit, Split, number_of_steps, random_flip, random_shift
+
+
+def write_image(path: Path, value: int = 0, size: tuple[int, int] = (8, 8)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (value, value, value)).save(path)
+
+
+def write_folder(root: Path, size: tuple[int, int] = (8, 8), classes: tuple[str, ...] = ("cat", "ant")) -> Path:
+    for part, count in (("train", 10), ("test", 3)):
+        for c, name in enumerate(classes):
+            for i in range(count):
+                write_image(root / part / name / f"{i}.png", 100 * c + i, size)
+    return root
+
+
+def everything(split: Split) -> tuple[torch.Tensor, torch.Tensor]:
+    images, labels = zip(*split.batches(64), strict=True)
+    return torch.cat(images), torch.cat(labels)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        pytest.param("cifra10:/x", "unknown data set 'cifra10': did you mean 'cifar10'?", id="a near miss is named"),
+        pytest.param(
+            "zzz",
+            "unknown data set 'zzz': known are cifar10, cifar100, digits, folder, imagenet, minicifar, mnist, "
+            "tiny_imagenet",
+            id="nothing near lists all",
+        ),
+        pytest.param("digits:/x", "digits takes no folder: write --data digits", id="a folder for digits"),
+        pytest.param(
+            "cifar10",
+            "cifar10 needs a folder: write --data cifar10:DIR, where DIR holds cifar-10-batches-py/",
+            id="no folder",
+        ),
+        pytest.param("folder:/no/such", "folder: there is no folder /no/such", id="a missing folder"),
+    ],
+)
+def test_a_wrong_name_is_refused(spec: str, message: str) -> None:
+    with pytest.raises(DataError) as caught:
+        load_data(spec)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("name", "class_name"),
+    [("mnist", "MNIST"), ("cifar10", "CIFAR10"), ("cifar100", "CIFAR100"), ("minicifar", "CIFAR10")],
+)
+def test_an_empty_folder_is_refused_with_the_way_to_fill_it(name: str, class_name: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        load_data(f"{name}:{tmp_path}")
+    assert str(caught.value) == (
+        f"{name}: the files are missing or damaged in {tmp_path}: "
+        f"torchvision.datasets.{class_name}({str(tmp_path)!r}, download=True) fetches them"
+    )
+
+
+@pytest.mark.parametrize("name", ["folder", "imagenet", "tiny_imagenet"])
+def test_a_folder_without_train_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        load_data(f"{name}:{tmp_path}")
+    assert str(caught.value) == (
+        f"{name}: there is no folder {tmp_path}/train: give the folder that holds train/<class>/"
+    )
+
+
+def test_a_train_folder_without_class_folders_is_refused(tmp_path: Path) -> None:
+    write_image(tmp_path / "train" / "loose.png")
+    with pytest.raises(DataError, match=r"train can't be used: it has no class folders"):
+        load_data(f"folder:{tmp_path}")
+
+
+def test_an_empty_class_folder_is_refused_by_name(tmp_path: Path) -> None:
+    (write_folder(tmp_path) / "train" / "bee").mkdir()
+    with pytest.raises(DataError, match=r"train can't be used: Found no valid file for the classes bee"):
+        load_data(f"folder:{tmp_path}")
+
+
+def test_classes_that_are_only_in_one_part_are_refused_by_name(tmp_path: Path) -> None:
+    write_image(write_folder(tmp_path) / "test" / "bee" / "0.png")
+    with pytest.raises(DataError, match=r"but these are in one only: \['bee'\]"):
+        load_data(f"folder:{tmp_path}")
+
+
+def test_images_of_different_sizes_are_refused_by_name(tmp_path: Path) -> None:
+    write_image(write_folder(tmp_path) / "train" / "cat" / "0.png", size=(8, 9))
+    data = load_data(f"folder:{tmp_path}")
+    with pytest.raises(DataError, match=r"images must have one size, but .*ant/0.png and .*cat/0.png have 8x8 and 8x9"):
+        everything(data.train)
+
+
+def test_a_damaged_image_is_refused_by_name(tmp_path: Path) -> None:
+    (write_folder(tmp_path) / "train" / "ant" / "0.png").write_bytes(b"not an image")
+    with pytest.raises(DataError, match=r"ant/0.png can't be read as an image"):
+        load_data(f"folder:{tmp_path}")
+
+
+def test_packed_mnist_files_are_refused_with_the_command_that_unpacks_them(tmp_path: Path) -> None:
+    (tmp_path / "MNIST" / "raw").mkdir(parents=True)
+    with gzip.open(tmp_path / "MNIST" / "raw" / "train-images-idx3-ubyte.gz", "wb") as file:
+        file.write(b"")
+    with pytest.raises(DataError) as caught:
+        load_data(f"mnist:{tmp_path}")
+    assert str(caught.value) == f"mnist: the files are still packed: run gunzip -k {tmp_path}/MNIST/raw/*.gz"
+
+
+def test_too_few_images_to_hold_some_out_are_refused() -> None:
+    with pytest.raises(DataError, match="3 training images in 2 classes are too few to hold some out: add images"):
+        hold_out(torch.tensor([0, 0, 1]), 1)
+
+
+def test_digits_are_split_without_overlap_and_with_equal_class_shares() -> None:
+    data = load_data("digits")
+    assert (len(data.train), len(data.val), len(data.test)) == (1077, 360, 360)
+    parts = [set(split.indices.tolist()) for split in (data.train, data.val, data.test)]
+    assert len(set.union(*parts)) == 1797
+    for split in (data.train, data.val, data.test):
+        shares = torch.bincount(everything(split)[1], minlength=10) / len(split)
+        assert shares.min() > 0.09
+        assert shares.max() < 0.11
+
+
+def test_digits_are_normalised_and_the_same_every_time() -> None:
+    first, second = load_data("digits"), load_data("digits")
+    images, labels = everything(first.train)
+    assert images.shape == (1077, *first.input_shape)
+    assert abs(images.mean()) < 0.02
+    assert abs(images.std() - 1) < 0.02
+    again, labels_again = everything(second.train)
+    assert torch.equal(images, again)
+    assert torch.equal(labels, labels_again)
+
+
+def test_shuffled_batches_are_full_and_a_function_of_the_seed() -> None:
+    train = load_data("digits").train
+    one, same, other = (list(train.batches(64, seed=seed)) for seed in (1, 1, 2))
+    assert len(one) == number_of_steps(len(train), 64) == 16
+    assert {len(labels) for _, labels in one} == {64}
+    assert all(torch.equal(a, b) for (a, _), (b, _) in zip(one, same, strict=True))
+    assert not torch.equal(one[0][0], other[0][0])
+
+
+def test_a_later_start_gives_the_same_later_batches() -> None:
+    train = load_data("digits").train
+    whole = list(train.batches(64, seed=5))
+    rest = list(train.batches(64, seed=5, start=13))
+    assert len(rest) == 3
+    assert all(torch.equal(a, b) for (a, _), (b, _) in zip(whole[13:], rest, strict=True))
+
+
+def test_calibration_images_are_training_images_as_they_are() -> None:
+    data = load_data("digits")
+    images = calibration_images(data, 20)
+    train = everything(data.train)[0].flatten(1)
+    assert images.shape == (20, 1, 8, 8)
+    assert torch.equal(images, calibration_images(data, 20))
+    assert all((train == image).all(dim=1).any() for image in images.flatten(1))
+
+
+def test_a_shift_moves_every_pixel_alike_and_brings_zeros_in() -> None:
+    pixels = torch.arange(1, 17, dtype=torch.uint8).view(1, 1, 4, 4).repeat(50, 2, 1, 1)
+    shifted = random_shift(pixels, torch.Generator().manual_seed(0), reach=1)
+    padded = torch.nn.functional.pad(pixels[0], (1, 1, 1, 1))
+    views = [padded[:, top : top + 4, left : left + 4] for top in range(3) for left in range(3)]
+    assert all(any(torch.equal(image, view) for view in views) for image in shifted)
+    assert len(torch.unique(shifted.flatten(1), dim=0)) == 9
+
+
+def test_a_flip_mirrors_about_half_of_the_images() -> None:
+    pixels = torch.arange(4, dtype=torch.uint8).view(1, 1, 1, 4).repeat(200, 1, 1, 1)
+    flipped = random_flip(pixels, torch.Generator().manual_seed(0))[:, 0, 0, 0] == 3
+    assert 70 < int(flipped.sum()) < 130
+
+
+def test_a_folder_of_small_images_numbers_classes_alphabetically(tmp_path: Path) -> None:
+    data = load_data(f"folder:{write_folder(tmp_path)}")
+    assert data.classes == ("ant", "cat")
+    assert data.input_shape == (3, 8, 8)
+    assert (len(data.train), len(data.val), len(data.test)) == (18, 2, 6)
+    images, labels = everything(data.test)
+    assert labels.tolist() == [0, 0, 0, 1, 1, 1]
+    # "ant" was written second, so its grey is 100, normalised with ImageNet's mean and deviation
+    assert images[0, :, 0, 0].tolist() == pytest.approx(
+        [(100 / 255 - m) / s for m, s in ((0.485, 0.229), (0.456, 0.224), (0.406, 0.225))], rel=1e-4
+    )
+
+
+@pytest.mark.parametrize("kind", ["folder", "imagenet"])
+def test_large_images_are_read_when_needed_and_repeat_with_the_seed(kind: str, tmp_path: Path) -> None:
+    root = write_folder(tmp_path, size=(120, 100))
+    if kind == "imagenet":
+        (root / "test").rename(root / "val")
+    data = load_data(f"{kind}:{root}")
+    assert isinstance(data.train, FileSplit)
+    state = torch.random.get_rng_state()
+    one, same = (list(data.train.batches(9, seed=3)) for _ in range(2))
+    rest = list(data.train.batches(9, seed=3, start=1))
+    assert one[0][0].shape == (9, *data.input_shape) == (9, 3, 224, 224)
+    assert torch.equal(one[0][0], same[0][0])
+    assert torch.equal(one[1][0], rest[0][0])
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert len(data.train.sample(4)) == 4
+
+
+def write_mnist(root: Path) -> None:
+    raw = root / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part, count in (("train", 40), ("t10k", 10)):
+        images = np.arange(count, dtype=np.uint8).repeat(28 * 28).tobytes()
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 2051, count, 28, 28) + images)
+        labels = (np.arange(count, dtype=np.uint8) % 10).tobytes()
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 2049, count) + labels)
+
+
+def write_cifar(root: Path, kind: type[CIFAR10], label_key: str, patch: pytest.MonkeyPatch) -> None:
+    """A data set in the original pickled layout; torchvision is told the checksums of these small files."""
+    folder = root / kind.base_folder
+    folder.mkdir(parents=True)
+
+    def write(name: str, content: object) -> str:
+        (folder / name).write_bytes(pickle.dumps(content))
+        return hashlib.md5((folder / name).read_bytes()).hexdigest()
+
+    names = [f"class{i}" for i in range(10)]
+    meta_key = kind.meta["key"]
+    lists = {}
+    for attribute, files in (("train_list", kind.train_list), ("test_list", kind.test_list)):
+        lists[attribute] = []
+        for name, _ in files:
+            pixels = np.random.RandomState(0).randint(0, 256, (100, 3072), dtype=np.uint8)
+            content = {"data": pixels, label_key: [i % 10 for i in range(100)]}
+            lists[attribute].append([name, write(name, content)])
+    meta = {**kind.meta, "md5": write(kind.meta["filename"], {meta_key: names})}
+    for attribute, value in (*lists.items(), ("meta", meta)):
+        patch.setattr(kind, attribute, value)
+
+
+def write_tiny_imagenet(root: Path) -> None:
+    for wnid in ("n01", "n02"):
+        for i in range(20):
+            write_image(root / "train" / wnid / "images" / f"{wnid}_{i}.JPEG", i, (64, 64))
+    rows = []
+    for i, wnid in enumerate(("n02", "n01", "n02")):
+        write_image(root / "val" / "images" / f"val_{i}.JPEG", i, (64, 64))
+        rows.append(f"val_{i}.JPEG\t{wnid}\t0\t0\t62\t62")
+    (root / "val" / "val_annotations.txt").write_text("\n".join(rows) + "\n")
+
+
+def check(data: Data, sizes: tuple[int, int, int], shape: tuple[int, int, int], classes: int) -> None:
+    assert (len(data.train), len(data.val), len(data.test)) == sizes
+    assert data.input_shape == shape
+    assert data.num_classes == classes
+    for split in (data.train, data.val, data.test):
+        images, labels = everything(split)
+        assert images.shape == (len(split), *shape)
+        assert int(labels.max()) < classes
+    images, _ = next(iter(data.train.batches(4, seed=0)))
+    assert images.shape == (4, *shape)
+
+
+def test_mnist_is_read_from_its_original_files(tmp_path: Path) -> None:
+    write_mnist(tmp_path)
+    check(load_data(f"mnist:{tmp_path}"), (30, 10, 10), (1, 28, 28), 10)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "label_key", "sizes", "classes"),
+    [
+        ("cifar10", CIFAR10, "labels", (450, 50, 100), 10),
+        ("cifar100", CIFAR100, "fine_labels", (90, 10, 100), 10),
+        ("minicifar", CIFAR10, "labels", (40, 8, 40), 4),
+    ],
+)
+def test_cifar_is_read_from_its_original_files(
+    name: str,
+    kind: type[CIFAR10],
+    label_key: str,
+    sizes: tuple[int, int, int],
+    classes: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write_cifar(tmp_path, kind, label_key, monkeypatch)
+    data = load_data(f"{name}:{tmp_path}")
+    check(data, sizes, (3, 32, 32), classes)
+    assert not set(data.train.indices.tolist()) & set(data.val.indices.tolist())
+
+
+def test_tiny_imagenet_takes_its_labelled_validation_images_as_test(tmp_path: Path) -> None:
+    write_tiny_imagenet(tmp_path)
+    data = load_data(f"tiny_imagenet:{tmp_path}")
+    check(data, (36, 4, 3), (3, 64, 64), 2)
+    assert everything(data.test)[1].tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        pytest.param(lambda notes: notes.unlink(), r"there is no .*val_annotations.txt", id="no annotations"),
+        pytest.param(lambda notes: notes.write_text(""), r"names no class of train/: it is empty", id="an empty file"),
+        pytest.param(
+            lambda notes: notes.write_text("a.JPEG\tn99\n"), r"names no class of train/: n99", id="an unknown class"
+        ),
+    ],
+)
+def test_tiny_imagenet_without_usable_annotations_is_refused(
+    break_it: Callable[[Path], object], message: str, tmp_path: Path
+) -> None:
+    write_tiny_imagenet(tmp_path)
+    break_it(tmp_path / "val" / "val_annotations.txt")
+    with pytest.raises(DataError, match=message):
+        load_data(f"tiny_imagenet:{tmp_path}")
