@@ -73,6 +73,8 @@ def fit(
         run = _Run(model, data, regime, epochs, seed, progress or Silent(), checkpoint_path, interrupted)
         if resume and checkpoint_path is not None and checkpoint_path.exists():
             run.load(checkpoint_path)
+        else:
+            run.begin()
         stopped = run.finish(description)
     model.load_state_dict(run.best_model)
     model.train(was_training)
@@ -91,7 +93,10 @@ def retrain_fn(
 
 
 class _Run:
-    """What a run needs, and what changes in it: the latter is what a checkpoint holds."""
+    """What a run needs, and what changes in it: what a checkpoint holds and ``begin`` or ``load`` sets."""
+
+    best: Epoch
+    best_model: State
 
     def __init__(
         self,
@@ -112,8 +117,6 @@ class _Run:
 
         self.epoch, self.step, self.loss_sum = 0, 0, 0.0
         self.history: list[Epoch] = []
-        self.best = Epoch(0, 0.0, evaluate(model, data.val))
-        self.best_model = _copy(model)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -124,6 +127,10 @@ class _Run:
             "seed": self.seed,
             "data set": f"{self.data.name} with {len(self.data.train)} training images",
         }
+
+    def begin(self) -> None:
+        self.best = Epoch(0, 0.0, evaluate(self.model, self.data.val))
+        self.best_model = _copy(self.model)
 
     def finish(self, description: str) -> str:
         """Trains what is left; returns why it stopped early, or nothing."""
