@@ -1,6 +1,7 @@
 """Runs in a fresh process, as a script: a bundle's file alone, without the toolkit. Prints one line of JSON.
 
     python -I fresh.py model.py FACTORY weights.pth check.pt blocked,module,names
+    python -I fresh.py --serve      (the same arguments as JSON lists, one a line)
 
 ``check.pt`` holds the inputs and the outputs they must give. This file imports torch and the standard library only.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import sys
 from collections.abc import Mapping
 from importlib.machinery import ModuleSpec
@@ -123,9 +125,27 @@ def main(file: str, factory: str, weights: str, check: str, blocked: str) -> dic
     return {"cases": results, "params": params}
 
 
-if __name__ == "__main__":
+def report(arguments: list[str]) -> str:
     try:
-        report = main(*sys.argv[1:])
+        found = main(*arguments)
     except Exception as problem:
-        report = {"error": f"{type(problem).__name__}: {problem}"}
-    print(json.dumps(report))
+        found = {"error": f"{type(problem).__name__}: {problem}"}
+    return json.dumps(found)
+
+
+def serve() -> None:
+    """One request a line, each answered by a forked child: a fresh process without the cost of importing torch."""
+    torch.set_num_threads(1)
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            print(report(json.loads(line)), flush=True)
+            os._exit(0)
+        os.waitpid(child, 0)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["--serve"]:
+        serve()
+    else:
+        print(report(sys.argv[1:]))

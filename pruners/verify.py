@@ -7,7 +7,8 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,18 +85,43 @@ def _run(folder: Path, factory: str, cases: Sequence[Case], blocked: Sequence[st
         check = Path(scratch) / "check.pt"
         torch.save([{**vars(c), "outputs": list(c.outputs), "state": _plain(c.state)} for c in cases], check)
         arguments = [folder / "model.py", factory, folder / "weights.pth", check, ",".join(blocked)]
-        command = [sys.executable, "-I", "-W", "ignore", fresh.__file__, *map(str, arguments)]
-        try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, timeout=_TIMEOUT, cwd=scratch, stdin=subprocess.DEVNULL
-            )
-        except subprocess.TimeoutExpired as error:
-            raise VerificationError(f"the generated file did not finish within {_TIMEOUT} s") from error
+        return dict(json.loads(_ask(list(map(str, arguments)), scratch)))
+
+
+_COMMAND = [sys.executable, "-I", "-W", "ignore", fresh.__file__]
+_server: subprocess.Popen[str] | None = None
+
+
+def _ask(arguments: list[str], scratch: str) -> str:
+    """One line of JSON from a fresh process."""
+    if _server is not None and _server.stdin is not None and _server.stdout is not None:
+        _server.stdin.write(json.dumps(arguments) + "\n")
+        _server.stdin.flush()
+        return _server.stdout.readline() or json.dumps({"error": "the process died"})
+    try:
+        done = subprocess.run(
+            [*_COMMAND, *arguments], capture_output=True, text=True, timeout=_TIMEOUT, cwd=scratch,
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise VerificationError(f"the generated file did not finish within {_TIMEOUT} s") from error
     lines = done.stdout.strip().splitlines()
-    if not lines:
-        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        return {"error": f"the process ended with code {done.returncode}: {last}"}
-    return dict(json.loads(lines[-1]))
+    last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+    return lines[-1] if lines else json.dumps({"error": f"the process ended with code {done.returncode}: {last}"})
+
+
+@contextmanager
+def many_verifications() -> Iterator[None]:
+    """Within this block every fresh process is forked from one that has torch imported: for many small bundles."""
+    global _server
+    with subprocess.Popen([*_COMMAND, "--serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        _server = server
+        try:
+            yield
+        finally:
+            _server = None
+            if server.stdin is not None:
+                server.stdin.close()
 
 
 def _plain(state: Mapping[str, Tensor] | None) -> dict[str, Tensor] | None:
