@@ -7,6 +7,7 @@ import sys
 import traceback
 from pathlib import Path
 from types import CodeType, FrameType
+from typing import Any
 
 import torch
 
@@ -20,10 +21,17 @@ def is_author_file(filename: str) -> bool:
     return not filename.startswith((_TORCH, _OURS, "<"))
 
 
+def run(model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call the model; the author's frames are looked for above this one only."""
+    return model(*args, **kwargs)
+
+
 def author_frame() -> FrameType | None:
-    """The innermost frame that is neither torch's nor the toolkit's."""
+    """The innermost frame of the running model that is neither torch's nor the toolkit's."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and not is_author_file(frame.f_code.co_filename):
+        if frame.f_code is run.__code__:
+            return None
         frame = frame.f_back
     return frame
 

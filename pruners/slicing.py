@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 from pruners.channel_graph import ChannelGraph, CountedCall
 from pruners.errors import NotPrunableError, SecateurError
 from pruners.expressions import AttributePatch, Stale, resolve
-from pruners.frames import author_frame, author_site, describe
+from pruners.frames import author_frame, author_site, describe, run
 from pruners.sites import SITE_RULES, Path, name_of
 from pruners.source.entry import LiteralSite
 from pruners.tracing import Modules, call_arguments
@@ -157,7 +157,7 @@ def _rehearse(model: nn.Module, graph: ChannelGraph, kept: Kept, example_input: 
     hooks = [m.register_forward_pre_hook(_fit_norm) for m in model.modules() if _has_no_tensors(m)]
     try:
         with torch.no_grad(), modules.watching(), _Rehearsal(model, modules, graph.calls, kept, found):
-            model(*args, **kwargs)
+            run(model, args, kwargs)
     except SecateurError:
         raise
     except Exception as error:
@@ -222,7 +222,8 @@ class _Rehearsal(TorchFunctionMode):
         if not changes:
             return args, kwargs
         frame = author_frame()
-        assert frame is not None
+        if frame is None:
+            raise NotPrunableError(f"{call.module}: a size inside torch's own layer can't follow the widths")
         fixed = _set(args, kwargs, {path: new for path, (_, new) in changes.items()})
         self._found.extend(resolve(frame, site, self._modules, self._model, (args, kwargs), fixed))
         return fixed

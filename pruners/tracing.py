@@ -25,7 +25,7 @@ from pruners.channel_graph import NOWHERE, ChannelGraph, Contraction, FrozenChan
 from pruners.decorators import skipped_layers
 from pruners.errors import NotPrunableError, SecateurError, UsageError
 from pruners.facts import Facts, SiteCall
-from pruners.frames import author_site, describe, forward_site
+from pruners.frames import author_site, describe, forward_site, run
 from pruners.labels import NONE, Labels, on_axis
 from pruners.propagation import Call, rule_for
 from pruners.sites import SiteRecorder
@@ -53,7 +53,7 @@ def observe(model: nn.Module, example_input: Any, *, skip: Sequence[str] = ()) -
         model.eval()
         try:
             with _LabelMode(tracer), SiteRecorder(tracer):
-                out = model(*args, **kwargs)
+                out = run(model, args, kwargs)
         except SecateurError:
             raise
         except Exception as error:

@@ -1,0 +1,166 @@
+"""Live slicing: equal to the zeroed original, and stale numbers traced to where they come from."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pruners import oracle
+from pruners.channel_graph import ChannelGraph
+from pruners.errors import NotPrunableError
+from pruners.slicing import SlicedModel, slice_model
+from pruners.tracing import trace
+
+X = torch.randn(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+def every_other(graph: ChannelGraph) -> dict[str, list[int]]:
+    """Keep the first half of every block."""
+    kept = {}
+    for width in graph.widths:
+        per = width.size // width.n_blocks
+        rank = [sum(width.block_of[:i] == width.block_of[i]) for i in range(width.size)]
+        kept[width.name] = [i for i in range(width.size) if rank[i] < max(1, per // 2)]
+    return kept
+
+
+def cut(model: nn.Module, x: Tensor = X) -> tuple[SlicedModel, nn.Module]:
+    """The sliced network and the zeroed original, both with random weights."""
+    model = model.double().eval()
+    oracle.randomise(model, 1)
+    graph = trace(model, x)
+    kept = every_other(graph)
+    assert graph.widths
+    return slice_model(model, graph, kept, x), oracle.zeroed(model, graph, kept)
+
+
+def imported(tmp_path: Path, source: str) -> ModuleType:
+    path = tmp_path / "author.py"
+    path.write_text("import torch\nimport torch.nn.functional as F\nfrom torch import nn\n" + source)
+    spec = importlib.util.spec_from_file_location(f"author_{abs(hash(source))}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+class Padded(nn.Module):
+    """A zero-pad shortcut whose amounts live in an attribute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 8, 3, padding=1), nn.Conv2d(8, 2, 1)
+        self.pad = (2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        return self.c(F.pad(x, (0, 0, 0, 0, *self.pad)) + self.b(x))
+
+
+NETWORKS = {
+    "a plain sequence": nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 1)),
+    "a grouped convolution": nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 12, 3, groups=2), nn.Conv2d(12, 4, 1)),
+    "a depth-wise convolution with a multiplier": nn.Sequential(
+        nn.Conv2d(3, 6, 1), nn.Conv2d(6, 12, 3, groups=6), nn.Conv2d(12, 4, 1)
+    ),
+    "a transposed convolution": nn.Sequential(nn.Conv2d(3, 6, 1), nn.ConvTranspose2d(6, 8, 2), nn.Conv2d(8, 4, 1)),
+    "a transposed grouped convolution": nn.Sequential(
+        nn.Conv2d(3, 8, 1), nn.ConvTranspose2d(8, 12, 2, groups=2), nn.Conv2d(12, 4, 1)
+    ),
+    "a transposed depth-wise convolution": nn.Sequential(
+        nn.Conv2d(3, 6, 1), nn.ConvTranspose2d(6, 6, 2, groups=6), nn.Conv2d(6, 4, 1)
+    ),
+    "flatten to linear": nn.Sequential(nn.Conv2d(3, 6, 3), nn.Flatten(), nn.Linear(216, 9), nn.Linear(9, 2)),
+    "one-dimensional layers": nn.Sequential(
+        nn.Flatten(2), nn.Conv1d(3, 6, 3), nn.BatchNorm1d(6), nn.Conv1d(6, 4, 1), nn.Flatten(), nn.Linear(248, 2)
+    ),
+    "a norm that stores nothing": nn.Sequential(
+        nn.Conv2d(3, 6, 1), nn.BatchNorm2d(6, affine=False), nn.InstanceNorm2d(6), nn.Conv2d(6, 2, 1)
+    ),
+    "a pad attribute": Padded(),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_slicing_equals_zeroing(name: str) -> None:
+    sliced, zeroed = cut(NETWORKS[name])
+    assert sliced.runs
+    assert sum(p.numel() for p in sliced.model.parameters()) < sum(p.numel() for p in zeroed.parameters())
+    with torch.no_grad():
+        assert torch.allclose(sliced.model(X), zeroed(X), rtol=1e-10, atol=1e-12)
+
+
+def test_size_attributes_follow() -> None:
+    sliced, _ = cut(NETWORKS["a grouped convolution"])
+    grouped = sliced.model[1]
+    assert (grouped.in_channels, grouped.out_channels, grouped.groups) == (4, 6, 2)
+    norm = cut(NETWORKS["a norm that stores nothing"])[0].model[1]
+    assert norm.num_features == 3
+
+
+def test_an_attribute_that_counts_channels_is_set_anew() -> None:
+    model = Padded()
+    sliced, _ = cut(model)
+    assert sliced.model.pad == (2, 0)  # of the padded channels, the first half stays
+    assert model.pad == (2, 2)
+    assert sliced.literals == ()
+
+
+def test_a_literal_in_forward_is_reported_with_its_span(tmp_path: Path) -> None:
+    module = imported(
+        tmp_path,
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.conv = nn.Conv2d(3, 6, 3, padding=1)\n"
+        "        self.fc = nn.Linear(6 * 64, 5)\n"
+        "    def forward(self, x):\n"
+        "        x = self.conv(x)\n"
+        "        return self.fc(x.view(-1, 6 * 8 * 8))\n",
+    )
+    sliced, _ = cut(module.Net())
+    (site,) = sliced.literals
+    assert (Path(site.file).name, site.line, site.values) == ("author.py", 11, {"": 192})
+    text = Path(site.file).read_text().splitlines()[site.line - 1]
+    assert text[site.col : site.end_col] == "6 * 8 * 8"
+
+
+def test_one_number_for_two_widths_is_refused_with_its_place(tmp_path: Path) -> None:
+    module = imported(
+        tmp_path,
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.a, self.b = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(3, 6, 3, padding=1)\n"
+        "        self.fc1, self.fc2, self.n = nn.Linear(6, 5), nn.Linear(6, 5), 6\n"
+        "    def flat(self, x):\n"
+        "        return x.mean((2, 3)).view(-1, self.n)\n"
+        "    def forward(self, x):\n"
+        "        return self.fc1(self.flat(self.a(x))) + self.fc2(self.flat(self.b(x)))\n",
+    )
+    model = module.Net().double()
+    graph = trace(model, X)
+    with pytest.raises(NotPrunableError, match=r"author.py:10: one number in the code counts two different widths"):
+        slice_model(model, graph, {"a": [0, 1], "b": [0, 1, 2]}, X)
+
+
+def test_requires_grad_dtype_ties_and_training_flags_survive() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 2, 1)).half()
+    model[2].weight = model[1].weight
+    model[0].weight.requires_grad_(False)
+    model[3].eval()
+    x = torch.randn(1, 3, 4, 4).half()
+    graph = trace(model, x)
+    new = slice_model(model, graph, {"0": [0, 3]}, x).model
+    assert new[2].weight is new[1].weight
+    assert [new[0].weight.requires_grad, new[0].bias.requires_grad] == [False, True]
+    assert {p.dtype for p in new.parameters()} == {torch.float16}
+    assert [m.training for m in new] == [True, True, True, False]
