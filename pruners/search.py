@@ -1,0 +1,127 @@
+"""Searching how many groups each width keeps.
+
+    result = search(model, graph, SearchSettings(strategy="uniform", budget=Budget("macs", 0.5)))
+    plan = result.plan(graph, {"seed": 0})
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from pruners.budget import Allowance, Budget
+from pruners.channel_graph import ChannelGraph
+from pruners.costs import CostModel
+from pruners.errors import NotPrunableError
+from pruners.plan import sha256_of_state
+from pruners.ranking import Batch
+from pruners.searching import allocation, layerwise
+from pruners.searching.base import (
+    Candidates,
+    Evaluate,
+    Evaluation,
+    Kept,
+    Problem,
+    Realize,
+    Retrain,
+    SearchResult,
+    SearchSettings,
+    Watcher,
+    find_strategy,
+    strategies,
+    strategy,
+)
+from pruners.searching.ledger import Ledger
+
+__all__ = [
+    "Budget",
+    "Evaluation",
+    "SearchResult",
+    "SearchSettings",
+    "Watcher",
+    "allocation",
+    "layerwise",
+    "realize_by_slicing",
+    "search",
+    "strategies",
+    "strategy",
+]
+
+
+def search(
+    model: nn.Module,
+    graph: ChannelGraph,
+    settings: SearchSettings | None = None,
+    *,
+    evaluate: Evaluate | None = None,
+    retrain: Retrain | None = None,
+    realize: Realize | None = None,
+    batches: Iterable[Batch] | None = None,
+    ledger: str | Path | None = None,
+    resume: bool = False,
+    watcher: Watcher | None = None,
+    fingerprint: Mapping[str, Any] | None = None,
+) -> SearchResult:
+    """Choose the groups that every width keeps. The model is not changed.
+
+    ``evaluate(model) -> (loss, accuracy)`` on held-out data, ``retrain(model, epochs)`` and
+    ``realize(model, kept) -> sliced model`` are needed by strategies that look at candidates. ``batches``: (images,
+    labels) for metrics that need data. ``ledger``: path of ``search.jsonl``; with ``resume`` a search found there
+    goes on and ends as if it had never stopped, provided the callables repeat. ``fingerprint``: what else decides
+    the outcome (data set, number of images, training regime), as JSON values; a ledger with another one is refused.
+
+    Raises ``NotPrunableError`` when there is nothing to prune, ``BudgetError`` when the budget is out of reach,
+    ``UsageError`` for settings or ledgers that don't fit, ``Interrupted`` after Ctrl-C.
+    """
+    settings = settings or SearchSettings()
+    run = find_strategy(settings.strategy)
+    _require_widths(graph)
+    costs = CostModel.of(model, graph)
+    allowance = Allowance(graph, costs, settings.limits, settings.budget)
+    header = {
+        **settings.as_dict(),
+        "fingerprint": dict(fingerprint or {}),
+        "retraining": retrain is not None,
+        "weights": sha256_of_state(model.state_dict()),
+        "widths": {w.name: w.size for w in graph.widths},
+        "bayesian-optimization": importlib.metadata.version("bayesian-optimization"),
+    }
+    known_batches = None if batches is None else list(batches)
+    with Ledger(None if ledger is None else Path(ledger), header, resume) as book:
+        candidates = Candidates(evaluate, retrain, realize)
+        watcher = watcher or Watcher()
+        return run(Problem(model, graph, settings, costs, allowance, book, candidates, known_batches, watcher))
+
+
+def realize_by_slicing(graph: ChannelGraph, example_input: Any) -> Realize:
+    """The ``realize`` of ``search`` for networks whose slices run in memory.
+
+    Raises ``NotPrunableError``, naming file and line, for a network with channel counts written into its code: its
+    slices only run once the source is written anew.
+    """
+    return functools.partial(_sliced, graph, example_input)
+
+
+def _sliced(graph: ChannelGraph, example_input: Any, model: nn.Module, kept: Kept) -> nn.Module:
+    from pruners.slicing import slice_model
+
+    sliced = slice_model(model, graph, kept, example_input)
+    if sliced.literals:
+        place = sliced.literals[0]
+        raise NotPrunableError(
+            f"{place.file}:{place.line}: a channel count is written into the code here, so candidates can't run in "
+            "memory; take --search uniform or global, or compute the number from the tensor"
+        )
+    return sliced.model
+
+
+def _require_widths(graph: ChannelGraph) -> None:
+    if any(w.size > 1 for w in graph.widths):
+        return
+    reasons = "; ".join(f"{f.reason} ({f.site})" for f in graph.frozen[:1])
+    raise NotPrunableError(f"there is nothing to prune: no channels may go{': ' + reasons if reasons else ''}")

@@ -1,0 +1,1 @@
+"""How many groups each width keeps: the strategies behind ``pruners.search``."""

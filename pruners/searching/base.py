@@ -1,0 +1,186 @@
+"""What all strategies share: settings, the problem, records and the registry."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from pruners.budget import Allowance, Budget, Limits
+from pruners.channel_graph import ChannelGraph
+from pruners.costs import CostModel, Costs
+from pruners.errors import UsageError
+from pruners.plan import PruningPlan, from_kept
+from pruners.ranking import Batch
+from pruners.searching.ledger import Ledger
+
+Kept = Mapping[str, tuple[int, ...]]
+Evaluate = Callable[[nn.Module], tuple[float, float]]
+"""model -> (loss, accuracy) on held-out data."""
+Retrain = Callable[[nn.Module, int], None]
+"""(model, epochs): train the model in place."""
+Realize = Callable[[nn.Module, Kept], nn.Module]
+"""(whole model, kept) -> a sliced copy that runs; ``kept`` counts the whole model's channels."""
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """Everything that decides the outcome besides network and data.
+
+    ``alpha`` weighs size against loss. ``direction``: ``bottom-up`` from the input, or ``top-down``. ``max_pruning``:
+    the largest fraction of a width that may go (bayesian). ``init_points`` random and ``n_iter`` suggested ratios
+    follow three fixed ones. Widths that lose less than the fraction ``considerable`` are left whole.
+    ``min_fraction`` is 10 % by default for ``global``, else 0. Raises ``UsageError`` for values out of range.
+    """
+
+    strategy: str = "bayesian"
+    metric: str = "l1"
+    slots: str = "all"
+    budget: Budget | None = None
+    min_channels: int = 2
+    min_fraction: float | None = None
+    round_to: int = 1
+    alpha: float = 1.0
+    direction: str = "bottom-up"
+    max_pruning: float = 0.4
+    init_points: int = 5
+    n_iter: int = 5
+    considerable: float = 0.05
+    retrain_epochs: int = 5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        rules = {
+            "alpha": (0 <= self.alpha < float("inf"), "a number that is 0 or more"),
+            "direction": (self.direction in ("bottom-up", "top-down"), "bottom-up or top-down"),
+            "max_pruning": (0 < self.max_pruning < 1, "between 0 and 1, both excluded"),
+            "init_points": (self.init_points >= 0, "0 or more"),
+            "n_iter": (self.n_iter >= 0, "0 or more"),
+            "considerable": (0 <= self.considerable < 1, "at least 0 and below 1"),
+            "retrain_epochs": (self.retrain_epochs >= 0, "0 or more"),
+        }
+        for name, (fine, rule) in rules.items():
+            if not fine:
+                raise UsageError(f"{name.replace('_', '-')} {getattr(self, name)!r}: must be {rule}")
+
+    @property
+    def limits(self) -> Limits:
+        default = 0.1 if self.strategy == "global" else 0.0
+        return Limits(self.min_channels, default if self.min_fraction is None else self.min_fraction, self.round_to)
+
+    def as_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One candidate: what was tried and what came out. ``params``, ``macs`` and ``bits`` are fractions of the whole
+    network's; ``loss`` is None when it was not finite; ``is_best`` marks a new best of its width; ``cached`` one
+    that was known already; ``done`` of ``total`` counts for a progress bar."""
+
+    width: str
+    step: int
+    ratio: float
+    removed: int
+    kept: int
+    loss: float | None
+    accuracy: float | None
+    objective: float
+    best: float
+    is_best: bool
+    params: float
+    macs: float
+    bits: float
+    seconds: float
+    cached: bool
+    seed: int
+    done: int
+    total: int
+
+
+class Watcher:
+    """Told about the progress of a search; override what is of interest. Replayed events are told as well."""
+
+    def on_evaluation(self, record: Evaluation) -> None:
+        """After every evaluation."""
+
+    def on_decision(self, width: str, size: int, kept: int) -> None:
+        """After the last evaluation of a width."""
+
+    def on_retrain(self, width: str, epochs: int) -> None:
+        """Before retraining starts."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """How pruned versions are made, judged and trained; what is None isn't available."""
+
+    evaluate: Evaluate | None = None
+    retrain: Retrain | None = None
+    realize: Realize | None = None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a strategy gets to work with. ``allowance`` and ``costs`` count exactly and for free."""
+
+    model: nn.Module
+    graph: ChannelGraph
+    settings: SearchSettings
+    costs: CostModel
+    allowance: Allowance
+    ledger: Ledger
+    candidates: Candidates
+    batches: Sequence[Batch] | None = None
+    watcher: Watcher = field(default_factory=Watcher)
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """``kept``: for every width the indices that stay, in the whole network's numbering. ``best``: per width its
+    best evaluation. ``state``: when there was retraining, the retrained weights in the whole network's shapes
+    (removed channels hold stale values), to be sliced by ``kept`` like the original's."""
+
+    kept: Kept
+    before: Costs
+    after: Costs
+    evaluations: tuple[Evaluation, ...] = ()
+    best: Mapping[str, Evaluation] = field(default_factory=dict)
+    state: Mapping[str, torch.Tensor] | None = field(default=None, repr=False)
+    notes: tuple[str, ...] = ()
+
+    def plan(self, graph: ChannelGraph, provenance: Mapping[str, Any] | None = None) -> PruningPlan:
+        """The result as a validated plan."""
+        return from_kept(graph, self.kept, provenance)
+
+
+Strategy = Callable[[Problem], SearchResult]
+_STRATEGIES: dict[str, Strategy] = {}
+
+
+def strategy(name: str) -> Callable[[Strategy], Strategy]:
+    """Register a strategy: problem -> result."""
+
+    def register(function: Strategy) -> Strategy:
+        _STRATEGIES[name] = function
+        return function
+
+    return register
+
+
+def strategies() -> tuple[str, ...]:
+    """The names of all registered strategies."""
+    return tuple(sorted(_STRATEGIES))
+
+
+def find_strategy(name: str) -> Strategy:
+    if name not in _STRATEGIES:
+        close = difflib.get_close_matches(name, _STRATEGIES, 1, 0.4)
+        guess = f", did you mean {close[0]!r}?" if close else ";"
+        raise UsageError(f"unknown search {name!r}{guess} known are {', '.join(strategies())}")
+    return _STRATEGIES[name]

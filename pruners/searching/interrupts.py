@@ -1,0 +1,47 @@
+"""Ctrl-C asks the search to stop after the evaluation in progress; pressed twice it stops at once."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+
+class StopRequest:
+    """``requested`` turns True when SIGINT arrives inside ``listening()``."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._outer: Any = signal.default_int_handler
+
+    def _note(self, signum: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take SIGINT over; in other threads than the main one, where Python allows no handlers, do nothing."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        self._outer = signal.signal(signal.SIGINT, self._note) or signal.SIG_DFL
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, self._outer)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Inside ``listening()``: hand SIGINT back to whoever had it, for a long step that stops by itself."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        mine = signal.signal(signal.SIGINT, self._outer)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, mine)

@@ -1,0 +1,293 @@
+"""The layer-wise Bayesian search: one width at a time, each with its own trade-off of loss against size.
+
+The search keeps the *whole* network and counts channels in its numbering throughout. A candidate is the whole network
+sliced once by all decisions so far and the one under test; after retraining, the small weights are scattered back
+into the whole state. So no graph is ever re-numbered, decisions stay plain index lists, and the state of a search is
+its ledger plus one file of whole-network weights. Removed channels keep stale values: a budget met too well is
+relaxed at the end by bringing channels back, and they come back with the weights they had.
+
+Every step is a pure function of (settings, seed, network, events so far): random ratios and suggestions are seeded by
+(seed, width, step), retraining by (seed, width). Resuming replays the events and goes on.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from torch import nn
+
+from pruners.budget import Counts, grow, shrink
+from pruners.channel_graph import Width
+from pruners.errors import CheckpointError, Interrupted, UsageError
+from pruners.plan import sha256_of_state
+from pruners.ranking import rank
+from pruners.searching.base import Evaluation, Problem, SearchResult, strategy
+from pruners.searching.interrupts import StopRequest
+from pruners.searching.retraining import Checkpoints, seeded
+from pruners.searching.suggesting import derived_seed, random_ratio, suggest_ratio
+from pruners.searching.weights import State, scatter, zero_removed
+
+
+@strategy("bayesian")
+def bayesian(problem: Problem) -> SearchResult:
+    """For every width the ratio r in [0, max_pruning] that maximises
+
+        -(L + alpha * P + alpha / 4 * B)
+
+    with the candidate's held-out loss L and its parameters P and bits B as fractions of the whole network's, earlier
+    decisions kept. Tried are r = 0, half of and all of ``max_pruning``, ``init_points`` random and ``n_iter``
+    suggested ratios; ``round(size * r)`` groups go. A width whose best ratio is under ``considerable`` is left
+    whole; after the others the network is retrained for ``retrain_epochs``.
+
+    With a budget, the result is projected onto it at the end: the kept counts times a common factor when it is over,
+    the removed counts times a common factor when it is under.
+    """
+    problem.allowance.require_reachable()
+    return LayerwiseSearch(problem).run()
+
+
+class LayerwiseSearch:
+    """One run; see ``bayesian``."""
+
+    def __init__(self, problem: Problem) -> None:
+        candidates = problem.candidates
+        if candidates.evaluate is None or candidates.realize is None:
+            raise UsageError("--search bayesian evaluates candidates; give --data, or take --search uniform or global")
+        self.evaluate, self.realize, self.retrain = candidates.evaluate, candidates.realize, candidates.retrain
+        self.problem = problem
+        self.settings = problem.settings
+        self.widths = in_direction(problem)
+        self.per_width = 3 + self.settings.init_points + self.settings.n_iter
+        self.total = self.per_width * len(self.widths)
+        self.whole = problem.costs.count({})
+        self.stop = StopRequest()
+        self.model = copy.deepcopy(problem.model)
+        self.orders: dict[str, list[int]] = {}
+        self.counts: Counts = {}
+        self.best: dict[str, Evaluation] = {}
+        self.evaluations: list[Evaluation] = []
+        self.known: dict[tuple[Any, ...], tuple[float | None, float | None]] = {}
+        self.retrains = 0
+        self.checkpoints = Checkpoints(problem.ledger.path)
+        self.weights_to_load: str | None = None  # digest
+        self.notes: list[str] = []
+
+    def run(self) -> SearchResult:
+        try:
+            with self.stop.listening():
+                for position, width in enumerate(self.widths):
+                    self._decide(position, width)
+        except KeyboardInterrupt:
+            raise self._interrupted() from None
+        counts = self._on_budget()
+        kept = {w.name: self._kept(w.name, counts[w.name]) for w in self.problem.graph.widths}
+        self._load_weights()
+        state = {n: t.clone() for n, t in self.model.state_dict().items()} if self.retrains else None
+        after = self.problem.costs.predict(kept)
+        notes = tuple(dict.fromkeys(self.notes))
+        return SearchResult(kept, self.whole, after, tuple(self.evaluations), self.best, state, notes)
+
+    # -- one width
+
+    def _decide(self, position: int, width: Width) -> None:
+        name, size = width.name, width.size
+        possible = self._possible(width)
+        points: list[tuple[float, float]] = []
+        seen: set[int] = set()
+        for step in range(1, self.per_width + 1):
+            record = self._evaluation(position, width, step, points, possible - seen)
+            points.append((record.ratio, record.objective))
+            seen.add(record.kept)
+            self.evaluations.append(record)
+            if record.is_best:
+                self.best[name] = record
+            self.problem.watcher.on_evaluation(record)
+            self._stop_if_asked()
+            if seen >= possible:
+                break
+        kept = self.best[name].kept
+        kept = kept if size - kept >= self.settings.considerable * size else size
+        entry = self.problem.ledger.recorded("decision", width=name, size=size, kept=kept)
+        if entry is None:
+            entry = {"width": name, "size": size, "kept": kept, "order": self._order(name)}
+            self.problem.ledger.append("decision", entry)
+        elif sorted(entry.get("order", [])) != list(range(size)):
+            raise UsageError(f"the search ledger has no order of the channels of {name!r}; start anew without --resume")
+        self.orders[name], self.counts[name] = entry["order"], kept
+        self.problem.watcher.on_decision(name, size, kept)
+        if kept < size and self.retrain is not None and self.settings.retrain_epochs:
+            self._retrain(name)
+
+    def _possible(self, width: Width) -> set[int]:
+        least = self._count(width, self.settings.max_pruning)
+        return {n for n in self.problem.allowance.levels[width.name] if n >= least}
+
+    def _count(self, width: Width, ratio: float) -> int:
+        return self.problem.allowance.nearest(width.name, width.size - round(width.size * ratio))
+
+    def _ratio(self, name: str, step: int, points: list[tuple[float, float]]) -> float:
+        upper, seed = self.settings.max_pruning, derived_seed(self.settings.seed, name, step)
+        if step <= 3:
+            return upper * (step - 1) / 2
+        if step <= 3 + self.settings.init_points:
+            return random_ratio(upper, seed)
+        return suggest_ratio(points, upper, seed)
+
+    def _evaluation(
+        self, position: int, width: Width, step: int, points: list[tuple[float, float]], unseen: set[int]
+    ) -> Evaluation:
+        entry = self.problem.ledger.recorded("evaluation", width=width.name, step=step)
+        if entry is not None:
+            record = _evaluation_from(entry)
+            self.known[self._key(width.name, record.kept)] = (record.loss, record.accuracy)
+            return record
+        started = time.perf_counter()
+        ratio = self._ratio(width.name, step, points)
+        count = self._count(width, ratio)
+        cached = self._key(width.name, count) in self.known
+        loss, accuracy = self._measure(width.name, count)
+        size = self.problem.costs.count({**self.counts, width.name: count}).relative_to(self.whole)
+        objective = self._objective(width.name, loss, size, points)
+        best = max([objective, *(value for _, value in points)])
+        finished = step == self.per_width or unseen <= {count}
+        record = Evaluation(
+            width.name, step, ratio, width.size - count, count, loss, accuracy, objective, best,
+            is_best=all(objective > value for _, value in points),
+            params=size["params"], macs=size["macs"], bits=size["bits"],
+            seconds=round(time.perf_counter() - started, 3), cached=cached, seed=self.settings.seed,
+            done=self.per_width * position + (self.per_width if finished else step), total=self.total,
+        )  # fmt: skip
+        self.problem.ledger.append("evaluation", asdict(record))
+        return record
+
+    def _objective(
+        self, name: str, loss: float | None, size: Mapping[str, float], points: list[tuple[float, float]]
+    ) -> float:
+        if loss is not None:
+            return -(loss + self.settings.alpha * (size["params"] + size["bits"] / 4))
+        if not points:
+            raise UsageError(
+                f"the network's loss is not finite before {name!r} is pruned; check weights and data, "
+                "or retrain at a lower learning rate"
+            )
+        # the Gaussian process takes finite numbers only: clearly worse than all others, yet of their scale
+        return min(value for _, value in points) - 1.0
+
+    def _measure(self, name: str, count: int) -> tuple[float | None, float | None]:
+        key = self._key(name, count)
+        if key not in self.known:
+            loss, accuracy = self.evaluate(self._candidate({**self.counts, name: count}, name))
+            self.known[key] = _finite(loss), _finite(accuracy)
+        return self.known[key]
+
+    def _key(self, name: str, count: int) -> tuple[Any, ...]:
+        """What a measurement depends on: the weights, and all counts that are not whole."""
+        counts = {**self.counts, name: count}
+        return (self.retrains, *((w.name, counts[w.name]) for w in self.widths if counts.get(w.name, w.size) < w.size))
+
+    def _candidate(self, counts: Counts, undecided: str = "") -> nn.Module:
+        self._load_weights()
+        if undecided and counts[undecided] < self.problem.graph.width(undecided).size:
+            self._order(undecided)
+        kept = {name: self._kept(name, n) for name, n in counts.items() if name in self.orders}
+        return self.realize(self.model, kept)
+
+    def _kept(self, name: str, count: int) -> tuple[int, ...]:
+        order = self.orders[name]
+        return tuple(sorted(order[len(order) - count :]))
+
+    def _order(self, name: str) -> list[int]:
+        """The order in which the groups of a width go, ranked on the weights as they are when its turn comes."""
+        if name not in self.orders:
+            s, graph = self.settings, self.problem.graph
+            self._load_weights()
+            decided = {n: self._kept(n, count) for n, count in self.counts.items()}
+            pruned = copy.deepcopy(self.model)
+            pruned.load_state_dict(zero_removed(self.model.state_dict(), graph, decided))
+            ranking = rank(pruned, graph, s.metric, self.problem.batches, s.seed, s.slots)
+            self.notes.extend(ranking.notes)
+            self.orders[name] = [int(i) for i in ranking.order[name]]
+        return self.orders[name]
+
+    # -- retraining
+
+    def _retrain(self, name: str) -> None:
+        epochs = self.settings.retrain_epochs
+        entry = self.problem.ledger.recorded("retrain", width=name, epochs=epochs)
+        if entry is not None:
+            self.retrains += 1
+            self.weights_to_load = entry.get("sha256", "")
+            return
+        self.problem.watcher.on_retrain(name, epochs)
+        started = time.perf_counter()
+        state = self._retrained(name, epochs)
+        self.model.load_state_dict(state)
+        self.retrains += 1
+        self.checkpoints.save(self.retrains, state)
+        seconds = round(time.perf_counter() - started, 3)
+        fields = {"width": name, "epochs": epochs, "sha256": sha256_of_state(state), "seconds": seconds}
+        self.problem.ledger.append("retrain", fields)
+        self.checkpoints.drop(self.retrains - 1)  # only now that the ledger names the new weights
+        self._stop_if_asked()
+
+    def _retrained(self, name: str, epochs: int) -> State:
+        """The whole state after retraining what is kept of it."""
+        small = self._candidate(self.counts)
+        assert self.retrain is not None
+        with self.stop.paused(), seeded(derived_seed(self.settings.seed, name, "retrain")):
+            self.retrain(small, epochs)
+        kept = {n: self._kept(n, count) for n, count in self.counts.items()}
+        state = scatter(self.model.state_dict(), small.state_dict(), self.problem.graph, kept)
+        if not all(t.isfinite().all() for t in state.values() if t.is_floating_point()):
+            raise CheckpointError(
+                f"retraining after pruning {name!r} ended with NaN or infinite weights; lower its learning rate"
+            )
+        return state
+
+    def _load_weights(self) -> None:
+        """After a replay: bring in the weights that the last retraining left."""
+        if self.weights_to_load is not None:
+            self.model.load_state_dict(self.checkpoints.load(self.retrains, self.weights_to_load))
+            self.weights_to_load = None
+
+    # -- the end
+
+    def _on_budget(self) -> Counts:
+        allowance = self.problem.allowance
+        if allowance.budget is None:
+            return self.counts
+        return (grow if allowance.meets(self.counts) else shrink)(allowance, self.counts)
+
+    def _stop_if_asked(self) -> None:
+        if self.stop.requested:
+            raise self._interrupted()
+
+    def _interrupted(self) -> Interrupted:
+        done = self.evaluations[-1].done if self.evaluations else 0
+        kept = "continue with --resume" if self.problem.ledger.path else "without a ledger nothing is kept"
+        return Interrupted(f"search interrupted after {done} of {self.total} evaluations; {kept}")
+
+
+def in_direction(problem: Problem) -> list[Width]:
+    """The widths in the order of their first producer in the network's run, or from the output for top-down."""
+    ran = {c.module: i for i, c in reversed(list(enumerate(problem.graph.contractions)))}
+    last = len(ran) + len(problem.graph.contractions)
+    widths = sorted(problem.graph.widths, key=lambda w: min((ran.get(p, last) for p in w.producers), default=last))
+    return widths if problem.settings.direction == "bottom-up" else widths[::-1]
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _evaluation_from(entry: dict[str, Any]) -> Evaluation:
+    try:
+        return Evaluation(**{name: value for name, value in entry.items() if name != "event"})
+    except TypeError:
+        raise UsageError("the search ledger has fields of another version; start anew without --resume") from None
+

@@ -1,0 +1,123 @@
+"""``search.jsonl``: one line per event of a search, appended as it happens; a search resumes by replaying it.
+
+The first line holds the settings and their hash. Every line is flushed to disk before the search goes on, so that
+after a crash at most the last line is torn; it is dropped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from pruners.errors import OutputError, UsageError
+
+SCHEMA = 1
+
+
+def canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, allow_nan=False)
+
+
+class Ledger:
+    """Events to replay (``recorded``), and where new ones go (``append``). Without a path nothing is kept.
+
+    Raises ``UsageError`` when the file belongs to other settings, is damaged, or exists and ``resume`` is False;
+    ``OutputError`` when it can't be written.
+    """
+
+    def __init__(self, path: Path | None, settings: Mapping[str, Any], resume: bool = False) -> None:
+        self.path = path
+        self._file: IO[str] | None = None
+        self._pending: deque[dict[str, Any]] = deque()
+        if path is None:
+            return
+        header = json.loads(canonical({"event": "search", "schema": SCHEMA, "settings": dict(settings)}))
+        header["hash"] = hashlib.sha256(canonical(header["settings"]).encode()).hexdigest()
+        lines, length = _read(path)
+        if lines and not resume:
+            raise UsageError(f"{path} already holds a search; continue it with --resume or remove the file")
+        if lines:
+            self._check(lines[0], header)
+            self._pending.extend(lines[1:])
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if length is not None:
+                os.truncate(path, length)
+            self._file = path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise OutputError(f"{path}: can't be written ({error.strerror})") from None
+        if not lines:
+            self._write(header)
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def recorded(self, event: str, **expected: Any) -> dict[str, Any] | None:
+        """The next event to replay, or None when all are replayed. It must be the one the search expects."""
+        if not self._pending:
+            return None
+        entry = self._pending.popleft()
+        found = {name: entry.get(name) for name in ("event", *expected)}
+        if found != {"event": event, **expected}:
+            raise UsageError(
+                f"{self.path}: holds {canonical(found)} where this version expects "
+                f"{canonical({'event': event, **expected})}; start the search anew without --resume"
+            )
+        return entry
+
+    def append(self, event: str, fields: Mapping[str, Any]) -> None:
+        if self._file is not None:
+            self._write({"event": event, **fields})
+
+    def _write(self, entry: Mapping[str, Any]) -> None:
+        assert self._file is not None
+        try:
+            self._file.write(json.dumps(entry, allow_nan=False) + "\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise OutputError(f"{self.path}: can't be written ({error.strerror}); make room and use --resume") from None
+
+    def _check(self, found: Mapping[str, Any], header: Mapping[str, Any]) -> None:
+        if found.get("event") != "search" or found.get("schema") != SCHEMA:
+            raise UsageError(f"{self.path}: does not begin like a search of this version; start anew without --resume")
+        if found.get("hash") == header["hash"]:
+            return
+        old, new = found.get("settings") or {}, header["settings"]
+        name = next((n for n in sorted({*old, *new}) if old.get(n) != new.get(n)), "hash")
+        values = f"{canonical(old.get(name))[:60]}, now {canonical(new.get(name))[:60]}"
+        raise UsageError(
+            f"{self.path}: belongs to a search with other settings ({name} was {values}); "
+            "use the same settings or start anew without --resume"
+        )
+
+
+def _read(path: Path) -> tuple[list[dict[str, Any]], int | None]:
+    """The events of all whole lines and the length of these lines; no length where there is no file."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return [], None
+    except OSError as error:
+        raise UsageError(f"{path}: can't be read ({error.strerror})") from None
+    length = data.rfind(b"\n") + 1
+    entries = []
+    for number, line in enumerate(data[:length].splitlines(), 1):
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            entry = None
+        if not isinstance(entry, dict):
+            raise UsageError(f"{path}, line {number}: not a search event; start the search anew without --resume")
+        entries.append(entry)
+    return entries, length
