@@ -9,7 +9,7 @@ and buffers as they lie in a checkpoint.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,6 +51,11 @@ def register_precision(layer: type[nn.Module], bits: float, parameter: str = "we
     """Say how many bits one element of ``parameter`` needs in layers of this class and its subclasses (default:
     what its dtype takes). A binary layer registers 1."""
     _PRECISIONS[layer, parameter] = bits
+
+
+def is_table(shape: Sequence[int]) -> bool:
+    """Does a parameter of this shape have several axes, and so perhaps products to count? Scales and biases don't."""
+    return sum(n > 1 for n in shape) > 1
 
 
 def _bits(module: nn.Module, name: str, tensor: torch.Tensor) -> float:
@@ -103,7 +108,7 @@ class CostModel:
             )
         self.uncounted = tuple(
             n for n, f in zip(names, facts, strict=True)
-            if f.is_parameter and len(graph.shapes[n]) > 1 and not self._positions[row[n]]
+            if f.is_parameter and is_table(graph.shapes[n]) and not self._positions[row[n]]
         )  # fmt: skip
 
     @classmethod

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from pruners.costs import Costs, stored_tensors
+from pruners.costs import Costs, is_table, stored_tensors
 
 MacCounter = Callable[[Any, tuple[Any, ...], Any], int]
 _COUNTERS: dict[type[nn.Module], MacCounter] = {}
@@ -74,7 +74,7 @@ class ProfileRow:
 
 
 def measure(model: nn.Module, example_input: Any) -> Costs:
-    """Run one image through the model and count. ``uncounted`` names the layers with a weight (two axes or more)
+    """Run one image through the model and count. ``uncounted`` names the layers with a weight of several axes
     that never ran or whose arithmetic is unknown here (see ``mac_counter``).
 
     ``example_input``: a tensor, a tuple of arguments or a dict of keyword arguments with the batch on the first axis,
@@ -93,7 +93,7 @@ def measure(model: nn.Module, example_input: Any) -> Costs:
         _run(model, example_input)
     uncounted = tuple(
         name or type(model).__name__ for name, module in model.named_modules()
-        if name not in counted and any(p.dim() > 1 for p in module.parameters(recurse=False))
+        if name not in counted and any(is_table(p.shape) for p in module.parameters(recurse=False))
     )  # fmt: skip
     params, bits = _stored_costs(model)
     tensors = {id(t): t for t in model.state_dict(keep_vars=True).values() if torch.is_tensor(t)}

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import difflib
-import logging
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +27,6 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 Scores = dict[str, torch.Tensor]
 _ROLES = {"all": ("out", "in", "per"), "producer": ("out",), "consumer": ("in",)}
 _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
-log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -247,8 +245,6 @@ def rank(
     for name, values in scores.items():
         if not np.isfinite(values).all():
             raise UsageError(f"metric {metric} gives width {name!r} a score that is not finite; check the data")
-    for note in evidence.notes:
-        log.warning(note)
     order = {w.name: _removal_order(scores[w.name], w) for w in graph.widths}
     blocks = {w.name: w.n_blocks for w in graph.widths}
     return Ranking(metric, scores, order, blocks, tuple(evidence.notes))

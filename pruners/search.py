@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ from pruners.searching.base import (
     strategy,
 )
 from pruners.searching.ledger import Ledger
+
+log = logging.getLogger(__name__)
 
 __all__ = [
     "Budget",
@@ -95,7 +98,10 @@ def search(
     with Ledger(None if ledger is None else Path(ledger), header, resume) as book:
         candidates = Candidates(evaluate, retrain, realize)
         watcher = watcher or Watcher()
-        return run(Problem(model, graph, settings, costs, allowance, book, candidates, known_batches, watcher))
+        result = run(Problem(model, graph, settings, costs, allowance, book, candidates, known_batches, watcher))
+    for note in result.notes:
+        log.warning(note)
+    return result
 
 
 def realize_by_slicing(graph: ChannelGraph, example_input: Any) -> Realize:

@@ -232,6 +232,12 @@ def test_uniform_keeps_the_channels_the_ranking_likes():
     assert result.kept == {"conv1": ranking.keep("conv1", 4), "conv2": ranking.keep("conv2", 3)}
 
 
+def test_remarks_of_the_metric_are_handed_on(caplog):
+    result = Bench().search(SearchSettings("uniform", metric="bn_scale", budget=Budget("ratio", 0.5)))
+    assert result.notes == ("bn_scale: no norm layer on conv2, ranked there by l1",)
+    assert caplog.messages == list(result.notes)
+
+
 def test_global_keeps_a_tenth_of_every_width():
     bench = Bench()
     with torch.no_grad():
@@ -547,13 +553,17 @@ def test_ctrl_c_finishes_the_evaluation_and_can_be_resumed(tmp_path, uninterrupt
     check_same_end(path, uninterrupted)
 
 
-def test_ctrl_c_during_retraining_is_the_trainers_to_handle(tmp_path, uninterrupted):
+@pytest.mark.parametrize("trainer_listens", [False, True])
+def test_ctrl_c_during_retraining_stops_the_search_as_well(tmp_path, uninterrupted, trainer_listens):
     path = tmp_path / "search.jsonl"
 
     def press(model, epochs):
+        if trainer_listens:
+            raise Interrupted("training stopped after epoch 1")
         os.kill(os.getpid(), signal.SIGINT)
 
-    assert "continue with --resume" in refusal(Interrupted, Bench().search, SETTINGS, ledger=path, retrain=press)
+    message = refusal(Interrupted, Bench().search, SETTINGS, ledger=path, retrain=press)
+    assert message.startswith("search interrupted after 6 of 12 evaluations")
     check_same_end(path, uninterrupted)
 
 

@@ -239,8 +239,11 @@ class LayerwiseSearch:
         """The whole state after retraining what is kept of it."""
         small = self._candidate(self.counts)
         assert self.retrain is not None
-        with self.stop.paused(), seeded(derived_seed(self.settings.seed, name, "retrain")):
-            self.retrain(small, epochs)
+        try:
+            with self.stop.paused(), seeded(derived_seed(self.settings.seed, name, "retrain")):
+                self.retrain(small, epochs)
+        except Interrupted:  # a trainer's own words would be about training
+            raise self._interrupted() from None
         kept = {n: self._kept(n, count) for n, count in self.counts.items()}
         state = scatter(self.model.state_dict(), small.state_dict(), self.problem.graph, kept)
         if not all(t.isfinite().all() for t in state.values() if t.is_floating_point()):
