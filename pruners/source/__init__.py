@@ -1,0 +1,8 @@
+"""Structural writing: a live, sliced network back into the author's own source."""
+
+from __future__ import annotations
+
+from pruners.source.entry import Entry, Header, LiteralSite
+from pruners.source.writer import write_source
+
+__all__ = ["Entry", "Header", "LiteralSite", "write_source"]

@@ -1,0 +1,135 @@
+"""An author's class: its constructor's parameters and statements, and evaluation of its expressions."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import inspect
+import math
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from pruners.source.files import FunctionNode, SourceFile, Sources
+from pruners.source.hints import stored_names
+from pruners.source.tree import author_init
+
+PURE = frozenset("abs all any bool divmod float int isinstance issubclass len list max min pow range round sum tuple zip".split())
+
+
+@dataclass(frozen=True)
+class AuthorParameter:
+    """A parameter of the author's constructor, as it is written."""
+
+    name: str
+    annotation: str | None
+    default: ast.expr | None
+    default_text: str | None
+    keyword_only: bool
+
+
+class AuthorClass:
+    """The source of one class and of the constructor that makes its instances."""
+
+    def __init__(self, cls: type[nn.Module], sources: Sources) -> None:
+        self.cls = cls
+        self.file, self.node = sources.of_class(cls)
+        home = author_init(cls)
+        function = vars(home)["__init__"] if home else None
+        self.home = home
+        self.globals: dict[str, Any] = dict(inspect.unwrap(function).__globals__) if function else {}
+        place = sources.of_function(function) if function else None
+        self.init_file: SourceFile = place[0] if place else self.file
+        self.init: FunctionNode | None = place[1] if place else None
+        self.parameters = _parameters(self.init_file, self.init) if self.init else {}
+        self.stored = stored_names(self.init) if self.init else set()
+        self.annotated = self.init is not None and any(
+            a.annotation is not None for a in (*self.init.args.args, *self.init.args.kwonlyargs)
+        )
+
+    @property
+    def self_name(self) -> str:
+        return self.init.args.args[0].arg if self.init and self.init.args.args else "self"
+
+    def local_definitions(self) -> Mapping[str, ast.Assign]:
+        """Names that the constructor assigns exactly once, outside loops and branches."""
+        counts: dict[str, int] = {}
+        for node in ast.walk(self.init) if self.init else ():
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store | ast.Del):
+                counts[node.id] = counts.get(node.id, 0) + 1
+        found = {}
+        for stmt in self.init.body if self.init else ():
+            if isinstance(stmt, ast.Assign) and len(stmt.targets) == 1 and isinstance(stmt.targets[0], ast.Name):
+                found[stmt.targets[0].id] = stmt
+        return {n: s for n, s in found.items() if counts[n] == 1 and n not in self.parameters}
+
+
+def _parameters(file: SourceFile, function: FunctionNode) -> dict[str, AuthorParameter]:
+    args = [*function.args.posonlyargs, *function.args.args]
+    missing = len(args) - len(function.args.defaults)
+    pairs = list(zip(args, [*[None] * missing, *function.args.defaults], strict=True))[1:]
+    rows = [(a, d, False) for a, d in pairs]
+    rows += [(a, d, True) for a, d in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True)]
+    return {
+        a.arg: AuthorParameter(
+            a.arg, file.segment(a.annotation) if a.annotation else None, d, file.segment(d) if d else None, only
+        )
+        for a, d, only in rows
+    }
+
+
+class Unproved(Exception):  # noqa: N818  (an outcome, not a fault)
+    """The expression can't be evaluated safely, or not with these names."""
+
+
+def evaluate(expr: ast.expr, names: Mapping[str, Any], outside: Mapping[str, Any], hidden: set[str]) -> Any:
+    """The value of an author's expression. ``names`` come first, then globals and builtins that ``hidden`` doesn't hide."""
+    _admit(expr, names, outside, hidden)
+    scope = {n.id: _lookup(n.id, names, outside, hidden) for n in ast.walk(expr) if isinstance(n, ast.Name) and not _bound(n, expr)}
+    try:
+        code = compile(ast.fix_missing_locations(ast.Expression(expr)), "<author>", "eval")
+        return eval(code, {"__builtins__": builtins, **scope})
+    except Exception as error:
+        raise Unproved(str(error)) from None
+
+
+def _bound(name: ast.Name, expr: ast.expr) -> bool:
+    return name.id in stored_names(expr)
+
+
+def _lookup(name: str, names: Mapping[str, Any], outside: Mapping[str, Any], hidden: set[str]) -> Any:
+    if name in names:
+        return names[name]
+    if name not in hidden and name in outside:
+        return outside[name]
+    if name not in hidden and hasattr(builtins, name):
+        return getattr(builtins, name)
+    raise Unproved(f"{name} is not known")
+
+
+def _admit(expr: ast.expr, names: Mapping[str, Any], outside: Mapping[str, Any], hidden: set[str]) -> None:
+    banned = (ast.Lambda, ast.Await, ast.Yield, ast.YieldFrom, ast.NamedExpr, ast.Starred)
+    for node in ast.walk(expr):
+        if isinstance(node, banned):
+            raise Unproved(type(node).__name__)
+        if isinstance(node, ast.Call) and not _pure(node.func, names, outside, hidden):
+            raise Unproved(ast.unparse(node.func))
+
+
+def _pure(func: ast.expr, names: Mapping[str, Any], outside: Mapping[str, Any], hidden: set[str]) -> bool:
+    if isinstance(func, ast.Attribute) and isinstance(func.value, ast.Name):
+        return func.value.id not in names and outside.get(func.value.id) is math
+    if not isinstance(func, ast.Name):
+        return False
+    try:
+        value = _lookup(func.id, names, outside, hidden)
+    except Unproved:
+        return False
+    if isinstance(value, types.FunctionType):
+        return not value.__module__.startswith("torch.")
+    return func.id in PURE and value is getattr(builtins, func.id, None) or getattr(value, "__module__", "") == "math"
+
+

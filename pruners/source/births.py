@@ -1,0 +1,161 @@
+"""How each module of the tree was made: the factory is called once more, and each module's maker is noted.
+
+Names, conditions and the order of the author's ``__init__`` are found from the place of the call that made a module, so
+loops, helper functions and lists need no guessing. Only code that already ran is run, on fresh modules, with the state
+of the random generators put back.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import threading
+import types
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from pruners.source.entry import Entry
+from pruners.source.files import Position, code_of
+
+_LOCK = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One function that was running when a module was made, and the end of the call in it."""
+
+    file: str
+    function: str
+    first_line: int
+    end: Position
+    owner: nn.Module | None = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Birth:
+    """``frames``: who made the module, innermost first. ``arguments`` and ``locals``: what its ``__init__`` got and left."""
+
+    frames: tuple[Frame, ...]
+    arguments: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    locals: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    module: nn.Module | None = field(default=None, repr=False)
+
+    def made_by(self, owner: nn.Module) -> int | None:
+        """Index of the frame of ``owner.__init__`` that led to this module (the outermost one), if any."""
+        found = [i for i, f in enumerate(self.frames) if f.owner is owner and f.function == "__init__"]
+        return found[-1] if found else None
+
+
+Births = Mapping[str, Birth]
+
+
+def observe(entry: Entry, model: nn.Module) -> dict[str, Birth]:
+    """Births by module path, for those modules of ``model`` that a new call of the factory makes again."""
+    recorder = _Recorder()
+    try:
+        with undisturbed(), recorder.watching():
+            twin = entry.factory(**dict(entry.kwargs))
+    except Exception:  # the model was made, so this one can't be repeated; only names and order are lost
+        return {}
+    if not isinstance(twin, nn.Module):
+        return {}
+    live = dict(model.named_modules(remove_duplicate=False))
+    births = {}
+    for path, module in twin.named_modules(remove_duplicate=False):
+        same = path in live and _class_name(live[path]) == _class_name(module)
+        if same and id(module) in recorder.births:
+            births[path] = recorder.birth(module)
+    return births
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Runs author's code without warnings and without touching anybody's random numbers or default type."""
+    dtype, python, arrays = torch.get_default_dtype(), random.getstate(), np.random.get_state()
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(dtype)
+            random.setstate(python)
+            np.random.set_state(arrays)
+
+
+def _class_name(module: nn.Module) -> tuple[str, str]:
+    return type(module).__module__, type(module).__qualname__
+
+
+class _Recorder:
+    def __init__(self) -> None:
+        self.births: dict[int, tuple[nn.Module, tuple[Frame, ...]]] = {}
+        self.arguments: dict[int, dict[str, Any]] = {}
+        self.locals: dict[int, dict[str, Any]] = {}
+
+    def birth(self, module: nn.Module) -> Birth:
+        frames = self.births[id(module)][1]
+        return Birth(frames, self.arguments.get(id(module), {}), self.locals.get(id(module), {}), module)
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        original: Callable[..., None] = nn.Module.__init__
+        recorder, profile = self, sys.getprofile()
+
+        def init(module: nn.Module, *args: Any, **kwargs: Any) -> None:
+            if id(module) not in recorder.births:
+                recorder.births[id(module)] = (module, _frames(module))
+            original(module, *args, **kwargs)
+
+        with _LOCK:
+            nn.Module.__init__ = init  # type: ignore[method-assign]
+            sys.setprofile(self._profile)
+            try:
+                yield
+            finally:
+                sys.setprofile(profile)
+                nn.Module.__init__ = original  # type: ignore[method-assign]
+
+    def _profile(self, frame: types.FrameType, event: str, _: object) -> None:
+        code = frame.f_code
+        if code.co_name != "__init__" or event not in ("call", "return"):
+            return
+        owner = _owner(frame)
+        if owner is None or code is not code_of(type(owner).__init__):
+            return
+        if event == "call":
+            self.arguments[id(owner)] = {k: v for k, v in frame.f_locals.items() if k != code.co_varnames[0]}
+        else:
+            self.locals[id(owner)] = dict(frame.f_locals)
+
+
+def _owner(frame: types.FrameType) -> nn.Module | None:
+    code = frame.f_code
+    first = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
+    return first if isinstance(first, nn.Module) else None
+
+
+def _frames(module: nn.Module) -> tuple[Frame, ...]:
+    frame: types.FrameType | None = sys._getframe(2)
+    while frame is not None and frame.f_code.co_name == "__init__" and _owner(frame) is module:
+        frame = frame.f_back
+    found = []
+    while frame is not None and frame.f_code is not observe.__code__:
+        end = _call_end(frame.f_code, frame.f_lasti)
+        found.append(Frame(frame.f_code.co_filename, frame.f_code.co_name, frame.f_code.co_firstlineno, end, _owner(frame)))
+        frame = frame.f_back
+    return tuple(found)
+
+
+@lru_cache(maxsize=4096)
+def _call_end(code: types.CodeType, instruction: int) -> Position:
+    _, end_line, _, end_col = next(islice(code.co_positions(), instruction // 2, None))
+    return end_line or 0, end_col or 0

@@ -1,0 +1,67 @@
+"""The written file is run once and its model compared with the live one, so that nothing is handed over unseen."""
+
+from __future__ import annotations
+
+import itertools
+import linecache
+import sys
+import types
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from pruners.errors import SourceError
+from pruners.source.births import undisturbed
+
+_NUMBER = itertools.count(1)
+
+
+def check(text: str, name: str, model: nn.Module) -> None:
+    """Raises SourceError where the written model differs from the live one in what a state_dict and a tree can show."""
+    twin = run(text, name)
+    expected, found = _tensors(model), _tensors(twin)
+    for key in [*expected, *found]:
+        if expected.get(key) != found.get(key):
+            raise SourceError(f"the written source gives {key} as {found.get(key)}, the model has {expected.get(key)}")
+    if list(model.state_dict()) != list(twin.state_dict()):
+        raise SourceError("the written source lists the entries of the state_dict in another order")
+    kinds = {p: type(m).__name__ for p, m in model.named_modules(remove_duplicate=False)}
+    others = {p: type(m).__name__ for p, m in twin.named_modules(remove_duplicate=False)}
+    for path in [*kinds, *others]:
+        if kinds.get(path) != others.get(path):
+            raise SourceError(f"the written source makes {path} a {others.get(path)}, the model has a {kinds.get(path)}")
+    if _ties(model) != _ties(twin):
+        raise SourceError("the written source doesn't share the same tensors")
+
+
+def run(text: str, name: str) -> nn.Module:
+    """The model that the text offers under the name, made in a module of its own."""
+    module = types.ModuleType(f"_written_{next(_NUMBER)}")
+    module.__file__ = f"<{module.__name__}>"
+    linecache.cache[module.__file__] = (len(text), None, text.splitlines(keepends=True), module.__file__)
+    sys.modules[module.__name__] = module
+    try:
+        with undisturbed():
+            exec(compile(text, module.__file__, "exec"), module.__dict__)
+            made = getattr(module, name)()
+    except Exception as error:
+        raise SourceError(f"the written source can't be run: {type(error).__name__}: {error}") from error
+    finally:
+        del sys.modules[module.__name__]
+        del linecache.cache[module.__file__]
+    if not isinstance(made, nn.Module):
+        raise SourceError(f"{name}() of the written source is no module")
+    return made
+
+
+def _tensors(model: nn.Module) -> Mapping[str, tuple[tuple[int, ...], torch.dtype, bool]]:
+    state = model.state_dict(keep_vars=True)
+    return {k: (tuple(t.shape), t.dtype, t.requires_grad) for k, t in state.items() if isinstance(t, torch.Tensor)}
+
+
+def _ties(model: nn.Module) -> list[tuple[str, ...]]:
+    names: dict[int, list[str]] = {}
+    for key, tensor in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(tensor), []).append(key)
+    return sorted(tuple(n) for n in names.values() if len(n) > 1)

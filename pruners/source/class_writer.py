@@ -1,0 +1,280 @@
+"""The constructor of one class: its parameters, its body, and the call that makes each instance."""
+
+from __future__ import annotations
+
+import ast
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from pruners.source.author import Unproved, evaluate
+from pruners.source.context import ClassContext
+from pruners.source.init_writer import INDENT, InitWriter
+from pruners.source.layout import STEP, WIDTH
+from pruners.source.names import Namer
+from pruners.source.naming import Group, name_holes, type_name
+from pruners.source.printer import Printer
+from pruners.source.scope import Scope, Vector, as_term
+from pruners.source.terms import Arg, Call, Lit, Ref, Term, is_plain, same, same_vector
+from pruners.source.values import literal
+from pruners.source.walk import Walk
+
+PASSES = 16
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of the written constructor. ``vector``: its value in every instance."""
+
+    name: str
+    vector: Vector
+    default: Term | None
+    default_text: str | None
+    annotation: str | None
+    keyword_only: bool
+    order: tuple[float, ...]
+
+    @property
+    def text(self) -> str:
+        if self.default_text is None:
+            return f"{self.name}: {self.annotation}" if self.annotation else self.name
+        note, equals = (f": {self.annotation}", " = ") if self.annotation else ("", "=")
+        return f"{self.name}{note}{equals}{self.default_text}"
+
+
+@dataclass(frozen=True)
+class WrittenInit:
+    """``lines``: the method, indented for a class body (empty: none is needed). ``extra``: names that are not its file's."""
+
+    lines: list[str]
+    parameters: list[Parameter]
+    calls: Mapping[str, Call]
+    extra: Mapping[str, Any]
+
+
+class ClassWriter:
+    """Repeats writing until names, conditions and parameters agree with each other."""
+
+    def __init__(self, context: ClassContext) -> None:
+        self.context = context
+        self.author = context.author
+        self.scope = Scope(self.author, context.live)
+        self.namer = Namer(self.author.globals)
+        self.printer = Printer(context.tree, self.author, context.paths, self.scope, self.namer)
+        self.writer = InitWriter(context, Walk(context), self.scope, self.printer)
+        self.groups: list[Group] = []
+        self.single = len(context.paths) == 1
+
+    def write(self) -> WrittenInit:
+        self._seed()
+        lines: list[str] = []
+        for _ in range(PASSES):
+            self.printer.open.clear()
+            lines = self.writer.write()
+            if not (self._name_open() or self._update_locals(lines) or self._drop_words(lines)):
+                break
+        parameters = self._parameters(lines)
+        return WrittenInit(self._method(parameters, lines), parameters, self._calls(parameters), dict(self.namer.extra))
+
+    # words
+
+    def _seed(self) -> None:
+        """Which of the author's names have one value per instance, and so may appear in the text."""
+        self.printer.seen = []
+        self.writer.write()
+        votes = self._votes()
+        self.printer.seen = None
+        definitions = self.author.local_definitions()
+        for name in (*self.author.parameters, *sorted(self.author.stored)):
+            vector = votes.get(name, self._unvoted(name, name in definitions))
+            if vector is None:
+                continue
+            constant = all(t is None or same(t, u) for t in vector for u in vector[:1] if u is not None)
+            usable = self._usable_alone(name, vector) if self.single else not constant and None not in vector[:1]
+            if name not in self.author.parameters and name not in definitions and (self.single or name not in votes):
+                usable = False
+            (self.scope.words if usable else self.scope.hidden)[name] = vector
+        for name in definitions:
+            if self._defined(name, definitions[name].value):
+                self.writer.locals.add(name)
+            elif name in self.scope.words and (self.single or name not in votes):
+                self.scope.hidden[name] = self.scope.words.pop(name)
+
+    def _votes(self) -> dict[str, Vector | None]:
+        """Author's word -> the live values where it stands; None if they disagree."""
+        votes: dict[str, Vector | None] = {}
+        for word, vector in self.printer.seen or ():
+            if word not in votes:
+                votes[word] = vector
+            elif (known := votes[word]) is not None:
+                agree = same_vector(known, vector)
+                merged = tuple(b if a is None else a for a, b in zip(known, vector, strict=True))
+                votes[word] = merged if agree else None
+        return votes
+
+    def _unvoted(self, name: str, local: bool) -> Vector | None:
+        if name in self.author.parameters and name not in self.author.stored:
+            return self.context.given(name)
+        return self.context.left(name) if local else None
+
+    def _usable_alone(self, name: str, vector: Vector) -> bool:
+        """In a class with one instance a word stays if pruning didn't touch it."""
+        given = self.context.given(name)
+        if name in self.author.parameters and self.context.is_root:
+            return given is not None and same_vector(given, vector) and isinstance(vector[0], Lit | Ref)
+        return isinstance(vector[0], Lit | Ref)
+
+    def _defined(self, name: str, value: ast.expr) -> bool:
+        vector = self.scope.words.get(name)
+        return vector is not None and self.scope.proves(value, enumerate(vector))
+
+    def _update_locals(self, lines: list[str]) -> bool:
+        uses = _loads("\n".join(lines))
+        unused = {n for n in self.writer.locals if not uses.get(n)}
+        self.writer.locals -= unused
+        return bool(unused)
+
+    def _drop_words(self, lines: list[str]) -> bool:
+        """In a class with one instance a word stays only if every use of it stays."""
+        if not self.single or self.author.init is None:
+            return False
+        before, after = _loads_in(self.author.init.body), _loads("\n".join(lines))
+        lost = [n for n in self.scope.words if n not in self.writer.locals and before.get(n, 0) > after.get(n, 0)]
+        lost += [n for n in self.writer.locals if not self._defined(n, self.author.local_definitions()[n].value)]
+        for name in lost:
+            self.scope.hidden[name] = self.scope.words.pop(name)
+            self.writer.locals.discard(name)
+        return bool(lost)
+
+    def _name_open(self) -> bool:
+        opens = list(self.printer.open.values())
+        if not opens:
+            return False
+        taken = set(self.scope.words) | set(self.author.globals) & {"F", "nn", "torch"} | {g.name for g in self.groups}
+        for group in name_holes(opens, self.author.parameters, taken):
+            self.groups.append(group)
+            self.scope.words[group.name] = group.vector
+            self.scope.hidden.pop(group.name, None)
+            for hole in group.opens:
+                self.printer.texts[id(hole.hole)] = group.name
+        return True
+
+    # parameters
+
+    def _parameters(self, lines: list[str]) -> list[Parameter]:
+        used = _loads("\n".join(lines))
+        made = {**{n: v for n, v in self.scope.words.items() if n not in self.writer.locals}, **self.writer.flags}
+        found = [self._parameter(n, v) for n, v in made.items() if used.get(n)]
+        found.sort(key=lambda p: (p.keyword_only, p.default is not None, p.order))
+        return found
+
+    def _parameter(self, name: str, vector: Vector) -> Parameter:
+        group = next((g for g in self.groups if g.name == name), None)
+        word = name if name in self.author.parameters else group.word if group else None
+        author = self.author.parameters.get(word or "")
+        default, text = self._default(name, vector)
+        note = (author.annotation if author else type_name(vector) or self._module_note(vector)) if self.author.annotated else None
+        names = list(self.author.parameters)
+        at = names.index(word) if word in names else (-1 if self._is_input(group) else len(names))
+        order = (at, name == word, self.groups.index(group) if group else 0)
+        return Parameter(name, vector, default, text, note, bool(author and author.keyword_only), order)
+
+    def _is_input(self, group: Group | None) -> bool:
+        return group is not None and group.places[0][-1].startswith("in_") and not group.produces
+
+    def _module_note(self, vector: Vector) -> str | None:
+        if any(isinstance(t, Call) for t in vector):
+            optional = " | None" if any(isinstance(t, Lit) for t in vector) else ""
+            return self.namer.text(nn.Module) + optional
+        return None
+
+    def _default(self, name: str, vector: Vector) -> tuple[Term | None, str | None]:
+        author = self.author.parameters.get(name)
+        if author is not None and author.default is not None:
+            term = self._evaluated(author.default)
+            if term is not None and any(t is None or same(t, term) for t in vector):
+                return term, author.default_text
+        if self.context.is_root and self.single:
+            value = vector[0]
+            return value, literal(value.value) if isinstance(value, Lit) else self.namer.text(getattr(value, "value", None))
+        for usual in (None, False, 1, 0.0):
+            if any(t is None and usual is None or t is not None and same(t, Lit(usual)) for t in vector):
+                if usual == 1 and (author is not None or not self._is_option(name)):
+                    continue
+                return Lit(usual), literal(usual)
+        return None, None
+
+    def _is_option(self, name: str) -> bool:
+        group = next((g for g in self.groups if g.name == name), None)
+        return group is not None and not group.is_width and group.word is None
+
+    def _evaluated(self, expr: ast.expr) -> Term | None:
+        try:
+            value = evaluate(expr, {}, self.author.globals, set())
+        except Unproved:
+            return None
+        return as_term(value) if is_plain(value) or callable(value) else None
+
+    def _calls(self, parameters: list[Parameter]) -> dict[str, Call]:
+        calls = {}
+        for i, path in enumerate(self.context.paths):
+            args = []
+            for p in parameters:
+                value = p.vector[i] if p.vector[i] is not None else p.default or Lit(None)
+                args.append(Arg(p.name, value or Lit(None), p.default, p.default is None and not p.keyword_only))
+            calls[path] = Call(self.author.cls, tuple(args), (path,))
+        return calls
+
+    # text
+
+    def _method(self, parameters: list[Parameter], lines: list[str]) -> list[str]:
+        if self.author.init is None or not lines:
+            return []
+        header = self._header(parameters)
+        return [STEP + s for s in header] + [" " * INDENT + s if s else s for s in lines]
+
+    def _header(self, parameters: list[Parameter]) -> list[str]:
+        init = self.author.init
+        assert init is not None
+        file = self.author.init_file
+        texts = [self.author.self_name, *(p.text for p in parameters)]
+        if any(p.keyword_only for p in parameters):
+            texts.insert(1 + sum(not p.keyword_only for p in parameters), "*")
+        returns = f" -> {file.segment(init.returns)}" if init.returns else ""
+        line = f"def __init__({', '.join(texts)}){returns}:"
+        own = file.lines[init.lineno - 1 : init.body[0].lineno - 1]
+        if own and _same_header(line, "".join(own)):
+            return [s.rstrip("\n")[init.col_offset :] for s in own if s.strip()]
+        if len(line) + len(STEP) <= WIDTH:
+            return [line]
+        inner = f"{STEP}{', '.join(texts)}"
+        if len(inner) + len(STEP) <= WIDTH:
+            return ["def __init__(", inner, f"){returns}:"]
+        return ["def __init__(", *(f"{STEP}{t}," for t in texts), f"){returns}:"]
+
+
+def _loads(text: str) -> dict[str, int]:
+    try:
+        return _loads_in(ast.parse(text).body)
+    except SyntaxError:
+        return {}
+
+
+def _loads_in(body: list[ast.stmt]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for stmt in body:
+        for node in ast.walk(stmt):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+                counts[node.id] = counts.get(node.id, 0) + 1
+    return counts
+
+
+def _same_header(first: str, second: str) -> bool:
+    try:
+        return ast.dump(ast.parse(f"{first} pass")) == ast.dump(ast.parse(textwrap.dedent(second).rstrip() + " pass"))
+    except SyntaxError:
+        return False
+

@@ -1,0 +1,88 @@
+"""Everything known about one author's class while its constructor is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from pruners.source.author import AuthorClass
+from pruners.source.births import Birth
+from pruners.source.records import Record, Recorder
+from pruners.source.terms import Box, Call, Term
+from pruners.source.tree import Tree
+from pruners.source.values import term_of_value
+
+
+@dataclass
+class ClassContext:
+    """``records``: one per instance, in the order of ``paths``. ``keep``: names of plain attributes that kept code reads."""
+
+    tree: Tree
+    author: AuthorClass
+    paths: list[str]
+    records: list[Record]
+    bases: list[Call | Box | None]
+    keep: set[str] = field(default_factory=set)
+
+    @property
+    def live(self) -> list[nn.Module]:
+        return [self.tree.live[p] for p in self.paths]
+
+    @property
+    def births(self) -> list[Birth | None]:
+        return [self.tree.birth(p) for p in self.paths]
+
+    @property
+    def is_root(self) -> bool:
+        return "" in self.paths
+
+    def given(self, name: str) -> tuple[Term | None, ...] | None:
+        """What the author's constructor got for a parameter, in every instance, if it is a literal or a name."""
+        values = []
+        for birth in self.births:
+            if birth is None or name not in birth.arguments:
+                return None
+            values.append(self._term(birth.arguments[name]))
+        return tuple(values) if all(v is not None for v in values) else None
+
+    def left(self, name: str) -> tuple[Term | None, ...] | None:
+        """The value of a local name when the author's constructor returned, if it is a literal, in every instance."""
+        births = self.births
+        if any(b is None or name not in b.locals for b in births):
+            return None
+        values = tuple(self._term(b.locals[name]) for b in births if b is not None)
+        return values if all(v is not None for v in values) else None
+
+    def _term(self, value: Any) -> Term | None:
+        if isinstance(value, nn.Module):
+            return None
+        try:
+            return term_of_value(value, self.tree.sources)
+        except LookupError:
+            return None
+
+    def attributes(self) -> list[str]:
+        """All attributes to write: those of all instances, merged so that everyone's order holds."""
+        order: list[str] = []
+        for record in self.records:
+            at = 0
+            for name in record:
+                if name in order:
+                    at = order.index(name) + 1
+                else:
+                    order.insert(at, name)
+                    at += 1
+        return [n for n in order if self.wanted(n)]
+
+    def wanted(self, name: str) -> bool:
+        return name in self.keep or any(r[name].kind != "plain" for r in self.records if name in r)
+
+
+def make_context(author: AuthorClass, paths: Sequence[str], recorder: Recorder, keep: set[str]) -> ClassContext:
+    records = [recorder.record(p) for p in paths]
+    bases = [recorder.base_call(p) for p in paths]
+    return ClassContext(recorder.tree, author, list(paths), records, bases, keep)
+

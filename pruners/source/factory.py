@@ -1,0 +1,73 @@
+"""The function of the generated file that offers the network under the name the user knows."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import types
+from collections.abc import Sequence
+from typing import Any
+
+from pruners.source.births import Birth
+from pruners.source.class_writer import Parameter
+from pruners.source.entry import Entry
+from pruners.source.files import Sources, SourceFile, FunctionNode
+from pruners.source.gather import Chunk
+from pruners.source.hints import argument_hints
+from pruners.source.layout import STEP, WIDTH
+
+
+def factory_chunk(entry: Entry, root: type, parameters: Sequence[Parameter], birth: Birth | None, sources: Sources) -> Chunk | None:
+    """None if the root class itself has the name. Arguments that the root class still takes stay arguments."""
+    if entry.name == root.__name__:
+        return None
+    place = _source(entry.factory, sources)
+    words = _arguments(entry, parameters, birth, place, sources)
+    texts, passed = [], []
+    for parameter in parameters:
+        word = words.get(parameter.name)
+        if word is not None:
+            texts.append(parameter_text(word, parameter))
+            same = word == parameter.name and len(passed) == parameters.index(parameter)
+            positional = not parameter.keyword_only and (same or len(passed) == parameters.index(parameter))
+            passed.append(word if positional else f"{parameter.name}={word}")
+    annotated = place is None or place[1].returns is not None or any(a.annotation for a in place[1].args.args)
+    returns = f" -> {root.__name__}" if annotated else ""
+    line = f"def {entry.name}({', '.join(texts)}){returns}:"
+    lines = [line] if len(line) <= WIDTH else [f"def {entry.name}(", *(f"{STEP}{t}," for t in texts), f"){returns}:"]
+    lines += _docstring(place)
+    lines.append(f"{STEP}return {root.__name__}({', '.join(passed)})")
+    extra: dict[str, Any] = {root.__name__: root}
+    return Chunk(entry.name, place[0] if place else None, 10**9, "\n".join(lines) + "\n", extra)
+
+
+def parameter_text(word: str, parameter: Parameter) -> str:
+    return word + parameter.text.removeprefix(parameter.name)
+
+
+def _source(factory: object, sources: Sources) -> tuple[SourceFile, FunctionNode] | None:
+    function = inspect.unwrap(factory) if callable(factory) else None
+    return sources.of_function(function) if isinstance(function, types.FunctionType) else None
+
+
+def _arguments(
+    entry: Entry, parameters: Sequence[Parameter], birth: Birth | None, place: object, sources: Sources
+) -> dict[str, str]:
+    """Parameter of the root class -> the factory's name for it."""
+    if isinstance(entry.factory, type) or place is None:
+        return {p.name: p.name for p in parameters}
+    names = set(inspect.signature(entry.factory).parameters)
+    hints = argument_hints(birth, 0, sources) if birth and birth.frames else {}
+    words = {n: e.id for n, e in hints.items() if isinstance(e, ast.Name) and e.id in names}
+    return {p.name: words.get(p.name, p.name) for p in parameters if words.get(p.name, p.name) in names}
+
+
+def _docstring(place: tuple[SourceFile, FunctionNode] | None) -> list[str]:
+    if place is None or ast.get_docstring(place[1]) is None:
+        return []
+    file, node = place
+    first = node.body[0]
+    if first.end_lineno != first.lineno and "Args" in (ast.get_docstring(node) or ""):
+        return [f'{STEP}"""{(ast.get_docstring(node) or "").splitlines()[0]}"""']
+    text = "".join(file.lines[first.lineno - 1 : first.end_lineno]).rstrip("\n")
+    return [STEP + s[first.col_offset :] if s.strip() else "" for s in text.split("\n")]

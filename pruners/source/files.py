@@ -1,0 +1,142 @@
+"""Author's files: text, syntax tree, and the places in them."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import io
+import linecache
+import sys
+import tokenize
+import types
+from functools import cached_property
+
+from pruners.errors import SourceError
+
+Position = tuple[int, int]
+FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+class SourceFile:
+    """One Python file as text and as a tree. Lines count from 1, columns are UTF-8 bytes, as in ``ast``."""
+
+    def __init__(self, name: str, lines: list[str]) -> None:
+        self.name = name
+        self.lines = lines
+        self.text = "".join(lines)
+        self.tree = ast.parse(self.text, filename=name)
+
+    @cached_property
+    def calls(self) -> dict[Position, ast.Call]:
+        """Calls by their end: no two calls end at the same place."""
+        return {
+            (node.end_lineno or 0, node.end_col_offset or 0): node
+            for node in ast.walk(self.tree)
+            if isinstance(node, ast.Call)
+        }
+
+    @cached_property
+    def comments(self) -> dict[int, tuple[int, str]]:
+        """Line -> (column in characters, text) of its comment."""
+        tokens = tokenize.generate_tokens(io.StringIO(self.text).readline)
+        return {t.start[0]: (t.start[1], t.string) for t in tokens if t.type == tokenize.COMMENT}
+
+    @cached_property
+    def functions(self) -> dict[tuple[str, int], FunctionNode]:
+        """Functions by name and first line (the line of the first decorator, as in code objects)."""
+        found: dict[tuple[str, int], FunctionNode] = {}
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+                found[node.name, first] = node
+        return found
+
+    def segment(self, node: ast.AST) -> str:
+        """The text of one node, without the indentation of its first line."""
+        return self.span(node.lineno, node.col_offset, node.end_lineno, node.end_col_offset)  # type: ignore[attr-defined]
+
+    def span(self, line: int, col: int, end_line: int, end_col: int) -> str:
+        lines = [s.encode() for s in self.lines[line - 1 : end_line]]
+        lines[-1] = lines[-1][:end_col]
+        lines[0] = lines[0][col:]
+        return b"".join(lines).decode()
+
+    def at(self, node: ast.AST) -> str:
+        return f"{self.name}:{getattr(node, 'lineno', 1)}"
+
+
+class Sources:
+    """The files read during one run of the writer."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, SourceFile | None] = {}
+        self._places: dict[type, tuple[SourceFile, ast.ClassDef]] = {}
+
+    def file(self, name: str) -> SourceFile | None:
+        if name not in self._files:
+            linecache.checkcache(name)
+            lines = linecache.getlines(name)
+            try:
+                self._files[name] = SourceFile(name, lines) if lines else None
+            except (SyntaxError, ValueError):
+                self._files[name] = None
+        return self._files[name]
+
+    def of_class(self, cls: type) -> tuple[SourceFile, ast.ClassDef]:
+        """The definition of a class. Raises SourceError where there is no source, as for classes made by a call."""
+        if cls not in self._places:
+            self._places[cls] = self._find_class(cls)
+        return self._places[cls]
+
+    def _find_class(self, cls: type) -> tuple[SourceFile, ast.ClassDef]:
+        codes = [c for c in map(code_of, vars(cls).values()) if c is not None and c.co_qualname.startswith(cls.__qualname__)]
+        module_file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+        name = codes[0].co_filename if codes else module_file
+        file = self.file(name) if name else None
+        if file is None:
+            raise SourceError(
+                f"{name or cls.__module__}: the source of class {cls.__qualname__} is not available; "
+                "load the model from a Python file"
+            )
+        parts = [p for p in cls.__qualname__.split(".") if p != "<locals>"]
+        nodes = list(_named(file.tree, parts))
+        lines = [c.co_firstlineno for c in codes]
+        inside = [n for n in nodes if all(n.lineno <= line <= (n.end_lineno or 0) for line in lines)]
+        if not inside or not isinstance(inside[-1], ast.ClassDef):
+            raise SourceError(f"{name}: no class statement for {cls.__qualname__}; write the class in a file of its own")
+        return file, inside[-1]
+
+    def of_function(self, function: types.FunctionType) -> tuple[SourceFile, FunctionNode] | None:
+        code = inspect.unwrap(function).__code__
+        file = self.file(code.co_filename)
+        node = file.functions.get((code.co_name, code.co_firstlineno)) if file else None
+        return (file, node) if file and node else None
+
+
+def code_of(value: object) -> types.CodeType | None:
+    """The code of a function as it may lie in a class body."""
+    if isinstance(value, staticmethod | classmethod):
+        value = value.__func__
+    if isinstance(value, property):
+        value = value.fget
+    if callable(value):
+        value = inspect.unwrap(value)
+    return value.__code__ if isinstance(value, types.FunctionType) else None
+
+
+def _named(tree: ast.AST, parts: list[str]) -> list[ast.AST]:
+    level: list[ast.AST] = [tree]
+    for part in parts:
+        level = [n for scope in level for n in _definitions(scope) if n.name == part]  # type: ignore[attr-defined]
+    return level
+
+
+def _definitions(scope: ast.AST) -> list[ast.AST]:
+    """Classes and functions defined in a scope, also under ``if`` or ``try``."""
+    found: list[ast.AST] = []
+    for child in ast.iter_child_nodes(scope):
+        if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            found.append(child)
+        elif isinstance(child, ast.If | ast.Try | ast.With):
+            found += _definitions(child)
+    return found

@@ -1,0 +1,110 @@
+"""Author's expressions for the arguments of a module, said in the names of the owner's constructor."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from pruners.source.births import Birth, Frame
+from pruners.source.files import FunctionNode, SourceFile, Sources
+
+Bound = dict[str, ast.expr]
+
+
+def bind(call: ast.Call, names: list[str]) -> Bound | None:
+    """Argument expressions by parameter name; None where ``*args`` or ``**kwargs`` hide them."""
+    if any(isinstance(a, ast.Starred) for a in call.args) or any(k.arg is None for k in call.keywords):
+        return None
+    if len(call.args) > len(names):
+        return None
+    bound = dict(zip(names, call.args, strict=False))
+    return bound | {k.arg: k.value for k in call.keywords if k.arg is not None}
+
+
+def parameter_names(cls: type) -> list[str]:
+    try:
+        return list(inspect.signature(cls).parameters)
+    except (TypeError, ValueError):
+        return []
+
+
+def call_in(frame: Frame, sources: Sources) -> tuple[SourceFile, ast.Call] | None:
+    file = sources.file(frame.file)
+    call = file.calls.get(frame.end) if file else None
+    return (file, call) if file and call else None
+
+
+def argument_hints(birth: Birth, depth: int, sources: Sources) -> Mapping[str, ast.expr]:
+    """What the arguments of the module's constructor call are in the scope of frame ``depth``."""
+    made = call_in(birth.frames[0], sources)
+    if made is None:
+        return {}
+    bound: Bound = bind(made[1], parameter_names(type(birth.module))) or {}
+    for i in range(depth):
+        bound = _one_scope_out(bound, birth.frames[i], birth.frames[i + 1], sources)
+    return bound
+
+
+def _one_scope_out(bound: Bound, inner: Frame, outer: Frame, sources: Sources) -> Bound:
+    file = sources.file(inner.file)
+    function = file.functions.get((inner.function, inner.first_line)) if file else None
+    if function is None:
+        return _out_of_comprehension(bound, inner, file)
+    made = call_in(outer, sources)
+    if made is None:
+        return {}
+    names = [a.arg for a in (*function.args.posonlyargs, *function.args.args)]
+    names = names[1:] if inner.owner is not None else names
+    given = bind(made[1], [*names, *(a.arg for a in function.args.kwonlyargs)])
+    if given is None:
+        return {}
+    meaning = _defaults(function) | given
+    changed = stored_names(function)
+    outside = {name: _substituted(expr, meaning, changed) for name, expr in bound.items()}
+    return {name: expr for name, expr in outside.items() if expr is not None}
+
+
+def _out_of_comprehension(bound: Bound, inner: Frame, file: SourceFile | None) -> Bound:
+    if not inner.function.startswith("<") or file is None:
+        return {}
+    kinds = (ast.ListComp, ast.GeneratorExp, ast.SetComp, ast.DictComp)
+    loops = [n for n in ast.walk(file.tree) if isinstance(n, kinds) and n.lineno <= inner.end[0] <= (n.end_lineno or 0)]
+    targets = {t.id for loop in loops for g in loop.generators for t in ast.walk(g.target) if isinstance(t, ast.Name)}
+    return {name: expr for name, expr in bound.items() if not targets & loaded_names(expr)}
+
+
+def _defaults(function: FunctionNode) -> Bound:
+    args = [*function.args.posonlyargs, *function.args.args]
+    pairs = list(zip(args[len(args) - len(function.args.defaults) :], function.args.defaults, strict=True))
+    pairs += [(a, d) for a, d in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True) if d is not None]
+    return {a.arg: d for a, d in pairs if isinstance(d, ast.Constant)}
+
+
+class _Substitute(ast.NodeTransformer):
+    def __init__(self, meaning: Bound, changed: set[str]) -> None:
+        self.meaning, self.changed, self.failed = meaning, changed, False
+
+    def visit_Name(self, node: ast.Name) -> Any:
+        if node.id in self.changed:
+            self.failed = True
+        elif node.id in self.meaning:
+            return copy.deepcopy(self.meaning[node.id])
+        return node
+
+
+def _substituted(expr: ast.expr, meaning: Bound, changed: set[str]) -> ast.expr | None:
+    visitor = _Substitute(meaning, changed)
+    result = visitor.visit(copy.deepcopy(expr))
+    return None if visitor.failed else result
+
+
+def stored_names(node: ast.AST) -> set[str]:
+    """Names that a function assigns, its loops and comprehensions included."""
+    return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store | ast.Del)}
+
+
+def loaded_names(node: ast.AST) -> set[str]:
+    return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}

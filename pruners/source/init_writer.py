@@ -1,0 +1,394 @@
+"""Writes the straight-line constructor of one class, following the author's statements where they still hold."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import textwrap
+from collections.abc import Sequence
+
+from pruners.errors import SourceError
+from pruners.source.context import ClassContext
+from pruners.source.hints import loaded_names, stored_names
+from pruners.source.layout import STEP, WIDTH, Group, flat, lines_of
+from pruners.source.printer import Code, Printer
+from pruners.source.records import BUFFER, CHILD, PARAMETER
+from pruners.source.scope import Scope
+from pruners.source.terms import Box, Call, Hole, Lit, Term, unify
+from pruners.source.walk import LOOPS, Mask, Walk, line_in, setting_of
+
+Lines = list[str]
+INDENT = 8  # of statements in a method
+
+
+class InitWriter:
+    """One pass over the author's statements. ``flags``: names for conditions that no longer follow from the widths."""
+
+    def __init__(self, context: ClassContext, walk: Walk, scope: Scope, printer: Printer) -> None:
+        self.context = context
+        self.author = context.author
+        self.walk = walk
+        self.scope = scope
+        self.printer = printer
+        self.flags: dict[str, tuple[Term | None, ...]] = {}
+        self.locals: set[str] = set()
+        self.methods: set[str] = set()
+        self._terms: dict[tuple[str, Mask], Term] = {}
+        self._done: set[tuple[str, int]] = set()
+        self._depth = 0
+
+    def write(self) -> Lines:
+        """The body's lines, not indented."""
+        self._done.clear()
+        self.scope.placed.clear()
+        self.flags.clear()
+        everyone = frozenset(range(len(self.context.paths)))
+        init = self.author.init
+        if init is None:
+            return [*self._base_call(None), *self._rest(everyone)]
+        self._last_setting = self._find_last_setting(init.body)
+        lines = self._block(init.body, everyone, init.body[0].lineno - 1)
+        lines += self._rest(everyone)
+        return _tidy(lines)
+
+    def _find_last_setting(self, body: Sequence[ast.stmt]) -> ast.stmt | None:
+        """The last top-level statement that makes part of the module; what follows only initialises."""
+        last = None
+        for stmt in body:
+            ends = (stmt.lineno, stmt.end_lineno or 0)
+            if self._opaque_attributes(ends, all_instances=True) or self._sets_inside(stmt):
+                last = stmt
+        return last
+
+    def _sets_inside(self, stmt: ast.stmt) -> bool:
+        inside = [n for n in ast.walk(stmt) if isinstance(n, ast.stmt)]
+        return any(s.stmt in inside and self.context.wanted(s.attribute) for s in self.walk.settings)
+
+    # blocks
+
+    def _block(self, body: Sequence[ast.stmt], mask: Mask, start: int) -> Lines:
+        lines: Lines = []
+        previous_end = start
+        for stmt in body:
+            first = min([stmt.lineno, *(d.lineno for d in getattr(stmt, "decorator_list", ()))])
+            above = self.author.init_file.lines[previous_end : first - 1]
+            previous_end = stmt.end_lineno or previous_end
+            written = self._statement(stmt, mask)
+            if written:
+                lines += [s.strip() for s in above if not s.strip() or s.lstrip().startswith("#")]
+                lines += written
+            elif any(not s.strip() for s in above):
+                lines.append("")
+            if stmt is self._last_setting and self._depth == 0:
+                lines += self._rest(mask)
+        return lines
+
+    def _nested(self, body: Sequence[ast.stmt], mask: Mask, start: int) -> Lines:
+        self._depth += 1
+        lines = _tidy(self._block(body, mask, start))
+        self._depth -= 1
+        return lines
+
+    def _statement(self, stmt: ast.stmt, mask: Mask) -> Lines:
+        if not mask:
+            return []
+        if _is_docstring(stmt, self.author.init):
+            return self._verbatim(stmt)
+        if self._is_super(stmt):
+            return [*self._base_call(stmt), *self._opaque(stmt, mask)]
+        if isinstance(stmt, ast.If):
+            return self._if(stmt, mask)
+        found = setting_of(stmt, self.author.self_name)
+        if found is not None:
+            return self._setting(stmt, found[0], found[1], mask)
+        if isinstance(stmt, ast.Assign | ast.AnnAssign) and stored_names(stmt):
+            return [*self._opaque(stmt, mask), *self._local(stmt)]
+        if isinstance(stmt, ast.Pass | ast.Return | ast.Import | ast.ImportFrom | ast.Global | ast.FunctionDef):
+            return []
+        placed = self._opaque(stmt, mask)
+        if placed or self._makes(stmt):
+            return placed
+        return self._effect(stmt)
+
+    def _is_super(self, stmt: ast.stmt) -> bool:
+        if not isinstance(stmt, ast.Expr) or not isinstance(stmt.value, ast.Call):
+            return False
+        func = stmt.value.func
+        return isinstance(func, ast.Attribute) and func.attr == "__init__"
+
+    def _base_call(self, stmt: ast.stmt | None) -> Lines:
+        bases = self.context.bases
+        if "" in self._done_names():
+            return []
+        self._done.add(("", 0))
+        if bases[0] is None:
+            return self._plain_base(stmt)
+        term = unify(self._hide_base(bases), ("super",), self.context.tree.passed_in)
+        if isinstance(term, Hole):
+            raise SourceError(
+                f"{self.author.init_file.at(self.author.init or self.author.node)}: instances of {self.author.cls.__qualname__} "
+                "differ too much to share one constructor"
+            )
+        code = self.printer.code(self._terms.setdefault(("", frozenset()), term))
+        inner = code if isinstance(code, Group) else Group(code, (), "")
+        name = self.printer.namer.text(term.fn) if isinstance(term, Call | Box) else ""
+        opened = inner.open.removeprefix(name) if inner.open.startswith(name) else inner.open[inner.open.index("(") :]
+        return lines_of(Group("super().__init__" + opened, inner.parts, inner.close, inner.explode), "", "", self._width)
+
+    def _hide_base(self, bases: Sequence[Call | Box | None]) -> list[Term | None]:
+        return list(bases)
+
+    def _plain_base(self, stmt: ast.stmt | None) -> Lines:
+        if isinstance(stmt, ast.Expr) and isinstance(stmt.value, ast.Call) and not stmt.value.args and not stmt.value.keywords:
+            return self._verbatim(stmt)
+        return ["super().__init__()"]
+
+    def _done_names(self) -> set[str]:
+        return {n for n, _ in self._done}
+
+    # conditions
+
+    def _if(self, stmt: ast.If, mask: Mask) -> Lines:
+        if _only_raises(stmt):
+            return self._effect(stmt)
+        taken = self.walk.taken.get(stmt)
+        if taken is None:
+            placed = self._opaque(stmt, mask)
+            return placed if placed or self._makes(stmt) or self._sets_inside(stmt) else self._effect(stmt)
+        yes, no = (frozenset(i for i in mask if taken[i] is t) for t in (True, False))
+        if not yes or not no:
+            chosen = stmt.body if yes else stmt.orelse
+            kept = self._verbatim_condition(stmt, mask)
+            if kept is not None:
+                return kept
+            return self._block(chosen, mask, chosen[0].lineno - 1) if chosen else []
+        return self._branches(stmt, yes, no)
+
+    def _verbatim_condition(self, stmt: ast.If, mask: Mask) -> Lines | None:
+        """The author's whole statement where it only initialises and still reads the same names."""
+        if self._sets_inside(stmt) or self._opaque_attributes((stmt.lineno, stmt.end_lineno or 0), mask=mask):
+            return None
+        names = loaded_names(stmt.test) & set(self.scope.words)
+        return (self._effect(stmt) or None) if names else None
+
+    def _branches(self, stmt: ast.If, yes: Mask, no: Mask) -> Lines:
+        self.printer.active = tuple(sorted(yes))
+        body = self._nested(stmt.body, yes, stmt.lineno)
+        self.printer.active = tuple(sorted(no))
+        other = self._nested(stmt.orelse, no, stmt.body[-1].end_lineno or 0)
+        self.printer.active = tuple(sorted(yes | no))
+        if not body and not other:
+            return []
+        test = self._test(stmt, yes, no)
+        if not body:
+            return [f"if not ({test}):", *_indented(other)]
+        lines = [f"if {test}:", *_indented(body)]
+        if len(stmt.orelse) == 1 and isinstance(stmt.orelse[0], ast.If) and other and other[0].startswith("if "):
+            return [*lines, "el" + other[0], *other[1:]]
+        return [*lines, "else:", *_indented(other)] if other else lines
+
+    def _test(self, stmt: ast.If, yes: Mask, no: Mask) -> str:
+        """The author's condition if it still tells the instances apart, else a flag."""
+        wanted = [(i, Lit(i in yes)) for i in yes | no]
+        try:
+            proved = all(bool(self.scope.value(stmt.test, i)) is t.value for i, t in wanted)
+        except Exception:
+            proved = False
+        if proved:
+            return self.author.init_file.segment(stmt.test)
+        names = [s.attribute for s in self.walk.settings if stmt.lineno <= s.stmt.lineno <= (stmt.end_lineno or 0)]
+        flag = f"with_{names[0]}" if names else f"branch_{len(self.flags) + 1}"
+        self.flags[flag] = tuple(Lit(i in yes) if i in yes | no else None for i in range(len(self.context.paths)))
+        return flag
+
+    # attributes
+
+    def _setting(self, stmt: ast.stmt, name: str, value: ast.expr | None, mask: Mask) -> Lines:
+        final = frozenset(i for i in mask if self.walk.final.get((name, i)) is stmt and name in self.context.records[i])
+        if not final or not self.context.wanted(name):
+            return []
+        lines = self._attribute(name, final, stmt, value)
+        return lines
+
+    def _attribute(self, name: str, mask: Mask, stmt: ast.stmt | None, value: ast.expr | None) -> Lines:
+        """``self.name = ...`` for the instances of the mask."""
+        self._done |= {(name, i) for i in mask}
+        self.scope.placed.add(name)
+        kind = next(self.context.records[i][name].kind for i in sorted(mask))
+        term = self._term(name, mask)
+        active, self.printer.active = self.printer.active, tuple(sorted(mask))
+        hint = value if kind not in (PARAMETER, BUFFER) else None
+        code = self._tensor_code(name, kind, term, value) or self.printer.code(term, hint)
+        self.printer.active = active
+        lines = self._assignment(name, kind, code, stmt)
+        return self._like_author(lines, stmt)
+
+    def _term(self, name: str, mask: Mask) -> Term:
+        if (name, mask) not in self._terms:
+            column: list[Term | None] = []
+            for i, record in enumerate(self.context.records):
+                slot = record.get(name) if i in mask else None
+                if slot is not None and slot.term is None:
+                    raise SourceError(f"{self._place(name)}: self.{name} can't be written: {slot.why}")
+                column.append(slot.term if slot else None)
+            self._terms[name, mask] = unify(column, (name,), self.context.tree.passed_in)
+        return self._terms[name, mask]
+
+    def _place(self, name: str) -> str:
+        stmt = next((s.stmt for s in self.walk.settings if s.attribute == name), self.author.node)
+        return self.author.init_file.at(stmt)
+
+    def _tensor_code(self, name: str, kind: str, term: Term, value: ast.expr | None) -> Code | None:
+        return None
+
+    def _assignment(self, name: str, kind: str, code: Code, stmt: ast.stmt | None) -> Lines:
+        owner = self.author.self_name
+        if kind == BUFFER:
+            tensors = [self.context.live[i] for i in range(len(self.context.paths)) if name in self.context.records[i]]
+            extra = ("persistent=False",) if name in tensors[0]._non_persistent_buffers_set else ()
+            return lines_of(Group(f"{owner}.register_buffer(", (f'"{name}"', code, *extra), ")"), "", "", self._width)
+        if kind == PARAMETER and flat(code) == "None":
+            return [f'{owner}.register_parameter("{name}", None)']
+        if not name.isidentifier():
+            return lines_of(Group(f"{owner}.add_module(", (f'"{name}"', code), ")"), "", "", self._width)
+        if kind == CHILD and flat(code) == "None" and not isinstance(stmt, ast.Assign):
+            return [f'{owner}.register_module("{name}", None)']
+        note = f": {self.author.init_file.segment(stmt.annotation)}" if isinstance(stmt, ast.AnnAssign) else ""
+        return lines_of(code, f"{owner}.{name}{note} = ", "", self._width)
+
+    @property
+    def _width(self) -> int:
+        return WIDTH - INDENT - 4 * self._depth
+
+    def _like_author(self, lines: Lines, stmt: ast.stmt | None) -> Lines:
+        """The author's own lines where the new ones mean the same; else the author's comment is carried over."""
+        if stmt is None:
+            return lines
+        text = "\n".join(lines)
+        if _same_code(text, self.author.init_file.segment(stmt)):
+            return self._verbatim(stmt)
+        comment = self.author.init_file.comments.get(stmt.end_lineno or 0)
+        if comment is not None and comment[0] >= (stmt.end_col_offset or 0):
+            lines = [*lines[:-1], f"{lines[-1]}  {comment[1]}"]
+        return lines
+
+    # statements whose inside isn't followed
+
+    def _opaque_attributes(self, span: tuple[int, int], mask: Mask | None = None, all_instances: bool = False) -> list[str]:
+        """Attributes made while a statement ran that no followed statement sets."""
+        followed = {(n, i) for n, i in self.walk.final}
+        found = []
+        for name in self.context.attributes():
+            for i, (path, birth) in enumerate(zip(self.context.paths, self.context.births, strict=True)):
+                if (name, i) in followed or name not in self.context.records[i] or birth is None or birth.module is None:
+                    continue
+                if not all_instances and ((mask is not None and i not in mask) or (name, i) in self._done):
+                    continue
+                line = line_in(self.context.tree.birth(f"{path}.{name}" if path else name), birth.module)
+                if line is not None and span[0] <= line <= span[1]:
+                    found.append(name)
+                    break
+        return found
+
+    def _opaque(self, stmt: ast.stmt, mask: Mask) -> Lines:
+        names = self._opaque_attributes((stmt.lineno, stmt.end_lineno or 0), mask)
+        return [line for n in names for line in self._unfollowed(n, mask)]
+
+    def _makes(self, stmt: ast.stmt) -> bool:
+        """Whether the statement only served to make modules: a loop over widths, a list that grows."""
+        span = (stmt.lineno, stmt.end_lineno or 0)
+        for path, birth in zip(self.context.paths, self.context.births, strict=True):
+            if birth is None or birth.module is None:
+                continue
+            prefix = f"{path}." if path else ""
+            for other, made in self.context.tree.births.items():
+                if other.startswith(prefix) and other != path:
+                    line = line_in(made, birth.module)
+                    if line is not None and span[0] <= line <= span[1]:
+                        return True
+        return False
+
+    def _unfollowed(self, name: str, mask: Mask) -> Lines:
+        having = frozenset(i for i in mask if name in self.context.records[i] and (name, i) not in self._done)
+        if not having:
+            return []
+        if having == mask:
+            return self._attribute(name, having, None, None)
+        if not name.isidentifier():
+            raise SourceError(f"{self.author.file.at(self.author.node)}: only some instances have a child named {name!r}")
+        self._done |= {(name, i) for i in having}
+        column = tuple(self.context.records[i][name].term if i in having else Lit(None) for i in range(len(self.context.paths)))
+        hole = self._terms.setdefault((name, having), Hole(column, (name,)))
+        text = flat(self.printer.code(hole))
+        return [f"if {text} is not None:", f"{STEP}{self.author.self_name}.{name} = {text}"]
+
+    def _rest(self, mask: Mask) -> Lines:
+        """Attributes that no statement of the author's constructor was found for."""
+        return [line for name in self.context.attributes() for line in self._unfollowed(name, mask)]
+
+    # everything else
+
+    def _local(self, stmt: ast.stmt) -> Lines:
+        names = stored_names(stmt)
+        return self._verbatim(stmt) if names and names <= self.locals else []
+
+    def _effect(self, stmt: ast.stmt) -> Lines:
+        """Statements such as weight initialisation stay if every name in them still means something."""
+        inside = stored_names(stmt)
+        known = set(self.scope.words) | self.locals | inside | {self.author.self_name, "super"}
+        gone = (set(self.author.parameters) | self.author.stored) - known
+        names = loaded_names(stmt)
+        free = names - known
+        if free & gone or any(n not in self.author.globals and not hasattr(builtins, n) for n in free):
+            return []
+        if isinstance(stmt, LOOPS) and self._grows(stmt):
+            return []
+        return self._verbatim(stmt)
+
+    def _grows(self, stmt: ast.stmt) -> bool:
+        settings = [setting_of(n, self.author.self_name) for n in ast.walk(stmt) if isinstance(n, ast.stmt)]
+        return any(s is not None for s in settings)
+
+    def _verbatim(self, stmt: ast.stmt) -> Lines:
+        file = self.author.init_file
+        lines = file.lines[stmt.lineno - 1 : stmt.end_lineno]
+        own_line = not lines[0].encode()[: stmt.col_offset].strip() and ";" not in lines[-1].encode()[stmt.end_col_offset or 0 :].decode()
+        text = "".join(lines) if own_line else " " * stmt.col_offset + file.segment(stmt)
+        return dedented(text, stmt.col_offset)
+
+
+def dedented(text: str, columns: int) -> Lines:
+    """Lines moved left; lines inside strings that are further left stay."""
+    return [s[columns:] if not s[:columns].strip() else s for s in text.rstrip("\n").split("\n")]
+
+
+def _indented(lines: Lines) -> Lines:
+    return [STEP + s if s else s for s in lines]
+
+
+def _tidy(lines: Lines) -> Lines:
+    """No blank lines at the ends, never two in a row."""
+    kept = [s for i, s in enumerate(lines) if s.strip() or (i and lines[i - 1].strip())]
+    while kept and not kept[-1].strip():
+        kept.pop()
+    return kept
+
+
+def _is_docstring(stmt: ast.stmt, init: ast.AST | None) -> bool:
+    first = getattr(init, "body", [None])[0]
+    return stmt is first and isinstance(stmt, ast.Expr) and isinstance(stmt.value, ast.Constant)
+
+
+def _only_raises(stmt: ast.If) -> bool:
+    bodies = [*stmt.body, *(s for s in stmt.orelse if not isinstance(s, ast.If))]
+    rest = [s for s in stmt.orelse if isinstance(s, ast.If)]
+    return all(isinstance(s, ast.Raise) for s in bodies) and all(_only_raises(s) for s in rest)
+
+
+def _same_code(first: str, second: str) -> bool:
+    try:
+        return ast.dump(ast.parse(first)) == ast.dump(ast.parse(textwrap.dedent(second)))
+    except SyntaxError:
+        return False
+
+

@@ -1,0 +1,73 @@
+"""How author's code would name an object: by the imports its file already has, else by the usual ones."""
+
+from __future__ import annotations
+
+import enum
+import sys
+import types
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional
+from torch import nn
+
+from pruners.errors import SourceError
+from pruners.source.values import global_name
+
+_USUAL: tuple[tuple[str, types.ModuleType], ...] = (("nn", nn), ("F", torch.nn.functional), ("torch", torch))
+UNWELCOME = ("torchvision", "models", "pruners", "training")
+
+
+def unwelcome(module: str) -> bool:
+    """Whether generated code must not import this module."""
+    return module.partition(".")[0] in UNWELCOME
+
+
+class Namer:
+    """Names objects as seen from one file. ``extra`` collects names that the file itself doesn't bind."""
+
+    def __init__(self, namespace: Mapping[str, Any]) -> None:
+        self.namespace = namespace
+        self.extra: dict[str, Any] = {}
+
+    def text(self, value: Any) -> str:
+        """An expression for the object. Raises SourceError if it has no global name."""
+        if isinstance(value, enum.Enum):
+            return f"{self.text(type(value))}.{value.name}"
+        if isinstance(value, torch.dtype | torch.memory_format):
+            return f"{self._module(torch, 'torch')}.{str(value).removeprefix('torch.')}"
+        if isinstance(value, types.ModuleType):
+            return self._module(value, value.__name__.rpartition(".")[2])
+        home = global_name(value)
+        if home is None:
+            raise SourceError(f"{value!r} has no global name that generated code could use")
+        if home[0] == "builtins":
+            return home[1]
+        return self._bound(value) or self._in_module(value, home[1]) or self._imported(value, home[1])
+
+    def _bound(self, value: Any) -> str | None:
+        names = [n for n, v in {**self.namespace, **self.extra}.items() if v is value and n.isidentifier()]
+        own = getattr(value, "__name__", None)
+        return own if own in names else min(names, default=None)
+
+    def _in_module(self, value: Any, name: str) -> str | None:
+        for alias, module in {**self.namespace, **self.extra}.items():
+            if isinstance(module, types.ModuleType) and not unwelcome(module.__name__) and getattr(module, name, None) is value:
+                return f"{alias}.{name}"
+        return None
+
+    def _imported(self, value: Any, name: str) -> str:
+        for alias, module in _USUAL:
+            if getattr(module, name, None) is value:
+                return f"{self._module(module, alias)}.{name}"
+        top = name.partition(".")[0]
+        owner = global_name(value)
+        self.extra[top] = getattr(sys.modules[owner[0]], top) if owner else value
+        return name
+
+    def _module(self, module: types.ModuleType, alias: str) -> str:
+        bound = self._bound(module)
+        if bound is None:
+            self.extra[alias] = module
+        return bound or alias

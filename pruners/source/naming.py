@@ -1,0 +1,136 @@
+"""Names for the positions where instances differ: the author's word first, then words made from the layer's name."""
+
+from __future__ import annotations
+
+import ast
+import keyword
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from pruners.source.printer import Open
+from pruners.source.scope import Vector
+from pruners.source.terms import Lit, same_vector
+
+WIDTH_ARGUMENTS = {"in_channels": "channels", "out_channels": "channels", "num_channels": "channels"}
+WIDTH_ARGUMENTS |= {"num_features": "channels", "groups": "channels"}
+WIDTH_ARGUMENTS |= {"in_features": "features", "out_features": "features", "normalized_shape": "features"}
+
+
+@dataclass
+class Group:
+    """Positions that always agree, and the author's word for them, if any."""
+
+    vector: Vector
+    word: str | None
+    text: str | None
+    places: list[tuple[str, ...]] = field(default_factory=list)
+    opens: list[Open] = field(default_factory=list)
+    name: str = ""
+
+    @property
+    def produces(self) -> bool:
+        return any(p[-1].startswith("out") for p in self.places)
+
+    @property
+    def is_width(self) -> bool:
+        return any(p[-1] in WIDTH_ARGUMENTS for p in self.places)
+
+
+def name_holes(opens: Sequence[Open], words: Iterable[str], taken: set[str]) -> list[Group]:
+    """Groups with names. ``words``: the author's parameter names; ``taken``: names that mean something already."""
+    groups = _grouped(opens)
+    words = list(words)
+    by_word: dict[str, list[Group]] = {}
+    for group in groups:
+        if group.word is not None:
+            by_word.setdefault(group.word, []).append(group)
+    for word, rivals in by_word.items():
+        heir = _heir(rivals)
+        if word not in taken:
+            heir.name = word
+            taken.add(word)
+    for group in groups:
+        if not group.name:
+            group.name = _free(_made_up(group, words), taken)
+            taken.add(group.name)
+    return groups
+
+
+def _grouped(opens: Sequence[Open]) -> list[Group]:
+    groups: list[Group] = []
+    later: list[Open] = []
+    for hole in opens:
+        word = hole.hint.id if isinstance(hole.hint, ast.Name) else None
+        if word is None:
+            later.append(hole)
+            continue
+        _join(groups, hole, word, None)
+    for hole in later:
+        text = ast.unparse(hole.hint) if hole.hint is not None else None
+        _join(groups, hole, None, text)
+    return groups
+
+
+def _join(groups: list[Group], hole: Open, word: str | None, text: str | None) -> None:
+    width = hole.hole.where[-1] in WIDTH_ARGUMENTS
+    for group in groups:
+        alike = group.word == word and group.text == text if word or text else False
+        loose = word is None and (group.is_width and width or group.places[0][-1] == hole.hole.where[-1])
+        if (alike or loose) and same_vector(group.vector, hole.hole.values):
+            group.vector = tuple(b if a is None else a for a, b in zip(group.vector, hole.hole.values, strict=True))
+            break
+    else:
+        group = Group(hole.hole.values, word, text)
+        groups.append(group)
+    group.places.append(hole.hole.where)
+    group.opens.append(hole)
+
+
+def _heir(rivals: list[Group]) -> Group:
+    """Of the groups that share a word, the one that keeps it: the last that a layer produces."""
+    producers = [g for g in rivals if g.produces]
+    return max(producers or rivals[:1], key=lambda g: rivals.index(g))
+
+
+def _made_up(group: Group, words: Sequence[str]) -> str:
+    place = next((p for p in group.places if p[-1].startswith("out")), group.places[0])
+    argument = place[-1]
+    if len(place) == 1:
+        return place[0]
+    layer = "_".join(p if not p.isdecimal() else p for p in place[:-1] if p != "super")
+    if group.word is not None:
+        return f"{layer}_{_tail(group.word)}"
+    if argument in WIDTH_ARGUMENTS:
+        mirrored = [m for w in words if (m := _mirrored(w))]
+        if group.produces and mirrored:
+            return mirrored[0]
+        return f"{layer}_{WIDTH_ARGUMENTS[argument]}"
+    return argument if argument.isidentifier() else f"{layer}_{argument}"
+
+
+def _mirrored(word: str) -> str | None:
+    return "out" + word[2:] if word.startswith("in") and word[2:3] in ("_", "p", "c", "f", "d") else None
+
+
+def _tail(word: str) -> str:
+    for prefix in ("in_", "out_", "num_"):
+        word = word.removeprefix(prefix)
+    return word
+
+
+def _free(name: str, taken: set[str]) -> str:
+    name = name if name.isidentifier() else f"layer_{name}"
+    candidate, n = name, 2
+    while candidate in taken or keyword.iskeyword(candidate):
+        candidate, n = f"{name}_{n}", n + 1
+    return candidate
+
+
+def type_name(vector: Vector) -> str | None:
+    """An annotation for a vector of literals."""
+    values = [t.value for t in vector if isinstance(t, Lit)]
+    if len(values) < sum(t is not None for t in vector):
+        return None
+    kinds = sorted({type(v).__name__ for v in values if v is not None})
+    optional = " | None" if any(v is None for v in values) else ""
+    return " | ".join(kinds) + optional if kinds else None

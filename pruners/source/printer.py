@@ -1,0 +1,249 @@
+"""Terms as code, in the author's words wherever those words still give the live values."""
+
+from __future__ import annotations
+
+import ast
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from pruners.source.author import AuthorClass
+from pruners.source.constructors import is_torch
+from pruners.source.hints import argument_hints, bind, call_in, parameter_names
+from pruners.source.layout import Group, commented, flat, labelled
+from pruners.source.names import Namer
+from pruners.source.scope import Scope, Vector
+from pruners.source.terms import Alias, Arg, Box, Call, Display, Hole, Item, Lit, Ref, Term, Text, same
+from pruners.source.tree import Tree, is_authored
+from pruners.source.values import literal
+
+Code = Group | str
+POSITIONAL_WIDTHS = 4
+
+
+@dataclass(frozen=True)
+class Open:
+    """A hole without a name yet: where it is, and the author's expression there."""
+
+    hole: Hole
+    hint: ast.expr | None
+
+
+@dataclass(frozen=True)
+class Site:
+    """The author's call that makes a module: ``direct`` if it stands in the constructor itself, once."""
+
+    call: ast.Call | None
+    hints: Mapping[str, ast.expr]
+
+
+class Printer:
+    """Prints terms of one class. ``active``: the instances that reach the statement being written."""
+
+    def __init__(self, tree: Tree, author: AuthorClass, paths: Sequence[str], scope: Scope, namer: Namer) -> None:
+        self.tree = tree
+        self.author = author
+        self.paths = paths
+        self.scope = scope
+        self.namer = namer
+        self.texts: dict[int, str] = {}
+        self.open: dict[int, Open] = {}
+        self.active: tuple[int, ...] = tuple(range(len(paths)))
+        self.seen: list[tuple[str, Vector]] | None = None
+        self._sites: dict[tuple[str | None, ...], Site] = {}
+
+    def code(self, term: Term, hint: ast.expr | None = None, direct: bool = True) -> Code:
+        """Code for a term. ``hint``: the author's expression there, in the constructor's names."""
+        if isinstance(hint, ast.Name) and self.seen is not None:
+            values = term.values if isinstance(term, Hole) else (term,) * len(self.paths)
+            self.seen.append((hint.id, tuple(v if i in self.active else None for i, v in enumerate(values))))
+        if hint is not None and self.fits(hint, term):
+            return self._author_text(hint, direct)
+        if isinstance(term, Hole):
+            return self._hole(term, hint)
+        if isinstance(term, Call):
+            return self._call(term)
+        if isinstance(term, Box):
+            return self._box(term)
+        return self._plain(term)
+
+    def fits(self, hint: ast.expr, term: Term) -> bool:
+        values = term.values if isinstance(term, Hole) else (term,) * len(self.paths)
+        pairs = [(i, values[i]) for i in self.active]
+        if isinstance(hint, ast.Name) and hint.id in self.scope.words:
+            word = self.scope.words[hint.id]
+            return all(t is None or word[i] is None or same(word[i], t) for i, t in pairs)
+        return self.scope.proves(hint, pairs)
+
+    def _author_text(self, hint: ast.expr, direct: bool) -> str:
+        text = self.author.init_file.segment(hint) if direct else ast.unparse(hint)
+        return ast.unparse(hint) if "\n" in text else text
+
+    def _hole(self, hole: Hole, hint: ast.expr | None) -> str:
+        if id(hole) not in self.texts:
+            self.open.setdefault(id(hole), Open(hole, hint))
+        return self.texts.get(id(hole), f"_hole_{'_'.join(hole.where)}")
+
+    def _plain(self, term: Term) -> Code:
+        if isinstance(term, Lit):
+            return literal(term.value)
+        if isinstance(term, Ref):
+            return self.namer.text(term.value)
+        if isinstance(term, Text):
+            return term.text
+        if isinstance(term, Alias):
+            return term.target
+        assert isinstance(term, Display)
+        parts = [self.code(i) for i in term.items]
+        if term.kind == "dict":
+            parts = [labelled(f"{flat(self.code(k))}: ", p) for k, p in zip(term.keys, parts, strict=True)]
+            return Group("{", tuple(parts), "}")
+        if term.kind == "tuple":
+            return Group("(", tuple(parts), ",)" if len(parts) == 1 else ")")
+        return Group("[", tuple(parts), "]")
+
+    # calls
+
+    def _call(self, term: Call) -> Code:
+        site = self.site(term.paths)
+        if site.call is not None and is_torch(term.fn) and self._names_class(site.call.func, term.fn):
+            guided = self._guided(term, site.call)
+            if guided is not None:
+                return guided
+        parts: list[Code] = []
+        in_order, widths = True, POSITIONAL_WIDTHS if isinstance(term.fn, type) and is_authored(term.fn) else 99
+        for i, arg in enumerate(term.args):
+            code = self.code(arg.value, site.hints.get(arg.name), direct=False)
+            if self._is_default(arg, site.hints.get(arg.name)):
+                in_order = False
+                continue
+            positional = in_order and (arg.positional or (arg.show and i == 0)) and len(parts) < widths
+            in_order = positional
+            parts.append(code if positional else labelled(f"{arg.name}=", code))
+        return Group(f"{self.namer.text(term.fn)}(", tuple(parts), ")")
+
+    def _is_default(self, arg: Arg, hint: ast.expr | None) -> bool:
+        if arg.default is None or arg.show or isinstance(arg.value, Hole) or not same(arg.value, arg.default):
+            return False
+        word = isinstance(hint, ast.Name) and hint.id in self.scope.words
+        return not (word and hint is not None and self.fits(hint, arg.value))
+
+    def _names_class(self, func: ast.expr, wanted: Any) -> bool:
+        names = []
+        while isinstance(func, ast.Attribute):
+            names.append(func.attr)
+            func = func.value
+        if not isinstance(func, ast.Name) or func.id in self.author.parameters or func.id in self.author.stored:
+            return False
+        value = self.author.globals.get(func.id)
+        for name in reversed(names):
+            value = getattr(value, name, None)
+        return value is wanted
+
+    def _guided(self, term: Call, call: ast.Call) -> Code | None:
+        """The author's call with the arguments that changed replaced."""
+        bound = bind(call, parameter_names(term.fn))
+        if bound is None:
+            return None
+        by_name = {a.name: a for a in term.args}
+        if not set(bound) <= set(by_name):
+            return None
+        parts: list[Code] = []
+        keywords = {id(k.value) for k in call.keywords}
+        kept = [(n, e) for n, e in bound.items() if not (id(e) in keywords and self._dropped(by_name[n], e))]
+        for name, expr in kept:
+            code = self.code(by_name[name].value, expr)
+            parts.append(labelled(f"{name}=", code) if id(expr) in keywords else code)
+        for arg in term.args:
+            if arg.name not in bound and not (arg.default is not None and same(arg.value, arg.default)):
+                if arg.show and same(arg.value, arg.default or Lit(None)):
+                    continue
+                parts.append(labelled(f"{arg.name}=", self.code(arg.value)))
+        explode = call.end_lineno != call.lineno and self._one_per_line(call)
+        return Group(f"{self.author.init_file.segment(call.func)}(", tuple(parts), ")", explode)
+
+    def _dropped(self, arg: Arg, expr: ast.expr) -> bool:
+        default = arg.default is not None and same(arg.value, arg.default)
+        return default and not self.fits(expr, arg.value)
+
+    @staticmethod
+    def _one_per_line(call: ast.Call) -> bool:
+        lines = [a.lineno for a in (*call.args, *(k.value for k in call.keywords))]
+        return len(set(lines)) == len(lines) and min(lines) > call.lineno
+
+    def site(self, paths: tuple[str | None, ...]) -> Site:
+        key = tuple(paths[i] if i < len(paths) else None for i in self.active) if len(paths) > 1 else paths
+        if key not in self._sites:
+            self._sites[key] = self._find_site(key)
+        return self._sites[key]
+
+    def _find_site(self, paths: tuple[str | None, ...]) -> Site:
+        found: list[tuple[ast.Call | None, Mapping[str, ast.expr]]] = []
+        for path in paths:
+            if path is None:
+                continue
+            birth, owner = self.tree.birth(path), self.tree.owner(path)
+            above = self.tree.birth(owner) if owner is not None else None
+            depth = birth.made_by(above.module) if birth and above and above.module is not None else None
+            if birth is None or depth is None:
+                return Site(None, {})
+            made = call_in(birth.frames[0], self.tree.sources) if depth == 0 else None
+            direct = made is not None and made[0] is self.author.init_file
+            found.append((made[1] if made and direct else None, argument_hints(birth, depth, self.tree.sources)))
+        if not found:
+            return Site(None, {})
+        call = found[0][0] if all(c is found[0][0] for c, _ in found) else None
+        hints = {n: e for n, e in found[0][1].items() if all(n in h and ast.dump(h[n]) == ast.dump(e) for _, h in found)}
+        return Site(call, hints)
+
+    # containers
+
+    def _box(self, term: Box) -> Code:
+        site = self.site(term.paths)
+        name = self.namer.text(term.fn)
+        parts = [self._item(i, site.call) for i in term.items]
+        if issubclass(term.fn, nn.Sequential):
+            explode = self._long(term, site.call)
+            if [i.name for i in term.items] == [str(n) for n in range(len(term.items))]:
+                return Group(f"{name}(", tuple(parts), ")", explode)
+            pairs = tuple(Group(f'("{i.name}", ', (p,), ")") for i, p in zip(term.items, parts, strict=True))
+            return Group(f"{name}({self.namer.text(OrderedDict)}([", pairs, "]))", explode)
+        explode = self._long(term, site.call)
+        if issubclass(term.fn, nn.ModuleList):
+            return Group(f"{name}([", tuple(parts), "])", explode) if parts else f"{name}()"
+        labels = [literal(i.name) for i in term.items]
+        pairs_ = [labelled(f"{n}: ", p) for n, p in zip(labels, parts, strict=True)]
+        return Group(f"{name}({{", tuple(pairs_), "})", explode) if parts else f"{name}()"
+
+    def _long(self, term: Box, call: ast.Call | None) -> bool:
+        if call is not None and call.end_lineno != call.lineno:
+            return True
+        values = [i.value for i in term.items]
+        nested = any(isinstance(v, Box) or (isinstance(v, Call) and is_authored(v.fn)) for v in values)
+        return len(values) > 2 or (len(values) > 1 and nested)
+
+    def _item(self, item: Item, container: ast.Call | None) -> Code:
+        code = self.code(item.value)
+        paths = item.value.paths if isinstance(item.value, Call | Box) else ()
+        call = self.site(paths).call if paths and container is not None else None
+        if call is None or container is None or not any(call is a for a in container.args):
+            return code
+        before, after = comments_around(self.author, call, container)
+        return commented(code, before, after)
+
+
+def comments_around(author: AuthorClass, node: ast.expr, container: ast.Call) -> tuple[list[str], str]:
+    """The author's comments above an argument and behind it."""
+    comments = author.init_file.comments
+    before: list[str] = []
+    line = node.lineno - 1
+    while line in comments and line > container.lineno and author.init_file.lines[line - 1].lstrip().startswith("#"):
+        before.insert(0, comments[line][1])
+        line -= 1
+    alone = node.lineno != container.lineno and (node.end_lineno or 0) != container.end_lineno
+    after = comments.get(node.end_lineno or 0)
+    return before, after[1] if after and alone else ""
+

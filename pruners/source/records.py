@@ -1,0 +1,149 @@
+"""What one instance of an author's class holds: a term for each child, parameter, buffer and plain attribute."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from pruners.errors import SourceError
+from pruners.source.constructors import call_of, is_torch
+from pruners.source.terms import Alias, Arg, Box, Call, Item, Lit, Ref, Term
+from pruners.source.tree import Tree, author_init, is_box, torch_base
+from pruners.source.values import term_of_value
+
+CHILD, PARAMETER, BUFFER, PLAIN = "child", "parameter", "buffer", "plain"
+_INTERNAL = frozenset(vars(nn.Module())) | {"training"}
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One attribute. ``why``: why there is no term for it (only an attribute that nothing reads may have none)."""
+
+    kind: str
+    term: Term | None
+    why: str = ""
+
+
+Record = dict[str, Slot]
+
+
+class Recorder:
+    """Makes records. ``calls`` holds the constructor call of each author's module that is already written."""
+
+    def __init__(self, tree: Tree) -> None:
+        self.tree = tree
+        self.calls: dict[str, Call] = {}
+
+    def record(self, path: str) -> Record:
+        """Attributes in the order in which the state_dict has them: parameters, buffers, children; then plain ones."""
+        module = self.tree.live[path]
+        inherited = _of_torch_base(type(module))
+        record: Record = {}
+        seen: dict[int, str] = {}
+        for name, tensor in module._parameters.items():
+            if name not in inherited:
+                record[name] = Slot(PARAMETER, self._parameter(tensor))
+        for name, tensor in module._buffers.items():
+            if name not in inherited:
+                record[name] = Slot(BUFFER, self._buffer(module, name, tensor))
+        for name, child in module._modules.items():
+            if name not in inherited:
+                record[name] = Slot(CHILD, self._child(_join(path, name), child, seen, f"self.{name}"))
+        for name, value in vars(module).items():
+            if name not in _INTERNAL and name not in inherited:
+                record[name] = self._plain(name, value, seen)
+        return record
+
+    def base_call(self, path: str) -> Call | Box | None:
+        """What ``super().__init__`` is called with in subclasses of torch's layers and containers."""
+        module, cls = self.tree.live[path], type(self.tree.live[path])
+        base = torch_base(cls)
+        if issubclass(base, nn.Sequential | nn.ModuleList):
+            numbered = {n: c for n, c in module._modules.items() if n.isdecimal()}
+            items = [Item(n, self.module(_join(path, n), c)) for n, c in numbered.items() if c is not None]
+            return Box(base, tuple(items), (path,))
+        return call_of(module, path, self.tree.dtype, base) if base not in (nn.Module, nn.ModuleDict) else None
+
+    def module(self, path: str, module: nn.Module) -> Term:
+        cls = type(module)
+        first = self.tree.first_path[id(module)]
+        if first in self.calls:
+            made = self.calls[first]
+            return Call(made.fn, made.args, (path,))
+        if is_box(cls):
+            items = [Item(n, self.module(_join(path, n), c)) for n, c in module._modules.items() if c is not None]
+            return Box(cls, tuple(items), (path,))
+        if is_torch(cls) or (author_init(cls) is None and torch_base(cls) is not nn.Module):
+            return call_of(module, path, self.tree.dtype)
+        if author_init(cls) is None:
+            return Call(cls, (), (path,))
+        raise SourceError(f"{path}: {cls.__qualname__} has no constructor call yet")
+
+    def _child(self, path: str, child: nn.Module | None, seen: dict[int, str], name: str) -> Term:
+        if child is None:
+            return Lit(None)
+        if id(child) in seen:
+            return Alias(seen[id(child)])
+        for inner, module in child.named_modules():
+            seen.setdefault(id(module), name + "".join(f"[{p}]" if p.isdecimal() else f".{p}" for p in inner.split(".") if p))
+        return self.module(path, child)
+
+    def _parameter(self, tensor: torch.Tensor | None) -> Term:
+        if tensor is None:
+            return Lit(None)
+        grad = Arg("requires_grad", Lit(tensor.requires_grad), Lit(True))
+        return Call(nn.Parameter, (Arg("data", self._tensor(tensor, torch.zeros), positional=True), grad))
+
+    def _tensor(self, tensor: torch.Tensor, create: object) -> Call:
+        sizes = tuple(Arg(str(i), Lit(int(n)), positional=True) for i, n in enumerate(tensor.shape))
+        sizes = sizes or (Arg("size", Lit(()), positional=True),)
+        usual = self.tree.dtype if tensor.is_floating_point() else torch.get_default_dtype()
+        return Call(create, (*sizes, Arg("dtype", Ref(tensor.dtype), Ref(usual))))
+
+    def _buffer(self, module: nn.Module, name: str, tensor: torch.Tensor | None) -> Term:
+        if tensor is None:
+            return Lit(None)
+        if name in module._non_persistent_buffers_set:
+            return Call(torch.tensor, (Arg("data", Lit(tensor.tolist()), positional=True), Arg("dtype", Ref(tensor.dtype))))
+        return self._tensor(tensor, torch.zeros)
+
+    def _plain(self, name: str, value: object, seen: Mapping[int, str]) -> Slot:
+        if isinstance(value, nn.Module) and id(value) in seen:
+            return Slot(PLAIN, Alias(seen[id(value)]))
+        try:
+            return Slot(PLAIN, term_of_value(value, self.tree.sources))
+        except LookupError as error:
+            return Slot(PLAIN, None, str(error.args[0]))
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _of_torch_base(cls: type) -> Set[str]:
+    """Attributes that the torch layer below an author's class makes itself."""
+    base = torch_base(cls)
+    if base in (nn.Module, nn.ModuleDict):
+        return frozenset()
+    if issubclass(base, nn.Sequential | nn.ModuleList):
+        return _Numbers()
+    return _names_made_by(base)
+
+
+class _Numbers(frozenset[str]):
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name.isdecimal()
+
+
+def _names_made_by(base: type) -> Set[str]:
+    """Names that the constructors of the torch classes in the line assign, read from their annotations and code."""
+    found: set[str] = set()
+    for cls in base.__mro__:
+        init = vars(cls).get("__init__")
+        code = getattr(init, "__code__", None)
+        found |= set(getattr(cls, "__annotations__", ())) | set(getattr(cls, "__constants__", ()))
+        found |= set(code.co_names) if code is not None else set()
+    return found

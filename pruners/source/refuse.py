@@ -1,0 +1,65 @@
+"""What no source file can say: refused by name before anything is written."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+
+import torch
+from torch import nn
+from torch.nn.parameter import UninitializedTensorMixin
+
+from pruners.errors import SourceError
+from pruners.source.tree import Tree, is_authored
+
+_HOOKS = {
+    "_forward_hooks": "a forward hook",
+    "_forward_pre_hooks": "a forward pre-hook",
+    "_backward_hooks": "a backward hook",
+    "_backward_pre_hooks": "a backward pre-hook",
+}
+_QUANTIZED = ("torch.ao.nn.", "torch.nn.quantized", "torch.nn.intrinsic", "torch.nn.qat", "torch.ao.quantization")
+
+
+def refuse(tree: Tree) -> None:
+    """Raises SourceError, naming the module and the class's file and line, for the first thing that can't be written."""
+    for path, module in tree.live.items():
+        reason = _reason(module)
+        if reason is not None:
+            raise SourceError(f"{_place(tree, module)}: {path or 'the model'} ({type(module).__qualname__}) {reason}")
+
+
+def _reason(module: nn.Module) -> str | None:
+    cls = type(module)
+    if isinstance(module, torch.jit.ScriptModule):
+        return "is a script module, which has no Python source; give the module it was scripted from"
+    if isinstance(module, torch.fx.GraphModule):
+        return "is a traced graph, which has no source file; give the module it was traced from"
+    if cls.__module__.startswith(_QUANTIZED):
+        return "is quantized; write the source before quantizing"
+    if hasattr(module, "parametrizations"):
+        return "has a parametrization; bake it in with torch.nn.utils.parametrize.remove_parametrizations first"
+    tensors = [*module._parameters.values(), *module._buffers.values()]
+    if any(isinstance(t, UninitializedTensorMixin) for t in tensors):
+        return "is lazy and has no weights yet; run the model once first"
+    if any(t is not None and t.is_quantized for t in tensors):
+        return "holds quantized tensors; write the source before quantizing"
+    for name, text in _HOOKS.items():
+        if getattr(module, name, None):
+            return f"has {text}, which the generated source would lose; remove it or put its work into forward"
+    own = vars(module)
+    replaced = sorted(n for n in ("forward", "__call__") if n in own)
+    replaced += sorted(n for n, v in own.items() if isinstance(v, types.MethodType) and v.__self__ is module and n not in replaced)
+    if replaced:
+        return f"has a replaced {replaced[0]}; write a subclass with that method instead"
+    if is_authored(cls) and dataclasses.is_dataclass(cls):
+        return "is a dataclass, whose constructor is not written; give it an __init__"
+    return None
+
+
+def _place(tree: Tree, module: nn.Module) -> str:
+    try:
+        file, node = tree.sources.of_class(type(module)) if is_authored(type(module)) else (None, None)
+    except SourceError:
+        file, node = None, None
+    return file.at(node) if file and node else type(module).__module__

@@ -1,0 +1,99 @@
+"""The generated file's text: header, imports, definitions, through ``templates/model.py.j2``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import jinja2
+
+from pruners.source.entry import Entry, Header
+from pruners.source.gather import Chunk, Import
+from pruners.source.layout import STEP, WIDTH
+
+TEMPLATES = Path(__file__).parents[2] / "templates"
+
+
+def render(entry: Entry, header: Header | None, licence: str, imports: Iterable[Import], chunks: Sequence[Chunk], future: bool) -> str:
+    """The whole file."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, keep_trailing_newline=True,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    sections = import_sections(imports)
+    if future:
+        sections.insert(0, ["from __future__ import annotations"])
+    return environment.get_template("model.py.j2").render(
+        licence=licence,
+        docstring=docstring(entry, header or Header()),
+        imports=sections,
+        definitions=_spaced(chunks),
+    )
+
+
+def docstring(entry: Entry, header: Header) -> list[str]:
+    """The lines of the file's docstring, quotes left out."""
+    lines = [header.title or f"{entry.name}, with its widths written out.", ""]
+    origin = header.origin or entry.origin
+    rows = [("Source", origin), ("Plan", header.plan), ("Pruned", _costs(header))]
+    lines += [f"{name + ':':<9} {text}" for name, text in rows if text]
+    if header.weights:
+        lines.append(f"{'Weights:':<9} model = {entry.name}()")
+        lines.append(f'{"":<9} model.load_state_dict(torch.load("{header.weights}", weights_only=True))')
+    while lines and not lines[-1]:
+        lines.pop()
+    return [s.replace("\\", "\\\\").replace('"""', '\\"""') for s in lines]
+
+
+def _costs(header: Header) -> str | None:
+    params = f"{header.params_before} -> {header.params_after} parameters" if header.params_after else None
+    macs = f"{header.macs_before} -> {header.macs_after} MACs" if header.macs_after else None
+    return ", ".join(t for t in (params, macs) if t) or None
+
+
+def import_sections(imports: Iterable[Import]) -> list[list[str]]:
+    """Standard library, then the rest; in each section ``import x`` before ``from x import y``, as isort has it."""
+    wanted = list(imports)
+    sections = []
+    for standard in (True, False):
+        mine = [i for i in wanted if (i.module.partition(".")[0] in sys.stdlib_module_names) is standard]
+        plain = sorted({_plain(i) for i in mine if not i.member}, key=str.lower)
+        modules = sorted({i.module for i in mine if i.member}, key=str.lower)
+        lines = plain + [line for m in modules for line in _from(m, [i for i in mine if i.module == m and i.member])]
+        if lines:
+            sections.append(lines)
+    return sections
+
+
+def _plain(wanted: Import) -> str:
+    alias = "" if wanted.name == wanted.module else f" as {wanted.name}"
+    return f"import {wanted.module}{alias}"
+
+
+def _from(module: str, wanted: list[Import]) -> list[str]:
+    wanted = sorted(wanted, key=lambda i: (_kind(i.member), i.member.lower(), i.member))
+    names = [i.member if i.member == i.name else f"{i.member} as {i.name}" for i in wanted]
+    line = f"from {module} import {', '.join(names)}"
+    if len(line) <= WIDTH:
+        return [line]
+    return [f"from {module} import (", *(f"{STEP}{n}," for n in names), ")"]
+
+
+def _kind(name: str) -> int:
+    """Constants, then classes, then the rest."""
+    if name.isupper() and len(name) > 1:
+        return 0
+    return 1 if name[:1].isupper() else 2
+
+
+def _spaced(chunks: Sequence[Chunk]) -> str:
+    """Two blank lines around functions and classes, one between constants."""
+    text = ""
+    previous: Chunk | None = None
+    for chunk in chunks:
+        if previous is not None:
+            text += "\n\n" if chunk.is_definition or previous.is_definition else "\n"
+        text += chunk.text
+        previous = chunk
+    return text

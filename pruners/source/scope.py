@@ -1,0 +1,77 @@
+"""The names a written constructor may use, their value in every instance, and proofs that an expression fits."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from torch import nn
+
+from pruners.source.author import AuthorClass, Unproved, evaluate
+from pruners.source.hints import loaded_names
+from pruners.source.terms import Lit, Ref, Term, is_plain, same, value_of
+
+Vector = tuple[Term | None, ...]
+
+
+class Scope:
+    """``words``: names that text may use. ``hidden``: author's names whose values are known but that text can't use."""
+
+    def __init__(self, author: AuthorClass, live: Sequence[nn.Module]) -> None:
+        self.author = author
+        self.live = live
+        self.words: dict[str, Vector] = {}
+        self.hidden: dict[str, Vector] = {}
+        self.placed: set[str] = set()
+
+    def value(self, expr: ast.expr, index: int, hidden: bool = False) -> Any:
+        """The expression's value in one instance, or Unproved."""
+        vectors = {**self.hidden, **self.words} if hidden else self.words
+        names: dict[str, Any] = {}
+        for name in loaded_names(expr) & set(vectors):
+            term = vectors[name][index]
+            if term is None:
+                raise Unproved(f"{name} has no value there")
+            try:
+                names[name] = value_of(term)
+            except LookupError:
+                raise Unproved(f"{name} is a module") from None
+        owner = self.author.self_name
+        if owner in loaded_names(expr):
+            self._admit_attributes(expr, owner)
+            names[owner] = self.live[index]
+        return evaluate(expr, names, self.author.globals, set(self.author.parameters) | self.author.stored)
+
+    def _admit_attributes(self, expr: ast.expr, owner: str) -> None:
+        names = [n for n in ast.walk(expr) if isinstance(n, ast.Name) and n.id == owner]
+        uses = [n for n in ast.walk(expr) if isinstance(n, ast.Attribute) and n.value in names]
+        known = all(u.attr in self.placed or is_plain(_class_value(self.author.cls, u.attr)) for u in uses)
+        if len(uses) != len(names) or not known:
+            raise Unproved("an attribute that isn't there yet")
+
+    def proves(self, expr: ast.expr, values: Iterable[tuple[int, Term | None]]) -> bool:
+        """Whether the expression gives these values, each in its instance."""
+        try:
+            return all(t is None or same(as_term(self.value(expr, i)), t) for i, t in values)
+        except Unproved:
+            return False
+
+    def truths(self, expr: ast.expr, indices: Iterable[int]) -> dict[int, bool] | None:
+        try:
+            return {i: bool(self.value(expr, i, hidden=True)) for i in indices}
+        except Unproved:
+            return None
+
+
+def as_term(value: Any) -> Term:
+    """A term to compare with; a value that is no literal equals nothing but a reference to itself."""
+    return Lit(value) if is_plain(value) else Ref(value)
+
+
+def _class_value(cls: type, name: str) -> Any:
+    return getattr(cls, name, _Missing)
+
+
+class _Missing:
+    pass

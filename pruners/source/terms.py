@@ -1,0 +1,210 @@
+"""Terms: what a constructor would be given to make the live network, and how terms of several instances join into one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class Lit:
+    """A literal: None, bool, int, float, str, bytes, and tuples, lists, sets and dicts of them."""
+
+    value: Any
+
+
+@dataclass(frozen=True)
+class Ref:
+    """An object that author's code finds by a global name: a function, a class, a member of an enum."""
+
+    value: Any
+
+
+@dataclass(frozen=True)
+class Text:
+    """Author's text (a lambda) that gives the value."""
+
+    text: str
+    file: str
+
+
+@dataclass(frozen=True)
+class Display:
+    """A tuple, list or dict that holds more than literals. ``keys`` is empty but for a dict."""
+
+    kind: str
+    items: tuple[Term, ...]
+    keys: tuple[Term, ...] = ()
+
+
+@dataclass(frozen=True)
+class Arg:
+    """An argument of a call. ``default``: what the callee takes when it is not given (None: required)."""
+
+    name: str
+    value: Term
+    default: Term | None = None
+    positional: bool = False
+    show: bool = False
+
+
+@dataclass(frozen=True)
+class Call:
+    """A constructor call. ``paths``: for each instance of the class in question the module it makes there."""
+
+    fn: Any
+    args: tuple[Arg, ...]
+    paths: tuple[str | None, ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True)
+class Item:
+    """An element of a container; ``present``: in which instances (None: all)."""
+
+    name: str
+    value: Term
+    present: tuple[bool, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Box:
+    """A Sequential, ModuleList or ModuleDict and its elements."""
+
+    fn: type
+    items: tuple[Item, ...]
+    paths: tuple[str | None, ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True)
+class Alias:
+    """A module or parameter that this class already has under another name (``self.decoder.embed``)."""
+
+    target: str
+
+
+@dataclass(frozen=True, eq=False)
+class Hole:
+    """A position where instances differ. ``values``: a term per instance, None where the instance has no such place."""
+
+    values: tuple[Term | None, ...]
+    where: tuple[str, ...]
+
+
+Term = Lit | Ref | Text | Display | Call | Box | Alias | Hole
+PassedIn = Callable[[str], bool]
+
+
+def same(first: Any, second: Any) -> bool:
+    """Equality that tells 1 from True and 1.0."""
+    if isinstance(first, Lit) and isinstance(second, Lit):
+        return _same_value(first.value, second.value)
+    if isinstance(first, Ref) and isinstance(second, Ref):
+        return first.value is second.value or (type(first.value) is type(second.value) and first.value == second.value)
+    if isinstance(first, Arg) and isinstance(second, Arg):
+        return first.name == second.name and same(first.value, second.value)
+    if isinstance(first, Item) and isinstance(second, Item):
+        return first.name == second.name and same(first.value, second.value)
+    if type(first) is not type(second):
+        return False
+    if isinstance(first, Call):
+        return first.fn is second.fn and _same_all(first.args, second.args)
+    if isinstance(first, Box):
+        return first.fn is second.fn and _same_all(first.items, second.items)
+    if isinstance(first, Display):
+        return first.kind == second.kind and _same_all(first.items + first.keys, second.items + second.keys)
+    return bool(first == second)
+
+
+def _same_all(first: Sequence[Any], second: Sequence[Any]) -> bool:
+    return len(first) == len(second) and all(same(a, b) for a, b in zip(first, second, strict=True))
+
+
+def _same_value(first: Any, second: Any) -> bool:
+    if type(first) is not type(second):
+        return False
+    if isinstance(first, tuple | list):
+        return len(first) == len(second) and all(_same_value(a, b) for a, b in zip(first, second, strict=True))
+    if isinstance(first, dict):
+        return list(first) == list(second) and all(_same_value(first[k], second[k]) for k in first)
+    return bool(first == second) or (first != first and second != second)
+
+
+def same_vector(first: Sequence[Term | None], second: Sequence[Term | None]) -> bool:
+    """Equal wherever both have a value."""
+    return all(a is None or b is None or same(a, b) for a, b in zip(first, second, strict=True))
+
+
+def value_of(term: Term) -> Any:
+    """The Python value of a literal or reference. Raises LookupError for anything else."""
+    if isinstance(term, Lit | Ref):
+        return term.value
+    raise LookupError(term)
+
+
+def unify(terms: Sequence[Term | None], where: tuple[str, ...], passed_in: PassedIn) -> Term:
+    """The most specific term that all ``terms`` are instances of; where they differ it has a ``Hole``.
+
+    ``terms`` has one place per instance of the class, None where the instance has nothing there. Modules that were
+    made elsewhere and handed to the constructor (``passed_in``) stay whole.
+    """
+    present = [t for t in terms if t is not None]
+    first = present[0]
+    handed = any(p is not None and passed_in(p) for t in present if isinstance(t, Call | Box) for p in t.paths)
+    if not handed and isinstance(first, Call) and all(isinstance(t, Call) and _alike(first, t) for t in present):
+        return _unify_calls(terms, first, where, passed_in)
+    if not handed and isinstance(first, Box) and all(isinstance(t, Box) and t.fn is first.fn for t in present):
+        return _unify_boxes(terms, first, where, passed_in)
+    if not handed and all(same(first, t) for t in present):
+        return first
+    return Hole(tuple(terms), where)
+
+
+def _alike(first: Call, second: Call) -> bool:
+    return first.fn is second.fn and [a.name for a in first.args] == [a.name for a in second.args]
+
+
+def _unify_calls(terms: Sequence[Term | None], first: Call, where: tuple[str, ...], passed_in: PassedIn) -> Call:
+    args = []
+    for i, arg in enumerate(first.args):
+        column = [t.args[i] if isinstance(t, Call) else None for t in terms]
+        value = unify([a and a.value for a in column], (*where, arg.name), passed_in)
+        show = any(a.show for a in column if a is not None)
+        args.append(Arg(arg.name, value, arg.default, arg.positional, show))
+    return Call(first.fn, tuple(args), _paths(terms))
+
+
+def _paths(terms: Sequence[Term | None]) -> tuple[str | None, ...]:
+    return tuple(t.paths[0] if isinstance(t, Call | Box) and t.paths else None for t in terms)
+
+
+def _unify_boxes(terms: Sequence[Term | None], first: Box, where: tuple[str, ...], passed_in: PassedIn) -> Term:
+    names = [[i.name for i in t.items] for t in terms if isinstance(t, Box)]
+    if any(n != names[0] for n in names):
+        return Hole(tuple(terms), where)
+    items = []
+    for i, item in enumerate(first.items):
+        column = [t.items[i].value if isinstance(t, Box) else None for t in terms]
+        items.append(Item(item.name, unify(column, (*where, item.name), passed_in)))
+    return Box(first.fn, tuple(items), _paths(terms))
+
+
+def for_instance(term: Term, index: int) -> Term | None:
+    """The term of one instance again: every hole is filled with the value of that instance."""
+    if isinstance(term, Hole):
+        return term.values[index]
+    if isinstance(term, Call):
+        args = [(a, for_instance(a.value, index)) for a in term.args]
+        return Call(term.fn, tuple(Arg(a.name, v, a.default, a.positional, a.show) for a, v in args if v is not None))
+    return term
+
+
+def is_plain(value: Any) -> bool:
+    """Whether ``repr`` of the value is Python source for it."""
+    if value is None or type(value) in (bool, int, float, str, bytes, complex):
+        return True
+    if type(value) in (tuple, list, set, frozenset, torch.Size):
+        return all(is_plain(v) for v in value)
+    return type(value) is dict and all(is_plain(k) and is_plain(v) for k, v in value.items())

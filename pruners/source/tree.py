@@ -1,0 +1,118 @@
+"""The live module tree: which modules are torch's, which are containers, which are instances of author's classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+
+import torch
+from torch import nn
+
+from pruners.errors import SourceError
+from pruners.source.births import Birth, Births, observe
+from pruners.source.constructors import is_torch
+from pruners.source.entry import Entry
+from pruners.source.files import Sources, code_of
+
+BOXES = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+
+
+class Tree:
+    """A model, its modules by path, and how a new call of the factory makes them."""
+
+    def __init__(self, model: nn.Module, entry: Entry, sources: Sources) -> None:
+        self.model = model
+        self.entry = entry
+        self.sources = sources
+        self.live = dict(model.named_modules(remove_duplicate=False))
+        self.first_path: dict[int, str] = {}
+        for path, module in self.live.items():
+            self.first_path.setdefault(id(module), path)
+
+    @cached_property
+    def births(self) -> Births:
+        return observe(self.entry, self.model)
+
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        """The type of all floating parameters if they have but one, else torch's default."""
+        found = {t.dtype for t in self.model.parameters() if t.is_floating_point()}
+        return found.pop() if len(found) == 1 else torch.get_default_dtype()
+
+    @cached_property
+    def instances(self) -> dict[type[nn.Module], list[str]]:
+        """Author's classes and where their instances are, children's classes first."""
+        paths: dict[type[nn.Module], list[str]] = {}
+        for path, module in self.live.items():
+            inside = any(not is_composite(type(self.live[p])) for p in ancestors(path))
+            if is_authored(type(module)) and self.first_path[id(module)] == path and not inside:
+                paths.setdefault(type(module), []).append(path)
+        return {cls: paths[cls] for cls in self._bottom_up(paths)}
+
+    def _bottom_up(self, paths: dict[type[nn.Module], list[str]]) -> list[type[nn.Module]]:
+        needs = {cls: {type(m) for p in ps for m in self._below(self.live[p])} for cls, ps in paths.items()}
+        order: list[type[nn.Module]] = []
+        while len(order) < len(paths):
+            ready = [c for c in paths if c not in order and not (needs[c] - set(order))]
+            if not ready:
+                stuck = ", ".join(c.__qualname__ for c in paths if c not in order)
+                raise SourceError(f"classes that contain instances of themselves are not written yet: {stuck}")
+            order += ready
+        return order
+
+    def _below(self, module: nn.Module) -> Iterator[nn.Module]:
+        for child in module.children():
+            if is_authored(type(child)):
+                yield child
+            if is_box(type(child)):
+                yield from self._below(child)
+
+    def owner(self, path: str) -> str | None:
+        """The path of the nearest author's module that holds this one."""
+        while path:
+            path = path.rpartition(".")[0]
+            if is_authored(type(self.live[path])) and not is_box(type(self.live[path])):
+                return path
+        return None
+
+    def birth(self, path: str) -> Birth | None:
+        return self.births.get(path)
+
+    def passed_in(self, path: str) -> bool:
+        """Whether the module was made elsewhere and handed to its owner's constructor."""
+        owner, birth = self.owner(path), self.birth(path)
+        if owner is None or birth is None:
+            return False
+        above = self.birth(owner)
+        return above is not None and above.module is not None and birth.made_by(above.module) is None
+
+
+def ancestors(path: str) -> Iterator[str]:
+    while path:
+        path = path.rpartition(".")[0]
+        yield path
+
+
+def is_box(cls: type) -> bool:
+    """Containers, and author's containers without a constructor of their own."""
+    return cls in BOXES or (issubclass(cls, BOXES) and author_init(cls) is None)
+
+
+def is_authored(cls: type) -> bool:
+    return not is_torch(cls)
+
+
+def is_composite(cls: type) -> bool:
+    """Whether the writer goes into modules of this class; torch's own composites are one call."""
+    return is_box(cls) or (is_authored(cls) and (author_init(cls) is not None or torch_base(cls) is nn.Module))
+
+
+def torch_base(cls: type) -> type:
+    """The first of torch's classes that the class derives from."""
+    return next(c for c in cls.__mro__ if is_torch(c))
+
+
+def author_init(cls: type) -> type | None:
+    """The class whose ``__init__`` runs, if an author wrote it."""
+    home = next((c for c in cls.__mro__ if "__init__" in vars(c)), None)
+    return home if home is not None and not is_torch(home) and code_of(vars(home)["__init__"]) else None

@@ -1,0 +1,131 @@
+"""Terms for plain attributes: what lies in a module besides modules and tensors."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import enum
+import functools
+import inspect
+import math
+import sys
+import types
+from typing import Any
+
+import torch
+from torch import nn
+
+from pruners.source.files import Sources
+from pruners.source.terms import Arg, Call, Display, Lit, Ref, Term, Text, is_plain
+
+
+def term_of_value(value: Any, sources: Sources) -> Term:
+    """A term whose source gives the value again. Raises LookupError (with a reason) if there is none."""
+    if isinstance(value, torch.Size):
+        return Lit(tuple(value))
+    if isinstance(value, enum.Enum) or isinstance(value, torch.dtype | torch.memory_format):
+        return Ref(value)
+    if isinstance(value, torch.device):
+        return Call(torch.device, (Arg("type", Lit(str(value)), positional=True),))
+    if is_plain(value):
+        return Lit(value)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return _call(type(value), zip(value._fields, value, strict=True), sources)
+    if type(value) in (tuple, list):
+        return Display(type(value).__name__, tuple(term_of_value(v, sources) for v in value))
+    if type(value) is dict:
+        keys = tuple(term_of_value(k, sources) for k in value)
+        return Display("dict", tuple(term_of_value(v, sources) for v in value.values()), keys)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = [(f.name, getattr(value, f.name)) for f in dataclasses.fields(value) if f.init]
+        return _call(type(value), fields, sources)
+    if isinstance(value, functools.partial):
+        return _partial(value, sources)
+    return _callable(value, sources)
+
+
+def _call(cls: Any, fields: Any, sources: Sources) -> Call:
+    defaults = inspect.signature(cls).parameters
+    args = []
+    for name, value in fields:
+        default = defaults[name].default if name in defaults else inspect.Parameter.empty
+        known = default is not inspect.Parameter.empty and is_plain(default)
+        args.append(Arg(name, term_of_value(value, sources), Lit(default) if known else None))
+    return Call(cls, tuple(args))
+
+
+def _partial(value: functools.partial[Any], sources: Sources) -> Call:
+    args = [Arg("", term_of_value(v, sources), positional=True) for v in (value.func, *value.args)]
+    args += [Arg(k, term_of_value(v, sources)) for k, v in value.keywords.items()]
+    return Call(functools.partial, tuple(args))
+
+
+def _callable(value: Any, sources: Sources) -> Term:
+    if isinstance(value, types.FunctionType) and value.__name__ == "<lambda>":
+        return _lambda(value, sources)
+    if isinstance(value, types.MethodType | nn.Module):
+        raise LookupError(f"a {type(value).__name__} kept as a plain attribute has no constructor expression")
+    if isinstance(value, type | types.FunctionType | types.BuiltinFunctionType | types.ModuleType) or callable(value):
+        if global_name(value) is not None:
+            return Ref(value)
+        raise LookupError(f"{value!r} has no global name")
+    raise LookupError(f"a {type(value).__name__} can't be written as an expression")
+
+
+def global_name(value: Any) -> tuple[str, str] | None:
+    """(module, name) under which an import finds the object."""
+    if isinstance(value, types.ModuleType):
+        return value.__name__, ""
+    module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", getattr(value, "__name__", None))
+    for home in (module, "torch", "torch.nn.functional", "math", "builtins", "operator"):
+        found: Any = sys.modules.get(home or "")
+        for part in (name or "?").split("."):
+            found = getattr(found, part, None)
+        if found is value and home is not None and name is not None:
+            return home, name
+    return None
+
+
+def _lambda(value: types.FunctionType, sources: Sources) -> Term:
+    file = sources.file(value.__code__.co_filename)
+    if file is None or value.__closure__ or value.__defaults__ or value.__kwdefaults__:
+        raise LookupError("a lambda that closes over local values can't be written; make it a method")
+    line = value.__code__.co_firstlineno
+    found = [n for n in ast.walk(file.tree) if isinstance(n, ast.Lambda) and n.lineno == line]
+    texts = [file.segment(n) for n in found]
+    texts = [t for t in texts if _compiles_to(t, value)]
+    if not texts:
+        raise LookupError(f"the lambda of line {line} can't be told from its neighbours; make it a function")
+    return Text(texts[0], file.name)
+
+
+def _compiles_to(text: str, function: types.FunctionType) -> bool:
+    code = compile(f"({text})", "<lambda>", "eval").co_consts[0]
+    return code.co_code == function.__code__.co_code and code.co_names == function.__code__.co_names
+
+
+def literal(value: Any) -> str:
+    """Source of a plain value, also where ``repr`` is not (infinities, nan)."""
+    if type(value) is float and not math.isfinite(value):
+        return f'float("{value}")'
+    if type(value) in (tuple, torch.Size):
+        return "(" + ", ".join(map(literal, value)) + ("," if len(value) == 1 else "") + ")"
+    if type(value) is list:
+        return "[" + ", ".join(map(literal, value)) + "]"
+    if type(value) is dict:
+        return "{" + ", ".join(f"{literal(k)}: {literal(v)}" for k, v in value.items()) + "}"
+    if type(value) is set and value:
+        return "{" + ", ".join(sorted(map(literal, value))) + "}"
+    if type(value) is frozenset:
+        return "frozenset({" + ", ".join(sorted(map(literal, value))) + "})" if value else "frozenset()"
+    if type(value) is str:
+        return quoted(value)
+    return repr(value)
+
+
+def quoted(text: str) -> str:
+    """A string literal with double quotes unless that needs more escapes."""
+    plain = repr(text)
+    if plain.startswith("'") and '"' not in plain:
+        return '"' + plain[1:-1].replace("\\'", "'") + '"'
+    return plain

@@ -1,0 +1,113 @@
+"""The author's ``__init__``, statement by statement: which instances reach it, and which attribute it finally sets."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from pruners.source.author import Unproved, evaluate
+from pruners.source.births import Birth
+from pruners.source.context import ClassContext
+
+Mask = frozenset[int]
+LOOPS = (ast.For, ast.While, ast.With, ast.Try, ast.AsyncFor, ast.AsyncWith, ast.Match)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A statement that sets an attribute, and the instances that reach it."""
+
+    attribute: str
+    stmt: ast.stmt
+    value: ast.expr | None
+    mask: Mask
+
+
+class Walk:
+    """What happened when the author's constructor ran, found by evaluating its conditions again."""
+
+    def __init__(self, context: ClassContext) -> None:
+        self.context = context
+        self.taken: dict[ast.If, dict[int, bool]] = {}
+        self.settings: list[Setting] = []
+        init = context.author.init
+        if init is not None:
+            self._block(init.body, frozenset(range(len(context.paths))))
+        self.final = self._final()
+
+    def _block(self, body: Sequence[ast.stmt], mask: Mask) -> None:
+        for stmt in body:
+            if isinstance(stmt, ast.If):
+                truths = {i: self._truth(stmt, i) for i in mask}
+                if all(t is not None for t in truths.values()):
+                    self.taken[stmt] = {i: bool(t) for i, t in truths.items()}
+                    self._block(stmt.body, frozenset(i for i, t in truths.items() if t))
+                    self._block(stmt.orelse, frozenset(i for i, t in truths.items() if not t))
+                continue
+            found = setting_of(stmt, self.context.author.self_name)
+            if found is not None:
+                self.settings.append(Setting(found[0], stmt, found[1], mask))
+
+    def _truth(self, stmt: ast.If, index: int) -> bool | None:
+        """Whether the instance took the branch: from the modules it made there, else by evaluating the condition."""
+        birth, path = self.context.births[index], self.context.paths[index]
+        if birth is None or birth.module is None:
+            return None
+        for name in self.context.records[index]:
+            child = self.context.tree.birth(f"{path}.{name}" if path else name)
+            line = line_in(child, birth.module)
+            if line is not None and stmt.lineno <= line <= (stmt.end_lineno or 0):
+                return line <= (stmt.body[-1].end_lineno or 0)
+        names = {**birth.locals, **birth.arguments, self.context.author.self_name: birth.module}
+        hidden = self.context.author.stored
+        try:
+            return bool(evaluate(stmt.test, names, self.context.author.globals, hidden))
+        except Unproved:
+            return None
+
+    def _final(self) -> dict[tuple[str, int], ast.stmt]:
+        """(attribute, instance) -> the statement that set it last."""
+        final: dict[tuple[str, int], ast.stmt] = {}
+        for setting in self.settings:
+            for i in setting.mask:
+                final[setting.attribute, i] = setting.stmt
+        for i, (path, birth) in enumerate(zip(self.context.paths, self.context.births, strict=True)):
+            for name in self.context.records[i]:
+                child = self.context.tree.birth(f"{path}.{name}" if path else name)
+                line = line_in(child, birth.module) if birth and birth.module else None
+                stmts = [s.stmt for s in self.settings if s.attribute == name and line is not None]
+                made = [s for s in stmts if s.lineno <= (line or 0) <= (s.end_lineno or 0)]
+                if made:
+                    final[name, i] = made[-1]
+        return final
+
+
+def line_in(birth: Birth | None, owner: nn.Module) -> int | None:
+    """The line of the owner's constructor that led to the module."""
+    depth = birth.made_by(owner) if birth else None
+    return birth.frames[depth].end[0] if birth and depth is not None else None
+
+
+def setting_of(stmt: ast.stmt, owner: str) -> tuple[str, ast.expr | None] | None:
+    """(attribute, expression) of ``self.x = ...`` and of the calls that register something under a constant name."""
+    if isinstance(stmt, ast.Assign) and len(stmt.targets) == 1:
+        return (name, stmt.value) if (name := _own_attribute(stmt.targets[0], owner)) else None
+    if isinstance(stmt, ast.AnnAssign) and stmt.value is not None:
+        return (name, stmt.value) if (name := _own_attribute(stmt.target, owner)) else None
+    if isinstance(stmt, ast.Expr) and isinstance(stmt.value, ast.Call):
+        call = stmt.value
+        made = _own_attribute(call.func, owner)
+        registering = made in ("register_buffer", "register_parameter", "add_module", "register_module")
+        if registering and call.args and isinstance(call.args[0], ast.Constant) and isinstance(call.args[0].value, str):
+            return call.args[0].value, call.args[1] if len(call.args) > 1 else None
+    return None
+
+
+def _own_attribute(node: ast.expr, owner: str) -> str | None:
+    own = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == owner
+    return node.attr if own and isinstance(node, ast.Attribute) else None
+
+

@@ -1,0 +1,168 @@
+"""From a live, sliced network to the text of one standalone file."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import sys
+from collections.abc import Sequence
+
+from torch import nn
+
+from pruners.errors import SourceError
+from pruners.source.author import AuthorClass
+from pruners.source.check import check
+from pruners.source.class_writer import ClassWriter, WrittenInit
+from pruners.source.context import make_context
+from pruners.source.entry import Entry, Header, LiteralSite
+from pruners.source.factory import factory_chunk
+from pruners.source.files import SourceFile, Sources
+from pruners.source.gather import Chunk, Gatherer, binding
+from pruners.source.keep import attribute_reads, kept_methods, reads_of_helpers
+from pruners.source.records import Recorder
+from pruners.source.refuse import refuse
+from pruners.source.render import render
+from pruners.source.splice import ClassParts, class_text
+from pruners.source.tree import Tree, is_authored, is_torch
+
+ROUNDS = 5
+
+
+def write_source(
+    model: nn.Module, entry: Entry, *, rewrites: Sequence[LiteralSite] = (), header: Header | None = None
+) -> str:
+    """The text of one standalone Python file whose ``entry.name()`` gives a network like ``model``.
+
+    ``model`` is a live module tree with the widths that are wanted: its tensors and the attributes of its layers are
+    right already. Class tree, state_dict (keys, order, shapes, types) and behaviour are the model's; the file imports
+    torch and what the author's kept code needs. ``rewrites``: expressions in the author's code that hold stale numbers.
+    Raises SourceError, with file and line, for what can't be written. The model is not touched.
+    """
+    sources = Sources()
+    tree = Tree(model, entry, sources)
+    refuse(tree)
+    writing = _Writing(tree)
+    writing.write_classes()
+    text = writing.text(header, rewrites)
+    check(text, entry.name, model)
+    return text
+
+
+class _Writing:
+    def __init__(self, tree: Tree) -> None:
+        self.tree = tree
+        if not is_authored(type(tree.model)):
+            raise SourceError(f"{type(tree.model).__name__} is torch's own class; there is no author's source to write")
+        self.authors = {cls: AuthorClass(cls, tree.sources) for cls in tree.instances}
+        self.plain = [c for c in self._verbatim_classes() if c not in self.authors]
+        self.written: dict[type, WrittenInit] = {}
+        self.methods: dict[type, set[str]] = {}
+
+    def _verbatim_classes(self) -> list[type]:
+        """Author's classes without instances whose constructor is written: parents, layers without a constructor."""
+        found: dict[type, None] = {}
+        for module in self.tree.live.values():
+            for cls in type(module).__mro__:
+                if cls is not object and not is_torch(cls) and issubclass(cls, nn.Module):
+                    found[cls] = None
+        return list(found)
+
+    def write_classes(self) -> None:
+        keep: set[str] = set()
+        for _ in range(ROUNDS):
+            self._choose_methods()
+            reads = self._reads()
+            if reads <= keep and self.written:
+                return
+            keep |= reads
+            recorder = Recorder(self.tree)
+            for cls, paths in self.tree.instances.items():
+                context = make_context(self.authors[cls], paths, recorder, keep)
+                self.written[cls] = ClassWriter(context).write()
+                recorder.calls.update(self.written[cls].calls)
+
+    def _nodes(self, cls: type) -> list[ast.ClassDef]:
+        line = [c for c in cls.__mro__ if not is_torch(c) and c is not object and issubclass(c, nn.Module)]
+        return [self.tree.sources.of_class(c)[1] for c in line]
+
+    def _choose_methods(self) -> None:
+        for cls in (*self.authors, *self.plain):
+            mine = self.written.get(cls)
+            self.methods[cls] = kept_methods(self._nodes(cls), [_code(mine)] if mine else [])
+        for cls in self.methods:
+            for parent in cls.__mro__[1:]:
+                if parent in self.methods:
+                    self.methods[parent] |= self.methods[cls]
+
+    def _reads(self) -> set[str]:
+        reads: set[str] = set()
+        for cls, methods in self.methods.items():
+            node = self.tree.sources.of_class(cls)[1]
+            trees: list[ast.AST] = [s for s in node.body if isinstance(s, ast.FunctionDef) and s.name in methods]
+            if cls in self.written:
+                trees.append(ast.parse(_code(self.written[cls])))
+            for tree in trees:
+                reads |= attribute_reads(tree)
+            namespace = vars(sys.modules[cls.__module__]) if cls.__module__ in sys.modules else {}
+            reads |= reads_of_helpers(trees, namespace, self.tree.sources)
+        return reads
+
+    # the file
+
+    def text(self, header: Header | None, rewrites: Sequence[LiteralSite]) -> str:
+        entry, sources = self.tree.entry, self.tree.sources
+        homes = {c.__module__.partition(".")[0] for c in (*self.authors, *self.plain)}
+        gatherer = Gatherer(sources, homes)
+        reads = self._reads()
+        for cls in (*self.plain, *self.authors):
+            gatherer.add(self._class_chunk(cls, reads))
+        root = type(self.tree.model)
+        parameters = self.written[root].parameters if root in self.written else []
+        factory = factory_chunk(entry, root, parameters, self.tree.birth(""), sources)
+        if factory is not None:
+            gatherer.add(factory)
+        gatherer.close()
+        chunks = gatherer.ordered()
+        future = any(binding(c.file.tree, "annotations") is not None for c in chunks if c.file)
+        return render(entry, header, licence(self._root_file()), gatherer.imports.values(), chunks, future)
+
+    def _root_file(self) -> SourceFile:
+        return self.tree.sources.of_class(type(self.tree.model))[0]
+
+    def _class_chunk(self, cls: type, reads: set[str]) -> Chunk:
+        author = self.authors.get(cls) or AuthorClass(cls, self.tree.sources)  # type: ignore[type-var]
+        mine = self.written.get(cls)
+        decorators = [d for d in author.node.decorator_list if not _is_ours(d, author)]
+        attributes = reads | {"__constants__"}
+        parts = ClassParts(mine.lines if mine else [], self.methods[cls], attributes, decorators)
+        return Chunk(cls.__name__, author.file, author.node.lineno, class_text(author, parts), mine.extra if mine else {})
+
+
+def _code(written: WrittenInit) -> str:
+    return inspect.cleandoc("\n" + "\n".join(written.lines)) if written.lines else ""
+
+
+def _is_ours(decorator: ast.expr, author: AuthorClass) -> bool:
+    """Our decorators return the class they are given, so dropping them changes nothing."""
+    func = decorator.func if isinstance(decorator, ast.Call) else decorator
+    while isinstance(func, ast.Attribute):
+        func = func.value
+    stmt = binding(author.file.tree, func.id) if isinstance(func, ast.Name) else None
+    if isinstance(stmt, ast.ImportFrom):
+        return (stmt.module or "").partition(".")[0] == "pruners"
+    if isinstance(stmt, ast.Import):
+        return any(a.name.partition(".")[0] == "pruners" for a in stmt.names)
+    return False
+
+
+def licence(file: SourceFile) -> str:
+    """The comment block at the top of the author's file, if it is about rights."""
+    lines = []
+    for line in file.lines:
+        if not line.startswith("#"):
+            break
+        lines.append(line)
+    text = "".join(s for s in lines if not s.startswith("#!"))
+    words = ("licen", "copyright", "spdx")
+    return text + "\n" if any(w in text.lower() for w in words) else ""
+
