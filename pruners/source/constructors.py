@@ -57,6 +57,12 @@ def transposed_convolution(m: nn.ConvTranspose2d) -> Values:
     return {"in_channels": shape[0], "out_channels": shape[1] * m.groups, **axes}
 
 
+@constructor(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
+def pooling(m: nn.MaxPool2d) -> Values:
+    values = {k: _one(getattr(m, k)) for k in ("kernel_size", "padding")}
+    return values | {"stride": None if m.stride == m.kernel_size else _one(m.stride)}
+
+
 @constructor(nn.Linear)
 def linear(m: nn.Linear) -> Values:
     return {"in_features": m.weight.shape[1], "out_features": m.weight.shape[0]}
@@ -72,7 +78,9 @@ def bilinear(m: nn.Bilinear) -> Values:
 @constructor(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 def batch_norm(m: nn.BatchNorm2d) -> Values:
     tensors = [t for t in (m.weight, m.running_mean) if t is not None]
-    return {"num_features": tensors[0].shape[0] if tensors else m.num_features, "process_group": None}
+    bias = m.bias is not None or m.weight is None
+    features = tensors[0].shape[0] if tensors else m.num_features
+    return {"num_features": features, "bias": bias, "process_group": getattr(m, "process_group", None)}
 
 
 @constructor(nn.LayerNorm, nn.RMSNorm)

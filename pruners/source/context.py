@@ -12,7 +12,7 @@ from pruners.source.author import AuthorClass
 from pruners.source.births import Birth
 from pruners.source.records import Record, Recorder
 from pruners.source.terms import Box, Call, Term
-from pruners.source.tree import Tree
+from pruners.source.tree import Tree, ancestors
 from pruners.source.values import term_of_value
 
 
@@ -38,6 +38,16 @@ class ClassContext:
     @property
     def is_root(self) -> bool:
         return "" in self.paths
+
+    def owner(self, path: str) -> Birth | None:
+        """The birth of the instance of this class that holds the module."""
+        found = next((p for p in ancestors(path) if p in self.paths), None)
+        return self.tree.birth(found) if found is not None else None
+
+    def passed_in(self, path: str) -> bool:
+        """Whether the module was made elsewhere and handed to this class's constructor."""
+        birth, owner = self.tree.birth(path), self.owner(path)
+        return bool(birth and owner and owner.module is not None and birth.made_by(owner.module) is None)
 
     def given(self, name: str) -> tuple[Term | None, ...] | None:
         """What the author's constructor got for a parameter, in every instance, if it is a literal or a name."""

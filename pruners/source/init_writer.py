@@ -123,7 +123,7 @@ class InitWriter:
         self._done.add(("", 0))
         if bases[0] is None:
             return self._plain_base(stmt)
-        term = unify(self._hide_base(bases), ("super",), self.context.tree.passed_in)
+        term = unify(self._hide_base(bases), ("super",), self.context.passed_in)
         if isinstance(term, Hole):
             raise SourceError(
                 f"{self.author.init_file.at(self.author.init or self.author.node)}: instances of {self.author.cls.__qualname__} "
@@ -231,7 +231,7 @@ class InitWriter:
                 if slot is not None and slot.term is None:
                     raise SourceError(f"{self._place(name)}: self.{name} can't be written: {slot.why}")
                 column.append(slot.term if slot else None)
-            self._terms[name, mask] = unify(column, (name,), self.context.tree.passed_in)
+            self._terms[name, mask] = unify(column, (name,), self.context.passed_in)
         return self._terms[name, mask]
 
     def _place(self, name: str) -> str:

@@ -17,7 +17,7 @@ from pruners.source.layout import Group, commented, flat, labelled
 from pruners.source.names import Namer
 from pruners.source.scope import Scope, Vector
 from pruners.source.terms import Alias, Arg, Box, Call, Display, Hole, Item, Lit, Ref, Term, Text, same
-from pruners.source.tree import Tree, is_authored
+from pruners.source.tree import Tree, ancestors, is_authored
 from pruners.source.values import literal
 
 Code = Group | str
@@ -185,7 +185,8 @@ class Printer:
         for path in paths:
             if path is None:
                 continue
-            birth, owner = self.tree.birth(path), self.tree.owner(path)
+            birth = self.tree.birth(path)
+            owner = next((p for p in ancestors(path) if p in self.paths), None)  # of the class being written
             above = self.tree.birth(owner) if owner is not None else None
             depth = birth.made_by(above.module) if birth and above and above.module is not None else None
             if birth is None or depth is None:

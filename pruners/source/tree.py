@@ -67,24 +67,8 @@ class Tree:
             if is_box(type(child)):
                 yield from self._below(child)
 
-    def owner(self, path: str) -> str | None:
-        """The path of the nearest author's module that holds this one."""
-        while path:
-            path = path.rpartition(".")[0]
-            if is_authored(type(self.live[path])) and not is_box(type(self.live[path])):
-                return path
-        return None
-
     def birth(self, path: str) -> Birth | None:
         return self.births.get(path)
-
-    def passed_in(self, path: str) -> bool:
-        """Whether the module was made elsewhere and handed to its owner's constructor."""
-        owner, birth = self.owner(path), self.birth(path)
-        if owner is None or birth is None:
-            return False
-        above = self.birth(owner)
-        return above is not None and above.module is not None and birth.made_by(above.module) is None
 
 
 def ancestors(path: str) -> Iterator[str]:
