@@ -21,7 +21,7 @@ from pruners.costs import CostModel
 from pruners.errors import NotPrunableError
 from pruners.plan import sha256_of_state
 from pruners.ranking import Batch
-from pruners.searching import allocation, layerwise
+from pruners.searching import allocation, layerwise  # noqa: F401  (importing them registers their strategies)
 from pruners.searching.base import (
     Candidates,
     Evaluate,
@@ -47,8 +47,6 @@ __all__ = [
     "SearchResult",
     "SearchSettings",
     "Watcher",
-    "allocation",
-    "layerwise",
     "realize_by_slicing",
     "search",
     "strategies",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import json
 import os
@@ -204,6 +205,24 @@ def test_a_ledger_that_cannot_be_made_is_refused(tmp_path):
     path = tmp_path / "file" / "search.jsonl"
     with pytest.raises((OutputError, UsageError)):
         Bench().search(SearchSettings(**QUICK), ledger=path)
+
+
+def test_a_full_disk_ends_the_search_which_can_go_on_later(tmp_path, uninterrupted, monkeypatch):
+    path = tmp_path / "search.jsonl"
+    for target, failing in [("os.fsync", 2), ("os.fsync", 1), ("torch.save", 0), ("torch.save", 1)]:
+        left, real = itertools.count(failing, -1), {"os.fsync": os.fsync, "torch.save": torch.save}[target]
+
+        def full(*args, left=left, real=real):
+            if next(left) == 0:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return real(*args)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(target, full)
+            message = refusal(OutputError, Bench().search, SETTINGS, ledger=path, resume=True)
+        assert message.endswith("can't be written (No space left on device); make room and use --resume")
+        assert not list(tmp_path.glob("*.tmp"))
+    check_same_end(path, uninterrupted)
 
 
 # -- uniform and global

@@ -95,23 +95,10 @@ class LayerwiseSearch:
     # -- one width
 
     def _decide(self, position: int, width: Width) -> None:
-        name, size = width.name, width.size
-        possible = self._possible(width)
-        points: list[tuple[float, float]] = []
-        seen: set[int] = set()
-        for step in range(1, self.per_width + 1):
-            record = self._evaluation(position, width, step, points, possible - seen)
-            points.append((record.ratio, record.objective))
-            seen.add(record.kept)
-            self.evaluations.append(record)
-            if record.is_best:
-                self.best[name] = record
-            self.problem.watcher.on_evaluation(record)
-            self._stop_if_asked()
-            if seen >= possible:
-                break
-        kept = self.best[name].kept
-        kept = kept if size - kept >= self.settings.considerable * size else size
+        self._try_ratios(position, width)
+        name, size, kept = width.name, width.size, self.best[width.name].kept
+        if size - kept < self.settings.considerable * size:
+            kept = size
         entry = self.problem.ledger.recorded("decision", width=name, size=size, kept=kept)
         if entry is None:
             entry = {"width": name, "size": size, "kept": kept, "order": self._order(name)}
@@ -122,6 +109,21 @@ class LayerwiseSearch:
         self.problem.watcher.on_decision(name, size, kept)
         if kept < size and self.retrain is not None and self.settings.retrain_epochs:
             self._retrain(name)
+
+    def _try_ratios(self, position: int, width: Width) -> None:
+        points: list[tuple[float, float]] = []
+        unseen = self._possible(width)
+        for step in range(1, self.per_width + 1):
+            record = self._evaluation(position, width, step, points, unseen)
+            points.append((record.ratio, record.objective))
+            unseen.discard(record.kept)
+            self.evaluations.append(record)
+            if record.is_best:
+                self.best[width.name] = record
+            self.problem.watcher.on_evaluation(record)
+            self._stop_if_asked()
+            if not unseen:
+                break
 
     def _possible(self, width: Width) -> set[int]:
         least = self._count(width, self.settings.max_pruning)

@@ -11,9 +11,10 @@ import json
 import os
 from collections import deque
 from collections.abc import Mapping
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 from pruners.errors import OutputError, UsageError
 
@@ -33,7 +34,7 @@ class Ledger:
 
     def __init__(self, path: Path | None, settings: Mapping[str, Any], resume: bool = False) -> None:
         self.path = path
-        self._file: IO[str] | None = None
+        self._file: FileIO | None = None
         self._pending: deque[dict[str, Any]] = deque()
         if path is None:
             return
@@ -49,7 +50,7 @@ class Ledger:
             path.parent.mkdir(parents=True, exist_ok=True)
             if length is not None:
                 os.truncate(path, length)
-            self._file = path.open("a", encoding="utf-8")
+            self._file = path.open("ab", buffering=0)  # nothing is left in a buffer when the disk is full
         except OSError as error:
             raise OutputError(f"{path}: can't be written ({error.strerror})") from None
         if not lines:
@@ -82,8 +83,9 @@ class Ledger:
     def _write(self, entry: Mapping[str, Any]) -> None:
         assert self._file is not None
         try:
-            self._file.write(json.dumps(entry, allow_nan=False) + "\n")
-            self._file.flush()
+            line = (json.dumps(entry, allow_nan=False) + "\n").encode()
+            while line:
+                line = line[self._file.write(line) :]
             os.fsync(self._file.fileno())
         except OSError as error:
             raise OutputError(f"{self.path}: can't be written ({error.strerror}); make room and use --resume") from None
