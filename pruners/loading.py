@@ -1,0 +1,208 @@
+"""Loading the user's network: a file or module, the factory in it, and the arguments it is called with.
+
+Every way this can fail gives one line that says what to do.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from pruners.errors import ModelFileError
+from pruners.source import Entry
+
+
+@dataclass(frozen=True)
+class Factory:
+    """A function or class that builds a network. ``where`` is the file or module as the user wrote it."""
+
+    call: Callable[..., nn.Module]
+    name: str
+    where: str
+
+
+def load_factory(spec: str) -> Factory:
+    """Find ``FILE.py:FACTORY`` or ``package.module:FACTORY``. Raises ModelFileError."""
+    where, _, name = spec.rpartition(":")
+    if not where or where.endswith(("/", "\\")):
+        where, name = spec, ""
+    module = _import_file(where) if where.endswith(".py") else _import_module(where)
+    candidates = _candidates(module)
+    if not name:
+        choice = candidates[0] if candidates else "FACTORY"
+        raise ModelFileError(
+            f"--model {spec}: say what builds the network, such as --model {where}:{choice}{_listed(candidates)}"
+        )
+    found = getattr(module, name, None)
+    if found is None:
+        close = difflib.get_close_matches(name, candidates, 1)
+        hint = f"; did you mean {close[0]}?" if close else _listed(candidates)
+        raise ModelFileError(f"{where} has no {name}{hint}")
+    if not callable(found):
+        raise ModelFileError(
+            f"{name} in {where} is a value of type {type(found).__name__}, not a function or class: "
+            "write a function that returns the network"
+        )
+    return Factory(found, name, where)
+
+
+def build(factory: Factory, arguments: Mapping[str, Any]) -> nn.Module:
+    """Call the factory. Raises ModelFileError where arguments are missing or unknown, where it fails, and where it
+    returns no network."""
+    _check_arguments(factory, arguments)
+    try:
+        network = factory.call(**arguments)
+    except Exception as error:
+        call = f"{factory.name}({_shown(arguments)})"
+        raise ModelFileError(f"{call} in {factory.where} failed: {_cause(error, factory.where)}") from error
+    if not isinstance(network, nn.Module):
+        kind = "nothing" if network is None else f"a {type(network).__name__}"
+        raise ModelFileError(
+            f"{factory.name} in {factory.where} returned {kind}, not a torch.nn.Module: return the network"
+        )
+    return network
+
+
+def entry_for(factory: Factory, arguments: Mapping[str, Any]) -> Entry:
+    """What the source writer needs to know of a factory."""
+    origin = f"{factory.where}, {factory.name}({_shown(arguments)})"
+    return Entry(factory.call, dict(arguments), factory.name, origin)
+
+
+def parse_arguments(texts: Sequence[str]) -> dict[str, Any]:
+    """``["width=16", "act=relu"]`` -> ``{"width": 16, "act": "relu"}``: Python literals, else the text itself."""
+    arguments: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise ModelFileError(f"--model-arg {text}: write NAME=VALUE, such as --model-arg width=16")
+        try:
+            arguments[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            arguments[name] = value
+    return arguments
+
+
+# -- importing
+
+
+def _import_file(where: str) -> ModuleType:
+    path = Path(where).expanduser()
+    if not path.is_file():
+        close = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.py")], 1)
+        hint = f"; did you mean {path.with_name(close[0])}?" if close else ""
+        raise ModelFileError(f"there is no model file {where}{hint}")
+    _check_name(path.stem, where, f"{''.join(c if c.isalnum() else '_' for c in path.stem)}.py")
+    known = sys.modules.get(path.stem)
+    name = path.stem if known is None else f"secateur_input_{path.stem}_{len(sys.modules)}"
+    if known is not None and getattr(known, "__file__", None) == str(path.resolve()):
+        return known
+    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    if str(path.resolve().parent) not in sys.path:
+        sys.path.append(str(path.resolve().parent))  # the file may import its neighbours
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException as error:
+        del sys.modules[name]
+        raise _import_error(error, where) from error
+    return module
+
+
+def _import_module(where: str) -> ModuleType:
+    for part in where.split("."):
+        if "/" in where or "\\" in where:
+            raise ModelFileError(f"--model {where}: a model file ends in .py; a module is written package.module")
+        _check_name(part, where, "".join(c if c.isalnum() else "_" for c in part) or "a name")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
+    try:
+        return importlib.import_module(where)
+    except ModuleNotFoundError as error:
+        if error.name and (where == error.name or where.startswith(f"{error.name}.")):
+            raise ModelFileError(
+                f"there is no module {where}: install it, or give the file, --model FILE.py:FACTORY"
+            ) from None
+        raise _import_error(error, where) from error
+    except Exception as error:
+        raise _import_error(error, where) from error
+
+
+def _check_name(name: str, where: str, better: str) -> None:
+    if not name.isidentifier():
+        raise ModelFileError(f"{where}: {name!r} is not a Python identifier and can't be imported; rename it {better}")
+
+
+def _import_error(error: BaseException, where: str) -> BaseException:
+    if isinstance(error, SyntaxError):
+        return ModelFileError(f"{error.filename}:{error.lineno}: syntax error: {error.msg}")
+    if not isinstance(error, (Exception, SystemExit)):
+        return error
+    if isinstance(error, SystemExit):
+        return ModelFileError(f"{where} ends the program when it is imported: put that under if __name__ == '__main__'")
+    if isinstance(error, ImportError) and "relative import" in str(error):
+        return ModelFileError(f"{where} is part of a package: give it as a module, --model package.module:FACTORY")
+    return ModelFileError(f"importing {where} failed: {_cause(error, where)}")
+
+
+def _cause(error: Exception, where: str) -> str:
+    """The exception in one line, with the last place in the user's own file."""
+    text = f"{type(error).__name__}: {error}".splitlines()[0]
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).name == Path(where).name]
+    return f"{text} ({where}:{frames[-1].lineno})" if frames else text
+
+
+# -- what is in a module
+
+
+def _candidates(module: ModuleType) -> list[str]:
+    """Functions and network classes that the module itself defines, functions first."""
+    own = {n: v for n, v in vars(module).items() if getattr(v, "__module__", None) == module.__name__}
+    functions = [n for n, v in own.items() if inspect.isfunction(v) and not n.startswith("_")]
+    classes = [n for n, v in own.items() if inspect.isclass(v) and issubclass(v, nn.Module)]
+    return functions + classes
+
+
+def _listed(candidates: Sequence[str]) -> str:
+    if not candidates:
+        return "; it has no functions and no network classes"
+    more = f" and {len(candidates) - 6} more" if len(candidates) > 6 else ""
+    return f"; it has {', '.join(candidates[:6])}{more}"
+
+
+def _check_arguments(factory: Factory, arguments: Mapping[str, Any]) -> None:
+    try:
+        parameters = inspect.signature(factory.call).parameters
+    except (TypeError, ValueError):
+        return
+    free = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for name in arguments:
+        if name not in parameters and not free:
+            close = difflib.get_close_matches(name, parameters, 1)
+            takes = f"did you mean {close[0]}?" if close else f"it takes {', '.join(parameters) or 'no arguments'}"
+            raise ModelFileError(f"{factory.name} in {factory.where} has no argument {name}; {takes}")
+    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    missing = [
+        n for n, p in parameters.items() if p.default is p.empty and p.kind not in kinds and n not in arguments
+    ]  # fmt: skip
+    if missing:
+        fix = " ".join(f"--model-arg {n}=..." for n in missing)
+        raise ModelFileError(f"{factory.name} in {factory.where} needs {', '.join(missing)}: add {fix}")
+
+
+def _shown(arguments: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in arguments.items())
