@@ -114,12 +114,15 @@ class BasicPruning:
 
     # -- what a plan makes of it
 
-    def slice(self, kept: Kept) -> SlicedModel:
-        return slice_model(self.model, self.graph, kept, self.example_input)
+    def slice(self, kept: Kept, model: nn.Module | None = None) -> SlicedModel:
+        return slice_model(model or self.model, self.graph, kept, self.example_input)
 
-    def realize(self, kept: Kept) -> nn.Module:
-        """A live pruned copy that runs: sliced in memory or, where forward holds stale numbers, imported anew."""
-        sliced = self.slice(kept)
+    def realize(self, kept: Kept, model: nn.Module | None = None) -> nn.Module:
+        """A live pruned copy that runs: sliced in memory or, where forward holds stale numbers, imported anew.
+
+        ``model``: the same network with other weights.
+        """
+        sliced = self.slice(kept, model)
         if sliced.runs:
             return sliced.model
         network = import_text(self._text(sliced, None), self.netName)

@@ -71,6 +71,10 @@ def load(file: str, factory: str, weights: Mapping[str, Tensor], double: bool) -
     return model.double() if double else model
 
 
+def as_double(inputs: Any) -> Any:
+    return tree_map(lambda t: t.double() if isinstance(t, Tensor) and t.is_floating_point() else t, inputs)
+
+
 def call(model: nn.Module, inputs: Any) -> Any:
     if isinstance(inputs, Mapping):
         return model(**inputs)
@@ -113,13 +117,12 @@ def main(file: str, factory: str, weights: str, check: str, blocked: str) -> dic
     for case in cases:
         double = case["double"]
         model = load(file, factory, own if case["state"] is None else case["state"], double).eval()
-        to_double = (lambda t: t.double() if isinstance(t, Tensor) and t.is_floating_point() else t) if double else None
-        inputs = tree_map(to_double, case["inputs"]) if to_double else case["inputs"]
+        inputs, steps = (as_double(case[k]) if double else case[k] for k in ("inputs", "train_inputs"))
         counter = _MacCounter(model)
         with torch.no_grad(), counter:
             out = call(model, inputs)
         worst, scale = compare(out, case["outputs"])
-        trained = train_step(model, case["train_inputs"]) if case["train_inputs"] is not None else ""
+        trained = train_step(model, steps) if steps is not None else ""
         results.append({"name": case["name"], "diff": worst, "scale": scale, "macs": counter.macs, "train": trained})
     params = sum(p.numel() for p in load(file, factory, own, False).parameters())
     return {"cases": results, "params": params}
@@ -137,11 +140,16 @@ def serve() -> None:
     """One request a line, each answered by a forked child: a fresh process without the cost of importing torch."""
     torch.set_num_threads(1)
     for line in sys.stdin:
+        reading, writing = os.pipe()
         child = os.fork()
         if child == 0:
-            print(report(json.loads(line)), flush=True)
+            os.write(writing, report(json.loads(line)).encode())
             os._exit(0)
+        os.close(writing)
+        with os.fdopen(reading) as answer:
+            text = answer.read()
         os.waitpid(child, 0)
+        print(text or json.dumps({"error": "the process died"}), flush=True)
 
 
 if __name__ == "__main__":

@@ -136,14 +136,10 @@ def outputs_of(model: nn.Module, inputs: Any, double: bool) -> tuple[Tensor, ...
     copied = copy.deepcopy(model).eval()
     if double:
         copied = copied.double()
-        inputs = as_double(inputs)
+        inputs = fresh.as_double(inputs)
     with torch.no_grad():
         out = fresh.call(copied, inputs)
     return tuple(t.detach().clone() for t in tree_leaves(out) if isinstance(t, Tensor))
-
-
-def as_double(inputs: Any) -> Any:
-    return tree_map(lambda t: t.double() if isinstance(t, Tensor) and t.is_floating_point() else t, inputs)
 
 
 def runs_in_double(model: nn.Module, inputs: Any) -> bool:

@@ -1,0 +1,57 @@
+"""One call from a live network to a published bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from pruners.base import BasicPruning
+from pruners.budget import Budget
+from pruners.bundle import Bundle, check_free
+from pruners.errors import BudgetError
+from pruners.search import SearchSettings, search
+from pruners.source import Entry
+
+
+def prune(
+    model: nn.Module,
+    example_input: Any,
+    *,
+    output: str | Path,
+    ratio: float | None = None,
+    macs: float | None = None,
+    params: float | None = None,
+    metric: str = "l1",
+    strategy: str = "uniform",
+    batches: Iterable[Any] | None = None,
+    skip: Sequence[str] = (),
+    round_to: int = 1,
+    seed: int = 0,
+    entry: Entry | None = None,
+    force: bool = False,
+) -> Bundle:
+    """Prune a network and publish the bundle in ``output``.
+
+    Exactly one budget: ``ratio`` removes that fraction of the channels of every width, ``macs`` and ``params`` keep
+    at most that fraction of the multiply-accumulates or parameters. ``strategy``: "uniform" or "global" (those that
+    need no data). ``batches``: (images, labels) pairs for metrics that look at data. ``skip``: layers that stay.
+    ``entry``: the factory that built the model, if it isn't simply its class.
+
+    The model itself is not changed. Raises the errors of ``pruners.errors``; nothing is published unless the
+    generated file computes the pruned network in a fresh process.
+    """
+    given = {k: v for k, v in {"ratio": ratio, "macs": macs, "params": params}.items() if v is not None}
+    if len(given) != 1:
+        raise BudgetError(f"give exactly one of ratio, macs and params, not {', '.join(given) or 'none'}")
+    check_free(Path(output), force)
+    [(kind, value)] = given.items()
+    pruner = BasicPruning(model, example_input, entry=entry, skip=skip)
+    settings = SearchSettings(
+        strategy=strategy, metric=metric, budget=Budget(kind, value), round_to=round_to, seed=seed
+    )  # fmt: skip
+    result = search(model, pruner.graph, settings, batches=batches)
+    plan = pruner.plan(result.kept, strategy=strategy, metric=metric, seed=seed, **given)
+    return pruner.publish(plan, output, force=force)

@@ -1,0 +1,190 @@
+"""A bundle is published only if its file computes the same network in a fresh process."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from pruners import bundle as bundle_module
+from pruners import oracle
+from pruners.bundle import Bundle, import_text, published, state_bytes, write_file
+from pruners.costs import Costs
+from pruners.errors import BundleExistsError, OutputError, UsageError, VerificationError
+from pruners.tracing import trace
+from pruners.verify import Case, many_verifications, outputs_of, verify_bundle
+
+TEXT = '''"""A small network."""
+
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(3, 4)
+        self.b = nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.b(self.a(x).relu())
+
+
+def net():
+    return Net()
+'''
+X = torch.randn(2, 3, generator=torch.Generator().manual_seed(0))
+COSTS = Costs(params=26, macs=20, bits=26 * 32, size_bytes=104)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _server() -> object:
+    with many_verifications():
+        yield
+
+
+def check(folder: Path, text: str, costs: Costs = COSTS, state: dict[str, torch.Tensor] | None = None) -> float:
+    reference = import_text(TEXT, "net")
+    folder.mkdir()
+    (folder / "model.py").write_text(text)
+    (folder / "weights.pth").write_bytes(state_bytes(state or reference.state_dict()))
+    case = Case("own", X, outputs_of(reference, X, True), None, True, X)
+    return verify_bundle(folder, "net", [case], costs, batch=2).max_abs_diff
+
+
+def test_a_right_file_passes(tmp_path: Path) -> None:
+    assert check(tmp_path / "x", TEXT) == 0.0
+
+
+WRONG = {
+    "it imports the toolkit": (TEXT.replace("import torch\n", "import torch\nimport pruners\n"), "needs the package pruners"),
+    "it does not import": (TEXT.replace("class Net", "klass Net"), "SyntaxError"),
+    "it has no factory": (TEXT.replace("def net", "def other"), "AttributeError"),
+    "it has other keys": (TEXT.replace("self.a", "self.c"), "Missing key"),
+    "it has other shapes": (TEXT.replace("4, 2", "4, 3"), "size mismatch"),
+    "it computes something else": (TEXT.replace(".relu()", ""), "computes something else .own.: largest difference"),
+    "it has another output": (TEXT.replace(".relu())", ".relu())[:1]"), "outputs of shapes"),
+    "it fails in training mode": (
+        TEXT.replace("return self.b", "assert not self.training\n        return self.b"),
+        "fails in training mode: AssertionError",
+    ),
+    "it kills its process": (TEXT + "\nimport os\nos._exit(3)\n", "the process died"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_refused_because(name: str, tmp_path: Path) -> None:
+    text, reason = WRONG[name]
+    with pytest.raises(VerificationError, match=reason):
+        check(tmp_path / "x", text)
+
+
+def test_other_counts_than_planned_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(VerificationError, match="has 26 parameters and 20 MACs, planned were 25 and 20"):
+        check(tmp_path / "x", TEXT, Costs(25, 20, 0, 0))
+    with pytest.raises(VerificationError, match="has 26 parameters and 20 MACs, planned were 26 and 21"):
+        check(tmp_path / "y", TEXT, Costs(26, 21, 0, 0))
+
+
+def test_wrong_weights_are_refused(tmp_path: Path) -> None:
+    state = import_text(TEXT, "net").state_dict()
+    state["b.bias"] += 1e-6
+    with pytest.raises(VerificationError, match="computes something else"):
+        check(tmp_path / "x", TEXT, state=state)
+
+
+def test_zeroing_touches_consumers_only() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))
+    graph = trace(model, torch.randn(1, 3, 4, 4))
+    masked = oracle.zeroed(model, graph, {"0": [1, 3]})
+    assert torch.equal(masked[0].weight, model[0].weight)
+    assert masked[2].weight[:, [0, 2]].abs().sum() == 0
+    assert torch.equal(masked[2].weight[:, [1, 3]], model[2].weight[:, [1, 3]])
+
+
+def test_random_weights_make_every_channel_matter() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))
+    nn.init.zeros_(model[2].weight)
+    oracle.randomise(model, 0)
+    first = model.state_dict()
+    assert all(t.std() > 0 for k, t in first.items() if t.is_floating_point())
+    again = {k: v.clone() for k, v in first.items()}
+    oracle.randomise(model, 0)
+    assert all(torch.equal(again[k], v) for k, v in model.state_dict().items())
+
+
+# -- publishing
+
+
+def test_nothing_is_left_when_the_block_fails(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), published(tmp_path / "b", False) as draft:
+        write_file(draft / "model.py", b"half")
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bundle_is_never_overwritten_without_force(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "mine").write_text("precious")
+    with pytest.raises(BundleExistsError, match=r"b exists; choose another folder with -o, or overwrite it with --force"):
+        published(tmp_path / "b", False).__enter__()
+    assert (tmp_path / "b" / "mine").read_text() == "precious"
+
+
+def test_force_replaces_whole_or_not_at_all(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "old").write_text("old")
+    with pytest.raises(ZeroDivisionError), published(tmp_path / "b", True):
+        raise ZeroDivisionError
+    assert (tmp_path / "b" / "old").read_text() == "old"
+    with published(tmp_path / "b", True) as draft:
+        write_file(draft / "new", b"new")
+    assert [p.name for p in tmp_path.iterdir()] == ["b"]
+    assert [p.name for p in (tmp_path / "b").iterdir()] == ["new"]
+
+
+def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(fd: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(bundle_module.os, "fsync", full)
+    with (
+        pytest.raises(OutputError, match="b can't be written: the disk is full; nothing half-written is left"),
+        published(tmp_path / "b", False) as draft,
+    ):
+        write_file(draft / "model.py", b"text")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_read_only_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: object) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(bundle_module.tempfile, "mkdtemp", refuse)
+    with pytest.raises(OutputError, match="can't be written: permission denied; choose another folder with -o"):
+        published(tmp_path / "b", False).__enter__()
+
+
+def test_a_folder_that_is_no_bundle_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"is not a bundle: it has no model\.py"):
+        Bundle.open(tmp_path)
+
+
+def test_the_same_state_gives_the_same_bytes() -> None:
+    model = nn.Linear(3, 2)
+    first = state_bytes(model.state_dict())
+    again = nn.Linear(3, 2)
+    again.load_state_dict(model.state_dict())
+    assert state_bytes(again.state_dict()) == first
+
+
+def test_the_published_folder_has_ordinary_permissions(tmp_path: Path) -> None:
+    with published(tmp_path / "b", False):
+        pass
+    mask = os.umask(0)
+    os.umask(mask)
+    assert (tmp_path / "b").stat().st_mode & 0o777 == 0o777 & ~mask
