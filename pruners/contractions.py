@@ -45,9 +45,9 @@ def convolution(tracer: Tracer, call: Call) -> None:
             tracer.uniform(outgoing.reshape(groups, -1), reason, call.site)
     for plane in tracer.labels(bias).planes if bias is not None else ():
         tracer.tie(outgoing, plane.reshape(-1), "bias", call.site)
-    positions = (x if transposed else call.outputs[0])[0, 0].numel() if axis == 1 else 0
-    tracer.contracted(weight, positions)
     out = call.outputs[0]
+    places = x if transposed else out
+    tracer.contracted(weight, places.numel() // places.shape[axis])
     tracer.produced(outgoing)
     tracer.label(out, Labels((on_axis(outgoing, axis, out.ndim),) if outgoing.numel() > 1 else ()))
 

@@ -179,6 +179,7 @@ class Tracer:
             self.facts.play(slot, role)
 
     def contracted(self, weight: Tensor, positions: int) -> None:
+        """The weight was multiplied at this many positions, over the whole batch."""
         name = self._names.get(id(weight)) or self.labels(weight).weight
         if name is not None:
             per_image = positions // self.batch if positions % self.batch == 0 else positions
