@@ -20,9 +20,10 @@ from pruners import oracle
 from pruners.bundle import Bundle, check_free, import_text, published, state_bytes, write_file
 from pruners.channel_graph import ChannelGraph
 from pruners.costs import CostModel, Costs
-from pruners.errors import NotPrunableError
+from pruners.errors import NotPrunableError, VerificationError
 from pruners.plan import PruningPlan, from_kept, sha256_of_file, sha256_of_state, validate
 from pruners.ranking import Ranking, rank
+from pruners.report import frozen_facts, render_report
 from pruners.slicing import SlicedModel, slice_model
 from pruners.source import Entry, Header, write_source
 from pruners.tracing import batch_size, trace
@@ -182,7 +183,8 @@ class BasicPruning:
             told = {**self._summary(plan), "verified": True, "max_abs_diff": checked.max_abs_diff, **(summary or {})}
             write_file(draft / "plan.json", plan.to_json().encode())
             write_file(draft / "summary.json", (json.dumps(told, indent=2) + "\n").encode())
-            for name, data in (files or {}).items():
+            report = render_report(told, plan, (files or {}).get("search.jsonl", b""))
+            for name, data in {"report.html": report.encode(), **(files or {})}.items():
                 write_file(draft / name, data)
         return Bundle(output, plan, told)
 
@@ -209,8 +211,7 @@ class BasicPruning:
 
     def _random_case(self, kept: Kept, sliced: SlicedModel, inputs: Any, double: bool) -> Case:
         """Random weights make every channel matter; what is removed then shows."""
-        other = _copy(self.model)
-        oracle.randomise(other, seed=0)
+        other = self._random_model(inputs)
         state = {k: v.clone() for k, v in slice_state(other.state_dict(), self.graph, kept).items()}
         if oracle.exact(self.graph, kept) or not sliced.runs:
             reference, name = oracle.zeroed(other, self.graph, kept), "random weights, removed channels zeroed"
@@ -218,6 +219,18 @@ class BasicPruning:
             reference, name = _copy(sliced.model), "random weights, statistics over the kept channels"
             reference.load_state_dict(state)
         return Case(name, inputs, outputs_of(reference, inputs, double), state, double)
+
+    def _random_model(self, inputs: Any) -> nn.Module:
+        """The original with random weights under which its output depends on its input: else a check says nothing."""
+        other = _copy(self.model)
+        for seed in range(8):
+            oracle.randomise(other, seed)
+            first, second = (outputs_of(other, x, False) for x in (inputs, varied(self.example_input, 2)))
+            if any(_differ(a, b) for a, b in zip(first, second, strict=True)):
+                return other
+        raise VerificationError(
+            f"{self.netName} can't be checked: with random weights its output does not depend on its input"
+        )
 
     @property
     def _batch(self) -> int:
@@ -248,7 +261,13 @@ class BasicPruning:
             "widths": len(self.graph.widths),
             "groups": sum(w.size for w in self.graph.widths),
             "groups_kept": sum(len(k) for k in plan.kept.values()),
+            "frozen": frozen_facts(self.graph),
         }
+
+
+def _differ(a: Tensor, b: Tensor) -> bool:
+    scale = float(a.double().abs().max()) if a.numel() else 0.0
+    return a.shape == b.shape and float((a.double() - b.double()).abs().max()) > 1e-6 * scale > 0
 
 
 def _copy(model: nn.Module) -> nn.Module:

@@ -111,7 +111,10 @@ def test_refuses(here, spec, message):
             id="a file name that is no identifier",
         ),
         pytest.param(
-            "broken.py", "x = 1\ndef make(:\n", "{folder}/broken.py:2: syntax error: invalid syntax", id="a syntax error"
+            "broken.py",
+            "x = 1\ndef make(:\n",
+            "{folder}/broken.py:2: syntax error: invalid syntax",
+            id="a syntax error",
         ),
         pytest.param(
             "broken.py",
