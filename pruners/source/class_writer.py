@@ -12,7 +12,7 @@ from torch import nn
 
 from pruners.source.author import Unproved, evaluate
 from pruners.source.context import ClassContext
-from pruners.source.init_writer import INDENT, InitWriter
+from pruners.source.init_writer import INDENT, InitWriter, without_checks
 from pruners.source.layout import STEP, WIDTH
 from pruners.source.names import Namer
 from pruners.source.naming import Group, name_holes, type_name
@@ -76,6 +76,8 @@ class ClassWriter:
             lines = self.writer.write()
             if not (self._name_open() or self._update_locals(lines) or self._drop_words(lines)):
                 break
+        self.writer.used = set(_loads("\n".join(lines)))
+        lines = self.writer.write()
         parameters = self._parameters(lines)
         return WrittenInit(self._method(parameters, lines), parameters, self._calls(parameters), dict(self.namer.extra))
 
@@ -141,7 +143,7 @@ class ClassWriter:
         """In a class with one instance a word stays only if every use of it stays."""
         if not self.single or self.author.init is None:
             return False
-        before, after = _loads_in(self.author.init.body), _loads("\n".join(lines))
+        before, after = _loads_in(without_checks(self.author.init.body)), _loads("\n".join(lines))
         lost = [n for n in self.scope.words if n not in self.writer.locals and before.get(n, 0) > after.get(n, 0)]
         lost += [n for n in self.writer.locals if not self._defined(n, self.author.local_definitions()[n].value)]
         for name in lost:
@@ -154,9 +156,10 @@ class ClassWriter:
         if not opens:
             return False
         taken = set(self.scope.words) | set(self.author.globals) & {"F", "nn", "torch"} | {g.name for g in self.groups}
-        for group in name_holes(opens, self.author.parameters, taken):
-            self.groups.append(group)
-            self.scope.words[group.name] = group.vector
+        for group in name_holes(opens, self.author.parameters, self.scope.words, taken):
+            if group.name not in self.scope.words:
+                self.groups.append(group)
+            self.scope.words.setdefault(group.name, group.vector)
             self.scope.hidden.pop(group.name, None)
             for hole in group.opens:
                 self.printer.texts[id(hole.hole)] = group.name

@@ -45,7 +45,12 @@ class ClassContext:
         return self.tree.birth(found) if found is not None else None
 
     def passed_in(self, path: str) -> bool:
-        """Whether the module was made elsewhere and handed to this class's constructor."""
+        """Whether the module was made elsewhere and handed to this class's constructor.
+
+        The outermost class makes everything itself: nobody could hand it anything.
+        """
+        if self.is_root:
+            return False
         birth, owner = self.tree.birth(path), self.owner(path)
         return bool(birth and owner and owner.module is not None and birth.made_by(owner.module) is None)
 

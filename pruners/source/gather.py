@@ -14,6 +14,7 @@ from typing import Any
 from pruners.errors import SourceError
 from pruners.source.files import SourceFile, Sources
 from pruners.source.names import unwelcome
+from pruners.source.splice import Edit, edited
 from pruners.source.values import global_name
 
 
@@ -41,9 +42,10 @@ class Chunk:
 class Gatherer:
     """``homes``: top-level packages whose code is taken over rather than imported."""
 
-    def __init__(self, sources: Sources, homes: set[str]) -> None:
+    def __init__(self, sources: Sources, homes: set[str], edits: Mapping[str, tuple[Edit, ...]]) -> None:
         self.sources = sources
         self.homes = homes
+        self.edits = edits
         self.chunks: dict[str, Chunk] = {}
         self.imports: dict[str, Import] = {}
         self._edges: list[tuple[str, str]] = []
@@ -101,7 +103,7 @@ class Gatherer:
         if isinstance(stmt, ast.Import | ast.ImportFrom):
             self._from_import(name, stmt, file, user)
             return True
-        chunk = definition(name, stmt, file)
+        chunk = definition(name, stmt, file, self.edits.get(file.name, ()))
         self.add(chunk)
         if user is not None:
             self._edges.append((user.name, name))
@@ -193,16 +195,16 @@ def _binds(stmt: ast.stmt, name: str) -> bool:
     if isinstance(stmt, ast.Import | ast.ImportFrom):
         return any((a.asname or a.name.partition(".")[0]) == name for a in stmt.names)
     targets = stmt.targets if isinstance(stmt, ast.Assign) else [stmt.target] if isinstance(stmt, ast.AnnAssign) else []
-    return any(isinstance(n, ast.Name) and n.id == name for t in targets for n in ast.walk(t))
+    return any(n.id == name and isinstance(n.ctx, ast.Store) for t in targets for n in ast.walk(t) if isinstance(n, ast.Name))
 
 
-def definition(name: str, stmt: ast.stmt, file: SourceFile) -> Chunk:
+def definition(name: str, stmt: ast.stmt, file: SourceFile, edits: tuple[Edit, ...] = ()) -> Chunk:
     """A helper taken over as it is, with the comments right above it; without the decorators of this project."""
     first = min([stmt.lineno, *(d.lineno for d in getattr(stmt, "decorator_list", ()))])
     above = first - 1
     while above > 0 and file.lines[above - 1].startswith("#") and not file.lines[above - 1].startswith("#!"):
         above -= 1
-    lines = file.lines[above : stmt.end_lineno]
+    lines = edited(file, edits)[above : stmt.end_lineno]
     text = "".join(lines)
     column = stmt.col_offset
     if column:

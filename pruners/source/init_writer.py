@@ -5,17 +5,20 @@ from __future__ import annotations
 import ast
 import builtins
 import textwrap
+import types
 from collections.abc import Sequence
 
 from pruners.errors import SourceError
+from pruners.source.author import Unproved
 from pruners.source.context import ClassContext
 from pruners.source.hints import loaded_names, stored_names
 from pruners.source.layout import STEP, WIDTH, Group, flat, lines_of
+from pruners.source.names import unwelcome
 from pruners.source.printer import Code, Printer
 from pruners.source.records import BUFFER, CHILD, PARAMETER
 from pruners.source.scope import Scope
 from pruners.source.terms import Box, Call, Hole, Lit, Term, unify
-from pruners.source.walk import LOOPS, Mask, Walk, line_in, setting_of
+from pruners.source.walk import Mask, Walk, line_in, setting_of
 
 Lines = list[str]
 INDENT = 8  # of statements in a method
@@ -32,7 +35,7 @@ class InitWriter:
         self.printer = printer
         self.flags: dict[str, tuple[Term | None, ...]] = {}
         self.locals: set[str] = set()
-        self.methods: set[str] = set()
+        self.used: set[str] = set()  # names that the rest of the text uses, once that is known
         self._terms: dict[tuple[str, Mask], Term] = {}
         self._done: set[tuple[str, int]] = set()
         self._depth = 0
@@ -149,8 +152,8 @@ class InitWriter:
     # conditions
 
     def _if(self, stmt: ast.If, mask: Mask) -> Lines:
-        if _only_raises(stmt):
-            return self._effect(stmt)
+        if only_raises(stmt):
+            return self._check(stmt, mask)
         taken = self.walk.taken.get(stmt)
         if taken is None:
             placed = self._opaque(stmt, mask)
@@ -163,6 +166,16 @@ class InitWriter:
                 return kept
             return self._block(chosen, mask, chosen[0].lineno - 1) if chosen else []
         return self._branches(stmt, yes, no)
+
+    def _check(self, stmt: ast.If, mask: Mask) -> Lines:
+        """A check of arguments stays if they are still arguments for another reason, and all instances pass it."""
+        tests = [n.test for n in ast.walk(stmt) if isinstance(n, ast.If)]
+        try:
+            passed = not any(bool(self.scope.value(t, i)) for t in tests for i in mask)
+        except Unproved:
+            return []
+        words = loaded_names(stmt) & (set(self.author.parameters) | self.author.stored)
+        return self._effect(stmt) if passed and words and words <= self.used else []
 
     def _verbatim_condition(self, stmt: ast.If, mask: Mask) -> Lines | None:
         """The author's whole statement where it only initialises and still reads the same names."""
@@ -192,7 +205,7 @@ class InitWriter:
         wanted = [(i, Lit(i in yes)) for i in yes | no]
         try:
             proved = all(bool(self.scope.value(stmt.test, i)) is t.value for i, t in wanted)
-        except Exception:
+        except Unproved:
             proved = False
         if proved:
             return self.author.init_file.segment(stmt.test)
@@ -341,13 +354,21 @@ class InitWriter:
         free = names - known
         if free & gone or any(n not in self.author.globals and not hasattr(builtins, n) for n in free):
             return []
-        if isinstance(stmt, LOOPS) and self._grows(stmt):
+        if self._grows(stmt) or any(self._foreign(n) for n in free):
             return []
         return self._verbatim(stmt)
 
     def _grows(self, stmt: ast.stmt) -> bool:
+        """Whether a statement adds to the module in a way that was not followed."""
         settings = [setting_of(n, self.author.self_name) for n in ast.walk(stmt) if isinstance(n, ast.stmt)]
-        return any(s is not None for s in settings)
+        calls = {n.func.attr for n in ast.walk(stmt) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)}
+        makers = {"add_module", "register_module", "register_buffer", "register_parameter"}
+        return any(s is not None for s in settings) or bool(calls & makers)
+
+    def _foreign(self, name: str) -> bool:
+        """Whether a name is a function of a package that generated code must not import (its telemetry, say)."""
+        value = self.author.globals.get(name)
+        return isinstance(value, types.FunctionType) and unwelcome(value.__module__)
 
     def _verbatim(self, stmt: ast.stmt) -> Lines:
         file = self.author.init_file
@@ -379,10 +400,14 @@ def _is_docstring(stmt: ast.stmt, init: ast.AST | None) -> bool:
     return stmt is first and isinstance(stmt, ast.Expr) and isinstance(stmt.value, ast.Constant)
 
 
-def _only_raises(stmt: ast.If) -> bool:
+def without_checks(body: Sequence[ast.stmt]) -> list[ast.stmt]:
+    return [s for s in body if not (isinstance(s, ast.If) and only_raises(s))]
+
+
+def only_raises(stmt: ast.If) -> bool:
     bodies = [*stmt.body, *(s for s in stmt.orelse if not isinstance(s, ast.If))]
     rest = [s for s in stmt.orelse if isinstance(s, ast.If)]
-    return all(isinstance(s, ast.Raise) for s in bodies) and all(_only_raises(s) for s in rest)
+    return all(isinstance(s, ast.Raise) for s in bodies) and all(only_raises(s) for s in rest)
 
 
 def _same_code(first: str, second: str) -> bool:

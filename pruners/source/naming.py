@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import keyword
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pruners.source.printer import Open
@@ -36,8 +36,11 @@ class Group:
         return any(p[-1] in WIDTH_ARGUMENTS for p in self.places)
 
 
-def name_holes(opens: Sequence[Open], words: Iterable[str], taken: set[str]) -> list[Group]:
-    """Groups with names. ``words``: the author's parameter names; ``taken``: names that mean something already."""
+def name_holes(
+    opens: Sequence[Open], words: Iterable[str], known: Mapping[str, Vector], taken: set[str]
+) -> list[Group]:
+    """Groups with names. ``words``: the author's parameter names; ``known``: names that have values already;
+    ``taken``: names that mean something else."""
     groups = _grouped(opens)
     words = list(words)
     by_word: dict[str, list[Group]] = {}
@@ -51,7 +54,9 @@ def name_holes(opens: Sequence[Open], words: Iterable[str], taken: set[str]) -> 
             taken.add(word)
     for group in groups:
         if not group.name:
-            group.name = _free(_made_up(group, words), taken)
+            name = _made_up(group, words)
+            agrees = name in known and same_vector(known[name], group.vector)
+            group.name = name if agrees else _free(name, taken)
             taken.add(group.name)
     return groups
 

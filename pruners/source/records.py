@@ -33,8 +33,9 @@ Record = dict[str, Slot]
 class Recorder:
     """Makes records. ``calls`` holds the constructor call of each author's module that is already written."""
 
-    def __init__(self, tree: Tree) -> None:
+    def __init__(self, tree: Tree, added: Mapping[str, Mapping[str, object]]) -> None:
         self.tree = tree
+        self.added = added  # attributes that rewritten code needs, by module path
         self.calls: dict[str, Call] = {}
 
     def record(self, path: str) -> Record:
@@ -55,6 +56,8 @@ class Recorder:
         for name, value in vars(module).items():
             if name not in _INTERNAL and name not in inherited:
                 record[name] = self._plain(name, value, seen)
+        for name, value in self.added.get(path, {}).items():
+            record[name] = Slot(PLAIN, Lit(value))
         return record
 
     def base_call(self, path: str) -> Call | Box | None:

@@ -36,7 +36,7 @@ class Scope:
             try:
                 names[name] = value_of(term)
             except LookupError:
-                raise Unproved(f"{name} is a module") from None
+                names[name] = _Missing()  # a module: all that may be asked is whether it is there
         owner = self.author.self_name
         if owner in loaded_names(expr):
             self._admit_attributes(expr, owner)

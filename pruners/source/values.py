@@ -76,13 +76,14 @@ def global_name(value: Any) -> tuple[str, str] | None:
     """(module, name) under which an import finds the object."""
     if isinstance(value, types.ModuleType):
         return value.__name__, ""
-    module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", getattr(value, "__name__", None))
-    for home in (module, "torch", "torch.nn.functional", "math", "builtins", "operator"):
-        found: Any = sys.modules.get(home or "")
-        for part in (name or "?").split("."):
-            found = getattr(found, part, None)
-        if found is value and home is not None and name is not None:
-            return home, name
+    names = {n: None for a in ("__qualname__", "__name__") if isinstance(n := getattr(value, a, None), str)}
+    for home in (getattr(value, "__module__", None), "torch", "torch.nn.functional", "math", "builtins", "operator"):
+        for name in names:
+            found: Any = sys.modules.get(home or "")
+            for part in name.split("."):
+                found = getattr(found, part, None)
+            if found is value and home is not None:
+                return home, name
     return None
 
 

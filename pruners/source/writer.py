@@ -19,6 +19,7 @@ from pruners.source.factory import factory_chunk
 from pruners.source.files import SourceFile, Sources
 from pruners.source.gather import Chunk, Gatherer, binding
 from pruners.source.keep import attribute_reads, kept_methods, reads_of_helpers
+from pruners.source.literals import Rewrites, plan_rewrites
 from pruners.source.records import Recorder
 from pruners.source.refuse import refuse
 from pruners.source.render import render
@@ -41,16 +42,17 @@ def write_source(
     sources = Sources()
     tree = Tree(model, entry, sources)
     refuse(tree)
-    writing = _Writing(tree)
+    writing = _Writing(tree, plan_rewrites(rewrites, tree, sources))
     writing.write_classes()
-    text = writing.text(header, rewrites)
+    text = writing.text(header)
     check(text, entry.name, model)
     return text
 
 
 class _Writing:
-    def __init__(self, tree: Tree) -> None:
+    def __init__(self, tree: Tree, rewrites: Rewrites) -> None:
         self.tree = tree
+        self.rewrites = rewrites
         if not is_authored(type(tree.model)):
             raise SourceError(f"{type(tree.model).__name__} is torch's own class; there is no author's source to write")
         self.authors = {cls: AuthorClass(cls, tree.sources) for cls in tree.instances}
@@ -68,14 +70,14 @@ class _Writing:
         return list(found)
 
     def write_classes(self) -> None:
-        keep: set[str] = set()
+        keep = {n for names in self.rewrites.attributes.values() for n in names}
         for _ in range(ROUNDS):
             self._choose_methods()
             reads = self._reads()
             if reads <= keep and self.written:
                 return
             keep |= reads
-            recorder = Recorder(self.tree)
+            recorder = Recorder(self.tree, self.rewrites.attributes)
             for cls, paths in self.tree.instances.items():
                 context = make_context(self.authors[cls], paths, recorder, keep)
                 self.written[cls] = ClassWriter(context).write()
@@ -109,10 +111,10 @@ class _Writing:
 
     # the file
 
-    def text(self, header: Header | None, rewrites: Sequence[LiteralSite]) -> str:
+    def text(self, header: Header | None) -> str:
         entry, sources = self.tree.entry, self.tree.sources
         homes = {c.__module__.partition(".")[0] for c in (*self.authors, *self.plain)}
-        gatherer = Gatherer(sources, homes)
+        gatherer = Gatherer(sources, homes, self.rewrites.edits)
         reads = self._reads()
         for cls in (*self.plain, *self.authors):
             gatherer.add(self._class_chunk(cls, reads))
@@ -134,7 +136,8 @@ class _Writing:
         mine = self.written.get(cls)
         decorators = [d for d in author.node.decorator_list if not _is_ours(d, author)]
         attributes = reads | {"__constants__"}
-        parts = ClassParts(mine.lines if mine else [], self.methods[cls], attributes, decorators)
+        edits = self.rewrites.edits.get(author.file.name, ())
+        parts = ClassParts(mine.lines if mine else [], self.methods[cls], attributes, decorators, edits)
         return Chunk(cls.__name__, author.file, author.node.lineno, class_text(author, parts), mine.extra if mine else {})
 
 

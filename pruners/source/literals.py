@@ -1,0 +1,106 @@
+"""Stale numbers in kept code: where all instances agree they become a literal, else an attribute of the instance."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pruners.errors import SourceError
+from pruners.source.entry import LiteralSite
+from pruners.source.files import SourceFile, Sources
+from pruners.source.splice import Edit
+from pruners.source.terms import Lit, is_plain, same
+from pruners.source.tree import Tree
+from pruners.source.values import literal
+
+_NAMES = {
+    "view": "flat_features",
+    "reshape": "flat_features",
+    "unflatten": "flat_features",
+    "pad": "padding_widths",
+    "chunk": "chunks",
+    "split": "split_sizes",
+    "Conv2d": "channels",
+}
+
+
+@dataclass(frozen=True)
+class Rewrites:
+    """``edits``: by file name. ``attributes``: by module path, values of attributes that kept code now reads."""
+
+    edits: Mapping[str, tuple[Edit, ...]]
+    attributes: Mapping[str, Mapping[str, object]]
+
+
+def plan_rewrites(sites: Sequence[LiteralSite], tree: Tree, sources: Sources) -> Rewrites:
+    """How each stale number is corrected. Raises SourceError where no instance can hold its own number."""
+    edits: dict[str, list[Edit]] = {}
+    attributes: dict[str, dict[str, object]] = {}
+    for site in sites:
+        file = sources.file(site.file)
+        if file is None or not site.values:
+            raise SourceError(f"{site.file}:{site.line}: the source of a number that must change is not available")
+        text = _literal_text(site) or _attribute_text(site, file, tree, attributes)
+        edits.setdefault(site.file, []).append(Edit((site.line, site.col, site.end_line, site.end_col), text))
+    return Rewrites({k: tuple(v) for k, v in edits.items()}, attributes)
+
+
+def _literal_text(site: LiteralSite) -> str | None:
+    values = list(site.values.values())
+    if not all(is_plain(v) for v in values):
+        raise SourceError(f"{site.file}:{site.line}: the new value {values[0]!r} is no number")
+    agree = all(same(Lit(v), Lit(values[0])) for v in values)
+    return literal(values[0]) if agree else None
+
+
+def _attribute_text(
+    site: LiteralSite, file: SourceFile, tree: Tree, attributes: dict[str, dict[str, object]]
+) -> str:
+    """``self.name`` for a number that differs between the instances of one class."""
+    classes = {type(tree.live[p]) for p in site.values}
+    function = _method_around(file, site)
+    if len(classes) != 1 or function is None:
+        raise SourceError(
+            f"{site.file}:{site.line}: this number differs between modules, but is not in a method of one class; "
+            "make it an attribute set in __init__"
+        )
+    paths = tree.instances.get(classes.pop(), [])
+    name = _free_name(_name(file, site), [tree.live[p] for p in paths], attributes)
+    fallback = next(iter(site.values.values()))
+    for path in paths:
+        attributes.setdefault(path, {})[name] = site.values.get(path, fallback)
+    return f"{function.args.args[0].arg}.{name}"
+
+
+def _method_around(file: SourceFile, site: LiteralSite) -> ast.FunctionDef | None:
+    found = None
+    for node in ast.walk(file.tree):
+        if isinstance(node, ast.ClassDef):
+            for stmt in node.body:
+                inside = stmt.lineno <= site.line and site.end_line <= (stmt.end_lineno or 0)
+                if inside and isinstance(stmt, ast.FunctionDef) and stmt.args.args and stmt.name != "__init__":
+                    found = stmt
+    return found
+
+
+def _name(file: SourceFile, site: LiteralSite) -> str:
+    """After what the number is used for: the innermost call around it."""
+    best: ast.Call | None = None
+    for node in file.calls.values():
+        start, end = (node.lineno, node.col_offset), (node.end_lineno or 0, node.end_col_offset or 0)
+        inside = start <= (site.line, site.col) and (site.end_line, site.end_col) <= end
+        if inside and (best is None or start >= (best.lineno, best.col_offset)):
+            best = node
+    func = best.func if best is not None else None
+    called = func.attr if isinstance(func, ast.Attribute) else func.id if isinstance(func, ast.Name) else ""
+    return _NAMES.get(called, "width")
+
+
+def _free_name(name: str, modules: Iterable[object], attributes: Mapping[str, Mapping[str, object]]) -> str:
+    taken = {n for names in attributes.values() for n in names}
+    candidate, n = name, 2
+    while candidate in taken or any(hasattr(m, candidate) for m in modules):
+        candidate, n = f"{name}_{n}", n + 1
+    return candidate
+
