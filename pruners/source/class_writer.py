@@ -127,7 +127,7 @@ class ClassWriter:
         given = self.context.given(name)
         if name in self.author.parameters and self.context.is_root:
             return given is not None and same_vector(given, vector) and isinstance(vector[0], Lit | Ref)
-        return isinstance(vector[0], Lit | Ref)
+        return isinstance(vector[0], Lit if name not in self.author.parameters else Lit | Ref)
 
     def _defined(self, name: str, value: ast.expr) -> bool:
         vector = self.scope.words.get(name)

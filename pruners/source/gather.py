@@ -204,13 +204,30 @@ def definition(name: str, stmt: ast.stmt, file: SourceFile, edits: tuple[Edit, .
     above = first - 1
     while above > 0 and file.lines[above - 1].startswith("#") and not file.lines[above - 1].startswith("#!"):
         above -= 1
-    lines = edited(file, edits)[above : stmt.end_lineno]
+    lines = edited(file, edits)
+    for decorator in getattr(stmt, "decorator_list", ()):
+        if is_ours(decorator, file):
+            lines[decorator.lineno - 1 : decorator.end_lineno] = [""] * ((decorator.end_lineno or 0) - decorator.lineno + 1)
+    lines = lines[above : stmt.end_lineno]
     text = "".join(lines)
     column = stmt.col_offset
     if column:
         text = "".join(s[column:] if not s[:column].strip() else s for s in lines)
     is_definition = isinstance(stmt, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
     return Chunk(name, file, stmt.lineno, text.rstrip("\n") + "\n", {}, is_definition)
+
+
+def is_ours(decorator: ast.expr, file: SourceFile) -> bool:
+    """This project's decorators return the class they are given, so dropping them changes nothing."""
+    func = decorator.func if isinstance(decorator, ast.Call) else decorator
+    while isinstance(func, ast.Attribute):
+        func = func.value
+    stmt = binding(file.tree, func.id) if isinstance(func, ast.Name) else None
+    if isinstance(stmt, ast.ImportFrom):
+        return (stmt.module or "").partition(".")[0] == "pruners"
+    if isinstance(stmt, ast.Import):
+        return any(a.name.partition(".")[0] == "pruners" for a in stmt.names)
+    return False
 
 
 def free_names(text: str) -> set[str]:

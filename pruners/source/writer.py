@@ -17,7 +17,7 @@ from pruners.source.context import make_context
 from pruners.source.entry import Entry, Header, LiteralSite
 from pruners.source.factory import factory_chunk
 from pruners.source.files import SourceFile, Sources
-from pruners.source.gather import Chunk, Gatherer, binding
+from pruners.source.gather import Chunk, Gatherer, binding, is_ours
 from pruners.source.keep import attribute_reads, kept_methods, reads_of_helpers
 from pruners.source.literals import Rewrites, plan_rewrites
 from pruners.source.records import Recorder
@@ -134,7 +134,7 @@ class _Writing:
     def _class_chunk(self, cls: type, reads: set[str]) -> Chunk:
         author = self.authors.get(cls) or AuthorClass(cls, self.tree.sources)  # type: ignore[type-var]
         mine = self.written.get(cls)
-        decorators = [d for d in author.node.decorator_list if not _is_ours(d, author)]
+        decorators = [d for d in author.node.decorator_list if not is_ours(d, author.file)]
         attributes = reads | {"__constants__"}
         edits = self.rewrites.edits.get(author.file.name, ())
         parts = ClassParts(mine.lines if mine else [], self.methods[cls], attributes, decorators, edits)
@@ -143,19 +143,6 @@ class _Writing:
 
 def _code(written: WrittenInit) -> str:
     return inspect.cleandoc("\n" + "\n".join(written.lines)) if written.lines else ""
-
-
-def _is_ours(decorator: ast.expr, author: AuthorClass) -> bool:
-    """Our decorators return the class they are given, so dropping them changes nothing."""
-    func = decorator.func if isinstance(decorator, ast.Call) else decorator
-    while isinstance(func, ast.Attribute):
-        func = func.value
-    stmt = binding(author.file.tree, func.id) if isinstance(func, ast.Name) else None
-    if isinstance(stmt, ast.ImportFrom):
-        return (stmt.module or "").partition(".")[0] == "pruners"
-    if isinstance(stmt, ast.Import):
-        return any(a.name.partition(".")[0] == "pruners" for a in stmt.names)
-    return False
 
 
 def licence(file: SourceFile) -> str:
