@@ -1,0 +1,11 @@
+"""Pruning MobileNetV2."""
+
+from __future__ import annotations
+
+from pruners.base import BasicPruning, pruner_for
+
+
+@pruner_for("models.cifar.mobilenetv2")
+class MobileNetV2Pruning(BasicPruning):
+    """Expansion and depth-wise convolution of a block share one width, whose groups are scored over both. The projections
+    that shortcuts add up share another; those of a block without a shortcut begin a new one."""
