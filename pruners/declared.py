@@ -279,7 +279,7 @@ def check_kind(kind: BlockKind) -> ChannelGraph:
     """Trace the EXAMPLE of a kind's calculator and hold the declaration against it; the traced graph."""
     example = kind.part("calculator").EXAMPLE
     if example is None:
-        raise DeclarationError(f"@{kind.name}: its calculator has no EXAMPLE; give it one: () -> (model, example input)")
+        raise DeclarationError(f"@{kind.name}: its calculator has no EXAMPLE; it gives a model and an input")
     model, example_input = example()
     if not any(b.declaration.kind is kind for b in declared_blocks(model)):
         raise DeclarationError(f"@{kind.name}: no class in its calculator's EXAMPLE is decorated with it")

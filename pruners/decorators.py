@@ -74,7 +74,8 @@ def declaration_of(cls: type) -> Declaration | None:
 
 def block_decorator(kind: BlockKind) -> Decorator:
     """A decorator for one kind of block, with keyword arguments ``lType`` (mandatory), ``convs`` (attribute names in
-    execution order) and ``downsampling`` (attribute names), as far as the kind takes them."""
+    execution order) and ``downsampling`` (attribute names), as far as the kind takes them. ``decorator.kind`` is the
+    kind."""
 
     def decorator(*args: object, **given: Any) -> Callable[[C], C]:
         site = _caller(kind.name)
@@ -93,6 +94,7 @@ def block_decorator(kind: BlockKind) -> Decorator:
 
         return declare
 
+    decorator.kind = kind  # type: ignore[attr-defined]
     return decorator
 
 

@@ -153,7 +153,8 @@ class _Wiring:
         channels, source = (self.incoming, "its input") if producer is None else (self.output(producer), producer)
         if not fits(layer, groups, channels):
             size = input_size(layer, groups)
-            raise self.block.error(f"declares that {name} reads {source}, but that takes {size} channels, not {channels.size}")
+            text = f"declares that {name} reads {source}, but {name} takes {size} channels, not {channels.size}"
+            raise self.block.error(text)
         self.layers.read(self._prefix + name, layer, groups, channels, self._site)
 
     def alike(self, first: str, second: str) -> None:

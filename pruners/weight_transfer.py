@@ -1,30 +1,235 @@
-"""Weights of the pruned network from the original's."""
+"""Weights of the pruned network from the original's.
+
+``slice_state`` keeps the kept slices of every tensor; a class whose tensors follow another rule has its own
+``WeightTransferUnit``. ``transfer`` then improves the sliced weights by a named strategy.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+import difflib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pruners.channel_graph import BoolArray, ChannelGraph, Slot
+from pruners.decorators import declaration_of
+from pruners.errors import CheckpointError, DeclarationError, UsageError
+
+Kept = Mapping[str, npt.ArrayLike]
+State = dict[str, Tensor]
 
 
-def slice_state(state: Mapping[str, Tensor], graph: ChannelGraph, kept: Mapping[str, npt.ArrayLike]) -> dict[str, Tensor]:
-    """The state_dict of the pruned network: the kept slices of every tensor, same keys, order and dtypes."""
-    masks: dict[str, list[tuple[Slot, BoolArray]]] = {}
-    for slot, mask in graph.masks(kept).items():
-        masks.setdefault(slot.parameter, []).append((slot, mask))
-    return {key: slice_tensor(value.detach(), masks.get(graph.aliases.get(key, key), [])) for key, value in state.items()}
+# ---------------------------------------------------------------------------------------------- slicing
+
+
+def slice_state(
+    state: Mapping[str, Tensor], graph: ChannelGraph, kept: Kept, model: nn.Module | None = None
+) -> State:
+    """The state_dict of the pruned network: the kept slices of every tensor, same keys, order, types and
+    ``requires_grad``; nothing shares memory with ``state``.
+
+    ``kept``: width name -> kept group indices. ``model``: the network the state is of, where classes of it have
+    weight transfer units of their own.
+    """
+    masks = _masks_by_key(graph, kept)
+    sliced = {key: _sliced(value, masks.get(graph.aliases.get(key, key), [])) for key, value in state.items()}
+    for path, module in model.named_modules() if model is not None else ():
+        unit = transfer_unit_of(type(module))
+        if unit is not None:
+            _apply(unit, path, module, state, sliced)
+    return sliced
 
 
 def slice_tensor(tensor: Tensor, masks: list[tuple[Slot, BoolArray]]) -> Tensor:
     """Keep the masked positions of each slot. A grouped convolution keeps other inputs in every block of rows."""
     for slot, mask in (m for m in masks if m[0].blocks > 1):
-        kept = torch.from_numpy(mask).view(slot.blocks, -1)
+        kept = torch.from_numpy(mask).view(slot.blocks, -1).to(tensor.device)
         rows = tensor.reshape(slot.blocks, -1, *tensor.shape[1:])
         tensor = torch.cat([block[:, keep] for block, keep in zip(rows, kept, strict=True)])
     for slot, mask in (m for m in masks if m[0].blocks == 1):
         tensor = tensor.index_select(slot.dim, torch.from_numpy(mask).nonzero().reshape(-1).to(tensor.device))
     return tensor
+
+
+def _masks_by_key(graph: ChannelGraph, kept: Kept) -> dict[str, list[tuple[Slot, BoolArray]]]:
+    masks: dict[str, list[tuple[Slot, BoolArray]]] = {}
+    for slot, mask in graph.masks(kept).items():
+        masks.setdefault(slot.parameter, []).append((slot, mask))
+    return masks
+
+
+def _sliced(tensor: Tensor, masks: list[tuple[Slot, BoolArray]]) -> Tensor:
+    found = slice_tensor(tensor.detach(), masks)
+    return (found if masks else found.clone()).requires_grad_(tensor.requires_grad)
+
+
+def slice_optimizer_state(
+    optimizer: Mapping[str, Any], names: Sequence[str], graph: ChannelGraph, kept: Kept
+) -> dict[str, Any]:
+    """``optimizer.state_dict()`` for the pruned network, so that training can go on.
+
+    ``names``: the parameters' names in the order in which the optimizer was given them, usually
+    ``[n for n, _ in model.named_parameters()]``. What has its parameter's shape (momentum, Adam's moments) is sliced
+    like the parameter, single numbers (step counts) are copied. Raises CheckpointError for anything else.
+    """
+    order = [number for group in optimizer["param_groups"] for number in group["params"]]
+    if len(order) != len(names):
+        raise CheckpointError(
+            f"the optimizer's state is of {len(order)} parameters, the network has {len(names)}: "
+            "give the names of those that the optimizer was made with"
+        )
+    masks = _masks_by_key(graph, kept)
+    of = dict(zip(order, names, strict=True))
+    state = {i: _sliced_moments(entries, of[i], graph, masks) for i, entries in optimizer["state"].items()}
+    return {**copy.deepcopy({k: v for k, v in optimizer.items() if k != "state"}), "state": state}
+
+
+def _sliced_moments(
+    entries: Mapping[str, Any], name: str, graph: ChannelGraph, masks: Mapping[str, list[tuple[Slot, BoolArray]]]
+) -> dict[str, Any]:
+    key = graph.aliases.get(name, name)
+    moments: dict[str, Any] = {}
+    for entry, value in entries.items():
+        if not isinstance(value, Tensor) or value.ndim == 0:
+            moments[entry] = copy.deepcopy(value)
+        elif tuple(value.shape) == tuple(graph.shapes[key]):
+            moments[entry] = _sliced(value, masks.get(key, []))
+        else:
+            raise CheckpointError(
+                f"the optimizer's {entry} of {name} has shape {tuple(value.shape)}, the parameter "
+                f"{tuple(graph.shapes[key])}: such a state can't be sliced, start the optimizer anew"
+            )
+    return moments
+
+
+# ---------------------------------------------------------------------------------------------- odd classes
+
+
+class WeightTransferUnit:
+    """Carries over the tensors of a class for which slices alone are wrong: a tensor that sums something up, a
+    scale that depends on how many channels there are."""
+
+    def transfer(self, module: nn.Module, state: State, sliced: State) -> Mapping[str, Tensor]:
+        """The tensors that replace those in ``sliced``: same keys, shapes and types. ``state`` and ``sliced`` hold
+        the module's own tensors and those of its children, before and after slicing, by their names within it."""
+        return {}
+
+
+_UNITS: WeakKeyDictionary[type[nn.Module], WeightTransferUnit] = WeakKeyDictionary()
+
+
+def register_transfer_unit(cls: type[nn.Module], unit: WeightTransferUnit) -> None:
+    """Let ``unit`` carry over the weights of this class (not of its subclasses)."""
+    if not isinstance(unit, WeightTransferUnit):
+        raise DeclarationError(
+            f"the transfer unit of {cls.__name__} must be a WeightTransferUnit, not {type(unit).__name__}"
+        )
+    _UNITS[cls] = unit
+
+
+def transfer_unit_of(cls: type[nn.Module]) -> WeightTransferUnit | None:
+    """The unit registered for the class, else the one of its decorator's kind; None where slices do."""
+    declaration = declaration_of(cls)
+    return _UNITS.get(cls) or (declaration.kind.part("transfer") if declaration is not None else None)
+
+
+def _apply(unit: WeightTransferUnit, path: str, module: nn.Module, state: Mapping[str, Tensor], sliced: State) -> None:
+    prefix = f"{path}." if path else ""
+
+    def own(source: Mapping[str, Tensor]) -> State:
+        return {k.removeprefix(prefix): v for k, v in source.items() if k.startswith(prefix)}
+
+    for name, new in unit.transfer(module, own(state), own(sliced)).items():
+        old = sliced.get(prefix + name)
+        if old is None or new.shape != old.shape or new.dtype != old.dtype:
+            form = "no tensor" if old is None else f"{tuple(old.shape)} {old.dtype}"
+            raise DeclarationError(
+                f"{type(unit).__name__} gives {prefix}{name} as {tuple(new.shape)} {new.dtype}, but the pruned network "
+                f"has {form} there"
+            )
+        sliced[prefix + name] = new.detach().clone().requires_grad_(old.requires_grad)
+
+
+# ---------------------------------------------------------------------------------------------- strategies
+
+Strategy = Callable[[nn.Module, "Iterable[Any] | None"], State]
+STRATEGIES: dict[str, Strategy] = {}
+_RESERVED = {"lstsq": "re-fitting weights by least squares"}
+
+
+def strategy(name: str) -> Callable[[Strategy], Strategy]:
+    """Register what ``transfer`` does under this name."""
+
+    def register(function: Strategy) -> Strategy:
+        STRATEGIES[name] = function
+        return function
+
+    return register
+
+
+def transfer(name: str, model: nn.Module, batches: Iterable[Any] | None = None) -> State:
+    """The state_dict of a pruned network that holds sliced weights, improved by the strategy ``name``.
+
+    ``batches``: tensors, or tuples that begin with one, for strategies that look at data. The model is not changed.
+    Raises UsageError for a name that isn't there and where data are missing.
+    """
+    return find_strategy(name)(model, batches)
+
+
+def find_strategy(name: str) -> Strategy:
+    """The strategy of this name; UsageError with the closest name if there is none."""
+    if name in STRATEGIES:
+        return STRATEGIES[name]
+    if name in _RESERVED:
+        raise UsageError(f"--transfer {name} ({_RESERVED[name]}) is not in this version; use {' or '.join(STRATEGIES)}")
+    close = difflib.get_close_matches(name, STRATEGIES, 1)
+    hint = f"did you mean {close[0]}?" if close else f"there are {' and '.join(STRATEGIES)}"
+    raise UsageError(f"there is no transfer strategy {name!r}: {hint}")
+
+
+@strategy("slice")
+def keep_slices(model: nn.Module, batches: Iterable[Any] | None = None) -> State:
+    """The weights as they are."""
+    return _copied(model)
+
+
+@strategy("bn")
+def reestimate_batch_norm(model: nn.Module, batches: Iterable[Any] | None = None) -> State:
+    """Batch-norm statistics taken anew: running mean and variance become the plain averages over ``batches`` of the
+    batches' means and (unbiased) variances; all other layers run in eval mode. The count of batches is kept."""
+    if batches is None:
+        raise UsageError("--transfer bn looks at data: give batches (--data), or use slice")
+    network = copy.deepcopy(model).eval()
+    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._NormBase) and m.track_running_stats]
+    counts = [copy.deepcopy(m.num_batches_tracked) for m in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain average
+        norm.train()
+    if _run(network, batches) == 0:
+        raise UsageError("--transfer bn got no batches: the statistics would be lost")
+    for norm, count in zip(norms, counts, strict=True):
+        norm.num_batches_tracked = count
+    return _copied(network)
+
+
+def _run(network: nn.Module, batches: Iterable[Any]) -> int:
+    """Run the network on every batch; how many there were."""
+    seen = 0
+    with torch.no_grad():
+        for batch in batches:
+            try:
+                network(batch[0] if isinstance(batch, (tuple, list)) else batch)
+            except ValueError as error:  # torch's word for a batch of one value per channel
+                raise UsageError(f"--transfer bn can't use batch {seen + 1}: {error}") from error
+            seen += 1
+    return seen
+
+
+def _copied(model: nn.Module) -> State:
+    return {k: v.detach().clone() for k, v in model.state_dict().items()}
