@@ -20,13 +20,14 @@ from pruners import oracle
 from pruners.bundle import Bundle, check_free, import_text, published, state_bytes, write_file
 from pruners.channel_graph import ChannelGraph
 from pruners.costs import CostModel, Costs
+from pruners.declared import check_declarations
 from pruners.errors import NotPrunableError, VerificationError
 from pruners.plan import PruningPlan, from_kept, sha256_of_file, sha256_of_state, validate
 from pruners.ranking import Ranking, rank
 from pruners.report import frozen_facts, render_report
 from pruners.slicing import SlicedModel, slice_model
 from pruners.source import Entry, Header, write_source
-from pruners.tracing import batch_size, trace
+from pruners.tracing import batch_size, observe
 from pruners.verify import Case, outputs_of, runs_in_double, training_inputs, varied, verify_bundle
 from pruners.weight_transfer import slice_state
 
@@ -76,8 +77,11 @@ class BasicPruning:
 
     @cached_property
     def graph(self) -> ChannelGraph:
-        """The channel graph, traced once. Raises NotPrunableError where nothing can be pruned."""
-        graph = trace(self.model, self.example_input, skip=self.skip)
+        """The channel graph, traced once. Raises NotPrunableError where nothing can be pruned, DeclarationError where
+        a decorator says something else than its class does."""
+        tracer = observe(self.model, self.example_input, skip=self.skip)
+        check_declarations(self.model, tracer.facts, self.example_input)
+        graph = tracer.graph()
         if not graph.widths:
             reasons = "; ".join(dict.fromkeys(f"{f.reason} ({f.site})" for f in graph.frozen)) or "it has no layers"
             raise NotPrunableError(f"{self.netName}: nothing can be pruned: {reasons}")

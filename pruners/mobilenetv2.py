@@ -7,5 +7,5 @@ from pruners.base import BasicPruning, pruner_for
 
 @pruner_for("models.cifar.mobilenetv2")
 class MobileNetV2Pruning(BasicPruning):
-    """Expansion and depth-wise convolution of a block share one width, whose groups are scored over both. The projections
-    that shortcuts add up share another; those of a block without a shortcut begin a new one."""
+    """Expansion and depth-wise convolution of a block share one width, whose groups are scored over both. The
+    projections that shortcuts add up share another; that of a block without a shortcut begins a new one."""
