@@ -26,6 +26,7 @@ from pruners.decorators import skipped_layers
 from pruners.errors import NotPrunableError, SecateurError, UsageError
 from pruners.facts import Facts, SiteCall
 from pruners.frames import author_site, describe, forward_site, run
+from pruners.fresh import without_compiler
 from pruners.labels import NONE, Labels, on_axis
 from pruners.propagation import Call, rule_for
 from pruners.sites import SiteRecorder
@@ -218,6 +219,9 @@ class _LabelMode(TorchDispatchMode):
         except Exception as error:
             raise NotPrunableError(f"{call.name} at {call.site}: its label rule failed: {describe(error)}") from error
         return out
+
+
+without_compiler(_LabelMode)
 
 
 def call_arguments(example_input: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
