@@ -232,7 +232,7 @@ def rank(
     ``batches``: (images, labels) pairs, for metrics that look at data. Raises ``UsageError`` for an unknown metric
     or ``slots``, ``CheckpointError`` when a weight is not finite.
     """
-    function = _find(metric)
+    function = find_metric(metric)
     if slots not in _ROLES:
         raise UsageError(f"unknown slots {slots!r}, known are {', '.join(_ROLES)}")
     evidence = Evidence(model, graph, slots, None if batches is None else list(batches), seed)
@@ -259,7 +259,8 @@ def _removal_order(scores: FloatArray, width: Width) -> IntArray:
     return np.lexsort((np.arange(width.size), scores, turn))
 
 
-def _find(name: str) -> Metric:
+def find_metric(name: str) -> Metric:
+    """The metric called ``name``. Raises UsageError with the closest name."""
     if name not in _METRICS:
         close = difflib.get_close_matches(name, _METRICS, 1, 0.4)
         guess = f", did you mean {close[0]!r}?" if close else ";"

@@ -84,7 +84,8 @@ def _run(folder: Path, factory: str, cases: Sequence[Case], blocked: Sequence[st
     with tempfile.TemporaryDirectory(prefix="secateur-check-") as scratch:
         check = Path(scratch) / "check.pt"
         torch.save([{**vars(c), "outputs": list(c.outputs), "state": _plain(c.state)} for c in cases], check)
-        arguments = [folder / "model.py", factory, folder / "weights.pth", check, ",".join(blocked)]
+        own = folder.resolve()  # the fresh process runs elsewhere
+        arguments = [own / "model.py", factory, own / "weights.pth", check, ",".join(blocked)]
         return dict(json.loads(_ask(list(map(str, arguments)), scratch)))
 
 

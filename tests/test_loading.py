@@ -75,7 +75,8 @@ def here(tmp_path, monkeypatch):
         ),
         pytest.param(
             "own_net.py:LIMIT",
-            "LIMIT in own_net.py is a value of type int, not a function or class: write a function that returns the network",
+            "LIMIT in own_net.py is a value of type int, not a function or class: "
+            "write a function that returns the network",
             id="a factory that is a number",
         ),
         pytest.param(

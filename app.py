@@ -1,0 +1,234 @@
+"""Secateur's command line: prune a PyTorch network and write its source anew.
+
+    python app.py prune --arch resnet
+    python app.py prune --model my_net.py:make --ratio 0.5 --input-shape 3,224,224
+
+This file parses, calls and prints; what the commands do is in ``commands/``, one file each, imported when needed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from pruners.base import BasicPruning
+
+F = TypeVar("F", bound=Callable[..., Any])
+FAULT = 70  # what a program returns for a fault of its own (sysexits.h)
+PATH = click.Path(path_type=Path)
+
+
+def setup_pruner(arch: str, model: nn.Module, example_input: Any, **arguments: Any) -> BasicPruning:
+    """The pruner for a network: the one registered for the bundled network ``arch``, else ``BasicPruning``."""
+    from commands.setup import setup_pruner as setup
+
+    return setup(arch, model, example_input, **arguments)
+
+
+class Commands(click.Group):
+    """Turns errors into one line and an exit code; shows a traceback only when asked for with -vv."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from pruners.errors import Interrupted, SecateurError
+
+        try:
+            return super().invoke(ctx)
+        except (Interrupted, KeyboardInterrupt) as stop:
+            self._say(f"{stop or 'interrupted'}\nresume with: {resume_command(sys.argv)}")
+            ctx.exit(Interrupted.exit_code)
+        except SecateurError as error:
+            self._say(f"error: {error}")
+            ctx.exit(error.exit_code)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except Exception as error:
+            what = f"{type(error).__name__}: {error}".splitlines()[0]
+            self._say(f"error: {what} (a fault of this tool: run again with -vv for the place, and report it)")
+            ctx.exit(FAULT)
+
+    @staticmethod
+    def _say(message: str) -> None:
+        if os.environ.get("SECATEUR_DEBUG"):
+            import traceback
+
+            traceback.print_exc()
+        click.echo(message, err=True)
+
+
+def resume_command(argv: list[str]) -> str:
+    """What the user typed, with --resume and without what would start anew."""
+    words = [w for w in argv[1:] if w not in ("--resume", "--force")]
+    return shlex.join(["python", argv[0], *words, *(["--resume"] if words[:1] in (["prune"], ["train"]) else [])])
+
+
+def run(command: str, options: str, given: dict[str, Any]) -> None:
+    """Call ``commands.<command>.run`` with its options."""
+    quiet, verbose = given.pop("quiet", False), given.pop("verbose", 0)
+    if verbose > 1:
+        os.environ["SECATEUR_DEBUG"] = "1"
+    given["verbose"] = -1 if quiet else verbose
+    kind = getattr(importlib.import_module("commands.options"), options)
+    importlib.import_module(f"commands.{command}").run(kind(**given))
+
+
+def options(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    def decorate(function: F) -> F:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+common = options(
+    click.option("--seed", default=0, show_default=True, help="Decides everything that is drawn."),
+    click.option("--device", default="auto", show_default=True, help="cpu, cuda, or auto."),
+    click.option("--json", is_flag=True, help="Print values instead of tables."),
+    click.option("-q", "--quiet", is_flag=True, help="Show no progress."),
+    click.option("-v", "--verbose", count=True, help="Say more; -vv shows tracebacks."),
+)
+network = options(
+    click.option("--arch", metavar="NAME", help="A bundled network; see archs."),
+    click.option("--model", metavar="FILE.py:FACTORY", help="Your own network; or package.module:FACTORY."),
+    click.option("--model-arg", multiple=True, metavar="K=V", help="An argument for the factory. Repeatable."),
+    click.option("--weights", type=PATH, metavar="FILE", help="A state_dict or training checkpoint."),
+    click.option("--input-shape", multiple=True, metavar="C,H,W", help="One input, without the batch. Repeatable."),
+    click.option("--data", metavar="NAME[:DIR]", help="digits, mnist:DIR, cifar10:DIR, cifar100:DIR, minicifar:DIR, "
+                 "tiny_imagenet:DIR, imagenet:DIR or folder:DIR."),
+)  # fmt: skip
+output = options(
+    click.option("-o", "--output", type=PATH, metavar="DIR", help="Where to write."),
+    click.option("--force", is_flag=True, help="Overwrite what is there."),
+)
+training = options(
+    click.option("--epochs", type=click.IntRange(1), help="How long; default: the regime's own number."),
+    click.option("--regime", metavar="NAME", help="Optimizer and learning rates; default: by network and data."),
+)
+resume = click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
+skip = click.option("--skip", multiple=True, metavar="LAYER", help="Leave this layer whole. Repeatable.")
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Prune a PyTorch network and get its own source file back, with the new widths and weights that fit."""
+
+
+@cli.command()
+@network
+@click.option("--macs", type=float, metavar="X", help="Keep at most this fraction of the MACs.")
+@click.option("--params", type=float, metavar="X", help="Keep at most this fraction of the parameters.")
+@click.option("--ratio", type=float, metavar="X", help="Remove this fraction of the channels.")
+@click.option("--metric", metavar="NAME", help="Which channels go first: l1, l2, bn_scale, fpgm, taylor, random.")
+@click.option("--search", metavar="NAME", help="bayesian (default without a budget), uniform or global.")
+@click.option("--alpha", default=1.0, show_default=True, help="bayesian: how much size weighs against loss.")
+@click.option("--direction", default="bottom-up", show_default=True, help="bayesian: or top-down, from the output.")
+@click.option("--transfer", default="slice", show_default=True, help="How weights are carried over: slice or bn.")
+@click.option("--retrain-epochs", type=int, metavar="N", help="bayesian: after a width was pruned considerably [5].")
+@click.option("--final-epochs", type=int, metavar="N", help="Of the final retraining; default: the regime's [10].")
+@click.option("--round-to", default=1, metavar="N", help="Keep multiples of N channels.")
+@click.option("--min-channels", default=2, metavar="N", help="Keep at least N channels of every width [2].")
+@skip
+@output
+@resume
+@click.option("--dry-run", is_flag=True, help="Print the source diff and the predicted costs, write nothing.")
+@common
+def prune(**given: Any) -> None:
+    """Search widths, write the source, retrain, verify and publish a bundle in generated/."""
+    run("prune", "PruneOptions", given)
+
+
+@cli.command()
+@network
+@training
+@output
+@resume
+@common
+def train(**given: Any) -> None:
+    """Train a network and keep its best weights in pretrained/."""
+    run("train", "TrainOptions", given)
+
+
+@cli.command()
+@click.argument("bundle", type=PATH)
+@click.option("--data", metavar="NAME[:DIR]", help="Default: what the bundle was made with.")
+@training
+@output
+@common
+def retrain(**given: Any) -> None:
+    """Retrain a bundle's generated network and publish it anew."""
+    run("retrain", "BundleOptions", given)
+
+
+@cli.command()
+@click.argument("bundle", type=PATH, required=False)
+@network
+@common
+def evaluate(**given: Any) -> None:
+    """Measure a bundle, or any network, on test images."""
+    run("evaluate", "EvaluateOptions", given)
+
+
+@cli.command()
+@network
+@skip
+@click.option("--why", metavar="LAYER", help="Which layers go together with this one, and why.")
+@common
+def inspect(**given: Any) -> None:
+    """Show widths, groups, and what must stay, with file and line."""
+    run("inspect", "InspectOptions", given)
+
+
+@cli.command()
+@click.argument("plan", type=PATH)
+@network
+@output
+@common
+def apply(**given: Any) -> None:
+    """Write the bundle that a plan.json describes: the same bytes, or those of a plan edited by hand."""
+    run("apply", "ApplyOptions", given)
+
+
+@cli.command()
+@click.argument("file", type=PATH)
+@common
+def check(**given: Any) -> None:
+    """Try a block kind's own EXAMPLE: trace, declare, compare, prune, write, transfer, verify."""
+    run("check", "CheckOptions", given)
+
+
+@cli.command()
+@click.argument("bundle", type=PATH, required=False)
+@network
+@click.option("--repeats", default=10, show_default=True, help="Forward passes to time.")
+@common
+def profile(**given: Any) -> None:
+    """Show parameters, MACs, bits and milliseconds of every layer."""
+    run("profile", "EvaluateOptions", given)
+
+
+@cli.command()
+@common
+def archs(**given: Any) -> None:
+    """List the bundled networks."""
+    run("archs", "CommonOptions", given)
+
+
+@cli.command()
+@common
+def doctor(**given: Any) -> None:
+    """Show versions and devices, and whether everything fits together."""
+    run("doctor", "CommonOptions", given)
+
+
+if __name__ == "__main__":
+    cli(prog_name="app.py")

@@ -1,0 +1,1 @@
+"""What the commands of app.py do; app.py parses, calls and prints."""

@@ -1,0 +1,54 @@
+"""Where things are said: progress and remarks on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console, RenderableType
+from rich.markup import escape
+
+from training.progress import Progress, RichProgress, Silent, progress_on_stderr
+
+
+class Voice:
+    """A context manager that shows bars while it is open. ``verbose``: -1 quiet, 0 normal, 1 with details."""
+
+    def __init__(self, verbose: int = 0, as_json: bool = False) -> None:
+        self.verbose = verbose
+        self.as_json = as_json
+        self._shown = None if verbose < 0 else progress_on_stderr()
+        self.progress: Progress = self._shown or Silent()
+
+    def __enter__(self) -> Self:
+        if self._shown is not None:
+            self._shown.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._shown is not None:
+            self._shown.__exit__(kind, error, at)
+
+    def remark(self, message: str, highlight: bool = False) -> None:
+        """One line on stderr, unless quiet."""
+        if isinstance(self._shown, RichProgress):
+            text = escape(message)
+            self.progress.log(f"[bold magenta]{text}[/]" if highlight else text)
+        else:
+            self.progress.log(message)
+
+    def detail(self, message: str) -> None:
+        """One line on stderr with -v."""
+        if self.verbose > 0:
+            self.remark(message)
+
+    def result(self, shown: RenderableType | str, values: Mapping[str, Any] | list[Any]) -> None:
+        """The outcome on stdout: a table or text for people, or values with --json."""
+        if self.as_json:
+            print(json.dumps(values, indent=2))
+        elif isinstance(shown, str):
+            print(shown)
+        else:
+            Console().print(shown)

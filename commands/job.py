@@ -1,0 +1,151 @@
+"""One pruning run: decide how many channels stay, retrain the generated network, publish it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from commands.console import Voice
+from commands.measuring import latency_ms
+from commands.networks import Network
+from commands.options import PruneOptions
+from commands.setup import setup_pruner
+from commands.starting import chosen_regime
+from commands.transferring import check_transfer, transferred
+from commands.watching import SearchWatcher
+from pruners.bundle import Bundle, import_text
+from pruners.errors import UsageError
+from pruners.plan import PruningPlan
+from pruners.ranking import Batch
+from pruners.search import SearchResult, SearchSettings, search
+from training.data import Data
+from training.loop import evaluate, evaluate_fn, resolve_device
+from training.trainer import fit, retrain_fn
+
+_RANKING_IMAGES = 256
+
+
+class PruneJob:
+    """``work``: the folder of the search's ledger and checkpoints; None keeps nothing."""
+
+    def __init__(
+        self, options: PruneOptions, settings: SearchSettings, network: Network, work: Path | None, voice: Voice
+    ) -> None:
+        self.options, self.settings, self.network, self.work, self.voice = options, settings, network, work, voice
+        check_transfer(options.transfer, network.data is not None)
+        self.device = resolve_device(options.device)
+        self.data = network.data
+        data_name = self.data.name if self.data else ""
+        self.regime = chosen_regime(None, network.arch, data_name, "retrain")
+        self.pruner = setup_pruner(
+            network.arch, network.model, network.example_input,
+            entry=network.entry, skip=options.skip, provenance=network.facts,
+        )  # fmt: skip
+        self.result: SearchResult | None = None
+
+    # -- how many
+
+    def decide(self) -> PruningPlan:
+        """Trace, search, and make the plan."""
+        graph = self.pruner.graph
+        groups = sum(w.size for w in graph.widths)
+        self.voice.remark(f"{self.network.name}: {len(graph.widths)} widths with {groups} groups of channels")
+        with SearchWatcher(self.voice) as watcher:
+            self.result = search(
+                self.network.model, graph, self.settings, realize=self._realize, batches=self._batches(),
+                evaluate=self._evaluate if self.data else None, retrain=self._retrain if self.data else None,
+                ledger=self.work and self.work / "search.jsonl", resume=self.options.resume, watcher=watcher,
+                fingerprint=self._fingerprint(),
+            )  # fmt: skip
+        for note in self.result.notes:
+            self.voice.remark(note)
+        return self.pruner.plan(self.result.kept, **self._decisions())
+
+    def _realize(self, model: nn.Module, kept: Mapping[str, Any]) -> nn.Module:
+        return self.pruner.realize(kept, model)
+
+    def _evaluate(self, model: nn.Module) -> tuple[float, float]:
+        assert self.data is not None
+        return evaluate_fn(self.data.val)(model.to(self.device))
+
+    def _retrain(self, model: nn.Module, epochs: int) -> None:
+        assert self.data is not None
+        train = retrain_fn(self.data, self.regime, seed=self.options.seed, progress=self.voice.progress)
+        train(model.to(self.device), epochs)
+
+    def _batches(self) -> list[Batch] | None:
+        if self.data is None:
+            return None
+        return list(self.data.train.sample(_RANKING_IMAGES, self.options.seed).batches(64))
+
+    def _fingerprint(self) -> dict[str, Any]:
+        images = {"train": len(self.data.train), "val": len(self.data.val)} if self.data else {}
+        return {"data": self.network.facts["data"], "images": images, "regime": repr(self.regime)}
+
+    def _decisions(self) -> dict[str, Any]:
+        s = self.settings
+        facts = {"metric": s.metric, "search": s.strategy, "seed": s.seed, "transfer": self.options.transfer}
+        if s.budget is not None:
+            facts[s.budget.kind] = s.budget.value
+        if s.strategy == "bayesian":
+            facts |= {"alpha": s.alpha, "direction": s.direction, "retrain_epochs": s.retrain_epochs}
+        if self.data is not None:
+            facts["final_epochs"] = self._final_epochs
+        return facts
+
+    @property
+    def _final_epochs(self) -> int:
+        return self.regime.epochs if self.options.final_epochs is None else self.options.final_epochs
+
+    # -- the bundle
+
+    def publish(self, plan: PruningPlan, output: Path) -> Bundle:
+        """Write the source, retrain what it defines, verify and publish."""
+        self.voice.remark("writing the source")
+        generated = import_text(self.pruner.source(plan), self.pruner.netName)
+        generated.load_state_dict(transferred(self.options.transfer, self._whole_state(), self.pruner, plan, self.data))
+        accuracy = self._retrained(generated) if self.data else {}
+        measured = {
+            "accuracy": {k: accuracy.get(k) for k in ("before", "pruned", "retrained")},
+            "latency_ms": {
+                "before": latency_ms(self.network.model, self.network.example_input),
+                "after": latency_ms(generated, self.network.example_input),
+            },
+        }
+        ledger = self.work and self.work / "search.jsonl"
+        files = {"search.jsonl": ledger.read_bytes()} if ledger else {}
+        self.voice.remark("checking the generated file in a fresh process")
+        return self.pruner.publish(
+            plan, output, state=generated.state_dict(), summary=measured, files=files, force=self.options.force
+        )
+
+    def _whole_state(self) -> Mapping[str, Tensor]:
+        trained = self.result.state if self.result else None
+        return self.network.model.state_dict() if trained is None else trained
+
+    def _retrained(self, generated: nn.Module) -> dict[str, float]:
+        """Test accuracies; the network ends with the weights that did best on the validation images."""
+        data = self._require_data()
+        accuracy = {"before": self._test(self.network.model), "pruned": self._test(generated)}
+        if self._final_epochs:
+            fit(
+                generated, data, self.regime, self._final_epochs, seed=self.options.seed, device=self.device,
+                progress=self.voice.progress, description="final retraining", resume=self.options.resume,
+                checkpoint_path=self.work and self.work / "retraining.pt",
+            )  # fmt: skip
+            accuracy["retrained"] = self._test(generated)
+        for model in (self.network.model, generated):
+            model.to(torch.device("cpu"))
+        return accuracy
+
+    def _test(self, model: nn.Module) -> float:
+        return evaluate(model.to(self.device), self._require_data().test).top1
+
+    def _require_data(self) -> Data:
+        if self.data is None:
+            raise UsageError("this needs images: add --data")
+        return self.data

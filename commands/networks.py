@@ -1,0 +1,172 @@
+"""From options to a network with weights and data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from commands.options import NetworkOptions
+from models import registry
+from pruners.errors import ModelFileError, UsageError
+from pruners.loading import build, entry_for, load_factory, parse_arguments
+from pruners.source import Entry
+from training.checkpoints import load_checkpoint, load_weights
+from training.data import Data, load_data
+
+PRETRAINED = Path("pretrained")
+KIND = "Real"
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network and what it was made from. ``arch`` is empty for the user's own; ``facts`` go into the plan."""
+
+    name: str
+    arch: str
+    model: nn.Module
+    entry: Entry
+    example_input: Any
+    data: Data | None
+    weights: Path | None
+    facts: Mapping[str, Any]
+
+    @property
+    def label(self) -> str:
+        """The name with the data set's, for files: ``resnet20_digits``."""
+        data = data_name(str(self.facts["data"])) if self.facts.get("data") else ""
+        return f"{self.name}_{data}" if data else self.name
+
+    @property
+    def pretrained(self) -> Path:
+        """Where the trained starting point of a bundled network is cached."""
+        return PRETRAINED / f"model_{data_name(str(self.facts['data']))}_{self.name}_{KIND}.pt"
+
+
+def data_name(spec: str) -> str:
+    """``digits``, ``cifar10``; the user's own folders by their names: ``folder-flowers``."""
+    name, _, folder = spec.partition(":")
+    return f"{name}-{Path(folder).resolve().name}" if name == "folder" else name
+
+
+def network_from(options: NetworkOptions) -> Network:
+    """Build the network and load its weights, if some were given. Raises UsageError in one line.
+
+    Without ``data`` a bundled network is built for the digits, unless weights or an input shape say otherwise.
+    """
+    if (options.arch is None) == (options.model is None):
+        raise UsageError("give one network: --arch NAME (app.py archs lists them) or --model FILE.py:FACTORY")
+    if options.data is None and options.arch and not options.weights and not options.input_shape:
+        options = replace(options, data="digits")
+    shapes = [parse_shape(text) for text in options.input_shape]
+    known = registry.find(options.arch) if options.arch else None  # refused before data are read
+    data = load_data(options.data) if options.data else None
+    if data is not None:
+        shapes = _shapes_of(data, shapes)
+    network = _bundled(known, options, data, shapes) if known else _own(options, data, shapes)
+    if options.weights is not None:
+        load_weights(network.model, load_checkpoint(options.weights).model, options.weights)
+    if data is not None:
+        _check_outputs(network, data)
+    return network
+
+
+def _bundled(
+    arch: registry.Arch, options: NetworkOptions, data: Data | None, shapes: Sequence[tuple[int, ...]]
+) -> Network:
+    shapes = list(shapes) or [arch.input_shape]
+    arguments = {}
+    if data is not None or options.input_shape:
+        shape = shapes[0]
+        if len(shapes) != 1 or len(shape) != 3:
+            raise UsageError(f"{arch.name} takes images: --input-shape channels,height,width, once")
+        arguments = registry.arguments_for(arch.name, (shape[0], shape[1], shape[2]), data.num_classes if data else 10)
+    arguments |= parse_arguments(options.model_arg)
+    with _seeded(options.seed):
+        model = registry.create(arch.name, **arguments)
+    shown = ", ".join(f"{k}={v!r}" for k, v in arguments.items())
+    origin = f"{arch.module.replace('.', '/')}.py, {arch.factory}({shown})"
+    entry = Entry(registry.load_factory(arch.name), arguments, arch.factory, origin)
+    facts = _facts(options, shapes, arch=arch.name, arguments=arguments)
+    return Network(arch.name, arch.name, model, entry, example(shapes), data, options.weights, facts)
+
+
+def _own(options: NetworkOptions, data: Data | None, shapes: Sequence[tuple[int, ...]]) -> Network:
+    assert options.model is not None
+    factory = load_factory(options.model)
+    arguments = parse_arguments(options.model_arg)
+    with _seeded(options.seed):
+        model = build(factory, arguments)
+    if not shapes:
+        raise ModelFileError(
+            f"--model {options.model}: say what the network takes, --input-shape 3,224,224 (one image), or give --data"
+        )
+    facts = _facts(options, shapes, model=options.model, arguments=arguments)
+    entry = entry_for(factory, arguments)
+    return Network(factory.name, "", model, entry, example(shapes), data, options.weights, facts)
+
+
+def _facts(options: NetworkOptions, shapes: Sequence[tuple[int, ...]], **more: Any) -> dict[str, Any]:
+    facts = {
+        "input_shapes": [list(s) for s in shapes],
+        "weights": options.weights.as_posix() if options.weights else "",
+        "data": options.data or "",
+        "model_seed": options.seed,
+    }
+    return {**facts, **more}
+
+
+def parse_shape(text: str) -> tuple[int, ...]:
+    """``"3,32,32"`` -> ``(3, 32, 32)``, without the batch."""
+    parts = text.split(",")
+    if not all(p.strip().isdecimal() and int(p) > 0 for p in parts):
+        raise UsageError(f"--input-shape {text}: write the sizes of one input without the batch, such as 3,32,32")
+    return tuple(map(int, parts))
+
+
+def example(shapes: Sequence[Sequence[int]]) -> Any:
+    """Random inputs of a batch of one, always the same ones: a tensor, or a tuple where there are several."""
+    generator = torch.Generator().manual_seed(0)
+    tensors = tuple(torch.randn(1, *shape, generator=generator) for shape in shapes)
+    return tensors[0] if len(tensors) == 1 else tensors
+
+
+def _shapes_of(data: Data, shapes: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    if shapes and list(shapes) != [data.input_shape]:
+        given, theirs = (",".join(map(str, s)) for s in (shapes[0], data.input_shape))
+        raise UsageError(f"--input-shape {given}: the images of {data.name} are {theirs}; leave the option out")
+    return [data.input_shape]
+
+
+def _check_outputs(network: Network, data: Data) -> None:
+    was_training = network.model.training
+    network.model.eval()
+    try:
+        with torch.no_grad():
+            out = network.model(network.example_input)
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        shape = ",".join(map(str, data.input_shape))
+        raise UsageError(f"{network.name} can't be run on images of {data.name} ({shape}): {reason}") from error
+    finally:
+        network.model.train(was_training)
+    if not isinstance(out, torch.Tensor) or out.ndim != 2:
+        raise UsageError(f"{network.name} must return one row of class scores for each image to be judged on --data")
+    if out.shape[1] != data.num_classes:
+        raise UsageError(
+            f"{network.name} has {out.shape[1]} outputs, but {data.name} has {data.num_classes} classes: "
+            f"add --model-arg num_classes={data.num_classes} (or what your factory calls it), or take other data"
+        )
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """A network's first weights follow from the seed; the caller's random state is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield

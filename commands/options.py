@@ -1,0 +1,97 @@
+"""The options of the commands, as app.py hands them over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommonOptions:
+    """``verbose`` counts: -1 quiet, 0 normal, 1 with details."""
+
+    verbose: int = 0
+    json: bool = False
+    seed: int = 0
+    device: str = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions(CommonOptions):
+    """Which network, with which weights, on which data: ``arch`` or ``model``."""
+
+    arch: str | None = None
+    model: str | None = None
+    model_arg: tuple[str, ...] = ()
+    weights: Path | None = None
+    input_shape: tuple[str, ...] = ()
+    data: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruneOptions(NetworkOptions):
+    """``metric`` None is the pruner's default; ``search`` None is bayesian without a budget, else uniform."""
+
+    macs: float | None = None
+    params: float | None = None
+    ratio: float | None = None
+    alpha: float = 1.0
+    metric: str | None = None
+    search: str | None = None
+    direction: str = "bottom-up"
+    transfer: str = "slice"
+    retrain_epochs: int | None = None
+    final_epochs: int | None = None
+    round_to: int = 1
+    min_channels: int = 2
+    skip: tuple[str, ...] = ()
+    output: Path | None = None
+    resume: bool = False
+    force: bool = False
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(NetworkOptions):
+    epochs: int | None = None
+    regime: str | None = None
+    output: Path | None = None
+    resume: bool = False
+    force: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleOptions(CommonOptions):
+    """``retrain`` and what else works on a published bundle."""
+
+    bundle: Path
+    data: str | None = None
+    epochs: int | None = None
+    regime: str | None = None
+    output: Path | None = None
+    resume: bool = False
+    force: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(NetworkOptions):
+    bundle: Path | None = None
+    repeats: int = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectOptions(NetworkOptions):
+    why: str | None = None
+    skip: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApplyOptions(NetworkOptions):
+    plan: Path
+    output: Path | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions(CommonOptions):
+    file: Path

@@ -1,0 +1,40 @@
+"""``--dry-run``: what would be written and what it would cost."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from pathlib import Path
+from typing import Any
+
+from pruners.base import BasicPruning
+from pruners.plan import PruningPlan
+from pruners.report import comparison
+
+
+def source_diff(pruner: BasicPruning, plan: PruningPlan) -> str:
+    """A unified diff from the author's file to the generated one."""
+    author = inspect.getsourcefile(inspect.unwrap(pruner.entry.factory))
+    before = Path(author).read_text("utf-8") if author else ""
+    name = pruner.entry.origin.partition(",")[0]
+    return "".join(
+        difflib.unified_diff(
+            before.splitlines(keepends=True), pruner.source(plan).splitlines(keepends=True), name, pruner.fileName
+        )
+    )
+
+
+def preview_values(pruner: BasicPruning, plan: PruningPlan) -> dict[str, Any]:
+    before, after = pruner.predict({}), pruner.predict(plan.kept)
+    costs = {
+        name: {"before": getattr(before, name), "after": getattr(after, name)}
+        for name in ("macs", "params", "bits", "size_bytes")
+    }
+    widths = {name: {"size": w.size, "kept": len(w.kept)} for name, w in plan.widths.items()}
+    return {"schema": 1, "dry_run": True, **costs, "widths": widths, "diff": source_diff(pruner, plan)}
+
+
+def preview_text(pruner: BasicPruning, plan: PruningPlan) -> str:
+    values = preview_values(pruner, plan)
+    rows = [f"{r.name}: {r.before} -> {r.after} ({r.change})" for r in comparison(values)]
+    return "\n".join([values["diff"], "Predicted, nothing written:", *(f"  {row}" for row in rows)])

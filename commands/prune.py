@@ -1,0 +1,90 @@
+"""``app.py prune``: from a network to a bundle."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+from commands.console import Voice
+from commands.job import PruneJob
+from commands.networks import Network, network_from
+from commands.options import PruneOptions
+from commands.preview import preview_text, preview_values
+from commands.setup import pruner_class
+from commands.showing import minutes, outcome
+from commands.starting import with_trained_weights
+from pruners.budget import Budget
+from pruners.bundle import check_free
+from pruners.errors import OutputError, UsageError
+from pruners.ranking import find_metric
+from pruners.search import SearchSettings
+from pruners.searching.base import find_strategy
+
+GENERATED = Path("generated")
+
+
+def run(options: PruneOptions) -> None:
+    settings = settings_from(options)
+    started = time.monotonic()
+    with Voice(options.verbose, options.json) as voice:
+        network = network_from(options)
+        output = options.output or GENERATED / default_name(network, settings.budget)
+        work = output.with_name(f".{output.name}.work")
+        if not options.dry_run:
+            check_free(output, options.force)
+            _prepare(work, options)
+        network = with_trained_weights(network, voice, options.seed, options.device, keep=not options.dry_run)
+        job = PruneJob(options, settings, network, None if options.dry_run else work, voice)
+        plan = job.decide()
+        bundle = None
+        if not options.dry_run:
+            bundle = job.publish(plan, output)
+            shutil.rmtree(work, ignore_errors=True)
+            voice.remark(f"done in {minutes(time.monotonic() - started)}")
+    if bundle is None:
+        voice.result(preview_text(job.pruner, plan), preview_values(job.pruner, plan))
+    else:
+        voice.result(outcome(bundle), dict(bundle.summary))
+
+
+def settings_from(options: PruneOptions) -> SearchSettings:
+    """Settings that are known to be valid, before anything slow begins."""
+    budget = _budget(options)
+    strategy = options.search or ("uniform" if budget else "bayesian")
+    find_strategy(strategy)
+    if options.metric:
+        find_metric(options.metric)
+    if options.final_epochs is not None and options.final_epochs < 0:
+        raise UsageError(f"--final-epochs {options.final_epochs}: must be 0 or more")
+    chosen = {} if options.retrain_epochs is None else {"retrain_epochs": options.retrain_epochs}
+    settings = SearchSettings(
+        strategy=strategy, metric=options.metric or pruner_class(options.arch or "").metric, budget=budget, round_to=options.round_to,
+        min_channels=options.min_channels, alpha=options.alpha, direction=options.direction, seed=options.seed,
+        **chosen,
+    )  # fmt: skip
+    _ = settings.limits  # refuses what is out of range
+    return settings
+
+
+def _budget(options: PruneOptions) -> Budget | None:
+    given = {k: v for k in ("macs", "params", "ratio") if (v := getattr(options, k)) is not None}
+    if len(given) > 1:
+        raise UsageError(f"give one budget, not {' and '.join(f'--{k}' for k in given)}")
+    return next((Budget(kind, value) for kind, value in given.items()), None)
+
+
+def default_name(network: Network, budget: Budget | None) -> str:
+    return f"{network.label}_{budget.kind}{budget.value:g}" if budget else network.label
+
+
+def _prepare(work: Path, options: PruneOptions) -> None:
+    """The folder of what an interrupted run needs to go on."""
+    if work.exists() and options.force and not options.resume:
+        shutil.rmtree(work, ignore_errors=True)
+    if (work / "search.jsonl").exists() and not options.resume:
+        raise UsageError(f"{work} holds an interrupted run: go on with --resume, or start anew with --force")
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{work.parent} can't be written: {error.strerror}; choose another folder with -o") from None

@@ -1,0 +1,60 @@
+"""The trained starting point of a bundled network: taken from ``pretrained/``, or trained and kept there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from commands.console import Voice
+from commands.networks import Network
+from pruners.errors import UsageError
+from training.checkpoints import load_checkpoint, load_weights, save_weights
+from training.loop import resolve_device
+from training.regimes import Purpose, Regime, find_regime, regime_for
+from training.trainer import FitResult, fit
+
+
+def with_trained_weights(network: Network, voice: Voice, seed: int, device: str, keep: bool = True) -> Network:
+    """The network with weights to start from. Those given with --weights stay; a bundled network with data gets its
+    cached ones, trained now if there are none (``keep``: and kept); others stay as their factory made them."""
+    if network.weights is not None or network.data is None:
+        return network
+    if not network.arch:
+        voice.remark(f"no --weights: {network.name} is pruned as its factory returns it")
+        return network
+    path = network.pretrained
+    if path.exists():
+        load_weights(network.model, load_checkpoint(path).model, path)
+        voice.remark(f"starting from {path}")
+    else:
+        regime = chosen_regime(None, network.arch, network.data.name, "train")
+        voice.remark(f"there is no {path}: training {network.name} on {network.data.name} first")
+        # an interrupted training goes on by itself: nothing else could be wanted of it
+        train_network(network, voice, regime, regime.epochs, seed, device, path if keep else None, resume=True)
+    facts = {**network.facts, "weights": path.as_posix()}
+    return replace(network, weights=path, facts=facts)
+
+
+def train_network(
+    network: Network, voice: Voice, regime: Regime, epochs: int, seed: int, device: str, path: Path | None, resume: bool
+) -> FitResult:
+    """Train in place; the best weights go to ``path``, beside which an interrupted training is kept."""
+    if network.data is None:
+        raise UsageError("training needs images: add --data")
+    checkpoint = path and path.with_name(f".{path.stem}.training.pt")
+    result = fit(
+        network.model, network.data, regime, epochs, seed=seed, device=resolve_device(device),
+        progress=voice.progress, checkpoint_path=checkpoint, resume=resume, description=f"training {network.name}",
+    )  # fmt: skip
+    network.model.to(torch.device("cpu"))
+    if path is not None and checkpoint is not None:
+        save_weights(network.model, path)
+        checkpoint.unlink(missing_ok=True)
+        voice.remark(f"trained weights are in {path} (validation accuracy {result.best.val.top1:.2%})")
+    return result
+
+
+def chosen_regime(name: str | None, arch: str, data_name: str, purpose: Purpose) -> Regime:
+    return find_regime(name, purpose) if name else regime_for(arch, data_name, purpose)
