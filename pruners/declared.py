@@ -1,13 +1,14 @@
-"""Declared ties as a graph of their own, and compared with what the network really does.
+"""Declarations held against what the network really does.
 
-``declared_graph`` composes blocks and free layers in the order of their definition, without running anything.
-``check_declarations`` holds every decorated block against a trace: a decorator that says something else than its
-class does is an error. What no decorator speaks of is not compared.
+Every decorated block is traced alone, between two layers of our own: what goes in and what comes out then have
+channels of their own, and what is joined is joined by the block's forward. A decorator that says something else is
+an error. What no decorator speaks of is not compared.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,118 +16,35 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pruners.channel_graph import NOWHERE, ChannelGraph, IntArray, Slot
-from pruners.decorators import BlockKind, skipped_layers
+from pruners.channel_graph import ChannelGraph, IntArray, Slot
+from pruners.decorators import BlockKind
 from pruners.dependencies import Block, declared_block, shortcut_convs
 from pruners.errors import DeclarationError
 from pruners.facts import Facts
-from pruners.layer_facts import NORMS, LayerFacts, canonical_keys, groups_of, is_weighted
-from pruners.solving import solve
+from pruners.layer_facts import NORMS, LayerFacts, canonical_keys
 from pruners.tracing import call_arguments, observe
 
-_MODULES = nn.modules
-_PASSING = (_MODULES.activation, _MODULES.pooling, _MODULES.dropout, _MODULES.flatten, _MODULES.padding,
-            _MODULES.upsampling)  # fmt: skip
-_MIXING = (nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.Softmin, nn.GLU, nn.Unflatten, nn.MultiheadAttention)
-
-
-# ---------------------------------------------------------------------------------------------- composing
-
-
-def declared_graph(model: nn.Module) -> ChannelGraph:
-    """The channel graph of a network whose layers and blocks run in the order of their definition.
-
-    Fast, but that order is taken on trust: check it with ``same_groups(declared_graph(m), trace(m, x))``. Raises
-    DeclarationError for a wrong declaration, NotPrunableError where the numbers of channels contradict the order.
-    """
-    layers = declare(model)
-    return solve(layers.facts, aliases=layers.aliases)
-
-
-def declare(model: nn.Module) -> LayerFacts:
-    """The facts behind ``declared_graph``."""
-    layers = LayerFacts(model)
-    out = _compose(model, "", None, layers)
-    if out is not None:
-        layers.facts.freeze(out, "an output of the network", NOWHERE)
-    for name, site in skipped_layers(model).items():
-        layer = model.get_submodule(name)
-        layers.facts.freeze(layers.produce(name, layer, groups_of(layer), site), "skipped by its decorator", site)
-    return layers
-
-
-def _compose(module: nn.Module, path: str, channels: IntArray | None, layers: LayerFacts) -> IntArray | None:
-    """The channels after the module, from the channels before it; None: channels that stay."""
-    block = declared_block(path, module)
-    if block is not None:
-        return block.calculator.connect(block, channels, layers, path)
-    if is_weighted(module):
-        groups = groups_of(module)
-        layers.read(path, module, groups, channels, NOWHERE)
-        return layers.produce(path, module, groups, NOWHERE)
-    if isinstance(module, NORMS):
-        if channels is not None:
-            layers.normalise(path, module, channels, NOWHERE)
-        return channels
-    children = list(module.named_children())
-    for name, child in children:
-        channels = _compose(child, f"{path}.{name}" if path else name, channels, layers)
-    if children or _passes(module):
-        return channels
-    if channels is not None:
-        layers.facts.freeze(channels, f"{path or type(module).__name__} is not declared", NOWHERE)
-    return None
-
-
-def _passes(module: nn.Module) -> bool:
-    """Whether a layer without children leaves channels as they are."""
-    if isinstance(module, (nn.Identity, nn.Sequential, nn.ModuleList)):
-        return True
-    home = type(module).__module__
-    return any(home == m.__name__ for m in _PASSING) and not isinstance(module, _MIXING)
-
-
-def same_groups(first: ChannelGraph, second: ChannelGraph) -> bool:
-    """Whether two graphs of one network say the same: equal groups, over equal positions of equal slots."""
-    return _groups(first) == _groups(second)
-
-
-def _groups(graph: ChannelGraph) -> set[frozenset[tuple[Slot, int]]]:
-    found = set()
-    for width in graph.widths:
-        for group in range(width.size):
-            found.add(frozenset((u.slot, int(i)) for u in width.uses for i in u.index[group] if not u.slot.virtual))
-    return found
-
-
-# ---------------------------------------------------------------------------------------------- comparing
-
-
-@dataclass(frozen=True)
-class Disagreement:
-    """A declaration and a trace that contradict each other. ``outside``: the trace may have joined these channels
-    outside of the block, as both go in or out of it."""
-
-    text: str
-    outside: bool = False
+_TRANSPOSED = nn.modules.conv._ConvTransposeNd
 
 
 def check_declarations(model: nn.Module, facts: Facts, example_input: Any) -> None:
-    """Compare every decorated block with the facts of a trace (``observe(model, example_input).facts``).
+    """Compare every decorated block that the example input reaches with what its forward does.
 
-    Only convolutions that the decorator names are compared, not the norms behind them, and only blocks that the
-    example input reaches. Raises DeclarationError, naming class, layer and the decorator's line.
+    ``facts``: a trace of the whole network (``observe(model, example_input).facts``); a block that can't be run
+    alone, because it doesn't take one tensor of channels, is compared with that instead. Only what the decorator
+    names is compared, not the norms behind it. Raises DeclarationError, naming class, layer and decorator line.
     """
-    blocks = declared_blocks(model)
+    blocks = [b for b in declared_blocks(model) if _is_plain(b)]
     if not blocks:
         return
-    traced = _Traced.of(facts, canonical_keys(model))
-    for block in (b for b in blocks if _is_plain(b)):
-        for found in disagreements(block, traced, block.path):
-            if found.outside:
-                _check_alone(model, block, example_input)
-            else:
-                raise block.error(found.text)
+    calls = _first_calls(model, [b.module for b in blocks], example_input)
+    whole = _Traced.of(model, facts)
+    for claim in (_Claim.of(b) for b in blocks):
+        call = calls.get(claim.block.module)
+        alone = _alone(claim, call) if call is not None else None
+        for found in disagreements(claim, alone or whole, "block" if alone else claim.block.path):
+            if alone or not found.outside:
+                raise claim.block.error(found.text)
 
 
 def declared_blocks(model: nn.Module) -> list[Block]:
@@ -143,59 +61,118 @@ def _is_plain(block: Block) -> bool:
     return all("weight" in layer._parameters or "weight" in layer._buffers for layer in layers)
 
 
+# ---------------------------------------------------------------------------------------------- comparing
+
+
+@dataclass(frozen=True)
+class _Claim:
+    """What a block's declaration says: facts about its own tensors, between the channels that go in and out."""
+
+    block: Block
+    facts: Facts
+    incoming: IntArray
+    outgoing: IntArray
+
+    @staticmethod
+    def of(block: Block) -> _Claim:
+        layers = LayerFacts(block.module)
+        incoming = layers.facts.virtual("input", block.calculator.input_channels(block), block.declaration.site)
+        return _Claim(block, layers.facts, incoming, block.calculator.connect(block, incoming, layers, ""))
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """A contradiction between declaration and trace. ``outside``: all these channels go in or out of the block, so
+    in a trace of the whole network something else may have joined them."""
+
+    text: str
+    outside: bool = False
+
+
 @dataclass(frozen=True)
 class _Traced:
-    """A trace's partition. ``stuck``: for every class whether it must stay."""
+    """A trace's partition. ``stuck``: for every class whether it must stay. ``ports``: what stands for the block's
+    input and output, where it was traced alone."""
 
     facts: Facts
     keys: Mapping[str, str]
-    slots: frozenset[Slot]
     classes: IntArray
     stuck: np.ndarray
+    ports: tuple[Slot | None, Slot | None] = (None, None)
 
     @staticmethod
-    def of(facts: Facts, keys: Mapping[str, str]) -> _Traced:
+    def of(model: nn.Module, facts: Facts, ports: tuple[Slot | None, Slot | None] = (None, None)) -> _Traced:
         classes = facts.classes()
         stuck = np.zeros(int(classes.max()) + 1, dtype=bool)
         for freeze in facts.freezes:
             stuck[classes[freeze.atoms]] = True
-        return _Traced(facts, keys, frozenset(facts.slots), classes, stuck)
+        return _Traced(facts, canonical_keys(model), classes, stuck, ports)
 
 
-def disagreements(block: Block, traced: _Traced, path: str) -> Iterator[Disagreement]:
+@dataclass(frozen=True)
+class _Axis:
+    """One list of channels that both sides know."""
+
+    name: str
+    declared: IntArray
+    traced: IntArray
+
+
+def disagreements(claim: _Claim, traced: _Traced, path: str) -> Iterator[Disagreement]:
     """What a block's declaration says otherwise than a trace in which the block lies at ``path``."""
-    layers = LayerFacts(block.module)
-    site = block.declaration.site
-    incoming = layers.facts.virtual("input", block.calculator.input_channels(block), site)
-    outgoing = block.calculator.connect(block, incoming, layers, "")
-    claimed = [s for s in layers.facts.slots if not s.virtual and _is_claim(block, s)]
-    there = {s: Slot(traced.keys[f"{path}.{s.parameter}" if path else s.parameter], s.dim, s.blocks) for s in claimed}
-    seen = [s for s in claimed if there[s] in traced.slots]
-    if not seen:
+    axes, missing = _layers(claim, traced, path)
+    if missing and axes:
+        yield Disagreement(f"names {missing[0]}, but its forward doesn't run that layer")
+    if not axes or missing:
         return
-    missing = next((s.layer for s in claimed if not any(t.parameter == there[s].parameter for t in traced.slots)), None)
-    if missing is not None:
-        yield Disagreement(f"names {missing}, but its forward doesn't run that layer")
-        return
-    owner = np.concatenate([np.full(layers.facts.atoms(s).size, i) for i, s in enumerate(seen)])
-    classes = layers.facts.classes()
-    declared = classes[np.concatenate([layers.facts.atoms(s) for s in seen])]
-    found = traced.classes[np.concatenate([traced.facts.atoms(there[s]) for s in seen])]
+    for name, port, atoms in zip(("input", "output"), traced.ports, (claim.incoming, claim.outgoing), strict=True):
+        if port is None:
+            continue
+        axes.append(_Axis(f"its {name}", atoms, traced.facts.atoms(port)))
+        if axes[-1].traced.size != atoms.size:
+            yield Disagreement(f"declares {atoms.size} {name} channels, but has {axes[-1].traced.size}")
+            return
+    yield from _compared(axes, claim, traced)
+
+
+def _layers(claim: _Claim, traced: _Traced, path: str) -> tuple[list[_Axis], list[str]]:
+    """The axes of the declared layers that both sides know, and the layers that the trace didn't see."""
+    block, facts = claim.block, claim.facts
+    there = set(traced.facts.slots)
+    seen = {s.parameter for s in there}
+    axes, missing = [], []
+    for slot in facts.slots:
+        if slot.virtual or isinstance(block.module.get_submodule(slot.layer), NORMS):
+            continue
+        key = traced.keys[f"{path}.{slot.parameter}" if path else slot.parameter]
+        other = Slot(key, slot.dim, slot.blocks)
+        if other in there:
+            axes.append(_Axis(_called(block, slot), facts.atoms(slot), traced.facts.atoms(other)))
+        elif key not in seen:
+            missing.append(slot.layer)
+    return axes, missing
+
+
+def _compared(axes: Sequence[_Axis], claim: _Claim, traced: _Traced) -> Iterator[Disagreement]:
+    names = [a.name for a in axes for _ in range(a.declared.size)]
+    classes = claim.facts.classes()
+    ports = np.concatenate([claim.incoming, claim.outgoing])
+    declared = classes[np.concatenate([a.declared for a in axes])]
+    found = traced.classes[np.concatenate([a.traced for a in axes])]
     apart = _first_split(declared, found, traced.stuck[found])
     if apart is not None:
-        a, b = (_axis(block, seen[owner[i]]) for i in apart)
+        a, b = (names[i] for i in apart)
         yield Disagreement(f"declares that {a} and {b} go together, but its forward doesn't join them one by one")
     joined = _first_split(found, declared, np.zeros(found.size, dtype=bool))
     if joined is not None:
-        ports = set(classes[np.concatenate([incoming, outgoing])].tolist())
-        a, b = (_axis(block, seen[owner[i]]) for i in joined)
-        text = f"declares nothing that joins {a} and {b}, but its forward does"
-        yield Disagreement(text, outside=all(int(declared[i]) in ports for i in joined))
+        a, b = (names[i] for i in joined)
+        outside = bool(np.isin(declared[list(joined)], classes[ports]).all())
+        yield Disagreement(f"declares nothing that joins {a} and {b}, but its forward does", outside)
 
 
 def _first_split(together: IntArray, apart: IntArray, stuck: np.ndarray) -> tuple[int, int] | None:
-    """Two positions in one class of ``together`` but in different ones of ``apart``, unless all of that class are
-    stuck: what must stay is joined with nothing."""
+    """Two positions in one class of ``together`` but in different ones of ``apart``, unless both are stuck: what
+    must stay is joined with nothing."""
     order = np.lexsort((np.arange(together.size), together))
     first = order[np.searchsorted(together[order], together)]
     for i in np.flatnonzero(apart != apart[first]):
@@ -204,72 +181,86 @@ def _first_split(together: IntArray, apart: IntArray, stuck: np.ndarray) -> tupl
     return None
 
 
-def _is_claim(block: Block, slot: Slot) -> bool:
-    return not isinstance(block.module.get_submodule(slot.layer), NORMS)
-
-
-def _axis(block: Block, slot: Slot) -> str:
-    weight = slot.parameter.endswith("weight")
-    transposed = isinstance(block.module.get_submodule(slot.layer), nn.modules.conv._ConvTransposeNd)
-    reads = weight and slot.dim == (0 if transposed else 1)
+def _called(block: Block, slot: Slot) -> str:
+    transposed = isinstance(block.module.get_submodule(slot.layer), _TRANSPOSED)
+    reads = slot.parameter.endswith("weight") and slot.dim == (0 if transposed else 1)
     return f"the {'input' if reads else 'output'} channels of {slot.layer}"
 
 
 # ---------------------------------------------------------------------------------------------- one block alone
 
 
-class _Alone(nn.Module):
-    """A block behind a layer that gives its input channels of their own."""
+@dataclass(frozen=True)
+class _FirstCall:
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    out: Any
 
-    def __init__(self, entry: nn.Module, block: nn.Module, others: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+
+class _Between(nn.Module):
+    """A block between a layer that gives its input channels of their own and one that reads its output."""
+
+    def __init__(self, entry: nn.Module, block: nn.Module, leave: nn.Module, call: _FirstCall) -> None:
         super().__init__()
-        self.entry, self.block = entry, block
-        self._others, self._named = others, named
+        self.entry, self.block, self.leave = entry, block, leave
+        self._call = call
 
     def forward(self, x: Tensor) -> Any:
-        return self.block(self.entry(x), *self._others, **self._named)
+        return self.leave(self.block(self.entry(x), *self._call.args[1:], **self._call.kwargs))
 
 
-def _check_alone(model: nn.Module, block: Block, example_input: Any) -> None:
-    """Trace the block by itself: what is joined then is joined by its own forward."""
-    inputs = _inputs_of(model, block.module, example_input)
-    if inputs is None:
-        return
-    (x, *others), named = inputs
-    size = block.calculator.input_channels(block)
-    entry = _entry(size, x)
-    if entry is None:
-        return
-    alone = _Alone(entry.to(x), block.module, tuple(others), named)
-    traced = _Traced.of(observe(alone, x).facts, canonical_keys(alone))
-    for found in disagreements(block, traced, "block"):
-        raise block.error(found.text)
+def _alone(claim: _Claim, call: _FirstCall) -> _Traced | None:
+    """A trace of the block by itself; None if it doesn't take and give one tensor of channels."""
+    if not call.args:
+        return None
+    entry = _layer_for(call.args[0], claim.incoming.size)
+    leave = _layer_for(call.out, claim.outgoing.size) or _layer_for(call.out, None)
+    if entry is None or leave is None:
+        return None
+    between = _Between(entry, claim.block.module, leave, call)
+    facts = observe(between, call.args[0]).facts
+    read = Slot("leave.weight", 1)
+    return _Traced.of(between, facts, (Slot("entry.weight", 0), read if read in facts.slots else None))
 
 
-def _entry(size: int, x: Any) -> nn.Module | None:
-    """A layer that maps ``size`` channels to as many; None if the tensor doesn't hold that many where we look."""
+def _layer_for(x: Any, size: int | None) -> nn.Module | None:
+    """A layer that maps the channels of ``x``, on axis 1 or on the last one, to as many. None if neither axis has
+    ``size`` (None: any size)."""
     kinds: dict[int, Callable[..., nn.Module]] = {3: nn.Conv1d, 4: nn.Conv2d, 5: nn.Conv3d}
     if not isinstance(x, Tensor) or x.ndim < 2 or not x.is_floating_point():
         return None
-    if x.ndim in kinds and x.shape[1] == size:
-        return kinds[x.ndim](size, size, 1)
-    return nn.Linear(size, size) if x.shape[-1] == size else None
+    first, last = x.shape[1], x.shape[-1]
+    if x.ndim in kinds and size in (None, first):
+        return kinds[x.ndim](first, first, 1).to(x)
+    return nn.Linear(last, last).to(x) if size in (None, last) else None
 
 
-def _inputs_of(model: nn.Module, module: nn.Module, example_input: Any) -> tuple[Any, Mapping[str, Any]] | None:
-    """The arguments of the module's first call."""
-    calls: list[tuple[Any, Mapping[str, Any]]] = []
-    hook = module.register_forward_pre_hook(lambda m, args, kwargs: calls.append((args, kwargs)), with_kwargs=True)
+def _first_calls(model: nn.Module, modules: Sequence[nn.Module], example_input: Any) -> dict[nn.Module, _FirstCall]:
+    """Arguments and result of each module's first call; a module that the example doesn't reach has none."""
+    calls: dict[nn.Module, _FirstCall] = {}
+
+    def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+        calls.setdefault(module, _FirstCall(args, kwargs, out))
+
     args, kwargs = call_arguments(example_input)
+    with ExitStack() as stack:
+        for module in modules:
+            stack.callback(module.register_forward_hook(note, with_kwargs=True).remove)
+        stack.enter_context(_in_eval(model))
+        model(*args, **kwargs)
+    return calls
+
+
+@contextmanager
+def _in_eval(model: nn.Module) -> Iterator[None]:
     training = {m: m.training for m in model.modules()}
     try:
         with torch.no_grad():
-            model.eval()(*args, **kwargs)
+            model.eval()
+            yield
     finally:
-        hook.remove()
-        for m, flag in training.items():
-            m.training = flag
-    return next((c for c in calls if c[0]), None)
+        for module, flag in training.items():
+            module.training = flag
 
 
 # ---------------------------------------------------------------------------------------------- trying a kind
