@@ -181,8 +181,8 @@ class BasicPruning:
             write_file(draft / self.fileName, self._text(sliced, plan).encode())
             write_file(draft / "weights.pth", state_bytes(weights))
             checked = verify_bundle(
-                draft, self.netName, self._cases(plan, sliced, state), self.predict(plan.kept), self._batch,
-                blocked=self._blocked,
+                draft / self.fileName, self.netName, self._cases(plan, sliced, state),
+                self.predict(plan.kept), self._batch, self._blocked,
             )  # fmt: skip
             told = {**self._summary(plan), "verified": True, "max_abs_diff": checked.max_abs_diff, **(summary or {})}
             write_file(draft / "plan.json", plan.to_json().encode())
@@ -259,6 +259,7 @@ class BasicPruning:
         return {
             "schema": 1,
             "factory": self.netName,
+            "file": self.fileName,
             "source": self.entry.origin,
             "plan_sha256": plan.digest,
             **compared,

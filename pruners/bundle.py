@@ -36,9 +36,14 @@ class Bundle:
     summary: Mapping[str, Any]
 
     @property
+    def file(self) -> Path:
+        """The generated file: ``model.py`` unless the network's pruner calls it something else."""
+        return self.path / self.summary.get("file", "model.py")
+
+    @property
     def model(self) -> nn.Module:
         """The generated network with its weights, in eval mode."""
-        network = import_network(self.path / "model.py", self.summary["factory"])
+        network = import_network(self.file, self.summary["factory"])
         network.load_state_dict(torch.load(self.path / "weights.pth", weights_only=True, map_location="cpu"))
         return network.eval()
 
@@ -46,10 +51,13 @@ class Bundle:
     def open(cls, path: str | Path) -> Bundle:
         """Read a published bundle. Raises UsageError where the folder is none."""
         folder = Path(path)
-        missing = [n for n in ("model.py", "weights.pth", "plan.json", "summary.json") if not (folder / n).is_file()]
+        told = folder / "summary.json"
+        summary = json.loads(told.read_text("utf-8")) if told.is_file() else {}
+        names = (summary.get("file", "model.py"), "weights.pth", "plan.json", "summary.json")
+        missing = [n for n in names if not (folder / n).is_file()]
         if missing:
             raise UsageError(f"{folder} is not a bundle: it has no {missing[0]}")
-        return cls(folder, load(folder / "plan.json"), json.loads((folder / "summary.json").read_text("utf-8")))
+        return cls(folder, load(folder / "plan.json"), summary)
 
 
 def import_file(path: Path) -> ModuleType:

@@ -50,7 +50,7 @@ def slice_model(model: nn.Module, graph: ChannelGraph, kept: Kept, example_input
     touched. Raises NotPrunableError, naming file and line, where a number in the code can't follow.
     """
     sliced = copy.deepcopy(model)
-    _replace_tensors(sliced, slice_state(model.state_dict(keep_vars=True), graph, kept), graph)
+    _replace_tensors(sliced, slice_state(model.state_dict(keep_vars=True), graph, kept, model), graph)
     for module in sliced.modules():
         resize(module)
     return SlicedModel(sliced, _rehearse(sliced, graph, kept, example_input))
@@ -64,7 +64,7 @@ def _replace_tensors(model: nn.Module, state: Mapping[str, torch.Tensor], graph:
         for store in (module._parameters, module._buffers):
             for name, old in list(store.items()):
                 key = prefix + name
-                if old is None or key not in state or state[key].shape == old.shape:
+                if old is None or key not in state or torch.equal(state[key], old):
                     continue
                 first = graph.aliases.get(key, key)
                 if first not in done:

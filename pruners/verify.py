@@ -49,15 +49,15 @@ class Verification:
 
 
 def verify_bundle(
-    folder: Path, factory: str, cases: Sequence[Case], expected: Costs, batch: int, blocked: Sequence[str] = ()
+    file: Path, factory: str, cases: Sequence[Case], expected: Costs, batch: int, blocked: Sequence[str] = ()
 ) -> Verification:
-    """Import ``folder/model.py`` in a fresh process, load ``weights.pth`` strictly and compare every case.
+    """Import the generated file in a fresh process, load ``weights.pth`` beside it strictly and compare every case.
 
     Raises VerificationError with the reason: an import that is not standalone, keys or shapes that don't fit,
     outputs that differ by more than 1e-9 of their scale in float64 (1e-4 in float32), parameters or MACs that are
     not the planned ones, a training step that fails where the original's works.
     """
-    report = _run(folder, factory, cases, (*BLOCKED, *blocked))
+    report = _run(file, factory, cases, (*BLOCKED, *blocked))
     if "error" in report:
         raise VerificationError(f"the generated file does not work in a fresh process: {report['error']}")
     worst = 0.0
@@ -80,12 +80,12 @@ def verify_bundle(
     return Verification(worst, report["params"], macs, tuple(c.name for c in cases))
 
 
-def _run(folder: Path, factory: str, cases: Sequence[Case], blocked: Sequence[str]) -> dict[str, Any]:
+def _run(file: Path, factory: str, cases: Sequence[Case], blocked: Sequence[str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="secateur-check-") as scratch:
         check = Path(scratch) / "check.pt"
         torch.save([{**vars(c), "outputs": list(c.outputs), "state": _plain(c.state)} for c in cases], check)
-        own = folder.resolve()  # the fresh process runs elsewhere
-        arguments = [own / "model.py", factory, own / "weights.pth", check, ",".join(blocked)]
+        own = file.resolve()  # the fresh process runs elsewhere
+        arguments = [own, factory, own.with_name("weights.pth"), check, ",".join(blocked)]
         return dict(json.loads(_ask(list(map(str, arguments)), scratch)))
 
 

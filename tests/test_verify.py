@@ -53,7 +53,7 @@ def check(folder: Path, text: str, costs: Costs = COSTS, state: dict[str, torch.
     (folder / "model.py").write_text(text)
     (folder / "weights.pth").write_bytes(state_bytes(state or reference.state_dict()))
     case = Case("own", X, outputs_of(reference, X, True), None, True, X)
-    return verify_bundle(folder, "net", [case], costs, batch=2).max_abs_diff
+    return verify_bundle(folder / "model.py", "net", [case], costs, batch=2).max_abs_diff
 
 
 def test_a_right_file_passes(tmp_path: Path) -> None:

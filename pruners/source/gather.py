@@ -127,7 +127,8 @@ class Gatherer:
         if other is None or not self._from_file(alias.name, other, user):
             raise SourceError(f"{file.at(stmt)}: the definition of {alias.name} was not found in {module}")
         if alias.name != name:
-            self.add(Chunk(name, file, stmt.lineno, f"{name} = {alias.name}\n", {}, False))
+            value = getattr(sys.modules[module], alias.name)
+            self.add(Chunk(name, file, stmt.lineno, f"{name} = {alias.name}\n", {alias.name: value}, False))
 
     def _absolute(self, stmt: ast.ImportFrom, file: SourceFile) -> str:
         if not stmt.level:
@@ -218,16 +219,14 @@ def definition(name: str, stmt: ast.stmt, file: SourceFile, edits: tuple[Edit, .
 
 
 def is_ours(decorator: ast.expr, file: SourceFile) -> bool:
-    """This project's decorators return the class they are given, so dropping them changes nothing."""
-    func = decorator.func if isinstance(decorator, ast.Call) else decorator
-    while isinstance(func, ast.Attribute):
-        func = func.value
-    stmt = binding(file.tree, func.id) if isinstance(func, ast.Name) else None
-    if isinstance(stmt, ast.ImportFrom):
-        return (stmt.module or "").partition(".")[0] == "pruners"
-    if isinstance(stmt, ast.Import):
-        return any(a.name.partition(".")[0] == "pruners" for a in stmt.names)
-    return False
+    """Decorators of this project, and those that others made with ``block_decorator``, return the class they are
+    given, so dropping them changes nothing."""
+    first, *rest = ast.unparse(decorator.func if isinstance(decorator, ast.Call) else decorator).split(".")
+    owners = (vars(m) for m in list(sys.modules.values()) if getattr(m, "__file__", None) == file.name)
+    found: Any = next((names[first] for names in owners if first in names), None)
+    for word in rest:
+        found = getattr(found, word, None)
+    return str(getattr(found, "__module__", "")).partition(".")[0] == "pruners"
 
 
 def free_names(text: str) -> set[str]:

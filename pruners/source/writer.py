@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from pruners.errors import SourceError
+from pruners.model_writers import writer_of
 from pruners.source.author import AuthorClass
 from pruners.source.check import check
 from pruners.source.class_writer import ClassWriter, WrittenInit
@@ -138,7 +139,11 @@ class _Writing:
         attributes = reads | {"__constants__"}
         edits = self.rewrites.edits.get(author.file.name, ())
         parts = ClassParts(mine.lines if mine else [], self.methods[cls], attributes, decorators, edits)
-        return Chunk(cls.__name__, author.file, author.node.lineno, class_text(author, parts), mine.extra if mine else {})
+        text = writer_of(cls).class_source(cls, self._instances(cls), class_text(author, parts))
+        return Chunk(cls.__name__, author.file, author.node.lineno, text, mine.extra if mine else {})
+
+    def _instances(self, cls: type) -> dict[str, nn.Module]:
+        return {path: self.tree.live[path] for path in self.tree.instances.get(cls, ())}
 
 
 def _code(written: WrittenInit) -> str:
