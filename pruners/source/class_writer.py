@@ -94,6 +94,7 @@ class ClassWriter:
             vector = votes.get(name, self._unvoted(name, name in definitions))
             if vector is None:
                 continue
+            vector = self._filled(name, vector, votes)
             constant = all(t is None or same(t, u) for t in vector for u in vector[:1] if u is not None)
             usable = self._usable_alone(name, vector) if self.single else not constant and None not in vector[:1]
             if name not in self.author.parameters and name not in definitions and (self.single or name not in votes):
@@ -116,6 +117,21 @@ class ClassWriter:
                 merged = tuple(b if a is None else a for a, b in zip(known, vector, strict=True))
                 votes[word] = merged if agree else None
         return votes
+
+    def _filled(self, name: str, vector: Vector, votes: Mapping[str, Vector | None]) -> Vector:
+        """Values for instances where the word stands nowhere: those of another word that meant the same before."""
+        given = {n: self.context.given(n) or self.context.left(n) for n in (name, *votes)} if None in vector else {}
+        filled = list(vector)
+        mine = given.get(name)
+        if mine is not None and same_vector(mine, vector):
+            return mine  # nothing touched this word
+        for i, term in enumerate(vector):
+            if term is not None or mine is None or mine[i] is None:
+                continue
+            twins = [v[i] for n, v in votes.items() if v is not None and v[i] is not None and _alike(given.get(n), mine, i)]
+            if twins and all(same(t, twins[0]) for t in twins):
+                filled[i] = twins[0]
+        return tuple(filled)
 
     def _unvoted(self, name: str, local: bool) -> Vector | None:
         if name in self.author.parameters and name not in self.author.stored:
@@ -183,6 +199,8 @@ class ClassWriter:
         names = list(self.author.parameters)
         at = names.index(word) if word in names else (-1 if self._is_input(group) else len(names))
         order = (at, name == word, self.groups.index(group) if group else 0)
+        if text == "None" and note is not None and "None" not in note and "Optional" not in note:
+            note += " | None"
         return Parameter(name, vector, default, text, note, bool(author and author.keyword_only), order)
 
     def _is_input(self, group: Group | None) -> bool:
@@ -257,6 +275,10 @@ class ClassWriter:
         if len(inner) + len(STEP) <= WIDTH:
             return ["def __init__(", inner, f"){returns}:"]
         return ["def __init__(", *(f"{STEP}{t}," for t in texts), f"){returns}:"]
+
+
+def _alike(first: Vector | None, second: Vector, index: int) -> bool:
+    return first is not None and first[index] is not None and same(first[index], second[index])
 
 
 def _loads(text: str) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,6 +53,12 @@ class ClassContext:
             return False
         birth, owner = self.tree.birth(path), self.owner(path)
         return bool(birth and owner and owner.module is not None and birth.made_by(owner.module) is None)
+
+    def made_at(self, path: str) -> Hashable | None:
+        """The calls that led from this class's constructor to the module, by where they end."""
+        birth, owner = self.tree.birth(path), self.owner(path)
+        depth = birth.made_by(owner.module) if birth and owner and owner.module is not None else None
+        return tuple((f.file, f.end) for f in birth.frames[: depth + 1]) if birth and depth is not None else None
 
     def given(self, name: str) -> tuple[Term | None, ...] | None:
         """What the author's constructor got for a parameter, in every instance, if it is a literal or a name."""

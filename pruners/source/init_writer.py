@@ -8,6 +8,9 @@ import textwrap
 import types
 from collections.abc import Sequence
 
+import torch
+from torch import nn
+
 from pruners.errors import SourceError
 from pruners.source.author import Unproved
 from pruners.source.context import ClassContext
@@ -17,7 +20,8 @@ from pruners.source.names import unwelcome
 from pruners.source.printer import Code, Printer
 from pruners.source.records import BUFFER, CHILD, PARAMETER
 from pruners.source.scope import Scope
-from pruners.source.terms import Box, Call, Hole, Lit, Term, unify
+from pruners.source.terms import Box, Call, Display, Hole, Item, Lit, Term, unify
+from pruners.source.tensors import creator, gives_tensor, size_hints
 from pruners.source.walk import Mask, Walk, line_in, setting_of
 
 Lines = list[str]
@@ -108,6 +112,8 @@ class InitWriter:
             return [*self._opaque(stmt, mask), *self._local(stmt)]
         if isinstance(stmt, ast.Pass | ast.Return | ast.Import | ast.ImportFrom | ast.Global | ast.FunctionDef):
             return []
+        if isinstance(stmt, ast.AugAssign) and isinstance(stmt.target, ast.Name):
+            return []
         placed = self._opaque(stmt, mask)
         if placed or self._makes(stmt):
             return placed
@@ -126,20 +132,90 @@ class InitWriter:
         self._done.add(("", 0))
         if bases[0] is None:
             return self._plain_base(stmt)
-        term = unify(self._hide_base(bases), ("super",), self.context.passed_in)
+        term = self._terms.setdefault(("", frozenset()), self._base_term(bases))
         if isinstance(term, Hole):
-            raise SourceError(
-                f"{self.author.init_file.at(self.author.init or self.author.node)}: instances of {self.author.cls.__qualname__} "
-                "differ too much to share one constructor"
-            )
-        code = self.printer.code(self._terms.setdefault(("", frozenset()), term))
+            return [f"super().__init__(*{flat(self.printer.code(term))})"]
+        if isinstance(term, Box) and any(i.present is not None for i in term.items):
+            everyone = frozenset(range(len(self.context.paths)))
+            name, lines = self._list(term, None, everyone)
+            return [*lines, f"super().__init__(*{name})"]
+        code = self.printer.code(term)
         inner = code if isinstance(code, Group) else Group(code, (), "")
         name = self.printer.namer.text(term.fn) if isinstance(term, Call | Box) else ""
         opened = inner.open.removeprefix(name) if inner.open.startswith(name) else inner.open[inner.open.index("(") :]
         return lines_of(Group("super().__init__" + opened, inner.parts, inner.close, inner.explode), "", "", self._width)
 
-    def _hide_base(self, bases: Sequence[Call | Box | None]) -> list[Term | None]:
-        return list(bases)
+    def _base_term(self, bases: Sequence[Call | Box | None]) -> Term:
+        """The common arguments of ``super().__init__``; a hole for a list of layers where they have nothing in common."""
+        paths = [p for b in bases if isinstance(b, Box) for i in b.items if isinstance(i.value, Call | Box) for p in i.value.paths]
+        handed = any(p is not None and self.context.passed_in(p) for p in paths)
+        term = Hole(tuple(bases), ("layers",)) if handed else unify(bases, ("super",), self.context)
+        if not isinstance(term, Hole):
+            return term
+        if not all(isinstance(b, Box) for b in bases):
+            raise SourceError(
+                f"{self.author.init_file.at(self.author.init or self.author.node)}: instances of "
+                f"{self.author.cls.__qualname__} differ too much to share one constructor"
+            )
+        lists = [Display("list", tuple(i.value for i in b.items)) for b in bases if isinstance(b, Box)]
+        return Hole(tuple(lists), ("layers",))
+
+    def _list(self, term: Box, call: ast.expr | None, mask: Mask) -> tuple[str, Lines]:
+        """Statements that fill a list with the elements, some of them under a condition, and the list's name."""
+        name = self._list_name(call)
+        runs: list[tuple[str | None, list[Item]]] = []
+        for item in term.items:
+            test = self._item_test(item, mask)
+            if runs and runs[-1][0] == test:
+                runs[-1][1].append(item)
+            else:
+                runs.append((test, [item]))
+        lines: Lines = []
+        for i, (test, items) in enumerate(runs):
+            width = self._width - (len(STEP) if test else 0)
+            codes = [self._item_code(item, mask) for item in items]
+            if i == 0 and test is None:
+                lines += lines_of(Group("[", tuple(codes), "]", len(codes) > 1), f"{name} = ", "", width)
+                continue
+            if i == 0:
+                lines.append(f"{name}: list[{self.printer.namer.text(nn.Module)}] = []")
+            if len(codes) == 1:
+                added = lines_of(Group(f"{name}.append(", tuple(codes), ")"), "", "", width)
+            else:
+                added = lines_of(Group("[", tuple(codes), "]", True), f"{name} += ", "", width)
+            lines += [f"if {test}:", *_indented(added)] if test else added
+        return name, lines
+
+    def _item_code(self, item: Item, mask: Mask) -> Code:
+        active = self.printer.active
+        self.printer.active = tuple(i for i in sorted(mask) if item.present is None or item.present[i])
+        code = self.printer.code(item.value)
+        self.printer.active = active
+        return code
+
+    def _list_name(self, call: ast.expr | None) -> str:
+        """The author's list, as in ``nn.Sequential(*layers)``."""
+        starred = [a.value for a in call.args if isinstance(a, ast.Starred)] if isinstance(call, ast.Call) else []
+        return starred[0].id if starred and isinstance(starred[0], ast.Name) else "layers"
+
+    def _item_test(self, item: Item, mask: Mask) -> str | None:
+        if item.present is None or all(item.present[i] for i in mask):
+            return None
+        yes = frozenset(i for i in mask if item.present[i])
+        paths = item.value.paths if isinstance(item.value, Call | Box) else ()
+        value = item.value.values if isinstance(item.value, Hole) else ()
+        paths = paths or tuple(p for v in value if isinstance(v, Call | Box) for p in v.paths)
+        line = self._line_of(next((p for p in paths if p is not None), None))
+        for stmt, taken in self.walk.taken.items():
+            inside = line is not None and stmt.lineno <= line <= (stmt.body[-1].end_lineno or 0)
+            if inside and all(taken.get(i) is (i in yes) for i in mask):
+                return self._test(stmt, yes, mask - yes, f"with_layer{item.name}")
+        return self._flag(f"with_layer{item.name}", yes, mask - yes)
+
+    def _line_of(self, path: str | None) -> int | None:
+        birth = self.context.tree.birth(path) if path is not None else None
+        owner = self.context.owner(path) if path is not None else None
+        return line_in(birth, owner.module) if birth and owner and owner.module is not None else None
 
     def _plain_base(self, stmt: ast.stmt | None) -> Lines:
         if isinstance(stmt, ast.Expr) and isinstance(stmt.value, ast.Call) and not stmt.value.args and not stmt.value.keywords:
@@ -200,7 +276,7 @@ class InitWriter:
             return [*lines, "el" + other[0], *other[1:]]
         return [*lines, "else:", *_indented(other)] if other else lines
 
-    def _test(self, stmt: ast.If, yes: Mask, no: Mask) -> str:
+    def _test(self, stmt: ast.If, yes: Mask, no: Mask, flag: str = "") -> str:
         """The author's condition if it still tells the instances apart, else a flag."""
         wanted = [(i, Lit(i in yes)) for i in yes | no]
         try:
@@ -210,7 +286,9 @@ class InitWriter:
         if proved:
             return self.author.init_file.segment(stmt.test)
         names = [s.attribute for s in self.walk.settings if stmt.lineno <= s.stmt.lineno <= (stmt.end_lineno or 0)]
-        flag = f"with_{names[0]}" if names else f"branch_{len(self.flags) + 1}"
+        return self._flag(flag or (f"with_{names[0]}" if names else f"branch_{len(self.flags) + 1}"), yes, no)
+
+    def _flag(self, flag: str, yes: Mask, no: Mask) -> str:
         self.flags[flag] = tuple(Lit(i in yes) if i in yes | no else None for i in range(len(self.context.paths)))
         return flag
 
@@ -218,10 +296,15 @@ class InitWriter:
 
     def _setting(self, stmt: ast.stmt, name: str, value: ast.expr | None, mask: Mask) -> Lines:
         final = frozenset(i for i in mask if self.walk.final.get((name, i)) is stmt and name in self.context.records[i])
+        if final and all(self.context.records[i][name].term is not None for i in final):
+            self.scope.placed.add(name)  # if text reads it, it will be kept
         if not final or not self.context.wanted(name):
             return []
-        lines = self._attribute(name, final, stmt, value)
-        return lines
+        return [*self._base_first(), *self._attribute(name, final, stmt, value)]
+
+    def _base_first(self) -> Lines:
+        """``super().__init__()`` before the first attribute, also where the author built the children before it."""
+        return [] if "" in self._done_names() else [*self._base_call(None), ""]
 
     def _attribute(self, name: str, mask: Mask, stmt: ast.stmt | None, value: ast.expr | None) -> Lines:
         """``self.name = ...`` for the instances of the mask."""
@@ -231,7 +314,12 @@ class InitWriter:
         term = self._term(name, mask)
         active, self.printer.active = self.printer.active, tuple(sorted(mask))
         hint = value if kind not in (PARAMETER, BUFFER) else None
-        code = self._tensor_code(name, kind, term, value) or self.printer.code(term, hint)
+        if isinstance(term, Box) and any(i.present is not None for i in term.items):
+            list_name, lines = self._list(term, value, mask)
+            code: Code = f"{self.printer.namer.text(term.fn)}(*{list_name})"
+            self.printer.active = active
+            return [*lines, *self._like_author(self._assignment(name, kind, code, stmt), stmt)]
+        code = self._tensor(name, kind, term, value, mask) or self.printer.code(term, hint)
         self.printer.active = active
         lines = self._assignment(name, kind, code, stmt)
         return self._like_author(lines, stmt)
@@ -244,15 +332,28 @@ class InitWriter:
                 if slot is not None and slot.term is None:
                     raise SourceError(f"{self._place(name)}: self.{name} can't be written: {slot.why}")
                 column.append(slot.term if slot else None)
-            self._terms[name, mask] = unify(column, (name,), self.context.passed_in)
+            self._terms[name, mask] = unify(column, (name,), self.context)
         return self._terms[name, mask]
 
     def _place(self, name: str) -> str:
         stmt = next((s.stmt for s in self.walk.settings if s.attribute == name), self.author.node)
         return self.author.init_file.at(stmt)
 
-    def _tensor_code(self, name: str, kind: str, term: Term, value: ast.expr | None) -> Code | None:
-        return None
+    def _tensor(self, name: str, kind: str, term: Term, value: ast.expr | None, mask: Mask) -> Code | None:
+        """Code for a parameter or buffer in the author's words, as far as they hold; None if there are none."""
+        if kind not in (PARAMETER, BUFFER) or value is None or not isinstance(term, Call):
+            return None
+        live = [(i, getattr(self.context.live[i], name)) for i in sorted(mask)]
+        exact = name in self.context.live[min(mask)]._non_persistent_buffers_set
+        if gives_tensor(self.scope, value, [(i, t, exact) for i, t in live]):
+            return self.author.init_file.segment(value)
+        if exact:
+            return None
+        made = term.args[0].value if kind == PARAMETER else term
+        if not isinstance(made, Call):
+            return None
+        hints = size_hints(value, sum(a.name.isdecimal() for a in made.args))
+        return self.printer.sized(term, made, getattr(torch, creator(value)), hints)
 
     def _assignment(self, name: str, kind: str, code: Code, stmt: ast.stmt | None) -> Lines:
         owner = self.author.self_name
@@ -304,8 +405,42 @@ class InitWriter:
         return found
 
     def _opaque(self, stmt: ast.stmt, mask: Mask) -> Lines:
-        names = self._opaque_attributes((stmt.lineno, stmt.end_lineno or 0), mask)
-        return [line for n in names for line in self._unfollowed(n, mask)]
+        return self._all_unfollowed(self._opaque_attributes((stmt.lineno, stmt.end_lineno or 0), mask), mask)
+
+    def _all_unfollowed(self, names: Sequence[str], mask: Mask) -> Lines:
+        children = [n for n in names if any(n in r and r[n].kind == CHILD for r in self.context.records)]
+        open_ = [n for n in children if any((n, i) not in self._done and n in self.context.records[i] for i in mask)]
+        some = [n for n in open_ if any(n not in self.context.records[i] for i in mask)]
+        handed = [n for n in open_ if any(self._handed(n, i) for i in mask)]
+        family = self._family(open_, mask) if len(some) > 1 or len(handed) > 1 else []
+        family = [*(self._base_first() if open_ else []), *family]
+        return family + [line for n in names for line in self._unfollowed(n, mask)]
+
+    def _handed(self, name: str, index: int) -> bool:
+        path = self.context.paths[index]
+        return name in self.context.records[index] and self.context.passed_in(f"{path}.{name}" if path else name)
+
+    def _family(self, names: Sequence[str], mask: Mask) -> Lines:
+        """Children that a loop makes, not equally many everywhere: the constructor takes them and adds them in a loop."""
+        mine = {i: [n for n in names if n in self.context.records[i]] for i in mask}
+        prefix, start = _numbered(next(iter(mine.values())))
+        listed = all(ns == [f"{prefix}{start + k}" for k in range(len(ns))] for ns in mine.values()) and prefix
+        column: list[Term | None] = [None] * len(self.context.paths)
+        for i, ns in mine.items():
+            terms = tuple(t for n in ns if (t := self.context.records[i][n].term) is not None)
+            keys = () if listed else tuple(Lit(n) for n in ns)
+            column[i] = Display("list" if listed else "dict", terms, keys)
+        self._done |= {(n, i) for i, ns in mine.items() for n in ns}
+        label = prefix.rstrip("_-.") + "s" if listed and prefix.rstrip("_-.").isidentifier() else "layers"
+        hole = self._terms.setdefault((label, mask), Hole(tuple(column), (label,)))
+        text, owner = flat(self.printer.code(hole)), self.author.self_name
+        if listed:
+            number = f", start={start}" if start else ""
+            return [
+                f"for i, layer in enumerate({text}{number}):",
+                f'{STEP}{owner}.add_module(f"{prefix}{{i}}", layer)',
+            ]
+        return [f"for name, layer in {text}.items():", f"{STEP}{owner}.add_module(name, layer)"]
 
     def _makes(self, stmt: ast.stmt) -> bool:
         """Whether the statement only served to make modules: a loop over widths, a list that grows."""
@@ -337,7 +472,7 @@ class InitWriter:
 
     def _rest(self, mask: Mask) -> Lines:
         """Attributes that no statement of the author's constructor was found for."""
-        return [line for name in self.context.attributes() for line in self._unfollowed(name, mask)]
+        return self._all_unfollowed(self.context.attributes(), mask)
 
     # everything else
 
@@ -348,6 +483,8 @@ class InitWriter:
     def _effect(self, stmt: ast.stmt) -> Lines:
         """Statements such as weight initialisation stay if every name in them still means something."""
         inside = stored_names(stmt)
+        if self._hands_on(stmt):
+            return []
         known = set(self.scope.words) | self.locals | inside | {self.author.self_name, "super"}
         gone = (set(self.author.parameters) | self.author.stored) - known
         names = loaded_names(stmt)
@@ -357,6 +494,15 @@ class InitWriter:
         if self._grows(stmt) or any(self._foreign(n) for n in free):
             return []
         return self._verbatim(stmt)
+
+    def _hands_on(self, stmt: ast.stmt) -> bool:
+        """Whether a statement assigns names that the constructor reads elsewhere, or that it reads itself."""
+        kinds = (ast.Assign, ast.AugAssign, ast.AnnAssign)
+        inner = [n for n in ast.walk(stmt) if isinstance(n, kinds)]
+        assigned = set().union(*(stored_names(n) for n in inner))
+        own = any(isinstance(n, ast.AugAssign) or stored_names(n) & loaded_names(n) for n in inner if stored_names(n))
+        others = [s for s in self.author.init.body if not _within(stmt, s)] if self.author.init else []
+        return own or bool(assigned & set().union(*(loaded_names(s) for s in others)))
 
     def _grows(self, stmt: ast.stmt) -> bool:
         """Whether a statement adds to the module in a way that was not followed."""
@@ -385,6 +531,17 @@ def dedented(text: str, columns: int) -> Lines:
 
 def _indented(lines: Lines) -> Lines:
     return [STEP + s if s else s for s in lines]
+
+
+def _within(inner: ast.stmt, outer: ast.stmt) -> bool:
+    return outer.lineno <= inner.lineno and (inner.end_lineno or 0) <= (outer.end_lineno or 0)
+
+
+def _numbered(names: Sequence[str]) -> tuple[str, int]:
+    """("layer", 1) for layer1, layer2 ...; an empty prefix where names are not numbered."""
+    prefix = names[0].rstrip("0123456789") if names else ""
+    digits = names[0][len(prefix) :] if names else ""
+    return (prefix, int(digits)) if digits else ("", 0)
 
 
 def _tidy(lines: Lines) -> Lines:

@@ -33,7 +33,7 @@ class Group:
 
     @property
     def is_width(self) -> bool:
-        return any(p[-1] in WIDTH_ARGUMENTS for p in self.places)
+        return any(is_width(p) for p in self.places)
 
 
 def name_holes(
@@ -77,7 +77,7 @@ def _grouped(opens: Sequence[Open]) -> list[Group]:
 
 
 def _join(groups: list[Group], hole: Open, word: str | None, text: str | None) -> None:
-    width = hole.hole.where[-1] in WIDTH_ARGUMENTS
+    width = is_width(hole.hole.where)
     for group in groups:
         alike = group.word == word and group.text == text if word or text else False
         loose = word is None and (group.is_width and width or group.places[0][-1] == hole.hole.where[-1])
@@ -105,6 +105,8 @@ def _made_up(group: Group, words: Sequence[str]) -> str:
     layer = "_".join(p if not p.isdecimal() else p for p in place[:-1] if p != "super")
     if group.word is not None:
         return f"{layer}_{_tail(group.word)}"
+    if argument.isdecimal():
+        return f"{place[0]}_channels"
     if argument in WIDTH_ARGUMENTS:
         mirrored = [m for w in words if (m := _mirrored(w))]
         if group.produces and mirrored:
@@ -115,6 +117,11 @@ def _made_up(group: Group, words: Sequence[str]) -> str:
 
 def _mirrored(word: str) -> str | None:
     return "out" + word[2:] if word.startswith("in") and word[2:3] in ("_", "p", "c", "f", "d") else None
+
+
+def is_width(place: tuple[str, ...]) -> bool:
+    """Whether the position counts channels: an argument of a layer, or a size of a parameter or buffer."""
+    return place[-1] in WIDTH_ARGUMENTS or (place[-1].isdecimal() and len(place) > 1)
 
 
 def _tail(word: str) -> str:

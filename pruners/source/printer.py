@@ -125,6 +125,19 @@ class Printer:
             parts.append(code if positional else labelled(f"{arg.name}=", code))
         return Group(f"{self.namer.text(term.fn)}(", tuple(parts), ")")
 
+    def sized(self, term: Call, made: Call, create: Any, hints: Sequence[ast.expr]) -> Code:
+        """A tensor of the author's kind with sizes in the author's words: ``nn.Parameter(torch.ones(1, dim))``."""
+        sizes = [a for a in made.args if a.name.isdecimal()]
+        parts = [self.code(a.value, h) for a, h in zip(sizes, hints or [None] * len(sizes), strict=True)]  # type: ignore[list-item]
+        for arg in made.args:
+            if not arg.name.isdecimal() and not self._is_default(arg, None):
+                parts.append(self.code(arg.value) if arg.positional else labelled(f"{arg.name}=", self.code(arg.value)))
+        inner: Code = Group(f"{self.namer.text(create)}(", tuple(parts), ")")
+        if term is made:
+            return inner
+        rest = [labelled(f"{a.name}=", self.code(a.value)) for a in term.args[1:] if not self._is_default(a, None)]
+        return Group(f"{self.namer.text(term.fn)}(", (inner, *rest), ")")
+
     def _is_default(self, arg: Arg, hint: ast.expr | None) -> bool:
         if arg.default is None or arg.show or isinstance(arg.value, Hole) or not same(arg.value, arg.default):
             return False
@@ -210,7 +223,7 @@ class Printer:
             explode = self._long(term, site.call)
             if [i.name for i in term.items] == [str(n) for n in range(len(term.items))]:
                 return Group(f"{name}(", tuple(parts), ")", explode)
-            pairs = tuple(Group(f'("{i.name}", ', (p,), ")") for i, p in zip(term.items, parts, strict=True))
+            pairs = tuple(Group("(", (literal(i.name), p), ")") for i, p in zip(term.items, parts, strict=True))
             return Group(f"{name}({self.namer.text(OrderedDict)}([", pairs, "]))", explode)
         explode = self._long(term, site.call)
         if issubclass(term.fn, nn.ModuleList):

@@ -39,11 +39,12 @@ class Scope:
                 names[name] = _Missing()  # a module: all that may be asked is whether it is there
         owner = self.author.self_name
         if owner in loaded_names(expr):
-            self._admit_attributes(expr, owner)
+            self.admit_attributes(expr, owner)
             names[owner] = self.live[index]
         return evaluate(expr, names, self.author.globals, set(self.author.parameters) | self.author.stored)
 
-    def _admit_attributes(self, expr: ast.expr, owner: str) -> None:
+    def admit_attributes(self, expr: ast.expr, owner: str) -> None:
+        """Raises Unproved unless all that the expression reads of the module is there at that point."""
         names = [n for n in ast.walk(expr) if isinstance(n, ast.Name) and n.id == owner]
         uses = [n for n in ast.walk(expr) if isinstance(n, ast.Attribute) and n.value in names]
         known = all(u.attr in self.placed or is_plain(_class_value(self.author.cls, u.attr)) for u in uses)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
+from torch import nn
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,16 @@ class Hole:
 
 
 Term = Lit | Ref | Text | Display | Call | Box | Alias | Hole
-PassedIn = Callable[[str], bool]
+
+
+class Origins(Protocol):
+    """What is known about where modules were made."""
+
+    def passed_in(self, path: str) -> bool:
+        """Whether the module was handed to the constructor."""
+
+    def made_at(self, path: str) -> Hashable | None:
+        """The place in the constructor where the module was made."""
 
 
 def same(first: Any, second: Any) -> bool:
@@ -144,19 +154,19 @@ def value_of(term: Term) -> Any:
     raise LookupError(term)
 
 
-def unify(terms: Sequence[Term | None], where: tuple[str, ...], passed_in: PassedIn) -> Term:
+def unify(terms: Sequence[Term | None], where: tuple[str, ...], origins: Origins) -> Term:
     """The most specific term that all ``terms`` are instances of; where they differ it has a ``Hole``.
 
     ``terms`` has one place per instance of the class, None where the instance has nothing there. Modules that were
-    made elsewhere and handed to the constructor (``passed_in``) stay whole.
+    made elsewhere and handed to the constructor stay whole.
     """
     present = [t for t in terms if t is not None]
     first = present[0]
-    handed = any(p is not None and passed_in(p) for t in present if isinstance(t, Call | Box) for p in t.paths)
+    handed = any(p is not None and origins.passed_in(p) for t in present if isinstance(t, Call | Box) for p in t.paths)
     if not handed and isinstance(first, Call) and all(isinstance(t, Call) and _alike(first, t) for t in present):
-        return _unify_calls(terms, first, where, passed_in)
+        return _unify_calls(terms, first, where, origins)
     if not handed and isinstance(first, Box) and all(isinstance(t, Box) and t.fn is first.fn for t in present):
-        return _unify_boxes(terms, first, where, passed_in)
+        return _unify_boxes(terms, first, where, origins)
     if not handed and all(same(first, t) for t in present):
         return first
     return Hole(tuple(terms), where)
@@ -166,11 +176,11 @@ def _alike(first: Call, second: Call) -> bool:
     return first.fn is second.fn and [a.name for a in first.args] == [a.name for a in second.args]
 
 
-def _unify_calls(terms: Sequence[Term | None], first: Call, where: tuple[str, ...], passed_in: PassedIn) -> Call:
+def _unify_calls(terms: Sequence[Term | None], first: Call, where: tuple[str, ...], origins: Origins) -> Call:
     args = []
     for i, arg in enumerate(first.args):
         column = [t.args[i] if isinstance(t, Call) else None for t in terms]
-        value = unify([a and a.value for a in column], (*where, arg.name), passed_in)
+        value = unify([a and a.value for a in column], (*where, arg.name), origins)
         show = any(a.show for a in column if a is not None)
         args.append(Arg(arg.name, value, arg.default, arg.positional, show))
     return Call(first.fn, tuple(args), _paths(terms))
@@ -180,15 +190,60 @@ def _paths(terms: Sequence[Term | None]) -> tuple[str | None, ...]:
     return tuple(t.paths[0] if isinstance(t, Call | Box) and t.paths else None for t in terms)
 
 
-def _unify_boxes(terms: Sequence[Term | None], first: Box, where: tuple[str, ...], passed_in: PassedIn) -> Term:
-    names = [[i.name for i in t.items] for t in terms if isinstance(t, Box)]
-    if any(n != names[0] for n in names):
+def _unify_boxes(terms: Sequence[Term | None], first: Box, where: tuple[str, ...], origins: Origins) -> Term:
+    boxes = [t if isinstance(t, Box) else None for t in terms]
+    shapes = [[(i.name, _head(i.value)) for i in b.items] for b in boxes if b is not None]
+    if all(s == shapes[0] for s in shapes):
+        rows = [(item.name, [b.items[k].value if b else None for b in boxes]) for k, item in enumerate(first.items)]
+        items = [Item(name, unify(column, (*where, name), origins)) for name, column in rows]
+        return Box(first.fn, tuple(items), _paths(terms))
+    rows_ = _aligned(boxes, origins) if len(where) == 1 and issubclass(first.fn, nn.Sequential) else None
+    if rows_ is None:
         return Hole(tuple(terms), where)
     items = []
-    for i, item in enumerate(first.items):
-        column = [t.items[i].value if isinstance(t, Box) else None for t in terms]
-        items.append(Item(item.name, unify(column, (*where, item.name), passed_in)))
+    for k, column in enumerate(rows_):
+        present = tuple(t is not None or b is None for t, b in zip(column, boxes, strict=True))
+        items.append(Item(str(k), unify(column, (*where, str(k)), origins), None if all(present) else present))
     return Box(first.fn, tuple(items), _paths(terms))
+
+
+def _head(term: Term) -> object:
+    return term.fn if isinstance(term, Call | Box) else type(term)
+
+
+def _aligned(boxes: Sequence[Box | None], origins: Origins) -> list[list[Term | None]] | None:
+    """Elements of sequences of different lengths side by side: those that the same call of the author made.
+
+    None if that is unknown, if a loop made several, or if no common order exists.
+    """
+    order: list[Hashable] = []
+    found: list[dict[Hashable, Term]] = []
+    for box in boxes:
+        keys = [_made_at(i.value, origins) for i in box.items] if box else []
+        if None in keys or len(set(keys)) < len(keys) or any(not i.name.isdecimal() for i in (box.items if box else ())):
+            return None
+        found.append(dict(zip(keys, (i.value for i in box.items), strict=True)) if box else {})
+        if _merge(order, keys) is None:
+            return None
+    return [[f.get(key) for f in found] for key in order]
+
+
+def _made_at(term: Term, origins: Origins) -> Hashable | None:
+    paths = [p for p in term.paths if p is not None] if isinstance(term, Call | Box) else []
+    return origins.made_at(paths[0]) if paths and not origins.passed_in(paths[0]) else None
+
+
+def _merge(order: list[Hashable], keys: Sequence[Hashable]) -> list[Hashable] | None:
+    """Adds new keys to a common order; None if the two orders contradict each other."""
+    known = [order.index(k) for k in keys if k in order]
+    if known != sorted(known):
+        return None
+    at = 0
+    for key in keys:
+        if key not in order:
+            order.insert(at, key)
+        at = order.index(key) + 1
+    return order
 
 
 def for_instance(term: Term, index: int) -> Term | None:

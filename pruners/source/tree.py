@@ -45,7 +45,8 @@ class Tree:
         paths: dict[type[nn.Module], list[str]] = {}
         for path, module in self.live.items():
             inside = any(not is_composite(type(self.live[p])) for p in ancestors(path))
-            if is_authored(type(module)) and self.first_path[id(module)] == path and not inside:
+            own = is_authored(type(module)) and author_init(type(module)) is not None
+            if own and self.first_path[id(module)] == path and not inside:
                 paths.setdefault(type(module), []).append(path)
         return {cls: paths[cls] for cls in self._bottom_up(paths)}
 
@@ -62,7 +63,7 @@ class Tree:
 
     def _below(self, module: nn.Module) -> Iterator[nn.Module]:
         for child in module.children():
-            if is_authored(type(child)):
+            if is_authored(type(child)) and author_init(type(child)) is not None:
                 yield child
             if is_box(type(child)):
                 yield from self._below(child)

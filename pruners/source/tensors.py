@@ -1,0 +1,79 @@
+"""Parameters and buffers: the author's expression where it still gives a tensor of this shape, else zeros."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from pruners.source.births import undisturbed
+from pruners.source.hints import loaded_names, stored_names
+from pruners.source.scope import Scope
+from pruners.source.terms import value_of
+
+_CREATORS = ("zeros", "ones", "empty", "randn", "rand", "full", "Tensor", "FloatTensor")
+
+
+def gives_tensor(scope: Scope, expr: ast.expr, wanted: Iterable[tuple[int, torch.Tensor, bool]]) -> bool:
+    """Whether the author's expression makes such a tensor in every instance (index, tensor, equal values needed)."""
+    try:
+        return all(_like(_made(scope, expr, i), tensor, exact) for i, tensor, exact in wanted)
+    except Exception:  # the author's code meets values it was not written for: then it doesn't fit
+        return False
+
+
+def _made(scope: Scope, expr: ast.expr, index: int) -> object:
+    author = scope.author
+    hidden = set(author.parameters) | author.stored
+    names: dict[str, object] = {}
+    for name in loaded_names(expr) - stored_names(expr):
+        term = scope.words[name][index] if name in scope.words else None
+        if term is not None:
+            names[name] = value_of(term)
+        elif name == author.self_name:
+            scope.admit_attributes(expr, name)
+            names[name] = scope.live[index]
+        elif name not in hidden and name in author.globals:
+            names[name] = author.globals[name]
+        elif name in hidden or not hasattr(builtins, name):
+            raise LookupError(name)
+    code = compile(ast.fix_missing_locations(ast.Expression(expr)), "<author>", "eval")
+    with undisturbed():
+        return eval(code, names)
+
+
+def _like(made: object, tensor: torch.Tensor, exact: bool) -> bool:
+    if not isinstance(made, torch.Tensor) or made.shape != tensor.shape or made.dtype != tensor.dtype:
+        return False
+    if isinstance(tensor, nn.Parameter) and made.requires_grad != tensor.requires_grad:
+        return False
+    return not exact or torch.equal(made, tensor.detach().to(made.device))
+
+
+def size_hints(expr: ast.expr | None, dimensions: int) -> list[ast.expr]:
+    """The author's expressions for the sizes, from the call that makes the tensor, if there are as many."""
+    for node in ast.walk(expr) if expr is not None else ():
+        if isinstance(node, ast.Call) and _creator(node.func):
+            sizes = node.args
+            if len(sizes) == 1 and isinstance(sizes[0], ast.Tuple | ast.List):
+                sizes = sizes[0].elts
+            if len(sizes) == dimensions and not any(isinstance(s, ast.Starred) for s in sizes):
+                return list(sizes)
+    return []
+
+
+def creator(expr: ast.expr | None) -> str:
+    """Which of torch's functions made the tensor in the author's expression: zeros, ones, empty, randn, rand."""
+    for node in ast.walk(expr) if expr is not None else ():
+        name = _creator(node.func) if isinstance(node, ast.Call) else None
+        if name in ("zeros", "ones", "empty", "randn", "rand"):
+            return name
+    return "zeros"
+
+
+def _creator(func: ast.expr) -> str | None:
+    name = func.attr if isinstance(func, ast.Attribute) else func.id if isinstance(func, ast.Name) else ""
+    return name if name in _CREATORS else None
