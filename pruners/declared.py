@@ -42,7 +42,7 @@ def check_declarations(model: nn.Module, facts: Facts, example_input: Any) -> No
     for claim in (_Claim.of(b) for b in blocks):
         call = calls.get(claim.block.module)
         alone = _alone(claim, call) if call is not None else None
-        for found in disagreements(claim, alone or whole, "block" if alone else claim.block.path):
+        for found in _disagreements(claim, alone or whole, "block" if alone else claim.block.path):
             if alone or not found.outside:
                 raise claim.block.error(found.text)
 
@@ -81,7 +81,7 @@ class _Claim:
 
 
 @dataclass(frozen=True)
-class Disagreement:
+class _Disagreement:
     """A contradiction between declaration and trace. ``outside``: all these channels go in or out of the block, so
     in a trace of the whole network something else may have joined them."""
 
@@ -118,20 +118,21 @@ class _Axis:
     traced: IntArray
 
 
-def disagreements(claim: _Claim, traced: _Traced, path: str) -> Iterator[Disagreement]:
+def _disagreements(claim: _Claim, traced: _Traced, path: str) -> Iterator[_Disagreement]:
     """What a block's declaration says otherwise than a trace in which the block lies at ``path``."""
     axes, missing = _layers(claim, traced, path)
     if missing and axes:
-        yield Disagreement(f"names {missing[0]}, but its forward doesn't run that layer")
+        yield _Disagreement(f"names {missing[0]}, but its forward doesn't run that layer")
     if not axes or missing:
         return
     for name, port, atoms in zip(("input", "output"), traced.ports, (claim.incoming, claim.outgoing), strict=True):
         if port is None:
             continue
-        axes.append(_Axis(f"its {name}", atoms, traced.facts.atoms(port)))
-        if axes[-1].traced.size != atoms.size:
-            yield Disagreement(f"declares {atoms.size} {name} channels, but has {axes[-1].traced.size}")
+        known = traced.facts.atoms(port)
+        if known.size != atoms.size:
+            yield _Disagreement(f"declares {atoms.size} {name} channels, but has {known.size}")
             return
+        axes.insert(0 if name == "input" else len(axes), _Axis(f"its {name}", atoms, known))
     yield from _compared(axes, claim, traced)
 
 
@@ -153,7 +154,7 @@ def _layers(claim: _Claim, traced: _Traced, path: str) -> tuple[list[_Axis], lis
     return axes, missing
 
 
-def _compared(axes: Sequence[_Axis], claim: _Claim, traced: _Traced) -> Iterator[Disagreement]:
+def _compared(axes: Sequence[_Axis], claim: _Claim, traced: _Traced) -> Iterator[_Disagreement]:
     names = [a.name for a in axes for _ in range(a.declared.size)]
     classes = claim.facts.classes()
     ports = np.concatenate([claim.incoming, claim.outgoing])
@@ -162,12 +163,12 @@ def _compared(axes: Sequence[_Axis], claim: _Claim, traced: _Traced) -> Iterator
     apart = _first_split(declared, found, traced.stuck[found])
     if apart is not None:
         a, b = (names[i] for i in apart)
-        yield Disagreement(f"declares that {a} and {b} go together, but its forward doesn't join them one by one")
+        yield _Disagreement(f"declares that {a} and {b} go together, but its forward doesn't join them one by one")
     joined = _first_split(found, declared, np.zeros(found.size, dtype=bool))
     if joined is not None:
         a, b = (names[i] for i in joined)
         outside = bool(np.isin(declared[list(joined)], classes[ports]).all())
-        yield Disagreement(f"declares nothing that joins {a} and {b}, but its forward does", outside)
+        yield _Disagreement(f"declares nothing that joins {a} and {b}, but its forward does", outside)
 
 
 def _first_split(together: IntArray, apart: IntArray, stuck: np.ndarray) -> tuple[int, int] | None:
