@@ -107,7 +107,8 @@ class PruneJob:
         """Write the source, retrain what it defines, verify and publish."""
         self.voice.remark("writing the source")
         generated = import_text(self.pruner.source(plan), self.pruner.netName)
-        generated.load_state_dict(transferred(self.options.transfer, self._whole_state(), self.pruner, plan, self.data))
+        weights = transferred(self.options.transfer, generated, self._whole_state(), self.pruner, plan, self.data)
+        generated.load_state_dict(weights)
         accuracy = self._retrained(generated) if self.data else {}
         measured = {
             "accuracy": {k: accuracy.get(k) for k in ("before", "pruned", "retrained")},
