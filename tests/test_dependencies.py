@@ -140,6 +140,10 @@ WRONG: dict[str, tuple[Any, str]] = {
         lambda: around(declared(basic_block, type("Lazy", (Pair,), {"forward": lambda s, x: x + s.conv2(x)}), BOTH)()),
         "names conv1, but its forward doesn't run that layer",
     ),
+    "layers of which none runs": (
+        lambda: around(declared(basic_block, type("Idle", (Pair,), {"forward": lambda s, x: x}), BOTH)()),
+        "names conv1, but its forward doesn't run that layer",
+    ),
     "a widening shortcut that is not described": (
         lambda: around(declared(basic_block, Padded, BOTH)(None), 12),
         r"adds its 8 input channels to the 12 of conv2: name the shortcut's convolution in downsampling, or set pad =",
@@ -222,6 +226,38 @@ def test_ties_from_outside_are_not_held_against_a_block() -> None:
             return self.last(x + self.block(x))
 
     check(Around())
+
+
+def tuple_of(block: nn.Module, x: Tensor) -> Tensor:
+    return block(x, mask=torch.ones(2))[0]
+
+
+CALLS: dict[str, Any] = {
+    "twice": lambda block, x: block(block(x)),
+    "with other arguments": lambda block, x: block(x, 0.5),
+    "with its input by keyword": lambda block, x: block(x=x),
+    "for a tuple": tuple_of,
+    "never": lambda block, x: x,
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_blocks_may_be_called(name: str) -> None:
+    class Rich(Pair):
+        def forward(self, x: Tensor, scale: float = 1.0, mask: Tensor | None = None) -> Any:
+            out = x + scale * self.conv2(self.conv1(x))
+            return out if mask is None else (out, mask)
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 2, 1)
+            self.block = declared(basic_block, Rich, BOTH)()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(CALLS[name](self.block, self.first(x)))
+
+    check(Net())
 
 
 def test_norms_that_were_guessed_are_not_held_against_a_block() -> None:
