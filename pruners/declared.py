@@ -214,8 +214,9 @@ def _alone(claim: _Claim, call: _FirstCall) -> _Traced | None:
     """A trace of the block by itself; None if it doesn't take and give one tensor of channels."""
     if not call.args:
         return None
-    entry = _layer_for(call.args[0], claim.incoming.size)
-    leave = _layer_for(call.out, claim.outgoing.size) or _layer_for(call.out, None)
+    with torch.random.fork_rng(devices=[]):  # new layers draw random weights, which nobody asked for
+        entry = _layer_for(call.args[0], claim.incoming.size)
+        leave = _layer_for(call.out, claim.outgoing.size) or _layer_for(call.out, None)
     if entry is None or leave is None:
         return None
     between = _Between(entry, claim.block.module, leave, call)

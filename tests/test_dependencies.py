@@ -283,11 +283,14 @@ def test_checking_leaves_the_model_as_it_was() -> None:
     chain = declared(block_decorator(BlockKind("chain", Chain())), Pair, BOTH)
     model = around(chain()).train()
     before = {k: v.clone() for k, v in model.state_dict().items()}
+    x = torch.randn(2, 3, 8, 8)
+    drawn = torch.random.get_rng_state()
     with pytest.raises(DeclarationError):
-        check(model)
+        check_declarations(model, observe(model, x).facts, x)
     assert all(m.training for m in model.modules())
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
-    assert not model[1]._forward_pre_hooks
+    assert not model[1]._forward_hooks
+    assert torch.equal(torch.random.get_rng_state(), drawn)
 
 
 def test_two_classes_of_one_ltype_keep_their_own_layers() -> None:
