@@ -77,6 +77,8 @@ def run(command: str, options: str, given: dict[str, Any]) -> None:
     if verbose > 1:
         os.environ["SECATEUR_DEBUG"] = "1"
     given["verbose"] = -1 if quiet else verbose
+    # waiting threads sleep: where others use the cores as well, spinning makes small networks many times slower
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     kind = getattr(importlib.import_module("commands.options"), options)
     importlib.import_module(f"commands.{command}").run(kind(**given))
 

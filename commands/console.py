@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -11,6 +12,8 @@ from rich.console import Console, RenderableType
 from rich.markup import escape
 
 from training.progress import Progress, RichProgress, Silent, progress_on_stderr
+
+_PIPE_WIDTH = 140
 
 
 class Voice:
@@ -44,11 +47,12 @@ class Voice:
         if self.verbose > 0:
             self.remark(message)
 
-    def result(self, shown: RenderableType | str, values: Mapping[str, Any] | list[Any]) -> None:
-        """The outcome on stdout: a table or text for people, or values with --json."""
+    def result(self, shown: str | Sequence[RenderableType], values: Mapping[str, Any] | Sequence[Any]) -> None:
+        """The outcome on stdout: text and tables for people, or values with --json."""
         if self.as_json:
             print(json.dumps(values, indent=2))
-        elif isinstance(shown, str):
-            print(shown)
-        else:
-            Console().print(shown)
+            return
+        console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+        for item in [shown] if isinstance(shown, str) else shown:
+            # text as it is: rich would wrap lines and read brackets as markup
+            print(item) if isinstance(item, str) else console.print(item)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from commands.console import Voice
-from commands.measuring import latency_ms
+from commands.measuring import latencies
 from commands.networks import Network
 from commands.options import PruneOptions
 from commands.setup import setup_pruner
@@ -112,10 +112,7 @@ class PruneJob:
         accuracy = self._retrained(generated) if self.data else {}
         measured = {
             "accuracy": {k: accuracy.get(k) for k in ("before", "pruned", "retrained")},
-            "latency_ms": {
-                "before": latency_ms(self.network.model, self.network.example_input),
-                "after": latency_ms(generated, self.network.example_input),
-            },
+            "latency_ms": latencies({"before": self.network.model, "after": generated}, self.network.example_input),
         }
         ledger = self.work and self.work / "search.jsonl"
         files = {"search.jsonl": ledger.read_bytes()} if ledger else {}

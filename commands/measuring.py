@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
 
-def latency_ms(model: nn.Module, example_input: Any, repeats: int = 30) -> float:
-    """Median milliseconds of a forward pass on the CPU, after a warm-up; the model's mode is left as it was."""
+def latencies(models: Mapping[str, nn.Module], example_input: Any, repeats: int = 30) -> dict[str, float]:
+    """Median milliseconds of a forward pass of each model; modes are left as they were.
+
+    The models take turns, so that whatever else the machine does meets all of them.
+    """
     inputs = example_input if isinstance(example_input, tuple) else (example_input,)
-    was_training = model.training
-    model.eval()
-    seconds = []
+    modes = {name: model.training for name, model in models.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in models}
     try:
         with torch.no_grad():
             for _ in range(repeats + 3):
-                started = time.perf_counter()
-                model(*inputs)
-                seconds.append(time.perf_counter() - started)
+                for name, model in models.items():
+                    model.eval()
+                    started = time.perf_counter()
+                    model(*inputs)
+                    seconds[name].append(time.perf_counter() - started)
     finally:
-        model.train(was_training)
-    return round(1000 * statistics.median(seconds[3:]), 4)
+        for name, model in models.items():
+            model.train(modes[name])
+    return {name: round(1000 * statistics.median(s[3:]), 4) for name, s in seconds.items()}

@@ -14,6 +14,7 @@ from commands.preview import preview_text, preview_values
 from commands.setup import pruner_class
 from commands.showing import minutes, outcome
 from commands.starting import with_trained_weights
+from commands.transferring import check_transfer
 from pruners.budget import Budget
 from pruners.bundle import check_free
 from pruners.errors import OutputError, UsageError
@@ -53,16 +54,23 @@ def settings_from(options: PruneOptions) -> SearchSettings:
     budget = _budget(options)
     strategy = options.search or ("uniform" if budget else "bayesian")
     find_strategy(strategy)
+    check_transfer(options.transfer, with_data=True)  # whether there are images is known later
     if options.metric:
         find_metric(options.metric)
     if options.final_epochs is not None and options.final_epochs < 0:
         raise UsageError(f"--final-epochs {options.final_epochs}: must be 0 or more")
-    chosen = {} if options.retrain_epochs is None else {"retrain_epochs": options.retrain_epochs}
+    epochs = SearchSettings.retrain_epochs if options.retrain_epochs is None else options.retrain_epochs
     settings = SearchSettings(
-        strategy=strategy, metric=options.metric or pruner_class(options.arch or "").metric, budget=budget, round_to=options.round_to,
-        min_channels=options.min_channels, alpha=options.alpha, direction=options.direction, seed=options.seed,
-        **chosen,
-    )  # fmt: skip
+        strategy=strategy,
+        metric=options.metric or pruner_class(options.arch or "").metric,
+        budget=budget,
+        round_to=options.round_to,
+        min_channels=options.min_channels,
+        alpha=options.alpha,
+        direction=options.direction,
+        retrain_epochs=epochs,
+        seed=options.seed,
+    )
     _ = settings.limits  # refuses what is out of range
     return settings
 

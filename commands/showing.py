@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rich.console import Group, RenderableType
+from rich.console import RenderableType
 from rich.table import Table
 
 from pruners.bundle import Bundle
@@ -12,18 +12,19 @@ from pruners.report import comparison
 def table(title: str, *columns: str) -> Table:
     """An empty table; columns that begin with ``#`` hold numbers."""
     made = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)
-    for column in columns:
-        made.add_column(column.removeprefix("#"), justify="right" if column.startswith("#") else "left")
+    for i, column in enumerate(columns):
+        number = column.startswith("#")
+        made.add_column(column.removeprefix("#"), justify="right" if number else "left", no_wrap=number or i == 0)
     return made
 
 
-def outcome(bundle: Bundle) -> RenderableType:
+def outcome(bundle: Bundle) -> list[RenderableType]:
     """Before and after, and where the bundle is."""
     shown = table(str(bundle.summary["factory"]), "", "#before", "#after", "#change")
     for row in comparison(bundle.summary):
         shown.add_row(row.name, row.before, row.after, row.change)
-    found = f"largest difference {bundle.summary['max_abs_diff']:.2g}"
-    return Group(shown, "", f"{bundle.path / 'model.py'}: verified in a fresh process, {found}")
+    found = f"verified in a fresh process, largest difference {bundle.summary['max_abs_diff']:.2g}"
+    return [shown, f"\n{bundle.file}: {found}"]
 
 
 def minutes(seconds: float) -> str:

@@ -38,7 +38,7 @@ def load_factory(spec: str) -> Factory:
     where, _, name = spec.rpartition(":")
     if not where or where.endswith(("/", "\\")):
         where, name = spec, ""
-    module = _import_file(where) if where.endswith(".py") else _import_module(where)
+    module = load_module(where)
     candidates = _candidates(module)
     if not name:
         choice = candidates[0] if candidates else "FACTORY"
@@ -56,6 +56,11 @@ def load_factory(spec: str) -> Factory:
             "write a function that returns the network"
         )
     return Factory(found, name, where)
+
+
+def load_module(where: str) -> ModuleType:
+    """Import ``FILE.py`` or ``package.module``. Raises ModelFileError."""
+    return _import_file(where) if where.endswith(".py") else _import_module(where)
 
 
 def build(factory: Factory, arguments: Mapping[str, Any]) -> nn.Module:

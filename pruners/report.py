@@ -162,4 +162,4 @@ def render_report(summary: Mapping[str, Any], plan: PruningPlan, ledger: bytes =
 
 
 def _shown(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)

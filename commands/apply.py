@@ -1,0 +1,100 @@
+"""``app.py apply``: from a plan, the network it was made for and its weights to the bundle, without deciding anew."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from commands.console import Voice
+from commands.networks import network_from
+from commands.options import ApplyOptions
+from commands.prune import GENERATED
+from commands.setup import setup_pruner
+from commands.showing import outcome
+from pruners import plan as plans
+from pruners.bundle import Bundle, check_free
+from pruners.errors import PlanError
+from pruners.plan import PruningPlan
+from training.checkpoints import load_checkpoint
+
+_CARRIED = ("accuracy", "latency_ms")  # measured, so not to be had again byte for byte
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """What lies beside an untouched plan in its bundle: weights that were trained on, measurements, the search."""
+
+    state: Mapping[str, Tensor] | None = None
+    summary: Mapping[str, Any] | None = None
+    files: Mapping[str, bytes] | None = None
+
+
+def run(options: ApplyOptions) -> None:
+    plan = plans.load(options.plan)
+    with Voice(options.verbose, options.json) as voice:
+        network = network_from(_completed(options, plan))
+        facts = plan.provenance
+        pruner = setup_pruner(
+            network.arch, network.model, network.example_input, entry=network.entry, skip=facts.get("skip", ()),
+        )  # fmt: skip
+        now = {k: pruner.provenance[k] for k in ("source_sha256", "weights_sha256")}
+        plans.require_same(plan, **now)
+        plans.validate(plan, pruner.graph)
+        output = options.output or GENERATED / f"{pruner.netName}_{plan.digest[:8]}"
+        check_free(output, options.force)
+        beside = _neighbours(options.plan, plan, voice)
+        made = pruner.publish(
+            plan, output, state=beside.state, summary=beside.summary, files=beside.files, force=options.force
+        )
+    voice.result(outcome(made), dict(made.summary))
+
+
+def _completed(options: ApplyOptions, plan: PruningPlan) -> ApplyOptions:
+    """Options with what they leave out taken from the plan.
+
+    A plan may come from anywhere: a bundled network is built by its name, but a file or module of the plan's choice
+    is only run when the user names it.
+    """
+    facts = plan.provenance
+    try:
+        shapes = tuple(",".join(map(str, s)) for s in facts.get("input_shapes", ()))
+        arguments = tuple(f"{k}={v!r}" for k, v in dict(facts.get("arguments", {})).items())
+        filled = replace(
+            options,
+            weights=options.weights or (Path(str(facts["weights"])) if facts.get("weights") else None),
+            input_shape=options.input_shape or shapes,
+            model_arg=options.model_arg or arguments,
+            seed=int(facts.get("model_seed", options.seed)),
+        )
+    except (TypeError, ValueError):
+        raise PlanError(f"{options.plan}: its provenance is damaged; make a new plan") from None
+    if filled.arch or filled.model:
+        return filled
+    if facts.get("arch"):
+        return replace(filled, arch=str(facts["arch"]))
+    if facts.get("model"):
+        model = str(facts["model"])
+        raise PlanError(
+            f"{options.plan} was made for {model}, which is run only if you say so: add --model {model}"
+        )
+    raise PlanError(f"{options.plan} doesn't say which network it is for: add --arch or --model")
+
+
+def _neighbours(path: Path, plan: PruningPlan, voice: Voice) -> Neighbours:
+    try:
+        bundle = Bundle.open(path.parent)
+    except Exception:  # a plan that lies elsewhere
+        return Neighbours()
+    if bundle.summary.get("plan_sha256") != plan.digest:
+        voice.remark(f"{path} was edited: weights are cut from the original's, retrain the result")
+        return Neighbours()
+    ledger = path.with_name("search.jsonl")
+    return Neighbours(
+        load_checkpoint(path.with_name("weights.pth")).model,
+        {k: bundle.summary[k] for k in _CARRIED if k in bundle.summary},
+        {ledger.name: ledger.read_bytes()} if ledger.is_file() else {},
+    )

@@ -1,0 +1,94 @@
+"""``app.py inspect``: widths, groups, what must stay and why."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from rich.console import RenderableType
+
+from commands.console import Voice
+from commands.networks import network_from
+from commands.options import InspectOptions
+from commands.setup import setup_pruner
+from commands.showing import table
+from models import registry
+from pruners.channel_graph import ChannelGraph, Width
+from pruners.explaining import explain, why
+from pruners.report import frozen_facts, place
+
+
+def run(options: InspectOptions) -> None:
+    if options.arch and options.data is None and not options.input_shape:
+        shape = registry.find(options.arch).input_shape  # no need to read images
+        options = replace(options, input_shape=(",".join(map(str, shape)),))
+    with Voice(options.verbose, options.json) as voice:
+        network = network_from(options)
+        pruner = setup_pruner(
+            network.arch, network.model, network.example_input, entry=network.entry, skip=options.skip
+        )
+        graph = pruner.graph
+    if options.why:
+        voice.result(why(graph, options.why), [_reason(r) for r in explain(graph, options.why)])
+    else:
+        voice.result(_tables(network.name, graph), _values(network.name, graph))
+
+
+def constraints(width: Width) -> list[str]:
+    """What a count of kept channels must obey, in words."""
+    found = []
+    if width.n_blocks > 1:
+        found.append(f"equally many in each of {width.n_blocks} blocks")
+    if not width.exact:
+        found.append("a statistic is taken over it")
+    return found
+
+
+def together(width: Width) -> str:
+    """The layers that lose channels together: producers, then what reads them."""
+    return f"{', '.join(width.producers) or '-'} -> {', '.join(width.consumers) or '-'}"
+
+
+def _values(name: str, graph: ChannelGraph) -> dict[str, Any]:
+    widths = [
+        {
+            "name": w.name,
+            "channels": w.size,
+            "producers": list(w.producers),
+            "consumers": list(w.consumers),
+            "slots": sorted({str(u.slot) for u in w.uses if not u.slot.virtual}),
+            "blocks": w.n_blocks,
+            "constraints": constraints(w),
+        }
+        for w in graph.widths
+    ]
+    groups = sum(w.size for w in graph.widths)
+    return {"schema": 1, "network": name, "widths": widths, "groups": groups, "frozen": frozen_facts(graph)}
+
+
+def _tables(name: str, graph: ChannelGraph) -> list[RenderableType]:
+    groups = sum(w.size for w in graph.widths)
+    widths = table(
+        f"{name}: {len(graph.widths)} widths, {groups} groups", "width", "#channels", "go together", "constraints"
+    )
+    for w in graph.widths:
+        widths.add_row(w.name, str(w.size), together(w), "; ".join(constraints(w)))
+    stays = table("what stays", "layers", "#channels", "because of", "at")
+    for item in frozen_facts(graph):
+        stays.add_row(", ".join(item["layers"]), str(item["channels"]), item["reason"], item["place"])
+    return [widths, "", stays]
+
+
+def _reason(reason: Any) -> dict[str, Any]:
+    partners = [
+        {"layer": p.layer, "role": p.role, "tie": p.tie, "to": p.to, "at": place(p.site)} for p in reason.partners
+    ]
+    return {
+        "axis": reason.axis,
+        "slot": str(reason.slot),
+        "channels": reason.count,
+        "width": reason.width,
+        "partners": partners,
+        "frozen": reason.frozen,
+        "at": place(reason.site),
+    }

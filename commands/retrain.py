@@ -1,0 +1,82 @@
+"""``app.py retrain``: more training for a bundle's generated network. Needs nothing but the bundle and images."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from commands.console import Voice
+from commands.options import BundleOptions
+from commands.showing import outcome
+from commands.starting import chosen_regime
+from commands.subject import example_of
+from pruners.bundle import Bundle, check_free, published, state_bytes, write_file
+from pruners.costs import Costs
+from pruners.errors import UsageError
+from pruners.report import render_report
+from pruners.verify import Case, outputs_of, runs_in_double, training_inputs, varied, verify_bundle
+from training.data import load_data
+from training.loop import evaluate, resolve_device
+from training.trainer import fit
+
+
+def run(options: BundleOptions) -> None:
+    with Voice(options.verbose, options.json) as voice:
+        bundle = Bundle.open(options.bundle)
+        output = options.output or bundle.path.with_name(f"{bundle.path.name}_retrained")
+        check_free(output, options.force)
+        facts = bundle.plan.provenance
+        spec = options.data or str(facts.get("data") or "")
+        if not spec:
+            raise UsageError(f"{bundle.path} was made without images: say what to train on with --data")
+        data = load_data(spec)
+        network, device = bundle.model, resolve_device(options.device)
+        regime = chosen_regime(options.regime, str(facts.get("arch") or ""), data.name, "retrain")
+        before = evaluate(network.to(device), data.test).top1
+        fit(
+            network, data, regime, options.epochs or regime.epochs, seed=options.seed, device=device,
+            progress=voice.progress, description="retraining",
+        )  # fmt: skip
+        after = evaluate(network, data.test).top1
+        accuracy = {**dict.fromkeys(("before", "pruned")), **(bundle.summary.get("accuracy") or {}), "retrained": after}
+        voice.remark(f"test accuracy {before:.2%} -> {after:.2%}")
+        made = republish(bundle, network.to(torch.device("cpu")), output, {"accuracy": accuracy}, options.force)
+    voice.result(outcome(made), dict(made.summary))
+
+
+def republish(
+    bundle: Bundle, network: nn.Module, output: Path, changes: dict[str, Any], force: bool = False
+) -> Bundle:
+    """The bundle with the weights of ``network``, verified again."""
+    kept = {p.name: p.read_bytes() for p in sorted(bundle.path.iterdir()) if p.is_file()}
+    summary = dict(bundle.summary)
+    with published(output, force) as draft:
+        for name, data in kept.items():
+            write_file(draft / name, data)
+        write_file(draft / "weights.pth", state_bytes(network.state_dict()))
+        needs = re.search(rb"^\s*(import|from)\s+torchvision\b", kept[bundle.file.name], re.MULTILINE)
+        checked = verify_bundle(
+            draft / bundle.file.name, summary["factory"], [_case(network, example_of(bundle))], _costs(summary), 1,
+            () if needs else ("torchvision",),
+        )  # fmt: skip
+        told = {**summary, **changes, "max_abs_diff": checked.max_abs_diff}
+        write_file(draft / "summary.json", (json.dumps(told, indent=2) + "\n").encode())
+        report = render_report(told, bundle.plan, kept.get("search.jsonl", b""))
+        write_file(draft / "report.html", report.encode())
+    return Bundle(output, bundle.plan, told)
+
+
+def _case(network: nn.Module, example_input: Any) -> Case:
+    inputs = varied(example_input, 1)
+    double = runs_in_double(network, inputs)
+    outputs = outputs_of(network, inputs, double)
+    return Case("the retrained weights", inputs, outputs, None, double, training_inputs(network, inputs))
+
+
+def _costs(summary: dict[str, Any]) -> Costs:
+    return Costs(*(summary[name]["after"] for name in ("params", "macs", "bits", "size_bytes")))

@@ -1,0 +1,35 @@
+"""What ``evaluate``, ``profile`` and ``retrain`` work on: a published bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from commands.networks import example
+from commands.options import EvaluateOptions
+from pruners.bundle import Bundle
+from pruners.errors import PlanError, UsageError
+from training.data import Data, load_data
+
+
+def require_one(options: EvaluateOptions) -> None:
+    given = [bool(options.bundle), bool(options.arch), bool(options.model)]
+    if sum(given) != 1:
+        raise UsageError("say what to look at: a bundle's folder, --arch NAME or --model FILE.py:FACTORY")
+
+
+def subject_of_bundle(path: Path, data: str | None) -> tuple[str, nn.Module, Data | None]:
+    """A bundle's name, network and data: ``data``, else what it was made with."""
+    bundle = Bundle.open(path)
+    spec = data or str(bundle.plan.provenance.get("data") or "")
+    return str(path), bundle.model, load_data(spec) if spec else None
+
+
+def example_of(bundle: Bundle) -> Any:
+    """Inputs of the shapes the bundle was traced with."""
+    shapes = bundle.plan.provenance.get("input_shapes")
+    if not shapes:
+        raise PlanError(f"{bundle.path / 'plan.json'} doesn't say what the network takes (input_shapes)")
+    return example(shapes)
