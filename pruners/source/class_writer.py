@@ -12,6 +12,7 @@ from torch import nn
 
 from pruners.source.author import Unproved, evaluate
 from pruners.source.context import ClassContext
+from pruners.source.docs import without_entries
 from pruners.source.init_writer import INDENT, InitWriter, without_checks
 from pruners.source.layout import STEP, WIDTH
 from pruners.source.names import Namer
@@ -171,7 +172,7 @@ class ClassWriter:
         opens = list(self.printer.open.values())
         if not opens:
             return False
-        taken = set(self.scope.words) | set(self.author.globals) & {"F", "nn", "torch"} | {g.name for g in self.groups}
+        taken = set(self.scope.words) | set(self.author.globals) & {"F", "nn", "torch"} | {g.name for g in self.groups} | self.writer.lists
         for group in name_holes(opens, self.author.parameters, self.scope.words, taken):
             if group.name not in self.scope.words:
                 self.groups.append(group)
@@ -255,7 +256,8 @@ class ClassWriter:
         if self.author.init is None or not lines:
             return []
         header = self._header(parameters)
-        return [STEP + s for s in header] + [" " * INDENT + s if s else s for s in lines]
+        gone = set(self.author.parameters) - {p.name for p in parameters}
+        return [STEP + s for s in header] + [" " * INDENT + s if s else s for s in without_entries(lines, gone)]
 
     def _header(self, parameters: list[Parameter]) -> list[str]:
         init = self.author.init

@@ -5,11 +5,12 @@ from __future__ import annotations
 import ast
 import inspect
 import types
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 from pruners.source.births import Birth
 from pruners.source.class_writer import Parameter
+from pruners.source.docs import without_entries
 from pruners.source.entry import Entry
 from pruners.source.files import Sources, SourceFile, FunctionNode
 from pruners.source.gather import Chunk
@@ -35,7 +36,8 @@ def factory_chunk(entry: Entry, root: type, parameters: Sequence[Parameter], bir
     returns = f" -> {root.__name__}" if annotated else ""
     line = f"def {entry.name}({', '.join(texts)}){returns}:"
     lines = [line] if len(line) <= WIDTH else [f"def {entry.name}(", *(f"{STEP}{t}," for t in texts), f"){returns}:"]
-    lines += _docstring(place)
+    gone = set(inspect.signature(entry.factory).parameters) - set(words.values()) if place else set()
+    lines += _docstring(place, gone)
     lines.append(f"{STEP}return {root.__name__}({', '.join(passed)})")
     extra: dict[str, Any] = {root.__name__: root}
     return Chunk(entry.name, place[0] if place else None, 10**9, "\n".join(lines) + "\n", extra)
@@ -56,18 +58,21 @@ def _arguments(
     """Parameter of the root class -> the factory's name for it."""
     if isinstance(entry.factory, type) or place is None:
         return {p.name: p.name for p in parameters}
-    names = set(inspect.signature(entry.factory).parameters)
+    signature = inspect.signature(entry.factory).parameters
+    names = set(signature)
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in signature.values()):
+        names |= {p.name for p in parameters}
     hints = argument_hints(birth, 0, sources) if birth and birth.frames else {}
     words = {n: e.id for n, e in hints.items() if isinstance(e, ast.Name) and e.id in names}
     return {p.name: words.get(p.name, p.name) for p in parameters if words.get(p.name, p.name) in names}
 
 
-def _docstring(place: tuple[SourceFile, FunctionNode] | None) -> list[str]:
+def _docstring(place: tuple[SourceFile, FunctionNode] | None, gone: Set[str]) -> list[str]:
     if place is None or ast.get_docstring(place[1]) is None:
         return []
     file, node = place
     first = node.body[0]
-    if first.end_lineno != first.lineno and "Args" in (ast.get_docstring(node) or ""):
-        return [f'{STEP}"""{(ast.get_docstring(node) or "").splitlines()[0]}"""']
-    text = "".join(file.lines[first.lineno - 1 : first.end_lineno]).rstrip("\n")
-    return [STEP + s[first.col_offset :] if s.strip() else "" for s in text.split("\n")]
+    lines = file.segment(first).split("\n")
+    indent = first.col_offset
+    lines = [s[indent:] if i and not s[:indent].strip() else s for i, s in enumerate(lines)]
+    return [STEP + s if s.strip() else "" for s in without_entries(lines, gone)]

@@ -112,10 +112,7 @@ class Gatherer:
     def _from_import(self, name: str, stmt: ast.Import | ast.ImportFrom, file: SourceFile, user: Chunk | None) -> None:
         alias = next(a for a in stmt.names if (a.asname or a.name.partition(".")[0]) == name)
         if isinstance(stmt, ast.Import):
-            module = alias.name
-            if self._taken_over(module):
-                raise SourceError(f"{file.at(stmt)}: import the names of {module} that are used, not the module itself")
-            self._import(Import(module, "", name if alias.asname else module))
+            self._from_modules(name, alias, stmt, file, user)
             return
         module = self._absolute(stmt, file)
         if not self._taken_over(module):
@@ -129,6 +126,21 @@ class Gatherer:
         if alias.name != name:
             value = getattr(sys.modules[module], alias.name)
             self.add(Chunk(name, file, stmt.lineno, f"{name} = {alias.name}\n", {alias.name: value}, False))
+
+    def _from_modules(
+        self, name: str, alias: ast.alias, stmt: ast.Import, file: SourceFile, user: Chunk | None
+    ) -> None:
+        """``import torch`` and ``import torch.fx`` bind one name: those that the code uses are needed."""
+        if self._taken_over(alias.name):
+            raise SourceError(f"{file.at(stmt)}: import the names of {alias.name} that are used, not the module itself")
+        if alias.asname:
+            self._import(Import(alias.name, "", name))
+            return
+        text = user.text if user is not None else ""
+        found = [a.name for s in file.tree.body if isinstance(s, ast.Import) for a in s.names if not a.asname]
+        mine = [m for m in found if m == name or (m.startswith(f"{name}.") and m in text)]
+        for module in mine or [alias.name]:
+            self._import(Import(module, "", module))
 
     def _absolute(self, stmt: ast.ImportFrom, file: SourceFile) -> str:
         if not stmt.level:

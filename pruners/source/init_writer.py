@@ -22,6 +22,7 @@ from pruners.source.records import BUFFER, CHILD, PARAMETER
 from pruners.source.scope import Scope
 from pruners.source.terms import Box, Call, Display, Hole, Item, Lit, Term, unify
 from pruners.source.tensors import creator, gives_tensor, size_hints
+from pruners.source.tree import torch_base
 from pruners.source.walk import Mask, Walk, line_in, setting_of
 
 Lines = list[str]
@@ -40,6 +41,7 @@ class InitWriter:
         self.flags: dict[str, tuple[Term | None, ...]] = {}
         self.locals: set[str] = set()
         self.used: set[str] = set()  # names that the rest of the text uses, once that is known
+        self.lists: set[str] = set()  # local names of lists
         self._terms: dict[tuple[str, Mask], Term] = {}
         self._done: set[tuple[str, int]] = set()
         self._depth = 0
@@ -134,21 +136,21 @@ class InitWriter:
             return self._plain_base(stmt)
         term = self._terms.setdefault(("", frozenset()), self._base_term(bases))
         if isinstance(term, Hole):
-            return [f"super().__init__(*{flat(self.printer.code(term))})"]
+            return [f"{self._super()}*{flat(self.printer.code(term))})"]
         if isinstance(term, Box) and any(i.present is not None for i in term.items):
             everyone = frozenset(range(len(self.context.paths)))
             name, lines = self._list(term, None, everyone)
-            return [*lines, f"super().__init__(*{name})"]
+            return [*lines, f"{self._super()}*{name})"]
         code = self.printer.code(term)
         inner = code if isinstance(code, Group) else Group(code, (), "")
         name = self.printer.namer.text(term.fn) if isinstance(term, Call | Box) else ""
         opened = inner.open.removeprefix(name) if inner.open.startswith(name) else inner.open[inner.open.index("(") :]
-        return lines_of(Group("super().__init__" + opened, inner.parts, inner.close, inner.explode), "", "", self._width)
+        return lines_of(Group(self._super() + opened.removeprefix("("), inner.parts, inner.close, inner.explode), "", "", self._width)
 
     def _base_term(self, bases: Sequence[Call | Box | None]) -> Term:
         """The common arguments of ``super().__init__``; a hole for a list of layers where they have nothing in common."""
         paths = [p for b in bases if isinstance(b, Box) for i in b.items if isinstance(i.value, Call | Box) for p in i.value.paths]
-        handed = any(p is not None and self.context.passed_in(p) for p in paths)
+        handed = bool(paths) and all(p is None or self.context.passed_in(p) for p in paths)
         term = Hole(tuple(bases), ("layers",)) if handed else unify(bases, ("super",), self.context)
         if not isinstance(term, Hole):
             return term
@@ -163,6 +165,7 @@ class InitWriter:
     def _list(self, term: Box, call: ast.expr | None, mask: Mask) -> tuple[str, Lines]:
         """Statements that fill a list with the elements, some of them under a condition, and the list's name."""
         name = self._list_name(call)
+        self.lists.add(name)
         runs: list[tuple[str | None, list[Item]]] = []
         for item in term.items:
             test = self._item_test(item, mask)
@@ -217,7 +220,16 @@ class InitWriter:
         owner = self.context.owner(path) if path is not None else None
         return line_in(birth, owner.module) if birth and owner and owner.module is not None else None
 
+    def _super(self) -> str:
+        """``super().__init__(``, or torch's class by name where an author's parent has a constructor of its own."""
+        cls = self.author.cls
+        if any(parent in self.context.tree.instances for parent in cls.__mro__[1:]):
+            return f"{self.printer.namer.text(torch_base(cls))}.__init__({self.author.self_name}, "
+        return "super().__init__("
+
     def _plain_base(self, stmt: ast.stmt | None) -> Lines:
+        if not self._super().startswith("super"):
+            return [self._super().removesuffix(", ") + ")"]
         if isinstance(stmt, ast.Expr) and isinstance(stmt.value, ast.Call) and not stmt.value.args and not stmt.value.keywords:
             return self._verbatim(stmt)
         return ["super().__init__()"]

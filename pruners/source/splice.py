@@ -7,6 +7,7 @@ from collections.abc import Set
 from dataclasses import dataclass
 
 from pruners.source.author import AuthorClass
+from pruners.source.docs import without_entries
 from pruners.source.files import SourceFile
 from pruners.source.init_writer import dedented
 
@@ -28,7 +29,7 @@ class ClassParts:
     attributes: Set[str]
     decorators: list[ast.expr]
     edits: tuple[Edit, ...] = ()
-    drop_docs: Set[str] = frozenset()
+    gone: Set[str] = frozenset()  # arguments of the constructor that are no more
 
 
 def class_text(author: AuthorClass, parts: ClassParts) -> str:
@@ -56,6 +57,8 @@ def _body(node: ast.ClassDef, parts: ClassParts, lines: list[str], column: int, 
         is_init = isinstance(stmt, ast.FunctionDef) and stmt.name == "__init__"
         if is_init:
             own, placed = parts.init, True
+        if i == 0 and isinstance(stmt, ast.Expr):
+            own = without_entries(own, parts.gone)
         if (is_init and parts.init) or (not is_init and _stays(stmt, i, parts)):
             text += [*above, *own]
         if not placed and parts.init and not is_init and isinstance(stmt, ast.FunctionDef):

@@ -6,24 +6,28 @@ import ast
 import inspect
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
+import torch
 from torch import nn
 
 from pruners.errors import SourceError
 from pruners.model_writers import writer_of
 from pruners.source.author import AuthorClass
-from pruners.source.check import check
+from pruners.source.check import check, run
 from pruners.source.class_writer import ClassWriter, WrittenInit
 from pruners.source.context import make_context
 from pruners.source.entry import Entry, Header, LiteralSite
 from pruners.source.factory import factory_chunk
 from pruners.source.files import SourceFile, Sources
 from pruners.source.gather import Chunk, Gatherer, binding, is_ours
+from pruners.source.init_writer import INDENT
 from pruners.source.keep import attribute_reads, kept_methods, reads_of_helpers
 from pruners.source.literals import Rewrites, plan_rewrites
 from pruners.source.records import Recorder
 from pruners.source.refuse import refuse
 from pruners.source.render import render
+from pruners.source.repairs import repairs
 from pruners.source.splice import ClassParts, class_text
 from pruners.source.tree import Tree, is_authored, is_torch
 
@@ -46,6 +50,10 @@ def write_source(
     writing = _Writing(tree, plan_rewrites(rewrites, tree, sources))
     writing.write_classes()
     text = writing.text(header)
+    missing = repairs(model, run(text, entry.name))
+    if missing:
+        writing.finish(missing)
+        text = writing.text(header)
     check(text, entry.name, model)
     return text
 
@@ -110,6 +118,17 @@ class _Writing:
             reads |= reads_of_helpers(trees, namespace, self.tree.sources)
         return reads
 
+    def finish(self, statements: list[str]) -> None:
+        """Adds statements to the end of the root's constructor."""
+        root = type(self.tree.model)
+        mine = self.written.get(root)
+        if mine is None or not mine.lines:
+            raise SourceError(f"{root.__qualname__} has no constructor that could say: {'; '.join(statements)}")
+        own = {s.strip() for s in mine.lines}
+        added = [" " * INDENT + s for s in statements if s not in own]
+        extra = {**mine.extra, **({"torch": torch} if any("torch." in s for s in added) else {})}
+        self.written[root] = replace(mine, lines=[*mine.lines, *([""] if added else []), *added], extra=extra)
+
     # the file
 
     def text(self, header: Header | None) -> str:
@@ -137,8 +156,9 @@ class _Writing:
         mine = self.written.get(cls)
         decorators = [d for d in author.node.decorator_list if not is_ours(d, author.file)]
         attributes = reads | {"__constants__"}
+        gone = set(author.parameters) - {p.name for p in mine.parameters} if mine else set()
         edits = self.rewrites.edits.get(author.file.name, ())
-        parts = ClassParts(mine.lines if mine else [], self.methods[cls], attributes, decorators, edits)
+        parts = ClassParts(mine.lines if mine else [], self.methods[cls], attributes, decorators, edits, gone)
         text = writer_of(cls).class_source(cls, self._instances(cls), class_text(author, parts))
         return Chunk(cls.__name__, author.file, author.node.lineno, text, mine.extra if mine else {})
 

@@ -1,0 +1,76 @@
+"""What constructors alone can't say: shared tensors, frozen parameters, another floating type. Said at the end of the root."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+
+def repairs(model: nn.Module, twin: nn.Module) -> list[str]:
+    """Statements for the end of the root's constructor (with ``self``) that make ``twin`` like ``model``."""
+    return [*_shared(model, twin), *_type(model), *_frozen(model, twin)]
+
+
+def _shared(model: nn.Module, twin: nn.Module) -> list[str]:
+    """Modules with state, then single parameters, that the model has in several places and the twin has not."""
+    lines = []
+    done: set[str] = set()
+    ours, theirs = _places(model), {p: id(m) for p, m in twin.named_modules(remove_duplicate=False)}
+    for paths in ours:
+        apart = [p for p in paths[1:] if theirs.get(p) != theirs.get(paths[0])]
+        if any(p.startswith(f"{d}.") for p in apart for d in done):
+            continue
+        done |= set(apart)
+        lines += [f"{_expression(p)} = {_expression(paths[0])}" for p in apart]
+    keys = {k: id(t) for k, t in twin.named_parameters(remove_duplicate=False)}
+    for names in _groups(model.named_parameters(remove_duplicate=False)):
+        apart = [n for n in names[1:] if keys.get(n) != keys.get(names[0])]
+        lines += [
+            f"{_expression(n)} = {_expression(names[0])}" for n in apart if not any(n.startswith(f"{d}.") for d in done)
+        ]
+    return lines
+
+
+def _places(model: nn.Module) -> list[list[str]]:
+    stateful = ((p, m) for p, m in model.named_modules(remove_duplicate=False) if any(True for _ in m.state_dict()))
+    return _groups(stateful)
+
+
+def _groups(named: Iterable[tuple[str, object]]) -> list[list[str]]:
+    names: dict[int, list[str]] = {}
+    for name, value in named:
+        names.setdefault(id(value), []).append(name)
+    return [n for n in names.values() if len(n) > 1]
+
+
+def _type(model: nn.Module) -> list[str]:
+    found = {t.dtype for t in model.parameters() if t.is_floating_point()}
+    only = found.pop() if len(found) == 1 else None
+    return [f"self.to({only})"] if only not in (None, torch.get_default_dtype()) else []
+
+
+def _frozen(model: nn.Module, twin: nn.Module) -> list[str]:
+    """``requires_grad_`` on the largest modules whose parameters all differ from what the constructor gives."""
+    wanted = {k: p.requires_grad for k, p in model.named_parameters()}
+    given = {k: p.requires_grad for k, p in twin.named_parameters(remove_duplicate=False)}
+    wrong = {k for k in wanted if wanted[k] != given.get(k)}
+    lines = []
+    for path, module in model.named_modules():
+        keys = [f"{path}.{k}" if path else k for k, _ in module.named_parameters()]
+        keys = [k for k in keys if k in wanted]
+        if keys and all(k in wrong for k in keys) and len({wanted[k] for k in keys}) == 1:
+            lines.append(f"{_expression(path)}.requires_grad_({wanted[keys[0]]})")
+            wrong -= set(keys)
+    return lines + [f"{_expression(k)}.requires_grad_({wanted[k]})" for k in wanted if k in wrong]
+
+
+def _expression(path: str) -> str:
+    text = "self"
+    for part in path.split(".") if path else ():
+        if part.isidentifier():
+            text += f".{part}"
+        else:
+            text += f"[{part}]" if part.isdecimal() else f'.get_submodule("{part}")'
+    return text
