@@ -152,7 +152,7 @@ class BasicPruning:
             params_before=f"{before.params:,}",
             params_after=f"{after.params:,}",
             macs_before=f"{before.macs / 1e6:,.1f}",
-            macs_after=f"{after.macs / 1e6:,.1f}",
+            macs_after=f"{after.macs / 1e6:,.1f} million",
             weights="weights.pth",
         )
 
