@@ -14,6 +14,7 @@ from pruners.bundle import Bundle, check_free
 from pruners.errors import BudgetError
 from pruners.search import SearchSettings, search
 from pruners.source import Entry
+from pruners.weight_transfer import find_strategy as find_transfer
 
 
 def prune(
@@ -26,6 +27,7 @@ def prune(
     params: float | None = None,
     metric: str = "l1",
     strategy: str = "uniform",
+    transfer: str = "slice",
     batches: Iterable[Any] | None = None,
     skip: Sequence[str] = (),
     round_to: int = 1,
@@ -37,7 +39,8 @@ def prune(
 
     Exactly one budget: ``ratio`` removes that fraction of the channels of every width, ``macs`` and ``params`` keep
     at most that fraction of the multiply-accumulates or parameters. ``strategy``: "uniform" or "global" (those that
-    need no data). ``batches``: (images, labels) pairs for metrics that look at data. ``skip``: layers that stay.
+    need no data). ``transfer``: "slice" keeps the kept slices of the weights, "bn" re-estimates batch-norm statistics
+    on ``batches``, too. ``batches``: (images, labels) pairs for what looks at data. ``skip``: layers that stay.
     ``entry``: the factory that built the model, if it isn't simply its class.
 
     The model itself is not changed. Raises the errors of ``pruners.errors``; nothing is published unless the
@@ -47,11 +50,14 @@ def prune(
     if len(given) != 1:
         raise BudgetError(f"give exactly one of ratio, macs and params, not {', '.join(given) or 'none'}")
     check_free(Path(output), force)
+    improve = find_transfer(transfer)
+    batches = None if batches is None else list(batches)
     [(kind, value)] = given.items()
     pruner = BasicPruning(model, example_input, entry=entry, skip=skip)
     settings = SearchSettings(
         strategy=strategy, metric=metric, budget=Budget(kind, value), round_to=round_to, seed=seed
     )  # fmt: skip
     result = search(model, pruner.graph, settings, batches=batches)
-    plan = pruner.plan(result.kept, strategy=strategy, metric=metric, seed=seed, **given)
-    return pruner.publish(plan, output, force=force)
+    plan = pruner.plan(result.kept, strategy=strategy, metric=metric, transfer=transfer, seed=seed, **given)
+    state = None if transfer == "slice" else improve(pruner.realize(plan.kept), batches)
+    return pruner.publish(plan, output, state=state, force=force)

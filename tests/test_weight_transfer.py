@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pruners import prune
 from pruners.channel_graph import Slot
 from pruners.decorators import BlockKind, block_decorator
 from pruners.dependencies import Chain
@@ -306,3 +308,33 @@ def test_bn_leaves_norms_without_statistics_and_networks_without_norms() -> None
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, track_running_stats=False), nn.Conv2d(4, 2, 1))
     state = transfer("bn", model, [X])
     assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
+
+
+# -- in one call
+
+
+class Small(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8)
+        self.conv2, self.bn2 = nn.Conv2d(8, 6, 3), nn.BatchNorm2d(6)
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.bn2(self.conv2(self.bn1(self.conv1(x)).relu()))
+        return self.head(x.relu().mean((2, 3)))
+
+
+def test_prune_refuses_bn_without_batches_before_it_publishes(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="give batches"):
+        prune(Small(), X, ratio=0.5, transfer="bn", output=tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_prune_ships_the_statistics_that_bn_found(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    pairs = [(X, torch.zeros(len(X), dtype=torch.long))]
+    bundle = prune(Small(), X, ratio=0.5, transfer="bn", batches=iter(pairs), output=tmp_path / "bundle")
+    assert bundle.plan.provenance["transfer"] == "bn"
+    found = bundle.model.bn1.running_mean
+    assert torch.allclose(found, bundle.model.conv1(X).mean((0, 2, 3)), atol=1e-5)
