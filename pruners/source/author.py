@@ -54,6 +54,11 @@ class AuthorClass:
     def self_name(self) -> str:
         return self.init.args.args[0].arg if self.init and self.init.args.args else "self"
 
+    def sets_once(self, attribute: str) -> bool:
+        """Whether the class assigns an attribute in one place only, so that its last value is its only one."""
+        found = [n for n in ast.walk(self.node) if isinstance(n, ast.Attribute) and n.attr == attribute]
+        return sum(isinstance(n.ctx, ast.Store) for n in found) == 1
+
     def local_definitions(self) -> Mapping[str, ast.Assign]:
         """Names that the constructor assigns exactly once, outside loops and branches."""
         counts: dict[str, int] = {}

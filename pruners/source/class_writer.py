@@ -74,7 +74,10 @@ class ClassWriter:
         lines: list[str] = []
         for _ in range(PASSES):
             self.printer.open.clear()
+            self.printer.wishes.clear()
             lines = self.writer.write()
+            if self._grant_wishes():
+                continue
             if not (self._name_open() or self._update_locals(lines) or self._drop_words(lines)):
                 break
         self.writer.used = set(_loads("\n".join(lines)))
@@ -167,6 +170,14 @@ class ClassWriter:
             self.scope.hidden[name] = self.scope.words.pop(name)
             self.writer.locals.discard(name)
         return bool(lost)
+
+    def _grant_wishes(self) -> bool:
+        """Author's parameters that are the same everywhere stay parameters where a condition of the author reads them."""
+        granted = set() if self.single else {n for n in self.printer.wishes if None not in self.scope.hidden.get(n, (None,))}
+        for name in sorted(granted):
+            self.scope.words[name] = self.scope.hidden.pop(name)
+        self.printer.wishes.clear()
+        return bool(granted)
 
     def _name_open(self) -> bool:
         opens = list(self.printer.open.values())

@@ -26,6 +26,7 @@ from pruners.source.tree import torch_base
 from pruners.source.walk import Mask, Walk, line_in, setting_of
 
 Lines = list[str]
+SMALL = 64  # elements of a buffer that may be written as a literal
 INDENT = 8  # of statements in a method
 
 
@@ -297,8 +298,19 @@ class InitWriter:
             proved = False
         if proved:
             return self.author.init_file.segment(stmt.test)
+        self.wish(stmt.test, wanted)
         names = [s.attribute for s in self.walk.settings if stmt.lineno <= s.stmt.lineno <= (stmt.end_lineno or 0)]
         return self._flag(flag or (f"with_{names[0]}" if names else f"branch_{len(self.flags) + 1}"), yes, no)
+
+    def wish(self, test: ast.expr, wanted: Sequence[tuple[int, Lit]]) -> None:
+        """Notes author's parameters that are the same everywhere but that a condition needs."""
+        names = loaded_names(test) & set(self.scope.hidden) & set(self.author.parameters)
+        try:
+            proved = all(bool(self.scope.value(test, i, hidden=True)) is t.value for i, t in wanted)
+        except Unproved:
+            return
+        if proved:
+            self.printer.wishes |= names
 
     def _flag(self, flag: str, yes: Mask, no: Mask) -> str:
         self.flags[flag] = tuple(Lit(i in yes) if i in yes | no else None for i in range(len(self.context.paths)))
@@ -309,7 +321,8 @@ class InitWriter:
     def _setting(self, stmt: ast.stmt, name: str, value: ast.expr | None, mask: Mask) -> Lines:
         final = frozenset(i for i in mask if self.walk.final.get((name, i)) is stmt and name in self.context.records[i])
         if final and all(self.context.records[i][name].term is not None for i in final):
-            self.scope.placed.add(name)  # if text reads it, it will be kept
+            if self.author.sets_once(name):
+                self.scope.placed.add(name)  # if text reads it, it will be kept
         if not final or not self.context.wanted(name):
             return []
         return [*self._base_first(), *self._attribute(name, final, stmt, value)]
@@ -353,13 +366,18 @@ class InitWriter:
 
     def _tensor(self, name: str, kind: str, term: Term, value: ast.expr | None, mask: Mask) -> Code | None:
         """Code for a parameter or buffer in the author's words, as far as they hold; None if there are none."""
-        if kind not in (PARAMETER, BUFFER) or value is None or not isinstance(term, Call):
+        if kind not in (PARAMETER, BUFFER) or not isinstance(term, Call | Hole):
             return None
         live = [(i, getattr(self.context.live[i], name)) for i in sorted(mask)]
         exact = name in self.context.live[min(mask)]._non_persistent_buffers_set
-        if gives_tensor(self.scope, value, [(i, t, exact) for i, t in live]):
+        if value is not None and gives_tensor(self.scope, value, [(i, t, exact) for i, t in live]):
             return self.author.init_file.segment(value)
-        if exact:
+        if exact and any(t.numel() > SMALL for _, t in live):
+            raise SourceError(
+                f"{self._place(name)}: the buffer self.{name} is not in the state_dict, is too large for a literal, and "
+                "no expression of the constructor gives its values; register it with persistent=True"
+            )
+        if exact or value is None or not isinstance(term, Call):
             return None
         made = term.args[0].value if kind == PARAMETER else term
         if not isinstance(made, Call):

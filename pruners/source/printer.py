@@ -12,7 +12,7 @@ from torch import nn
 
 from pruners.source.author import AuthorClass
 from pruners.source.constructors import is_torch
-from pruners.source.hints import argument_hints, bind, call_in, parameter_names
+from pruners.source.hints import argument_hints, bind, call_in, loaded_names, parameter_names
 from pruners.source.layout import Group, commented, flat, labelled
 from pruners.source.names import Namer
 from pruners.source.scope import Scope, Vector
@@ -53,6 +53,7 @@ class Printer:
         self.open: dict[int, Open] = {}
         self.active: tuple[int, ...] = tuple(range(len(paths)))
         self.seen: list[tuple[str, Vector]] | None = None
+        self.wishes: set[str] = set()  # author's parameters that text would use if it could
         self._sites: dict[tuple[str | None, ...], Site] = {}
 
     def code(self, term: Term, hint: ast.expr | None = None, direct: bool = True) -> Code:
@@ -63,6 +64,8 @@ class Printer:
         if hint is not None and self.fits(hint, term):
             return self._author_text(hint, direct)
         if isinstance(term, Hole):
+            if hint is not None and self._would_fit(hint, term):
+                self.wishes |= loaded_names(hint) & set(self.scope.hidden) & set(self.author.parameters)
             return self._hole(term, hint)
         if isinstance(term, Call):
             return self._call(term)
@@ -77,6 +80,9 @@ class Printer:
             word = self.scope.words[hint.id]
             return all(t is None or word[i] is None or same(word[i], t) for i, t in pairs)
         return self.scope.proves(hint, pairs)
+
+    def _would_fit(self, hint: ast.expr, term: Hole) -> bool:
+        return self.scope.proves(hint, [(i, term.values[i]) for i in self.active], hidden=True)
 
     def _author_text(self, hint: ast.expr, direct: bool) -> str:
         text = self.author.init_file.segment(hint) if direct else ast.unparse(hint)
@@ -202,7 +208,9 @@ class Printer:
             owner = next((p for p in ancestors(path) if p in self.paths), None)  # of the class being written
             above = self.tree.birth(owner) if owner is not None else None
             depth = birth.made_by(above.module) if birth and above and above.module is not None else None
-            if birth is None or depth is None:
+            if birth is None:
+                continue  # shared with another place, or not made again: nothing is known
+            if depth is None:
                 return Site(None, {})
             made = call_in(birth.frames[0], self.tree.sources) if depth == 0 else None
             direct = made is not None and made[0] is self.author.init_file

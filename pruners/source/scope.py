@@ -51,10 +51,10 @@ class Scope:
         if len(uses) != len(names) or not known:
             raise Unproved("an attribute that isn't there yet")
 
-    def proves(self, expr: ast.expr, values: Iterable[tuple[int, Term | None]]) -> bool:
+    def proves(self, expr: ast.expr, values: Iterable[tuple[int, Term | None]], hidden: bool = False) -> bool:
         """Whether the expression gives these values, each in its instance."""
         try:
-            return all(t is None or same(as_term(self.value(expr, i)), t) for i, t in values)
+            return all(t is None or same(as_term(self.value(expr, i, hidden)), t) for i, t in values)
         except Unproved:
             return False
 

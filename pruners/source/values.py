@@ -91,18 +91,14 @@ def _lambda(value: types.FunctionType, sources: Sources) -> Term:
     file = sources.file(value.__code__.co_filename)
     if file is None or value.__closure__ or value.__defaults__ or value.__kwdefaults__:
         raise LookupError("a lambda that closes over local values can't be written; make it a method")
-    line = value.__code__.co_firstlineno
-    found = [n for n in ast.walk(file.tree) if isinstance(n, ast.Lambda) and n.lineno == line]
-    texts = [file.segment(n) for n in found]
-    texts = [t for t in texts if _compiles_to(t, value)]
-    if not texts:
-        raise LookupError(f"the lambda of line {line} can't be told from its neighbours; make it a function")
-    return Text(texts[0], file.name)
-
-
-def _compiles_to(text: str, function: types.FunctionType) -> bool:
-    code = compile(f"({text})", "<lambda>", "eval").co_consts[0]
-    return code.co_code == function.__code__.co_code and code.co_names == function.__code__.co_names
+    code = value.__code__
+    spans = [(p[0], p[2]) for p in code.co_positions() if p[0] is not None and p[2] is not None and p[3] != p[2]]
+    found = [n for n in ast.walk(file.tree) if isinstance(n, ast.Lambda) and n.lineno == code.co_firstlineno]
+    found = [n for n in found if all((n.lineno, n.col_offset) <= s <= (n.end_lineno, n.end_col_offset) for s in spans)]
+    found = [n for n in found if [a.arg for a in n.args.args] == list(code.co_varnames[: code.co_argcount])]
+    if not found:
+        raise LookupError(f"the lambda of line {code.co_firstlineno} was not found in its file; make it a function")
+    return Text(file.segment(max(found, key=lambda n: (n.lineno, n.col_offset))), file.name)
 
 
 def literal(value: Any) -> str:
