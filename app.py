@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pruners.base import BasicPruning
 
 F = TypeVar("F", bound=Callable[..., Any])
+DEBUG = "secateur.debug"
 FAULT = 70  # what a program returns for a fault of its own (sysexits.h)
 PATH = click.Path(path_type=Path)
 
@@ -44,21 +45,21 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except (Interrupted, KeyboardInterrupt) as stop:
-            self._say(f"{stop or 'interrupted'}\nresume with: {resume_command(sys.argv)}")
+            self._say(ctx, f"{stop or 'interrupted'}\nresume with: {resume_command(sys.argv)}")
             ctx.exit(Interrupted.exit_code)
         except SecateurError as error:
-            self._say(f"error: {error}")
+            self._say(ctx, f"error: {error}")
             ctx.exit(error.exit_code)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except Exception as error:
             what = f"{type(error).__name__}: {error}".splitlines()[0]
-            self._say(f"error: {what} (a fault of this tool: run again with -vv for the place, and report it)")
+            self._say(ctx, f"error: {what} (a fault of this tool: run again with -vv for the place, and report it)")
             ctx.exit(FAULT)
 
     @staticmethod
-    def _say(message: str) -> None:
-        if os.environ.get("SECATEUR_DEBUG"):
+    def _say(ctx: click.Context, message: str) -> None:
+        if ctx.meta.get(DEBUG) or os.environ.get("SECATEUR_DEBUG"):
             import traceback
 
             traceback.print_exc()
@@ -75,7 +76,7 @@ def run(command: str, options: str, given: dict[str, Any]) -> None:
     """Call ``commands.<command>.run`` with its options."""
     quiet, verbose = given.pop("quiet", False), given.pop("verbose", 0)
     if verbose > 1:
-        os.environ["SECATEUR_DEBUG"] = "1"
+        click.get_current_context().meta[DEBUG] = True
     given["verbose"] = -1 if quiet else verbose
     # waiting threads sleep: where others use the cores as well, spinning makes small networks many times slower
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from commands.console import Voice
@@ -30,23 +32,49 @@ def run(options: PruneOptions) -> None:
     started = time.monotonic()
     with Voice(options.verbose, options.json) as voice:
         network = network_from(options)
-        output = options.output or GENERATED / default_name(network, settings.budget)
-        work = output.with_name(f".{output.name}.work")
-        if not options.dry_run:
+        if options.dry_run:
+            job = _job(options, settings, network, None, voice)
+            plan = job.decide()
+        else:
+            output = options.output or GENERATED / default_name(network, settings.budget)
             check_free(output, options.force)
-            _prepare(work, options)
-        network = with_trained_weights(network, voice, options.seed, options.device, keep=not options.dry_run)
-        job = PruneJob(options, settings, network, None if options.dry_run else work, voice)
-        plan = job.decide()
-        bundle = None
-        if not options.dry_run:
-            bundle = job.publish(plan, output)
-            shutil.rmtree(work, ignore_errors=True)
+            with _work_folder(output, options, keep=network.data is not None) as work:
+                job = _job(options, settings, network, work, voice)
+                bundle = job.publish(job.decide(), output)
             voice.remark(f"done in {minutes(time.monotonic() - started)}")
-    if bundle is None:
+    if options.dry_run:
         voice.result(preview_text(job.pruner, plan), preview_values(job.pruner, plan))
     else:
         voice.result(outcome(bundle), dict(bundle.summary))
+
+
+def _job(
+    options: PruneOptions, settings: SearchSettings, network: Network, work: Path | None, voice: Voice
+) -> PruneJob:
+    trained = with_trained_weights(network, voice, options.seed, options.device, keep=work is not None)
+    return PruneJob(options, settings, trained, work, voice)
+
+
+@contextmanager
+def _work_folder(output: Path, options: PruneOptions, keep: bool) -> Iterator[Path]:
+    """The folder of what a run needs to go on after an interruption; gone when the run ends well. ``keep``: or ends
+    otherwise, because what it holds took long."""
+    work = output.with_name(f".{output.name}.work")
+    if options.force and not options.resume:
+        shutil.rmtree(work, ignore_errors=True)
+    if (work / "search.jsonl").exists() and not options.resume:
+        raise UsageError(f"{work} holds an unfinished run: go on with --resume, or start anew with --force")
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{output} can't be written: {error.strerror}; choose another folder with -o") from None
+    done = False
+    try:
+        yield work
+        done = True
+    finally:
+        if done or not keep or not any(work.iterdir()):
+            shutil.rmtree(work, ignore_errors=True)
 
 
 def settings_from(options: PruneOptions) -> SearchSettings:
@@ -84,15 +112,3 @@ def _budget(options: PruneOptions) -> Budget | None:
 
 def default_name(network: Network, budget: Budget | None) -> str:
     return f"{network.label}_{budget.kind}{budget.value:g}" if budget else network.label
-
-
-def _prepare(work: Path, options: PruneOptions) -> None:
-    """The folder of what an interrupted run needs to go on."""
-    if work.exists() and options.force and not options.resume:
-        shutil.rmtree(work, ignore_errors=True)
-    if (work / "search.jsonl").exists() and not options.resume:
-        raise UsageError(f"{work} holds an interrupted run: go on with --resume, or start anew with --force")
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{work.parent} can't be written: {error.strerror}; choose another folder with -o") from None

@@ -105,11 +105,11 @@ def parse_arguments(texts: Sequence[str]) -> dict[str, Any]:
 
 def _import_file(where: str) -> ModuleType:
     path = Path(where).expanduser()
+    _check_name(path.stem, where, f"{''.join(c if c.isalnum() else '_' for c in path.stem)}.py")
     if not path.is_file():
         close = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.py")], 1)
         hint = f"; did you mean {path.with_name(close[0])}?" if close else ""
         raise ModelFileError(f"there is no model file {where}{hint}")
-    _check_name(path.stem, where, f"{''.join(c if c.isalnum() else '_' for c in path.stem)}.py")
     known = sys.modules.get(path.stem)
     name = path.stem if known is None else f"secateur_input_{path.stem}_{len(sys.modules)}"
     if known is not None and getattr(known, "__file__", None) == str(path.resolve()):

@@ -1,0 +1,61 @@
+"""A folder with a small model file, and the command line run in it."""
+
+from __future__ import annotations
+
+from click.testing import CliRunner, Result
+
+from app import cli
+
+NETWORK = '''"""A small network of somebody's own."""
+
+from torch import Tensor, nn
+
+
+class Small(nn.Module):
+    """Two convolutions and a linear layer."""
+
+    def __init__(self, width: int = 6, num_classes: int = 10) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, width, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, 8, 3, stride=2)
+        self.fc = nn.Linear(8, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.bn1(self.conv1(x)).relu()  # the inner width
+        x = self.conv2(x).relu().mean((2, 3))
+        return self.fc(x)
+
+
+class Nothing(nn.Module):
+    """Has no channels to give."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(64, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x.flatten(1))
+
+
+def small(width: int = 6, num_classes: int = 10) -> Small:
+    return Small(width, num_classes)
+
+
+def needy(width):
+    return Small(width)
+'''
+MODEL = ("--model", "own_small.py:small", "--input-shape", "1,8,8")
+
+
+def app(*arguments: str) -> Result:
+    """Run the command line in this process."""
+    return CliRunner().invoke(cli, arguments, prog_name="app.py")
+
+
+def refusal(*arguments: str) -> tuple[int, str]:
+    """Exit code and what is on stderr, which must be all there is."""
+    result = app(*arguments)
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+    return result.exit_code, result.stderr.strip()

@@ -1,0 +1,33 @@
+"""Fixtures of the tests that run the command line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from app_helpers import NETWORK
+
+
+@pytest.fixture(scope="module")
+def quick_checks() -> Iterator[None]:
+    """Fresh processes are forked from one that has torch imported."""
+    from pruners.verify import many_verifications
+
+    with many_verifications():
+        yield
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_checks: None) -> Iterator[Path]:
+    """An empty working folder with ``own_small.py``, which is forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "argv", ["app.py", "prune", "--arch", "a b"])
+    (tmp_path / "own_small.py").write_text(NETWORK)
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if name.startswith(("own_", "secateur_", "broken")):
+            del sys.modules[name]
