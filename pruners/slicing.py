@@ -70,7 +70,7 @@ def _replace_tensors(model: nn.Module, state: Mapping[str, torch.Tensor], graph:
                 if first not in done:
                     new = state[key].detach().clone()
                     done[first] = nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
-                store[name] = done[first]  # type: ignore[assignment]
+                store[name] = done[first]
 
 
 # -- size attributes of torch's own layers
@@ -251,23 +251,17 @@ def _set(
 
 def _apply(model: nn.Module, found: list[Stale]) -> tuple[LiteralSite, ...]:
     """Set attributes anew; gather the other stale expressions, one site each with a value per module."""
-    values: dict[tuple[Any, ...], dict[str, object]] = {}
+    attributes: dict[AttributePatch, object] = {}
+    literals: dict[tuple[str, int, int, int, int], dict[str, object]] = {}
     for stale in found:
         if isinstance(stale.where, AttributePatch):
-            key: tuple[Any, ...] = (stale.where,)
-            module = stale.where.module
+            before = attributes.setdefault(stale.where, stale.new)
         else:
-            key, module = stale.where, stale.module
-        before = values.setdefault(key, {}).setdefault(module, stale.new)
+            before = literals.setdefault(stale.where, {}).setdefault(stale.module, stale.new)
         if before != stale.new:
             raise NotPrunableError(f"{stale.site}: one number in the code counts two different widths here")
-    literals = []
-    for key, per_module in values.items():
-        if isinstance(key[0], AttributePatch):
-            module = model.get_submodule(key[0].module)
-            before = getattr(module, key[0].attribute)
-            now = per_module[key[0].module]
-            setattr(module, key[0].attribute, list(now) if isinstance(before, list) else now)  # type: ignore[call-overload]
-        else:
-            literals.append(LiteralSite(*key, values=per_module))
-    return tuple(literals)
+    for patch, new in attributes.items():
+        holder = model.get_submodule(patch.module)
+        old = getattr(holder, patch.attribute)
+        setattr(holder, patch.attribute, list(new) if isinstance(old, list) and isinstance(new, tuple) else new)
+    return tuple(LiteralSite(*where, values) for where, values in literals.items())

@@ -2,7 +2,7 @@
 
 The network runs on a small concrete input under a ``TorchDispatchMode``: below modules and functions, where all of
 torch is about a hundred operations. Every tensor's labels say which channel each element belongs to; a rule per
-kind of operation (``propagation``, ``contractions``) carries them along and states facts; ``solving`` makes widths
+kind of operation (``rules``) carries them along and states facts; ``solving`` makes widths
 of the facts.
 """
 
@@ -20,7 +20,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
-import pruners.contractions  # noqa: F401  (registers its rules)
 from pruners.channel_graph import NOWHERE, ChannelGraph, Contraction, FrozenChannels, Site, Slot
 from pruners.decorators import skipped_layers
 from pruners.errors import NotPrunableError, SecateurError, UsageError
@@ -28,7 +27,7 @@ from pruners.facts import Facts, SiteCall
 from pruners.frames import author_site, describe, forward_site, run
 from pruners.fresh import without_compiler
 from pruners.labels import NONE, Labels, on_axis
-from pruners.propagation import Call, rule_for
+from pruners.rules import Call, rule_for
 from pruners.sites import SiteRecorder
 from pruners.solving import solve
 

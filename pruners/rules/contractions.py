@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pruners.labels import Labels, along, axes_of, on_axis, touching
-from pruners.propagation import Call, rule
+from pruners.rules.registry import Call, rule
 
 if TYPE_CHECKING:
     from pruners.tracing import Tracer

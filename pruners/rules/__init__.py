@@ -1,0 +1,19 @@
+"""The label rules. Importing this package registers them; adding a file with rules is importing it here."""
+
+from __future__ import annotations
+
+from pruners.rules import along_axes, contractions, elementwise, movement, normalisation
+from pruners.rules.registry import RULES, Call, Rule, rule, rule_for
+
+__all__ = [
+    "RULES",
+    "Call",
+    "Rule",
+    "along_axes",
+    "contractions",
+    "elementwise",
+    "movement",
+    "normalisation",
+    "rule",
+    "rule_for",
+]

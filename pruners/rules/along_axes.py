@@ -1,0 +1,78 @@
+"""Operations that run along axes: reductions, softmax, pooling. Channels on those axes must stay."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from pruners.labels import Labels
+from pruners.rules.registry import RULES, Call, Rule, freeze_axes, rule
+
+if TYPE_CHECKING:
+    from pruners.tracing import Tracer
+
+
+@rule("sum", "mean", "amax", "amin", "var", "var_mean", "std", "std_mean", "prod", "any", "all", "argmax", "argmin",
+      "max", "min", "norm", "linalg_vector_norm", "logsumexp", "median", "count_nonzero")  # fmt: skip
+def reduction(tracer: Tracer, call: Call) -> None:
+    """A reduction over an axis of channels mixes them: they must stay. Other axes pass."""
+    source = call.args[0]
+    if len(call.tensors) > 1:  # max(a, b)
+        RULES["pointwise"](tracer, call)
+        return
+    axes = _reduced(call, source)
+    left = freeze_axes(tracer, tracer.labels(source), axes, f"{call.name} runs over the channels", call.site)
+    for out in call.outputs:
+        keep = out.ndim == source.ndim
+        drop = sorted(axes, reverse=True)
+        planes = []
+        for plane in left.planes:
+            for axis in () if keep else drop:
+                plane = plane.squeeze(axis)
+            planes.append(plane)
+        tracer.label(out, Labels(tuple(planes)))
+
+
+def _reduced(call: Call, source: Tensor) -> set[int]:
+    place = 2 if call.name in {"norm", "linalg_vector_norm"} else 1
+    given = call.kwargs.get("dim", call.args[place] if len(call.args) > place else None)
+    if given is None or given == [] or isinstance(given, bool):
+        return set(range(source.ndim))
+    return {int(d) % max(1, source.ndim) for d in (given if isinstance(given, (list, tuple)) else [given])}
+
+
+@rule("_softmax", "_log_softmax", "softmax", "log_softmax", "cumsum", "cumprod", "sort", "topk", "glu", "logcumsumexp",
+      "renorm", "kthvalue", "_safe_softmax")  # fmt: skip
+def along_axis(tracer: Tracer, call: Call) -> None:
+    """An operation that runs along one axis: channels there must stay, the others pass."""
+    source = call.args[0]
+    place = 2 if call.name in {"topk", "kthvalue"} else 1
+    default = -1
+    axis = int(call.arg(place, "dim", default)) % max(1, source.ndim)
+    left = freeze_axes(tracer, tracer.labels(source), {axis}, f"{call.name} runs along the channels", call.site)
+    for out in call.outputs:
+        tracer.label(out, Labels(left.planes))
+
+
+def spatial(n: int) -> Rule:
+    """An operation over the last n axes: channels on earlier axes pass, channels on those must stay."""
+
+    def apply(tracer: Tracer, call: Call) -> None:
+        source = call.args[0]
+        axes = set(range(source.ndim - n, source.ndim))
+        left = freeze_axes(tracer, tracer.labels(source), axes, f"{call.name} runs over the channels", call.site)
+        for out in call.outputs:
+            tracer.label(out, Labels(left.planes))
+
+    return apply
+
+
+rule("avg_pool1d", "max_pool1d", "adaptive_avg_pool1d", "upsample_nearest1d", "upsample_linear1d",
+     "reflection_pad1d", "replication_pad1d")(spatial(1))  # fmt: skip
+rule("max_pool2d_with_indices", "max_pool2d", "avg_pool2d", "_adaptive_avg_pool2d", "adaptive_avg_pool2d",
+     "adaptive_max_pool2d", "upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d", "reflection_pad2d",
+     "replication_pad2d", "_upsample_nearest_exact2d", "_upsample_bilinear2d_aa", "fractional_max_pool2d",
+     "mkldnn_max_pool2d")(spatial(2))  # fmt: skip
+rule("max_pool3d_with_indices", "avg_pool3d", "_adaptive_avg_pool3d", "adaptive_max_pool3d", "upsample_nearest3d",
+     "upsample_trilinear3d", "reflection_pad3d", "replication_pad3d")(spatial(3))  # fmt: skip

@@ -1,0 +1,75 @@
+"""Element-wise operations join the labels of their operands; tensors made from nothing carry none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from pruners.channel_graph import Site
+from pruners.labels import Labels, align, axes_of
+from pruners.rules.registry import RULES, Call, rule
+
+if TYPE_CHECKING:
+    from pruners.tracing import Tracer
+
+
+def pointwise(tracer: Tracer, call: Call) -> None:
+    """Element-wise operations join the labels of their operands."""
+    for out in call.outputs:
+        tracer.label(out, join(tracer, call.tensors, out, call.name, call.site))
+
+
+def join(tracer: Tracer, operands: Sequence[Tensor], out: Tensor, name: str, site: Site) -> Labels:
+    """Unite the operands' planes, aligned as broadcasting aligns them."""
+    found = [tracer.labels(t) for t in operands]
+    planes = [(i, align(p, out.ndim)) for i, labels in enumerate(found) for p in labels.planes]
+    sizes = [(1,) * (out.ndim - t.ndim) + tuple(t.shape) for t in operands]
+    kept: list[Tensor] = []
+    for owner, plane in planes:
+        axes = set(axes_of(plane))
+        for other, size in enumerate(sizes):
+            varies = any(size[a] > 1 for a in axes)
+            if other == owner or not varies:
+                continue
+            partners = [q for i, q in planes if i == other and axes & set(axes_of(q))]
+            if not partners:
+                tracer.freeze((plane,), f"{name} joins it with a tensor whose channels are unknown", site)
+            for partner in partners:
+                meet(tracer, plane, partner, name, site)
+        if not any(axes <= set(axes_of(k)) for k in kept):
+            kept = [k for k in kept if not set(axes_of(k)) <= axes] + [plane]
+    weights = {labels.weight for labels, t in zip(found, operands, strict=True) if t.ndim > 1 and labels.weight}
+    foreign = any(t.ndim > 1 and not f.weight for t, f in zip(operands, found, strict=True))
+    return Labels(tuple(kept), weights.pop() if len(weights) == 1 and not foreign else None)
+
+
+def meet(tracer: Tracer, plane: Tensor, partner: Tensor, name: str, site: Site) -> None:
+    """Two planes label the same elements: unite them where one's axes hold the other's, else both must stay."""
+    a, b = set(axes_of(plane)), set(axes_of(partner))
+    if a <= b or b <= a:
+        tracer.tie(plane, partner, name, site)
+    else:
+        tracer.freeze((plane, partner), f"{name} mixes two kinds of channels on one axis", site)
+
+
+rule("hardswish", "_prelu_kernel", "hardswish_", "rrelu_with_noise", "clone", "_to_copy", "copy_", "lerp")(pointwise)
+
+
+@rule("native_dropout", "bernoulli_", "bernoulli", "fill_", "zero_", "uniform_", "normal_", "zeros_like", "ones_like",
+      "full_like", "empty_like", "rand_like", "randn_like")  # fmt: skip
+def same_shape(tracer: Tracer, call: Call) -> None:
+    """The outputs have the first operand's shape, element by element."""
+    for out in call.outputs:
+        tracer.label(out, Labels(tracer.labels(call.tensors[0]).planes))
+
+
+@rule("zeros", "ones", "full", "empty", "new_zeros", "new_ones", "new_full", "new_empty", "rand", "randn", "arange",
+      "scalar_tensor", "lift_fresh", "lift_fresh_copy", "randperm", "randint", "linspace", "_local_scalar_dense",
+      "is_nonzero", "empty_strided", "new_empty_strided")  # fmt: skip
+def fresh(tracer: Tracer, call: Call) -> None:
+    """Tensors made from nothing carry no channels."""
+
+
+RULES["pointwise"] = pointwise  # what torch tags as element-wise

@@ -1,0 +1,170 @@
+"""Data movement: the labels go where the elements go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from pruners.labels import Labels, Planes, axes_of, compact
+from pruners.rules.registry import Call, freeze_axes, rule
+
+if TYPE_CHECKING:
+    from pruners.tracing import Tracer
+
+
+_VIEWS = {"view", "_unsafe_view", "reshape", "_reshape_alias", "flatten"}
+
+
+def moved(tracer: Tracer, call: Call, source: Tensor) -> list[list[Tensor]]:
+    """For every plane of the source, the labels after the same movement: one list of outputs per plane."""
+    results = []
+    for plane in tracer.labels(source).planes:
+        full = plane.expand(source.shape)
+        if call.name in _VIEWS:  # labels need no strides, so a view of them may copy
+            out: Any = full.reshape(call.outputs[0].shape)
+        else:
+            out = call.op(*(full if a is source else a for a in call.args), **call.kwargs)
+        results.append([compact(t) for t in tree_leaves(out) if isinstance(t, Tensor)])
+    return results
+
+
+def put(tracer: Tracer, call: Call, results: list[list[Tensor]], weight: str | None) -> None:
+    """Label every output with its planes; a plane that was split over two axes must stay."""
+    for number, out in enumerate(call.outputs):
+        planes = []
+        for result in results:
+            plane = result[number]
+            if len(axes_of(plane)) > 1:
+                tracer.freeze((plane,), f"{call.name} lays one axis of channels over several", call.site)
+            elif axes_of(plane):
+                planes.append(plane)
+        tracer.label(out, Labels(tuple(planes), weight))
+
+
+@rule("view", "_unsafe_view", "reshape", "permute", "transpose", "t", "expand", "squeeze", "unsqueeze", "alias",
+      "detach", "contiguous", "_reshape_alias", "view_as_real", "unfold", "flatten", "pixel_shuffle", "mT", "numpy_T",
+      "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle", "resolve_conj", "resolve_neg")  # fmt: skip
+def movement(tracer: Tracer, call: Call) -> None:
+    """Data movement: the same operation on the labels."""
+    source = call.args[0]
+    put(tracer, call, moved(tracer, call, source), tracer.labels(source).weight)
+
+
+@rule("slice", "select", "narrow", "split", "split_with_sizes", "chunk", "unbind", "unsafe_split",
+      "unsafe_chunk", "tensor_split", "unsafe_split_with_sizes")  # fmt: skip
+def positional(tracer: Tracer, call: Call) -> None:
+    """Taking positions from an axis: its channels must stay (the positions would go stale), the others move."""
+    source = call.args[0]
+    axis = _split_axis(call, source)
+    if any(tuple(out.shape) != tuple(source.shape) for out in call.outputs):
+        left = freeze_axes(tracer, tracer.labels(source), {axis}, f"{call.name} takes positions of the axis", call.site)
+        tracer.label(source, left)
+    put(tracer, call, moved(tracer, call, source), tracer.labels(source).weight)
+
+
+def _split_axis(call: Call, source: Tensor) -> int:
+    first = call.name in {"slice", "select", "narrow", "unbind"}
+    return int(call.arg(1 if first else 2, "dim", 0)) % max(1, source.ndim)
+
+
+@rule("flip", "roll", "index_select", "gather", "repeat", "repeat_interleave", "index", "rot90")
+def indexed(tracer: Tracer, call: Call) -> None:
+    """Reordering or picking along an axis freezes that axis's channels; channels on other axes pass."""
+    source = call.args[0]
+    labels = tracer.labels(source)
+    axes = _indexed_axes(call, source)
+    left = freeze_axes(tracer, labels, axes, f"{call.name} reorders the axis", call.site)
+    if call.name == "index" and any(i is not None for i in call.args[1][:-1]):
+        left = freeze_axes(tracer, left, set(range(source.ndim)), "index moves several axes", call.site)
+    tracer.label(source, left)
+    put(tracer, call, moved(tracer, call, source), None)
+
+
+def _indexed_axes(call: Call, source: Tensor) -> set[int]:
+    if call.name == "index":
+        return {a for a, i in enumerate(call.args[1]) if i is not None}
+    if call.name == "repeat":
+        times = call.args[1]
+        lead = len(times) - source.ndim
+        return {a for a in range(source.ndim) if times[a + lead] > 1}
+    given = call.arg(2, "dims", None) if call.name in {"roll", "rot90"} else call.arg(1, "dim", None)
+    if given is None:
+        return set(range(source.ndim))
+    return {int(d) % source.ndim for d in (given if isinstance(given, (list, tuple)) else [given])}
+
+
+@rule("cat", "stack", "_cat")
+def concatenate(tracer: Tracer, call: Call) -> None:
+    """Concatenate along the axis, unite along the others."""
+    tensors = [t for t in call.args[0] if t.numel()]
+    out = call.outputs[0]
+    axis = int(call.arg(1, "dim", 0)) % out.ndim
+    stacked = call.name == "stack"
+    if stacked:
+        tensors = [tracer.label(t.unsqueeze(axis), _lifted(tracer.labels(t), axis)) for t in tensors]
+    lists, others = [], []
+    for tensor in tensors:
+        here = [p for p in tracer.labels(tensor).planes if axis in axes_of(p)]
+        joint = [p for p in here if len(axes_of(p)) > 1]
+        tracer.freeze(tuple(joint), "cat along one axis of a pair", call.site)
+        line = here[0].reshape(-1) if here and not joint else torch.zeros(tensor.shape[axis], dtype=torch.int64)
+        lists.append(line)
+        others.append(Labels(tuple(p for p in tracer.labels(tensor).planes if axis not in axes_of(p))))
+    planes = list(_united(tracer, tensors, others, axis, call))
+    line = torch.cat(lists)
+    if bool((line != 0).any()) and line.numel() > 1:
+        shape = [1] * out.ndim
+        shape[axis] = line.numel()
+        planes.append(line.reshape(shape))
+    tracer.label(out, Labels(tuple(planes)))
+
+
+def _lifted(labels: Labels, axis: int) -> Labels:
+    return Labels(tuple(p.unsqueeze(axis) for p in labels.planes), None)
+
+
+def _united(tracer: Tracer, tensors: Sequence[Tensor], labels: Sequence[Labels], axis: int, call: Call) -> Planes:
+    """Planes on the axes that are not concatenated: equal in every operand, or they must stay."""
+    kept: dict[tuple[int, ...], Tensor] = {}
+    for found in labels:
+        for plane in found.planes:
+            kept.setdefault(axes_of(plane), plane)
+    for axes, plane in list(kept.items()):
+        for found in labels:
+            partner = next((p for p in found.planes if axes_of(p) == axes), None)
+            if partner is None:
+                tracer.freeze((plane,), f"{call.name} joins it with channels that must stay", call.site)
+            else:
+                tracer.tie(plane, partner, call.name, call.site)
+    return tuple(kept.values())
+
+
+@rule("constant_pad_nd")
+def pad(tracer: Tracer, call: Call) -> None:
+    """Padding an axis of channels makes fresh removable channels; other axes pass."""
+    source, amounts = call.args[0], call.args[1]
+    out = call.outputs[0]
+    planes = []
+    for plane in tracer.labels(source).planes:
+        axes = axes_of(plane)
+        padded = [a for a in axes if any(_amounts(amounts, source.ndim, a))]
+        if not padded:
+            planes.append(plane)
+        elif len(axes) > 1 or min(_amounts(amounts, source.ndim, axes[0])) < 0:
+            tracer.freeze((plane,), "a padding that crops channels", call.site)
+        else:
+            before, after = _amounts(amounts, source.ndim, axes[0])
+            line = [tracer.virtual("padding", n, call.site) for n in (before, after)]
+            axis_shape = [1] * source.ndim
+            axis_shape[axes[0]] = -1
+            planes.append(torch.cat([line[0], plane.reshape(-1), line[1]]).reshape(axis_shape))
+    tracer.label(out, Labels(tuple(planes)))
+
+
+def _amounts(amounts: Sequence[int], ndim: int, axis: int) -> tuple[int, int]:
+    place = 2 * (ndim - 1 - axis)
+    return (amounts[place], amounts[place + 1]) if place < len(amounts) else (0, 0)

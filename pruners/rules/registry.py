@@ -1,0 +1,86 @@
+"""How labels pass through operations: one small rule per kind of operation, in a registry.
+
+A rule is called after the operation ran, as ``rule(tracer, call)``, and labels the call's outputs. It may state
+facts (ties, freezes). An operation without a rule freezes every label it touches: never wrong silently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from pruners.channel_graph import Site
+from pruners.labels import Labels, axes_of, touching
+
+if TYPE_CHECKING:
+    from pruners.tracing import Tracer
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Call:
+    """One executed operation."""
+
+    op: torch._ops.OpOverload
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    out: Any
+    site: Site
+
+    @property
+    def name(self) -> str:
+        return self.op.overloadpacket.__name__
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        return [t for t in tree_leaves((self.args, self.kwargs)) if isinstance(t, Tensor)]
+
+    @property
+    def outputs(self) -> list[Tensor]:
+        return [t for t in tree_leaves(self.out) if isinstance(t, Tensor)]
+
+    def arg(self, index: int, name: str, default: Any = None) -> Any:
+        return self.args[index] if len(self.args) > index else self.kwargs.get(name, default)
+
+
+Rule = Callable[["Tracer", Call], None]
+RULES: dict[Any, Rule] = {}
+
+
+def rule(*names: str) -> Callable[[Rule], Rule]:
+    """Register a rule for every overload of the named aten operations."""
+
+    def register(function: Rule) -> Rule:
+        for name in names:
+            packet = getattr(aten, name, None)  # an operation that this torch doesn't have needs no rule
+            if packet is not None:
+                RULES[packet] = function
+        return function
+
+    return register
+
+
+def rule_for(op: torch._ops.OpOverload) -> Rule:
+    found = RULES.get(op.overloadpacket)
+    if found is None and torch.Tag.pointwise in op.tags:
+        found = RULES["pointwise"]
+    return found or unknown
+
+
+def unknown(tracer: Tracer, call: Call) -> None:
+    """No rule: everything the operation reads must stay."""
+    for tensor in call.tensors:
+        tracer.freeze(tracer.labels(tensor).planes, f"no rule for the operation {call.name}", call.site)
+
+
+def freeze_axes(tracer: Tracer, labels: Labels, axes: set[int], reason: str, site: Site) -> Labels:
+    """Freeze the planes that vary along these axes; what is left of the labels."""
+    stuck = touching(labels, axes)
+    tracer.freeze(tuple(stuck), reason, site)
+    return Labels(tuple(p for p in labels.planes if not axes & set(axes_of(p))), labels.weight)
