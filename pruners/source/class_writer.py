@@ -13,7 +13,7 @@ from torch import nn
 from pruners.source.author import Unproved, evaluate
 from pruners.source.context import ClassContext
 from pruners.source.docs import without_entries
-from pruners.source.init_writer import INDENT, InitWriter, without_checks
+from pruners.source.init_writer import INDENT, InitWriter
 from pruners.source.layout import STEP, WIDTH
 from pruners.source.names import Namer
 from pruners.source.naming import Group, name_holes, type_name
@@ -78,7 +78,7 @@ class ClassWriter:
             lines = self.writer.write()
             if self._grant_wishes():
                 continue
-            if not (self._name_open() or self._update_locals(lines) or self._drop_words(lines)):
+            if not (self._name_open() or self._update_locals(lines) or self._drop_words()):
                 break
         self.writer.used = set(_loads("\n".join(lines)))
         lines = self.writer.write()
@@ -159,14 +159,13 @@ class ClassWriter:
         self.writer.locals -= unused
         return bool(unused)
 
-    def _drop_words(self, lines: list[str]) -> bool:
+    def _drop_words(self) -> bool:
         """In a class with one instance a word stays only if every use of it stays."""
         if not self.single or self.author.init is None:
             return False
-        before, after = _loads_in(without_checks(self.author.init.body)), _loads("\n".join(lines))
-        lost = [n for n in self.scope.words if n not in self.writer.locals and before.get(n, 0) > after.get(n, 0)]
-        lost += [n for n in self.writer.locals if not self._defined(n, self.author.local_definitions()[n].value)]
-        for name in lost:
+        lost = self.writer.lost_words() & set(self.scope.words) - self.writer.locals
+        lost |= {n for n in self.writer.locals if not self._defined(n, self.author.local_definitions()[n].value)}
+        for name in sorted(lost):
             self.scope.hidden[name] = self.scope.words.pop(name)
             self.writer.locals.discard(name)
         return bool(lost)

@@ -6,7 +6,7 @@ import ast
 import builtins
 import textwrap
 import types
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import nn
@@ -42,6 +42,7 @@ class InitWriter:
         self.flags: dict[str, tuple[Term | None, ...]] = {}
         self.locals: set[str] = set()
         self.used: set[str] = set()  # names that the rest of the text uses, once that is known
+        self.outputs: dict[ast.stmt, Lines] = {}  # what became of each statement
         self.lists: set[str] = set()  # local names of lists
         self._terms: dict[tuple[str, Mask], Term] = {}
         self._done: set[tuple[str, int]] = set()
@@ -50,6 +51,7 @@ class InitWriter:
     def write(self) -> Lines:
         """The body's lines, not indented."""
         self._done.clear()
+        self.outputs.clear()
         self.scope.placed.clear()
         self.flags.clear()
         everyone = frozenset(range(len(self.context.paths)))
@@ -74,6 +76,27 @@ class InitWriter:
         inside = [n for n in ast.walk(stmt) if isinstance(n, ast.stmt)]
         return any(s.stmt in inside and self.context.wanted(s.attribute) for s in self.walk.settings)
 
+    def lost_words(self) -> set[str]:
+        """Names that some statement of the author read and that its new form doesn't read, or not as often."""
+        lost: set[str] = set()
+        for stmt in self._statements(self.author.init.body if self.author.init else []):
+            lines = self.outputs.get(stmt, [])
+            before = _uses(stmt.test if isinstance(stmt, ast.If) else stmt)
+            after = _uses(_parsed(lines[:1] if isinstance(stmt, ast.If) else lines))
+            lost |= {name for (name, text), n in before.items() if after.get((name, text), 0) < n}
+        return lost
+
+    def _statements(self, body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
+        """Statements that can lose something: not checks, not definitions of names that nothing needs."""
+        for stmt in body:
+            local = isinstance(stmt, ast.Assign | ast.AnnAssign) and stored_names(stmt)
+            if isinstance(stmt, ast.If) and only_raises(stmt):
+                continue
+            if not local or loaded_names(stmt):
+                yield stmt
+            if isinstance(stmt, ast.If):
+                yield from self._statements([*stmt.body, *stmt.orelse])
+
     # blocks
 
     def _block(self, body: Sequence[ast.stmt], mask: Mask, start: int) -> Lines:
@@ -84,6 +107,7 @@ class InitWriter:
             above = self.author.init_file.lines[previous_end : first - 1]
             previous_end = stmt.end_lineno or previous_end
             written = self._statement(stmt, mask)
+            self.outputs[stmt] = written
             if written:
                 lines += [s.strip() for s in above if not s.strip() or s.lstrip().startswith("#")]
                 lines += written
@@ -334,7 +358,8 @@ class InitWriter:
     def _attribute(self, name: str, mask: Mask, stmt: ast.stmt | None, value: ast.expr | None) -> Lines:
         """``self.name = ...`` for the instances of the mask."""
         self._done |= {(name, i) for i in mask}
-        self.scope.placed.add(name)
+        if self.author.sets_once(name):
+            self.scope.placed.add(name)
         kind = next(self.context.records[i][name].kind for i in sorted(mask))
         term = self._term(name, mask)
         active, self.printer.active = self.printer.active, tuple(sorted(mask))
@@ -587,8 +612,26 @@ def _is_docstring(stmt: ast.stmt, init: ast.AST | None) -> bool:
     return stmt is first and isinstance(stmt, ast.Expr) and isinstance(stmt.value, ast.Constant)
 
 
-def without_checks(body: Sequence[ast.stmt]) -> list[ast.stmt]:
-    return [s for s in body if not (isinstance(s, ast.If) and only_raises(s))]
+def _parsed(lines: Lines) -> ast.AST:
+    """The tree of some lines; a lone ``if ...:`` gets a body."""
+    text = "\n".join(lines)
+    for candidate in (text, f"{text} pass", f"{text.removeprefix('el')} pass"):
+        try:
+            return ast.parse(candidate)
+        except SyntaxError:
+            continue
+    return ast.Module([], [])
+
+
+def _uses(tree: ast.AST) -> dict[tuple[str, str], int]:
+    """(name, how it is used: alone or with what index) -> how often."""
+    counts: dict[tuple[str, str], int] = {}
+    indexed = {id(n.value): ast.unparse(n) for n in ast.walk(tree) if isinstance(n, ast.Subscript | ast.Attribute)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            key = (node.id, indexed.get(id(node), ""))
+            counts[key] = counts.get(key, 0) + 1
+    return counts
 
 
 def only_raises(stmt: ast.If) -> bool:

@@ -29,12 +29,13 @@ def kept_methods(nodes: Iterable[ast.ClassDef], written: Iterable[str]) -> set[s
     for node in nodes:
         for name, found in methods_of(node).items():
             methods.setdefault(name, []).extend(found)
-    uses = {name: set().union(*(attribute_reads(f) for f in found)) & set(methods) for name, found in methods.items()}
+    own = set(methods) - DROPPED
+    uses = {name: set().union(*map(attribute_reads, found)) & own for name, found in methods.items()}
     only_init = _closure(uses.get("__init__", set()), uses)
     roots = {n for n in methods if n not in only_init and n not in DROPPED and not _constructs(methods[n])}
     roots |= {"forward"} & set(methods)
     for text in written:
-        roots |= attribute_reads(ast.parse(text)) & set(methods)
+        roots |= (attribute_reads(ast.parse(text)) & set(methods)) - DROPPED
     return _closure(roots, uses) - DROPPED
 
 

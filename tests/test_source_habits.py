@@ -1,0 +1,145 @@
+"""Habits of real code: optional layers, helpers, parents, configs, buffers, ties. Each emitted file is run and compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from source_helpers import assert_writes, body, load
+from source_networks import Flat, Odd, Parts, Tied, Unit, Units, odd, units
+from torch import nn
+
+from pruners.slicing import slice_model
+from pruners.source import Entry, Header, LiteralSite, write_source
+from pruners.tracing import trace
+
+IMAGE = (2, 3, 8, 8)
+
+
+def _image() -> torch.Tensor:
+    return torch.randn(*IMAGE, generator=torch.Generator().manual_seed(0))
+
+
+CASES: list[tuple[str, Callable[..., nn.Module], Mapping[str, Any], str]] = [
+    ("optional layers and helper functions", units, {}, "units"),
+    ("other arguments than the defaults", units, {"num_classes": 3, "dropout": 0.0}, "units"),
+    ("a class as its own factory", Units, {}, "Units"),
+    ("a class under another name", Units, {"num_classes": 4}, "small_units"),
+    ("configs, enums, lambdas, partials and parents", odd, {}, "odd"),
+    ("one block alone", Unit, {"inp": 3, "oup": 4}, "Unit"),
+]
+
+
+@pytest.mark.parametrize(("factory", "kwargs", "name"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
+def test_an_identity_round_trip(
+    factory: Callable[..., nn.Module], kwargs: Mapping[str, Any], name: str, tmp_path: Path
+) -> None:
+    assert_writes(factory(**kwargs), Entry(factory, kwargs, name), tmp_path, _image())
+
+
+def _pruned(model: nn.Module, x: torch.Tensor, seed: int = 0) -> tuple[nn.Module, tuple[LiteralSite, ...]]:
+    graph = trace(model.eval(), x)
+    made = torch.Generator().manual_seed(seed)
+    kept = {}
+    for width in graph.widths:
+        if width.n_blocks == 1:
+            kept[width.name] = list(range(int(torch.randint(1, width.size + 1, (), generator=made))))
+    sliced = slice_model(model, graph, kept, x)
+    return sliced.model, sliced.literals
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_pruned_blocks_with_optional_layers(seed: int, tmp_path: Path) -> None:
+    model, literals = _pruned(units(), _image(), seed)
+    text = assert_writes(model, Entry(units, {}, "units"), tmp_path, _image(), rewrites=literals)
+    assert "class Unit(nn.Module)" in text
+    assert "def _make_stage" not in text
+
+
+def test_a_pruned_file_can_be_pruned_again(tmp_path: Path) -> None:
+    model, literals = _pruned(units(), _image(), 1)
+    module = load(write_source(model, Entry(units, {}, "units"), rewrites=literals), tmp_path)
+    twice, literals = _pruned(module.units(), _image(), 2)
+    assert_writes(twice, Entry(module.units, {}, "units"), tmp_path, _image(), rewrites=literals)
+
+
+def test_shared_modules_and_tied_weights_stay_shared(tmp_path: Path) -> None:
+    text = assert_writes(Tied(), Entry(Tied, {}, "Tied"), tmp_path, torch.arange(5))
+    twin = load(text, tmp_path).Tied()
+    assert twin.out.weight is twin.embed.weight
+    assert twin.again is twin.block
+
+
+def test_ties_made_after_the_constructor_are_restored(tmp_path: Path) -> None:
+    model = Parts()
+    model.second.conv = model.first.conv
+    text = assert_writes(model, Entry(Parts, {}, "Parts"), tmp_path, torch.randn(1, 8, 2, 2))
+    assert "self.second.conv = self.first.conv" in text
+
+
+def test_frozen_parameters_stay_frozen(tmp_path: Path) -> None:
+    model = Flat()
+    model.conv.requires_grad_(False)
+    twin = load(write_source(model, Entry(Flat, {}, "Flat")), tmp_path).Flat()
+    assert [p.requires_grad for p in twin.parameters()] == [False, False, True, True]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
+def test_the_type_of_the_weights_is_kept(dtype: torch.dtype, tmp_path: Path) -> None:
+    text = assert_writes(Flat().to(dtype), Entry(Flat, {}, "Flat"), tmp_path, _image().to(dtype))
+    assert f"self.to({dtype})" in text
+
+
+def test_a_stale_number_that_all_share_becomes_a_literal(tmp_path: Path) -> None:
+    model, literals = _pruned(Flat(), _image(), 3)
+    assert literals
+    text = assert_writes(model, Entry(Flat, {}, "Flat"), tmp_path, rewrites=literals)
+    channels = model.conv.out_channels
+    assert f"x.view(-1, {channels * 64})" in text
+    assert load(text, tmp_path).Flat()(_image()).shape == (2, 10)
+
+
+def test_a_stale_number_that_differs_becomes_an_attribute(tmp_path: Path) -> None:
+    from source_networks import __file__ as file
+
+    model = Parts()
+    model.first.conv = nn.Conv2d(8, 4, 1)
+    lines = Path(str(file)).read_text().splitlines()
+    line = next(i for i, s in enumerate(lines, 1) if "[:, :4]" in s)
+    col = lines[line - 1].index("4]")
+    site = LiteralSite(str(file), line, col, line, col + 1, {"first": 3, "second": 5})
+    text = assert_writes(model, Entry(Parts, {}, "Parts"), tmp_path, rewrites=[site])
+    assert "self.conv(x)[:, :self.width]" in text
+    twin = load(text, tmp_path).Parts()
+    assert (twin.first.width, twin.second.width) == (3, 5)
+
+
+def test_the_header_says_what_it_is_told() -> None:
+    header = Header("A title", "net.py, Flat()", "plan.json", "10", "5", "2 k", "1 k", "weights.pth")
+    text = write_source(Flat(), Entry(Flat, {}, "Flat"), header=header)
+    for part in ["A title", "net.py, Flat()", "10 -> 5 parameters, 2 k -> 1 k MACs", 'torch.load("weights.pth"']:
+        assert part in text.split('"""')[1]
+
+
+def test_writing_is_deterministic() -> None:
+    texts = {body(write_source(odd(), Entry(odd, {}, "odd"))) for _ in range(2)}
+    assert len(texts) == 1
+
+
+def test_documentation_of_arguments_that_are_gone_goes() -> None:
+    text = write_source(units(), Entry(units, {}, "units"))
+    assert "num_classes: width of the last layer." in text
+    model, literals = _pruned(units(), _image(), 1)
+    assert "expand: how much wider" in text or "expand" not in write_source(model, Entry(units, {}, "units"), rewrites=literals)
+
+
+def test_what_nothing_uses_is_left_out() -> None:
+    text = write_source(odd(), Entry(odd, {}, "odd"))
+    assert "class Options" in text
+    assert "SLOPE = 0.1" in text
+    assert "class Tied" not in text
+    assert "import math" not in text
+    assert isinstance(odd(), Odd)
