@@ -112,14 +112,14 @@ def train_step(model: nn.Module, inputs: Any) -> str:
     try:
         out = call(model, inputs)
         total = sum(t.float().sum() for t in tree_leaves(out) if isinstance(t, Tensor) and t.is_floating_point())
-        total.backward()
+        total.backward()  # type: ignore[union-attr]
     except Exception as error:
         return f"{type(error).__name__}: {error}".splitlines()[0]
     return ""
 
 
 def main(file: str, factory: str, weights: str, check: str, blocked: str) -> dict[str, Any]:
-    sys.meta_path.insert(0, _Blocker(blocked.split(",")))  # type: ignore[arg-type]
+    sys.meta_path.insert(0, _Blocker(blocked.split(",")))
     sys.dont_write_bytecode = True
     torch.set_num_threads(1)
     own = torch.load(weights, weights_only=True, map_location="cpu")
