@@ -149,6 +149,7 @@ def render_report(summary: Mapping[str, Any], plan: PruningPlan, ledger: bytes =
     rows = width_rows(plan)
     return environment.get_template("report.html.j2").render(
         factory=summary["factory"],
+        module=Path(summary["file"]).stem,
         source=summary["source"],
         digest=plan.digest[:8],
         max_abs_diff=f"{summary['max_abs_diff']:.2g}",
