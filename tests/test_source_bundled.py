@@ -84,7 +84,10 @@ def test_forward_comments_and_docstrings_stay_as_the_author_wrote_them(tmp_path:
     model, entry, x = _made(NETWORKS[0])
     text = assert_writes(model, entry, tmp_path, x)
     source = (Path(__file__).parents[1] / "models/cifar/resnet.py").read_text()
-    for start, end in [("    def shortcut", "\n\n\n@bottleneck"), ("    def forward(self, x: Tensor) -> Tensor:\n        x =", "\n\n\ndef resnet20")]:
+    for start, end in [
+        ("    def shortcut", "\n\n\n@bottleneck"),
+        ("    def forward(self, x: Tensor) -> Tensor:\n        x =", "\n\n\ndef resnet20"),
+    ]:
         part = source[source.index(start) : source.index(end)]
         assert part in text
     assert "# channels of zeros before and after the strided input" in text

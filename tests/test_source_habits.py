@@ -1,4 +1,4 @@
-"""Habits of real code: optional layers, helpers, parents, configs, buffers, ties. Each emitted file is run and compared."""
+"""Habits of real code: optional layers, helpers, parents, configs, buffers, ties. Each emitted file is run."""
 
 from __future__ import annotations
 
@@ -133,7 +133,9 @@ def test_documentation_of_arguments_that_are_gone_goes() -> None:
     text = write_source(units(), Entry(units, {}, "units"))
     assert "num_classes: width of the last layer." in text
     model, literals = _pruned(units(), _image(), 1)
-    assert "expand: how much wider" in text or "expand" not in write_source(model, Entry(units, {}, "units"), rewrites=literals)
+    assert "expand: how much wider" in text or "expand" not in write_source(
+        model, Entry(units, {}, "units"), rewrites=literals
+    )
 
 
 def test_what_nothing_uses_is_left_out() -> None:

@@ -80,7 +80,10 @@ class Recursive(nn.Module):
 
 def _typed_in() -> nn.Module:
     namespace: dict[str, object] = {"nn": nn}
-    exec("class Typed(nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.a = nn.ReLU()", namespace)
+    exec(
+        "class Typed(nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.a = nn.ReLU()",
+        namespace,
+    )
     return namespace["Typed"]()  # type: ignore[operator]
 
 
@@ -110,8 +113,8 @@ REFUSALS: list[tuple[str, Callable[[], nn.Module], str]] = [
 @pytest.mark.parametrize(("make", "message"), [r[1:] for r in REFUSALS], ids=[r[0] for r in REFUSALS])
 @pytest.mark.filterwarnings("ignore:.*is deprecated")
 def test_it_refuses(make: Callable[[], nn.Module], message: str) -> None:
+    model = make()
     with pytest.raises(SourceError, match=message):
-        model = make()
         write_source(model, Entry(make, {}, "model"))
 
 

@@ -17,7 +17,10 @@ from pruners.source.files import FunctionNode, SourceFile, Sources
 from pruners.source.hints import stored_names
 from pruners.source.tree import author_init
 
-PURE = frozenset("abs all any bool divmod float int isinstance issubclass len list max min pow range round sum tuple zip".split())
+PURE = frozenset(
+    {"abs", "all", "any", "bool", "divmod", "float", "int", "isinstance", "issubclass", "len", "list", "max", "min"}
+    | {"pow", "range", "round", "sum", "tuple", "zip"}
+)
 
 
 @dataclass(frozen=True)
@@ -91,9 +94,16 @@ class Unproved(Exception):  # noqa: N818  (an outcome, not a fault)
 
 
 def evaluate(expr: ast.expr, names: Mapping[str, Any], outside: Mapping[str, Any], hidden: set[str]) -> Any:
-    """The value of an author's expression. ``names`` come first, then globals and builtins that ``hidden`` doesn't hide."""
+    """The value of an author's expression.
+
+    ``names`` come first, then globals (``outside``) and builtins, unless ``hidden`` hides them. Raises Unproved.
+    """
     _admit(expr, names, outside, hidden)
-    scope = {n.id: _lookup(n.id, names, outside, hidden) for n in ast.walk(expr) if isinstance(n, ast.Name) and not _bound(n, expr)}
+    scope = {
+        n.id: _lookup(n.id, names, outside, hidden)
+        for n in ast.walk(expr)
+        if isinstance(n, ast.Name) and not _bound(n, expr)
+    }
     try:
         code = compile(ast.fix_missing_locations(ast.Expression(expr)), "<author>", "eval")
         return eval(code, {"__builtins__": builtins, **scope})
@@ -135,6 +145,4 @@ def _pure(func: ast.expr, names: Mapping[str, Any], outside: Mapping[str, Any], 
         return False
     if isinstance(value, types.FunctionType):
         return not value.__module__.startswith("torch.")
-    return func.id in PURE and value is getattr(builtins, func.id, None) or getattr(value, "__module__", "") == "math"
-
-
+    return (func.id in PURE and value is getattr(builtins, func.id, None)) or getattr(value, "__module__", "") == "math"

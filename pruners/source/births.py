@@ -42,7 +42,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Birth:
-    """``frames``: who made the module, innermost first. ``arguments`` and ``locals``: what its ``__init__`` got and left."""
+    """``frames``: who made the module, innermost first. ``arguments``, ``locals``: what ``__init__`` got and left."""
 
     frames: tuple[Frame, ...]
     arguments: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -116,7 +116,7 @@ class _Recorder:
             original(module, *args, **kwargs)
 
         with _LOCK:
-            nn.Module.__init__ = init  # type: ignore[method-assign]
+            nn.Module.__init__ = init  # type: ignore[method-assign,assignment]
             sys.setprofile(self._profile)
             try:
                 yield
@@ -150,7 +150,9 @@ def _frames(module: nn.Module) -> tuple[Frame, ...]:
     found = []
     while frame is not None and frame.f_code is not observe.__code__:
         end = _call_end(frame.f_code, frame.f_lasti)
-        found.append(Frame(frame.f_code.co_filename, frame.f_code.co_name, frame.f_code.co_firstlineno, end, _owner(frame)))
+        found.append(
+            Frame(frame.f_code.co_filename, frame.f_code.co_name, frame.f_code.co_firstlineno, end, _owner(frame))
+        )
         frame = frame.f_back
     return tuple(found)
 

@@ -30,7 +30,9 @@ def check(text: str, name: str, model: nn.Module) -> None:
     others = {p: type(m).__name__ for p, m in twin.named_modules(remove_duplicate=False)}
     for path in [*kinds, *others]:
         if kinds.get(path) != others.get(path):
-            raise SourceError(f"the written source makes {path} a {others.get(path)}, the model has a {kinds.get(path)}")
+            raise SourceError(
+                f"the written source makes {path} a {others.get(path)}, the model has a {kinds.get(path)}"
+            )
     if _ties(model) != _ties(twin):
         raise SourceError("the written source doesn't share the same tensors")
 

@@ -11,9 +11,10 @@ from typing import Any
 from torch import nn
 
 from pruners.source.author import Unproved, evaluate
+from pruners.source.conditions import INDENT
 from pruners.source.context import ClassContext
 from pruners.source.docs import without_entries
-from pruners.source.init_writer import INDENT, InitWriter
+from pruners.source.init_writer import InitWriter
 from pruners.source.layout import STEP, WIDTH
 from pruners.source.names import Namer
 from pruners.source.naming import Group, name_holes, type_name
@@ -48,7 +49,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class WrittenInit:
-    """``lines``: the method, indented for a class body (empty: none is needed). ``extra``: names that are not its file's."""
+    """``lines``: the method, indented for a class body; empty where none is needed. ``extra``: names its file lacks."""
 
     lines: list[str]
     parameters: list[Parameter]
@@ -132,7 +133,9 @@ class ClassWriter:
         for i, term in enumerate(vector):
             if term is not None or mine is None or mine[i] is None:
                 continue
-            twins = [v[i] for n, v in votes.items() if v is not None and v[i] is not None and _alike(given.get(n), mine, i)]
+            twins = [
+                v[i] for n, v in votes.items() if v is not None and v[i] is not None and _alike(given.get(n), mine, i)
+            ]
             if twins and all(same(t, twins[0]) for t in twins):
                 filled[i] = twins[0]
         return tuple(filled)
@@ -171,8 +174,10 @@ class ClassWriter:
         return bool(lost)
 
     def _grant_wishes(self) -> bool:
-        """Author's parameters that are the same everywhere stay parameters where a condition of the author reads them."""
-        granted = set() if self.single else {n for n in self.printer.wishes if None not in self.scope.hidden.get(n, (None,))}
+        """Parameters that are the same everywhere stay parameters where a condition of the author reads them."""
+        granted = (
+            set() if self.single else {n for n in self.printer.wishes if None not in self.scope.hidden.get(n, (None,))}
+        )
         for name in sorted(granted):
             self.scope.words[name] = self.scope.hidden.pop(name)
         self.printer.wishes.clear()
@@ -182,7 +187,12 @@ class ClassWriter:
         opens = list(self.printer.open.values())
         if not opens:
             return False
-        taken = set(self.scope.words) | set(self.author.globals) & {"F", "nn", "torch"} | {g.name for g in self.groups} | self.writer.lists
+        taken = (
+            set(self.scope.words)
+            | set(self.author.globals) & {"F", "nn", "torch"}
+            | {g.name for g in self.groups}
+            | self.writer.lists
+        )
         for group in name_holes(opens, self.author.parameters, self.scope.words, taken):
             if group.name not in self.scope.words:
                 self.groups.append(group)
@@ -206,7 +216,11 @@ class ClassWriter:
         word = name if name in self.author.parameters else group.word if group else None
         author = self.author.parameters.get(word or "")
         default, text = self._default(name, vector)
-        note = (author.annotation if author else type_name(vector) or self._module_note(vector)) if self.author.annotated else None
+        note = (
+            (author.annotation if author else type_name(vector) or self._module_note(vector))
+            if self.author.annotated
+            else None
+        )
         names = list(self.author.parameters)
         at = names.index(word) if word in names else (-1 if self._is_input(group) else len(names))
         order = (at, name == word, self.groups.index(group) if group else 0)
@@ -231,9 +245,11 @@ class ClassWriter:
                 return term, author.default_text
         if self.context.is_root and self.single:
             value = vector[0]
-            return value, literal(value.value) if isinstance(value, Lit) else self.namer.text(getattr(value, "value", None))
+            return value, literal(value.value) if isinstance(value, Lit) else self.namer.text(
+                getattr(value, "value", None)
+            )
         for usual in (None, False, 1, 0.0):
-            if any(t is None and usual is None or t is not None and same(t, Lit(usual)) for t in vector):
+            if any((t is None and usual is None) or (t is not None and same(t, Lit(usual))) for t in vector):
                 if usual == 1 and (author is not None or not self._is_option(name)):
                     continue
                 return Lit(usual), literal(usual)
@@ -314,4 +330,3 @@ def _same_header(first: str, second: str) -> bool:
         return ast.dump(ast.parse(f"{first} pass")) == ast.dump(ast.parse(textwrap.dedent(second).rstrip() + " pass"))
     except SyntaxError:
         return False
-

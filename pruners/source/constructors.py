@@ -126,9 +126,8 @@ def attention(m: nn.MultiheadAttention) -> Values:
 
 @constructor(nn.RNN, nn.LSTM, nn.GRU)
 def recurrent(m: nn.RNNBase) -> Values:
-    shape = m.weight_ih_l0.shape
-    values: Values = {"input_size": shape[1], "hidden_size": m.weight_hh_l0.shape[1]}
-    return values
+    first: torch.Tensor = m.get_parameter("weight_ih_l0")
+    return {"input_size": first.shape[1], "hidden_size": m.get_parameter("weight_hh_l0").shape[1]}
 
 
 @constructor(nn.RNNCell, nn.LSTMCell, nn.GRUCell)
@@ -176,19 +175,21 @@ def call_of(
 ) -> Call:
     """The constructor call that makes a module like this one (weights aside).
 
-    ``usual``: the type that needs no mention. ``base``: the torch class whose constructor is meant, where the module is an
-    author's subclass of it. Raises SourceError where no call makes such a module.
+    ``usual``: the type that needs no mention. ``base``: the torch class whose constructor is meant, where the module
+    is an author's subclass of it. Raises SourceError where no call makes such a module.
     """
     cls = base or type(module)
     args = []
     try:
         reader = next((_REGISTRY[c] for c in cls.__mro__ if c in _REGISTRY), None)
         values = reader(module) if reader else {}
-        for position, parameter in enumerate(_signature(cls).values()):
+        for position, parameter in enumerate(_signature(cls).values()):  # type: ignore[arg-type]
             value = _argument(module, values, parameter)
             args.append(_arg(cls, position, parameter, value))
     except LookupError as error:
-        raise SourceError(f"{path or 'the model'}: {cls.__name__} can't be written as a constructor call: {error.args[0]}") from None
+        raise SourceError(
+            f"{path or 'the model'}: {cls.__name__} can't be written as a constructor call: {error.args[0]}"
+        ) from None
     dtype = _dtype(module)
     if dtype is not None and "dtype" in inspect.signature(cls).parameters:
         args.append(Arg("dtype", Ref(dtype), Ref(usual)))
@@ -198,7 +199,7 @@ def call_of(
 
 
 @lru_cache(maxsize=256)
-def _signature(cls: type[nn.Module]) -> dict[str, inspect.Parameter]:
+def _signature(cls: type) -> dict[str, inspect.Parameter]:
     named = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     if issubclass(cls, nn.RNNBase):
         parameters = inspect.signature(nn.RNNBase.__init__).parameters
@@ -223,7 +224,9 @@ def _argument(module: nn.Module, values: Values, parameter: inspect.Parameter) -
 def _arg(cls: type, position: int, parameter: inspect.Parameter, value: Any) -> Arg:
     default = None if parameter.default is inspect.Parameter.empty else term_of(parameter.default)
     positional = default is None and position < _WIDTHS and parameter.kind is not inspect.Parameter.KEYWORD_ONLY
-    return Arg(parameter.name, term_of(value), default, positional, parameter.name == "p" and issubclass(cls, _DROPOUTS))
+    return Arg(
+        parameter.name, term_of(value), default, positional, parameter.name == "p" and issubclass(cls, _DROPOUTS)
+    )
 
 
 def term_of(value: Any) -> Term:

@@ -18,7 +18,7 @@ from pruners.source.values import term_of_value
 
 @dataclass
 class ClassContext:
-    """``records``: one per instance, in the order of ``paths``. ``keep``: names of plain attributes that kept code reads."""
+    """``records``: one per instance, in the order of ``paths``. ``keep``: plain attributes that kept code reads."""
 
     tree: Tree
     author: AuthorClass
@@ -106,4 +106,3 @@ def make_context(author: AuthorClass, paths: Sequence[str], recorder: Recorder, 
     records = [recorder.record(p) for p in paths]
     bases = [recorder.base_call(p) for p in paths]
     return ClassContext(recorder.tree, author, list(paths), records, bases, keep)
-

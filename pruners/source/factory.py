@@ -12,19 +12,22 @@ from pruners.source.births import Birth
 from pruners.source.class_writer import Parameter
 from pruners.source.docs import without_entries
 from pruners.source.entry import Entry
-from pruners.source.files import Sources, SourceFile, FunctionNode
+from pruners.source.files import FunctionNode, SourceFile, Sources
 from pruners.source.gather import Chunk
 from pruners.source.hints import argument_hints
 from pruners.source.layout import STEP, WIDTH
 
 
-def factory_chunk(entry: Entry, root: type, parameters: Sequence[Parameter], birth: Birth | None, sources: Sources) -> Chunk | None:
+def factory_chunk(
+    entry: Entry, root: type, parameters: Sequence[Parameter], birth: Birth | None, sources: Sources
+) -> Chunk | None:
     """None if the root class itself has the name. Arguments that the root class still takes stay arguments."""
     if entry.name == root.__name__:
         return None
     place = _source(entry.factory, sources)
     words = _arguments(entry, parameters, birth, place, sources)
-    texts, passed = [], []
+    texts: list[str] = []
+    passed: list[str] = []
     for parameter in parameters:
         word = words.get(parameter.name)
         if word is not None:

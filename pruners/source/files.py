@@ -15,6 +15,7 @@ from pruners.errors import SourceError
 
 Position = tuple[int, int]
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
+Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 class SourceFile:
@@ -89,7 +90,9 @@ class Sources:
         return self._places[cls]
 
     def _find_class(self, cls: type) -> tuple[SourceFile, ast.ClassDef]:
-        codes = [c for c in map(code_of, vars(cls).values()) if c is not None and c.co_qualname.startswith(cls.__qualname__)]
+        codes = [
+            c for c in map(code_of, vars(cls).values()) if c is not None and c.co_qualname.startswith(cls.__qualname__)
+        ]
         module_file = getattr(sys.modules.get(cls.__module__), "__file__", None)
         name = codes[0].co_filename if codes else module_file
         file = self.file(name) if name else None
@@ -99,11 +102,13 @@ class Sources:
                 "load the model from a Python file"
             )
         parts = [p for p in cls.__qualname__.split(".") if p != "<locals>"]
-        nodes = list(_named(file.tree, parts))
+        nodes = _named(file.tree, parts)
         lines = [c.co_firstlineno for c in codes]
         inside = [n for n in nodes if all(n.lineno <= line <= (n.end_lineno or 0) for line in lines)]
         if not inside or not isinstance(inside[-1], ast.ClassDef):
-            raise SourceError(f"{name}: no class statement for {cls.__qualname__}; write the class in a file of its own")
+            raise SourceError(
+                f"{name}: no class statement for {cls.__qualname__}; write the class in a file of its own"
+            )
         return file, inside[-1]
 
     def of_function(self, function: types.FunctionType) -> tuple[SourceFile, FunctionNode] | None:
@@ -124,16 +129,18 @@ def code_of(value: object) -> types.CodeType | None:
     return value.__code__ if isinstance(value, types.FunctionType) else None
 
 
-def _named(tree: ast.AST, parts: list[str]) -> list[ast.AST]:
-    level: list[ast.AST] = [tree]
-    for part in parts:
-        level = [n for scope in level for n in _definitions(scope) if n.name == part]  # type: ignore[attr-defined]
+def _named(tree: ast.AST, parts: list[str]) -> list[Definition]:
+    level = _definitions(tree)
+    for i, part in enumerate(parts):
+        level = [n for n in level if n.name == part]
+        if i < len(parts) - 1:
+            level = [n for scope in level for n in _definitions(scope)]
     return level
 
 
-def _definitions(scope: ast.AST) -> list[ast.AST]:
+def _definitions(scope: ast.AST) -> list[Definition]:
     """Classes and functions defined in a scope, also under ``if`` or ``try``."""
-    found: list[ast.AST] = []
+    found: list[Definition] = []
     for child in ast.iter_child_nodes(scope):
         if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             found.append(child)

@@ -161,7 +161,9 @@ class Gatherer:
     def _import(self, wanted: Import) -> None:
         other = self.imports.setdefault(wanted.name, wanted)
         if other != wanted:
-            raise SourceError(f"the name {wanted.name} means {_shown(other)} in one file and {_shown(wanted)} in another")
+            raise SourceError(
+                f"the name {wanted.name} means {_shown(other)} in one file and {_shown(wanted)} in another"
+            )
 
     def ordered(self) -> list[Chunk]:
         """Files that others import from come first; inside a file the author's order stays."""
@@ -208,7 +210,9 @@ def _binds(stmt: ast.stmt, name: str) -> bool:
     if isinstance(stmt, ast.Import | ast.ImportFrom):
         return any((a.asname or a.name.partition(".")[0]) == name for a in stmt.names)
     targets = stmt.targets if isinstance(stmt, ast.Assign) else [stmt.target] if isinstance(stmt, ast.AnnAssign) else []
-    return any(n.id == name and isinstance(n.ctx, ast.Store) for t in targets for n in ast.walk(t) if isinstance(n, ast.Name))
+    return any(
+        n.id == name and isinstance(n.ctx, ast.Store) for t in targets for n in ast.walk(t) if isinstance(n, ast.Name)
+    )
 
 
 def definition(name: str, stmt: ast.stmt, file: SourceFile, edits: tuple[Edit, ...] = ()) -> Chunk:
@@ -220,7 +224,9 @@ def definition(name: str, stmt: ast.stmt, file: SourceFile, edits: tuple[Edit, .
     lines = edited(file, edits)
     for decorator in getattr(stmt, "decorator_list", ()):
         if is_ours(decorator, file):
-            lines[decorator.lineno - 1 : decorator.end_lineno] = [""] * ((decorator.end_lineno or 0) - decorator.lineno + 1)
+            lines[decorator.lineno - 1 : decorator.end_lineno] = [""] * (
+                (decorator.end_lineno or 0) - decorator.lineno + 1
+            )
     lines = lines[above : stmt.end_lineno]
     text = "".join(lines)
     column = stmt.col_offset

@@ -54,9 +54,7 @@ def _literal_text(site: LiteralSite) -> str | None:
     return literal(values[0]) if agree else None
 
 
-def _attribute_text(
-    site: LiteralSite, file: SourceFile, tree: Tree, attributes: dict[str, dict[str, object]]
-) -> str:
+def _attribute_text(site: LiteralSite, file: SourceFile, tree: Tree, attributes: dict[str, dict[str, object]]) -> str:
     """``self.name`` for a number that differs between the instances of one class."""
     classes = {type(tree.live[p]) for p in site.values}
     function = _method_around(file, site)
@@ -103,4 +101,3 @@ def _free_name(name: str, modules: Iterable[object], attributes: Mapping[str, Ma
     while candidate in taken or any(hasattr(m, candidate) for m in modules):
         candidate, n = f"{name}_{n}", n + 1
     return candidate
-

@@ -53,7 +53,11 @@ class Namer:
 
     def _in_module(self, value: Any, name: str) -> str | None:
         for alias, module in {**self.namespace, **self.extra}.items():
-            if isinstance(module, types.ModuleType) and not unwelcome(module.__name__) and getattr(module, name, None) is value:
+            if (
+                isinstance(module, types.ModuleType)
+                and not unwelcome(module.__name__)
+                and getattr(module, name, None) is value
+            ):
                 return f"{alias}.{name}"
         return None
 

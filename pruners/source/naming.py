@@ -80,7 +80,7 @@ def _join(groups: list[Group], hole: Open, word: str | None, text: str | None) -
     width = is_width(hole.hole.where)
     for group in groups:
         alike = group.word == word and group.text == text if word or text else False
-        loose = word is None and (group.is_width and width or group.places[0][-1] == hole.hole.where[-1])
+        loose = word is None and ((group.is_width and width) or group.places[0][-1] == hole.hole.where[-1])
         if (alike or loose) and same_vector(group.vector, hole.hole.values):
             group.vector = tuple(b if a is None else a for a, b in zip(group.vector, hole.hole.values, strict=True))
             break
@@ -102,7 +102,7 @@ def _made_up(group: Group, words: Sequence[str]) -> str:
     argument = place[-1]
     if len(place) == 1:
         return place[0]
-    layer = "_".join(p if not p.isdecimal() else p for p in place[:-1] if p != "super")
+    layer = "_".join(p for p in place[:-1] if p != "super")
     if group.word is not None:
         return f"{layer}_{_tail(group.word)}"
     if argument.isdecimal():

@@ -218,7 +218,9 @@ class Printer:
         if not found:
             return Site(None, {})
         call = found[0][0] if all(c is found[0][0] for c, _ in found) else None
-        hints = {n: e for n, e in found[0][1].items() if all(n in h and ast.dump(h[n]) == ast.dump(e) for _, h in found)}
+        hints = {
+            n: e for n, e in found[0][1].items() if all(n in h and ast.dump(h[n]) == ast.dump(e) for _, h in found)
+        }
         return Site(call, hints)
 
     # containers
@@ -268,4 +270,3 @@ def comments_around(author: AuthorClass, node: ast.expr, container: ast.Call) ->
     alone = node.lineno != container.lineno and (node.end_lineno or 0) != container.end_lineno
     after = comments.get(node.end_lineno or 0)
     return before, after[1] if after and alone else ""
-

@@ -91,7 +91,9 @@ class Recorder:
         if id(child) in seen:
             return Alias(seen[id(child)])
         for inner, module in child.named_modules():
-            seen.setdefault(id(module), name + "".join(f"[{p}]" if p.isdecimal() else f".{p}" for p in inner.split(".") if p))
+            seen.setdefault(
+                id(module), name + "".join(f"[{p}]" if p.isdecimal() else f".{p}" for p in inner.split(".") if p)
+            )
         return self.module(path, child)
 
     def _parameter(self, tensor: torch.Tensor | None) -> Term:
@@ -110,7 +112,9 @@ class Recorder:
         if tensor is None:
             return Lit(None)
         if name in module._non_persistent_buffers_set:
-            return Call(torch.tensor, (Arg("data", Lit(tensor.tolist()), positional=True), Arg("dtype", Ref(tensor.dtype))))
+            return Call(
+                torch.tensor, (Arg("data", Lit(tensor.tolist()), positional=True), Arg("dtype", Ref(tensor.dtype)))
+            )
         return self._tensor(tensor, torch.zeros)
 
     def _plain(self, name: str, value: object, seen: Mapping[int, str]) -> Slot:

@@ -7,7 +7,7 @@ import types
 
 import torch
 from torch import nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 
 from pruners.errors import SourceError
 from pruners.source.tree import Tree, is_authored
@@ -22,7 +22,7 @@ _QUANTIZED = ("torch.ao.nn.", "torch.nn.quantized", "torch.nn.intrinsic", "torch
 
 
 def refuse(tree: Tree) -> None:
-    """Raises SourceError, naming the module and the class's file and line, for the first thing that can't be written."""
+    """Raises SourceError, with the module and the class's file and line, for the first thing that can't be written."""
     for path, module in tree.live.items():
         reason = _reason(module)
         if reason is not None:
@@ -40,7 +40,7 @@ def _reason(module: nn.Module) -> str | None:
     if hasattr(module, "parametrizations"):
         return "has a parametrization; bake it in with torch.nn.utils.parametrize.remove_parametrizations first"
     tensors = [*module._parameters.values(), *module._buffers.values()]
-    if any(isinstance(t, UninitializedTensorMixin) for t in tensors):
+    if any(t is not None and is_lazy(t) for t in tensors):
         return "is lazy and has no weights yet; run the model once first"
     if any(t is not None and t.is_quantized for t in tensors):
         return "holds quantized tensors; write the source before quantizing"
@@ -48,8 +48,10 @@ def _reason(module: nn.Module) -> str | None:
         if getattr(module, name, None):
             return f"has {text}, which the generated source would lose; remove it or put its work into forward"
     own = vars(module)
-    replaced = sorted(n for n in ("forward", "__call__") if n in own)
-    replaced += sorted(n for n, v in own.items() if isinstance(v, types.MethodType) and v.__self__ is module and n not in replaced)
+    replaced: list[str] = [n for n in ("forward", "__call__") if n in own]
+    replaced += sorted(
+        n for n, v in own.items() if isinstance(v, types.MethodType) and v.__self__ is module and n not in replaced
+    )
     if replaced:
         return f"has a replaced {replaced[0]}; write a subclass with that method instead"
     if is_authored(cls) and dataclasses.is_dataclass(cls):

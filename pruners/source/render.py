@@ -15,7 +15,9 @@ from pruners.source.layout import STEP, WIDTH
 TEMPLATES = Path(__file__).parents[2] / "templates"
 
 
-def render(entry: Entry, header: Header | None, licence: str, imports: Iterable[Import], chunks: Sequence[Chunk], future: bool) -> str:
+def render(
+    entry: Entry, header: Header | None, licence: str, imports: Iterable[Import], chunks: Sequence[Chunk], future: bool
+) -> str:
     """The whole file."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, keep_trailing_newline=True,

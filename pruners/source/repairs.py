@@ -1,4 +1,4 @@
-"""What constructors alone can't say: shared tensors, frozen parameters, another floating type. Said at the end of the root."""
+"""What constructors alone can't say, said at the end of the root: shared tensors, frozen parameters, another type."""
 
 from __future__ import annotations
 

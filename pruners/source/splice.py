@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pruners.source.author import AuthorClass
 from pruners.source.docs import without_entries
 from pruners.source.files import SourceFile
-from pruners.source.init_writer import dedented
+from pruners.source.statements import dedented
 
 
 @dataclass(frozen=True)

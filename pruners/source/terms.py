@@ -1,4 +1,4 @@
-"""Terms: what a constructor would be given to make the live network, and how terms of several instances join into one."""
+"""Terms: what constructors would be given to make the live network, and how terms of several instances join."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def _unify_calls(terms: Sequence[Term | None], first: Call, where: tuple[str, ..
     args = []
     for i, arg in enumerate(first.args):
         column = [t.args[i] if isinstance(t, Call) else None for t in terms]
-        value = unify([a and a.value for a in column], (*where, arg.name), origins)
+        value = unify([a.value if a is not None else None for a in column], (*where, arg.name), origins)
         show = any(a.show for a in column if a is not None)
         args.append(Arg(arg.name, value, arg.default, arg.positional, show))
     return Call(first.fn, tuple(args), _paths(terms))
@@ -220,7 +220,11 @@ def _aligned(boxes: Sequence[Box | None], origins: Origins) -> list[list[Term | 
     found: list[dict[Hashable, Term]] = []
     for box in boxes:
         keys = [_made_at(i.value, origins) for i in box.items] if box else []
-        if None in keys or len(set(keys)) < len(keys) or any(not i.name.isdecimal() for i in (box.items if box else ())):
+        if (
+            None in keys
+            or len(set(keys)) < len(keys)
+            or any(not i.name.isdecimal() for i in (box.items if box else ()))
+        ):
             return None
         found.append(dict(zip(keys, (i.value for i in box.items), strict=True)) if box else {})
         if _merge(order, keys) is None:

@@ -92,9 +92,9 @@ def is_composite(cls: type) -> bool:
     return is_box(cls) or (is_authored(cls) and (author_init(cls) is not None or torch_base(cls) is nn.Module))
 
 
-def torch_base(cls: type) -> type:
+def torch_base(cls: type) -> type[nn.Module]:
     """The first of torch's classes that the class derives from."""
-    return next(c for c in cls.__mro__ if is_torch(c))
+    return next(c for c in cls.__mro__ if is_torch(c))  # a Module class at the latest
 
 
 def author_init(cls: type) -> type | None:

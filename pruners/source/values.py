@@ -23,7 +23,7 @@ def term_of_value(value: Any, sources: Sources) -> Term:
     """A term whose source gives the value again. Raises LookupError (with a reason) if there is none."""
     if isinstance(value, torch.Size):
         return Lit(tuple(value))
-    if isinstance(value, enum.Enum) or isinstance(value, torch.dtype | torch.memory_format):
+    if isinstance(value, enum.Enum | torch.dtype | torch.memory_format):
         return Ref(value)
     if isinstance(value, torch.device):
         return Call(torch.device, (Arg("type", Lit(str(value)), positional=True),))

@@ -109,5 +109,3 @@ def setting_of(stmt: ast.stmt, owner: str) -> tuple[str, ast.expr | None] | None
 def _own_attribute(node: ast.expr, owner: str) -> str | None:
     own = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == owner
     return node.attr if own and isinstance(node, ast.Attribute) else None
-
-

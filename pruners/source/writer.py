@@ -16,12 +16,12 @@ from pruners.model_writers import writer_of
 from pruners.source.author import AuthorClass
 from pruners.source.check import check, run
 from pruners.source.class_writer import ClassWriter, WrittenInit
+from pruners.source.conditions import INDENT
 from pruners.source.context import make_context
 from pruners.source.entry import Entry, Header, LiteralSite
 from pruners.source.factory import factory_chunk
 from pruners.source.files import SourceFile, Sources
 from pruners.source.gather import Chunk, Gatherer, binding, is_ours
-from pruners.source.init_writer import INDENT
 from pruners.source.keep import attribute_reads, kept_methods, reads_of_helpers
 from pruners.source.literals import Rewrites, plan_rewrites
 from pruners.source.records import Recorder
@@ -152,7 +152,7 @@ class _Writing:
         return self.tree.sources.of_class(type(self.tree.model))[0]
 
     def _class_chunk(self, cls: type, reads: set[str]) -> Chunk:
-        author = self.authors.get(cls) or AuthorClass(cls, self.tree.sources)  # type: ignore[type-var]
+        author = self.authors.get(cls) or AuthorClass(cls, self.tree.sources)
         mine = self.written.get(cls)
         decorators = [d for d in author.node.decorator_list if not is_ours(d, author.file)]
         attributes = reads | {"__constants__"}
@@ -180,4 +180,3 @@ def licence(file: SourceFile) -> str:
     text = "".join(s for s in lines if not s.startswith("#!"))
     words = ("licen", "copyright", "spdx")
     return text + "\n" if any(w in text.lower() for w in words) else ""
-

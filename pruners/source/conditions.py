@@ -1,0 +1,126 @@
+"""What a constructor is written from, and its conditions: the author's where they still hold, else flags."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+
+from pruners.source.author import Unproved
+from pruners.source.context import ClassContext
+from pruners.source.hints import loaded_names
+from pruners.source.layout import WIDTH
+from pruners.source.printer import Printer
+from pruners.source.scope import Scope
+from pruners.source.statements import (
+    Lines,
+    dedented,
+)
+from pruners.source.terms import Box, Call, Hole, Item, Lit, Term
+from pruners.source.walk import Mask, Walk, line_in
+
+INDENT = 8  # of statements in a method
+
+
+class Conditions:
+    """The state of one writing. ``flags``: names for conditions that no longer follow from the widths."""
+
+    def __init__(self, context: ClassContext, walk: Walk, scope: Scope, printer: Printer) -> None:
+        self.context = context
+        self.author = context.author
+        self.walk = walk
+        self.scope = scope
+        self.printer = printer
+        self.flags: dict[str, tuple[Term | None, ...]] = {}
+        self.locals: set[str] = set()
+        self.used: set[str] = set()  # names that the rest of the text uses, once that is known
+        self.outputs: dict[ast.stmt, Lines] = {}  # what became of each statement
+        self.lists: set[str] = set()  # local names of lists
+        self._terms: dict[tuple[str, Mask], Term] = {}
+        self._done: set[tuple[str, int]] = set()
+        self._depth = 0
+
+    def _test(self, stmt: ast.If, yes: Mask, no: Mask, flag: str = "") -> str:
+        """The author's condition if it still tells the instances apart, else a flag."""
+        wanted = [(i, Lit(i in yes)) for i in yes | no]
+        try:
+            proved = all(bool(self.scope.value(stmt.test, i)) is t.value for i, t in wanted)
+        except Unproved:
+            proved = False
+        if proved:
+            return self.author.init_file.segment(stmt.test)
+        self.wish(stmt.test, wanted)
+        names = [s.attribute for s in self.walk.settings if stmt.lineno <= s.stmt.lineno <= (stmt.end_lineno or 0)]
+        return self._flag(flag or (f"with_{names[0]}" if names else f"branch_{len(self.flags) + 1}"), yes, no)
+
+    def _flag(self, flag: str, yes: Mask, no: Mask) -> str:
+        self.flags[flag] = tuple(Lit(i in yes) if i in yes | no else None for i in range(len(self.context.paths)))
+        return flag
+
+    def wish(self, test: ast.expr, wanted: Sequence[tuple[int, Lit]]) -> None:
+        """Notes author's parameters that are the same everywhere but that a condition needs."""
+        names = loaded_names(test) & set(self.scope.hidden) & set(self.author.parameters)
+        try:
+            proved = all(bool(self.scope.value(test, i, hidden=True)) is t.value for i, t in wanted)
+        except Unproved:
+            return
+        if proved:
+            self.printer.wishes |= names
+
+    def _item_test(self, item: Item, mask: Mask) -> str | None:
+        if item.present is None or all(item.present[i] for i in mask):
+            return None
+        yes = frozenset(i for i in mask if item.present[i])
+        paths = item.value.paths if isinstance(item.value, Call | Box) else ()
+        value = item.value.values if isinstance(item.value, Hole) else ()
+        paths = paths or tuple(p for v in value if isinstance(v, Call | Box) for p in v.paths)
+        line = self._line_of(next((p for p in paths if p is not None), None))
+        for stmt, taken in self.walk.taken.items():
+            inside = line is not None and stmt.lineno <= line <= (stmt.body[-1].end_lineno or 0)
+            if inside and all(taken.get(i) is (i in yes) for i in mask):
+                return self._test(stmt, yes, mask - yes, f"with_layer{item.name}")
+        return self._flag(f"with_layer{item.name}", yes, mask - yes)
+
+    def _line_of(self, path: str | None) -> int | None:
+        birth = self.context.tree.birth(path) if path is not None else None
+        owner = self.context.owner(path) if path is not None else None
+        return line_in(birth, owner.module) if birth and owner and owner.module is not None else None
+
+    @property
+    def _width(self) -> int:
+        return WIDTH - INDENT - 4 * self._depth
+
+    def _done_names(self) -> set[str]:
+        return {n for n, _ in self._done}
+
+    def _opaque_attributes(
+        self, span: tuple[int, int], mask: Mask | None = None, all_instances: bool = False
+    ) -> list[str]:
+        """Attributes made while a statement ran that no followed statement sets."""
+        followed = {(n, i) for n, i in self.walk.final}
+        found = []
+        for name in self.context.attributes():
+            for i, (path, birth) in enumerate(zip(self.context.paths, self.context.births, strict=True)):
+                if (
+                    (name, i) in followed
+                    or name not in self.context.records[i]
+                    or birth is None
+                    or birth.module is None
+                ):
+                    continue
+                if not all_instances and ((mask is not None and i not in mask) or (name, i) in self._done):
+                    continue
+                line = line_in(self.context.tree.birth(f"{path}.{name}" if path else name), birth.module)
+                if line is not None and span[0] <= line <= span[1]:
+                    found.append(name)
+                    break
+        return found
+
+    def _verbatim(self, stmt: ast.stmt) -> Lines:
+        file = self.author.init_file
+        lines = file.lines[stmt.lineno - 1 : stmt.end_lineno]
+        own_line = (
+            not lines[0].encode()[: stmt.col_offset].strip()
+            and ";" not in lines[-1].encode()[stmt.end_col_offset or 0 :].decode()
+        )
+        text = "".join(lines) if own_line else " " * stmt.col_offset + file.segment(stmt)
+        return dedented(text, stmt.col_offset)

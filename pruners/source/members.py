@@ -1,0 +1,167 @@
+"""Attributes of the written module: children, parameters, buffers, plain values, and families of children."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+
+import torch
+
+from pruners.errors import SourceError
+from pruners.source.layout import STEP, Group, flat, lines_of
+from pruners.source.printer import Code
+from pruners.source.records import BUFFER, CHILD, PARAMETER
+from pruners.source.sequences import Sequences
+from pruners.source.statements import (
+    Lines,
+    numbered,
+    same_code,
+)
+from pruners.source.tensors import creator, gives_tensor, size_hints
+from pruners.source.terms import Box, Call, Display, Hole, Lit, Term, unify
+from pruners.source.walk import Mask
+
+SMALL = 64  # elements of a buffer that may be written as a literal
+
+
+class Members(Sequences):
+    """Adds assignments."""
+
+    def _attribute(self, name: str, mask: Mask, stmt: ast.stmt | None, value: ast.expr | None) -> Lines:
+        """``self.name = ...`` for the instances of the mask."""
+        self._done |= {(name, i) for i in mask}
+        if self.author.sets_once(name):
+            self.scope.placed.add(name)
+        kind = next(self.context.records[i][name].kind for i in sorted(mask))
+        term = self._term(name, mask)
+        active, self.printer.active = self.printer.active, tuple(sorted(mask))
+        hint = value if kind not in (PARAMETER, BUFFER) else None
+        if isinstance(term, Box) and any(i.present is not None for i in term.items):
+            list_name, lines = self._list(term, value, mask)
+            code: Code = f"{self.printer.namer.text(term.fn)}(*{list_name})"
+            self.printer.active = active
+            return [*lines, *self._like_author(self._assignment(name, kind, code, stmt), stmt)]
+        code = self._tensor(name, kind, term, value, mask) or self.printer.code(term, hint)
+        self.printer.active = active
+        lines = self._assignment(name, kind, code, stmt)
+        return self._like_author(lines, stmt)
+
+    def _term(self, name: str, mask: Mask) -> Term:
+        if (name, mask) not in self._terms:
+            column: list[Term | None] = []
+            for i, record in enumerate(self.context.records):
+                slot = record.get(name) if i in mask else None
+                if slot is not None and slot.term is None:
+                    raise SourceError(f"{self._place(name)}: self.{name} can't be written: {slot.why}")
+                column.append(slot.term if slot else None)
+            self._terms[name, mask] = unify(column, (name,), self.context)
+        return self._terms[name, mask]
+
+    def _place(self, name: str) -> str:
+        stmt = next((s.stmt for s in self.walk.settings if s.attribute == name), self.author.node)
+        return self.author.init_file.at(stmt)
+
+    def _tensor(self, name: str, kind: str, term: Term, value: ast.expr | None, mask: Mask) -> Code | None:
+        """Code for a parameter or buffer in the author's words, as far as they hold; None if there are none."""
+        if kind not in (PARAMETER, BUFFER) or not isinstance(term, Call | Hole):
+            return None
+        live = [(i, getattr(self.context.live[i], name)) for i in sorted(mask)]
+        exact = name in self.context.live[min(mask)]._non_persistent_buffers_set
+        if value is not None and gives_tensor(self.scope, value, [(i, t, exact) for i, t in live]):
+            return self.author.init_file.segment(value)
+        if exact and any(t.numel() > SMALL for _, t in live):
+            raise SourceError(
+                f"{self._place(name)}: the buffer self.{name} is not in the state_dict, is too large for a literal, "
+                "and no expression of the constructor gives its values; register it with persistent=True"
+            )
+        if exact or value is None or not isinstance(term, Call):
+            return None
+        made = term.args[0].value if kind == PARAMETER else term
+        if not isinstance(made, Call):
+            return None
+        hints = size_hints(value, sum(a.name.isdecimal() for a in made.args))
+        return self.printer.sized(term, made, getattr(torch, creator(value)), hints)
+
+    def _assignment(self, name: str, kind: str, code: Code, stmt: ast.stmt | None) -> Lines:
+        owner = self.author.self_name
+        if kind == BUFFER:
+            tensors = [self.context.live[i] for i in range(len(self.context.paths)) if name in self.context.records[i]]
+            extra = ("persistent=False",) if name in tensors[0]._non_persistent_buffers_set else ()
+            return lines_of(Group(f"{owner}.register_buffer(", (f'"{name}"', code, *extra), ")"), "", "", self._width)
+        if kind == PARAMETER and flat(code) == "None":
+            return [f'{owner}.register_parameter("{name}", None)']
+        if not name.isidentifier():
+            return lines_of(Group(f"{owner}.add_module(", (f'"{name}"', code), ")"), "", "", self._width)
+        if kind == CHILD and flat(code) == "None" and not isinstance(stmt, ast.Assign):
+            return [f'{owner}.register_module("{name}", None)']
+        note = f": {self.author.init_file.segment(stmt.annotation)}" if isinstance(stmt, ast.AnnAssign) else ""
+        return lines_of(code, f"{owner}.{name}{note} = ", "", self._width)
+
+    def _like_author(self, lines: Lines, stmt: ast.stmt | None) -> Lines:
+        """The author's own lines where the new ones mean the same; else the author's comment is carried over."""
+        if stmt is None:
+            return lines
+        text = "\n".join(lines)
+        if same_code(text, self.author.init_file.segment(stmt)):
+            return self._verbatim(stmt)
+        comment = self.author.init_file.comments.get(stmt.end_lineno or 0)
+        if comment is not None and comment[0] >= (stmt.end_col_offset or 0):
+            lines = [*lines[:-1], f"{lines[-1]}  {comment[1]}"]
+        return lines
+
+    def _all_unfollowed(self, names: Sequence[str], mask: Mask) -> Lines:
+        children = [n for n in names if any(n in r and r[n].kind == CHILD for r in self.context.records)]
+        open_ = [n for n in children if any((n, i) not in self._done and n in self.context.records[i] for i in mask)]
+        some = [n for n in open_ if any(n not in self.context.records[i] for i in mask)]
+        handed = [n for n in open_ if any(self._handed(n, i) for i in mask)]
+        family = self._family(open_, mask) if len(some) > 1 or len(handed) > 1 else []
+        family = [*(self._base_first() if open_ else []), *family]
+        return family + [line for n in names for line in self._unfollowed(n, mask)]
+
+    def _handed(self, name: str, index: int) -> bool:
+        path = self.context.paths[index]
+        return name in self.context.records[index] and self.context.passed_in(f"{path}.{name}" if path else name)
+
+    def _family(self, names: Sequence[str], mask: Mask) -> Lines:
+        """Children that a loop makes, not equally many everywhere: the constructor is given them and adds them."""
+        mine = {i: [n for n in names if n in self.context.records[i]] for i in mask}
+        prefix, start = numbered(next(iter(mine.values())))
+        listed = all(ns == [f"{prefix}{start + k}" for k in range(len(ns))] for ns in mine.values()) and prefix
+        column: list[Term | None] = [None] * len(self.context.paths)
+        for i, ns in mine.items():
+            terms = tuple(t for n in ns if (t := self.context.records[i][n].term) is not None)
+            keys = () if listed else tuple(Lit(n) for n in ns)
+            column[i] = Display("list" if listed else "dict", terms, keys)
+        self._done |= {(n, i) for i, ns in mine.items() for n in ns}
+        label = prefix.rstrip("_-.") + "s" if listed and prefix.rstrip("_-.").isidentifier() else "layers"
+        hole = self._terms.setdefault((label, mask), Hole(tuple(column), (label,)))
+        text, owner = flat(self.printer.code(hole)), self.author.self_name
+        if listed:
+            number = f", start={start}" if start else ""
+            return [
+                f"for i, layer in enumerate({text}{number}):",
+                f'{STEP}{owner}.add_module(f"{prefix}{{i}}", layer)',
+            ]
+        return [f"for name, layer in {text}.items():", f"{STEP}{owner}.add_module(name, layer)"]
+
+    def _unfollowed(self, name: str, mask: Mask) -> Lines:
+        having = frozenset(i for i in mask if name in self.context.records[i] and (name, i) not in self._done)
+        if not having:
+            return []
+        if having == mask:
+            return self._attribute(name, having, None, None)
+        if not name.isidentifier():
+            raise SourceError(
+                f"{self.author.file.at(self.author.node)}: only some instances have a child named {name!r}"
+            )
+        self._done |= {(name, i) for i in having}
+        column = tuple(
+            self.context.records[i][name].term if i in having else Lit(None) for i in range(len(self.context.paths))
+        )
+        hole = self._terms.setdefault((name, having), Hole(column, (name,)))
+        text = flat(self.printer.code(hole))
+        return [f"if {text} is not None:", f"{STEP}{self.author.self_name}.{name} = {text}"]
+
+    def _rest(self, mask: Mask) -> Lines:
+        """Attributes that no statement of the author's constructor was found for."""
+        return self._all_unfollowed(self.context.attributes(), mask)

@@ -1,0 +1,133 @@
+"""Calls of the parent's constructor, and lists of layers of which some are optional."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+
+from torch import nn
+
+from pruners.errors import SourceError
+from pruners.source.conditions import Conditions
+from pruners.source.layout import STEP, Group, flat, lines_of
+from pruners.source.printer import Code
+from pruners.source.statements import (
+    Lines,
+    indented,
+)
+from pruners.source.terms import Box, Call, Display, Hole, Item, Term, unify
+from pruners.source.tree import torch_base
+from pruners.source.walk import Mask
+
+
+class Sequences(Conditions):
+    """Adds the base call and lists."""
+
+    def _base_call(self, stmt: ast.stmt | None) -> Lines:
+        bases = self.context.bases
+        if "" in self._done_names():
+            return []
+        self._done.add(("", 0))
+        if bases[0] is None:
+            return self._plain_base(stmt)
+        term = self._terms.setdefault(("", frozenset()), self._base_term(bases))
+        if isinstance(term, Hole):
+            return [f"{self._super()}*{flat(self.printer.code(term))})"]
+        if isinstance(term, Box) and any(i.present is not None for i in term.items):
+            everyone = frozenset(range(len(self.context.paths)))
+            name, lines = self._list(term, None, everyone)
+            return [*lines, f"{self._super()}*{name})"]
+        code = self.printer.code(term)
+        inner = code if isinstance(code, Group) else Group(code, (), "")
+        name = self.printer.namer.text(term.fn) if isinstance(term, Call | Box) else ""
+        opened = inner.open.removeprefix(name) if inner.open.startswith(name) else inner.open[inner.open.index("(") :]
+        return lines_of(
+            Group(self._super() + opened.removeprefix("("), inner.parts, inner.close, inner.explode),
+            "",
+            "",
+            self._width,
+        )
+
+    def _base_term(self, bases: Sequence[Call | Box | None]) -> Term:
+        """The common arguments of ``super().__init__``; a hole for a list of layers where they have none."""
+        paths = [
+            p
+            for b in bases
+            if isinstance(b, Box)
+            for i in b.items
+            if isinstance(i.value, Call | Box)
+            for p in i.value.paths
+        ]
+        handed = bool(paths) and all(p is None or self.context.passed_in(p) for p in paths)
+        term = Hole(tuple(bases), ("layers",)) if handed else unify(bases, ("super",), self.context)
+        if not isinstance(term, Hole):
+            return term
+        if not all(isinstance(b, Box) for b in bases):
+            raise SourceError(
+                f"{self.author.init_file.at(self.author.init or self.author.node)}: instances of "
+                f"{self.author.cls.__qualname__} differ too much to share one constructor"
+            )
+        lists = [Display("list", tuple(i.value for i in b.items)) for b in bases if isinstance(b, Box)]
+        return Hole(tuple(lists), ("layers",))
+
+    def _list(self, term: Box, call: ast.expr | None, mask: Mask) -> tuple[str, Lines]:
+        """Statements that fill a list with the elements, some of them under a condition, and the list's name."""
+        name = self._list_name(call)
+        self.lists.add(name)
+        runs: list[tuple[str | None, list[Item]]] = []
+        for item in term.items:
+            test = self._item_test(item, mask)
+            if runs and runs[-1][0] == test:
+                runs[-1][1].append(item)
+            else:
+                runs.append((test, [item]))
+        lines: Lines = []
+        for i, (test, items) in enumerate(runs):
+            width = self._width - (len(STEP) if test else 0)
+            codes = [self._item_code(item, mask) for item in items]
+            if i == 0 and test is None:
+                lines += lines_of(Group("[", tuple(codes), "]", len(codes) > 1), f"{name} = ", "", width)
+                continue
+            if i == 0:
+                lines.append(f"{name}: list[{self.printer.namer.text(nn.Module)}] = []")
+            if len(codes) == 1:
+                added = lines_of(Group(f"{name}.append(", tuple(codes), ")"), "", "", width)
+            else:
+                added = lines_of(Group("[", tuple(codes), "]", True), f"{name} += ", "", width)
+            lines += [f"if {test}:", *indented(added)] if test else added
+        return name, lines
+
+    def _item_code(self, item: Item, mask: Mask) -> Code:
+        active = self.printer.active
+        self.printer.active = tuple(i for i in sorted(mask) if item.present is None or item.present[i])
+        code = self.printer.code(item.value)
+        self.printer.active = active
+        return code
+
+    def _list_name(self, call: ast.expr | None) -> str:
+        """The author's list, as in ``nn.Sequential(*layers)``."""
+        starred = [a.value for a in call.args if isinstance(a, ast.Starred)] if isinstance(call, ast.Call) else []
+        return starred[0].id if starred and isinstance(starred[0], ast.Name) else "layers"
+
+    def _super(self) -> str:
+        """``super().__init__(``, or torch's class by name where an author's parent has a constructor of its own."""
+        cls = self.author.cls
+        if any(parent in self.context.tree.instances for parent in cls.__mro__[1:]):
+            return f"{self.printer.namer.text(torch_base(cls))}.__init__({self.author.self_name}, "
+        return "super().__init__("
+
+    def _plain_base(self, stmt: ast.stmt | None) -> Lines:
+        if not self._super().startswith("super"):
+            return [self._super().removesuffix(", ") + ")"]
+        if (
+            isinstance(stmt, ast.Expr)
+            and isinstance(stmt.value, ast.Call)
+            and not stmt.value.args
+            and not stmt.value.keywords
+        ):
+            return self._verbatim(stmt)
+        return ["super().__init__()"]
+
+    def _base_first(self) -> Lines:
+        """``super().__init__()`` before the first attribute, also where the author built the children before it."""
+        return [] if "" in self._done_names() else [*self._base_call(None), ""]

@@ -1,0 +1,79 @@
+"""Statements as text: moving, comparing, and reading what names they use."""
+
+from __future__ import annotations
+
+import ast
+import textwrap
+from collections.abc import Sequence
+
+from pruners.source.layout import STEP
+
+Lines = list[str]
+
+
+def dedented(text: str, columns: int) -> Lines:
+    """Lines moved left; lines inside strings that are further left stay."""
+    return [s[columns:] if not s[:columns].strip() else s for s in text.rstrip("\n").split("\n")]
+
+
+def indented(lines: Lines) -> Lines:
+    return [STEP + s if s else s for s in lines]
+
+
+def tidy(lines: Lines) -> Lines:
+    """No blank lines at the ends, never two in a row."""
+    kept = [s for i, s in enumerate(lines) if s.strip() or (i and lines[i - 1].strip())]
+    while kept and not kept[-1].strip():
+        kept.pop()
+    return kept
+
+
+def same_code(first: str, second: str) -> bool:
+    try:
+        return ast.dump(ast.parse(first)) == ast.dump(ast.parse(textwrap.dedent(second)))
+    except SyntaxError:
+        return False
+
+
+def parsed(lines: Lines) -> ast.AST:
+    """The tree of some lines; a lone ``if ...:`` gets a body."""
+    text = "\n".join(lines)
+    for candidate in (text, f"{text} pass", f"{text.removeprefix('el')} pass"):
+        try:
+            return ast.parse(candidate)
+        except SyntaxError:
+            continue
+    return ast.Module([], [])
+
+
+def uses(tree: ast.AST) -> dict[tuple[str, str], int]:
+    """(name, how it is used: alone or with what index) -> how often."""
+    counts: dict[tuple[str, str], int] = {}
+    indexed = {id(n.value): ast.unparse(n) for n in ast.walk(tree) if isinstance(n, ast.Subscript | ast.Attribute)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            key = (node.id, indexed.get(id(node), ""))
+            counts[key] = counts.get(key, 0) + 1
+    return counts
+
+
+def only_raises(stmt: ast.If) -> bool:
+    bodies = [*stmt.body, *(s for s in stmt.orelse if not isinstance(s, ast.If))]
+    rest = [s for s in stmt.orelse if isinstance(s, ast.If)]
+    return all(isinstance(s, ast.Raise) for s in bodies) and all(only_raises(s) for s in rest)
+
+
+def within(inner: ast.stmt, outer: ast.stmt) -> bool:
+    return outer.lineno <= inner.lineno and (inner.end_lineno or 0) <= (outer.end_lineno or 0)
+
+
+def numbered(names: Sequence[str]) -> tuple[str, int]:
+    """("layer", 1) for layer1, layer2 ...; an empty prefix where names are not numbered."""
+    prefix = names[0].rstrip("0123456789") if names else ""
+    digits = names[0][len(prefix) :] if names else ""
+    return (prefix, int(digits)) if digits else ("", 0)
+
+
+def is_docstring(stmt: ast.stmt, init: ast.AST | None) -> bool:
+    first = getattr(init, "body", [None])[0]
+    return stmt is first and isinstance(stmt, ast.Expr) and isinstance(stmt.value, ast.Constant)
