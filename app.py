@@ -45,7 +45,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except (Interrupted, KeyboardInterrupt) as stop:
-            self._say(ctx, f"{stop or 'interrupted'}\nresume with: {resume_command(sys.argv)}")
+            self._say(ctx, f"{str(stop) or 'interrupted'}\nresume with: {resume_command([sys.orig_argv[0], *sys.argv])}")
             ctx.exit(Interrupted.exit_code)
         except SecateurError as error:
             self._say(ctx, f"error: {error}")
@@ -66,10 +66,10 @@ class Commands(click.Group):
         click.echo(message, err=True)
 
 
-def resume_command(argv: list[str]) -> str:
-    """What the user typed, with --resume and without what would start anew."""
-    words = [w for w in argv[1:] if w not in ("--resume", "--force")]
-    return shlex.join(["python", argv[0], *words, *(["--resume"] if words[:1] in (["prune"], ["train"]) else [])])
+def resume_command(words: list[str]) -> str:
+    """What the user typed (interpreter, script, command, options), with --resume and without what starts anew."""
+    kept = [w for w in words if w not in ("--resume", "--force")]
+    return shlex.join([*kept, *(["--resume"] if kept[2] in ("prune", "train") else [])])
 
 
 def run(command: str, options: str, given: dict[str, Any]) -> None:

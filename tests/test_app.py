@@ -422,7 +422,7 @@ def test_an_interrupted_search_resumes_to_the_same_plan(here, monkeypatch):
         patched.setattr(SearchWatcher, "on_evaluation", interrupt)
         code, message = refusal("prune", "-q", *DATA, *QUICK, "-o", "parts")
     assert code == 130
-    assert message.endswith("\nresume with: python app.py prune --arch 'a b' --resume")
+    assert message.endswith("\napp.py prune --arch 'a b' --resume")
     assert message.startswith("search interrupted after ")
     assert not (here / "parts").exists()
     code, message = refusal("prune", "-q", *DATA, *QUICK, "-o", "parts")
@@ -435,7 +435,7 @@ def test_an_interrupted_search_resumes_to_the_same_plan(here, monkeypatch):
 
 
 def test_the_resume_command_repeats_what_was_typed():
-    typed = ["app.py", "prune", "--arch", "resnet", "--model-arg", "name=a b", "--force"]
+    typed = ["python", "app.py", "prune", "--arch", "resnet", "--model-arg", "name=a b", "--force"]
     assert command_line.resume_command(typed) == "python app.py prune --arch resnet --model-arg 'name=a b' --resume"
 
 
