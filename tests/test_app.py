@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from app_helpers import MODEL, app, refusal
+from app_helpers import MODEL, NETWORK, app, refusal
 
 import app as command_line
 from commands.doctor import pair_problem
@@ -349,6 +349,23 @@ def test_a_network_of_ones_own_needs_no_data(here):
     assert not list(here.glob("generated/.*"))
 
 
+def test_a_network_with_two_inputs(here):
+    lines = NETWORK.replace("def forward(self, x: Tensor)", "def forward(self, x: Tensor, y: Tensor)")
+    (here / "own_two.py").write_text(lines.replace("self.conv1(x)", "self.conv1(x + y)"))
+    shapes = ("--input-shape", "1,8,8") * 2
+    result = app("prune", "-q", "--model", "own_two.py:small", *shapes, "--ratio", "0.5", "-o", "out")
+    assert result.exit_code == 0, result.stderr
+    assert Bundle.open("out").plan.provenance["input_shapes"] == [[1, 8, 8], [1, 8, 8]]
+
+
+def test_batch_norm_is_re_estimated_on_request(here):
+    for transfer in ("slice", "bn"):
+        arguments = (*DATA, "--ratio", "0.5", "--transfer", transfer, "--final-epochs", "0")
+        assert app("prune", "-q", *arguments, "-o", transfer).exit_code == 0
+    sliced, re_estimated = (Bundle.open(f).model.bn1.running_mean for f in ("slice", "bn"))
+    assert not torch.allclose(sliced, re_estimated)
+
+
 def test_json_is_what_summary_json_holds(here):
     result = app("prune", "-q", "--json", *MODEL, "--ratio", "0.5", "-o", "out")
     values = json.loads(result.stdout)
@@ -422,7 +439,7 @@ def test_an_interrupted_search_resumes_to_the_same_plan(here, monkeypatch):
         patched.setattr(SearchWatcher, "on_evaluation", interrupt)
         code, message = refusal("prune", "-q", *DATA, *QUICK, "-o", "parts")
     assert code == 130
-    assert message.endswith("\napp.py prune --arch 'a b' --resume")
+    assert message.endswith(" app.py prune --arch 'a b' --resume")
     assert message.startswith("search interrupted after ")
     assert not (here / "parts").exists()
     code, message = refusal("prune", "-q", *DATA, *QUICK, "-o", "parts")
