@@ -45,7 +45,8 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except (Interrupted, KeyboardInterrupt) as stop:
-            self._say(ctx, f"{str(stop) or 'interrupted'}\nresume with: {resume_command([sys.orig_argv[0], *sys.argv])}")
+            again = resume_command([sys.orig_argv[0], *sys.argv])
+            self._say(ctx, f"{str(stop) or 'interrupted'}\nresume with: {again}")
             ctx.exit(Interrupted.exit_code)
         except SecateurError as error:
             self._say(ctx, f"error: {error}")
@@ -113,9 +114,9 @@ output = options(
     click.option("-o", "--output", type=PATH, metavar="DIR", help="Where to write."),
     click.option("--force", is_flag=True, help="Overwrite what is there."),
 )
+regime = click.option("--regime", metavar="NAME", help="Optimizer and learning rates; default: by network and data.")
 training = options(
-    click.option("--epochs", type=click.IntRange(1), help="How long; default: the regime's own number."),
-    click.option("--regime", metavar="NAME", help="Optimizer and learning rates; default: by network and data."),
+    click.option("--epochs", type=click.IntRange(1), help="How long; default: the regime's own number."), regime
 )
 resume = click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
 skip = click.option("--skip", multiple=True, metavar="LAYER", help="Leave this layer whole. Repeatable.")
@@ -138,6 +139,7 @@ def cli() -> None:
 @click.option("--transfer", default="slice", show_default=True, help="How weights are carried over: slice or bn.")
 @click.option("--retrain-epochs", type=int, metavar="N", help="bayesian: after a width was pruned considerably [5].")
 @click.option("--final-epochs", type=int, metavar="N", help="Of the final retraining; default: the regime's [10].")
+@regime
 @click.option("--round-to", default=1, metavar="N", help="Keep multiples of N channels.")
 @click.option("--min-channels", default=2, metavar="N", help="Keep at least N channels of every width [2].")
 @skip

@@ -42,6 +42,7 @@ class PruneOptions(NetworkOptions):
     transfer: str = "slice"
     retrain_epochs: int | None = None
     final_epochs: int | None = None
+    regime: str | None = None
     round_to: int = 1
     min_channels: int = 2
     skip: tuple[str, ...] = ()

@@ -36,7 +36,7 @@ def run(options: BundleOptions) -> None:
             raise UsageError(f"{bundle.path} was made without images: say what to train on with --data")
         data = load_data(spec)
         network, device = bundle.model, resolve_device(options.device)
-        regime = chosen_regime(options.regime, str(facts.get("arch") or ""), data.name, "retrain")
+        regime = chosen_regime(options.regime, str(facts.get("arch") or ""), network, data.name, "retrain")
         before = evaluate(network.to(device), data.test).top1
         fit(
             network, data, regime, options.epochs or regime.epochs, seed=options.seed, device=device,

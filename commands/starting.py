@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from commands.console import Voice
 from commands.networks import Network
@@ -14,6 +15,8 @@ from training.checkpoints import load_checkpoint, load_weights, save_weights
 from training.loop import resolve_device
 from training.regimes import Purpose, Regime, find_regime, regime_for
 from training.trainer import FitResult, fit
+
+_NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
 
 def with_trained_weights(network: Network, voice: Voice, seed: int, device: str, keep: bool = True) -> Network:
@@ -29,7 +32,7 @@ def with_trained_weights(network: Network, voice: Voice, seed: int, device: str,
         load_weights(network.model, load_checkpoint(path).model, path)
         voice.remark(f"starting from {path}")
     else:
-        regime = chosen_regime(None, network.arch, network.data.name, "train")
+        regime = chosen_regime(None, network.arch, network.model, network.data.name, "train")
         voice.remark(f"there is no {path}: training {network.name} on {network.data.name} first")
         # an interrupted training goes on by itself: nothing else could be wanted of it
         train_network(network, voice, regime, regime.epochs, seed, device, path if keep else None, resume=True)
@@ -56,5 +59,10 @@ def train_network(
     return result
 
 
-def chosen_regime(name: str | None, arch: str, data_name: str, purpose: Purpose) -> Regime:
-    return find_regime(name, purpose) if name else regime_for(arch, data_name, purpose)
+def chosen_regime(name: str | None, arch: str, model: nn.Module, data_name: str, purpose: Purpose) -> Regime:
+    """The regime asked for, else the bundled network's; for others the one with or without normalisation."""
+    if name:
+        return find_regime(name, purpose)
+    if not arch and not any(isinstance(m, _NORMS) for m in model.modules()):
+        return find_regime("plain", purpose)
+    return regime_for(arch, data_name, purpose)

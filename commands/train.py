@@ -18,7 +18,7 @@ def run(options: TrainOptions) -> None:
         path = options.output or (network.pretrained if network.arch else PRETRAINED / f"{network.label}.pt")
         if path.exists() and not options.force:
             raise BundleExistsError(f"{path} exists; choose another file with -o, or overwrite it with --force")
-        regime = chosen_regime(options.regime, network.arch, network.data.name, "train")
+        regime = chosen_regime(options.regime, network.arch, network.model, network.data.name, "train")
         epochs = options.epochs or regime.epochs
         result = train_network(network, voice, regime, epochs, options.seed, options.device, path, options.resume)
         test = evaluate(network.model, network.data.test)

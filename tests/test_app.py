@@ -145,6 +145,11 @@ def tree(folder: Path) -> set[str]:
             id="an unknown data set",
         ),
         pytest.param(
+            [*DATA, "--ratio", "0.5", "--regime", "normalized"],
+            "error: unknown regime 'normalized': did you mean 'normalised'?",
+            id="an unknown regime",
+        ),
+        pytest.param(
             [*DATA, "--ratio", "0.5", "--model-arg", "num_classes=5"],
             "error: small has 5 outputs, but digits has 10 classes: add --model-arg num_classes=10 "
             "(or what your factory calls it), or take other data",
