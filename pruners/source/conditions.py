@@ -38,6 +38,7 @@ class Conditions:
         self._terms: dict[tuple[str, Mask], Term] = {}
         self._done: set[tuple[str, int]] = set()
         self._depth = 0
+        self._depth_resolved = 0  # inside how many branches whose condition is settled
 
     def _test(self, stmt: ast.If, yes: Mask, no: Mask, flag: str = "") -> str:
         """The author's condition if it still tells the instances apart, else a flag."""

@@ -58,6 +58,9 @@ class ClassContext:
         """The calls that led from this class's constructor to the module, by where they end."""
         birth, owner = self.tree.birth(path), self.owner(path)
         depth = birth.made_by(owner.module) if birth and owner and owner.module is not None else None
+        if birth and owner and depth is None:
+            given = [n for n, v in owner.arguments.items() if v is birth.module]
+            return ("given", *given) if given else None
         return tuple((f.file, f.end) for f in birth.frames[: depth + 1]) if birth and depth is not None else None
 
     def given(self, name: str) -> tuple[Term | None, ...] | None:

@@ -19,6 +19,7 @@ from pruners.source.statements import (
     parsed,
     tidy,
     uses,
+    warns,
     within,
 )
 from pruners.source.walk import Mask, line_in, setting_of
@@ -142,7 +143,10 @@ class InitWriter(Members):
             kept = self._verbatim_condition(stmt, mask)
             if kept is not None:
                 return kept
-            return self._block(chosen, mask, chosen[0].lineno - 1) if chosen else []
+            self._depth_resolved += 1
+            lines = self._block(chosen, mask, chosen[0].lineno - 1) if chosen else []
+            self._depth_resolved -= 1
+            return lines
         return self._branches(stmt, yes, no)
 
     def _check(self, stmt: ast.If, mask: Mask) -> Lines:
@@ -211,7 +215,7 @@ class InitWriter(Members):
     def _effect(self, stmt: ast.stmt) -> Lines:
         """Statements such as weight initialisation stay if every name in them still means something."""
         inside = stored_names(stmt)
-        if self._hands_on(stmt):
+        if self._hands_on(stmt) or (self._depth_resolved and warns(stmt)):
             return []
         known = set(self.scope.words) | self.locals | inside | {self.author.self_name, "super"}
         gone = (set(self.author.parameters) | self.author.stored) - known

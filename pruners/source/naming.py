@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from pruners.source.printer import Open
 from pruners.source.scope import Vector
-from pruners.source.terms import Lit, same_vector
+from pruners.source.terms import Box, Call, Lit, same_vector
 
 WIDTH_ARGUMENTS = {"in_channels": "channels", "out_channels": "channels", "num_channels": "channels"}
 WIDTH_ARGUMENTS |= {"num_features": "channels", "groups": "channels"}
@@ -49,7 +49,8 @@ def name_holes(
             by_word.setdefault(group.word, []).append(group)
     for word, rivals in by_word.items():
         heir = _heir(rivals)
-        if word not in taken:
+        echoed = len(rivals) > 1 and _tail(word, _layer(_place(heir))) != _tail(word)  # expand3x3 of expand_channels
+        if word not in taken and not echoed:
             heir.name = word
             taken.add(word)
     for group in groups:
@@ -98,13 +99,17 @@ def _heir(rivals: list[Group]) -> Group:
 
 
 def _made_up(group: Group, words: Sequence[str]) -> str:
-    place = next((p for p in group.places if p[-1].startswith("out")), group.places[0])
-    argument = place[-1]
+    place = _place(group)
+    argument, layer = place[-1], _layer(place)
+    label = next((o.label for o in group.opens if o.label), None)
+    if label is not None:
+        return label
     if len(place) == 1:
         return place[0]
-    layer = "_".join(p for p in place[:-1] if p != "super")
+    if any(isinstance(t, Call | Box) for t in group.vector):
+        return f"{layer}_layer{argument}" if layer else f"layer{argument}"
     if group.word is not None:
-        return f"{layer}_{_tail(group.word)}"
+        return f"{layer}_{_tail(group.word, layer)}"
     if argument.isdecimal():
         return f"{place[0]}_channels"
     if argument in WIDTH_ARGUMENTS:
@@ -124,10 +129,20 @@ def is_width(place: tuple[str, ...]) -> bool:
     return place[-1] in WIDTH_ARGUMENTS or (place[-1].isdecimal() and len(place) > 1)
 
 
-def _tail(word: str) -> str:
+def _place(group: Group) -> tuple[str, ...]:
+    return next((p for p in group.places if p[-1].startswith("out")), group.places[0])
+
+
+def _layer(place: tuple[str, ...]) -> str:
+    return "_".join(p for p in place[:-1] if p != "super")
+
+
+def _tail(word: str, layer: str = "") -> str:
+    """What of a word follows the layer's name: ``conv1`` + ``in_planes`` -> planes, ``fc`` + ``fc_width`` -> width."""
     for prefix in ("in_", "out_", "num_"):
         word = word.removeprefix(prefix)
-    return word
+    first, _, rest = word.partition("_")
+    return rest if rest and layer.startswith(first) else word
 
 
 def _free(name: str, taken: set[str]) -> str:

@@ -30,6 +30,7 @@ class Open:
 
     hole: Hole
     hint: ast.expr | None
+    label: str | None = None  # what the author's constructor calls the module that belongs there
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,25 @@ class Printer:
 
     def _hole(self, hole: Hole, hint: ast.expr | None) -> str:
         if id(hole) not in self.texts:
-            self.open.setdefault(id(hole), Open(hole, hint))
+            self.open.setdefault(id(hole), Open(hole, hint, self._label(hole)))
         return self.texts.get(id(hole), f"_hole_{'_'.join(hole.where)}")
+
+    def _label(self, hole: Hole) -> str | None:
+        """``activation`` where the author calls ``activation_layer(...)``, or the name it was handed over under."""
+        for value in hole.values:
+            path = value.paths[0] if isinstance(value, Call | Box) and value.paths else None
+            birth = self.tree.birth(path) if path is not None else None
+            owner = next((p for p in ancestors(path) if p in self.paths), None) if path is not None else None
+            above = self.tree.birth(owner) if owner is not None else None
+            if birth is None or above is None:
+                continue
+            given = [n for n, v in above.arguments.items() if v is birth.module]
+            if given:
+                return given[0]
+            made = call_in(birth.frames[0], self.tree.sources) if birth.frames else None
+            if made is not None and isinstance(made[1].func, ast.Name) and made[1].func.id.endswith("_layer"):
+                return made[1].func.id.removesuffix("_layer")
+        return None
 
     def _plain(self, term: Term) -> Code:
         if isinstance(term, Lit):

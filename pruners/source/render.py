@@ -31,6 +31,7 @@ def render(
         docstring=docstring(entry, header or Header()),
         imports=sections,
         definitions=_spaced(chunks),
+        gap=bool(chunks) and not chunks[0].text.startswith(("@", "class ", "def ")),
     )
 
 

@@ -58,7 +58,7 @@ class Sequences(Conditions):
             if isinstance(i.value, Call | Box)
             for p in i.value.paths
         ]
-        handed = bool(paths) and all(p is None or self.context.passed_in(p) for p in paths)
+        handed = bool(paths) and all(p is None or self._in_a_list(p) for p in paths)
         term = Hole(tuple(bases), ("layers",)) if handed else unify(bases, ("super",), self.context)
         if not isinstance(term, Hole):
             return term
@@ -69,6 +69,10 @@ class Sequences(Conditions):
             )
         lists = [Display("list", tuple(i.value for i in b.items)) for b in bases if isinstance(b, Box)]
         return Hole(tuple(lists), ("layers",))
+
+    def _in_a_list(self, path: str) -> bool:
+        """Whether the layer was handed over, but not under a name of its own."""
+        return self.context.passed_in(path) and self.context.made_at(path) is None
 
     def _list(self, term: Box, call: ast.expr | None, mask: Mask) -> tuple[str, Lines]:
         """Statements that fill a list with the elements, some of them under a condition, and the list's name."""

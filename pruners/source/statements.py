@@ -77,3 +77,9 @@ def numbered(names: Sequence[str]) -> tuple[str, int]:
 def is_docstring(stmt: ast.stmt, init: ast.AST | None) -> bool:
     first = getattr(init, "body", [None])[0]
     return stmt is first and isinstance(stmt, ast.Expr) and isinstance(stmt.value, ast.Constant)
+
+
+def warns(stmt: ast.stmt) -> bool:
+    """Whether a statement only warns about the arguments it was given."""
+    call = stmt.value if isinstance(stmt, ast.Expr) else None
+    return isinstance(call, ast.Call) and ast.unparse(call.func) in ("warnings.warn", "warn")

@@ -234,7 +234,7 @@ def _aligned(boxes: Sequence[Box | None], origins: Origins) -> list[list[Term | 
 
 def _made_at(term: Term, origins: Origins) -> Hashable | None:
     paths = [p for p in term.paths if p is not None] if isinstance(term, Call | Box) else []
-    return origins.made_at(paths[0]) if paths and not origins.passed_in(paths[0]) else None
+    return origins.made_at(paths[0]) if paths else None
 
 
 def _merge(order: list[Hashable], keys: Sequence[Hashable]) -> list[Hashable] | None:
