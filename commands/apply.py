@@ -36,7 +36,7 @@ class Neighbours:
 def run(options: ApplyOptions) -> None:
     plan = plans.load(options.plan)
     with Voice(options.verbose, options.json) as voice:
-        network = network_from(_completed(options, plan))
+        network = network_from(_completed(options, plan), voice)
         facts = plan.provenance
         pruner = setup_pruner(
             network.arch, network.model, network.example_input, entry=network.entry, skip=facts.get("skip", ()),

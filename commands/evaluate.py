@@ -18,7 +18,7 @@ def run(options: EvaluateOptions) -> None:
         if options.bundle is not None:
             name, model, data = subject_of_bundle(options.bundle, options.data)
         else:
-            network = network_from(options)
+            network = network_from(options, voice)
             name, model, data = network.name, network.model, network.data
         if data is None:
             raise UsageError("measuring needs images: add --data")

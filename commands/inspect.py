@@ -23,7 +23,7 @@ def run(options: InspectOptions) -> None:
         shape = registry.find(options.arch).input_shape  # no need to read images
         options = replace(options, input_shape=(",".join(map(str, shape)),))
     with Voice(options.verbose, options.json) as voice:
-        network = network_from(options)
+        network = network_from(options, voice)
         pruner = setup_pruner(
             network.arch, network.model, network.example_input, entry=network.entry, skip=options.skip
         )

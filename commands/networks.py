@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from commands.console import Voice
 from commands.options import NetworkOptions
 from models import registry
 from pruners.errors import ModelFileError, UsageError
@@ -54,7 +55,7 @@ def data_name(spec: str) -> str:
     return f"{name}-{Path(folder).resolve().name}" if name == "folder" else name
 
 
-def network_from(options: NetworkOptions) -> Network:
+def network_from(options: NetworkOptions, voice: Voice) -> Network:
     """Build the network and load its weights, if some were given. Raises UsageError in one line.
 
     Without ``data`` a bundled network is built for the digits, unless weights or an input shape say otherwise.
@@ -65,6 +66,8 @@ def network_from(options: NetworkOptions) -> Network:
         options = replace(options, data="digits")
     shapes = [parse_shape(text) for text in options.input_shape]
     known = registry.find(options.arch) if options.arch else None  # refused before data are read
+    if options.data and ":" in options.data:
+        voice.remark(f"reading {options.data}")  # many files take a while
     data = load_data(options.data) if options.data else None
     if data is not None:
         shapes = _shapes_of(data, shapes)

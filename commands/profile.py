@@ -15,12 +15,12 @@ from pruners.profiling import measure, profile
 
 def run(options: EvaluateOptions) -> None:
     require_one(options)
-    with Voice(options.verbose, options.json):
+    with Voice(options.verbose, options.json) as voice:
         if options.bundle is not None:
             bundle = Bundle.open(options.bundle)
             name, model, inputs = str(options.bundle), bundle.model, example_of(bundle)
         else:
-            network = network_from(options)
+            network = network_from(options, voice)
             name, model, inputs = network.name, network.model.eval(), network.example_input
         rows, costs = profile(model, inputs, options.repeats), measure(model, inputs)
     shown = table(name, "layer", "kind", "output", "#parameters", "#MACs", "#bits", "#ms")
@@ -32,4 +32,4 @@ def run(options: EvaluateOptions) -> None:
     shown.add_row("total", "", "", f"{costs.params:,}", f"{costs.macs:,}", f"{costs.bits:,}", f"{total:.3f}")
     left_out = [f"not counted: {', '.join(costs.uncounted)}"] if costs.uncounted else []
     values = {"schema": 1, "network": name, "layers": [asdict(r) for r in rows], "total": asdict(costs)}
-    Voice(options.verbose, options.json).result([shown, *left_out], values)
+    voice.result([shown, *left_out], values)

@@ -31,7 +31,7 @@ def run(options: PruneOptions) -> None:
     settings = settings_from(options)
     started = time.monotonic()
     with Voice(options.verbose, options.json) as voice:
-        network = network_from(options)
+        network = network_from(options, voice)
         if options.dry_run:
             job = _job(options, settings, network, None, voice)
             plan = job.decide()

@@ -12,7 +12,7 @@ from training.loop import evaluate
 
 def run(options: TrainOptions) -> None:
     with Voice(options.verbose, options.json) as voice:
-        network = network_from(options)
+        network = network_from(options, voice)
         if network.data is None:
             raise UsageError("training needs images: add --data")
         path = options.output or (network.pretrained if network.arch else PRETRAINED / f"{network.label}.pt")
