@@ -37,7 +37,7 @@ class Net(nn.Module):
 
 @dataclass
 class Draft:
-    """A network while it is drawn: lines of ``__init__`` and ``forward``, and live tensors as (name, channels, size)."""
+    """A network while it is drawn: lines of code, and live tensors as (name, channels, size)."""
 
     init: list[str] = field(default_factory=list)
     forward: list[str] = field(default_factory=list)
@@ -133,7 +133,8 @@ _STEPS = (_conv, _conv, _conv, _depthwise, _grouped, _blocks, _shared, _add, _ad
 def _head(draw: st.DrawFn, d: Draft) -> None:
     x, c, size = d.live[-1]
     features = c * size * size
-    flat = draw(st.sampled_from(["{}.flatten(1)", "{}.view({}.size(0), -1)", "{}.view(-1, {n})", "torch.flatten({}, 1)"]))
+    ways = ["{}.flatten(1)", "{}.view({}.size(0), -1)", "{}.view(-1, {n})", "torch.flatten({}, 1)"]
+    flat = draw(st.sampled_from(ways))
     d.forward.append("flat = " + flat.format(x, x, n=features))
     hidden = draw(st.integers(2, 8))
     d.init.append(f"self.fc1 = nn.Linear({features}, {hidden})")
