@@ -69,9 +69,19 @@ class Concrete:
         """The node's text, moved to column 0. Text inside strings stays as it is."""
         return self.module.code_for_node(node)
 
+    def statement(self, stmt: ast.stmt) -> str:
+        """A statement's text, moved to column 0, with the comment behind it and without those above it."""
+        place = self.place(stmt)
+        alone = isinstance(place.line, cst.SimpleStatementLine) and len(place.line.body) == 1
+        if isinstance(place.node, Block) or alone:
+            return self.code(place.line.with_changes(leading_lines=[])).rstrip("\n")
+        return self.code(place.node.with_changes(semicolon=cst.MaybeSentinel.DEFAULT))
+
     def expression(self, span: Span) -> cst.BaseExpression:
         """The expression at a span as ``ast`` has it: lines from 1, columns in UTF-8 bytes."""
         line, col, end_line, end_col = span
+        if end_line > len(self.lines):
+            raise self._none(span)
         wanted = (line, self._column(line, col)), (end_line, self._column(end_line, end_col))
         top = next((s for s in self.tree.body if line <= (s.end_lineno or 0)), self.tree.body[-1])
         ranges = self._ranges_in(self.place(top).line)
@@ -82,7 +92,10 @@ class Concrete:
                 start, end = ranges[first].start, ranges[last].end
                 if ((start.line + offset, start.column), (end.line + offset, end.column)) == wanted:
                     return node
-        raise SourceError(f"{self.name}:{line}: there is no expression from column {col} on to replace")
+        raise self._none(span)
+
+    def _none(self, span: Span) -> SourceError:
+        return SourceError(f"{self.name}:{span[0]}: there is no expression from column {span[1]} on to replace")
 
     def _column(self, line: int, col: int) -> int:
         text = self.lines[line - 1]

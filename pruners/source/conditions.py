@@ -11,10 +11,7 @@ from pruners.source.hints import loaded_names
 from pruners.source.layout import WIDTH
 from pruners.source.printer import Printer
 from pruners.source.scope import Scope
-from pruners.source.statements import (
-    Lines,
-    dedented,
-)
+from pruners.source.statements import Lines, rows
 from pruners.source.terms import Box, Call, Hole, Item, Lit, Term
 from pruners.source.walk import Mask, Walk, line_in
 
@@ -117,11 +114,4 @@ class Conditions:
         return found
 
     def _verbatim(self, stmt: ast.stmt) -> Lines:
-        file = self.author.init_file
-        lines = file.lines[stmt.lineno - 1 : stmt.end_lineno]
-        own_line = (
-            not lines[0].encode()[: stmt.col_offset].strip()
-            and ";" not in lines[-1].encode()[stmt.end_col_offset or 0 :].decode()
-        )
-        text = "".join(lines) if own_line else " " * stmt.col_offset + file.segment(stmt)
-        return dedented(text, stmt.col_offset)
+        return rows(self.author.init_file.concrete.statement(stmt))

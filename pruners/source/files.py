@@ -156,6 +156,6 @@ def _definitions(scope: ast.AST) -> list[Definition]:
     for child in ast.iter_child_nodes(scope):
         if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             found.append(child)
-        elif isinstance(child, ast.If | ast.Try | ast.With):
+        elif isinstance(child, ast.If | ast.Try | ast.ExceptHandler | ast.With):
             found += _definitions(child)
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
 from pruners.source.files import FunctionNode, Sources
@@ -17,6 +17,19 @@ def methods_of(node: ast.ClassDef) -> dict[str, list[FunctionNode]]:
     for stmt in node.body:
         if isinstance(stmt, ast.FunctionDef | ast.AsyncFunctionDef):
             found.setdefault(stmt.name, []).append(stmt)
+    return found
+
+
+def code_in(node: ast.ClassDef, methods: Set[str]) -> list[ast.AST]:
+    """What can run in a class: these methods, lambdas, and what stands under a condition."""
+    found: list[ast.AST] = []
+    for stmt in node.body:
+        if isinstance(stmt, ast.FunctionDef | ast.AsyncFunctionDef):
+            found += [stmt] if stmt.name in methods else []
+        elif isinstance(stmt, ast.Assign | ast.AnnAssign):
+            found += [n for n in ast.walk(stmt) if isinstance(n, ast.Lambda)]
+        elif not isinstance(stmt, ast.Expr):
+            found.append(stmt)
     return found
 
 

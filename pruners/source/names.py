@@ -39,6 +39,8 @@ class Namer:
             return f"{self._module(torch, 'torch')}.{str(value).removeprefix('torch.')}"
         if isinstance(value, types.ModuleType):
             return self._module(value, value.__name__.rpartition(".")[2])
+        if isinstance(value, type) and issubclass(value, nn.Module) and "<locals>" in value.__qualname__:
+            return value.__name__  # in the generated file it stands at the top
         home = global_name(value)
         if home is None:
             raise SourceError(f"{value!r} has no global name that generated code could use")

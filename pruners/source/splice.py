@@ -123,24 +123,29 @@ def _body(concrete: Concrete, node: ast.ClassDef, parts: ClassParts) -> cst.Base
         if any(is_init(s) for s in stmts) and init is not None:
             new, init = init.with_changes(leading_lines=line.leading_lines), None
         if new is not None:
-            lines.append(new.with_changes(leading_lines=[*above, *new.leading_lines]))
+            lines.append(new.with_changes(leading_lines=[*above, *new.leading_lines]) if above else new)
             above = []
         elif line is rows[0][0] and not isinstance(line, cst.BaseCompoundStatement):
             above = [s for s in line.leading_lines if s.comment is not None]
     if init is not None:
         at = next((i for i, s in enumerate(lines) if isinstance(s, cst.FunctionDef)), len(lines))
         lines.insert(at, init.with_changes(leading_lines=[cst.EmptyLine(indent=False)] if at else []))
-    return _suite(found.body, lines or [next((r for r, s in rows if isinstance(s[0], ast.Pass)), _PASS)], rows[-1][0])
+        new = new or lines[-1]
+    lines = lines or [next((r for r, s in rows if isinstance(s[0], ast.Pass)), _PASS)]
+    return _suite(found.body, lines, footer=new is not None)
 
 
-def _suite(suite: cst.BaseSuite, lines: list[Statement], last: Statement) -> cst.BaseSuite:
-    """The lines in place of what was in the class: on its own line if they were there and still can be."""
+def _suite(suite: cst.BaseSuite, lines: list[Statement], footer: bool) -> cst.BaseSuite:
+    """The lines in place of what was in the class: on its own line if they were there and still can be.
+
+    ``footer``: whether the comments at the end stay.
+    """
     if isinstance(suite, cst.SimpleStatementSuite) and isinstance(lines[0], cst.SimpleStatementLine) and not lines[1:]:
         return suite.with_changes(body=lines[0].body)
     blank = next((i for i, s in enumerate(lines[0].leading_lines) if s.comment is not None), None)
     lines[0] = lines[0].with_changes(leading_lines=[] if blank is None else lines[0].leading_lines[blank:])
     if isinstance(suite, cst.IndentedBlock):
-        return suite.with_changes(body=lines, footer=suite.footer if lines[-1] is last else [])
+        return suite.with_changes(body=lines, footer=suite.footer if footer else [])
     return cst.IndentedBlock(lines)
 
 

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import ast
+import io
 import textwrap
+import token
+import tokenize
 from collections.abc import Sequence
 
 from pruners.source.layout import STEP
 
 Lines = list[str]
+_STRINGS = {token.STRING, getattr(token, "FSTRING_MIDDLE", token.STRING)}
 
 
-def dedented(text: str, columns: int) -> Lines:
-    """Lines moved left; lines inside strings that are further left stay."""
-    return [s[columns:] if not s[:columns].strip() else s for s in text.rstrip("\n").split("\n")]
+def rows(text: str) -> Lines:
+    """The lines of some code. Lines that begin inside a string are one with the line before, so nothing moves in it."""
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    inside = {n for t in tokens if t.type in _STRINGS for n in range(t.start[0] + 1, t.end[0] + 1)}
+    found: Lines = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if number in inside:
+            found[-1] += f"\n{line}"
+        else:
+            found.append(line)
+    return found
 
 
 def indented(lines: Lines) -> Lines:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-import inspect
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,7 +22,7 @@ from pruners.source.entry import Entry, Header, LiteralSite
 from pruners.source.factory import factory_chunk
 from pruners.source.files import SourceFile, Sources
 from pruners.source.gather import Chunk, Gatherer, binding
-from pruners.source.keep import attribute_reads, kept_methods, reads_of_helpers
+from pruners.source.keep import attribute_reads, code_in, kept_methods, reads_of_helpers
 from pruners.source.literals import Rewrites, plan_rewrites
 from pruners.source.records import Recorder
 from pruners.source.refuse import refuse
@@ -32,6 +32,7 @@ from pruners.source.splice import ClassParts, class_text
 from pruners.source.tree import Tree, is_authored, is_torch
 
 ROUNDS = 5
+_ENCODING = re.compile(r"#.*?coding[:=]")  # the generated file is UTF-8
 
 
 def write_source(
@@ -109,7 +110,7 @@ class _Writing:
         reads: set[str] = set()
         for cls, methods in self.methods.items():
             node = self.tree.sources.of_class(cls)[1]
-            trees: list[ast.AST] = [s for s in node.body if isinstance(s, ast.FunctionDef) and s.name in methods]
+            trees = code_in(node, methods)
             if cls in self.written:
                 trees.append(ast.parse(_code(self.written[cls])))
             for tree in trees:
@@ -154,7 +155,7 @@ class _Writing:
     def _class_chunk(self, cls: type, reads: set[str]) -> Chunk:
         author = self.authors.get(cls) or AuthorClass(cls, self.tree.sources)
         mine = self.written.get(cls)
-        attributes = reads | {"__constants__"}
+        attributes = reads | {"__constants__", "forward"}
         gone = set(author.parameters) - {p.name for p in mine.parameters} if mine else set()
         edits = self.rewrites.edits.get(author.file.name, ())
         parts = ClassParts(mine.lines if mine else [], self.methods[cls], attributes, edits, gone)
@@ -166,7 +167,7 @@ class _Writing:
 
 
 def _code(written: WrittenInit) -> str:
-    return inspect.cleandoc("\n" + "\n".join(written.lines)) if written.lines else ""
+    return "\n".join(["class _:", *written.lines]) if written.lines else ""
 
 
 def licence(file: SourceFile) -> str:
@@ -176,6 +177,6 @@ def licence(file: SourceFile) -> str:
         if not line.startswith("#"):
             break
         lines.append(line)
-    text = "".join(s for s in lines if not s.startswith("#!"))
+    text = "".join(s for s in lines if not s.startswith("#!") and not _ENCODING.match(s))
     words = ("licen", "copyright", "spdx")
     return text + "\n" if any(w in text.lower() for w in words) else ""

@@ -1,0 +1,198 @@
+"""Rare layouts survive the writer: what is kept is the author's text byte for byte, and the written file runs."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import libcst
+import pytest
+import source_shapes as shapes
+import torch
+from source_helpers import assert_writes, load
+from torch import nn
+
+from pruners.errors import SourceError
+from pruners.source import Entry, LiteralSite, write_source
+from pruners.source.concrete import Concrete
+
+X = torch.arange(12.0).view(3, 4)
+IMAGE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def _concrete(text: str) -> Concrete:
+    return Concrete("net.py", text.splitlines(keepends=True), ast.parse(text))
+
+
+def _span(text: str, part: str, count: int = 0) -> tuple[int, int, int, int]:
+    """The place of a part in the text as ``ast`` counts: lines from 1, columns in bytes."""
+    at = -1
+    for _ in range(count + 1):
+        at = text.index(part, at + 1)
+    line, col = text.count("\n", 0, at) + 1, len(text[text.rfind("\n", 0, at) + 1 : at].encode())
+    return line, col, line, col + len(part.encode())
+
+
+# refusals
+
+
+def test_a_file_that_libcst_cannot_read_is_refused_by_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: str) -> None:
+        raise libcst.ParserSyntaxError("unknown syntax", lines=["a", "b"], raw_line=2, raw_column=0)
+
+    monkeypatch.setattr(libcst, "parse_module", fail)
+    with pytest.raises(SourceError, match=r"net\.py:2: libcst can't read"):
+        _concrete("x = 1\n")
+
+
+def test_a_file_that_libcst_changes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = libcst.parse_module("x = 2\n")
+    monkeypatch.setattr(libcst, "parse_module", lambda _: made)
+    with pytest.raises(SourceError, match="doesn't give this file back"):
+        _concrete("x = 1\n")
+
+
+def test_two_trees_that_disagree_are_refused() -> None:
+    with pytest.raises(SourceError, match="different statements"):
+        Concrete("net.py", ["x = 1\n"], ast.parse("x = 1; y = 2"))
+
+
+@pytest.mark.parametrize("span", [(1, 4, 1, 6), (1, 0, 1, 5), (9, 0, 9, 1)], ids=["half", "statement", "past the end"])
+def test_a_span_that_is_no_expression_is_refused(span: tuple[int, int, int, int]) -> None:
+    with pytest.raises(SourceError, match=f"net.py:{span[0]}: there is no expression"):
+        _concrete("x = 100\n").expression(span)
+
+
+# finding expressions
+
+
+EXPRESSIONS = [
+    "100", "-1", "(1, 2)", "((1, 2))", "f(1)[2]", "(x + 1)", "(a for a in b)", "(  1,  # one\n    2,\n)", "é + ü",
+    "'é', 3", "x.view(-1, (4 * 8))", "[*a, {b: c}]", "a if b else c", "(yield)",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", EXPRESSIONS)
+def test_every_expression_is_found_where_ast_sees_it(text: str) -> None:
+    for frame in ["größe = {}\n", "def f():\n    'é'; return {}\n", "'''\né\n'''\n\n@d({})\ndef f(): pass\n"]:
+        whole = frame.format(text)
+        concrete = _concrete(whole)
+        for node in ast.walk(concrete.tree):
+            if isinstance(node, ast.expr) and not isinstance(node, ast.Starred):
+                span = (node.lineno, node.col_offset, node.end_lineno or 0, node.end_col_offset or 0)
+                found = concrete.code(concrete.expression(span))
+                wanted = ast.get_source_segment(whole, node)
+                assert ast.dump(ast.parse(f"({found})")) == ast.dump(ast.parse(f"({wanted})"))
+
+
+# whole files
+
+
+def _written(text: str, folder: Path, x: torch.Tensor, name: str = "Net") -> str:
+    factory = getattr(load(text, folder, "shapes"), name)
+    return assert_writes(factory(), Entry(factory, {}, name), folder, x)
+
+
+def _assert_kept(source: str, written: str, *parts: str) -> None:
+    for part in parts:
+        assert part in source
+        assert part in written
+
+
+def test_tabs_and_comments_around_decorators_stay(tmp_path: Path) -> None:
+    text = _written(shapes.TABS, tmp_path, IMAGE)
+    start, end = shapes.TABS.index("# above the decorators"), shapes.TABS.index("class Net")
+    _assert_kept(shapes.TABS, text, shapes.TABS[start:end].rstrip())
+    start = shapes.TABS.index("\t# about forward")
+    _assert_kept(shapes.TABS, text, shapes.TABS[start:].rstrip(), "\t\t# the layer\n")
+    assert "\tb = 2  # two on a line\n" in text
+    assert "a = 1" not in text
+
+
+def test_statements_on_one_line_stay_there_and_leave_alone(tmp_path: Path) -> None:
+    text = _written(shapes.ONE_LINE, tmp_path, IMAGE)
+    _assert_kept(shapes.ONE_LINE, text, "class Act(nn.ReLU): pass", "class Marker: pass")
+    _assert_kept(shapes.ONE_LINE, text, "class Values: x = 1; y = 2; z = 3  # three")
+    assert "class Twice(nn.Module): scale = 2; forward = lambda self, x: x * self.scale\n" in text
+    assert "\nB = 2  # constants\n" in text
+    assert "A = 1" not in text
+    _assert_kept(shapes.ONE_LINE, text, "    def forward(self, x): y = self.act(self.conv(x)); return")
+
+
+def test_form_feeds_do_not_shift_anything(tmp_path: Path) -> None:
+    module = load(shapes.FORM_FEEDS, tmp_path, "shapes")
+    span = _span(shapes.FORM_FEEDS.replace("\r", ""), "4", 1)
+    site = LiteralSite(str(module.__file__), *span, {"": 2})
+    text = write_source(module.Net(), Entry(module.make, {}, "make"), rewrites=[site])
+    assert "x.view(-1, 2)" in text
+    assert '"""A page\x0cbreak."""' in text
+    load(text, tmp_path).make()
+
+
+def test_carriage_returns_come_out_as_plain_line_ends(tmp_path: Path) -> None:
+    path = tmp_path / "crlf.py"
+    path.write_bytes(shapes.COMMENTS.replace("\n", "\r\n").encode())
+    module = load("", tmp_path)
+    exec(compile(path.read_bytes(), str(path), "exec"), vars(module))
+    module.__file__ = str(path)
+    text = write_source(module.Net(), Entry(module.Net, {}, "Net"))
+    assert "\r" not in text
+    assert "    # above forward\n    def forward" in text
+
+
+def test_nested_classes_move_left_and_their_strings_do_not(tmp_path: Path) -> None:
+    text = _written(shapes.NESTED, tmp_path, X[:, :3], "build")
+    twin = load(text, tmp_path).build()
+    assert twin.inner.text == load(shapes.NESTED, tmp_path).build().inner.text
+    assert "\n    class Config:\n        scale = 2\n        # said inside\n\n        def twice(self): return" in text
+    guarded = _written(shapes.NESTED, tmp_path, X[:, :3], "Net2")
+    assert "\nclass Net2(nn.Module):\n    def __init__(self):\n" in guarded
+
+
+@pytest.mark.parametrize("count", [0, 1], ids=["in parentheses", "behind wide letters"])
+def test_a_number_behind_wide_letters_is_found(count: int, tmp_path: Path) -> None:
+    module = load(shapes.UNICODE, tmp_path, "shapes")
+    spans = [_span(shapes.UNICODE, "4 * 8 * 8", n) for n in range(2)]
+    site = LiteralSite(str(module.__file__), *spans[count], {"": 256})
+    text = write_source(module.Net(), Entry(module.Net, {}, "Net"), rewrites=[site])
+    line = next(s for s in shapes.UNICODE.splitlines() if "größe =" in s)
+    wanted = [line.replace("(4 * 8 * 8)", "(256)"), line.replace("), 4 * 8 * 8", "), 256")][count]
+    assert wanted + "\n" in text
+    assert load(text, tmp_path).Net()(IMAGE).shape == (2, 10)
+
+
+def test_strings_of_several_lines_in_a_constructor_keep_their_value(tmp_path: Path) -> None:
+    text = _written(shapes.STRINGS, tmp_path, X)
+    before, after = load(shapes.STRINGS, tmp_path).Net(), load(text, tmp_path).Net()
+    assert (after.note, after.more) == (before.note, before.more)
+    assert type(after).__init__.__doc__ == type(before).__init__.__doc__
+
+
+def test_a_constructor_that_a_parent_has_is_written_into_the_class(tmp_path: Path) -> None:
+    text = _written(shapes.INHERITED, tmp_path, X)
+    assert "    scale = 2\n\n    def __init__(self" in text
+
+
+def test_comments_go_with_what_they_stand_at(tmp_path: Path) -> None:
+    text = _written(shapes.COMMENTS, tmp_path, X)
+    for stays in [
+        "# above LIMIT\nLIMIT = (  # opens\n    1,  # first\n    2,\n)  # closes\n",
+        "class Net(nn.Module):  # behind the colon\n    # opens the class\n",
+        "    # above stays\n    stays = 2  # stays\n\n    # above the constructor\n    def __init__",
+        "self.fc = nn.Linear(4, 4)  # the layer\n\n    # above helper",
+        "* LIMIT[1]\n    # at the end\n",
+    ]:
+        assert stays in text
+    for gone in ["goes", "far away", "_gone", "went"]:
+        assert gone not in text
+
+
+def test_a_licence_is_carried_and_the_rest_of_the_first_comment_is_not(tmp_path: Path) -> None:
+    text = _written(shapes.COMMENTS, tmp_path, X)
+    licence = "# Copyright (c) somebody. Licensed under the MIT licence.\n#\n# Second paragraph.\n\n"
+    assert text.startswith(licence + '"""')
+    assert _written(shapes.TABS, tmp_path, IMAGE).startswith('"""')
+
+
+def test_untouched_networks_keep_their_class(tmp_path: Path) -> None:
+    assert isinstance(load(_written(shapes.COMMENTS, tmp_path, X), tmp_path).Net(), nn.Module)
