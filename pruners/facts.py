@@ -54,6 +54,7 @@ class SiteCall:
     site: Site
     span: Span
     counts: Mapping[tuple[int | str, ...], IntArray] = field(compare=False)
+    constants: Mapping[tuple[int | str, ...], float] = field(default_factory=dict)
 
 
 class Facts:

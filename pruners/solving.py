@@ -40,10 +40,10 @@ def solve(
     facts: Facts,
     contractions: Sequence[Contraction] = (),
     aliases: Mapping[str, str] | None = None,
-    calls: Sequence[SiteCall] = (),
+    calls: tuple[Sequence[SiteCall], Sequence[SiteCall]] = ((), ()),
     unreached: Sequence[FrozenChannels] = (),
 ) -> ChannelGraph:
-    """Build the channel graph from facts."""
+    """Build the channel graph from facts. ``calls``: those of a pass in eval mode, and in training."""
     classes = _settle(facts)
     widths = _widths(facts, classes)
     return ChannelGraph(
@@ -53,7 +53,8 @@ def solve(
         contractions=tuple(contractions),
         network=_network(facts, widths),
         aliases=dict(aliases or {}),
-        calls=_counted(facts, classes, widths, calls),
+        calls=_counted(facts, classes, widths, calls[0]),
+        training_calls=_counted(facts, classes, widths, calls[1]),
     )
 
 
@@ -267,7 +268,10 @@ def _counted(
         return Extent(int((owner < 0).sum()), parts)
 
     return tuple(
-        CountedCall(c.name, c.module, c.site, c.span, {path: extent(a) for path, a in c.counts.items()}) for c in calls
+        CountedCall(
+            c.name, c.module, c.site, c.span, {path: extent(a) for path, a in c.counts.items()}, dict(c.constants)
+        )
+        for c in calls
     )
 
 
