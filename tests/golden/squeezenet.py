@@ -14,15 +14,15 @@ class Fire(nn.Module):
     """Squeeze to few channels with 1x1, expand again with 1x1 and 3x3 side by side."""
 
     def __init__(
-        self, in_channels: int, squeeze_channels: int, expand1x1_expand_channels: int, expand_channels: int
+        self, in_channels: int, squeeze_channels: int, expand1x1_channels: int, expand3x3_channels: int
     ) -> None:
         super().__init__()
         self.squeeze = nn.Conv2d(in_channels, squeeze_channels, kernel_size=1, bias=False)
         self.squeeze_bn = nn.BatchNorm2d(squeeze_channels)
-        self.expand1x1 = nn.Conv2d(squeeze_channels, expand1x1_expand_channels, kernel_size=1, bias=False)
-        self.expand1x1_bn = nn.BatchNorm2d(expand1x1_expand_channels)
-        self.expand3x3 = nn.Conv2d(squeeze_channels, expand_channels, kernel_size=3, padding=1, bias=False)
-        self.expand3x3_bn = nn.BatchNorm2d(expand_channels)
+        self.expand1x1 = nn.Conv2d(squeeze_channels, expand1x1_channels, kernel_size=1, bias=False)
+        self.expand1x1_bn = nn.BatchNorm2d(expand1x1_channels)
+        self.expand3x3 = nn.Conv2d(squeeze_channels, expand3x3_channels, kernel_size=3, padding=1, bias=False)
+        self.expand3x3_bn = nn.BatchNorm2d(expand3x3_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.squeeze_bn(self.squeeze(x)))
