@@ -141,7 +141,8 @@ class Tracer:
             if first != name:
                 self.aliases[name] = first
         self._tensors = [t for _, t in tensors]  # keeps the identities alive
-        self.facts = Facts({n: tuple(t.shape) for n, t in tensors if n not in self.aliases})
+        shapes = {n: tuple(t.shape) for n, t in tensors if n not in self.aliases}
+        self.facts = Facts(shapes, [n for n, _ in model.named_buffers(remove_duplicate=False)])
         self.modules = Modules(model)
         self.batch = batch
         self.contractions: list[Contraction] = []
@@ -166,8 +167,8 @@ class Tracer:
         name = self._names.get(id(tensor))
         if name is None:
             return NONE
-        axes = [a for a, n in enumerate(tensor.shape) if n > 1]
-        return Labels(tuple(on_axis(self.axis(tensor, a), a, tensor.ndim) for a in axes), name)
+        planes = (on_axis(self.axis(tensor, a), a, tensor.ndim) for a, n in enumerate(tensor.shape) if n > 1)
+        return Labels(tuple(planes), None if name in self.facts.buffers else name)
 
     def label(self, tensor: Tensor, labels: Labels) -> Tensor:
         if id(tensor) not in self._names:
