@@ -13,7 +13,6 @@ from torch import nn
 from pruners.source.author import Unproved, evaluate
 from pruners.source.conditions import INDENT
 from pruners.source.context import ClassContext
-from pruners.source.docs import without_entries
 from pruners.source.init_writer import InitWriter
 from pruners.source.layout import STEP, WIDTH
 from pruners.source.names import Namer
@@ -282,8 +281,7 @@ class ClassWriter:
         if self.author.init is None or not lines:
             return []
         header = self._header(parameters)
-        gone = set(self.author.parameters) - {p.name for p in parameters}
-        return [STEP + s for s in header] + [" " * INDENT + s if s else s for s in without_entries(lines, gone)]
+        return [STEP + s for s in header] + [" " * INDENT + s if s else s for s in lines]
 
     def _header(self, parameters: list[Parameter]) -> list[str]:
         init = self.author.init

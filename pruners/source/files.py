@@ -9,9 +9,10 @@ import linecache
 import sys
 import tokenize
 import types
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from pruners.errors import SourceError
+from pruners.source.concrete import Concrete
 
 Position = tuple[int, int]
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
@@ -26,6 +27,11 @@ class SourceFile:
         self.lines = lines
         self.text = "".join(lines)
         self.tree = ast.parse(self.text, filename=name)
+
+    @cached_property
+    def concrete(self) -> Concrete:
+        """The same file for editing."""
+        return Concrete(self.name, self.lines, self.tree)
 
     @cached_property
     def calls(self) -> dict[Position, ast.Call]:
@@ -66,6 +72,15 @@ class SourceFile:
         return f"{self.name}:{getattr(node, 'lineno', 1)}"
 
 
+@lru_cache(maxsize=64)
+def _read(name: str, text: str) -> SourceFile | None:
+    """A file is parsed once for all that is written from it; None if it is no Python."""
+    try:
+        return SourceFile(name, io.StringIO(text).readlines())
+    except (SyntaxError, ValueError):
+        return None
+
+
 class Sources:
     """The files read during one run of the writer."""
 
@@ -77,10 +92,7 @@ class Sources:
         if name not in self._files:
             linecache.checkcache(name)
             lines = linecache.getlines(name)
-            try:
-                self._files[name] = SourceFile(name, lines) if lines else None
-            except (SyntaxError, ValueError):
-                self._files[name] = None
+            self._files[name] = _read(name, "".join(lines)) if lines else None
         return self._files[name]
 
     def of_class(self, cls: type) -> tuple[SourceFile, ast.ClassDef]:

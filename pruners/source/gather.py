@@ -14,7 +14,7 @@ from typing import Any
 from pruners.errors import SourceError
 from pruners.source.files import SourceFile, Sources
 from pruners.source.names import unwelcome
-from pruners.source.splice import Edit, edited
+from pruners.source.splice import Edit, statement_text
 from pruners.source.values import global_name
 
 
@@ -216,35 +216,9 @@ def _binds(stmt: ast.stmt, name: str) -> bool:
 
 
 def definition(name: str, stmt: ast.stmt, file: SourceFile, edits: tuple[Edit, ...] = ()) -> Chunk:
-    """A helper taken over as it is, with the comments right above it; without the decorators of this project."""
-    first = min([stmt.lineno, *(d.lineno for d in getattr(stmt, "decorator_list", ()))])
-    above = first - 1
-    while above > 0 and file.lines[above - 1].startswith("#") and not file.lines[above - 1].startswith("#!"):
-        above -= 1
-    lines = edited(file, edits)
-    for decorator in getattr(stmt, "decorator_list", ()):
-        if is_ours(decorator, file):
-            lines[decorator.lineno - 1 : decorator.end_lineno] = [""] * (
-                (decorator.end_lineno or 0) - decorator.lineno + 1
-            )
-    lines = lines[above : stmt.end_lineno]
-    text = "".join(lines)
-    column = stmt.col_offset
-    if column:
-        text = "".join(s[column:] if not s[:column].strip() else s for s in lines)
+    """A helper taken over as it is."""
     is_definition = isinstance(stmt, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-    return Chunk(name, file, stmt.lineno, text.rstrip("\n") + "\n", {}, is_definition)
-
-
-def is_ours(decorator: ast.expr, file: SourceFile) -> bool:
-    """Decorators of this project, and those that others made with ``block_decorator``, return the class they are
-    given, so dropping them changes nothing."""
-    first, *rest = ast.unparse(decorator.func if isinstance(decorator, ast.Call) else decorator).split(".")
-    owners = (vars(m) for m in list(sys.modules.values()) if getattr(m, "__file__", None) == file.name)
-    found: Any = next((names[first] for names in owners if first in names), None)
-    for word in rest:
-        found = getattr(found, word, None)
-    return str(getattr(found, "__module__", "")).partition(".")[0] == "pruners"
+    return Chunk(name, file, stmt.lineno, statement_text(stmt, file, edits), {}, is_definition)
 
 
 def free_names(text: str) -> set[str]:

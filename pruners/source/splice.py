@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Set
+import sys
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from typing import Any
+
+import libcst as cst
 
 from pruners.source.author import AuthorClass
+from pruners.source.concrete import Concrete, Line, own_parentheses
 from pruners.source.docs import without_entries
-from pruners.source.files import SourceFile
-from pruners.source.statements import dedented
+from pruners.source.files import Definition, SourceFile
+
+Statement = cst.SimpleStatementLine | cst.BaseCompoundStatement
+_PASS = cst.SimpleStatementLine([cst.Pass()])
 
 
 @dataclass(frozen=True)
 class Edit:
-    """Replace the text of a span (lines from 1, columns in bytes) in an author's file."""
+    """Replace the expression at a span (lines from 1, columns in bytes) in an author's file."""
 
     span: tuple[int, int, int, int]
     text: str
@@ -27,67 +34,185 @@ class ClassParts:
     init: list[str]
     methods: Set[str]
     attributes: Set[str]
-    decorators: list[ast.expr]
     edits: tuple[Edit, ...] = ()
     gone: Set[str] = frozenset()  # arguments of the constructor that are no more
 
 
 def class_text(author: AuthorClass, parts: ClassParts) -> str:
-    """The class statement, at column 0."""
-    file, node = author.file, author.node
-    lines = edited(file, parts.edits)
-    column = node.col_offset
-    text = [f"@{file.segment(d)}" for d in parts.decorators]
-    header_end = node.body[0].lineno - 1
-    first = min([node.body[0].lineno, *(d.lineno for d in getattr(node.body[0], "decorator_list", ()))])
-    header_end = first - 1
-    text += dedented("".join(lines[node.lineno - 1 : header_end]).rstrip(), column)
-    body = _body(node, parts, lines, column, header_end)
-    return "\n".join([*text, *body]) + "\n"
+    """The class statement, at column 0, without our decorators."""
+    concrete, node = author.file.concrete, author.node
+    changed = _decorated(author.file, node).with_changes(body=_body(concrete, node, parts), leading_lines=[])
+    return concrete.code(_edited(changed, author.file, node, parts.edits)).rstrip("\n") + "\n"
 
 
-def _body(node: ast.ClassDef, parts: ClassParts, lines: list[str], column: int, start: int) -> list[str]:
-    text: list[str] = []
-    placed = False
-    for i, stmt in enumerate(node.body):
-        first = min([stmt.lineno, *(d.lineno for d in getattr(stmt, "decorator_list", ()))])
-        above = dedented("".join(lines[start : first - 1]), column) if first - 1 > start else []
-        start = stmt.end_lineno or start
-        own = dedented("".join(lines[first - 1 : start]), column)
-        is_init = isinstance(stmt, ast.FunctionDef) and stmt.name == "__init__"
-        if is_init:
-            own, placed = parts.init, True
-        if i == 0 and isinstance(stmt, ast.Expr):
-            own = without_entries(own, parts.gone)
-        if (is_init and parts.init) or (not is_init and _stays(stmt, i, parts)):
-            text += [*above, *own]
-        if not placed and parts.init and not is_init and isinstance(stmt, ast.FunctionDef):
-            placed = True
-    while text and not text[0].strip() and len(text) > 1:
-        text.pop(0)
-    return text or ["    pass"]
+def statement_text(stmt: ast.stmt, file: SourceFile, edits: tuple[Edit, ...] = ()) -> str:
+    """A statement taken over as it is, at column 0, with the comments right above it and without our decorators."""
+    place = file.concrete.place(stmt)
+    found = place.node
+    node: Statement = found if isinstance(found, cst.BaseCompoundStatement) else _alone(found, place.line)
+    if isinstance(stmt, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        node = _decorated(file, stmt)
+    node = node.with_changes(leading_lines=file.concrete.above(stmt))
+    return file.concrete.code(_edited(node, file, stmt, edits)).rstrip("\n") + "\n"
 
 
-def _stays(stmt: ast.stmt, index: int, parts: ClassParts) -> bool:
+def _alone(node: cst.BaseSmallStatement, line: Line) -> cst.SimpleStatementLine:
+    if isinstance(line, cst.SimpleStatementLine):
+        return only(line, [node])
+    return cst.SimpleStatementLine([node.with_changes(semicolon=cst.MaybeSentinel.DEFAULT)])
+
+
+def _decorated(file: SourceFile, node: Definition) -> cst.ClassDef | cst.FunctionDef:
+    """The definition without this project's decorators and the comments above them."""
+    found = file.concrete.place(node).node
+    assert isinstance(found, cst.ClassDef | cst.FunctionDef)
+    pairs = zip(node.decorator_list, found.decorators, strict=True)
+    return found.with_changes(decorators=[ours for d, ours in pairs if not is_ours(d, file)])
+
+
+def is_ours(decorator: ast.expr, file: SourceFile) -> bool:
+    """Decorators of this project, and those that others made with ``block_decorator``, return the class they are
+    given, so dropping them changes nothing."""
+    first, *rest = ast.unparse(decorator.func if isinstance(decorator, ast.Call) else decorator).split(".")
+    owners = (vars(m) for m in list(sys.modules.values()) if getattr(m, "__file__", None) == file.name)
+    found: Any = next((names[first] for names in owners if first in names), None)
+    for word in rest:
+        found = getattr(found, word, None)
+    return str(getattr(found, "__module__", "")).partition(".")[0] == "pruners"
+
+
+def _edited(node: cst.CSTNode, file: SourceFile, stmt: ast.stmt, edits: Sequence[Edit]) -> cst.CSTNode:
+    """The tree of a statement, changed or not, with the edits that lie in the statement made."""
+    new: dict[cst.CSTNode, cst.BaseExpression] = {}
+    for edit in edits:
+        if stmt.lineno <= edit.span[0] <= (stmt.end_lineno or 0):
+            old = file.concrete.expression(edit.span)
+            new[old] = _in_parentheses(cst.parse_expression(edit.text), old)
+    result = node.visit(_Replace(new)) if new else node
+    assert isinstance(result, cst.CSTNode)
+    return result
+
+
+def _in_parentheses(new: cst.BaseExpression, old: cst.BaseExpression) -> cst.BaseExpression:
+    """Parentheses around the old expression stay around the new one."""
+    own = own_parentheses(old)
+    left, right = (old.lpar[:-1], old.rpar[1:]) if own else (old.lpar, old.rpar)
+    return new.with_changes(lpar=[*left, *new.lpar], rpar=[*new.rpar, *right])
+
+
+class _Replace(cst.CSTTransformer):
+    def __init__(self, new: Mapping[cst.CSTNode, cst.BaseExpression]) -> None:
+        super().__init__()
+        self.new = new
+
+    def on_leave(self, original_node: cst.CSTNode, updated_node: cst.CSTNode) -> cst.CSTNode:  # type: ignore[override]
+        return self.new.get(original_node, updated_node)
+
+
+# the class's body
+
+
+def _body(concrete: Concrete, node: ast.ClassDef, parts: ClassParts) -> cst.BaseSuite:
+    found = concrete.place(node).node
+    assert isinstance(found, cst.ClassDef)
+    rows, init = list(_rows(concrete, node)), _written_init(parts)
+    lines: list[Statement] = []
+    above: list[cst.EmptyLine] = []  # comments that open the class stay even if the first attribute goes
+    for line, stmts in rows:
+        new = _kept(concrete, line, [s for s in stmts if _stays(s, s is node.body[0], parts)], parts)
+        if any(is_init(s) for s in stmts) and init is not None:
+            new, init = init.with_changes(leading_lines=line.leading_lines), None
+        if new is not None:
+            lines.append(new.with_changes(leading_lines=[*above, *new.leading_lines]))
+            above = []
+        elif line is rows[0][0] and not isinstance(line, cst.BaseCompoundStatement):
+            above = [s for s in line.leading_lines if s.comment is not None]
+    if init is not None:
+        at = next((i for i, s in enumerate(lines) if isinstance(s, cst.FunctionDef)), len(lines))
+        lines.insert(at, init.with_changes(leading_lines=[cst.EmptyLine(indent=False)] if at else []))
+    return _suite(found.body, lines or [next((r for r, s in rows if isinstance(s[0], ast.Pass)), _PASS)], rows[-1][0])
+
+
+def _suite(suite: cst.BaseSuite, lines: list[Statement], last: Statement) -> cst.BaseSuite:
+    """The lines in place of what was in the class: on its own line if they were there and still can be."""
+    if isinstance(suite, cst.SimpleStatementSuite) and isinstance(lines[0], cst.SimpleStatementLine) and not lines[1:]:
+        return suite.with_changes(body=lines[0].body)
+    blank = next((i for i, s in enumerate(lines[0].leading_lines) if s.comment is not None), None)
+    lines[0] = lines[0].with_changes(leading_lines=[] if blank is None else lines[0].leading_lines[blank:])
+    if isinstance(suite, cst.IndentedBlock):
+        return suite.with_changes(body=lines, footer=suite.footer if lines[-1] is last else [])
+    return cst.IndentedBlock(lines)
+
+
+def _rows(concrete: Concrete, node: ast.ClassDef) -> Iterator[tuple[Statement, list[ast.stmt]]]:
+    """The lines of a class and the statements on each; ``class A: x = 1; y = 2`` has one."""
+    rows: list[tuple[Line, list[ast.stmt]]] = []
+    for stmt in node.body:
+        line = concrete.place(stmt).line
+        if rows and rows[-1][0] is line:
+            rows[-1][1].append(stmt)
+        else:
+            rows.append((line, [stmt]))
+    for line, stmts in rows:
+        if isinstance(line, cst.SimpleStatementSuite):
+            yield cst.SimpleStatementLine(line.body, trailing_whitespace=line.trailing_whitespace), stmts
+        else:
+            yield line, stmts
+
+
+def _kept(concrete: Concrete, line: Statement, stmts: Sequence[ast.stmt], parts: ClassParts) -> Statement | None:
+    """The line with only these statements."""
+    if not stmts:
+        return None
+    if not isinstance(line, cst.SimpleStatementLine):
+        return line
+    kept = [concrete.place(s).node for s in stmts]
+    if isinstance(stmts[0], ast.Expr) and isinstance(kept[0], cst.Expr):
+        kept[0] = _documented(kept[0], parts.gone)
+    return only(line, kept)
+
+
+def only(line: cst.SimpleStatementLine, kept: Sequence[cst.CSTNode]) -> cst.SimpleStatementLine:
+    """The line with these of its statements."""
+    if kept[-1] is not line.body[-1] and len(kept) < len(line.body):
+        kept = [*kept[:-1], kept[-1].with_changes(semicolon=cst.MaybeSentinel.DEFAULT)]
+    return line.with_changes(body=kept)
+
+
+def _documented(docstring: cst.Expr, gone: Set[str]) -> cst.Expr:
+    value = docstring.value
+    if not isinstance(value, cst.SimpleString) or not gone:
+        return docstring
+    lines = without_entries(value.value.split("\n"), gone)
+    return docstring.with_changes(value=value.with_changes(value="\n".join(lines)))
+
+
+def _written_init(parts: ClassParts) -> cst.FunctionDef | None:
+    if not parts.init:
+        return None
+    text = "class _:\n" + "\n".join(parts.init) + "\n"
+    written = cst.parse_statement(text, cst.PartialParserConfig(default_indent="    "))
+    assert isinstance(written, cst.ClassDef)
+    init = written.body.body[0]
+    assert isinstance(init, cst.FunctionDef)
+    first, *rest = init.body.body
+    if isinstance(first, cst.SimpleStatementLine) and isinstance(first.body[0], cst.Expr):
+        first = first.with_changes(body=[_documented(first.body[0], parts.gone), *first.body[1:]])
+    return init.with_changes(body=init.body.with_changes(body=[first, *rest]))
+
+
+def is_init(stmt: ast.stmt) -> bool:
+    return isinstance(stmt, ast.FunctionDef) and stmt.name == "__init__"
+
+
+def _stays(stmt: ast.stmt, first: bool, parts: ClassParts) -> bool:
     if isinstance(stmt, ast.FunctionDef | ast.AsyncFunctionDef):
-        return stmt.name in parts.methods
+        return stmt.name in parts.methods and not is_init(stmt)
     if isinstance(stmt, ast.Assign):
         names = {n.id for t in stmt.targets for n in ast.walk(t) if isinstance(n, ast.Name)}
         return bool(names & parts.attributes)
     if isinstance(stmt, ast.AnnAssign) and isinstance(stmt.target, ast.Name):
         return stmt.value is None or stmt.target.id in parts.attributes
     if isinstance(stmt, ast.Expr) and isinstance(stmt.value, ast.Constant):
-        return index == 0
+        return first
     return not isinstance(stmt, ast.Pass)
-
-
-def edited(file: SourceFile, edits: tuple[Edit, ...]) -> list[str]:
-    """The file's lines with the edits made; the number of lines stays."""
-    lines = [s.encode() for s in file.lines]
-    for edit in sorted(edits, key=lambda e: e.span, reverse=True):
-        line, col, end_line, end_col = edit.span
-        tail = lines[end_line - 1][end_col:]
-        lines[line - 1] = lines[line - 1][:col] + edit.text.encode() + tail
-        for i in range(line, end_line):
-            lines[i] = b""
-    return [s.decode() for s in lines]

@@ -21,7 +21,7 @@ from pruners.source.context import make_context
 from pruners.source.entry import Entry, Header, LiteralSite
 from pruners.source.factory import factory_chunk
 from pruners.source.files import SourceFile, Sources
-from pruners.source.gather import Chunk, Gatherer, binding, is_ours
+from pruners.source.gather import Chunk, Gatherer, binding
 from pruners.source.keep import attribute_reads, kept_methods, reads_of_helpers
 from pruners.source.literals import Rewrites, plan_rewrites
 from pruners.source.records import Recorder
@@ -154,11 +154,10 @@ class _Writing:
     def _class_chunk(self, cls: type, reads: set[str]) -> Chunk:
         author = self.authors.get(cls) or AuthorClass(cls, self.tree.sources)
         mine = self.written.get(cls)
-        decorators = [d for d in author.node.decorator_list if not is_ours(d, author.file)]
         attributes = reads | {"__constants__"}
         gone = set(author.parameters) - {p.name for p in mine.parameters} if mine else set()
         edits = self.rewrites.edits.get(author.file.name, ())
-        parts = ClassParts(mine.lines if mine else [], self.methods[cls], attributes, decorators, edits, gone)
+        parts = ClassParts(mine.lines if mine else [], self.methods[cls], attributes, edits, gone)
         text = writer_of(cls).class_source(cls, self._instances(cls), class_text(author, parts))
         return Chunk(cls.__name__, author.file, author.node.lineno, text, mine.extra if mine else {})
 
