@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import json
 import platform
@@ -16,20 +15,19 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from pruners import oracle
 from pruners.bundle import Bundle, check_free, import_text, published, state_bytes, write_file
 from pruners.channel_graph import ChannelGraph
 from pruners.costs import CostModel, Costs
 from pruners.declared import check_declarations
-from pruners.errors import NotPrunableError, VerificationError
+from pruners.errors import NotPrunableError
 from pruners.plan import PruningPlan, from_kept, sha256_of_file, sha256_of_state, validate
+from pruners.proof import cases
 from pruners.ranking import Ranking, rank
 from pruners.report import frozen_facts, render_report
 from pruners.slicing import SlicedModel, slice_model
 from pruners.source import Entry, Header, write_source
 from pruners.tracing import batch_size, observe
-from pruners.verify import Case, outputs_of, runs_in_double, training_inputs, varied, verify_bundle
-from pruners.weight_transfer import slice_state
+from pruners.verify import verify_bundle
 
 Kept = Mapping[str, npt.ArrayLike]
 PRUNERS: dict[str, type[BasicPruning]] = {}
@@ -180,10 +178,10 @@ class BasicPruning:
         with published(output, force) as draft:
             write_file(draft / self.fileName, self._text(sliced, plan).encode())
             write_file(draft / "weights.pth", state_bytes(weights))
+            proof = cases(self.model, self.graph, plan.kept, sliced.model, state, self.example_input)
             checked = verify_bundle(
-                draft / self.fileName, self.netName, self._cases(plan, sliced, state),
-                self.predict(plan.kept), self._batch, self._blocked,
-            )  # fmt: skip
+                draft / self.fileName, self.netName, proof, self.predict(plan.kept), self._batch, self._blocked
+            )
             told = {**self._summary(plan), "verified": True, "max_abs_diff": checked.max_abs_diff, **(summary or {})}
             write_file(draft / "plan.json", plan.to_json().encode())
             write_file(draft / "summary.json", (json.dumps(told, indent=2) + "\n").encode())
@@ -191,50 +189,6 @@ class BasicPruning:
             for name, data in {"report.html": report.encode(), **(files or {})}.items():
                 write_file(draft / name, data)
         return Bundle(output, plan, told)
-
-    # -- the proof
-
-    def _cases(self, plan: PruningPlan, sliced: SlicedModel, state: Mapping[str, Tensor] | None) -> list[Case]:
-        """The bundle's weights against the live pruned network, and random weights against the zeroed original."""
-        kept, inputs = plan.kept, varied(self.example_input, 1)
-        double = runs_in_double(self.model, inputs)
-        steps = training_inputs(self.model, inputs)
-        if state is not None and sliced.runs:
-            sliced.model.load_state_dict(state)
-        if sliced.runs:
-            own = outputs_of(sliced.model, inputs, double)
-        elif state is None:
-            own = outputs_of(oracle.zeroed(self.model, self.graph, kept), inputs, double)
-        else:
-            network = import_text(self._text(sliced, plan), self.netName)
-            network.load_state_dict(state)
-            own = outputs_of(network, inputs, double)
-        cases = [Case("the bundle's weights", inputs, own, None, double, steps)]
-        cases.append(self._random_case(kept, sliced, inputs, double))
-        return cases
-
-    def _random_case(self, kept: Kept, sliced: SlicedModel, inputs: Any, double: bool) -> Case:
-        """Random weights make every channel matter; what is removed then shows."""
-        other = self._random_model(inputs)
-        state = {k: v.clone() for k, v in slice_state(other.state_dict(), self.graph, kept).items()}
-        if oracle.exact(self.graph, kept) or not sliced.runs:
-            reference, name = oracle.zeroed(other, self.graph, kept), "random weights, removed channels zeroed"
-        else:
-            reference, name = _copy(sliced.model), "random weights, statistics over the kept channels"
-            reference.load_state_dict(state)
-        return Case(name, inputs, outputs_of(reference, inputs, double), state, double)
-
-    def _random_model(self, inputs: Any) -> nn.Module:
-        """The original with random weights under which its output depends on its input: else a check says nothing."""
-        other = _copy(self.model)
-        for seed in range(8):
-            oracle.randomise(other, seed)
-            first, second = (outputs_of(other, x, False) for x in (inputs, varied(self.example_input, 2)))
-            if any(_differ(a, b) for a, b in zip(first, second, strict=True)):
-                return other
-        raise VerificationError(
-            f"{self.netName} can't be checked: with random weights its output does not depend on its input"
-        )
 
     @property
     def _batch(self) -> int:
@@ -268,15 +222,6 @@ class BasicPruning:
             "groups_kept": sum(len(k) for k in plan.kept.values()),
             "frozen": frozen_facts(self.graph),
         }
-
-
-def _differ(a: Tensor, b: Tensor) -> bool:
-    scale = float(a.double().abs().max()) if a.numel() else 0.0
-    return a.shape == b.shape and float((a.double() - b.double()).abs().max()) > 1e-6 * scale > 0
-
-
-def _copy(model: nn.Module) -> nn.Module:
-    return copy.deepcopy(model)
 
 
 def entry_of(model: nn.Module) -> Entry:

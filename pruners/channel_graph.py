@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 import networkx as nx
 import numpy as np
@@ -107,10 +108,13 @@ class FrozenChannels:
 
 @dataclass(frozen=True)
 class Contraction:
-    """One use of a weight in a convolution or matrix product: ``positions`` output positions per image."""
+    """One use of a weight in a convolution or matrix product: ``positions`` output positions per image.
+
+    Where only a part of the weight is used, as in an attention's packed projection, it counts by that part.
+    """
 
     parameter: str
-    positions: int
+    positions: Fraction
     module: str
 
 
@@ -137,6 +141,7 @@ class CountedCall:
     site: Site
     span: Span
     extents: Mapping[tuple[int | str, ...], Extent] = field(compare=False)
+    constants: Mapping[tuple[int | str, ...], float] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)
@@ -153,7 +158,8 @@ class ChannelGraph:
     contractions: tuple[Contraction, ...]
     network: nx.Graph = field(compare=False, repr=False)
     aliases: Mapping[str, str] = field(default_factory=dict)  # state_dict key -> the key that Slots name
-    calls: tuple[CountedCall, ...] = ()  # in order of execution
+    calls: tuple[CountedCall, ...] = ()  # of a pass in eval mode, in order of execution
+    training_calls: tuple[CountedCall, ...] = ()  # of a pass in training, where it reaches more modules
 
     def width(self, name: str) -> Width:
         return next(w for w in self.widths if w.name == name)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
@@ -101,11 +102,10 @@ class CostModel:
         self._is_parameter = np.array([f.is_parameter for f in facts], dtype=bool)
         self._bits = np.array([f.bits if f.is_parameter else 0.0 for f in facts])
         self._bytes = np.array([f.itemsize for f in facts], dtype=np.int64)
-        self._positions = np.zeros(len(names), dtype=np.int64)
+        used = [Fraction(0)] * len(names)
         for contraction in graph.contractions:
-            self._positions[row[graph.aliases.get(contraction.parameter, contraction.parameter)]] += (
-                contraction.positions
-            )
+            used[row[graph.aliases.get(contraction.parameter, contraction.parameter)]] += contraction.positions
+        self._positions = np.array([int(n) if n.denominator == 1 else float(n) for n in used] or [0])
         self.uncounted = tuple(
             n for n, f in zip(names, facts, strict=True)
             if f.is_parameter and is_table(graph.shapes[n]) and not self._positions[row[n]]
@@ -130,7 +130,7 @@ class CostModel:
         numel = np.rint(self._sizes - self._lost @ removed).astype(np.int64).prod(axis=1)
         return Costs(
             params=int(numel[self._is_parameter].sum()),
-            macs=int(self._positions @ numel),
+            macs=round(self._positions @ numel),
             bits=round(float(self._bits @ numel)),
             size_bytes=int(self._bytes @ numel),
             uncounted=self.uncounted,

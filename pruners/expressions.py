@@ -40,26 +40,71 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 def resolve(
-    frame: FrameType, site: Site, modules: Modules, model: nn.Module, old: Arguments, new: Arguments
+    frame: FrameType, site: Site, modules: Modules, reflected: bool, old: Arguments, new: Arguments
 ) -> Iterator[Stale]:
-    """The author's expressions whose values must change so that the call's arguments become ``new``."""
-    call = _calls(site.file).get(span(frame))
-    if call is None:
+    """The author's expressions whose values must change so that the call's arguments become ``new``.
+
+    ``reflected``: the call is an operator with the tensor on its right, as in ``scale * x``.
+    """
+    node = _expressions(site.file).get(span(frame))
+    if node is None:
         raise NotPrunableError(f"{site}: a number here must follow the widths, but its expression can't be found")
+    for child, before, after in _arguments(node, reflected, old, new, site):
+        for leaf, value in _leaves(child, before, after, site):
+            yield _origin(leaf, before, value, frame, site, modules)
+
+
+def _arguments(
+    node: ast.AST, reflected: bool, old: Arguments, new: Arguments, site: Site
+) -> Iterator[tuple[ast.expr, Any, Any]]:
+    """Pair the expressions of a call, an operator or a subscript with their old and new values."""
+    args_old, args_new = list(old[0]), list(new[0])
+    if isinstance(node, ast.Call):
+        nodes: list[ast.expr] = list(node.args)
+        if isinstance(node.func, ast.Attribute) and _is_method(nodes, args_old):
+            args_old, args_new = args_old[1:], args_new[1:]
+        keywords = {k.arg: k.value for k in node.keywords if k.arg is not None}
+        yield from _aligned(nodes, args_old, args_new, site)
+        yield from ((keywords[k], v, new[1][k]) for k, v in old[1].items() if k in keywords)
+        return
+    if isinstance(node, ast.BinOp):
+        nodes = [node.right, node.left] if reflected else [node.left, node.right]
+    elif isinstance(node, ast.AugAssign):
+        nodes = [node.target, node.value]
+    else:
+        assert isinstance(node, ast.Subscript)
+        nodes = [node.value, node.slice]
+    yield from zip(nodes, args_old, args_new, strict=True)
+
+
+def _origin(leaf: ast.expr, before: Any, value: Any, frame: FrameType, site: Site, modules: Modules) -> Stale:
+    """The attribute that an expression reads, in this function or, for a parameter, in its caller; else its place."""
     owner = frame.f_locals.get("self")
     path = modules.path_of.get(id(owner), modules.current) if isinstance(owner, nn.Module) else modules.current
-    nodes: list[ast.expr] = list(call.args)
-    args_old, args_new = list(old[0]), list(new[0])
-    if isinstance(call.func, ast.Attribute) and _is_method(nodes, args_old):
-        args_old, args_new = args_old[1:], args_new[1:]
-    keywords = {k.arg: k.value for k in call.keywords if k.arg is not None}
-    pairs = list(_aligned(nodes, args_old, args_new, site))
-    pairs += [(keywords[k], v, new[1][k]) for k, v in old[1].items() if k in keywords]
-    for node, before, after in pairs:
-        for leaf, value in _leaves(node, before, after, site):
-            where = _attribute(leaf, frame, modules)
-            here = where or (site.file, leaf.lineno, leaf.col_offset, leaf.end_lineno or 0, leaf.end_col_offset or 0)
-            yield Stale(here, path, site, value)
+    patch = _attribute(leaf, frame, modules)
+    if patch is not None:
+        return Stale(patch, path, site, value)
+    passed = _passed(leaf, frame)
+    if passed is not None:
+        return _origin(passed[0], before, value, passed[1], site, modules)
+    file = frame.f_code.co_filename
+    place = (file, leaf.lineno, leaf.col_offset, leaf.end_lineno or 0, leaf.end_col_offset or 0)
+    return Stale(place, path, site, value)
+
+
+def _passed(leaf: ast.expr, frame: FrameType) -> tuple[ast.expr, FrameType] | None:
+    """The argument that the caller's code passes for a parameter, if it is plain to see."""
+    code, caller = frame.f_code, frame.f_back
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    if not isinstance(leaf, ast.Name) or leaf.id not in names or caller is None:
+        return None
+    call = _expressions(caller.f_code.co_filename).get(span(caller))
+    if not isinstance(call, ast.Call) or any(isinstance(a, ast.Starred) for a in call.args):
+        return None
+    by_name = next((k.value for k in call.keywords if k.arg == leaf.id), None)
+    place = names.index(leaf.id) - (names[:1] == ("self",) and isinstance(call.func, ast.Attribute))
+    found = by_name or (call.args[place] if 0 <= place < len(call.args) else None)
+    return None if found is None else (found, caller)
 
 
 def _is_method(nodes: Sequence[ast.expr], args: Sequence[Any]) -> bool:
@@ -90,7 +135,11 @@ def _leaves(node: ast.expr, old: Any, new: Any, site: Site) -> Iterator[tuple[as
     """The smallest expressions that hold a changed value, with the new value."""
     if _same(old, new):
         return
-    if isinstance(node, (ast.Tuple, ast.List)) and isinstance(old, (tuple, list)):
+    if isinstance(node, ast.Slice) and isinstance(old, slice):
+        for child, before, after in ((node.lower, old.start, new.start), (node.upper, old.stop, new.stop)):
+            if child is not None:
+                yield from _leaves(child, before, after, site)
+    elif isinstance(node, (ast.Tuple, ast.List)) and isinstance(old, (tuple, list)):
         for child, before, after in _aligned(node.elts, old, new, site):
             yield from _leaves(child, before, after, site)
     else:
@@ -100,7 +149,9 @@ def _leaves(node: ast.expr, old: Any, new: Any, site: Site) -> Iterator[tuple[as
 def _same(old: Any, new: Any) -> bool:
     if isinstance(old, (tuple, list)):
         return len(old) == len(new) and all(_same(a, b) for a, b in zip(old, new, strict=True))
-    return old is new or (isinstance(old, int) and isinstance(new, int) and old == new)
+    if isinstance(old, slice):
+        return _same((old.start, old.stop), (new.start, new.stop))
+    return old is new or (isinstance(old, (int, float)) and isinstance(new, (int, float)) and old == new)
 
 
 def _attribute(node: ast.expr, frame: FrameType, modules: Modules) -> AttributePatch | None:
@@ -122,9 +173,12 @@ def _attribute(node: ast.expr, frame: FrameType, modules: Modules) -> AttributeP
     return None
 
 
+_Expression = ast.Call | ast.BinOp | ast.AugAssign | ast.Subscript
+
+
 @lru_cache(maxsize=64)
-def _calls(file: str) -> dict[Span, ast.Call]:
-    """Every call of a source file by its span."""
+def _expressions(file: str) -> dict[Span, _Expression]:
+    """Every call, operator and subscript of a source file by its span."""
     source = "".join(linecache.getlines(file))
     try:
         tree = ast.parse(source)
@@ -133,5 +187,5 @@ def _calls(file: str) -> dict[Span, ast.Call]:
     return {
         (n.lineno, n.col_offset, n.end_lineno or 0, n.end_col_offset or 0): n
         for n in ast.walk(tree)
-        if isinstance(n, ast.Call)
+        if isinstance(n, _Expression)
     }

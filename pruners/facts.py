@@ -6,7 +6,7 @@ freeze or constrain atoms, so their order doesn't matter and two sources of fact
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -54,13 +54,15 @@ class SiteCall:
     site: Site
     span: Span
     counts: Mapping[tuple[int | str, ...], IntArray] = field(compare=False)
+    constants: Mapping[tuple[int | str, ...], float] = field(default_factory=dict)
 
 
 class Facts:
     """Collects facts about the parameters and buffers whose ``shapes`` are given (state_dict key -> shape)."""
 
-    def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], buffers: Collection[str] = ()) -> None:
         self.shapes = dict(shapes)
+        self.buffers = frozenset(buffers)
         self.ties: list[Tie] = []
         self.freezes: list[Freeze] = []
         self.uniforms: list[Uniform] = []

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from pruners.channel_graph import Span
 from pruners.facts import SiteCall
@@ -50,12 +51,68 @@ def _sizes(args: Sequence[Any], start: int) -> dict[int, Path]:
 def shape_of_output(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> dict[Path, Tensor]:
     """Each integer is the size of one axis of the output."""
     labels = tracer.labels(out)
+    lines = {axis: along(labels, axis) for axis in range(out.ndim)}
+    if not any(line is not None for line in lines.values()):
+        return {}
     found = {}
     for axis, path in _sizes(args, 1).items():
-        line = along(labels, axis) if axis < out.ndim else None
-        if line is not None:
-            found[path] = line
+        line = lines.get(axis)
+        found[path] = torch.zeros(out.shape[axis], dtype=torch.int64) if line is None else line
     return found
+
+
+@site_rule(Tensor.__getitem__)
+def slice_of_channels(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> dict[Path, Tensor]:
+    """Both ends of a slice of an axis of channels count the channels before them."""
+    source, index = args
+    labels, found = tracer.labels(source), {}
+    entries = index if isinstance(index, tuple) else (index,)
+    if not followed(Tensor.__getitem__, args):
+        return {}
+    axis = 0
+    for place, entry in enumerate(entries):
+        line = along(labels, axis) if axis < source.ndim else None
+        if isinstance(entry, slice) and line is not None:
+            base: Path = (1, place) if isinstance(index, tuple) else (1,)
+            for end in ("start", "stop"):
+                n = getattr(entry, end)
+                if isinstance(n, int) and n >= 0:
+                    found[(*base, end)] = line[:n]
+        axis += entry is not None
+    return found
+
+
+@site_rule(Tensor.split, torch.split, Tensor.split_with_sizes, torch.split_with_sizes)
+def sizes_of_parts(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> dict[Path, Tensor]:
+    """Each size counts the channels of its part."""
+    axis = int(kwargs.get("dim", args[2] if len(args) > 2 else 0)) % args[0].ndim
+    if len(args) < 2:
+        return {}
+    lines = [along(tracer.labels(part), axis) for part in out]
+    if isinstance(args[1], int):
+        return {} if lines[0] is None else {(1,): lines[0]}
+    return {(1, i): line for i, line in enumerate(lines) if line is not None}
+
+
+_SPLITS: set[Any] = {Tensor.split, torch.split, Tensor.split_with_sizes, torch.split_with_sizes}
+
+
+def followed(func: Any, args: tuple[Any, ...]) -> bool:
+    """Whether all integers that cut an axis of channels in this call are recorded."""
+    if func is Tensor.__getitem__:
+        entries = args[1] if isinstance(args[1], tuple) else (args[1],)
+        return all(e is None or isinstance(e, (int, slice)) for e in entries)
+    return func in _SPLITS and len(args) > 1
+
+
+# -- numbers that must stay what they are, though they may be computed from sizes: an attention's scale
+
+
+@site_rule(Tensor.mul, Tensor.mul_, Tensor.__mul__, Tensor.__rmul__, Tensor.__imul__, torch.mul, Tensor.div,
+           Tensor.div_, Tensor.__truediv__, Tensor.__itruediv__, torch.div)  # fmt: skip
+def constant_factor(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> dict[Path, Tensor]:
+    """A plain number that scales channels. It counts nothing; the rehearsal holds it against its old value."""
+    return {}
 
 
 @site_rule(F.pad, torch._C._nn.pad, torch.constant_pad_nd)
@@ -95,13 +152,35 @@ class SiteRecorder(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if func is F.multi_head_attention_forward:
+            return attention_of_torch(self._tracer, func, args, kwargs)
+        self._tracer.integers_follow = followed(func, args)
         out = func(*args, **kwargs)
+        self._tracer.integers_follow = False
         finder = SITE_RULES.get(func)
         if finder is not None:
             counts = {p: line.numpy() for p, line in finder(self._tracer, args, kwargs, out).items()}
             module = self._tracer.modules.current
-            self._tracer.site_calls.append(SiteCall(name_of(func), module, author_site(), here(), counts))
+            self._tracer.site_calls.append(
+                SiteCall(name_of(func), module, author_site(), here(), counts, constants(args))
+            )
         return out
+
+
+def constants(args: tuple[Any, ...]) -> dict[Path, float]:
+    """The plain fractions among the arguments."""
+    return {(i,): a for i, a in enumerate(args) if isinstance(a, float)}
+
+
+def attention_of_torch(tracer: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """``nn.MultiheadAttention`` can't express other sizes than its own: all that goes in and comes out stays."""
+    reason = "nn.MultiheadAttention, whose sizes are fixed"
+    for leaf in (t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)):
+        tracer.freeze(tracer.labels(leaf).planes, reason, author_site())
+    out = func(*args, **kwargs)
+    for leaf in (t for t in tree_leaves(out) if isinstance(t, Tensor)):
+        tracer.freeze(tracer.labels(leaf).planes, reason, author_site())
+    return out
 
 
 def name_of(func: Any) -> str:

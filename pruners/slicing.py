@@ -10,8 +10,9 @@ the source writer.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy.typing as npt
@@ -25,7 +26,7 @@ from pruners.expressions import AttributePatch, Stale, resolve
 from pruners.frames import author_frame, author_site, describe, run
 from pruners.sites import SITE_RULES, Path, name_of
 from pruners.source.entry import LiteralSite
-from pruners.tracing import Modules, call_arguments
+from pruners.tracing import Modules, call_arguments, training_batch
 from pruners.weight_transfer import slice_state
 
 Kept = Mapping[str, npt.ArrayLike]
@@ -148,15 +149,37 @@ def _embedding(layer: Any) -> None:
 # -- rehearsal
 
 
-def _rehearse(model: nn.Module, graph: ChannelGraph, kept: Kept, example_input: Any) -> tuple[LiteralSite, ...]:
-    args, kwargs = call_arguments(example_input)
-    flags = {m: m.training for m in model.modules()}
+@contextmanager
+def corrected(model: nn.Module, graph: ChannelGraph, kept: Kept) -> Iterator[None]:
+    """Within this block a sliced model runs once although its code holds stale numbers: they are put right on the
+    way."""
     modules = Modules(model)
-    model.eval()
+    with modules.watching(), _Rehearsal(model, modules, graph.calls, kept, None):
+        yield
+
+
+def _rehearse(model: nn.Module, graph: ChannelGraph, kept: Kept, example_input: Any) -> tuple[LiteralSite, ...]:
+    """Run the sliced model in eval mode and, where the trace had to train to reach all modules, a copy in training."""
+    flags = {m: m.training for m in model.modules()}
+    try:
+        found = _stale_numbers(model.eval(), graph.calls, kept, example_input)
+        if graph.training_calls:
+            with torch.random.fork_rng(devices=[]):
+                copied = copy.deepcopy(model).train()
+                found += _stale_numbers(copied, graph.training_calls, kept, training_batch(example_input))
+    finally:
+        for module, flag in flags.items():
+            module.training = flag
+    return _apply(model, found)
+
+
+def _stale_numbers(model: nn.Module, calls: tuple[CountedCall, ...], kept: Kept, example_input: Any) -> list[Stale]:
+    args, kwargs = call_arguments(example_input)
+    modules = Modules(model)
     found: list[Stale] = []
     hooks = [m.register_forward_pre_hook(_fit_norm) for m in model.modules() if _has_no_tensors(m)]
     try:
-        with torch.no_grad(), modules.watching(), _Rehearsal(model, modules, graph.calls, kept, found):
+        with torch.no_grad(), modules.watching(), _Rehearsal(model, modules, calls, kept, found):
             run(model, args, kwargs)
     except SecateurError:
         raise
@@ -165,9 +188,7 @@ def _rehearse(model: nn.Module, graph: ChannelGraph, kept: Kept, example_input: 
     finally:
         for hook in hooks:
             hook.remove()
-        for module, flag in flags.items():
-            module.training = flag
-    return _apply(model, found)
+    return found
 
 
 def _has_no_tensors(module: nn.Module) -> bool:
@@ -193,7 +214,7 @@ class _Rehearsal(TorchFunctionMode):
         modules: Modules,
         calls: tuple[CountedCall, ...],
         kept: Kept,
-        found: list[Stale],
+        found: list[Stale] | None,
     ) -> None:
         super().__init__()
         self._model, self._modules, self._kept, self._found = model, modules, kept, found
@@ -214,36 +235,49 @@ class _Rehearsal(TorchFunctionMode):
         call = next(self._calls, None)
         if call is None or (call.name, call.module, call.site) != (name_of(func), self._modules.current, site):
             raise NotPrunableError(f"{site}: the pruned network takes another way here than the network did")
-        changes: dict[Path, tuple[int, int]] = {}
-        for path, extent in call.extents.items():
-            said, expected = _get(args, kwargs, path), extent.count(self._kept)
-            if said not in (-1, expected):
-                changes[path] = (said, expected)
+        expected = {path: extent.count(self._kept) for path, extent in call.extents.items()} | dict(call.constants)
+        changes = {}
+        for path, value in expected.items():
+            said = _get(args, kwargs, path)
+            if said != -1 and not isinstance(said, torch.Tensor) and said != value:
+                changes[path] = value
         if not changes:
             return args, kwargs
+        fixed = _set(args, kwargs, changes)
+        if self._found is None:
+            return fixed
         frame = author_frame()
         if frame is None:
             raise NotPrunableError(f"{call.module}: a size inside torch's own layer can't follow the widths")
-        fixed = _set(args, kwargs, {path: new for path, (_, new) in changes.items()})
-        self._found.extend(resolve(frame, site, self._modules, self._model, (args, kwargs), fixed))
+        reflected = call.name.startswith("__r")
+        for stale in resolve(frame, site, self._modules, reflected, (args, kwargs), fixed):
+            free = call.name in {"view", "reshape"} and len(changes) == 1 and not _has_minus_one(args)
+            literal = not isinstance(stale.where, AttributePatch)
+            self._found.append(replace(stale, new=-1) if free and literal else stale)
         return fixed
+
+
+def _has_minus_one(args: tuple[Any, ...]) -> bool:
+    return any(isinstance(n, int) and n == -1 for a in args for n in (a if isinstance(a, (tuple, list)) else (a,)))
 
 
 def _get(args: tuple[Any, ...], kwargs: dict[str, Any], path: Path) -> Any:
     value: Any = kwargs if isinstance(path[0], str) else args
     for step in path:
-        value = value[step]
+        value = getattr(value, str(step)) if isinstance(value, slice) else value[step]
     return value
 
 
 def _set(
-    args: tuple[Any, ...], kwargs: dict[str, Any], changes: dict[Path, int]
+    args: tuple[Any, ...], kwargs: dict[str, Any], changes: Mapping[Path, float]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     def replaced(value: Any, here: Path) -> Any:
         if here in changes:
             return changes[here]
         if isinstance(value, (tuple, list)):
             return tuple(replaced(v, (*here, i)) for i, v in enumerate(value))
+        if isinstance(value, slice):
+            return slice(replaced(value.start, (*here, "start")), replaced(value.stop, (*here, "stop")), value.step)
         return value
 
     return tuple(replaced(v, (i,)) for i, v in enumerate(args)), {k: replaced(v, (k,)) for k, v in kwargs.items()}

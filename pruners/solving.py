@@ -24,6 +24,7 @@ from pruners.channel_graph import (
 from pruners.facts import Facts, Freeze, SiteCall, Tie
 
 _UNREAD = "no layer reads these channels"
+_UNMADE = "no layer makes these channels"
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,10 @@ def solve(
     facts: Facts,
     contractions: Sequence[Contraction] = (),
     aliases: Mapping[str, str] | None = None,
-    calls: Sequence[SiteCall] = (),
+    calls: tuple[Sequence[SiteCall], Sequence[SiteCall]] = ((), ()),
     unreached: Sequence[FrozenChannels] = (),
 ) -> ChannelGraph:
-    """Build the channel graph from facts."""
+    """Build the channel graph from facts. ``calls``: those of a pass in eval mode, and in training."""
     classes = _settle(facts)
     widths = _widths(facts, classes)
     return ChannelGraph(
@@ -53,7 +54,8 @@ def solve(
         contractions=tuple(contractions),
         network=_network(facts, widths),
         aliases=dict(aliases or {}),
-        calls=_counted(facts, classes, widths, calls),
+        calls=_counted(facts, classes, widths, calls[0]),
+        training_calls=_counted(facts, classes, widths, calls[1]),
     )
 
 
@@ -67,8 +69,8 @@ def _settle(facts: Facts) -> _Classes:
     freezes = [*facts.freezes]
     while True:
         of_atom = facts.classes(tuple(extra))
-        unread = _unread(facts, of_atom, freezes)
-        width = _signatures(facts, of_atom, [*freezes, unread])
+        loose = [_unread(facts, of_atom, freezes), _unmade(facts, of_atom, freezes)]
+        width = _signatures(facts, of_atom, [*freezes, *loose])
         block = np.zeros(width.size, dtype=np.int64)
         taken: dict[int, int] = {}
         settled = True
@@ -88,7 +90,7 @@ def _settle(facts: Facts) -> _Classes:
             if not settled:
                 break
         if settled:
-            return _Classes(of_atom, width, block, (*freezes, unread))
+            return _Classes(of_atom, width, block, (*freezes, *loose))
 
 
 def _blocks(cls: IntArray, width: IntArray, block: IntArray, taken: dict[int, int], number: int) -> bool:
@@ -124,6 +126,18 @@ def _unread(facts: Facts, of_atom: IntArray, freezes: Sequence[Freeze]) -> Freez
             read[of_atom[facts.atoms(slot)]] = True
     atoms = np.flatnonzero(~read[of_atom])
     return Freeze(atoms[atoms != 0], _UNREAD, NOWHERE)
+
+
+def _unmade(facts: Facts, of_atom: IntArray, freezes: Sequence[Freeze]) -> Freeze:
+    """Channels that only a buffer holds, such as a table of coordinates: data, not width."""
+    made = np.zeros(int(of_atom.max()) + 1, dtype=bool)
+    for freeze in freezes:
+        made[of_atom[freeze.atoms]] = True
+    for slot in facts.slots:
+        if slot.parameter not in facts.buffers and facts.role(slot) != "in":
+            made[of_atom[facts.atoms(slot)]] = True
+    atoms = np.flatnonzero(~made[of_atom])
+    return Freeze(atoms[atoms != 0], _UNMADE, NOWHERE)
 
 
 def _signatures(facts: Facts, of_atom: IntArray, freezes: Sequence[Freeze]) -> IntArray:
@@ -267,7 +281,10 @@ def _counted(
         return Extent(int((owner < 0).sum()), parts)
 
     return tuple(
-        CountedCall(c.name, c.module, c.site, c.span, {path: extent(a) for path, a in c.counts.items()}) for c in calls
+        CountedCall(
+            c.name, c.module, c.site, c.span, {path: extent(a) for path, a in c.counts.items()}, dict(c.constants)
+        )
+        for c in calls
     )
 
 

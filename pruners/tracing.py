@@ -8,9 +8,12 @@ of the facts.
 
 from __future__ import annotations
 
+import copy
 import difflib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -45,12 +48,27 @@ def trace(model: nn.Module, example_input: Any, *, skip: Sequence[str] = ()) -> 
 
 def observe(model: nn.Module, example_input: Any, *, skip: Sequence[str] = ()) -> Tracer:
     """Run the network under labels; the tracer holds the facts it collected."""
+    whole: frozenset[int] = frozenset()
+    while True:
+        tracer = Tracer(model, batch_size(example_input), whole)
+        _run(tracer, model, example_input)
+        if tracer.unreached():
+            _run_in_training(tracer, model, example_input)
+        if tracer.wanted <= whole:
+            break
+        whole |= tracer.wanted  # once more: these splits make heads, which go whole
+    tracer.skip(dict.fromkeys(skip, NOWHERE), "asked to be skipped")
+    tracer.skip(skipped_layers(model), "skipped by its decorator")
+    return tracer
+
+
+def _run(tracer: Tracer, model: nn.Module, example_input: Any, training: bool = False) -> None:
+    """One pass under labels."""
     args, kwargs = call_arguments(example_input)
-    tracer = Tracer(model, batch_size(example_input))
     with _as_it_was(model), ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         stack.enter_context(tracer.modules.watching())
-        model.eval()
+        model.train(training)
         try:
             with _LabelMode(tracer), SiteRecorder(tracer):
                 out = run(model, args, kwargs)
@@ -60,9 +78,23 @@ def observe(model: nn.Module, example_input: Any, *, skip: Sequence[str] = ()) -
             raise NotPrunableError(f"the network can't be run on the example input: {describe(error)}") from error
         for leaf in (t for t in tree_leaves(out) if isinstance(t, Tensor)):
             tracer.freeze(tracer.labels(leaf).planes, "an output of the network", forward_site(model))
-    tracer.skip(dict.fromkeys(skip, NOWHERE), "asked to be skipped")
-    tracer.skip(skipped_layers(model), "skipped by its decorator")
-    return tracer
+
+
+def _run_in_training(tracer: Tracer, model: nn.Module, example_input: Any) -> None:
+    """Some modules run in training only (auxiliary heads): a pass of a copy finds their ties too.
+
+    What can't be trained on the example input keeps those modules frozen, as not reached.
+    """
+    twice = training_batch(example_input)
+    copied = copy.deepcopy(model).train()
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            run(copy.deepcopy(copied), *call_arguments(twice))
+    except Exception:
+        return
+    tracer.adopt(copied)
+    with torch.random.fork_rng(devices=[]):
+        _run(tracer, copied, twice, training=True)
 
 
 class Modules:
@@ -94,9 +126,13 @@ class Modules:
 
 
 class Tracer:
-    """Labels of live tensors and the facts found so far: what rules talk to."""
+    """Labels of live tensors and the facts found so far: what rules talk to.
 
-    def __init__(self, model: nn.Module, batch: int) -> None:
+    ``whole``: numbers of those splits of an axis whose blocks go whole (attention heads); ``wanted``: the splits
+    that turned out to be such, because a product of two activations runs over the channels of a block.
+    """
+
+    def __init__(self, model: nn.Module, batch: int, whole: frozenset[int] = frozenset()) -> None:
         tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
         self._names: dict[int, str] = {}
         self.aliases: dict[str, str] = {}
@@ -105,13 +141,21 @@ class Tracer:
             if first != name:
                 self.aliases[name] = first
         self._tensors = [t for _, t in tensors]  # keeps the identities alive
-        self.facts = Facts({n: tuple(t.shape) for n, t in tensors if n not in self.aliases})
+        shapes = {n: tuple(t.shape) for n, t in tensors if n not in self.aliases}
+        self.facts = Facts(shapes, [n for n, _ in model.named_buffers(remove_duplicate=False)])
         self.modules = Modules(model)
         self.batch = batch
         self.contractions: list[Contraction] = []
         self.site_calls: list[SiteCall] = []
         self._labels = WeakTensorKeyDictionary()
         self._model = model
+        self._whole = whole
+        self._splits: list[set[int]] = []
+        self.wanted: frozenset[int] = frozenset()
+        self.eval_calls = self.site_calls
+        self.training_calls: list[SiteCall] = []
+        self._counting = True
+        self.integers_follow = False  # the running function's integers are recorded as sites
         self._blocked: dict[tuple[str, int], Slot] = {}
 
     # -- labels
@@ -123,8 +167,8 @@ class Tracer:
         name = self._names.get(id(tensor))
         if name is None:
             return NONE
-        axes = [a for a, n in enumerate(tensor.shape) if n > 1]
-        return Labels(tuple(on_axis(self.axis(tensor, a), a, tensor.ndim) for a in axes), name)
+        planes = (on_axis(self.axis(tensor, a), a, tensor.ndim) for a, n in enumerate(tensor.shape) if n > 1)
+        return Labels(tuple(planes), None if name in self.facts.buffers else name)
 
     def label(self, tensor: Tensor, labels: Labels) -> Tensor:
         if id(tensor) not in self._names:
@@ -181,9 +225,40 @@ class Tracer:
     def contracted(self, weight: Tensor, positions: int) -> None:
         """The weight was multiplied at this many positions, over the whole batch."""
         name = self._names.get(id(weight)) or self.labels(weight).weight
-        if name is not None:
-            per_image = positions // self.batch if positions % self.batch == 0 else positions
-            self.contractions.append(Contraction(name, per_image, self.modules.current))
+        if name is not None and self._counting:
+            part = Fraction(weight.numel(), math.prod(self.facts.shapes[name]))
+            self.contractions.append(Contraction(name, part * positions / self.batch, self.modules.current))
+
+    def adopt(self, copied: nn.Module) -> None:
+        """From here on a copy of the model runs, in training: its tensors are the model's, its work isn't counted."""
+        for stores in (copied.named_parameters(), copied.named_buffers()):
+            for name, tensor in stores:
+                self._names[id(tensor)] = name
+                self._tensors.append(tensor)
+        self.modules = Modules(copied)
+        self.site_calls = self.training_calls
+        self._counting = False
+
+    def unreached(self) -> tuple[FrozenChannels, ...]:
+        """Parameters that no operation has read."""
+        seen = {s.parameter for s in self.facts.slots}
+        return tuple(
+            FrozenChannels((Slot(name, 0),), shape[0], "not reached by the example input", NOWHERE)
+            for name, shape in self.facts.shapes.items()
+            if name not in seen and len(shape) > 1 and shape[0] > 1
+        )
+
+    def blocks_go_whole(self) -> bool:
+        """Of the split that is being made."""
+        return len(self._splits) in self._whole
+
+    def was_split(self, line: Tensor) -> None:
+        self._splits.append(set(line.reshape(-1).tolist()) - {0})
+
+    def contracted_blocks(self, planes: Sequence[Tensor]) -> None:
+        """Two activations were multiplied along these channels: the splits that made them make heads."""
+        atoms = {a for p in planes for a in p.reshape(-1).tolist()}
+        self.wanted |= {i for i, found in enumerate(self._splits) if found & atoms}
 
     def skip(self, layers: Mapping[str, Site], reason: str) -> None:
         """Freeze the output channels of the named layers."""
@@ -195,7 +270,8 @@ class Tracer:
                 self.facts.freeze(self.facts.atoms(slot), reason, site)
 
     def graph(self) -> ChannelGraph:
-        return solve(self.facts, self.contractions, self.aliases, self.site_calls, _unreached(self))
+        calls = (self.eval_calls, self.training_calls)
+        return solve(self.facts, self.contractions, self.aliases, calls, self.unreached())
 
 
 class _LabelMode(TorchDispatchMode):
@@ -232,8 +308,14 @@ def call_arguments(example_input: Any) -> tuple[tuple[Any, ...], dict[str, Any]]
     return (example_input,), {}
 
 
-def map_tensors(example_input: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    return tree_map(lambda leaf: function(leaf) if isinstance(leaf, Tensor) else leaf, example_input)
+def training_batch(example_input: Any) -> Any:
+    """At least two images: batch norm can't be trained on one."""
+
+    def doubled(leaf: Any) -> Any:
+        alone = isinstance(leaf, Tensor) and leaf.ndim > 0 and leaf.shape[0] == 1
+        return torch.cat([leaf, leaf]) if alone else leaf
+
+    return tree_map(doubled, example_input)
 
 
 def batch_size(example_input: Any) -> int:
@@ -249,15 +331,6 @@ def _as_it_was(model: nn.Module) -> Iterator[None]:
     finally:
         for module, flag in training.items():
             module.training = flag
-
-
-def _unreached(tracer: Tracer) -> tuple[FrozenChannels, ...]:
-    seen = {s.parameter for s in tracer.facts.slots}
-    return tuple(
-        FrozenChannels((Slot(name, 0),), shape[0], "not reached by the example input", NOWHERE)
-        for name, shape in tracer.facts.shapes.items()
-        if name not in seen and len(shape) > 1 and shape[0] > 1
-    )
 
 
 def _unknown_layer(layer: str, facts: Facts) -> str:

@@ -7,8 +7,8 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 from pruners import fresh
 from pruners.costs import Costs
 from pruners.errors import VerificationError
+from pruners.frames import run
+from pruners.tracing import call_arguments, training_batch
 
 BLOCKED = ("pruners", "models", "training", "app", "commands")
 _TOLERANCE = {True: 1e-9, False: 1e-4}  # largest difference relative to the outputs' scale: float64, float32
@@ -132,14 +134,20 @@ def _plain(state: Mapping[str, Tensor] | None) -> dict[str, Tensor] | None:
 # -- cases
 
 
-def outputs_of(model: nn.Module, inputs: Any, double: bool) -> tuple[Tensor, ...]:
-    """The model's outputs in eval mode, computed on a copy, in float64 if asked."""
+def outputs_of(
+    model: nn.Module,
+    inputs: Any,
+    double: bool,
+    around: Callable[[nn.Module], AbstractContextManager[Any]] = nullcontext,
+) -> tuple[Tensor, ...]:
+    """The model's outputs in eval mode, computed on a copy, in float64 if asked. ``around``: a context for the run,
+    given the copy."""
     copied = copy.deepcopy(model).eval()
     if double:
         copied = copied.double()
         inputs = fresh.as_double(inputs)
-    with torch.no_grad():
-        out = fresh.call(copied, inputs)
+    with torch.no_grad(), around(copied):
+        out = run(copied, *call_arguments(inputs))
     return tuple(t.detach().clone() for t in tree_leaves(out) if isinstance(t, Tensor))
 
 
@@ -155,10 +163,7 @@ def runs_in_double(model: nn.Module, inputs: Any) -> bool:
 def training_inputs(model: nn.Module, inputs: Any) -> Any:
     """At least two images for a training step, if the network itself can take one; else None."""
 
-    def doubled(t: Any) -> Any:
-        return torch.cat([t, t]) if isinstance(t, Tensor) and t.ndim and t.shape[0] == 1 else t
-
-    inputs = tree_map(doubled, inputs)
+    inputs = training_batch(inputs)
     with torch.random.fork_rng(devices=[]):
         return inputs if not fresh.train_step(copy.deepcopy(model), inputs) else None
 

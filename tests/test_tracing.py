@@ -39,17 +39,15 @@ def sizes(graph: ChannelGraph) -> dict[str, int]:
 FREEZING = {
     "a softmax over the channels freezes them": (lambda x: x.softmax(1), "_softmax runs along the channels"),
     "a mean over the channels freezes them": (lambda x: x - x.mean(1, keepdim=True), "mean runs over the channels"),
-    "a slice of the channels freezes them": (lambda x: torch.cat([x[:, :4], x[:, 4:]], 1), "slice takes positions"),
+    "a slice of the channels with a step freezes them": (lambda x: x[:, ::2].repeat(1, 2, 1, 1), "slice takes positions"),
+    "a slice counted from the end freezes them": (lambda x: torch.cat([x[:, -4:]] * 2, 1), "slice takes positions"),
+    "one channel picked by number freezes them": (lambda x: x * x[:, :1], "slice takes positions"),
     "flipping the channels freezes them": (lambda x: x.flip(1), "flip reorders the axis"),
     "an operation without a rule freezes what it reads": (
         lambda x: torch.fft.fft(x, dim=1).real,
         "no rule for the operation",
     ),
     "picking channels by number freezes them": (lambda x: x[:, torch.arange(8)], "index reorders the axis"),
-    "splitting the channels over two axes freezes them": (
-        lambda x: x.view(x.size(0), 2, 4, *x.shape[2:]).transpose(1, 2).reshape(x.shape),
-        "lays one axis of channels over several",
-    ),
     "adding a constant of unknown channels freezes them": (
         lambda x: x + torch.linspace(0, 1, 8).view(1, 8, 1, 1),
         "add joins it with a tensor whose channels are unknown",
@@ -103,6 +101,12 @@ PASSING = {
     "a gate of its own channels": (lambda x: x * x.mean((2, 3), keepdim=True).sigmoid(), {"first": 8}),
     "dropout": (nn.Dropout(0.5), {"first": 8}),
     "a transposition there and back": (lambda x: x.permute(0, 2, 3, 1).relu().permute(0, 3, 1, 2), {"first": 8}),
+    "a channel shuffle ties the channels of one place in all blocks": (
+        lambda x: x.view(x.size(0), 2, 4, *x.shape[2:]).transpose(1, 2).reshape(x.shape),
+        {"first": 4},
+    ),
+    "two halves swapped go together": (lambda x: torch.cat(x.chunk(2, 1)[::-1], 1), {"first": 4}),
+    "slices with plain ends follow": (lambda x: torch.cat([x[:, :4], x[:, 4:]], 1), {"first": 8}),
     "a detour over a flat view": (lambda x: x.flatten(2).view(x.shape), {"first": 8}),
 }
 

@@ -110,7 +110,10 @@ def _product(tracer: Tracer, call: Call, left: Tensor, right: Tensor) -> None:
         tracer.consumed(right if b.weight else left, k_right if b.weight else k_left)
     else:
         reason = _UNKNOWN if len(weights) == 1 else f"{call.name} of two activations"
-        tracer.freeze((*touching(a, {inner_left}), *touching(b, {inner_right})), reason, call.site)
+        inner = (*touching(a, {inner_left}), *touching(b, {inner_right}))
+        tracer.freeze(inner, reason, call.site)
+        if not weights:
+            tracer.contracted_blocks(inner)
     planes = []
     for labels, source, axis, place in ((a, left, left.ndim - 2, -2), (b, right, right.ndim - 1, -1)):
         line = along(labels, axis) if source.ndim > 1 else None
@@ -118,9 +121,26 @@ def _product(tracer: Tracer, call: Call, left: Tensor, right: Tensor) -> None:
             planes.append(on_axis(line, out.ndim + place, out.ndim))
             if labels.weight:
                 tracer.produced(line)
-        batch = touching(labels, set(range(max(0, source.ndim - 2))))
-        tracer.freeze(tuple(batch), f"{call.name} over a batch of channels", call.site)
+    planes += _batch_planes(tracer, call, left, right)
     if len(weights) == 1:
         weight = right if b.weight else left
         tracer.contracted(weight, out.numel() // max(1, weight.shape[-1] if b.weight else weight.shape[0]))
     tracer.label(out, Labels(tuple(planes)))
+
+
+def _batch_planes(tracer: Tracer, call: Call, left: Tensor, right: Tensor) -> list[Tensor]:
+    """Channels on the axes before the matrices (attention heads): the same in both operands, and in the result."""
+    if left.ndim < 3 or right.ndim != left.ndim:
+        return []
+    axes = set(range(left.ndim - 2))
+    planes = []
+    for mine, other in ((left, right), (right, left)):
+        for plane in touching(tracer.labels(mine), axes):
+            partners = [p for p in touching(tracer.labels(other), axes) if axes_of(p) == axes_of(plane)]
+            if not partners:
+                tracer.freeze((plane,), f"{call.name} over a batch of channels", call.site)
+            for partner in partners:
+                tracer.tie(plane, partner, call.name, call.site)
+            if mine is left and partners:
+                planes.append(plane)
+    return planes

@@ -33,16 +33,39 @@ def moved(tracer: Tracer, call: Call, source: Tensor) -> list[list[Tensor]]:
 
 
 def put(tracer: Tracer, call: Call, results: list[list[Tensor]], weight: str | None) -> None:
-    """Label every output with its planes; a plane that was split over two axes must stay."""
+    """Label every output with its planes."""
     for number, out in enumerate(call.outputs):
-        planes = []
+        planes: list[Tensor] = []
         for result in results:
             plane = result[number]
             if len(axes_of(plane)) > 1:
-                tracer.freeze((plane,), f"{call.name} lays one axis of channels over several", call.site)
+                plane = split(tracer, call, plane)
+            if any(axes_of(plane) == axes_of(p) for p in planes):
+                tracer.freeze((plane,), f"{call.name} merges two axes of channels", call.site)
             elif axes_of(plane):
                 planes.append(plane)
         tracer.label(out, Labels(tuple(planes), weight))
+
+
+def split(tracer: Tracer, call: Call, plane: Tensor) -> Tensor:
+    """One axis of channels was laid over several: tie them so that the labels vary along one axis only.
+
+    Kept is the inner axis (every block loses the same channels: a channel shuffle), or the one before it where the
+    tracer found that blocks have to go whole (attention heads).
+    """
+    axes = axes_of(plane)
+    keep = axes[-2] if tracer.blocks_go_whole() else axes[-1]
+    if call.name == "pixel_shuffle":
+        keep = plane.ndim - 3
+    line = plane
+    for axis in axes:
+        if axis != keep:
+            line = line.narrow(axis, 0, 1)
+    tracer.tie(plane, line.expand(plane.shape), "equal blocks", call.site)
+    if bool((line == 0).any()):
+        tracer.freeze((plane,), f"{call.name} splits an axis of which a part must stay", call.site)
+    tracer.was_split(line)
+    return compact(line)
 
 
 @rule("view", "_unsafe_view", "reshape", "permute", "transpose", "t", "expand", "squeeze", "unsqueeze", "alias",
@@ -57,13 +80,27 @@ def movement(tracer: Tracer, call: Call) -> None:
 @rule("slice", "select", "narrow", "split", "split_with_sizes", "chunk", "unbind", "unsafe_split",
       "unsafe_chunk", "tensor_split", "unsafe_split_with_sizes")  # fmt: skip
 def positional(tracer: Tracer, call: Call) -> None:
-    """Taking positions from an axis: its channels must stay (the positions would go stale), the others move."""
+    """Taking positions from an axis. Equal parts stay equal: their channels go together. Unequal parts, and slices,
+    pass where the call's integers are known to follow the widths; else the axis's channels must stay."""
     source = call.args[0]
     axis = _split_axis(call, source)
+    lengths = {out.shape[axis] for out in call.outputs} if call.name not in {"select", "unbind"} else set()
     if any(tuple(out.shape) != tuple(source.shape) for out in call.outputs):
-        left = freeze_axes(tracer, tracer.labels(source), {axis}, f"{call.name} takes positions of the axis", call.site)
-        tracer.label(source, left)
+        if len(lengths) == 1 and len(call.outputs) > 1:
+            for plane in (p for p in tracer.labels(source).planes if axis in axes_of(p)):
+                parts = plane.reshape(-1).reshape(len(call.outputs), -1)
+                tracer.tie(parts, parts[:1].expand(parts.shape), "equal parts", call.site)
+        elif not (tracer.integers_follow and min(lengths, default=1) > 1 and _plain_ends(call)):
+            reason = f"{call.name} takes positions of the axis"
+            tracer.label(source, freeze_axes(tracer, tracer.labels(source), {axis}, reason, call.site))
     put(tracer, call, moved(tracer, call, source), tracer.labels(source).weight)
+
+
+def _plain_ends(call: Call) -> bool:
+    """Neither ``x[:, -4:]``, which counts from the end, nor ``x[:, ::2]``."""
+    if call.name != "slice":
+        return True
+    return call.arg(4, "step", 1) == 1 and all(n is None or n >= 0 for n in call.args[2:4])
 
 
 def _split_axis(call: Call, source: Tensor) -> int:

@@ -1,0 +1,71 @@
+"""The cases that a bundle's file is held against: inputs, and what must come out."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import numpy.typing as npt
+from torch import Tensor, nn
+
+from pruners import oracle
+from pruners.channel_graph import ChannelGraph
+from pruners.errors import VerificationError
+from pruners.slicing import corrected
+from pruners.verify import Case, outputs_of, runs_in_double, training_inputs, varied
+from pruners.weight_transfer import slice_state
+
+Kept = Mapping[str, npt.ArrayLike]
+
+
+def cases(
+    model: nn.Module,
+    graph: ChannelGraph,
+    kept: Kept,
+    sliced: nn.Module,
+    state: Mapping[str, Tensor] | None,
+    example_input: Any,
+) -> list[Case]:
+    """The bundle's own weights against the live pruned network, and random weights against the zeroed original.
+
+    ``sliced``: the live pruned network; ``state``: its weights where they were trained on.
+    """
+    inputs = varied(example_input, 1)
+    double = runs_in_double(model, inputs)
+    live = copy.deepcopy(sliced)
+    if state is not None:
+        live.load_state_dict(state)
+    own = outputs_of(live, inputs, double, lambda m: corrected(m, graph, kept))
+    first = Case("the bundle's weights", inputs, own, None, double, training_inputs(model, inputs))
+    return [first, _random_case(model, graph, kept, live, inputs, double)]
+
+
+def _random_case(
+    model: nn.Module, graph: ChannelGraph, kept: Kept, live: nn.Module, inputs: Any, double: bool
+) -> Case:
+    """Random weights make every channel matter; what is removed then shows."""
+    other = _random_model(model, inputs)
+    state = {k: v.clone() for k, v in slice_state(other.state_dict(), graph, kept).items()}
+    if oracle.exact(graph, kept):
+        outputs = outputs_of(oracle.zeroed(other, graph, kept), inputs, double)
+        return Case("random weights, removed channels zeroed", inputs, outputs, state, double)
+    live.load_state_dict(state)
+    outputs = outputs_of(live, inputs, double, lambda m: corrected(m, graph, kept))
+    return Case("random weights, statistics over the kept channels", inputs, outputs, state, double)
+
+
+def _random_model(model: nn.Module, inputs: Any) -> nn.Module:
+    """The original with random weights under which its output depends on its input: else a check says nothing."""
+    other = copy.deepcopy(model)
+    for seed in range(8):
+        oracle.randomise(other, seed)
+        first, second = (outputs_of(other, x, False) for x in (inputs, varied(inputs, 2)))
+        if any(_differ(a, b) for a, b in zip(first, second, strict=True)):
+            return other
+    raise VerificationError("this network can't be checked: with random weights its output doesn't depend on its input")
+
+
+def _differ(a: Tensor, b: Tensor) -> bool:
+    scale = float(a.double().abs().max()) if a.numel() else 0.0
+    return a.shape == b.shape and float((a.double() - b.double()).abs().max()) > 1e-6 * scale > 0
