@@ -48,6 +48,7 @@ class Concrete:
         if len(ours) != len(theirs):
             raise SourceError(f"{name}: libcst and Python read different statements in this file")
         self._places = {(a.lineno, a.col_offset): b for a, b in zip(ours, theirs, strict=True)}
+        self._texts: dict[Position, str] = {}
         self._ranges: dict[Line, Mapping[cst.CSTNode, CodeRange]] = {}
 
     def place(self, stmt: ast.stmt) -> Place:
@@ -71,7 +72,12 @@ class Concrete:
 
     def statement(self, stmt: ast.stmt) -> str:
         """A statement's text, moved to column 0, with the comment behind it and without those above it."""
-        place = self.place(stmt)
+        key = stmt.lineno, stmt.col_offset
+        if key not in self._texts:
+            self._texts[key] = self._text(self._places[key])
+        return self._texts[key]
+
+    def _text(self, place: Place) -> str:
         alone = isinstance(place.line, cst.SimpleStatementLine) and len(place.line.body) == 1
         if isinstance(place.node, Block) or alone:
             return self.code(place.line.with_changes(leading_lines=[])).rstrip("\n")

@@ -17,6 +17,8 @@ _STRINGS = {token.STRING, getattr(token, "FSTRING_MIDDLE", token.STRING)}
 
 def rows(text: str) -> Lines:
     """The lines of some code. Lines that begin inside a string are one with the line before, so nothing moves in it."""
+    if not any(mark in text for mark in ('"""', "'''", "\\\n")):
+        return text.split("\n")
     tokens = tokenize.generate_tokens(io.StringIO(text).readline)
     inside = {n for t in tokens if t.type in _STRINGS for n in range(t.start[0] + 1, t.end[0] + 1)}
     found: Lines = []
