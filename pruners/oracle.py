@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy.typing as npt
 import torch
@@ -38,6 +38,28 @@ def exact(graph: ChannelGraph, kept: Mapping[str, npt.ArrayLike]) -> bool:
     """Whether removing equals zeroing: no statistic runs over channels of a width that loses some."""
     gone = set(graph.masks(kept))
     return all(w.exact or not any(u.slot in gone for u in w.uses) for w in graph.widths)
+
+
+def settle(model: nn.Module, call: Callable[[], object]) -> None:
+    """Give batch norms the statistics of what they read when ``call`` runs the model, a little more variance, in place.
+
+    With statistics drawn at random a deep network multiplies its signal at every layer, and with it the rounding
+    errors, until equal networks look different.
+    """
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._NormBase) and m.running_var is not None]
+    momenta = [m.momentum for m in norms]
+    try:
+        for norm in norms:
+            norm.momentum = 1.0
+            norm.train()
+        with torch.no_grad():
+            call()
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+            norm.eval()
+            assert norm.running_var is not None
+            norm.running_var.mul_(1.1).add_(0.05)
 
 
 def randomise(model: nn.Module, seed: int) -> None:

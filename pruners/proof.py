@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy.typing as npt
@@ -12,7 +13,9 @@ from torch import Tensor, nn
 from pruners import oracle
 from pruners.channel_graph import ChannelGraph
 from pruners.errors import VerificationError
+from pruners.frames import run
 from pruners.slicing import corrected
+from pruners.tracing import call_arguments, training_batch
 from pruners.verify import Case, outputs_of, runs_in_double, training_inputs, varied
 from pruners.weight_transfer import slice_state
 
@@ -60,6 +63,9 @@ def _random_model(model: nn.Module, inputs: Any) -> nn.Module:
     other = copy.deepcopy(model)
     for seed in range(8):
         oracle.randomise(other, seed)
+        batch = training_batch(inputs)
+        if training_inputs(other, inputs) is not None:
+            oracle.settle(other.eval(), partial(run, other, *call_arguments(batch)))
         first, second = (outputs_of(other, x, False) for x in (inputs, varied(inputs, 2)))
         if any(_differ(a, b) for a, b in zip(first, second, strict=True)):
             return other

@@ -39,7 +39,7 @@ def sizes(graph: ChannelGraph) -> dict[str, int]:
 FREEZING = {
     "a softmax over the channels freezes them": (lambda x: x.softmax(1), "_softmax runs along the channels"),
     "a mean over the channels freezes them": (lambda x: x - x.mean(1, keepdim=True), "mean runs over the channels"),
-    "a slice of the channels with a step freezes them": (lambda x: x[:, ::2].repeat(1, 2, 1, 1), "slice takes positions"),
+    "a slice with a step freezes the channels": (lambda x: x[:, ::2].repeat(1, 2, 1, 1), "slice takes positions"),
     "a slice counted from the end freezes them": (lambda x: torch.cat([x[:, -4:]] * 2, 1), "slice takes positions"),
     "one channel picked by number freezes them": (lambda x: x * x[:, :1], "slice takes positions"),
     "flipping the channels freezes them": (lambda x: x.flip(1), "flip reorders the axis"),
