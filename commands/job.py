@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,11 @@ from commands.starting import chosen_regime
 from commands.transferring import check_transfer, transferred
 from commands.watching import SearchWatcher
 from pruners.bundle import Bundle, import_text
-from pruners.errors import UsageError
+from pruners.errors import CheckpointError, UsageError
 from pruners.plan import PruningPlan
 from pruners.ranking import Batch
 from pruners.search import SearchResult, SearchSettings, search
+from pruners.weight_transfer import slice_optimizer_state
 from training.data import Data
 from training.loop import evaluate, evaluate_fn, resolve_device
 from training.trainer import fit, retrain_fn
@@ -116,10 +118,26 @@ class PruneJob:
         }
         ledger = self.work and self.work / "search.jsonl"
         files = {"search.jsonl": ledger.read_bytes()} if ledger else {}
+        files |= self._optimizer(plan)
         self.voice.remark("checking the generated file in a fresh process")
         return self.pruner.publish(
             plan, output, state=generated.state_dict(), summary=measured, files=files, force=self.options.force
         )
+
+    def _optimizer(self, plan: PruningPlan) -> dict[str, bytes]:
+        """The training checkpoint's optimizer state, cut to the new widths; not after retraining, which has its own."""
+        state = self.network.optimizer
+        if state is None or (self.data and self._final_epochs) or (self.result and self.result.state):
+            return {}
+        names = [n for n, _ in self.network.model.named_parameters()]
+        try:
+            sliced = slice_optimizer_state(state, names, self.pruner.graph, plan.kept)
+        except CheckpointError as error:
+            self.voice.remark(f"the optimizer's state is left out: {error}")
+            return {}
+        buffer = io.BytesIO()
+        torch.save(sliced, buffer)
+        return {"optimizer.pth": buffer.getvalue()}
 
     def _whole_state(self) -> Mapping[str, Tensor]:
         trained = self.result.state if self.result else None

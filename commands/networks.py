@@ -26,7 +26,8 @@ KIND = "Real"
 
 @dataclass(frozen=True)
 class Network:
-    """A network and what it was made from. ``arch`` is empty for the user's own; ``facts`` go into the plan."""
+    """A network and what it was made from. ``arch`` is empty for the user's own; ``facts`` go into the plan;
+    ``optimizer`` is the optimizer's state where the weights came from a training checkpoint that holds one."""
 
     name: str
     arch: str
@@ -36,6 +37,7 @@ class Network:
     data: Data | None
     weights: Path | None
     facts: Mapping[str, Any]
+    optimizer: Mapping[str, Any] | None = None
 
     @property
     def label(self) -> str:
@@ -73,7 +75,9 @@ def network_from(options: NetworkOptions, voice: Voice) -> Network:
         shapes = _shapes_of(data, shapes)
     network = _bundled(known, options, data, shapes) if known else _own(options, data, shapes)
     if options.weights is not None:
-        load_weights(network.model, load_checkpoint(options.weights).model, options.weights)
+        checkpoint = load_checkpoint(options.weights)
+        load_weights(network.model, checkpoint.model, options.weights)
+        network = replace(network, optimizer=checkpoint.optimizer)
     if data is not None:
         _check_outputs(network, data)
     return network

@@ -664,3 +664,21 @@ def test_weights_of_a_bundled_network_are_taken_from_the_cache(here):
     result = app("prune", "--arch", "lenet5", "--ratio", "0.5", "--dry-run")
     assert "starting from pretrained/model_digits_lenet5_Real.pt" in result.stderr
     assert tree(here) == {"own_small.py", "pretrained/model_digits_lenet5_Real.pt"}
+
+
+def test_the_optimizer_of_a_training_checkpoint_comes_along(here):
+    small_state(here)  # makes the file importable
+    from own_small import small
+
+    model = small()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+    model(torch.randn(2, 1, 8, 8)).sum().backward()
+    optimizer.step()
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, "w.pth")
+    result = app("prune", "-q", *MODEL, "--weights", "w.pth", "--ratio", "0.5", "-o", "out")
+    assert result.exit_code == 0, result.stderr
+    pruned = Bundle.open("out").model
+    resumed = torch.optim.SGD(pruned.parameters(), 0.1, momentum=0.9)
+    resumed.load_state_dict(torch.load("out/optimizer.pth", weights_only=True))
+    for parameter in pruned.parameters():
+        assert resumed.state[parameter]["momentum_buffer"].shape == parameter.shape
