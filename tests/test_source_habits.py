@@ -59,6 +59,19 @@ def test_pruned_blocks_with_optional_layers(seed: int, tmp_path: Path) -> None:
     assert "def _make_stage" not in text
 
 
+def test_helper_functions_are_called_where_they_still_make_the_layer(tmp_path: Path) -> None:
+    text = assert_writes(units(), Entry(units, {}, "units"), tmp_path, _image())
+    for call in ["conv3x3(inp, hidden)", "conv3x3(hidden, oup, stride)", "self.stem = conv3x3(3, 8)"]:
+        assert call in text
+    model, literals = _pruned(units(), _image(), 1)
+    text = assert_writes(model, Entry(units, {}, "units"), tmp_path, _image(), rewrites=literals)
+    assert "conv3x3(" in text.split("class Units")[0].split("class Unit")[1]
+    model = units()
+    model.stem = nn.Conv2d(3, 8, 3, 1, 1, bias=True)
+    text = assert_writes(model, Entry(units, {}, "units"), tmp_path, _image())
+    assert "self.stem = nn.Conv2d(3, 8," in text
+
+
 def test_a_pruned_file_can_be_pruned_again(tmp_path: Path) -> None:
     model, literals = _pruned(units(), _image(), 1)
     module = load(write_source(model, Entry(units, {}, "units"), rewrites=literals), tmp_path)

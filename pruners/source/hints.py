@@ -37,15 +37,26 @@ def call_in(frame: Frame, sources: Sources) -> tuple[SourceFile, ast.Call] | Non
     return (file, call) if file and call else None
 
 
-def argument_hints(birth: Birth, depth: int, sources: Sources) -> Mapping[str, ast.expr]:
-    """What the arguments of the module's constructor call are in the scope of frame ``depth``."""
-    made = call_in(birth.frames[0], sources)
+def argument_hints(birth: Birth, depth: int, sources: Sources, level: int = 0) -> Mapping[str, ast.expr]:
+    """What the arguments of the module's constructor call are in the scope of frame ``depth``.
+
+    ``level`` 1: those of the call of the helper function that made the module.
+    """
+    made = call_in(birth.frames[level], sources)
     if made is None:
         return {}
-    bound: Bound = bind(made[1], parameter_names(type(birth.module))) or {}
-    for i in range(depth):
+    names = _names_of(birth.frames[level - 1], sources) if level else parameter_names(type(birth.module))
+    bound: Bound = bind(made[1], names) or {}
+    for i in range(level, depth):
         bound = _one_scope_out(bound, birth.frames[i], birth.frames[i + 1], sources)
     return bound
+
+
+def _names_of(frame: Frame, sources: Sources) -> list[str]:
+    file = sources.file(frame.file)
+    function = file.functions.get((frame.function, frame.first_line)) if file else None
+    args = function.args if function else None
+    return [a.arg for a in (*args.posonlyargs, *args.args, *args.kwonlyargs)] if args else []
 
 
 def _one_scope_out(bound: Bound, inner: Frame, outer: Frame, sources: Sources) -> Bound:

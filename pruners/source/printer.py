@@ -12,6 +12,7 @@ from torch import nn
 
 from pruners.source.author import AuthorClass
 from pruners.source.constructors import is_torch
+from pruners.source.helpers import Helpers
 from pruners.source.hints import argument_hints, bind, call_in, loaded_names, parameter_names
 from pruners.source.layout import Group, commented, flat, labelled
 from pruners.source.names import Namer
@@ -55,7 +56,8 @@ class Printer:
         self.active: tuple[int, ...] = tuple(range(len(paths)))
         self.seen: list[tuple[str, Vector]] | None = None
         self.wishes: set[str] = set()  # author's parameters that text would use if it could
-        self._sites: dict[tuple[str | None, ...], Site] = {}
+        self._sites: dict[tuple[str | int | None, ...], Site] = {}
+        self.helpers = Helpers(tree, author, paths)
 
     def code(self, term: Term, hint: ast.expr | None = None, direct: bool = True) -> Code:
         """Code for a term. ``hint``: the author's expression there, in the constructor's names."""
@@ -132,8 +134,9 @@ class Printer:
     # calls
 
     def _call(self, term: Call) -> Code:
-        site = self.site(term.paths)
-        if site.call is not None and is_torch(term.fn) and self._names_class(site.call.func, term.fn):
+        helper = self.helpers.call(term, self.active)
+        term, site = helper or term, self.site(term.paths, 1 if helper else 0)
+        if site.call is not None and (helper or is_torch(term.fn)) and self._names_class(site.call.func, term.fn):
             guided = self._guided(term, site.call)
             if guided is not None:
                 return guided
@@ -190,6 +193,10 @@ class Printer:
             return None
         parts: list[Code] = []
         keywords = {id(k.value) for k in call.keywords}
+        for name, expr in reversed(list(bound.items()) if not isinstance(term.fn, type) else []):
+            if not self._dropped(by_name[name], expr):
+                break
+            del bound[name]
         kept = [(n, e) for n, e in bound.items() if not (id(e) in keywords and self._dropped(by_name[n], e))]
         for name, expr in kept:
             code = self.code(by_name[name].value, expr)
@@ -211,13 +218,15 @@ class Printer:
         lines = [a.lineno for a in (*call.args, *(k.value for k in call.keywords))]
         return len(set(lines)) == len(lines) and min(lines) > call.lineno
 
-    def site(self, paths: tuple[str | None, ...]) -> Site:
-        key = tuple(paths[i] if i < len(paths) else None for i in self.active) if len(paths) > 1 else paths
+    def site(self, paths: tuple[str | None, ...], level: int = 0) -> Site:
+        """Where the modules were made; ``level`` 1: where the helper function was called that made them."""
+        wanted = tuple(paths[i] if i < len(paths) else None for i in self.active) if len(paths) > 1 else paths
+        key = (level, *wanted)
         if key not in self._sites:
-            self._sites[key] = self._find_site(key)
+            self._sites[key] = self._find_site(wanted, level)
         return self._sites[key]
 
-    def _find_site(self, paths: tuple[str | None, ...]) -> Site:
+    def _find_site(self, paths: tuple[str | None, ...], level: int) -> Site:
         found: list[tuple[ast.Call | None, Mapping[str, ast.expr]]] = []
         for path in paths:
             if path is None:
@@ -230,9 +239,9 @@ class Printer:
                 continue  # shared with another place, or not made again: nothing is known
             if depth is None:
                 return Site(None, {})
-            made = call_in(birth.frames[0], self.tree.sources) if depth == 0 else None
+            made = call_in(birth.frames[level], self.tree.sources) if depth == level else None
             direct = made is not None and made[0] is self.author.init_file
-            found.append((made[1] if made and direct else None, argument_hints(birth, depth, self.tree.sources)))
+            found.append((made[1] if made and direct else None, argument_hints(birth, depth, self.tree.sources, level)))
         if not found:
             return Site(None, {})
         call = found[0][0] if all(c is found[0][0] for c, _ in found) else None
