@@ -30,6 +30,7 @@ from pruners.tracing import Modules, call_arguments, training_batch
 from pruners.weight_transfer import slice_state
 
 Kept = Mapping[str, npt.ArrayLike]
+Place = tuple[str, int, int, int, int]  # file and span of an expression
 
 
 @dataclass(frozen=True)
@@ -159,18 +160,36 @@ def corrected(model: nn.Module, graph: ChannelGraph, kept: Kept) -> Iterator[Non
 
 
 def _rehearse(model: nn.Module, graph: ChannelGraph, kept: Kept, example_input: Any) -> tuple[LiteralSite, ...]:
-    """Run the sliced model in eval mode and, where the trace had to train to reach all modules, a copy in training."""
+    """Rehearse until no attribute is stale: setting one anew can make an expression that reads it stale."""
     flags = {m: m.training for m in model.modules()}
+    applied: dict[AttributePatch, object] = {}
     try:
-        found = _stale_numbers(model.eval(), graph.calls, kept, example_input)
-        if graph.training_calls:
-            with torch.random.fork_rng(devices=[]):
-                copied = copy.deepcopy(model).train()
-                found += _stale_numbers(copied, graph.training_calls, kept, training_batch(example_input))
+        while True:
+            found = _passes(model.eval(), graph, kept, example_input)
+            attributes, literals = _sorted_out(found, applied)
+            if not attributes:
+                return tuple(LiteralSite(*where, values) for where, values in literals.items())
+            if attributes.keys() <= applied.keys():
+                raise NotPrunableError(f"{found[0].site}: a number here must follow the widths, but setting it anew fails")
+            for patch, new in attributes.items():
+                holder = model.get_submodule(patch.module)
+                old = getattr(holder, patch.attribute)
+                now = list(new) if isinstance(old, list) and isinstance(new, tuple) else new
+                setattr(holder, patch.attribute, now)
+            applied |= attributes
     finally:
         for module, flag in flags.items():
             module.training = flag
-    return _apply(model, found)
+
+
+def _passes(model: nn.Module, graph: ChannelGraph, kept: Kept, example_input: Any) -> list[Stale]:
+    """What is stale in eval mode and, where the trace had to train to reach all modules, in training."""
+    found = _stale_numbers(model, graph.calls, kept, example_input)
+    if graph.training_calls:
+        with torch.random.fork_rng(devices=[]):
+            copied = copy.deepcopy(model).train()
+            found += _stale_numbers(copied, graph.training_calls, kept, training_batch(example_input))
+    return found
 
 
 def _stale_numbers(model: nn.Module, calls: tuple[CountedCall, ...], kept: Kept, example_input: Any) -> list[Stale]:
@@ -283,19 +302,17 @@ def _set(
     return tuple(replaced(v, (i,)) for i, v in enumerate(args)), {k: replaced(v, (k,)) for k, v in kwargs.items()}
 
 
-def _apply(model: nn.Module, found: list[Stale]) -> tuple[LiteralSite, ...]:
-    """Set attributes anew; gather the other stale expressions, one site each with a value per module."""
+def _sorted_out(
+    found: list[Stale], applied: Mapping[AttributePatch, object]
+) -> tuple[dict[AttributePatch, object], dict[Place, dict[str, object]]]:
+    """Attributes to set anew, and the other stale expressions with a value per module."""
     attributes: dict[AttributePatch, object] = {}
-    literals: dict[tuple[str, int, int, int, int], dict[str, object]] = {}
+    literals: dict[Place, dict[str, object]] = {}
     for stale in found:
         if isinstance(stale.where, AttributePatch):
-            before = attributes.setdefault(stale.where, stale.new)
+            before = applied.get(stale.where, attributes.setdefault(stale.where, stale.new))
         else:
             before = literals.setdefault(stale.where, {}).setdefault(stale.module, stale.new)
         if before != stale.new:
             raise NotPrunableError(f"{stale.site}: one number in the code counts two different widths here")
-    for patch, new in attributes.items():
-        holder = model.get_submodule(patch.module)
-        old = getattr(holder, patch.attribute)
-        setattr(holder, patch.attribute, list(new) if isinstance(old, list) and isinstance(new, tuple) else new)
-    return tuple(LiteralSite(*where, values) for where, values in literals.items())
+    return attributes, literals
