@@ -14,7 +14,7 @@ from pruners import oracle
 from pruners.channel_graph import ChannelGraph
 from pruners.errors import VerificationError
 from pruners.frames import run
-from pruners.slicing import corrected
+from pruners.rehearsal import corrected
 from pruners.tracing import call_arguments, training_batch
 from pruners.verify import Case, outputs_of, runs_in_double, training_inputs, varied
 from pruners.weight_transfer import slice_state

@@ -1,0 +1,199 @@
+"""Rehearsal: a sliced network runs once beside what the trace saw, and every stale number in its code is found.
+
+Every call that the trace knows to count channels, and every factor, is compared with what it should be; a stale
+number is corrected for the run and traced back to the expression it came from: an attribute of a module, which is set
+anew, or any other expression, which becomes a ``LiteralSite`` for the source writer.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy.typing as npt
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from pruners.channel_graph import ChannelGraph, CountedCall
+from pruners.errors import NotPrunableError, SecateurError
+from pruners.expressions import AttributePatch, Stale, resolve
+from pruners.frames import author_frame, author_site, describe, run
+from pruners.sites import SITE_RULES, Path, name_of
+from pruners.source.entry import LiteralSite
+from pruners.tracing import Modules, call_arguments, training_batch
+
+Kept = Mapping[str, npt.ArrayLike]
+Place = tuple[str, int, int, int, int]  # file and span of an expression
+
+
+@contextmanager
+def corrected(model: nn.Module, graph: ChannelGraph, kept: Kept) -> Iterator[None]:
+    """Within this block a sliced model runs once although its code holds stale numbers: they are put right on the
+    way."""
+    modules = Modules(model)
+    with modules.watching(), _Rehearsal(model, modules, graph.calls, kept, None):
+        yield
+
+
+def rehearse(model: nn.Module, graph: ChannelGraph, kept: Kept, example_input: Any) -> tuple[LiteralSite, ...]:
+    """Rehearse until no attribute is stale: setting one anew can make an expression that reads it stale."""
+    flags = {m: m.training for m in model.modules()}
+    applied: dict[AttributePatch, object] = {}
+    try:
+        while True:
+            found = _passes(model.eval(), graph, kept, example_input)
+            attributes, literals = _sorted_out(found, applied)
+            if not attributes:
+                return tuple(LiteralSite(*where, values) for where, values in literals.items())
+            if attributes.keys() <= applied.keys():
+                place = found[0].site
+                raise NotPrunableError(f"{place}: a number here must follow the widths, but can't be set anew")
+            for patch, new in attributes.items():
+                holder = model.get_submodule(patch.module)
+                old = getattr(holder, patch.attribute)
+                now = list(new) if isinstance(old, list) and isinstance(new, tuple) else new
+                setattr(holder, patch.attribute, now)
+            applied |= attributes
+    finally:
+        for module, flag in flags.items():
+            module.training = flag
+
+
+def _passes(model: nn.Module, graph: ChannelGraph, kept: Kept, example_input: Any) -> list[Stale]:
+    """What is stale in eval mode and, where the trace had to train to reach all modules, in training."""
+    found = _stale_numbers(model, graph.calls, kept, example_input)
+    if graph.training_calls:
+        with torch.random.fork_rng(devices=[]):
+            copied = copy.deepcopy(model).train()
+            found += _stale_numbers(copied, graph.training_calls, kept, training_batch(example_input))
+    return found
+
+
+def _stale_numbers(model: nn.Module, calls: tuple[CountedCall, ...], kept: Kept, example_input: Any) -> list[Stale]:
+    args, kwargs = call_arguments(example_input)
+    modules = Modules(model)
+    found: list[Stale] = []
+    hooks = [m.register_forward_pre_hook(_fit_norm) for m in model.modules() if _has_no_tensors(m)]
+    try:
+        with torch.no_grad(), modules.watching(), _Rehearsal(model, modules, calls, kept, found):
+            run(model, args, kwargs)
+    except SecateurError:
+        raise
+    except Exception as error:
+        raise NotPrunableError(f"the pruned network does not run: {describe(error)}") from error
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+def _has_no_tensors(module: nn.Module) -> bool:
+    sized = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
+    return isinstance(module, sized) and not list(module.parameters()) and not list(module.buffers())
+
+
+def _fit_norm(module: Any, args: tuple[Any, ...]) -> None:
+    """A norm that stores nothing takes its size from what it reads."""
+    if isinstance(module, nn.LayerNorm):
+        module.normalized_shape = tuple(args[0].shape[args[0].ndim - len(module.normalized_shape) :])
+    else:
+        name = "num_channels" if isinstance(module, nn.GroupNorm) else "num_features"
+        setattr(module, name, args[0].shape[1])
+
+
+class _Rehearsal(TorchFunctionMode):
+    """Compares every counted call with the trace, notes stale numbers and corrects them for this run."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        modules: Modules,
+        calls: tuple[CountedCall, ...],
+        kept: Kept,
+        found: list[Stale] | None,
+    ) -> None:
+        super().__init__()
+        self._model, self._modules, self._kept, self._found = model, modules, kept, found
+        self._calls = iter(calls)
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if func in SITE_RULES:
+            args, kwargs = self._correct(func, args, kwargs)
+        return func(*args, **kwargs)
+
+    def _correct(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        site = author_site()
+        call = next(self._calls, None)
+        if call is None or (call.name, call.module, call.site) != (name_of(func), self._modules.current, site):
+            raise NotPrunableError(f"{site}: the pruned network takes another way here than the network did")
+        expected = {path: extent.count(self._kept) for path, extent in call.extents.items()} | dict(call.constants)
+        changes = {}
+        for path, value in expected.items():
+            said = _get(args, kwargs, path)
+            if said != -1 and not isinstance(said, torch.Tensor) and said != value:
+                changes[path] = value
+        if not changes:
+            return args, kwargs
+        fixed = _set(args, kwargs, changes)
+        if self._found is None:
+            return fixed
+        frame = author_frame()
+        if frame is None:
+            raise NotPrunableError(f"{call.module}: a size inside torch's own layer can't follow the widths")
+        reflected = call.name.startswith("__r")
+        for stale in resolve(frame, site, self._modules, reflected, (args, kwargs), fixed):
+            free = call.name in {"view", "reshape"} and len(changes) == 1 and not _has_minus_one(args)
+            literal = not isinstance(stale.where, AttributePatch)
+            self._found.append(replace(stale, new=-1) if free and literal else stale)
+        return fixed
+
+
+def _has_minus_one(args: tuple[Any, ...]) -> bool:
+    return any(isinstance(n, int) and n == -1 for a in args for n in (a if isinstance(a, (tuple, list)) else (a,)))
+
+
+def _get(args: tuple[Any, ...], kwargs: dict[str, Any], path: Path) -> Any:
+    value: Any = kwargs if isinstance(path[0], str) else args
+    for step in path:
+        value = getattr(value, str(step)) if isinstance(value, slice) else value[step]
+    return value
+
+
+def _set(
+    args: tuple[Any, ...], kwargs: dict[str, Any], changes: Mapping[Path, float]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def replaced(value: Any, here: Path) -> Any:
+        if here in changes:
+            return changes[here]
+        if isinstance(value, (tuple, list)):
+            return tuple(replaced(v, (*here, i)) for i, v in enumerate(value))
+        if isinstance(value, slice):
+            return slice(replaced(value.start, (*here, "start")), replaced(value.stop, (*here, "stop")), value.step)
+        return value
+
+    return tuple(replaced(v, (i,)) for i, v in enumerate(args)), {k: replaced(v, (k,)) for k, v in kwargs.items()}
+
+
+def _sorted_out(
+    found: list[Stale], applied: Mapping[AttributePatch, object]
+) -> tuple[dict[AttributePatch, object], dict[Place, dict[str, object]]]:
+    """Attributes to set anew, and the other stale expressions with a value per module."""
+    attributes: dict[AttributePatch, object] = {}
+    literals: dict[Place, dict[str, object]] = {}
+    for stale in found:
+        if isinstance(stale.where, AttributePatch):
+            before = applied.get(stale.where, attributes.setdefault(stale.where, stale.new))
+        else:
+            before = literals.setdefault(stale.where, {}).setdefault(stale.module, stale.new)
+        if before != stale.new:
+            raise NotPrunableError(f"{stale.site}: one number in the code counts two different widths here")
+    return attributes, literals
