@@ -24,9 +24,10 @@ from pruners.plan import PruningPlan, from_kept, sha256_of_file, sha256_of_state
 from pruners.proof import cases
 from pruners.ranking import Ranking, rank
 from pruners.report import frozen_facts, render_report
+from pruners.running import batch_size
 from pruners.slicing import SlicedModel, slice_model
 from pruners.source import Entry, Header, write_source
-from pruners.tracing import batch_size, observe
+from pruners.tracing import observe
 from pruners.verify import verify_bundle
 
 Kept = Mapping[str, npt.ArrayLike]

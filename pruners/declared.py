@@ -22,7 +22,8 @@ from pruners.dependencies import Block, declared_block, shortcut_convs
 from pruners.errors import DeclarationError
 from pruners.facts import Facts
 from pruners.layer_facts import NORMS, LayerFacts, canonical_keys
-from pruners.tracing import call_arguments, observe
+from pruners.running import call_arguments
+from pruners.tracing import observe
 
 _TRANSPOSED = nn.modules.conv._ConvTransposeNd
 

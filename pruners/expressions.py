@@ -15,7 +15,7 @@ from torch import nn
 from pruners.channel_graph import Site, Span
 from pruners.errors import NotPrunableError
 from pruners.frames import span
-from pruners.tracing import Modules
+from pruners.running import Modules
 
 
 @dataclass(frozen=True)

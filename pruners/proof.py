@@ -15,7 +15,7 @@ from pruners.channel_graph import ChannelGraph
 from pruners.errors import VerificationError
 from pruners.frames import run
 from pruners.rehearsal import corrected
-from pruners.tracing import call_arguments, training_batch
+from pruners.running import call_arguments, training_batch
 from pruners.verify import Case, outputs_of, runs_in_double, training_inputs, varied
 from pruners.weight_transfer import slice_state
 

@@ -22,9 +22,9 @@ from pruners.channel_graph import ChannelGraph, CountedCall
 from pruners.errors import NotPrunableError, SecateurError
 from pruners.expressions import AttributePatch, Stale, resolve
 from pruners.frames import author_frame, author_site, describe, run
+from pruners.running import Modules, call_arguments, training_batch
 from pruners.sites import SITE_RULES, Path, name_of
 from pruners.source.entry import LiteralSite
-from pruners.tracing import Modules, call_arguments, training_batch
 
 Kept = Mapping[str, npt.ArrayLike]
 Place = tuple[str, int, int, int, int]  # file and span of an expression

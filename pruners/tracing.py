@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from pruners.channel_graph import NOWHERE, ChannelGraph, Contraction, FrozenChannels, Site, Slot
@@ -31,6 +31,7 @@ from pruners.frames import author_site, describe, forward_site, run
 from pruners.fresh import without_compiler
 from pruners.labels import NONE, Labels, on_axis
 from pruners.rules import Call, rule_for
+from pruners.running import Modules, batch_size, call_arguments, training_batch
 from pruners.sites import SiteRecorder
 from pruners.solving import solve
 
@@ -95,34 +96,6 @@ def _run_in_training(tracer: Tracer, model: nn.Module, example_input: Any) -> No
     tracer.adopt(copied)
     with torch.random.fork_rng(devices=[]):
         _run(tracer, copied, twice, training=True)
-
-
-class Modules:
-    """Which module runs at the moment, by its path in the tree."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.path_of = {id(m): name for name, m in model.named_modules(remove_duplicate=True)}
-        self._stack: list[str] = [""]
-
-    @property
-    def current(self) -> str:
-        return self._stack[-1]
-
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        enter = torch.nn.modules.module.register_module_forward_pre_hook(self._enter)
-        leave = torch.nn.modules.module.register_module_forward_hook(self._leave)
-        try:
-            yield
-        finally:
-            enter.remove()
-            leave.remove()
-
-    def _enter(self, module: nn.Module, args: Any) -> None:
-        self._stack.append(self.path_of.get(id(module), self._stack[-1]))
-
-    def _leave(self, module: nn.Module, args: Any, out: Any) -> None:
-        self._stack.pop()
 
 
 class Tracer:
@@ -297,30 +270,6 @@ class _LabelMode(TorchDispatchMode):
 
 
 without_compiler(_LabelMode)
-
-
-def call_arguments(example_input: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Positional and keyword arguments for the model from what the user gave as example input."""
-    if isinstance(example_input, Mapping):
-        return (), dict(example_input)
-    if isinstance(example_input, (tuple, list)):
-        return tuple(example_input), {}
-    return (example_input,), {}
-
-
-def training_batch(example_input: Any) -> Any:
-    """At least two images: batch norm can't be trained on one."""
-
-    def doubled(leaf: Any) -> Any:
-        alone = isinstance(leaf, Tensor) and leaf.ndim > 0 and leaf.shape[0] == 1
-        return torch.cat([leaf, leaf]) if alone else leaf
-
-    return tree_map(doubled, example_input)
-
-
-def batch_size(example_input: Any) -> int:
-    tensors = [t for t in tree_leaves(example_input) if isinstance(t, Tensor) and t.ndim > 0]
-    return int(tensors[0].shape[0]) if tensors else 1
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from pruners import fresh
 from pruners.costs import Costs
 from pruners.errors import VerificationError
 from pruners.frames import run
-from pruners.tracing import call_arguments, training_batch
+from pruners.running import call_arguments, training_batch
 
 BLOCKED = ("pruners", "models", "training", "app", "commands")
 _TOLERANCE = {True: 1e-9, False: 1e-4}  # largest difference relative to the outputs' scale: float64, float32

@@ -1,0 +1,63 @@
+"""How a network is called: its arguments, its batch, and which of its modules runs at the moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
+
+
+class Modules:
+    """Which module runs at the moment, by its path in the tree."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.path_of = {id(m): name for name, m in model.named_modules(remove_duplicate=True)}
+        self._stack: list[str] = [""]
+
+    @property
+    def current(self) -> str:
+        return self._stack[-1]
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        enter = torch.nn.modules.module.register_module_forward_pre_hook(self._enter)
+        leave = torch.nn.modules.module.register_module_forward_hook(self._leave)
+        try:
+            yield
+        finally:
+            enter.remove()
+            leave.remove()
+
+    def _enter(self, module: nn.Module, args: Any) -> None:
+        self._stack.append(self.path_of.get(id(module), self._stack[-1]))
+
+    def _leave(self, module: nn.Module, args: Any, out: Any) -> None:
+        self._stack.pop()
+
+
+def call_arguments(example_input: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Positional and keyword arguments for the model from what the user gave as example input."""
+    if isinstance(example_input, Mapping):
+        return (), dict(example_input)
+    if isinstance(example_input, (tuple, list)):
+        return tuple(example_input), {}
+    return (example_input,), {}
+
+
+def training_batch(example_input: Any) -> Any:
+    """At least two images: batch norm can't be trained on one."""
+
+    def doubled(leaf: Any) -> Any:
+        alone = isinstance(leaf, Tensor) and leaf.ndim > 0 and leaf.shape[0] == 1
+        return torch.cat([leaf, leaf]) if alone else leaf
+
+    return tree_map(doubled, example_input)
+
+
+def batch_size(example_input: Any) -> int:
+    tensors = [t for t in tree_leaves(example_input) if isinstance(t, Tensor) and t.ndim > 0]
+    return int(tensors[0].shape[0]) if tensors else 1
