@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from source_helpers import assert_writes, body, load
-from source_networks import Flat, Odd, Parts, Tied, Unit, Units, odd, units
+from source_networks import Flat, Gates, Odd, Parts, Tied, Unit, Units, odd, units
 from torch import nn
 
 from pruners.slicing import slice_model
@@ -29,6 +29,7 @@ CASES: list[tuple[str, Callable[..., nn.Module], Mapping[str, Any], str]] = [
     ("a class as its own factory", Units, {}, "Units"),
     ("a class under another name", Units, {"num_classes": 4}, "small_units"),
     ("configs, enums, lambdas, partials and parents", odd, {}, "odd"),
+    ("an activation that a block is given for several places", Gates, {}, "Gates"),
     ("one block alone", Unit, {"inp": 3, "oup": 4}, "Unit"),
 ]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision.models
-from source_helpers import body
+from source_helpers import body, load
 
 from pruners.source import Entry, write_source
 
@@ -58,3 +58,20 @@ def test_an_identity_round_trip_needs_nothing_but_torch(tmp_path: Path) -> None:
     command = [sys.executable, "-c", CHECK, str(tmp_path), *NETWORKS]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_writing_a_written_network_again_changes_nothing(tmp_path: Path) -> None:
+    name = "mobilenet_v3_small"
+    text = write_source(getattr(torchvision.models, name)(), Entry(getattr(torchvision.models, name), {}, name))
+    again = getattr(load(text, tmp_path), name)
+    assert body(write_source(again(), Entry(again, {}, name))) == body(text)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_helper_functions_stay_in_use(tmp_path: Path) -> None:
+    factory = torchvision.models.resnet50
+    text = write_source(factory(), Entry(factory, {}, "resnet50"))
+    assert "self.conv1 = conv1x1(inplanes, width)\n" in text
+    assert "self.conv2 = conv3x3(width, width, stride)\n" in text
+    assert "self.conv3 = conv1x1(width, planes * self.expansion)\n" in text

@@ -70,7 +70,10 @@ def observe(entry: Entry, model: nn.Module) -> dict[str, Birth]:
         return {}
     live = dict(model.named_modules(remove_duplicate=False))
     births = {}
-    for path, module in twin.named_modules():
+    first: dict[int, str] = {}
+    for path, module in twin.named_modules(remove_duplicate=False):
+        if first.setdefault(id(module), path) != path and module.state_dict():
+            continue  # shared weights; where they belong is said by their first place
         same = path in live and _class_name(live[path]) == _class_name(module)
         if same and id(module) in recorder.births:
             births[path] = recorder.birth(module)

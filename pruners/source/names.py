@@ -13,6 +13,7 @@ import torch.nn.functional
 from torch import nn
 
 from pruners.errors import SourceError
+from pruners.source.constructors import is_torch
 from pruners.source.values import global_name
 
 _USUAL: tuple[tuple[str, types.ModuleType], ...] = (("nn", nn), ("F", torch.nn.functional), ("torch", torch))
@@ -39,14 +40,20 @@ class Namer:
             return f"{self._module(torch, 'torch')}.{str(value).removeprefix('torch.')}"
         if isinstance(value, types.ModuleType):
             return self._module(value, value.__name__.rpartition(".")[2])
-        if isinstance(value, type) and issubclass(value, nn.Module) and "<locals>" in value.__qualname__:
-            return value.__name__  # in the generated file it stands at the top
+        if isinstance(value, type) and issubclass(value, nn.Module) and not is_torch(value):
+            return self._own_name(value)
         home = global_name(value)
         if home is None:
             raise SourceError(f"{value!r} has no global name that generated code could use")
         if home[0] == "builtins":
             return home[1]
         return self._bound(value) or self._in_module(value, home[1]) or self._imported(value, home[1])
+
+    def _own_name(self, cls: type) -> str:
+        """The name of an author's class, under which the generated file defines it, whatever its user calls it."""
+        if self.namespace.get(cls.__name__) is not cls:
+            self.extra[cls.__name__] = cls
+        return cls.__name__
 
     def _bound(self, value: Any) -> str | None:
         names = [n for n, v in {**self.namespace, **self.extra}.items() if v is value and n.isidentifier()]

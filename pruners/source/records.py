@@ -88,13 +88,19 @@ class Recorder:
     def _child(self, path: str, child: nn.Module | None, seen: dict[int, str], name: str) -> Term:
         if child is None:
             return Lit(None)
-        if id(child) in seen:
+        if id(child) in seen and not self._handed(path, child):
             return Alias(seen[id(child)])
         for inner, module in child.named_modules():
             seen.setdefault(
                 id(module), name + "".join(f"[{p}]" if p.isdecimal() else f".{p}" for p in inner.split(".") if p)
             )
         return self.module(path, child)
+
+    def _handed(self, path: str, child: nn.Module) -> bool:
+        """Whether the constructor was given the module, as it may be given one activation for several places."""
+        birth, owner = self.tree.birth(path), self.tree.birth(path.rpartition(".")[0])
+        outside = bool(birth and owner and owner.module is not None and birth.made_by(owner.module) is None)
+        return outside and "." in path and not child.state_dict()
 
     def _parameter(self, tensor: torch.Tensor | None) -> Term:
         if tensor is None:
