@@ -101,6 +101,19 @@ def test_frozen_parameters_stay_frozen(tmp_path: Path) -> None:
     assert [p.requires_grad for p in twin.parameters()] == [False, False, True, True]
 
 
+def test_modules_that_evaluate_while_the_model_trains_still_do(tmp_path: Path) -> None:
+    model = units()
+    model.stage1.eval()
+    model.drop.eval()
+    text = write_source(model, Entry(units, {}, "units"))
+    assert "        self.stage1.eval()\n        self.drop.eval()\n" in text
+    module = load(text, tmp_path)
+    twin = module.units()
+    assert {p: m.training for p, m in twin.named_modules()} == {p: m.training for p, m in model.named_modules()}
+    assert body(write_source(twin, Entry(module.units, {}, "units"))) == body(text)
+    assert ".eval()" not in write_source(units().eval(), Entry(units, {}, "units"))
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
 def test_the_type_of_the_weights_is_kept(dtype: torch.dtype, tmp_path: Path) -> None:
     text = assert_writes(Flat().to(dtype), Entry(Flat, {}, "Flat"), tmp_path, _image().to(dtype))

@@ -33,6 +33,12 @@ def _parametrized() -> nn.Module:
     return model
 
 
+def _half_in_training() -> nn.Module:
+    model = Flat().eval()
+    model.conv.train()
+    return model
+
+
 class WithLazy(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -98,6 +104,7 @@ REFUSALS: list[tuple[str, Callable[[], nn.Module], str]] = [
     ("a forward hook", _hooked, "conv .* has a forward hook"),
     ("a replaced forward", _replaced, "has a replaced forward"),
     ("a parametrization", _parametrized, "parametrization"),
+    ("one module in training mode", _half_in_training, "conv .* trains although the model is in eval mode"),
     ("a lazy layer", WithLazy, "lazy"),
     ("a script module", lambda: torch.jit.script(nn.ReLU()), "script"),
     ("a traced graph", lambda: torch.fx.symbolic_trace(nn.Sequential(nn.ReLU())), "traced graph"),

@@ -25,6 +25,8 @@ def refuse(tree: Tree) -> None:
     """Raises SourceError, with the module and the class's file and line, for the first thing that can't be written."""
     for path, module in tree.live.items():
         reason = _reason(module)
+        if reason is None and module.training and not tree.model.training:
+            reason = "trains although the model is in eval mode; call model.eval() or model.train() first"
         if reason is not None:
             raise SourceError(f"{_place(tree, module)}: {path or 'the model'} ({type(module).__qualname__}) {reason}")
 

@@ -1,4 +1,4 @@
-"""What constructors alone can't say, said at the end of the root: shared tensors, frozen parameters, another type."""
+"""What constructors alone can't say, said at the end of the root: shared tensors, frozen parameters, type, mode."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 
 def repairs(model: nn.Module, twin: nn.Module) -> list[str]:
     """Statements for the end of the root's constructor (with ``self``) that make ``twin`` like ``model``."""
-    return [*_shared(model, twin), *_type(model), *_frozen(model, twin)]
+    return [*_shared(model, twin), *_type(model), *_frozen(model, twin), *_modes(model, twin)]
 
 
 def _shared(model: nn.Module, twin: nn.Module) -> list[str]:
@@ -64,6 +64,21 @@ def _frozen(model: nn.Module, twin: nn.Module) -> list[str]:
             lines.append(f"{_expression(path)}.requires_grad_({wanted[keys[0]]})")
             wrong -= set(keys)
     return lines + [f"{_expression(k)}.requires_grad_({wanted[k]})" for k in wanted if k in wrong]
+
+
+def _modes(model: nn.Module, twin: nn.Module) -> list[str]:
+    """``eval()`` on the largest modules that evaluate while the model trains; the whole model's mode is no matter."""
+    made = {p: m.training for p, m in twin.named_modules()}
+    lines: list[str] = []
+    done: list[str] = []
+    for path, module in model.named_modules() if model.training else ():
+        inside = {f"{path}.{p}" if p else path: m.training for p, m in module.named_modules()}
+        covered = any(path.startswith(f"{d}.") for d in done)
+        if covered or len(set(inside.values())) > 1 or all(made.get(p, t) is t for p, t in inside.items()):
+            continue
+        lines.append(f"{_expression(path)}.{'train' if module.training else 'eval'}()")
+        done.append(path)
+    return lines
 
 
 def _expression(path: str) -> str:
