@@ -16,7 +16,7 @@ from pruners.errors import UsageError
 
 PACKAGES = (
     "torch", "torchvision", "libcst", "jinja2", "bayesian-optimization", "networkx", "click", "rich", "numpy",
-    "scikit-learn", "scipy", "ruff",
+    "scikit-learn", "scipy",
 )  # fmt: skip
 
 
