@@ -53,9 +53,13 @@ class Unit(nn.Module):
         layers: list[nn.Module] = []
         if expand != 1:
             # widen
-            layers.append(conv3x3(inp, hidden))
+            layers.append(conv3x3(inp, hidden))  # to the middle
             layers.append(nn.BatchNorm2d(hidden))
-        layers.extend([conv3x3(hidden, oup, stride), nn.BatchNorm2d(oup)])
+        layers.extend([
+            # narrow
+            conv3x3(hidden, oup, stride),
+            nn.BatchNorm2d(oup),  # no activation
+        ])
         self.body = nn.Sequential(*layers)
         if stride != 1 or inp != oup:
             self.short = nn.Sequential(nn.Conv2d(inp, oup, 1, stride, bias=False), nn.BatchNorm2d(oup))

@@ -73,6 +73,12 @@ def test_helper_functions_are_called_where_they_still_make_the_layer(tmp_path: P
     assert "self.stem = nn.Conv2d(3, 8," in text
 
 
+def test_comments_at_elements_of_lists_stay(tmp_path: Path) -> None:
+    text = assert_writes(units(), Entry(units, {}, "units"), tmp_path, _image())
+    for part in ["# widen\n", "conv3x3(inp, hidden),  # to the middle\n", "# narrow\n", "(oup),  # no activation\n"]:
+        assert part in text
+
+
 def test_a_pruned_file_can_be_pruned_again(tmp_path: Path) -> None:
     model, literals = _pruned(units(), _image(), 1)
     module = load(write_source(model, Entry(units, {}, "units"), rewrites=literals), tmp_path)

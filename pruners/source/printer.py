@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from pruners.source.author import AuthorClass
+from pruners.source.comments import Comments
 from pruners.source.constructors import is_torch
 from pruners.source.helpers import Helpers
 from pruners.source.hints import argument_hints, bind, call_in, loaded_names, parameter_names
@@ -58,6 +59,7 @@ class Printer:
         self.wishes: set[str] = set()  # author's parameters that text would use if it could
         self._sites: dict[tuple[str | int | None, ...], Site] = {}
         self.helpers = Helpers(tree, author, paths)
+        self.comments = Comments(tree, author, paths)
 
     def code(self, term: Term, hint: ast.expr | None = None, direct: bool = True) -> Code:
         """Code for a term. ``hint``: the author's expression there, in the constructor's names."""
@@ -278,22 +280,8 @@ class Printer:
 
     def _item(self, item: Item, container: ast.Call | None) -> Code:
         code = self.code(item.value)
-        paths = item.value.paths if isinstance(item.value, Call | Box) else ()
-        call = self.site(paths).call if paths and container is not None else None
-        if call is None or container is None or not any(call is a for a in container.args):
-            return code
-        before, after = comments_around(self.author, call, container)
-        return commented(code, before, after)
+        return commented(code, *self.comments_at(item.value, container))
 
-
-def comments_around(author: AuthorClass, node: ast.expr, container: ast.Call) -> tuple[list[str], str]:
-    """The author's comments above an argument and behind it."""
-    comments = author.init_file.comments
-    before: list[str] = []
-    line = node.lineno - 1
-    while line in comments and line > container.lineno and author.init_file.lines[line - 1].lstrip().startswith("#"):
-        before.insert(0, comments[line][1])
-        line -= 1
-    alone = node.lineno != container.lineno and (node.end_lineno or 0) != container.end_lineno
-    after = comments.get(node.end_lineno or 0)
-    return before, after[1] if after and alone else ""
+    def comments_at(self, term: Term, container: ast.Call | None = None) -> tuple[list[str], str]:
+        """The author's comments above an element of a container or list, and behind it."""
+        return self.comments.of(term.paths, container) if isinstance(term, Call | Box) else ([], "")

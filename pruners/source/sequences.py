@@ -9,7 +9,7 @@ from torch import nn
 
 from pruners.errors import SourceError
 from pruners.source.conditions import Conditions
-from pruners.source.layout import STEP, Group, flat, lines_of
+from pruners.source.layout import STEP, Group, commented, flat, lines_of
 from pruners.source.printer import Code
 from pruners.source.statements import (
     Lines,
@@ -89,13 +89,18 @@ class Sequences(Conditions):
         for i, (test, items) in enumerate(runs):
             width = self._width - (len(STEP) if test else 0)
             codes = [self._item_code(item, mask) for item in items]
+            if len(codes) > 1 or (i == 0 and test is None):
+                pairs = zip(codes, items, strict=True)
+                codes = [commented(c, *self.printer.comments_at(item.value)) for c, item in pairs]
             if i == 0 and test is None:
                 lines += lines_of(Group("[", tuple(codes), "]", len(codes) > 1), f"{name} = ", "", width)
                 continue
             if i == 0:
                 lines.append(f"{name}: list[{self.printer.namer.text(nn.Module)}] = []")
             if len(codes) == 1:
-                added = lines_of(Group(f"{name}.append(", tuple(codes), ")"), "", "", width)
+                before, after = self.printer.comments_at(items[0].value)
+                added = [*before, *lines_of(Group(f"{name}.append(", tuple(codes), ")"), "", "", width)]
+                added[-1] += f"  {after}" if after else ""
             else:
                 added = lines_of(Group("[", tuple(codes), "]", True), f"{name} += ", "", width)
             lines += [f"if {test}:", *indented(added)] if test else added
