@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import ast
-import textwrap
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
 
 from torch import nn
 
@@ -14,9 +11,10 @@ from pruners.source.author import Unproved, evaluate
 from pruners.source.conditions import INDENT
 from pruners.source.context import ClassContext
 from pruners.source.init_writer import InitWriter
-from pruners.source.layout import STEP, WIDTH
+from pruners.source.layout import STEP
 from pruners.source.names import Namer
 from pruners.source.naming import Group, name_holes, type_name
+from pruners.source.parameters import Parameter, WrittenInit, header_lines
 from pruners.source.printer import Printer
 from pruners.source.scope import Scope, Vector, as_term
 from pruners.source.terms import Arg, Call, Lit, Ref, Term, is_plain, same, same_vector
@@ -24,36 +22,6 @@ from pruners.source.values import literal
 from pruners.source.walk import Walk
 
 PASSES = 16
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """A parameter of the written constructor. ``vector``: its value in every instance."""
-
-    name: str
-    vector: Vector
-    default: Term | None
-    default_text: str | None
-    annotation: str | None
-    keyword_only: bool
-    order: tuple[float, ...]
-
-    @property
-    def text(self) -> str:
-        if self.default_text is None:
-            return f"{self.name}: {self.annotation}" if self.annotation else self.name
-        note, equals = (f": {self.annotation}", " = ") if self.annotation else ("", "=")
-        return f"{self.name}{note}{equals}{self.default_text}"
-
-
-@dataclass(frozen=True)
-class WrittenInit:
-    """``lines``: the method, indented for a class body; empty where none is needed. ``extra``: names its file lacks."""
-
-    lines: list[str]
-    parameters: list[Parameter]
-    calls: Mapping[str, Call]
-    extra: Mapping[str, Any]
 
 
 class ClassWriter:
@@ -280,27 +248,8 @@ class ClassWriter:
     def _method(self, parameters: list[Parameter], lines: list[str]) -> list[str]:
         if self.author.init is None or not lines:
             return []
-        header = self._header(parameters)
+        header = header_lines(self.author, parameters)
         return [STEP + s for s in header] + [" " * INDENT + s if s else s for s in lines]
-
-    def _header(self, parameters: list[Parameter]) -> list[str]:
-        init = self.author.init
-        assert init is not None
-        file = self.author.init_file
-        texts = [self.author.self_name, *(p.text for p in parameters)]
-        if any(p.keyword_only for p in parameters):
-            texts.insert(1 + sum(not p.keyword_only for p in parameters), "*")
-        returns = f" -> {file.segment(init.returns)}" if init.returns else ""
-        line = f"def __init__({', '.join(texts)}){returns}:"
-        own = file.lines[init.lineno - 1 : init.body[0].lineno - 1]
-        if own and _same_header(line, "".join(own)):
-            return [s.rstrip("\n")[init.col_offset :] for s in own if s.strip()]
-        if len(line) + len(STEP) <= WIDTH:
-            return [line]
-        inner = f"{STEP}{', '.join(texts)}"
-        if len(inner) + len(STEP) <= WIDTH:
-            return ["def __init__(", inner, f"){returns}:"]
-        return ["def __init__(", *(f"{STEP}{t}," for t in texts), f"){returns}:"]
 
 
 def _alike(first: Vector | None, second: Vector, index: int) -> bool:
@@ -321,10 +270,3 @@ def _loads_in(body: list[ast.stmt]) -> dict[str, int]:
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
                 counts[node.id] = counts.get(node.id, 0) + 1
     return counts
-
-
-def _same_header(first: str, second: str) -> bool:
-    try:
-        return ast.dump(ast.parse(f"{first} pass")) == ast.dump(ast.parse(textwrap.dedent(second).rstrip() + " pass"))
-    except SyntaxError:
-        return False

@@ -9,13 +9,13 @@ from collections.abc import Sequence, Set
 from typing import Any
 
 from pruners.source.births import Birth
-from pruners.source.class_writer import Parameter
 from pruners.source.docs import without_entries
 from pruners.source.entry import Entry
 from pruners.source.files import FunctionNode, SourceFile, Sources
 from pruners.source.gather import Chunk
 from pruners.source.hints import argument_hints
 from pruners.source.layout import STEP, WIDTH
+from pruners.source.parameters import Parameter
 
 
 def factory_chunk(

@@ -15,7 +15,7 @@ from pruners.errors import SourceError
 from pruners.model_writers import writer_of
 from pruners.source.author import AuthorClass
 from pruners.source.check import check, run
-from pruners.source.class_writer import ClassWriter, WrittenInit
+from pruners.source.class_writer import ClassWriter
 from pruners.source.conditions import INDENT
 from pruners.source.context import make_context
 from pruners.source.entry import Entry, Header, LiteralSite
@@ -24,6 +24,7 @@ from pruners.source.files import SourceFile, Sources
 from pruners.source.gather import Chunk, Gatherer, binding
 from pruners.source.keep import attribute_reads, code_in, kept_methods, reads_of_helpers
 from pruners.source.literals import Rewrites, plan_rewrites
+from pruners.source.parameters import WrittenInit
 from pruners.source.records import Recorder
 from pruners.source.refuse import refuse
 from pruners.source.render import render

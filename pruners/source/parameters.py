@@ -1,0 +1,71 @@
+"""The parameters of a written constructor, and its first lines."""
+
+from __future__ import annotations
+
+import ast
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pruners.source.author import AuthorClass
+from pruners.source.layout import STEP, WIDTH
+from pruners.source.scope import Vector
+from pruners.source.terms import Call, Term
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of the written constructor. ``vector``: its value in every instance."""
+
+    name: str
+    vector: Vector
+    default: Term | None
+    default_text: str | None
+    annotation: str | None
+    keyword_only: bool
+    order: tuple[float, ...]
+
+    @property
+    def text(self) -> str:
+        if self.default_text is None:
+            return f"{self.name}: {self.annotation}" if self.annotation else self.name
+        note, equals = (f": {self.annotation}", " = ") if self.annotation else ("", "=")
+        return f"{self.name}{note}{equals}{self.default_text}"
+
+
+@dataclass(frozen=True)
+class WrittenInit:
+    """``lines``: the method, indented for a class body; empty where none is needed. ``extra``: names its file lacks."""
+
+    lines: list[str]
+    parameters: list[Parameter]
+    calls: Mapping[str, Call]
+    extra: Mapping[str, Any]
+
+
+def header_lines(author: AuthorClass, parameters: Sequence[Parameter]) -> list[str]:
+    """``def __init__(...):`` at column 0: the author's own lines if they say the same."""
+    init, file = author.init, author.init_file
+    assert init is not None
+    texts = [author.self_name, *(p.text for p in parameters)]
+    if any(p.keyword_only for p in parameters):
+        texts.insert(1 + sum(not p.keyword_only for p in parameters), "*")
+    returns = f" -> {file.segment(init.returns)}" if init.returns else ""
+    line = f"def __init__({', '.join(texts)}){returns}:"
+    own = file.lines[init.lineno - 1 : init.body[0].lineno - 1]
+    if own and _same_header(line, "".join(own)):
+        return [s.rstrip("\n")[init.col_offset :] for s in own if s.strip()]
+    if len(line) + len(STEP) <= WIDTH:
+        return [line]
+    inner = f"{STEP}{', '.join(texts)}"
+    if len(inner) + len(STEP) <= WIDTH:
+        return ["def __init__(", inner, f"){returns}:"]
+    return ["def __init__(", *(f"{STEP}{t}," for t in texts), f"){returns}:"]
+
+
+def _same_header(first: str, second: str) -> bool:
+    try:
+        return ast.dump(ast.parse(f"{first} pass")) == ast.dump(ast.parse(textwrap.dedent(second).rstrip() + " pass"))
+    except SyntaxError:
+        return False
