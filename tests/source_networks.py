@@ -216,6 +216,19 @@ class Parts(nn.Module):
         return self.second(self.first(x))
 
 
+class Pairs(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.pairs = nn.Sequential(Parts(), Parts())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pairs(x)
+
+
+def pairs() -> Pairs:
+    return Pairs()
+
+
 class Gate(nn.Module):
     """Makes the same activation in two places, and uses a class under another name."""
 

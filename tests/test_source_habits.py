@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from source_helpers import assert_writes, body, load
-from source_networks import Flat, Gates, Odd, Parts, Tied, Unit, Units, odd, units
+from source_networks import Flat, Gates, Odd, Parts, Tied, Unit, Units, odd, pairs, units
 from torch import nn
 
 from pruners.slicing import slice_model
@@ -98,6 +98,19 @@ def test_ties_made_after_the_constructor_are_restored(tmp_path: Path) -> None:
     model.second.conv = model.first.conv
     text = assert_writes(model, Entry(Parts, {}, "Parts"), tmp_path, torch.randn(1, 8, 2, 2))
     assert "self.second.conv = self.first.conv" in text
+
+
+def test_ties_stand_in_the_lowest_class_that_always_has_them(tmp_path: Path) -> None:
+    model = pairs()
+    for pair in model.pairs:
+        pair.second.conv = pair.first.conv
+    text = assert_writes(model, Entry(pairs, {}, "pairs"), tmp_path, torch.randn(1, 8, 2, 2))
+    assert text.count("self.second.conv = self.first.conv") == 1
+    assert "self.second.conv = self.first.conv" in text.split("class Pairs")[0]
+    model = pairs()
+    model.pairs[1].second.conv = model.pairs[1].first.conv
+    text = assert_writes(model, Entry(pairs, {}, "pairs"), tmp_path, torch.randn(1, 8, 2, 2))
+    assert "self.pairs[1].second.conv = self.pairs[1].first.conv" in text.split("class Pairs")[1]
 
 
 def test_frozen_parameters_stay_frozen(tmp_path: Path) -> None:

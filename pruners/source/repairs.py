@@ -1,21 +1,26 @@
-"""What constructors alone can't say, said at the end of the root: shared tensors, frozen parameters, type, mode."""
+"""What constructors alone can't say, said at its end: shared tensors, frozen parameters, type, mode."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import nn
 
+from pruners.source.tree import ancestors
+
 
 def repairs(model: nn.Module, twin: nn.Module) -> list[str]:
     """Statements for the end of the root's constructor (with ``self``) that make ``twin`` like ``model``."""
-    return [*_shared(model, twin), *_type(model), *_frozen(model, twin), *_modes(model, twin)]
+    return [*_type(model), *_frozen(model, twin), *_modes(model, twin)]
 
 
-def _shared(model: nn.Module, twin: nn.Module) -> list[str]:
-    """Modules with state, then single parameters, that the model has in several places and the twin has not."""
-    lines = []
+def shared(model: nn.Module, twin: nn.Module) -> list[tuple[str, str]]:
+    """Modules with state, then single parameters, that the model has in several places and the twin has not.
+
+    Pairs of paths: what stands at the first is to be what stands at the second.
+    """
+    pairs: list[tuple[str, str]] = []
     done: set[str] = set()
     ours, theirs = _places(model), {p: id(m) for p, m in twin.named_modules(remove_duplicate=False)}
     for paths in ours:
@@ -23,14 +28,30 @@ def _shared(model: nn.Module, twin: nn.Module) -> list[str]:
         if any(p.startswith(f"{d}.") for p in apart for d in done):
             continue
         done |= set(apart)
-        lines += [f"{_expression(p)} = {_expression(paths[0])}" for p in apart]
+        pairs += [(p, paths[0]) for p in apart]
     keys = {k: id(t) for k, t in twin.named_parameters(remove_duplicate=False)}
     for names in _groups(model.named_parameters(remove_duplicate=False)):
         apart = [n for n in names[1:] if keys.get(n) != keys.get(names[0])]
-        lines += [
-            f"{_expression(n)} = {_expression(names[0])}" for n in apart if not any(n.startswith(f"{d}.") for d in done)
-        ]
-    return lines
+        pairs += [(n, names[0]) for n in apart if not any(n.startswith(f"{d}.") for d in done)]
+    return pairs
+
+
+def tie(model: nn.Module, pair: tuple[str, str], instances: Mapping[type, Sequence[str]]) -> tuple[type, str]:
+    """The statement that shares what stands at two paths, and the lowest class all of whose instances share it."""
+    for path in [p for p in ancestors(pair[0]) if not p or pair[1].startswith(f"{p}.")]:
+        cls = type(model.get_submodule(path))
+        first, second = (p[len(path) + 1 :] if path else p for p in pair)
+        owners = [model.get_submodule(p) for p in instances.get(cls, ())]
+        if path in instances.get(cls, ()) and all(_at(o, first) is _at(o, second) is not None for o in owners):
+            return cls, f"{_expression(first)} = {_expression(second)}"
+    return type(model), f"{_expression(pair[0])} = {_expression(pair[1])}"
+
+
+def _at(module: nn.Module, path: str) -> object:
+    found: object = module
+    for name in path.split("."):
+        found = getattr(found, name, None)
+    return found
 
 
 def _places(model: nn.Module) -> list[list[str]]:

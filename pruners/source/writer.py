@@ -28,7 +28,7 @@ from pruners.source.parameters import WrittenInit
 from pruners.source.records import Recorder
 from pruners.source.refuse import refuse
 from pruners.source.render import render
-from pruners.source.repairs import repairs
+from pruners.source.repairs import repairs, shared, tie
 from pruners.source.splice import ClassParts, class_text
 from pruners.source.tree import Tree, is_authored, is_torch
 
@@ -52,9 +52,12 @@ def write_source(
     writing = _Writing(tree, plan_rewrites(rewrites, tree, sources))
     writing.write_classes()
     text = writing.text(header)
-    missing = repairs(model, run(text, entry.name))
+    twin = run(text, entry.name)
+    missing = [tie(model, pair, tree.instances) for pair in shared(model, twin)]
+    missing += [(type(model), line) for line in repairs(model, twin)]
+    for cls in dict.fromkeys(c for c, _ in missing):
+        writing.finish(cls, list(dict.fromkeys(line for c, line in missing if c is cls)))
     if missing:
-        writing.finish(missing)
         text = writing.text(header)
     check(text, entry.name, model)
     return text
@@ -120,16 +123,15 @@ class _Writing:
             reads |= reads_of_helpers(trees, namespace, self.tree.sources)
         return reads
 
-    def finish(self, statements: list[str]) -> None:
-        """Adds statements to the end of the root's constructor."""
-        root = type(self.tree.model)
-        mine = self.written.get(root)
+    def finish(self, cls: type, statements: list[str]) -> None:
+        """Adds statements to the end of a class's constructor."""
+        mine = self.written.get(cls)
         if mine is None or not mine.lines:
-            raise SourceError(f"{root.__qualname__} has no constructor that could say: {'; '.join(statements)}")
+            raise SourceError(f"{cls.__qualname__} has no constructor that could say: {'; '.join(statements)}")
         own = {s.strip() for s in mine.lines}
         added = [" " * INDENT + s for s in statements if s not in own]
         extra = {**mine.extra, **({"torch": torch} if any("torch." in s for s in added) else {})}
-        self.written[root] = replace(mine, lines=[*mine.lines, *([""] if added else []), *added], extra=extra)
+        self.written[cls] = replace(mine, lines=[*mine.lines, *([""] if added else []), *added], extra=extra)
 
     # the file
 
