@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 Planes = tuple[Tensor, ...]
@@ -64,7 +63,3 @@ def along(labels: Labels, axis: int) -> Tensor | None:
 def touching(labels: Labels, axes: set[int]) -> list[Tensor]:
     """The planes that vary along one of these axes."""
     return [p for p in labels.planes if axes & set(axes_of(p))]
-
-
-def none_like(tensor: Tensor) -> Tensor:
-    return torch.zeros([1] * tensor.ndim, dtype=torch.int64)

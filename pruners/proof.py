@@ -15,7 +15,7 @@ from pruners.channel_graph import ChannelGraph
 from pruners.errors import VerificationError
 from pruners.frames import run
 from pruners.rehearsal import corrected
-from pruners.running import call_arguments, training_batch
+from pruners.running import call_arguments
 from pruners.verify import Case, outputs_of, runs_in_double, training_inputs, varied
 from pruners.weight_transfer import slice_state
 
@@ -40,15 +40,16 @@ def cases(
     if state is not None:
         live.load_state_dict(state)
     own = outputs_of(live, inputs, double, lambda m: corrected(m, graph, kept))
-    first = Case("the bundle's weights", inputs, own, None, double, training_inputs(model, inputs))
-    return [first, _random_case(model, graph, kept, live, inputs, double)]
+    steps = training_inputs(model, inputs)
+    first = Case("the bundle's weights", inputs, own, None, double, steps)
+    other = _random_model(model, inputs, steps)
+    return [first, _random_case(other, graph, kept, live, inputs, double)]
 
 
 def _random_case(
-    model: nn.Module, graph: ChannelGraph, kept: Kept, live: nn.Module, inputs: Any, double: bool
+    other: nn.Module, graph: ChannelGraph, kept: Kept, live: nn.Module, inputs: Any, double: bool
 ) -> Case:
     """Random weights make every channel matter; what is removed then shows."""
-    other = _random_model(model, inputs)
     state = {k: v.clone() for k, v in slice_state(other.state_dict(), graph, kept).items()}
     if oracle.exact(graph, kept):
         outputs = outputs_of(oracle.zeroed(other, graph, kept), inputs, double)
@@ -58,14 +59,16 @@ def _random_case(
     return Case("random weights, statistics over the kept channels", inputs, outputs, state, double)
 
 
-def _random_model(model: nn.Module, inputs: Any) -> nn.Module:
-    """The original with random weights under which its output depends on its input: else a check says nothing."""
+def _random_model(model: nn.Module, inputs: Any, steps: Any) -> nn.Module:
+    """The original with random weights under which its output depends on its input: else a check says nothing.
+
+    ``steps``: a batch to take batch-norm statistics from, None where the network can't be trained.
+    """
     other = copy.deepcopy(model)
     for seed in range(8):
         oracle.randomise(other, seed)
-        batch = training_batch(inputs)
-        if training_inputs(other, inputs) is not None:
-            oracle.settle(other.eval(), partial(run, other, *call_arguments(batch)))
+        if steps is not None:
+            oracle.settle(other.eval(), partial(run, other, *call_arguments(steps)))
         first, second = (outputs_of(other, x, False) for x in (inputs, varied(inputs, 2)))
         if any(_differ(a, b) for a, b in zip(first, second, strict=True)):
             return other

@@ -35,7 +35,7 @@ def corrected(model: nn.Module, graph: ChannelGraph, kept: Kept) -> Iterator[Non
     """Within this block a sliced model runs once although its code holds stale numbers: they are put right on the
     way."""
     modules = Modules(model)
-    with modules.watching(), _Rehearsal(model, modules, graph.calls, kept, None):
+    with modules.watching(), _Rehearsal(modules, graph.calls, kept, None):
         yield
 
 
@@ -79,7 +79,7 @@ def _stale_numbers(model: nn.Module, calls: tuple[CountedCall, ...], kept: Kept,
     found: list[Stale] = []
     hooks = [m.register_forward_pre_hook(_fit_norm) for m in model.modules() if _has_no_tensors(m)]
     try:
-        with torch.no_grad(), modules.watching(), _Rehearsal(model, modules, calls, kept, found):
+        with torch.no_grad(), modules.watching(), _Rehearsal(modules, calls, kept, found):
             run(model, args, kwargs)
     except SecateurError:
         raise
@@ -110,14 +110,13 @@ class _Rehearsal(TorchFunctionMode):
 
     def __init__(
         self,
-        model: nn.Module,
         modules: Modules,
         calls: tuple[CountedCall, ...],
         kept: Kept,
         found: list[Stale] | None,
     ) -> None:
         super().__init__()
-        self._model, self._modules, self._kept, self._found = model, modules, kept, found
+        self._modules, self._kept, self._found = modules, kept, found
         self._calls = iter(calls)
 
     def __torch_function__(

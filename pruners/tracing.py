@@ -121,7 +121,6 @@ class Tracer:
         self.contractions: list[Contraction] = []
         self.site_calls: list[SiteCall] = []
         self._labels = WeakTensorKeyDictionary()
-        self._model = model
         self._whole = whole
         self._splits: list[set[int]] = []
         self.wanted: frozenset[int] = frozenset()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import jinja2
@@ -15,18 +16,23 @@ from pruners.source.layout import STEP, WIDTH
 TEMPLATES = Path(__file__).parents[2] / "templates"
 
 
-def render(
-    entry: Entry, header: Header | None, licence: str, imports: Iterable[Import], chunks: Sequence[Chunk], future: bool
-) -> str:
-    """The whole file."""
+@lru_cache(maxsize=1)
+def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, keep_trailing_newline=True,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
+    return environment.get_template("model.py.j2")
+
+
+def render(
+    entry: Entry, header: Header | None, licence: str, imports: Iterable[Import], chunks: Sequence[Chunk], future: bool
+) -> str:
+    """The whole file."""
     sections = import_sections(imports)
     if future:
         sections.insert(0, ["from __future__ import annotations"])
-    return environment.get_template("model.py.j2").render(
+    return _template().render(
         licence=licence,
         docstring=docstring(entry, header or Header()),
         imports=sections,
