@@ -98,7 +98,7 @@ class CostModel:
         self._lost = np.zeros((len(names), axes, len(graph.widths)))
         for slot, w, per_group in _lengths(graph):
             self._lost[row[graph.aliases.get(slot.parameter, slot.parameter)], slot.dim, w] += per_group / slot.blocks
-        facts = [stored[n] for n in names]
+        facts = [stored.get(n, Stored(False, 0.0, 0)) for n in names]  # a buffer may be left out of checkpoints
         self._is_parameter = np.array([f.is_parameter for f in facts], dtype=bool)
         self._bits = np.array([f.bits if f.is_parameter else 0.0 for f in facts])
         self._bytes = np.array([f.itemsize for f in facts], dtype=np.int64)

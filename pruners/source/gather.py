@@ -160,7 +160,7 @@ class Gatherer:
 
     def _import(self, wanted: Import) -> None:
         other = self.imports.setdefault(wanted.name, wanted)
-        if other != wanted:
+        if other != wanted and _meant(other) is not _meant(wanted):
             raise SourceError(
                 f"the name {wanted.name} means {_shown(other)} in one file and {_shown(wanted)} in another"
             )
@@ -183,6 +183,12 @@ class Gatherer:
 
 def _shown(wanted: Import) -> str:
     return f"{wanted.module}.{wanted.member}" if wanted.member else wanted.module
+
+
+def _meant(wanted: Import) -> Any:
+    """What an import binds: ``torch.nn`` and ``nn`` of ``torch`` are one module."""
+    module = sys.modules.get(wanted.module, wanted)
+    return getattr(module, wanted.member, wanted) if wanted.member else module
 
 
 def _module_import(name: str, module: types.ModuleType) -> Import:
