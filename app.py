@@ -107,6 +107,8 @@ network = options(
     click.option("--model-arg", multiple=True, metavar="K=V", help="An argument for the factory. Repeatable."),
     click.option("--weights", type=PATH, metavar="FILE", help="A state_dict or training checkpoint."),
     click.option("--input-shape", multiple=True, metavar="C,H,W", help="One input, without the batch. Repeatable."),
+    click.option("--example", metavar="FILE.py:FUNCTION", help="Returns what the network is called with: a tensor, a "
+                 "tuple, a dict. For tokens, several inputs, masks."),
     click.option("--data", metavar="NAME[:DIR]", help="digits, mnist:DIR, cifar10:DIR, cifar100:DIR, minicifar:DIR, "
                  "tiny_imagenet:DIR, imagenet:DIR or folder:DIR."),
 )  # fmt: skip

@@ -66,12 +66,15 @@ def _completed(options: ApplyOptions, plan: PruningPlan) -> ApplyOptions:
         filled = replace(
             options,
             weights=options.weights or (Path(str(facts["weights"])) if facts.get("weights") else None),
-            input_shape=options.input_shape or shapes,
+            input_shape=options.input_shape or (() if options.example else shapes),
             model_arg=options.model_arg or arguments,
             seed=int(facts.get("model_seed", options.seed)),
         )
     except (TypeError, ValueError):
         raise PlanError(f"{options.plan}: its provenance is damaged; make a new plan") from None
+    if facts.get("example") and not (filled.example or filled.input_shape):
+        example = str(facts["example"])
+        raise PlanError(f"{options.plan} was made on what {example} returns: add --example {example}")
     if filled.arch or filled.model:
         return filled
     if facts.get("arch"):

@@ -19,7 +19,7 @@ from pruners.report import frozen_facts, place
 
 
 def run(options: InspectOptions) -> None:
-    if options.arch and options.data is None and not options.input_shape:
+    if options.arch and not (options.data or options.input_shape or options.example):
         shape = registry.find(options.arch).input_shape  # no need to read images
         options = replace(options, input_shape=(",".join(map(str, shape)),))
     with Voice(options.verbose, options.json) as voice:

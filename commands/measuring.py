@@ -10,13 +10,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from pruners.running import call_arguments
+
 
 def latencies(models: Mapping[str, nn.Module], example_input: Any, repeats: int = 30) -> dict[str, float]:
     """Median milliseconds of a forward pass of each model; modes are left as they were.
 
     The models take turns, so that whatever else the machine does meets all of them.
     """
-    inputs = example_input if isinstance(example_input, tuple) else (example_input,)
+    args, kwargs = call_arguments(example_input)
     modes = {name: model.training for name, model in models.items()}
     seconds: dict[str, list[float]] = {name: [] for name in models}
     try:
@@ -25,7 +27,7 @@ def latencies(models: Mapping[str, nn.Module], example_input: Any, repeats: int 
                 for name, model in models.items():
                     model.eval()
                     started = time.perf_counter()
-                    model(*inputs)
+                    model(*args, **kwargs)
                     seconds[name].append(time.perf_counter() - started)
     finally:
         for name, model in models.items():

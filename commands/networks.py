@@ -12,10 +12,13 @@ import torch
 from torch import nn
 
 from commands.console import Voice
+from commands.inputs import Shape, images, made_by, shapes_of
 from commands.options import NetworkOptions
 from models import registry
 from pruners.errors import ModelFileError, UsageError
+from pruners.frames import describe
 from pruners.loading import build, entry_for, load_factory, parse_arguments
+from pruners.running import as_it_was, call_arguments
 from pruners.source import Entry
 from training.checkpoints import load_checkpoint, load_weights
 from training.data import Data, load_data
@@ -64,15 +67,13 @@ def network_from(options: NetworkOptions, voice: Voice) -> Network:
     """
     if (options.arch is None) == (options.model is None):
         raise UsageError("give one network: --arch NAME (app.py archs lists them) or --model FILE.py:FACTORY")
-    if options.data is None and options.arch and not options.weights and not options.input_shape:
+    if options.arch and not (options.data or options.weights or options.input_shape or options.example):
         options = replace(options, data="digits")
-    shapes = [parse_shape(text) for text in options.input_shape]
     known = registry.find(options.arch) if options.arch else None  # refused before data are read
     if options.data and ":" in options.data:
         voice.remark(f"reading {options.data}")  # many files take a while
     data = load_data(options.data) if options.data else None
-    if data is not None:
-        shapes = _shapes_of(data, shapes)
+    shapes = shapes_of(options, data)
     network = _bundled(known, options, data, shapes) if known else _own(options, data, shapes)
     if options.weights is not None:
         checkpoint = load_checkpoint(options.weights)
@@ -84,11 +85,10 @@ def network_from(options: NetworkOptions, voice: Voice) -> Network:
 
 
 def _bundled(
-    arch: registry.Arch, options: NetworkOptions, data: Data | None, shapes: Sequence[tuple[int, ...]]
+    arch: registry.Arch, options: NetworkOptions, data: Data | None, shapes: Sequence[Shape]
 ) -> Network:
-    shapes = list(shapes) or [arch.input_shape]
     arguments = {}
-    if data is not None or options.input_shape:
+    if shapes:
         shape = shapes[0]
         if len(shapes) != 1 or len(shape) != 3:
             raise UsageError(f"{arch.name} takes images: --input-shape channels,height,width, once")
@@ -99,69 +99,63 @@ def _bundled(
     shown = ", ".join(f"{k}={v!r}" for k, v in arguments.items())
     origin = f"{arch.module.replace('.', '/')}.py, {arch.factory}({shown})"
     entry = Entry(registry.load_factory(arch.name), arguments, arch.factory, origin)
+    shapes = shapes or ([] if options.example else [arch.input_shape])
     facts = _facts(options, shapes, arch=arch.name, arguments=arguments)
-    return Network(arch.name, arch.name, model, entry, example(shapes), data, options.weights, facts)
+    return Network(arch.name, arch.name, model, entry, _inputs(options, shapes), data, options.weights, facts)
 
 
-def _own(options: NetworkOptions, data: Data | None, shapes: Sequence[tuple[int, ...]]) -> Network:
+def _own(options: NetworkOptions, data: Data | None, shapes: Sequence[Shape]) -> Network:
     assert options.model is not None
     factory = load_factory(options.model)
     arguments = parse_arguments(options.model_arg)
     with _seeded(options.seed):
         model = build(factory, arguments)
-    if not shapes:
+    if not shapes and not options.example:
         raise ModelFileError(
-            f"--model {options.model}: say what the network takes, --input-shape 3,224,224 (one image), or give --data"
+            f"--model {options.model}: say what the network takes, --input-shape 3,224,224 (one image), or give --data "
+            "or --example FILE.py:FUNCTION"
         )
     facts = _facts(options, shapes, model=options.model, arguments=arguments)
     entry = entry_for(factory, arguments)
-    return Network(factory.name, "", model, entry, example(shapes), data, options.weights, facts)
+    if data is None and not options.example:
+        _check_runs(factory.name, model, shapes)
+    return Network(factory.name, "", model, entry, _inputs(options, shapes), data, options.weights, facts)
 
 
-def _facts(options: NetworkOptions, shapes: Sequence[tuple[int, ...]], **more: Any) -> dict[str, Any]:
+def _inputs(options: NetworkOptions, shapes: Sequence[Shape]) -> Any:
+    return made_by(options.example) if options.example else images(shapes)
+
+
+def _facts(options: NetworkOptions, shapes: Sequence[Shape], **more: Any) -> dict[str, Any]:
     facts = {
         "input_shapes": [list(s) for s in shapes],
         "weights": options.weights.as_posix() if options.weights else "",
         "data": options.data or "",
         "model_seed": options.seed,
     }
-    return {**facts, **more}
+    return {**facts, **({"example": options.example} if options.example else {}), **more}
 
 
-def parse_shape(text: str) -> tuple[int, ...]:
-    """``"3,32,32"`` -> ``(3, 32, 32)``, without the batch."""
-    parts = text.split(",")
-    if not all(p.strip().isdecimal() and int(p) > 0 for p in parts):
-        raise UsageError(f"--input-shape {text}: write the sizes of one input without the batch, such as 3,32,32")
-    return tuple(map(int, parts))
-
-
-def example(shapes: Sequence[Sequence[int]]) -> Any:
-    """Random inputs of a batch of one, always the same ones: a tensor, or a tuple where there are several."""
-    generator = torch.Generator().manual_seed(0)
-    tensors = tuple(torch.randn(1, *shape, generator=generator) for shape in shapes)
-    return tensors[0] if len(tensors) == 1 else tensors
-
-
-def _shapes_of(data: Data, shapes: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    if shapes and list(shapes) != [data.input_shape]:
-        given, theirs = (",".join(map(str, s)) for s in (shapes[0], data.input_shape))
-        raise UsageError(f"--input-shape {given}: the images of {data.name} are {theirs}; leave the option out")
-    return [data.input_shape]
+def _check_runs(name: str, model: nn.Module, shapes: Sequence[Shape]) -> None:
+    try:
+        with as_it_was(model), torch.no_grad():
+            model.eval()(*call_arguments(images(shapes))[0])
+    except Exception as error:
+        shown = " ".join(f"--input-shape {','.join(map(str, s))}" for s in shapes)
+        raise UsageError(
+            f"{name} can't be run on random inputs of {shown}: {describe(error)}; give another shape, or "
+            "--example FILE.py:FUNCTION that returns what it takes"
+        ) from error
 
 
 def _check_outputs(network: Network, data: Data) -> None:
-    was_training = network.model.training
-    network.model.eval()
     try:
-        with torch.no_grad():
-            out = network.model(network.example_input)
+        with as_it_was(network.model), torch.no_grad():
+            out = network.model.eval()(network.example_input)
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         shape = ",".join(map(str, data.input_shape))
         raise UsageError(f"{network.name} can't be run on images of {data.name} ({shape}): {reason}") from error
-    finally:
-        network.model.train(was_training)
     if not isinstance(out, torch.Tensor) or out.ndim != 2:
         raise UsageError(f"{network.name} must return one row of class scores for each image to be judged on --data")
     if out.shape[1] != data.num_classes:

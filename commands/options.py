@@ -25,6 +25,7 @@ class NetworkOptions(CommonOptions):
     model_arg: tuple[str, ...] = ()
     weights: Path | None = None
     input_shape: tuple[str, ...] = ()
+    example: str | None = None
     data: str | None = None
 
 

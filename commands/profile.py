@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from commands.console import Voice
+from commands.inputs import inputs_of_bundle
 from commands.networks import network_from
 from commands.options import EvaluateOptions
 from commands.showing import table
-from commands.subject import example_of, require_one
+from commands.subject import require_one
 from pruners.bundle import Bundle
 from pruners.profiling import measure, profile
 
@@ -18,7 +19,7 @@ def run(options: EvaluateOptions) -> None:
     with Voice(options.verbose, options.json) as voice:
         if options.bundle is not None:
             bundle = Bundle.open(options.bundle)
-            name, model, inputs = str(options.bundle), bundle.model, example_of(bundle)
+            name, model, inputs = str(options.bundle), bundle.model, inputs_of_bundle(bundle, options.example)
         else:
             network = network_from(options, voice)
             name, model, inputs = network.name, network.model.eval(), network.example_input

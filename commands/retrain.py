@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from commands.console import Voice
+from commands.inputs import inputs_of_bundle
 from commands.options import BundleOptions
 from commands.showing import outcome
 from commands.starting import chosen_regime
-from commands.subject import example_of
 from pruners.bundle import Bundle, check_free, published, state_bytes, write_file
 from pruners.costs import Costs
 from pruners.errors import UsageError
@@ -45,12 +45,15 @@ def run(options: BundleOptions) -> None:
         after = evaluate(network, data.test).top1
         accuracy = {**dict.fromkeys(("before", "pruned")), **(bundle.summary.get("accuracy") or {}), "retrained": after}
         voice.remark(f"test accuracy {before:.2%} -> {after:.2%}")
-        made = republish(bundle, network.to(torch.device("cpu")), output, {"accuracy": accuracy}, options.force)
+        made = republish(
+            bundle, network.to(torch.device("cpu")), inputs_of_bundle(bundle, data=data), output,
+            {"accuracy": accuracy}, options.force,
+        )  # fmt: skip
     voice.result(outcome(made), dict(made.summary))
 
 
 def republish(
-    bundle: Bundle, network: nn.Module, output: Path, changes: dict[str, Any], force: bool = False
+    bundle: Bundle, network: nn.Module, inputs: Any, output: Path, changes: dict[str, Any], force: bool = False
 ) -> Bundle:
     """The bundle with the weights of ``network``, verified again."""
     kept = {p.name: p.read_bytes() for p in sorted(bundle.path.iterdir()) if p.is_file()}
@@ -61,7 +64,7 @@ def republish(
         write_file(draft / "weights.pth", state_bytes(network.state_dict()))
         needs = re.search(rb"^\s*(import|from)\s+torchvision\b", kept[bundle.file.name], re.MULTILINE)
         checked = verify_bundle(
-            draft / bundle.file.name, summary["factory"], [_case(network, example_of(bundle))], _costs(summary), 1,
+            draft / bundle.file.name, summary["factory"], [_case(network, inputs)], _costs(summary), 1,
             () if needs else ("torchvision",),
         )  # fmt: skip
         told = {**summary, **changes, "max_abs_diff": checked.max_abs_diff}

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
-from commands.networks import example
 from commands.options import EvaluateOptions
 from pruners.bundle import Bundle
-from pruners.errors import PlanError, UsageError
+from pruners.errors import UsageError
 from training.data import Data, load_data
 
 
@@ -25,11 +23,3 @@ def subject_of_bundle(path: Path, data: str | None) -> tuple[str, nn.Module, Dat
     bundle = Bundle.open(path)
     spec = data or str(bundle.plan.provenance.get("data") or "")
     return str(path), bundle.model, load_data(spec) if spec else None
-
-
-def example_of(bundle: Bundle) -> Any:
-    """Inputs of the shapes the bundle was traced with."""
-    shapes = bundle.plan.provenance.get("input_shapes")
-    if not shapes:
-        raise PlanError(f"{bundle.path / 'plan.json'} doesn't say what the network takes (input_shapes)")
-    return example(shapes)

@@ -28,13 +28,14 @@ from pruners.source import Entry
 class Factory:
     """A function or class that builds a network. ``where`` is the file or module as the user wrote it."""
 
-    call: Callable[..., nn.Module]
+    call: Callable[..., Any]
     name: str
     where: str
 
 
-def load_factory(spec: str) -> Factory:
-    """Find ``FILE.py:FACTORY`` or ``package.module:FACTORY``. Raises ModelFileError."""
+def load_factory(spec: str, option: str = "--model") -> Factory:
+    """Find ``FILE.py:FACTORY`` or ``package.module:FACTORY``, which the user gave as ``option``.
+    Raises ModelFileError."""
     where, _, name = spec.rpartition(":")
     if not where or where.endswith(("/", "\\")):
         where, name = spec, ""
@@ -43,7 +44,7 @@ def load_factory(spec: str) -> Factory:
     if not name:
         choice = candidates[0] if candidates else "FACTORY"
         raise ModelFileError(
-            f"--model {spec}: say what builds the network, such as --model {where}:{choice}{_listed(candidates)}"
+            f"{option} {spec}: say which function or class, such as {option} {where}:{choice}{_listed(candidates)}"
         )
     found = getattr(module, name, None)
     if found is None:
@@ -53,7 +54,7 @@ def load_factory(spec: str) -> Factory:
     if not callable(found):
         raise ModelFileError(
             f"{name} in {where} is a value of type {type(found).__name__}, not a function or class: "
-            "write a function that returns the network"
+            f"write a function that returns {'the network' if option == '--model' else 'it'}"
         )
     return Factory(found, name, where)
 
@@ -66,18 +67,23 @@ def load_module(where: str) -> ModuleType:
 def build(factory: Factory, arguments: Mapping[str, Any]) -> nn.Module:
     """Call the factory. Raises ModelFileError where arguments are missing or unknown, where it fails, and where it
     returns no network."""
-    _check_arguments(factory, arguments)
-    try:
-        network = factory.call(**arguments)
-    except Exception as error:
-        call = f"{factory.name}({_shown(arguments)})"
-        raise ModelFileError(f"{call} in {factory.where} failed: {_cause(error, factory.where)}") from error
+    network = call(factory, arguments)
     if not isinstance(network, nn.Module):
         kind = "nothing" if network is None else f"a {type(network).__name__}"
         raise ModelFileError(
             f"{factory.name} in {factory.where} returned {kind}, not a torch.nn.Module: return the network"
         )
     return network
+
+
+def call(factory: Factory, arguments: Mapping[str, Any]) -> Any:
+    """What the function returns. Raises ModelFileError where arguments are missing or unknown and where it fails."""
+    _check_arguments(factory, arguments)
+    try:
+        return factory.call(**arguments)
+    except Exception as error:
+        shown = f"{factory.name}({_shown(arguments)})"
+        raise ModelFileError(f"{shown} in {factory.where} failed: {_cause(error, factory.where)}") from error
 
 
 def entry_for(factory: Factory, arguments: Mapping[str, Any]) -> Entry:

@@ -61,3 +61,14 @@ def training_batch(example_input: Any) -> Any:
 def batch_size(example_input: Any) -> int:
     tensors = [t for t in tree_leaves(example_input) if isinstance(t, Tensor) and t.ndim > 0]
     return int(tensors[0].shape[0]) if tensors else 1
+
+
+@contextmanager
+def as_it_was(model: nn.Module) -> Iterator[None]:
+    """Puts every module back into training or evaluation mode afterwards."""
+    training = {m: m.training for m in model.modules()}
+    try:
+        yield
+    finally:
+        for module, flag in training.items():
+            module.training = flag

@@ -11,8 +11,8 @@ from __future__ import annotations
 import copy
 import difflib
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from fractions import Fraction
 from typing import Any
 
@@ -31,7 +31,7 @@ from pruners.frames import author_site, describe, forward_site, run
 from pruners.fresh import without_compiler
 from pruners.labels import NONE, Labels, on_axis
 from pruners.rules import Call, rule_for
-from pruners.running import Modules, batch_size, call_arguments, training_batch
+from pruners.running import Modules, as_it_was, batch_size, call_arguments, training_batch
 from pruners.sites import SiteRecorder
 from pruners.solving import solve
 
@@ -66,7 +66,7 @@ def observe(model: nn.Module, example_input: Any, *, skip: Sequence[str] = ()) -
 def _run(tracer: Tracer, model: nn.Module, example_input: Any, training: bool = False) -> None:
     """One pass under labels."""
     args, kwargs = call_arguments(example_input)
-    with _as_it_was(model), ExitStack() as stack:
+    with as_it_was(model), ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         stack.enter_context(tracer.modules.watching())
         model.train(training)
@@ -269,16 +269,6 @@ class _LabelMode(TorchDispatchMode):
 
 
 without_compiler(_LabelMode)
-
-
-@contextmanager
-def _as_it_was(model: nn.Module) -> Iterator[None]:
-    training = {m: m.training for m in model.modules()}
-    try:
-        yield
-    finally:
-        for module, flag in training.items():
-            module.training = flag
 
 
 def _unknown_layer(layer: str, facts: Facts) -> str:

@@ -76,7 +76,7 @@ def tree(folder: Path) -> set[str]:
         pytest.param(
             ["--model", "own_small.py:small", "--ratio", "0.5"],
             "error: --model own_small.py:small: say what the network takes, --input-shape 3,224,224 (one image), "
-            "or give --data",
+            "or give --data or --example FILE.py:FUNCTION",
             id="no input shape",
         ),
         pytest.param(

@@ -63,7 +63,7 @@ def here(tmp_path, monkeypatch):
         ),
         pytest.param(
             "own_net.py",
-            "--model own_net.py: say what builds the network, such as --model own_net.py:make; "
+            "--model own_net.py: say which function or class, such as --model own_net.py:make; "
             "it has make, make_nothing, make_table, ready, Net",
             id="no factory",
         ),

@@ -1,0 +1,77 @@
+"""What a network is run on to be traced: random images of given shapes, or what the user's own function returns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_leaves
+
+from commands.options import NetworkOptions
+from pruners.bundle import Bundle
+from pruners.errors import ModelFileError, PlanError, UsageError
+from pruners.loading import call, load_factory
+from training.data import Data
+
+Shape = tuple[int, ...]
+
+
+def parse_shape(text: str) -> Shape:
+    """``"3,32,32"`` -> ``(3, 32, 32)``, without the batch."""
+    parts = text.split(",")
+    if not all(p.strip().isdecimal() and int(p) > 0 for p in parts):
+        raise UsageError(f"--input-shape {text}: write the sizes of one input without the batch, such as 3,32,32")
+    return tuple(map(int, parts))
+
+
+def shapes_of(options: NetworkOptions, data: Data | None) -> list[Shape]:
+    """The shapes that ``--input-shape`` and ``--data`` name, which must agree."""
+    shapes = [parse_shape(text) for text in options.input_shape]
+    if options.example and (shapes or data is not None):
+        other = "--input-shape" if shapes else "--data"
+        raise UsageError(f"--example and {other} both say what the network takes: leave one out")
+    if data is None:
+        return shapes
+    if shapes and shapes != [data.input_shape]:
+        given, theirs = (",".join(map(str, s)) for s in (shapes[0], data.input_shape))
+        raise UsageError(f"--input-shape {given}: the images of {data.name} are {theirs}; leave the option out")
+    return [data.input_shape]
+
+
+def images(shapes: Sequence[Sequence[int]]) -> Any:
+    """Random inputs of a batch of one, always the same ones: a tensor, or a tuple where there are several."""
+    generator = torch.Generator().manual_seed(0)
+    tensors = tuple(torch.randn(1, *shape, generator=generator) for shape in shapes)
+    return tensors[0] if len(tensors) == 1 else tensors
+
+
+def made_by(spec: str) -> Any:
+    """What the user's function ``FILE.py:FUNCTION`` returns: a tensor, a tuple of positional arguments or a dict of
+    keyword arguments, with the batch on the first axis. Always the same random numbers. Raises ModelFileError."""
+    function = load_factory(spec, "--example")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        inputs = call(function, {})
+    if not any(torch.is_tensor(leaf) for leaf in tree_leaves(inputs)):
+        raise ModelFileError(
+            f"--example {spec} returned {type(inputs).__name__} without a tensor: return what the network is called "
+            "with, a tensor, a tuple of arguments or a dict of keyword arguments"
+        )
+    return inputs
+
+
+def inputs_of_bundle(bundle: Bundle, example: str | None = None, data: Data | None = None) -> Any:
+    """Inputs for a bundle's network: those of ``example`` or shaped like ``data``, else as it was traced."""
+    if example:
+        return made_by(example)
+    if data is not None:
+        return images([data.input_shape])
+    facts = bundle.plan.provenance
+    if facts.get("example"):
+        # a plan may come from anywhere: what it names is run only if the user names it too
+        function = facts["example"]
+        raise PlanError(f"{bundle.path} was traced on what {function} returns: add --example {function}")
+    if not facts.get("input_shapes"):
+        raise PlanError(f"{bundle.path / 'plan.json'} doesn't say what the network takes (input_shapes)")
+    return images(facts["input_shapes"])
