@@ -9,9 +9,11 @@ and buffers as they lie in a checkpoint.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +22,8 @@ from torch import nn
 
 from pruners.channel_graph import ChannelGraph, Slot
 
-_PRECISIONS: dict[tuple[type[nn.Module], str], float] = {}
+Bits = float | Callable[[Any], float]
+_PRECISIONS: dict[tuple[type[nn.Module], str], tuple[Bits, float]] = {}
 
 
 @dataclass(frozen=True)
@@ -41,17 +44,26 @@ class Costs:
 
 @dataclass(frozen=True)
 class Stored:
-    """How one tensor of a state_dict is stored: is it a parameter, bits it needs and bytes it takes per element."""
+    """How one tensor of a state_dict is stored: is it a parameter, bits it needs and bytes it takes per element.
+
+    ``row_bits``: what each position of the first axis needs on top, such as a filter's scale.
+    """
 
     is_parameter: bool
     bits: float = 32.0
     itemsize: int = 4
+    row_bits: float = 0.0
+
+    def bits_of(self, shape: Sequence[int]) -> float:
+        """What a tensor of this shape needs."""
+        return self.bits * math.prod(shape) + self.row_bits * (shape[0] if shape else 0)
 
 
-def register_precision(layer: type[nn.Module], bits: float, parameter: str = "weight") -> None:
+def register_precision(layer: type[nn.Module], bits: Bits, parameter: str = "weight", *, per_row: float = 0.0) -> None:
     """Say how many bits one element of ``parameter`` needs in layers of this class and its subclasses (default:
-    what its dtype takes). A binary layer registers 1."""
-    _PRECISIONS[layer, parameter] = bits
+    what its dtype takes). A binary layer registers 1, or a function of the layer. ``per_row``: bits that are stored
+    on top for each position of the first axis, such as a scale per filter."""
+    _PRECISIONS[layer, parameter] = bits, per_row
 
 
 def is_table(shape: Sequence[int]) -> bool:
@@ -59,11 +71,12 @@ def is_table(shape: Sequence[int]) -> bool:
     return sum(n > 1 for n in shape) > 1
 
 
-def _bits(module: nn.Module, name: str, tensor: torch.Tensor) -> float:
+def _parameter(module: nn.Module, name: str, tensor: torch.Tensor) -> Stored:
     for kind in type(module).__mro__:
         if (kind, name) in _PRECISIONS:
-            return _PRECISIONS[kind, name]
-    return 8.0 * tensor.element_size()
+            bits, per_row = _PRECISIONS[kind, name]
+            return Stored(True, bits(module) if callable(bits) else bits, tensor.element_size(), per_row)
+    return Stored(True, 8.0 * tensor.element_size(), tensor.element_size())
 
 
 def stored_tensors(model: nn.Module) -> dict[str, Stored]:
@@ -73,7 +86,7 @@ def stored_tensors(model: nn.Module) -> dict[str, Stored]:
     for prefix, module in model.named_modules(remove_duplicate=False):
         for name, tensor in module.named_parameters(prefix, recurse=False):
             if name in result:
-                result[name] = Stored(True, _bits(module, name.rpartition(".")[2], tensor), tensor.element_size())
+                result[name] = _parameter(module, name.rpartition(".")[2], tensor)
     return result
 
 
@@ -101,6 +114,7 @@ class CostModel:
         facts = [stored.get(n, Stored(False, 0.0, 0)) for n in names]  # a buffer may be left out of checkpoints
         self._is_parameter = np.array([f.is_parameter for f in facts], dtype=bool)
         self._bits = np.array([f.bits if f.is_parameter else 0.0 for f in facts])
+        self._row_bits = np.array([f.row_bits if f.is_parameter else 0.0 for f in facts])
         self._bytes = np.array([f.itemsize for f in facts], dtype=np.int64)
         used = [Fraction(0)] * len(names)
         for contraction in graph.contractions:
@@ -127,11 +141,12 @@ class CostModel:
         return self.count({name: len(np.asarray(indices)) for name, indices in kept.items()})
 
     def _costs(self, removed: npt.NDArray[np.int64]) -> Costs:
-        numel = np.rint(self._sizes - self._lost @ removed).astype(np.int64).prod(axis=1)
+        sizes = np.rint(self._sizes - self._lost @ removed).astype(np.int64)
+        numel = sizes.prod(axis=1)
         return Costs(
             params=int(numel[self._is_parameter].sum()),
             macs=round(self._positions @ numel),
-            bits=round(float(self._bits @ numel)),
+            bits=round(float(self._bits @ numel + self._row_bits @ sizes[:, 0])),
             size_bytes=int(self._bytes @ numel),
             uncounted=self.uncounted,
         )

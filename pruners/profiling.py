@@ -151,7 +151,7 @@ def _stored_costs(model: nn.Module) -> tuple[dict[str, int], dict[str, float]]:
     for name, parameter in model.named_parameters():
         layer = name.rpartition(".")[0]
         params[layer] += parameter.numel()
-        bits[layer] += parameter.numel() * stored[name].bits
+        bits[layer] += stored[name].bits_of(parameter.shape)
     return params, bits
 
 

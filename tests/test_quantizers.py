@@ -38,7 +38,7 @@ def close(a: Tensor, b: Tensor, tolerance: float = 1e-9) -> None:
 
 
 def test_an_unknown_quantizer_is_refused_with_the_closest_name() -> None:
-    with pytest.raises(UsageError, match="there is no quantizer 'sing': did you mean sign?"):
+    with pytest.raises(UsageError, match=r"there is no quantizer 'sing': did you mean sign?"):
         q.find_quantizer("sing")
 
 

@@ -1,0 +1,96 @@
+"""IRNet (Qin et al. 2020, "Forward and Backward Information Retention for Accurate Binary Neural Networks")."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pruners.errors import UsageError
+from training.binarization.kinds.registry import Kind, identity, register
+from training.binarization.kinds.schedules import sharpen
+from training.binarization.quantizers import libra_sign, sign_clipped, sign_ede, sign_identity
+
+
+class IRConv2d(nn.Conv2d):
+    """A convolution of signs with balanced, scaled signs. ``k`` and ``t`` shape the gradient."""
+
+    k = 10.0
+    t = 0.1
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._conv_forward(sign_ede(x, self.k, self.t), libra_sign(self.weight, self.k, self.t), self.bias)
+
+
+class IRLinear(nn.Linear):
+    """A linear layer of signs with balanced, scaled signs. ``k`` and ``t`` shape the gradient."""
+
+    k = 10.0
+    t = 0.1
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(sign_ede(x, self.k, self.t), libra_sign(self.weight, self.k, self.t), self.bias)
+
+
+class IRWeightConv2d(nn.Conv2d):
+    """A convolution of real inputs with balanced, scaled signs (1w32a)."""
+
+    k = 10.0
+    t = 0.1
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._conv_forward(x, libra_sign(self.weight, self.k, self.t), self.bias)
+
+
+class IRWeightLinear(nn.Linear):
+    """A linear layer on real inputs with balanced, scaled signs (1w32a)."""
+
+    k = 10.0
+    t = 0.1
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, libra_sign(self.weight, self.k, self.t), self.bias)
+
+
+class ShiftIRConv2d(nn.Conv2d):
+    """Two ``IRConv2d`` with the same weights, whose inputs are shifted by two learned numbers per channel."""
+
+    k = 10.0
+    t = 0.1
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, padding: int = 0,
+        bias: bool = True,
+    ) -> None:  # fmt: skip
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, bias=bias)
+        self.first_shift = nn.Parameter(torch.zeros(1, in_channels, 1, 1))
+        self.second_shift = nn.Parameter(torch.zeros(1, in_channels, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = libra_sign(self.weight, self.k, self.t)
+        first = self._conv_forward(sign_ede(x + self.first_shift, self.k, self.t), weight, self.bias)
+        second = self._conv_forward(sign_ede(x + self.second_shift, self.k, self.t), weight, self.bias)
+        return first + second
+
+
+class FinalIRConv2d(nn.Conv2d):
+    """Plain signs with plain signs: what is left of ``IRConv2d`` for a last fine-tuning and for export."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._conv_forward(sign_clipped(x), sign_identity(self.weight), self.bias)
+
+
+def irnet(activation_bits: int = 1) -> Kind:
+    """``activation_bits``: 1 (1w1a) or 32 (1w32a)."""
+    if activation_bits not in (1, 32):
+        raise UsageError(f"IRNet has activations of 1 or 32 bits, not {activation_bits}")
+    binary = activation_bits == 1
+    return Kind(
+        "IRNet", IRConv2d if binary else IRWeightConv2d, IRLinear if binary else IRWeightLinear,
+        IRWeightConv2d, IRWeightLinear, 1, activation_bits,
+        activation=nn.Identity if binary else nn.ReLU, activation_quantizer=sign_ede if binary else identity,
+        at_epoch=sharpen, options={"activation_bits": 1}, variant=irnet,
+    )  # fmt: skip
+
+
+IRNET = register(irnet(), scales_per_filter=True)

@@ -1,0 +1,146 @@
+"""What a kind of network is, and the registry of kinds. A file in this folder that calls ``register`` adds one."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import Tensor, nn
+
+from pruners.costs import register_precision
+from pruners.errors import UsageError
+
+Layer = Callable[..., nn.Module]
+FULL = 32  # bits of a number that is not quantized
+
+
+def nothing(model: nn.Module) -> None:
+    """No change."""
+
+
+def no_schedule(model: nn.Module, done: float) -> None:
+    """No schedule."""
+
+
+def identity(x: Tensor) -> Tensor:
+    return x
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of network: the layers it is made of and how they are trained.
+
+    ``conv``, ``linear``: hidden layers. ``input_conv``, ``input_linear``: the same weights on inputs that stay real,
+    for a first or last layer that is to be binary. ``activation``: what a network puts in front of a layer that does
+    not quantize its own input. ``activation_quantizer``: what the layers do to their inputs.
+    ``start(model)``: sets the tensors that only this kind has once weights of another kind were loaded.
+    ``after_step(model)``: keeps the latent weights where the kind wants them. ``at_epoch(model, done)``: sets what
+    changes while the share ``done`` (0..1) of training passes. ``alpha``: how much size weighs in a search.
+    ``options``: the arguments that ``variant`` understands, with their defaults.
+    """
+
+    name: str
+    conv: Layer
+    linear: Layer
+    input_conv: Layer
+    input_linear: Layer
+    weight_bits: int
+    activation_bits: int
+    activation: Callable[[], nn.Module] = nn.Identity
+    activation_quantizer: Callable[..., Tensor] = identity
+    start: Callable[[nn.Module], None] = nothing
+    after_step: Callable[[nn.Module], None] = nothing
+    at_epoch: Callable[[nn.Module, float], None] = no_schedule
+    alpha: float = 1.0
+    first_layer: str = "real"
+    last_layer: str = "real"
+    options: dict[str, Any] = field(default_factory=dict)
+    variant: Callable[..., Kind] | None = None
+
+    def with_options(self, **options: Any) -> Kind:
+        """The kind with some of its options set; UsageError for one that it doesn't have."""
+        unknown = [name for name in options if name not in self.options]
+        if unknown:
+            known = f"it has {', '.join(self.options)}" if self.options else "it has none"
+            raise UsageError(f"network kind {self.name} has no option {unknown[0]!r}: {known}")
+        chosen = {**self.options, **options}
+        made = self.variant(**chosen) if self.variant is not None else self
+        return replace(made, options=chosen, variant=self.variant)
+
+    def layers(self, first_layer: str | None = None, last_layer: str | None = None) -> dict[str, Layer]:
+        """The arguments ``conv``, ``linear``, ``first``, ``last`` and ``activation`` of a bundled network.
+
+        ``first_layer``, ``last_layer``: "real" or "binary"; default: the kind's own rule.
+        """
+        ends = [first_layer or self.first_layer, last_layer or self.last_layer]
+        for name, value in zip(("first", "last"), ends, strict=True):
+            if value not in ("real", "binary"):
+                raise UsageError(f"--{name}-layer {value}: must be real or binary")
+        first = nn.Conv2d if ends[0] == "real" else self.input_conv
+        last = (nn.Conv2d, nn.Linear) if ends[1] == "real" else (self.input_conv, self.input_linear)
+        return {
+            "conv": self.conv,
+            "linear": self.linear,
+            "first": first,
+            "last_conv": last[0],
+            "last": last[1],
+            "activation": self.activation,
+        }
+
+    def default_alpha(self, first_layer: str | None = None, last_layer: str | None = None) -> float:
+        """The weight of size in a search: twice as much where first and last layer are binary, too."""
+        both = {first_layer or self.first_layer, last_layer or self.last_layer} == {"binary"}
+        return 2 * self.alpha if both else self.alpha
+
+
+KINDS: dict[str, Kind] = {}
+
+
+def register(kind: Kind, *, scales_per_filter: bool = False) -> Kind:
+    """Add a kind and tell the cost model how many bits its weights take.
+
+    ``scales_per_filter``: a number of 32 bits is stored with each filter.
+    """
+    KINDS[kind.name] = kind
+    for layer in (kind.conv, kind.linear, kind.input_conv, kind.input_linear):
+        if isinstance(layer, type) and not layer.__module__.startswith("torch."):
+            register_precision(layer, kind.weight_bits, per_row=FULL if scales_per_filter else 0)
+    return kind
+
+
+def find_kind(name: str) -> Kind:
+    """The kind called ``name``; UsageError with the closest name if there is none."""
+    if name not in KINDS:
+        names = {known.lower(): known for known in KINDS}
+        close = difflib.get_close_matches(name.lower(), names, 1)
+        hint = f"did you mean {names[close[0]]}?" if close else f"there are {', '.join(sorted(KINDS))}"
+        raise UsageError(f"there is no network kind {name!r}: {hint}")
+    return KINDS[name]
+
+
+# -- latent weights
+
+
+def quantized_layers(model: nn.Module) -> Iterator[Any]:
+    """Convolutions and linear layers of classes other than torch's own: those with latent weights.
+
+    Written files bring the classes along under their own names, so these can't be recognised by identity.
+    """
+    for module in model.modules():
+        if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Linear)) and not type(module).__module__.startswith("torch."):
+            yield module
+
+
+def clip_latent(model: nn.Module) -> None:
+    """Latent weights stay in [-1, 1], where the straight-through gradient does not vanish."""
+    for layer in quantized_layers(model):
+        layer.weight.data.clamp_(-1, 1)
+
+
+def centre_and_clip_latent(model: nn.Module) -> None:
+    """Latent weights are centred over the input channels, then clipped to [-1, 1] (as XNOR-Net's code does)."""
+    for layer in quantized_layers(model):
+        weight = layer.weight.data
+        weight.sub_(weight.mean(dim=1, keepdim=True)).clamp_(-1, 1)

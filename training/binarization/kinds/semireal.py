@@ -1,0 +1,53 @@
+"""SemiReal: real weights on binary activations; the step between Real and the binary kinds."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training.binarization.kinds.registry import FULL, Kind, register
+from training.binarization.quantizers import sign_clipped
+
+
+class SemiRealConv2d(nn.Conv2d):
+    """A convolution of the signs of its inputs."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._conv_forward(sign_clipped(x), self.weight, self.bias)
+
+
+class SemiRealLinear(nn.Linear):
+    """A linear layer on the signs of its inputs."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(sign_clipped(x), self.weight, self.bias)
+
+
+class HardtanhConv2d(nn.Conv2d):
+    """A convolution of inputs that are clipped to [-1, 1]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._conv_forward(F.hardtanh(x), self.weight, self.bias)
+
+
+class HardtanhLinear(nn.Linear):
+    """A linear layer on inputs that are clipped to [-1, 1]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(F.hardtanh(x), self.weight, self.bias)
+
+
+def semireal(activation: str = "sign") -> Kind:
+    """``activation``: "sign", or "hardtanh", the softer warm-up that the original code ran under this name."""
+    if activation == "hardtanh":
+        return Kind(
+            "SemiReal", HardtanhConv2d, HardtanhLinear, nn.Conv2d, nn.Linear, FULL, FULL,
+            activation_quantizer=F.hardtanh,
+        )  # fmt: skip
+    return Kind(
+        "SemiReal", SemiRealConv2d, SemiRealLinear, nn.Conv2d, nn.Linear, FULL, 1,
+        activation_quantizer=sign_clipped, options={"activation": "sign"}, variant=semireal,
+    )  # fmt: skip
+
+
+SEMIREAL = register(semireal())
