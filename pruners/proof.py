@@ -52,7 +52,9 @@ def _random_case(
     """Random weights make every channel matter; what is removed then shows."""
     state = {k: v.clone() for k, v in slice_state(other.state_dict(), graph, kept).items()}
     if oracle.exact(graph, kept):
-        outputs = outputs_of(oracle.zeroed(other, graph, kept), inputs, double)
+        outputs = outputs_of(
+            oracle.zeroed(other, graph, kept), inputs, double, lambda m: oracle.masking(graph, kept)
+        )
         return Case("random weights, removed channels zeroed", inputs, outputs, state, double)
     live.load_state_dict(state)
     outputs = outputs_of(live, inputs, double, lambda m: corrected(m, graph, kept))
