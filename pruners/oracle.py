@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy.typing as npt
@@ -25,12 +25,17 @@ from pruners.fresh import without_compiler
 def zeroed(model: nn.Module, graph: ChannelGraph, kept: Mapping[str, npt.ArrayLike]) -> nn.Module:
     """A copy of the model in which nothing reads the removed channels."""
     masked = copy.deepcopy(model)
-    state = masked.state_dict()
+    zero(masked, graph, kept)
+    return masked
+
+
+def zero(model: nn.Module, graph: ChannelGraph, kept: Mapping[str, npt.ArrayLike]) -> None:
+    """Let nothing read the removed channels, in place."""
+    state = model.state_dict()
     consumers = {u.slot for w in graph.widths for u in w.uses if u.role == "in"}
     for slot, mask in graph.masks(kept).items():
         if slot in consumers:
             state[slot.parameter].mul_(_spread(state[slot.parameter], slot, mask))
-    return masked
 
 
 def _spread(weight: Tensor, slot: Slot, mask: BoolArray) -> Tensor:
@@ -117,7 +122,7 @@ def settle(model: nn.Module, call: Callable[[], object]) -> None:
     """Give batch norms the statistics of what they read when ``call`` runs the model, a little more variance, in place.
 
     With statistics drawn at random a deep network multiplies its signal at every layer, and with it the rounding
-    errors, until equal networks look different.
+    errors, until equal networks look different. A network that ``call`` can't run keeps what it has.
     """
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._NormBase) and m.running_var is not None]
     momenta = [m.momentum for m in norms]
@@ -125,8 +130,9 @@ def settle(model: nn.Module, call: Callable[[], object]) -> None:
         for norm in norms:
             norm.momentum = 1.0
             norm.train()
-        with torch.no_grad():
-            call()
+        with torch.no_grad(), suppress(Exception):
+            if norms:
+                call()
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
@@ -140,10 +146,11 @@ def randomise(model: nn.Module, seed: int) -> None:
 
     A freshly built or zero-initialised network may compute almost nothing, and then every comparison succeeds.
     """
-    generator = torch.Generator().manual_seed(seed)
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    generator = torch.Generator(device).manual_seed(seed)
 
-    def draw(tensor: Tensor) -> Tensor:
-        return torch.rand(tensor.shape, generator=generator, dtype=torch.float64).to(tensor)
+    def draw(tensor: Tensor, low: float, high: float) -> None:
+        tensor.uniform_(low, high, generator=generator)
 
     with torch.no_grad():
         for module in model.modules():
@@ -151,10 +158,11 @@ def randomise(model: nn.Module, seed: int) -> None:
                 if not p.is_floating_point():
                     continue
                 if p.ndim > 1:  # uniform with variance 2 / fan-in
-                    p.copy_((draw(p) * 2 - 1) * (6 / max(1, p[0].numel())) ** 0.5)
+                    bound = (6 / max(1, p[0].numel())) ** 0.5
+                    draw(p, -bound, bound)
                 else:
-                    p.copy_(draw(p) + 0.5 if name == "weight" else draw(p) - 0.3)
+                    draw(p, *((0.5, 1.5) if name == "weight" else (-0.3, 0.7)))
             if isinstance(module, nn.modules.batchnorm._NormBase) and module.running_mean is not None:
-                module.running_mean.copy_(draw(module.running_mean) - 0.5)
+                draw(module.running_mean, -0.5, 0.5)
                 assert module.running_var is not None
-                module.running_var.copy_(draw(module.running_var) + 0.5)
+                draw(module.running_var, 0.5, 1.5)
