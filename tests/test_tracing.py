@@ -37,15 +37,20 @@ def sizes(graph: ChannelGraph) -> dict[str, int]:
 
 
 FREEZING = {
+    "a Fourier transform over the channels freezes them": (lambda x: torch.fft.fft(x, dim=1).real, "runs along the"),
+    "writing at numbered channels freezes them": (
+        lambda x: x.index_add(1, torch.arange(8), x),
+        "index_add writes at numbered places of the axis",
+    ),
     "a softmax over the channels freezes them": (lambda x: x.softmax(1), "_softmax runs along the channels"),
     "a mean over the channels freezes them": (lambda x: x - x.mean(1, keepdim=True), "mean runs over the channels"),
     "a slice with a step freezes the channels": (lambda x: x[:, ::2].repeat(1, 2, 1, 1), "slice takes positions"),
     "a slice counted from the end freezes them": (lambda x: torch.cat([x[:, -4:]] * 2, 1), "slice takes positions"),
     "one channel picked by number freezes them": (lambda x: x * x[:, :1], "slice takes positions"),
-    "flipping the channels freezes them": (lambda x: x.flip(1), "flip reorders the axis"),
+    "rolling the channels freezes them": (lambda x: x.roll(1, 1), "roll reorders the axis"),
     "an operation without a rule freezes what it reads": (
-        lambda x: torch.fft.fft(x, dim=1).real,
-        "no rule for the operation",
+        torch.linalg.inv,
+        "no rule for the operation linalg_inv_ex",
     ),
     "picking channels by number freezes them": (lambda x: x[:, torch.arange(8)], "index reorders the axis"),
     "adding a constant of unknown channels freezes them": (
@@ -99,6 +104,12 @@ PASSING = {
     "interpolation": (lambda x: F.interpolate(x, scale_factor=2), {"first": 8}),
     "a sum with a constant for all channels": (lambda x: x * 2 + torch.ones(1), {"first": 8}),
     "a gate of its own channels": (lambda x: x * x.mean((2, 3), keepdim=True).sigmoid(), {"first": 8}),
+    "channels in reverse order": (lambda x: x.flip(1), {"first": 8}),
+    "channels laid side by side twice": (lambda x: x.repeat(1, 2, 1, 1)[:, :8], {"first": 8}),
+    "unfolding and folding": (lambda x: F.fold(F.unfold(x, 3, padding=1), x.shape[2:], 3, padding=1), {"first": 8}),
+    "a Fourier transform over space": (lambda x: torch.fft.fft2(x).real, {"first": 8}),
+    "torch's own channel shuffle": (nn.ChannelShuffle(2), {"first": 4}),
+    "pooling and back": (lambda x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), 2), {"first": 8}),
     "dropout": (nn.Dropout(0.5), {"first": 8}),
     "a transposition there and back": (lambda x: x.permute(0, 2, 3, 1).relu().permute(0, 3, 1, 2), {"first": 8}),
     "a channel shuffle ties the channels of one place in all blocks": (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pruners.rules import along_axes, contractions, elementwise, movement, normalisation
+from pruners.rules import along_axes, contractions, elementwise, indexing, movement, normalisation
 from pruners.rules.registry import RULES, Call, Rule, rule, rule_for
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "along_axes",
     "contractions",
     "elementwise",
+    "indexing",
     "movement",
     "normalisation",
     "rule",

@@ -42,7 +42,7 @@ def _reduced(call: Call, source: Tensor) -> set[int]:
     return {int(d) % max(1, source.ndim) for d in (given if isinstance(given, (list, tuple)) else [given])}
 
 
-@rule("_softmax", "_log_softmax", "softmax", "log_softmax", "cumsum", "cumprod", "sort", "topk", "glu", "logcumsumexp",
+@rule("_softmax", "_log_softmax", "softmax", "log_softmax", "cumsum", "cumprod", "sort", "topk", "logcumsumexp",
       "renorm", "kthvalue", "_safe_softmax")  # fmt: skip
 def along_axis(tracer: Tracer, call: Call) -> None:
     """An operation that runs along one axis: channels there must stay, the others pass."""

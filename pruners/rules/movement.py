@@ -54,8 +54,7 @@ def split(tracer: Tracer, call: Call, plane: Tensor) -> Tensor:
     tracer found that blocks have to go whole (attention heads).
     """
     axes = axes_of(plane)
-    made = tracer.new_split(call.site)
-    keep = axes[-2] if tracer.goes_whole(made) else axes[-1]
+    keep = axes[-2] if tracer.blocks_go_whole() else axes[-1]
     if call.name == "pixel_shuffle":
         keep = plane.ndim - 3
     line = plane
@@ -65,16 +64,39 @@ def split(tracer: Tracer, call: Call, plane: Tensor) -> Tensor:
     tracer.tie(plane, line.expand(plane.shape), "equal blocks", call.site)
     if bool((line == 0).any()):
         tracer.freeze((plane,), f"{call.name} splits an axis of which a part must stay", call.site)
-    tracer.was_split(made, line)
+    tracer.was_split(line)
     return compact(line)
 
 
 @rule("view", "_unsafe_view", "reshape", "permute", "transpose", "t", "expand", "squeeze", "unsqueeze", "alias",
-      "detach", "contiguous", "_reshape_alias", "view_as_real", "unfold", "flatten", "pixel_shuffle", "mT", "numpy_T",
-      "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle", "resolve_conj", "resolve_neg")  # fmt: skip
+      "detach", "contiguous", "_reshape_alias", "unfold", "flatten", "pixel_shuffle", "mT", "numpy_T",
+      "pixel_unshuffle", "resolve_conj", "resolve_neg", "flip", "repeat")  # fmt: skip
 def movement(tracer: Tracer, call: Call) -> None:
     """Data movement: the same operation on the labels."""
     source = call.args[0]
+    put(tracer, call, moved(tracer, call, source), tracer.labels(source).weight)
+
+
+@rule("transpose_", "t_", "swapaxes_", "swapdims_", "unsqueeze_", "squeeze_")
+def moved_in_place(tracer: Tracer, call: Call) -> None:
+    """The same on the labels; an axis of size 1 is all that comes or goes."""
+    source, planes = call.args[0], []
+    for plane in tracer.labels(source).planes:
+        own = plane.clone()
+        changed = plane.ndim != source.ndim or call.name not in {"unsqueeze_", "squeeze_"}
+        planes.append(call.op(own, *call.args[1:], **call.kwargs) if changed else own)
+    stuck = [p for p in planes if p.ndim != source.ndim]
+    tracer.freeze(stuck, f"{call.name} squeezes it", call.site)
+    tracer.label(source, Labels(tuple(p for p in planes if p.ndim == source.ndim)))
+
+
+@rule("channel_shuffle", "native_channel_shuffle")
+def shuffle(tracer: Tracer, call: Call) -> None:
+    """Channels move between equal groups, which have to stay equal: they lose the same ones."""
+    source, groups = call.args[0], int(call.arg(1, "groups"))
+    for plane in (p for p in tracer.labels(source).planes if axes_of(p) == (1,)):
+        blocks = plane.reshape(groups, -1)
+        tracer.tie(blocks, blocks[:1].expand(blocks.shape), "equal groups", call.site)
     put(tracer, call, moved(tracer, call, source), tracer.labels(source).weight)
 
 
@@ -109,7 +131,7 @@ def _split_axis(call: Call, source: Tensor) -> int:
     return int(call.arg(1 if first else 2, "dim", 0)) % max(1, source.ndim)
 
 
-@rule("flip", "roll", "index_select", "gather", "repeat", "repeat_interleave", "index", "rot90")
+@rule("roll", "index_select", "gather", "repeat_interleave", "index", "rot90")
 def indexed(tracer: Tracer, call: Call) -> None:
     """Reordering or picking along an axis freezes that axis's channels; channels on other axes pass."""
     source = call.args[0]
@@ -125,10 +147,6 @@ def indexed(tracer: Tracer, call: Call) -> None:
 def _indexed_axes(call: Call, source: Tensor) -> set[int]:
     if call.name == "index":
         return {a for a, i in enumerate(call.args[1]) if i is not None}
-    if call.name == "repeat":
-        times = call.args[1]
-        lead = len(times) - source.ndim
-        return {a for a in range(source.ndim) if times[a + lead] > 1}
     given = call.arg(2, "dims", None) if call.name in {"roll", "rot90"} else call.arg(1, "dim", None)
     if given is None:
         return set(range(source.ndim))

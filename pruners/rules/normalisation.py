@@ -45,9 +45,7 @@ def layer_norm(tracer: Tracer, call: Call) -> None:
             tracer.freeze(tracer.labels(vector).planes, "a layer norm over several axes", call.site)
     else:
         _per_channel(tracer, call, source, call.args[2:4], source.ndim - 1)
-        for plane in touching(labels, axes):
-            tracer.statistic((plane,), comparable=True)
-            tracer.reads(call, plane.reshape(-1))
+        tracer.statistic(tuple(touching(labels, axes)))
     tracer.label(call.outputs[0], Labels(labels.planes))
 
 
@@ -58,10 +56,18 @@ def group_norm(tracer: Tracer, call: Call) -> None:
     _per_channel(tracer, call, source, call.args[1:3], 1)
     labels = tracer.labels(source)
     for plane in touching(labels, {1}):
-        tracer.statistic((plane,), comparable=True)
-        tracer.reads(call, plane.reshape(-1))
+        tracer.statistic((plane,))
         tracer.uniform(plane.reshape(groups, -1), "a group norm", call.site)
     tracer.label(call.outputs[0], Labels(labels.planes))
+
+
+@rule("_embedding_bag", "_embedding_bag_forward_only")
+def embedding_bag(tracer: Tracer, call: Call) -> None:
+    """Sums of looked-up rows, with the table's columns as channels."""
+    left = freeze_axes(tracer, tracer.labels(call.args[0]), {0}, "embedding_bag looks rows up by number", call.site)
+    tracer.label(call.outputs[0], Labels(left.planes))
+    for plane in left.planes:
+        tracer.produced(plane)
 
 
 @rule("embedding")

@@ -17,7 +17,8 @@ from torch import nn
 
 from pruners.errors import SourceError
 from pruners.source.births import undisturbed
-from pruners.source.terms import Arg, Call, Lit, Ref, Term, is_plain
+from pruners.source.made import parameter_call
+from pruners.source.terms import Arg, Call, Display, Lit, Ref, Term, is_plain
 
 Values = dict[str, Any]
 _REGISTRY: dict[type[nn.Module], Callable[[Any], Values]] = {}
@@ -105,6 +106,20 @@ def embedding(m: nn.Embedding) -> Values:
         "_weight": None,
         "_freeze": False,
     }
+
+
+@constructor(nn.ParameterList)
+def parameter_list(m: nn.ParameterList) -> Values:
+    return {"values": Display("list", tuple(_element(v) for v in m))}
+
+
+@constructor(nn.ParameterDict)
+def parameter_dict(m: nn.ParameterDict) -> Values:
+    return {"parameters": Display("dict", tuple(_element(v) for v in m.values()), tuple(Lit(k) for k in m))}
+
+
+def _element(value: Any) -> Term:
+    return parameter_call(value, torch.get_default_dtype()) if isinstance(value, nn.Parameter) else term_of(value)
 
 
 @constructor(nn.PReLU)
@@ -223,7 +238,8 @@ def _argument(module: nn.Module, values: Values, parameter: inspect.Parameter) -
 
 def _arg(cls: type, position: int, parameter: inspect.Parameter, value: Any) -> Arg:
     default = None if parameter.default is inspect.Parameter.empty else term_of(parameter.default)
-    positional = default is None and position < _WIDTHS and parameter.kind is not inspect.Parameter.KEYWORD_ONLY
+    leading = default is None or isinstance(value, Display)
+    positional = leading and position < _WIDTHS and parameter.kind is not inspect.Parameter.KEYWORD_ONLY
     return Arg(
         parameter.name, term_of(value), default, positional, parameter.name == "p" and issubclass(cls, _DROPOUTS)
     )
@@ -231,7 +247,7 @@ def _arg(cls: type, position: int, parameter: inspect.Parameter, value: Any) -> 
 
 def term_of(value: Any) -> Term:
     """A term for an argument of one of torch's layers. Raises LookupError for what no literal or name gives."""
-    if isinstance(value, Call):
+    if isinstance(value, Call | Display):
         return value
     if isinstance(value, torch.Size):
         return Lit(tuple(value))
@@ -264,6 +280,10 @@ def _prove(module: nn.Module, call: Call, path: str) -> None:
 
 def build(call: Call) -> Any:
     def value(term: Term) -> Any:
+        if isinstance(term, Display):
+            items = [value(i) for i in term.items]
+            return dict(zip(map(value, term.keys), items, strict=True)) if term.kind == "dict" else items
         return build(term) if isinstance(term, Call) else term.value  # type: ignore[union-attr]
 
-    return call.fn(**{a.name: value(a.value) for a in call.args})
+    placed = [value(a.value) for a in call.args if a.name.isdecimal()]
+    return call.fn(*placed, **{a.name: value(a.value) for a in call.args if not a.name.isdecimal()})

@@ -22,7 +22,7 @@ from pruners.source.statements import (
     warns,
     within,
 )
-from pruners.source.walk import Mask, line_in, setting_of
+from pruners.source.walk import Mask, line_in
 
 
 class InitWriter(Members):
@@ -110,9 +110,9 @@ class InitWriter(Members):
             return [*self._base_call(stmt), *self._opaque(stmt, mask)]
         if isinstance(stmt, ast.If):
             return self._if(stmt, mask)
-        found = setting_of(stmt, self.author.self_name)
-        if found is not None:
-            return self._setting(stmt, found[0], found[1], mask)
+        found = self.walk.settings_in(stmt)
+        if found:
+            return [line for name, value in found for line in self._setting(stmt, name, value, mask)]
         if isinstance(stmt, ast.Assign | ast.AnnAssign) and stored_names(stmt):
             return [*self._opaque(stmt, mask), *self._local(stmt)]
         if isinstance(stmt, ast.Pass | ast.Return | ast.Import | ast.ImportFrom | ast.Global | ast.FunctionDef):
@@ -238,10 +238,10 @@ class InitWriter(Members):
 
     def _grows(self, stmt: ast.stmt) -> bool:
         """Whether a statement adds to the module in a way that was not followed."""
-        settings = [setting_of(n, self.author.self_name) for n in ast.walk(stmt) if isinstance(n, ast.stmt)]
+        settings = [s for n in ast.walk(stmt) for s in self.walk.settings_in(n)]
         calls = {n.func.attr for n in ast.walk(stmt) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)}
         makers = {"add_module", "register_module", "register_buffer", "register_parameter"}
-        return any(s is not None for s in settings) or bool(calls & makers)
+        return bool(settings) or bool(calls & makers)
 
     def _foreign(self, name: str) -> bool:
         """Whether a name is a function of a package that generated code must not import (its telemetry, say)."""

@@ -10,6 +10,7 @@ from torch import nn
 
 from pruners.errors import SourceError
 from pruners.source.constructors import call_of, is_torch
+from pruners.source.made import parameter_call, tensor_call
 from pruners.source.terms import Alias, Arg, Box, Call, Item, Lit, Ref, Term
 from pruners.source.tree import Tree, author_init, is_box, torch_base
 from pruners.source.values import term_of_value
@@ -46,7 +47,7 @@ class Recorder:
         seen: dict[int, str] = {}
         for name, tensor in module._parameters.items():
             if name not in inherited:
-                record[name] = Slot(PARAMETER, self._parameter(tensor))
+                record[name] = Slot(PARAMETER, parameter_call(tensor, self.tree.dtype))
         for name, tensor in module._buffers.items():
             if name not in inherited:
                 record[name] = Slot(BUFFER, self._buffer(module, name, tensor))
@@ -102,18 +103,6 @@ class Recorder:
         outside = bool(birth and owner and owner.module is not None and birth.made_by(owner.module) is None)
         return outside and "." in path and not child.state_dict()
 
-    def _parameter(self, tensor: torch.Tensor | None) -> Term:
-        if tensor is None:
-            return Lit(None)
-        grad = Arg("requires_grad", Lit(tensor.requires_grad), Lit(True))
-        return Call(nn.Parameter, (Arg("data", self._tensor(tensor, torch.zeros), positional=True), grad))
-
-    def _tensor(self, tensor: torch.Tensor, create: object) -> Call:
-        sizes = tuple(Arg(str(i), Lit(int(n)), positional=True) for i, n in enumerate(tensor.shape))
-        sizes = sizes or (Arg("size", Lit(()), positional=True),)
-        usual = self.tree.dtype if tensor.is_floating_point() else torch.get_default_dtype()
-        return Call(create, (*sizes, Arg("dtype", Ref(tensor.dtype), Ref(usual))))
-
     def _buffer(self, module: nn.Module, name: str, tensor: torch.Tensor | None) -> Term:
         if tensor is None:
             return Lit(None)
@@ -121,7 +110,7 @@ class Recorder:
             return Call(
                 torch.tensor, (Arg("data", Lit(tensor.tolist()), positional=True), Arg("dtype", Ref(tensor.dtype)))
             )
-        return self._tensor(tensor, torch.zeros)
+        return tensor_call(tensor, torch.zeros, self.tree.dtype)
 
     def _plain(self, name: str, value: object, seen: Mapping[int, str]) -> Slot:
         if isinstance(value, nn.Module) and id(value) in seen:

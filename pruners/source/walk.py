@@ -11,6 +11,7 @@ from torch import nn
 from pruners.source.author import Unproved, evaluate
 from pruners.source.births import Birth
 from pruners.source.context import ClassContext
+from pruners.source.records import PARAMETER
 
 Mask = frozenset[int]
 LOOPS = (ast.For, ast.While, ast.With, ast.Try, ast.AsyncFor, ast.AsyncWith, ast.Match)
@@ -47,9 +48,18 @@ class Walk:
                     self._block(stmt.body, frozenset(i for i, t in truths.items() if t))
                     self._block(stmt.orelse, frozenset(i for i, t in truths.items() if not t))
                 continue
-            found = setting_of(stmt, self.context.author.self_name)
-            if found is not None:
-                self.settings.append(Setting(found[0], stmt, found[1], mask))
+            for name, value in self.settings_in(stmt):
+                self.settings.append(Setting(name, stmt, value, mask))
+
+    def settings_in(self, stmt: ast.AST) -> list[tuple[str, ast.expr | None]]:
+        """What a statement sets. ``self.a, self.b = x, y`` is taken apart where it sets parameters."""
+        owner = self.context.author.self_name
+        found = setting_of(stmt, owner)
+        if found is not None:
+            return [found]
+        pairs = [(n, v) for t, v in _side_by_side(stmt) if (n := _own_attribute(t, owner)) is not None]
+        kinds = {r[n].kind for r in self.context.records for n, _ in pairs if n in r}
+        return list(pairs) if PARAMETER in kinds else []
 
     def _truth(self, stmt: ast.If, index: int) -> bool | None:
         """Whether the instance took the branch: from the modules it made there, else by evaluating the condition."""
@@ -91,7 +101,17 @@ def line_in(birth: Birth | None, owner: nn.Module) -> int | None:
     return birth.frames[depth].end[0] if birth and depth is not None else None
 
 
-def setting_of(stmt: ast.stmt, owner: str) -> tuple[str, ast.expr | None] | None:
+def _side_by_side(stmt: ast.AST) -> list[tuple[ast.expr, ast.expr]]:
+    """Targets and values of ``a, b = x, y``."""
+    if not isinstance(stmt, ast.Assign) or len(stmt.targets) != 1:
+        return []
+    target, value = stmt.targets[0], stmt.value
+    if not isinstance(target, ast.Tuple) or not isinstance(value, ast.Tuple) or len(target.elts) != len(value.elts):
+        return []
+    return list(zip(target.elts, value.elts, strict=True))
+
+
+def setting_of(stmt: ast.AST, owner: str) -> tuple[str, ast.expr | None] | None:
     """(attribute, expression) of ``self.x = ...`` and of the calls that register something under a constant name."""
     if isinstance(stmt, ast.Assign) and len(stmt.targets) == 1:
         return (name, stmt.value) if (name := _own_attribute(stmt.targets[0], owner)) else None
