@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from commands.inputs import inputs_of_bundle
 from commands.options import BundleOptions
 from commands.showing import outcome
 from commands.starting import chosen_regime
-from pruners.bundle import Bundle, check_free, published, state_bytes, write_file
+from pruners.bundle import Bundle, check_free, published, write_file, write_state
 from pruners.costs import Costs
 from pruners.errors import UsageError
 from pruners.report import render_report
-from pruners.verify import Case, outputs_of, runs_in_double, training_inputs, varied, verify_bundle
+from pruners.running import training_batch
+from pruners.verify import Case, measured, trains, varied, verify_bundle
 from training.data import load_data
 from training.loop import evaluate, resolve_device
 from training.trainer import fit
@@ -61,13 +63,13 @@ def republish(
     with published(output, force) as draft:
         for name, data in kept.items():
             write_file(draft / name, data)
-        write_file(draft / "weights.pth", state_bytes(network.state_dict()))
+        write_state(draft / "weights.pth", network.state_dict())
         needs = re.search(rb"^\s*(import|from)\s+torchvision\b", kept[bundle.file.name], re.MULTILINE)
         checked = verify_bundle(
             draft / bundle.file.name, summary["factory"], [_case(network, inputs)], _costs(summary), 1,
             () if needs else ("torchvision",),
         )  # fmt: skip
-        told = {**summary, **changes, "max_abs_diff": checked.max_abs_diff}
+        told = {**summary, **changes, **checked.as_dict()}
         write_file(draft / "summary.json", (json.dumps(told, indent=2) + "\n").encode())
         report = render_report(told, bundle.plan, kept.get("search.jsonl", b""))
         write_file(draft / "report.html", report.encode())
@@ -76,9 +78,9 @@ def republish(
 
 def _case(network: nn.Module, example_input: Any) -> Case:
     inputs = varied(example_input, 1)
-    double = runs_in_double(network, inputs)
-    outputs = outputs_of(network, inputs, double)
-    return Case("the retrained weights", inputs, outputs, None, double, training_inputs(network, inputs))
+    outputs, double = measured(network, inputs)
+    steps = training_batch(inputs)
+    return Case("the retrained weights", inputs, outputs, None, double, steps, partial(trains, network, steps))
 
 
 def _costs(summary: dict[str, Any]) -> Costs:

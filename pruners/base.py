@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from pruners.bundle import Bundle, check_free, import_text, published, state_bytes, write_file
+from pruners.bundle import Bundle, check_free, import_text, published, write_file, write_state
 from pruners.channel_graph import ChannelGraph
 from pruners.costs import CostModel, Costs
 from pruners.declared import check_declarations
@@ -178,12 +178,12 @@ class BasicPruning:
         weights = sliced.model.state_dict() if state is None else state
         with published(output, force) as draft:
             write_file(draft / self.fileName, self._text(sliced, plan).encode())
-            write_file(draft / "weights.pth", state_bytes(weights))
+            write_state(draft / "weights.pth", weights)
             proof = cases(self.model, self.graph, plan.kept, sliced.model, state, self.example_input)
             checked = verify_bundle(
                 draft / self.fileName, self.netName, proof, self.predict(plan.kept), self._batch, self._blocked
             )
-            told = {**self._summary(plan), "verified": True, "max_abs_diff": checked.max_abs_diff, **(summary or {})}
+            told = {**self._summary(plan), "verified": True, **checked.as_dict(), **(summary or {})}
             write_file(draft / "plan.json", plan.to_json().encode())
             write_file(draft / "summary.json", (json.dumps(told, indent=2) + "\n").encode())
             report = render_report(told, plan, (files or {}).get("search.jsonl", b""))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import importlib.util
-import io
 import json
 import os
 import shutil
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor, nn
@@ -84,11 +83,16 @@ def import_text(text: str, factory: str) -> nn.Module:
     return import_network(folder / "model.py", factory)
 
 
-def state_bytes(state: Mapping[str, Tensor]) -> bytes:
-    """A state_dict as ``torch.save`` writes it; the same tensors give the same bytes."""
-    buffer = io.BytesIO()
-    torch.save({k: v.detach().cpu().contiguous().clone() for k, v in state.items()}, buffer)
-    return buffer.getvalue()
+def write_state(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Write a state_dict with ``torch.save``; the same tensors give the same bytes."""
+    with open(path, "wb") as file:
+        torch.save({k: _own(v.detach().cpu().contiguous()) for k, v in state.items()}, file)
+        _to_disk(file)
+
+
+def _own(tensor: Tensor) -> Tensor:
+    """The tensor without what else its storage holds, which a file would hold too."""
+    return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
 
 
 def check_free(output: Path, force: bool) -> None:
@@ -139,8 +143,12 @@ def write_file(path: Path, data: bytes) -> None:
     """Write and flush to the disk, so that a full disk is noticed here."""
     with open(path, "wb") as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+        _to_disk(file)
+
+
+def _to_disk(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _umask() -> int:

@@ -77,7 +77,8 @@ class Width:
 
     ``blocks`` lists every group's block; the number of kept groups must be equal in all blocks and at least
     one (convolution groups, GroupNorm). ``exact`` is False where a statistic is taken over these channels
-    (LayerNorm, GroupNorm), so that removing differs from zeroing.
+    (LayerNorm, GroupNorm), so that removing differs from zeroing; ``comparable`` is False where it isn't known how
+    the original would take it over the kept channels only.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Width:
     block_of: IntArray = field(compare=False)
     n_blocks: int = 1
     exact: bool = True
+    comparable: bool = True
 
     @property
     def producers(self) -> tuple[str, ...]:
@@ -144,6 +146,27 @@ class CountedCall:
     constants: Mapping[tuple[int | str, ...], float] = field(default_factory=dict, compare=False)
 
 
+Operation = tuple[str, int]  # the n-th call of an aten operation in a pass in eval mode, from 0
+
+
+@dataclass(frozen=True)
+class Positions:
+    """Which group of which width each position of an axis belongs to; the width is "" where it must stay."""
+
+    widths: tuple[str, ...]
+    width_of: IntArray = field(compare=False)  # number in ``widths``, or -1
+    group_of: IntArray = field(compare=False)
+
+    def mask(self, kept: Mapping[str, npt.ArrayLike]) -> BoolArray:
+        """The positions that stay."""
+        stays = np.ones(self.width_of.size, dtype=bool)
+        for number, name in enumerate(self.widths):
+            if name in kept:
+                here = self.width_of == number
+                stays[here] = np.isin(self.group_of[here], np.asarray(kept[name]))
+        return stays
+
+
 @dataclass(frozen=True)
 class ChannelGraph:
     """Slots, groups and widths of one network, and the reasons that tie them.
@@ -160,6 +183,9 @@ class ChannelGraph:
     aliases: Mapping[str, str] = field(default_factory=dict)  # state_dict key -> the key that Slots name
     calls: tuple[CountedCall, ...] = ()  # of a pass in eval mode, in order of execution
     training_calls: tuple[CountedCall, ...] = ()  # of a pass in training, where it reaches more modules
+    # operations that read removable channels without weights: products of two activations, norms. Along which axis
+    # is the operation's affair (``oracle``)
+    readers: Mapping[Operation, Positions] = field(default_factory=dict, compare=False, repr=False)
 
     def width(self, name: str) -> Width:
         return next(w for w in self.widths if w.name == name)

@@ -17,6 +17,9 @@ from pruners.errors import NotPrunableError
 from pruners.frames import span
 from pruners.running import Modules
 
+# file and span of an expression, and the argument that is to be added where it is a call that doesn't say the number
+Place = tuple[str, int, int, int, int, str]
+
 
 @dataclass(frozen=True)
 class AttributePatch:
@@ -28,9 +31,9 @@ class AttributePatch:
 
 @dataclass(frozen=True)
 class Stale:
-    """A number in the code that must change: an attribute, or an expression (file, span)."""
+    """A number in the code that must change: an attribute, or an expression."""
 
-    where: AttributePatch | tuple[str, int, int, int, int]
+    where: AttributePatch | Place
     module: str
     site: Site
     new: object
@@ -52,6 +55,8 @@ def resolve(
     for child, before, after in _arguments(node, reflected, old, new, site):
         for leaf, value in _leaves(child, before, after, site):
             yield _origin(leaf, before, value, frame, site, modules)
+    for name in new[1].keys() - old[1].keys() if isinstance(node, ast.Call) else ():
+        yield _placed(node, name, new[1][name], frame, site, modules)
 
 
 def _arguments(
@@ -79,17 +84,22 @@ def _arguments(
 
 def _origin(leaf: ast.expr, before: Any, value: Any, frame: FrameType, site: Site, modules: Modules) -> Stale:
     """The attribute that an expression reads, in this function or, for a parameter, in its caller; else its place."""
-    owner = frame.f_locals.get("self")
-    path = modules.path_of.get(id(owner), modules.current) if isinstance(owner, nn.Module) else modules.current
     patch = _attribute(leaf, frame, modules)
     if patch is not None:
-        return Stale(patch, path, site, value)
+        return Stale(patch, modules.current, site, value)
     passed = _passed(leaf, frame)
     if passed is not None:
         return _origin(passed[0], before, value, passed[1], site, modules)
-    file = frame.f_code.co_filename
-    place = (file, leaf.lineno, leaf.col_offset, leaf.end_lineno or 0, leaf.end_col_offset or 0)
-    return Stale(place, path, site, value)
+    return _placed(leaf, "", value, frame, site, modules)
+
+
+def _placed(
+    node: ast.expr | ast.AugAssign, keyword: str, value: Any, frame: FrameType, site: Site, modules: Modules
+) -> Stale:
+    owner = frame.f_locals.get("self")
+    path = modules.path_of.get(id(owner), modules.current) if isinstance(owner, nn.Module) else modules.current
+    span = (node.lineno, node.col_offset, node.end_lineno or 0, node.end_col_offset or 0)
+    return Stale((frame.f_code.co_filename, *span, keyword), path, site, value)
 
 
 def _passed(leaf: ast.expr, frame: FrameType) -> tuple[ast.expr, FrameType] | None:

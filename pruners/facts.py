@@ -67,6 +67,7 @@ class Facts:
         self.freezes: list[Freeze] = []
         self.uniforms: list[Uniform] = []
         self.inexact: list[IntArray] = []
+        self.incomparable: list[IntArray] = []
         self._slots: list[Slot] = []
         self._bases: list[int] = []
         self._base_of: dict[Slot, int] = {}
@@ -120,9 +121,13 @@ class Facts:
         if atoms.shape[0] > 1:
             self.uniforms.append(Uniform(atoms, reason, site))
 
-    def statistic(self, atoms: npt.ArrayLike) -> None:
-        """A statistic runs over these atoms: removing them is not the same as zeroing them."""
-        self.inexact.append(np.unique(np.asarray(atoms, dtype=np.int64)))
+    def statistic(self, atoms: npt.ArrayLike, comparable: bool = False) -> None:
+        """A statistic runs over these atoms: removing them is not the same as zeroing them. ``comparable``: the
+        operation is known, so that it can be repeated over some of them."""
+        found = np.unique(np.asarray(atoms, dtype=np.int64))
+        self.inexact.append(found)
+        if not comparable:
+            self.incomparable.append(found)
 
     @property
     def slots(self) -> tuple[Slot, ...]:

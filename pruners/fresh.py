@@ -70,16 +70,15 @@ def without_compiler(mode: type[TorchDispatchMode]) -> None:
 without_compiler(_MacCounter)
 
 
-def load(file: str, factory: str, weights: Mapping[str, Tensor], double: bool) -> nn.Module:
-    """Import the file, call its factory and load the weights strictly."""
+def load(file: str, factory: str) -> nn.Module:
+    """Import the file and call its factory."""
     spec = importlib.util.spec_from_file_location(Path(file).stem, file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     model: nn.Module = getattr(module, factory)()
-    model.load_state_dict(weights, strict=True)
-    return model.double() if double else model
+    return model
 
 
 def as_double(inputs: Any) -> Any:
@@ -107,8 +106,11 @@ def compare(out: Any, expected: list[Tensor]) -> tuple[float, float]:
 
 
 def train_step(model: nn.Module, inputs: Any) -> str:
-    """Forward and backward in training mode; the error, if there is one."""
+    """Forward and backward in training mode; the error, if there is one. Every gradient goes as soon as it is there."""
     model.train()
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.register_post_accumulate_grad_hook(_forget)
     try:
         out = call(model, inputs)
         total = sum(t.float().sum() for t in tree_leaves(out) if isinstance(t, Tensor) and t.is_floating_point())
@@ -118,25 +120,35 @@ def train_step(model: nn.Module, inputs: Any) -> str:
     return ""
 
 
+def _forget(parameter: Tensor) -> None:
+    parameter.grad = None
+
+
+def run_case(model: nn.Module, case: Mapping[str, Any], own: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Outputs of the model with the case's weights, beside what they must be."""
+    model.load_state_dict(own if case["state"] is None else case["state"], strict=True)
+    if case["double"]:
+        model.double()
+    counter = _MacCounter(model.eval())
+    with torch.no_grad(), counter:
+        out = call(model, as_double(case["inputs"]) if case["double"] else case["inputs"])
+    worst, scale = compare(out, case["outputs"])
+    return {"name": case["name"], "diff": worst, "scale": scale, "macs": counter.macs, "train": ""}
+
+
 def main(file: str, factory: str, weights: str, check: str, blocked: str) -> dict[str, Any]:
     sys.meta_path.insert(0, _Blocker(blocked.split(",")))
     sys.dont_write_bytecode = True
     torch.set_num_threads(1)
     torch.backends.mha.set_fastpath_enabled(False)  # one opaque operation, in which nothing can be counted
-    own = torch.load(weights, weights_only=True, map_location="cpu")
-    cases = torch.load(check, weights_only=True, map_location="cpu")
-    results = []
-    for case in cases:
-        double = case["double"]
-        model = load(file, factory, own if case["state"] is None else case["state"], double).eval()
-        inputs, steps = (as_double(case[k]) if double else case[k] for k in ("inputs", "train_inputs"))
-        counter = _MacCounter(model)
-        with torch.no_grad(), counter:
-            out = call(model, inputs)
-        worst, scale = compare(out, case["outputs"])
-        trained = train_step(model, steps) if steps is not None else ""
-        results.append({"name": case["name"], "diff": worst, "scale": scale, "macs": counter.macs, "train": trained})
-    params = sum(p.numel() for p in load(file, factory, own, False).parameters())
+    own, cases = (torch.load(f, weights_only=True, map_location="cpu", mmap=True) for f in (weights, check))
+    model = load(file, factory)
+    results = [run_case(model, case, own) for case in cases]
+    params = sum(p.numel() for p in model.parameters())
+    for case, result in zip(cases, results, strict=True):
+        if case["train_inputs"] is not None:
+            steps = as_double(case["train_inputs"]) if case["double"] else case["train_inputs"]
+            result["train"] = train_step(model, steps)
     return {"cases": results, "params": params}
 
 

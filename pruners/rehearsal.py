@@ -20,14 +20,13 @@ from torch.overrides import TorchFunctionMode
 
 from pruners.channel_graph import ChannelGraph, CountedCall
 from pruners.errors import NotPrunableError, SecateurError
-from pruners.expressions import AttributePatch, Stale, resolve
+from pruners.expressions import AttributePatch, Place, Stale, resolve
 from pruners.frames import author_frame, author_site, describe, run
 from pruners.running import Modules, call_arguments, training_batch
-from pruners.sites import SITE_RULES, Path, name_of
+from pruners.sites import SITE_RULES, Path, constants, name_of
 from pruners.source.entry import LiteralSite
 
 Kept = Mapping[str, npt.ArrayLike]
-Place = tuple[str, int, int, int, int]  # file and span of an expression
 
 
 @contextmanager
@@ -48,7 +47,7 @@ def rehearse(model: nn.Module, graph: ChannelGraph, kept: Kept, example_input: A
             found = _passes(model.eval(), graph, kept, example_input)
             attributes, literals = _sorted_out(found, applied)
             if not attributes:
-                return tuple(LiteralSite(*where, values) for where, values in literals.items())
+                return tuple(LiteralSite(*place[:5], values, place[5]) for place, values in literals.items())
             if attributes.keys() <= applied.keys():
                 place = found[0].site
                 raise NotPrunableError(f"{place}: a number here must follow the widths, but can't be set anew")
@@ -134,12 +133,13 @@ class _Rehearsal(TorchFunctionMode):
         call = next(self._calls, None)
         if call is None or (call.name, call.module, call.site) != (name_of(func), self._modules.current, site):
             raise NotPrunableError(f"{site}: the pruned network takes another way here than the network did")
-        expected = {path: extent.count(self._kept) for path, extent in call.extents.items()} | dict(call.constants)
-        changes = {}
-        for path, value in expected.items():
-            said = _get(args, kwargs, path)
+        changes: dict[Path, float] = {}
+        for path, extent in call.extents.items():
+            said, value = _get(args, kwargs, path), extent.count(self._kept)
             if said != -1 and not isinstance(said, torch.Tensor) and said != value:
                 changes[path] = value
+        now = constants(func, args, kwargs)
+        changes |= {path: value for path, value in call.constants.items() if now.get(path, value) != value}
         if not changes:
             return args, kwargs
         fixed = _set(args, kwargs, changes)
@@ -179,7 +179,9 @@ def _set(
             return slice(replaced(value.start, (*here, "start")), replaced(value.stop, (*here, "stop")), value.step)
         return value
 
-    return tuple(replaced(v, (i,)) for i, v in enumerate(args)), {k: replaced(v, (k,)) for k, v in kwargs.items()}
+    named = {k: replaced(v, (k,)) for k, v in kwargs.items()}
+    unsaid = {str(path[0]): value for path, value in changes.items() if isinstance(path[0], str)}
+    return tuple(replaced(v, (i,)) for i, v in enumerate(args)), unsaid | named
 
 
 def _sorted_out(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
@@ -59,6 +60,19 @@ def shape_of_output(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any
         line = lines.get(axis)
         found[path] = torch.zeros(out.shape[axis], dtype=torch.int64) if line is None else line
     return found
+
+
+@site_rule(Tensor.unflatten, torch.unflatten)
+def sizes_of_new_axes(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> dict[Path, Tensor]:
+    """Each size is that of one axis of the output."""
+    if len(args) < 3 or isinstance(args[1], str):
+        return {}
+    first = args[1] % args[0].ndim
+    lines = {place: along(tracer.labels(out), first + place) for place in range(len(args[2]))}
+    if all(line is None for line in lines.values()):
+        return {}
+    sizes = [torch.zeros(out.shape[first + place], dtype=torch.int64) for place in lines]
+    return {(2, i): sizes[i] if line is None else line for i, line in lines.items()}
 
 
 @site_rule(Tensor.__getitem__)
@@ -141,6 +155,21 @@ def groups_of_depthwise(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str,
     return {} if line is None else {((6,) if len(args) > 6 else ("groups",)): line}
 
 
+@site_rule(F.scaled_dot_product_attention)
+def scale_of_attention(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> dict[Path, Tensor]:
+    """Nothing is counted here, but the scale must stay: unless said, it follows from the width of a head."""
+    return {}
+
+
+_IN_TENSORS = (torch.tensor, torch.full, Tensor.new_tensor, Tensor.new_full)
+
+
+@site_rule(*_IN_TENSORS)
+def number_in_tensor(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> dict[Path, Tensor]:
+    """A plain number that becomes a tensor, perhaps to scale by: ``torch.full([], width**0.5)``."""
+    return {}
+
+
 class SiteRecorder(TorchFunctionMode):
     """Records, during a trace, every call that a site rule knows."""
 
@@ -155,21 +184,28 @@ class SiteRecorder(TorchFunctionMode):
         if func is F.multi_head_attention_forward:
             return attention_of_torch(self._tracer, func, args, kwargs)
         self._tracer.integers_follow = followed(func, args)
-        out = func(*args, **kwargs)
+        with sdpa_kernel(SDPBackend.MATH):  # products and a softmax, which have label rules
+            out = func(*args, **kwargs)
         self._tracer.integers_follow = False
         finder = SITE_RULES.get(func)
         if finder is not None:
             counts = {p: line.numpy() for p, line in finder(self._tracer, args, kwargs, out).items()}
             module = self._tracer.modules.current
             self._tracer.site_calls.append(
-                SiteCall(name_of(func), module, author_site(), here(), counts, constants(args))
+                SiteCall(name_of(func), module, author_site(), here(), counts, constants(func, args, kwargs))
             )
         return out
 
 
-def constants(args: tuple[Any, ...]) -> dict[Path, float]:
-    """The plain fractions among the arguments."""
-    return {(i,): a for i, a in enumerate(args) if isinstance(a, float)}
+def constants(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[Path, float]:
+    """The plain numbers to compute with among the arguments, and the scale that an attention doesn't say."""
+    kinds = (int, float) if func in _IN_TENSORS else (float,)
+    given: list[tuple[int | str, Any]] = [*enumerate(args), *kwargs.items()]
+    found: dict[Path, float] = {(key,): value for key, value in given if type(value) in kinds}
+    if func is F.scaled_dot_product_attention and kwargs.get("scale") is None:
+        query = args[0] if args else kwargs["query"]
+        found["scale",] = query.shape[-1] ** -0.5
+    return found
 
 
 def attention_of_torch(tracer: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import networkx as nx
@@ -11,12 +11,15 @@ import numpy as np
 
 from pruners.channel_graph import (
     NOWHERE,
+    BoolArray,
     ChannelGraph,
     Contraction,
     CountedCall,
     Extent,
     FrozenChannels,
     IntArray,
+    Operation,
+    Positions,
     Slot,
     Use,
     Width,
@@ -43,10 +46,13 @@ def solve(
     aliases: Mapping[str, str] | None = None,
     calls: tuple[Sequence[SiteCall], Sequence[SiteCall]] = ((), ()),
     unreached: Sequence[FrozenChannels] = (),
+    readers: Mapping[Operation, IntArray] | None = None,
 ) -> ChannelGraph:
-    """Build the channel graph from facts. ``calls``: those of a pass in eval mode, and in training."""
+    """Build the channel graph from facts. ``calls``: those of a pass in eval mode, and in training. ``readers``:
+    operations that read channels without weights, and the atoms they read."""
     classes = _settle(facts)
     widths = _widths(facts, classes)
+    owners = _owners(facts, classes, widths)
     return ChannelGraph(
         widths=widths,
         frozen=(*_frozen(facts, classes), *unreached),
@@ -54,9 +60,17 @@ def solve(
         contractions=tuple(contractions),
         network=_network(facts, widths),
         aliases=dict(aliases or {}),
-        calls=_counted(facts, classes, widths, calls[0]),
-        training_calls=_counted(facts, classes, widths, calls[1]),
+        calls=_counted(classes, widths, owners, calls[0]),
+        training_calls=_counted(classes, widths, owners, calls[1]),
+        readers=_readers(classes, widths, owners, readers or {}),
     )
+
+
+def prunable(facts: Facts) -> BoolArray:
+    """For each atom whether it is a channel of some width."""
+    classes = _settle(facts)
+    found: BoolArray = classes.width[classes.of_atom] >= 0
+    return found
 
 
 def _settle(facts: Facts) -> _Classes:
@@ -163,21 +177,22 @@ def _widths(facts: Facts, classes: _Classes) -> tuple[Width, ...]:
     cls = classes.of_atom[atoms]
     width = classes.width[cls]
     slot = facts.slot_index(atoms)
-    inexact = np.zeros(int(classes.of_atom.max()) + 1, dtype=bool)
-    for found in facts.inexact:
-        inexact[classes.of_atom[found]] = True
+    statistics = np.zeros((2, int(classes.of_atom.max()) + 1), dtype=bool)
+    for row, lists in enumerate((facts.inexact, facts.incomparable)):
+        for found in lists:
+            statistics[row, classes.of_atom[found]] = True
     drafts = []
     order = np.argsort(width, kind="stable")
     bounds = np.searchsorted(width[order], np.arange(width.max(initial=-1) + 2))
     for begin, end in pairwise(bounds):
         members = order[begin:end]
         if members.size:
-            drafts.append(_width(facts, classes, atoms[members], slot[members], inexact))
+            drafts.append(_width(facts, classes, atoms[members], slot[members], statistics))
     return tuple(_named(sorted(drafts, key=lambda d: d[0])))
 
 
 def _width(
-    facts: Facts, classes: _Classes, atoms: IntArray, slot: IntArray, inexact: np.ndarray
+    facts: Facts, classes: _Classes, atoms: IntArray, slot: IntArray, statistics: BoolArray
 ) -> tuple[tuple[int, int], Width]:
     """One width (still without a name) and its place: number of its first producing slot, first atom there."""
     cls = classes.of_atom[atoms]
@@ -205,7 +220,8 @@ def _width(
         uses=tuple(uses),
         block_of=block,
         n_blocks=int(block.max()) + 1,
-        exact=not bool(inexact[groups].any()),
+        exact=not bool(statistics[0, groups].any()),
+        comparable=not bool(statistics[1, groups].any()),
     )
     return (lead, int(atoms[slot == lead].min())), width
 
@@ -225,7 +241,7 @@ def _named(drafts: list[tuple[tuple[int, int], Width]]) -> list[Width]:
             candidate = f"{words[0]}#{number}"
             name, number = ("" if candidate in used else candidate), number + 1
         used.add(name)
-        named.append(Width(name, width.size, width.uses, width.block_of, width.n_blocks, width.exact))
+        named.append(replace(width, name=name))
     return named
 
 
@@ -261,16 +277,39 @@ def _network(facts: Facts, widths: Sequence[Width]) -> nx.Graph:
     return network
 
 
-def _counted(
-    facts: Facts, classes: _Classes, widths: Sequence[Width], calls: Sequence[SiteCall]
-) -> tuple[CountedCall, ...]:
-    """Turn the atoms that a call counts into groups of widths."""
+def _owners(facts: Facts, classes: _Classes, widths: Sequence[Width]) -> tuple[IntArray, IntArray]:
+    """For each class the number of its width, or -1, and its group there."""
     group_of = np.full(int(classes.of_atom.max()) + 1, -1, dtype=np.int64)
     width_of = group_of.copy()
     for number, width in enumerate(widths):
         use = width.uses[0]
         cls = classes.of_atom[facts.atoms(use.slot)[use.index[:, 0]]]
         group_of[cls], width_of[cls] = np.arange(width.size), number
+    return width_of, group_of
+
+
+def _readers(
+    classes: _Classes,
+    widths: Sequence[Width],
+    owners: tuple[IntArray, IntArray],
+    readers: Mapping[Operation, IntArray],
+) -> dict[Operation, Positions]:
+    found = {}
+    for operation, atoms in readers.items():
+        width_of, group_of = (o[classes.of_atom[atoms]] for o in owners)
+        numbers, here = np.unique(width_of, return_inverse=True)
+        lost = int((numbers < 0).sum())
+        if numbers.size > lost:
+            names = tuple(widths[int(n)].name for n in numbers[lost:])
+            found[operation] = Positions(names, here.reshape(-1) - lost, group_of)
+    return found
+
+
+def _counted(
+    classes: _Classes, widths: Sequence[Width], owners: tuple[IntArray, IntArray], calls: Sequence[SiteCall]
+) -> tuple[CountedCall, ...]:
+    """Turn the atoms that a call counts into groups of widths."""
+    width_of, group_of = owners
 
     def extent(atoms: IntArray) -> Extent:
         cls = classes.of_atom[atoms]

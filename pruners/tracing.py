@@ -11,7 +11,8 @@ from __future__ import annotations
 import copy
 import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from fractions import Fraction
 from typing import Any
@@ -23,7 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from pruners.channel_graph import NOWHERE, ChannelGraph, Contraction, FrozenChannels, Site, Slot
+from pruners.channel_graph import NOWHERE, ChannelGraph, Contraction, FrozenChannels, IntArray, Operation, Site, Slot
 from pruners.decorators import skipped_layers
 from pruners.errors import NotPrunableError, SecateurError, UsageError
 from pruners.facts import Facts, SiteCall
@@ -33,7 +34,9 @@ from pruners.labels import NONE, Labels, on_axis
 from pruners.rules import Call, rule_for
 from pruners.running import Modules, as_it_was, batch_size, call_arguments, training_batch
 from pruners.sites import SiteRecorder
-from pruners.solving import solve
+from pruners.solving import prunable, solve
+
+Split = tuple[str, Site, int]  # module, place, and which of those made there
 
 
 def trace(model: nn.Module, example_input: Any, *, skip: Sequence[str] = ()) -> ChannelGraph:
@@ -49,15 +52,20 @@ def trace(model: nn.Module, example_input: Any, *, skip: Sequence[str] = ()) -> 
 
 def observe(model: nn.Module, example_input: Any, *, skip: Sequence[str] = ()) -> Tracer:
     """Run the network under labels; the tracer holds the facts it collected."""
-    whole: frozenset[int] = frozenset()
+    whole: frozenset[Split] = frozenset()
+    narrow: frozenset[Split] = frozenset()
     while True:
         tracer = Tracer(model, batch_size(example_input), whole)
         _run(tracer, model, example_input)
         if tracer.unreached():
             _run_in_training(tracer, model, example_input)
-        if tracer.wanted <= whole:
+        if not tracer.wanted <= whole | narrow:
+            whole |= tracer.wanted - narrow  # once more: these splits make heads, which go whole
+            continue
+        stuck = tracer.stuck(whole)
+        if not stuck:
             break
-        whole |= tracer.wanted  # once more: these splits make heads, which go whole
+        whole, narrow = whole - stuck, narrow | stuck  # once more: heads that have to stay become narrower
     tracer.skip(dict.fromkeys(skip, NOWHERE), "asked to be skipped")
     tracer.skip(skipped_layers(model), "skipped by its decorator")
     return tracer
@@ -101,11 +109,11 @@ def _run_in_training(tracer: Tracer, model: nn.Module, example_input: Any) -> No
 class Tracer:
     """Labels of live tensors and the facts found so far: what rules talk to.
 
-    ``whole``: numbers of those splits of an axis whose blocks go whole (attention heads); ``wanted``: the splits
-    that turned out to be such, because a product of two activations runs over the channels of a block.
+    ``whole``: those splits of an axis whose blocks go whole (attention heads); ``wanted``: the splits
+    that turned out to be such in a product of two activations.
     """
 
-    def __init__(self, model: nn.Module, batch: int, whole: frozenset[int] = frozenset()) -> None:
+    def __init__(self, model: nn.Module, batch: int, whole: frozenset[Split] = frozenset()) -> None:
         tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
         self._names: dict[int, str] = {}
         self.aliases: dict[str, str] = {}
@@ -122,11 +130,13 @@ class Tracer:
         self.site_calls: list[SiteCall] = []
         self._labels = WeakTensorKeyDictionary()
         self._whole = whole
-        self._splits: list[set[int]] = []
-        self.wanted: frozenset[int] = frozenset()
+        self._splits: dict[Split, IntArray] = {}
+        self.wanted: frozenset[Split] = frozenset()
         self.eval_calls = self.site_calls
         self.training_calls: list[SiteCall] = []
         self._counting = True
+        self._operations: Counter[str] = Counter()
+        self._readers: dict[Operation, IntArray] = {}
         self.integers_follow = False  # the running function's integers are recorded as sites
         self._blocked: dict[tuple[str, int], Slot] = {}
 
@@ -177,9 +187,23 @@ class Tracer:
     def uniform(self, blocks: Tensor, reason: str, site: Site) -> None:
         self.facts.uniform(blocks.numpy(), reason, site)
 
-    def statistic(self, planes: Sequence[Tensor]) -> None:
+    def statistic(self, planes: Sequence[Tensor], comparable: bool = False) -> None:
         for plane in planes:
-            self.facts.statistic(plane.numpy())
+            self.facts.statistic(plane.numpy(), comparable)
+
+    def ran(self, call: Call) -> None:
+        self._operations[call.name] += 1
+
+    def reads(self, call: Call, line: Tensor) -> None:
+        """The operation reads these channels without weights: in the original it has to be told which are gone."""
+        if self._counting:
+            self._readers[call.name, self._operations[call.name] - 1] = line.numpy()
+
+    def ends(self, call: Call, line: Tensor) -> None:
+        """Nothing of these channels is left behind the operation, as behind a layer that reads them."""
+        read = self.virtual(call.name, line.numel(), call.site)
+        self.tie(line, read, call.name, call.site)
+        self._play(read, "in")
 
     def virtual(self, label: str, size: int, site: Site) -> Tensor:
         return torch.from_numpy(self.facts.virtual(label, size, site)) if size else torch.zeros(0, dtype=torch.int64)
@@ -220,17 +244,28 @@ class Tracer:
             if name not in seen and len(shape) > 1 and shape[0] > 1
         )
 
-    def blocks_go_whole(self) -> bool:
-        """Of the split that is being made."""
-        return len(self._splits) in self._whole
+    def new_split(self, site: Site) -> Split:
+        """The split that is being made: the n-th here."""
+        number = sum(1 for module, where, _ in self._splits if (module, where) == (self.modules.current, site))
+        return self.modules.current, site, number
 
-    def was_split(self, line: Tensor) -> None:
-        self._splits.append(set(line.reshape(-1).tolist()) - {0})
+    def goes_whole(self, split: Split) -> bool:
+        return split in self._whole
 
-    def contracted_blocks(self, planes: Sequence[Tensor]) -> None:
-        """Two activations were multiplied along these channels: the splits that made them make heads."""
-        atoms = {a for p in planes for a in p.reshape(-1).tolist()}
-        self.wanted |= {i for i, found in enumerate(self._splits) if found & atoms}
+    def was_split(self, split: Split, line: Tensor) -> None:
+        self._splits[split] = line.numpy().ravel()
+
+    def want_whole(self, planes: Sequence[Tensor]) -> None:
+        """Two activations are multiplied along these channels, or block by block: the splits that made them make
+        heads."""
+        atoms = np.concatenate([p.numpy().ravel() for p in planes] or [np.zeros(0, np.int64)])
+        atoms = atoms[atoms != 0]
+        self.wanted |= {split for split, found in self._splits.items() if np.isin(found, atoms).any()}
+
+    def stuck(self, splits: Collection[Split]) -> frozenset[Split]:
+        """Those of the splits whose blocks must stay."""
+        free = prunable(self.facts) if splits else np.zeros(0, dtype=bool)
+        return frozenset(s for s in splits if s in self._splits and not free[self._splits[s]].any())
 
     def skip(self, layers: Mapping[str, Site], reason: str) -> None:
         """Freeze the output channels of the named layers."""
@@ -243,7 +278,7 @@ class Tracer:
 
     def graph(self) -> ChannelGraph:
         calls = (self.eval_calls, self.training_calls)
-        return solve(self.facts, self.contractions, self.aliases, calls, self.unreached())
+        return solve(self.facts, self.contractions, self.aliases, calls, self.unreached(), self._readers)
 
 
 class _LabelMode(TorchDispatchMode):
@@ -258,6 +293,7 @@ class _LabelMode(TorchDispatchMode):
     ) -> Any:
         out = func(*args, **(kwargs or {}))
         call = Call(func, args, kwargs or {}, out, author_site())
+        self._tracer.ran(call)
         rule = rule_for(func)
         try:
             rule(self._tracer, call)

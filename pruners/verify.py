@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,16 +21,21 @@ from pruners import fresh
 from pruners.costs import Costs
 from pruners.errors import VerificationError
 from pruners.frames import run
-from pruners.running import call_arguments, training_batch
+from pruners.running import call_arguments
 
 BLOCKED = ("pruners", "models", "training", "app", "commands")
 _TOLERANCE = {True: 1e-9, False: 1e-4}  # largest difference relative to the outputs' scale: float64, float32
-_TIMEOUT = 600
+_DOUBLE_UP_TO = 100_000_000  # parameters; a larger network is compared in float32, for want of memory
+_TIMEOUT = 1800
 
 
 @dataclass(frozen=True)
 class Case:
-    """Inputs and the outputs they must give; ``state`` None means the bundle's own weights."""
+    """Inputs and the outputs they must give; ``state`` None means the bundle's own weights.
+
+    ``double``: in float64; all cases of one file are, or none. ``train_inputs``: for a step in training mode;
+    ``trains`` is asked where that fails: does it work in the original?
+    """
 
     name: str
     inputs: Any
@@ -38,16 +43,25 @@ class Case:
     state: Mapping[str, Tensor] | None = None
     double: bool = True
     train_inputs: Any = None
+    trains: Callable[[], bool] = lambda: True
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What the fresh process found: largest absolute difference over all cases, exact counts."""
+    """What the fresh process found: largest absolute difference over all cases, exact counts, whether a step in
+    training mode ran."""
 
     max_abs_diff: float
     params: int
     macs: int
     cases: tuple[str, ...]
+    double: bool
+    trained: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """As ``summary.json`` tells it."""
+        precision = "float64" if self.double else "float32"
+        return {"max_abs_diff": self.max_abs_diff, "precision": precision, "trained": self.trained}
 
 
 def verify_bundle(
@@ -56,8 +70,9 @@ def verify_bundle(
     """Import the generated file in a fresh process, load ``weights.pth`` beside it strictly and compare every case.
 
     Raises VerificationError with the reason: an import that is not standalone, keys or shapes that don't fit,
-    outputs that differ by more than 1e-9 of their scale in float64 (1e-4 in float32), parameters or MACs that are
-    not the planned ones, a training step that fails where the original's works.
+    outputs that differ by more than 1e-9 of their scale in float64 (1e-4 in float32, for networks of more than 100
+    million parameters), parameters or MACs that are not the planned ones, a training step that fails where the
+    original's works.
     """
     report = _run(file, factory, cases, (*BLOCKED, *blocked))
     if "error" in report:
@@ -71,7 +86,7 @@ def verify_bundle(
                 f"the generated file computes something else ({case.name}): largest difference {found['diff']:.3g}, "
                 f"allowed {limit:.3g}"
             )
-        if found["train"]:
+        if found["train"] and case.trains():
             raise VerificationError(f"the generated file fails in training mode: {found['train']}")
     macs = report["cases"][0]["macs"] // batch
     if (report["params"], macs) != (expected.params, expected.macs):
@@ -79,13 +94,15 @@ def verify_bundle(
             f"the generated file has {report['params']:,} parameters and {macs:,} MACs, planned were "
             f"{expected.params:,} and {expected.macs:,}"
         )
-    return Verification(worst, report["params"], macs, tuple(c.name for c in cases))
+    trained = any(c.train_inputs is not None and not f["train"] for c, f in zip(cases, report["cases"], strict=True))
+    names = tuple(c.name for c in cases)
+    return Verification(worst, report["params"], macs, names, all(c.double for c in cases), trained)
 
 
 def _run(file: Path, factory: str, cases: Sequence[Case], blocked: Sequence[str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="secateur-check-") as scratch:
         check = Path(scratch) / "check.pt"
-        torch.save([{**vars(c), "outputs": list(c.outputs), "state": _plain(c.state)} for c in cases], check)
+        torch.save([_plain(c) for c in cases], check)
         own = file.resolve()  # the fresh process runs elsewhere
         arguments = [own, factory, own.with_name("weights.pth"), check, ",".join(blocked)]
         return dict(json.loads(_ask(list(map(str, arguments)), scratch)))
@@ -127,8 +144,10 @@ def many_verifications() -> Iterator[None]:
                 server.stdin.close()
 
 
-def _plain(state: Mapping[str, Tensor] | None) -> dict[str, Tensor] | None:
-    return None if state is None else {k: v.detach() for k, v in state.items()}
+def _plain(case: Case) -> dict[str, Any]:
+    """What a file can hold of it."""
+    state = None if case.state is None else {k: v.detach() for k, v in case.state.items()}
+    return {**vars(case), "outputs": list(case.outputs), "state": state, "trains": None}
 
 
 # -- cases
@@ -140,32 +159,34 @@ def outputs_of(
     double: bool,
     around: Callable[[nn.Module], AbstractContextManager[Any]] = nullcontext,
 ) -> tuple[Tensor, ...]:
-    """The model's outputs in eval mode, computed on a copy, in float64 if asked. ``around``: a context for the run,
-    given the copy."""
-    copied = copy.deepcopy(model).eval()
+    """The model's outputs; it is left in eval mode and, if asked, in float64. ``around``: a context for the run, given
+    the model."""
+    model.eval()
     if double:
-        copied = copied.double()
+        model.double()
         inputs = fresh.as_double(inputs)
-    with torch.no_grad(), around(copied):
-        out = run(copied, *call_arguments(inputs))
+    with torch.no_grad(), around(model):
+        out = run(model, *call_arguments(inputs))
     return tuple(t.detach().clone() for t in tree_leaves(out) if isinstance(t, Tensor))
 
 
-def runs_in_double(model: nn.Module, inputs: Any) -> bool:
-    """Whether the network can be compared in float64 (code that makes float32 tensors of its own can't)."""
-    try:
-        outputs_of(model, inputs, True)
-    except RuntimeError:
-        return False
-    return True
+def measured(
+    model: nn.Module, inputs: Any, around: Callable[[nn.Module], AbstractContextManager[Any]] = nullcontext
+) -> tuple[tuple[Tensor, ...], bool]:
+    """The model's outputs in eval mode, and whether they are in float64. The model keeps its weights.
+
+    Float32 where the network is large, and where its code makes float32 tensors of its own and so can't run in float64.
+    """
+    if sum(p.numel() for p in model.parameters()) <= _DOUBLE_UP_TO:
+        with suppress(RuntimeError):
+            return outputs_of(copy.deepcopy(model), inputs, True, around), True
+    return outputs_of(model, inputs, False, around), False
 
 
-def training_inputs(model: nn.Module, inputs: Any) -> Any:
-    """At least two images for a training step, if the network itself can take one; else None."""
-
-    inputs = training_batch(inputs)
+def trains(model: nn.Module, inputs: Any) -> bool:
+    """Whether a copy of the network can take a training step."""
     with torch.random.fork_rng(devices=[]):
-        return inputs if not fresh.train_step(copy.deepcopy(model), inputs) else None
+        return not fresh.train_step(copy.deepcopy(model), inputs)
 
 
 def varied(inputs: Any, seed: int) -> Any:

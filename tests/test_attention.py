@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
+from forms import pruned
 
-from pruners import oracle
-from pruners.base import BasicPruning
-from pruners.bundle import import_file
-from pruners.search import Budget, SearchSettings, search
-from pruners.source import Entry
 from pruners.verify import many_verifications
-
-HEAD = "import torch\nimport torch.nn.functional as F\nfrom torch import nn\n\n\n"
 
 SELF_ATTENTION = '''
 class Attention(nn.Module):
@@ -116,18 +109,6 @@ class Net(nn.Module):
 def _server() -> Iterator[None]:
     with many_verifications():
         yield
-
-
-def pruned(tmp_path: Path, source: str, skip: Sequence[str] = ()) -> tuple[BasicPruning, dict[str, int], str]:
-    """Half of every width gone and the bundle verified: the pruner, the widths, the written text."""
-    (tmp_path / "author.py").write_text(HEAD + source)
-    module = import_file(tmp_path / "author.py")
-    model = module.Net()
-    oracle.randomise(model, 0)
-    pruner = BasicPruning(model, torch.randn(2, 7, 5), entry=Entry(module.Net, {}, "Net", "it"), skip=skip)
-    settings = SearchSettings(strategy="uniform", budget=Budget("ratio", 0.5))
-    bundle = pruner.publish(pruner.plan(search(model, pruner.graph, settings).kept), tmp_path / "out")
-    return pruner, {w.name: w.size for w in pruner.graph.widths}, (bundle.path / "model.py").read_text()
 
 
 def test_hand_written_attention_loses_whole_heads_and_keeps_its_scale(tmp_path: Path) -> None:

@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from pruners import bundle as bundle_module
-from pruners import oracle
-from pruners.bundle import Bundle, import_text, published, state_bytes, write_file
+from pruners import oracle, verify
+from pruners.bundle import Bundle, import_text, published, write_file, write_state
 from pruners.costs import Costs
 from pruners.errors import BundleExistsError, OutputError, UsageError, VerificationError
 from pruners.tracing import trace
-from pruners.verify import Case, many_verifications, outputs_of, verify_bundle
+from pruners.verify import Case, many_verifications, measured, outputs_of, verify_bundle
 
 TEXT = '''"""A small network."""
 
@@ -51,7 +51,7 @@ def check(folder: Path, text: str, costs: Costs = COSTS, state: dict[str, torch.
     reference = import_text(TEXT, "net")
     folder.mkdir()
     (folder / "model.py").write_text(text)
-    (folder / "weights.pth").write_bytes(state_bytes(state or reference.state_dict()))
+    write_state(folder / "weights.pth", state or reference.state_dict())
     case = Case("own", X, outputs_of(reference, X, True), None, True, X)
     return verify_bundle(folder / "model.py", "net", [case], costs, batch=2).max_abs_diff
 
@@ -173,12 +173,17 @@ def test_a_folder_that_is_no_bundle_is_refused(tmp_path: Path) -> None:
         Bundle.open(tmp_path)
 
 
-def test_the_same_state_gives_the_same_bytes() -> None:
-    model = nn.Linear(3, 2)
-    first = state_bytes(model.state_dict())
-    again = nn.Linear(3, 2)
+def test_the_same_state_gives_the_same_bytes(tmp_path: Path) -> None:
+    model, again = nn.Linear(3, 2), nn.Linear(3, 2)
     again.load_state_dict(model.state_dict())
-    assert state_bytes(again.state_dict()) == first
+    for name, state in {"first": model.state_dict(), "second": again.state_dict()}.items():
+        write_state(tmp_path / name, state)
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
+
+
+def test_a_file_holds_no_more_than_its_tensors(tmp_path: Path) -> None:
+    write_state(tmp_path / "part", {"w": torch.zeros(100_000)[:10]})
+    assert (tmp_path / "part").stat().st_size < 5_000
 
 
 def test_the_published_folder_has_ordinary_permissions(tmp_path: Path) -> None:
@@ -187,3 +192,26 @@ def test_the_published_folder_has_ordinary_permissions(tmp_path: Path) -> None:
     mask = os.umask(0)
     os.umask(mask)
     assert (tmp_path / "b").stat().st_mode & 0o777 == 0o777 & ~mask
+
+
+# -- precision
+
+
+def test_a_large_network_is_compared_in_float32_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = import_text(TEXT, "net")
+    outputs, double = measured(model, X)
+    assert double and outputs[0].dtype == torch.float64 and model.a.weight.dtype == torch.float32
+    monkeypatch.setattr(verify, "_DOUBLE_UP_TO", 10)
+    outputs, double = measured(model, X)
+    assert not double and outputs[0].dtype == torch.float32
+    told = verify.Verification(0.0, 26, 20, ("own",), double, True).as_dict()
+    assert told == {"max_abs_diff": 0.0, "precision": "float32", "trained": True}
+
+
+def test_a_step_that_the_original_can_not_take_either_is_no_failure(tmp_path: Path) -> None:
+    text = TEXT.replace("return self.b", "assert not self.training\n        return self.b")
+    (tmp_path / "model.py").write_text(text)
+    reference = import_text(TEXT, "net")
+    write_state(tmp_path / "weights.pth", reference.state_dict())
+    case = Case("own", X, outputs_of(reference, X, True), None, True, X, lambda: False)
+    assert not verify_bundle(tmp_path / "model.py", "net", [case], COSTS, batch=2).trained

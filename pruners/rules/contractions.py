@@ -108,12 +108,17 @@ def _product(tracer: Tracer, call: Call, left: Tensor, right: Tensor) -> None:
     if k_left is not None and k_right is not None and len(weights) == 1:
         tracer.tie(k_left, k_right, "read by", call.site)
         tracer.consumed(right if b.weight else left, k_right if b.weight else k_left)
+    elif k_left is not None and k_right is not None and not weights:
+        tracer.tie(k_left, k_right, f"{call.name} of two activations", call.site)
+        tracer.reads(call, k_left)
+        tracer.ends(call, k_left)
+        tracer.want_whole((k_left,))
     else:
         reason = _UNKNOWN if len(weights) == 1 else f"{call.name} of two activations"
         inner = (*touching(a, {inner_left}), *touching(b, {inner_right}))
         tracer.freeze(inner, reason, call.site)
         if not weights:
-            tracer.contracted_blocks(inner)
+            tracer.want_whole(inner)
     planes = []
     for labels, source, axis, place in ((a, left, left.ndim - 2, -2), (b, right, right.ndim - 1, -1)):
         line = along(labels, axis) if source.ndim > 1 else None
@@ -138,6 +143,7 @@ def _batch_planes(tracer: Tracer, call: Call, left: Tensor, right: Tensor) -> li
         for plane in touching(tracer.labels(mine), axes):
             partners = [p for p in touching(tracer.labels(other), axes) if axes_of(p) == axes_of(plane)]
             if not partners:
+                tracer.want_whole(tracer.labels(other).planes)
                 tracer.freeze((plane,), f"{call.name} over a batch of channels", call.site)
             for partner in partners:
                 tracer.tie(plane, partner, call.name, call.site)

@@ -54,7 +54,8 @@ def split(tracer: Tracer, call: Call, plane: Tensor) -> Tensor:
     tracer found that blocks have to go whole (attention heads).
     """
     axes = axes_of(plane)
-    keep = axes[-2] if tracer.blocks_go_whole() else axes[-1]
+    made = tracer.new_split(call.site)
+    keep = axes[-2] if tracer.goes_whole(made) else axes[-1]
     if call.name == "pixel_shuffle":
         keep = plane.ndim - 3
     line = plane
@@ -64,7 +65,7 @@ def split(tracer: Tracer, call: Call, plane: Tensor) -> Tensor:
     tracer.tie(plane, line.expand(plane.shape), "equal blocks", call.site)
     if bool((line == 0).any()):
         tracer.freeze((plane,), f"{call.name} splits an axis of which a part must stay", call.site)
-    tracer.was_split(line)
+    tracer.was_split(made, line)
     return compact(line)
 
 

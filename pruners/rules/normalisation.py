@@ -45,7 +45,9 @@ def layer_norm(tracer: Tracer, call: Call) -> None:
             tracer.freeze(tracer.labels(vector).planes, "a layer norm over several axes", call.site)
     else:
         _per_channel(tracer, call, source, call.args[2:4], source.ndim - 1)
-        tracer.statistic(tuple(touching(labels, axes)))
+        for plane in touching(labels, axes):
+            tracer.statistic((plane,), comparable=True)
+            tracer.reads(call, plane.reshape(-1))
     tracer.label(call.outputs[0], Labels(labels.planes))
 
 
@@ -56,7 +58,8 @@ def group_norm(tracer: Tracer, call: Call) -> None:
     _per_channel(tracer, call, source, call.args[1:3], 1)
     labels = tracer.labels(source)
     for plane in touching(labels, {1}):
-        tracer.statistic((plane,))
+        tracer.statistic((plane,), comparable=True)
+        tracer.reads(call, plane.reshape(-1))
         tracer.uniform(plane.reshape(groups, -1), "a group norm", call.site)
     tracer.label(call.outputs[0], Labels(labels.planes))
 

@@ -42,7 +42,8 @@ def plan_rewrites(sites: Sequence[LiteralSite], tree: Tree, sources: Sources) ->
         if file is None or not site.values:
             raise SourceError(f"{site.file}:{site.line}: the source of a number that must change is not available")
         text = _literal_text(site) or _attribute_text(site, file, tree, attributes)
-        edits.setdefault(site.file, []).append(Edit((site.line, site.col, site.end_line, site.end_col), text))
+        span = (site.line, site.col, site.end_line, site.end_col)
+        edits.setdefault(site.file, []).append(Edit(span, text, site.keyword))
     return Rewrites({k: tuple(v) for k, v in edits.items()}, attributes)
 
 
@@ -64,7 +65,7 @@ def _attribute_text(site: LiteralSite, file: SourceFile, tree: Tree, attributes:
             "make it an attribute set in __init__"
         )
     paths = tree.instances.get(classes.pop(), [])
-    name = _free_name(_name(file, site), [tree.live[p] for p in paths], attributes)
+    name = _free_name(site.keyword or _name(file, site), [tree.live[p] for p in paths], attributes)
     fallback = next(iter(site.values.values()))
     for path in paths:
         attributes.setdefault(path, {})[name] = site.values.get(path, fallback)

@@ -21,10 +21,12 @@ _PASS = cst.SimpleStatementLine([cst.Pass()])
 
 @dataclass(frozen=True)
 class Edit:
-    """Replace the expression at a span (lines from 1, columns in bytes) in an author's file."""
+    """Replace the expression at a span (lines from 1, columns in bytes) in an author's file, or give the call there
+    one more argument, named ``keyword``."""
 
     span: tuple[int, int, int, int]
     text: str
+    keyword: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,13 +86,29 @@ def is_ours(decorator: ast.expr, file: SourceFile) -> bool:
 def _edited(node: cst.CSTNode, file: SourceFile, stmt: ast.stmt, edits: Sequence[Edit]) -> cst.CSTNode:
     """The tree of a statement, changed or not, with the edits that lie in the statement made."""
     new: dict[cst.CSTNode, cst.BaseExpression] = {}
+    more: dict[cst.CSTNode, cst.Arg] = {}
     for edit in edits:
         if stmt.lineno <= edit.span[0] <= (stmt.end_lineno or 0):
-            old = file.concrete.expression(edit.span)
-            new[old] = _in_parentheses(cst.parse_expression(edit.text), old)
-    result = node.visit(_Replace(new)) if new else node
+            old, text = file.concrete.expression(edit.span), cst.parse_expression(edit.text)
+            if edit.keyword:
+                more[old] = _argument(edit.keyword, text)
+            else:
+                new[old] = _in_parentheses(text, old)
+    result = node.visit(_Replace(new, more)) if new or more else node
     assert isinstance(result, cst.CSTNode)
     return result
+
+
+def _extended(args: Sequence[cst.Arg], added: cst.Arg) -> list[cst.Arg]:
+    """One more argument, laid out as those before it."""
+    *others, last = args
+    comma = others[-1].comma if others else cst.MaybeSentinel.DEFAULT
+    added = added.with_changes(comma=last.comma, whitespace_after_arg=last.whitespace_after_arg)
+    return [*others, last.with_changes(comma=comma, whitespace_after_arg=cst.SimpleWhitespace("")), added]
+
+
+def _argument(name: str, value: cst.BaseExpression) -> cst.Arg:
+    return cst.Arg(value, cst.Name(name), cst.AssignEqual(cst.SimpleWhitespace(""), cst.SimpleWhitespace("")))
 
 
 def _in_parentheses(new: cst.BaseExpression, old: cst.BaseExpression) -> cst.BaseExpression:
@@ -101,11 +119,14 @@ def _in_parentheses(new: cst.BaseExpression, old: cst.BaseExpression) -> cst.Bas
 
 
 class _Replace(cst.CSTTransformer):
-    def __init__(self, new: Mapping[cst.CSTNode, cst.BaseExpression]) -> None:
+    def __init__(self, new: Mapping[cst.CSTNode, cst.BaseExpression], more: Mapping[cst.CSTNode, cst.Arg]) -> None:
         super().__init__()
         self.new = new
+        self.more = more
 
     def on_leave(self, original_node: cst.CSTNode, updated_node: cst.CSTNode) -> cst.CSTNode:  # type: ignore[override]
+        if original_node in self.more and isinstance(updated_node, cst.Call):
+            updated_node = updated_node.with_changes(args=_extended(updated_node.args, self.more[original_node]))
         return self.new.get(original_node, updated_node)
 
 
