@@ -102,8 +102,7 @@ class Facts:
 
     def tie(self, first: npt.ArrayLike, second: npt.ArrayLike, reason: str, site: Site) -> None:
         a, b = np.broadcast_arrays(np.asarray(first, dtype=np.int64), np.asarray(second, dtype=np.int64))
-        pairs = np.unique(np.stack([a.ravel(), b.ravel()]), axis=1)
-        a, b = pairs
+        a, b = np.divmod(np.unique(a.ravel() * self._end + b.ravel()), self._end)  # pairs as one number sort fast
         stuck = np.concatenate([a[b == 0], b[a == 0]])
         if stuck.size:
             self.freeze(stuck, f"{reason} joins it with channels that must stay", site)

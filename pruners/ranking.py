@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from pruners.channel_graph import ChannelGraph, IntArray, Use, Width
+from pruners.channel_graph import ChannelGraph, IntArray, Slot, Use, Width
 from pruners.errors import CheckpointError, PlanError, UsageError
 
 FloatArray = npt.NDArray[np.float64]
@@ -101,28 +101,63 @@ def _relative(parts: list[torch.Tensor], size: int) -> torch.Tensor:
     return total
 
 
-def _each_width(evidence: Evidence, value: Callable[[torch.Tensor], torch.Tensor]) -> Scores:
-    return {w.name: _relative([value(s) for s in evidence.slices(w)], w.size) for w in evidence.graph.widths}
+def _each_width(evidence: Evidence, values: Callable[[Width], list[torch.Tensor]]) -> Scores:
+    """``values``: one score per group for every use that counts."""
+    return {w.name: _relative(values(w), w.size) for w in evidence.graph.widths}
+
+
+def _sums(evidence: Evidence, part: Callable[[torch.Tensor], torch.Tensor]) -> dict[Slot, torch.Tensor]:
+    """For every slot that counts, ``part`` (which works in place) summed up over each position's slice, in float64.
+
+    Parameter by parameter: no slice is copied, and a weight that two widths share is read once.
+    """
+    wanted: dict[str, set[Slot]] = {}
+    for use in (u for w in evidence.graph.widths for u in evidence.uses(w)):
+        wanted.setdefault(use.slot.parameter, set()).add(use.slot)
+    sums = {}
+    for name, slots in wanted.items():
+        values = part(evidence.parameters[name].detach().to(torch.float64, copy=True))
+        if values.ndim > 2:
+            table = values.flatten(2).sum(2)
+            sums |= {s: _along(s, table if s.dim < 2 else values) for s in slots}
+        else:
+            sums |= {s: _along(s, values) for s in slots}
+    return sums
+
+
+def _along(slot: Slot, values: torch.Tensor) -> torch.Tensor:
+    if slot.blocks > 1:
+        rows, columns = values.shape[:2]
+        return values.reshape(slot.blocks, rows // slot.blocks, columns, -1).sum((1, 3)).reshape(-1)
+    others = [d for d in range(values.ndim) if d != slot.dim]
+    return values.sum(others) if others else values
+
+
+def _of_groups(use: Use, sums: Mapping[Slot, torch.Tensor]) -> torch.Tensor:
+    line = sums[use.slot]
+    return line[torch.from_numpy(use.index).to(line.device)].sum(1)
 
 
 @metric("l1")
 def l1(evidence: Evidence) -> Scores:
     """v[g] = sum |w| over the slice; score = mean over slots of v[g] / mean(v). Li et al. 2017, arXiv 1608.08710,
     which uses the producer only."""
-    return _each_width(evidence, lambda s: s.abs().sum(1))
+    sums = _sums(evidence, torch.Tensor.abs_)
+    return _each_width(evidence, lambda w: [_of_groups(u, sums) for u in evidence.uses(w)])
 
 
 @metric("l2")
 def l2(evidence: Evidence) -> Scores:
     """v[g] = sqrt(sum w^2) over the slice; score = mean over slots of v[g] / mean(v)."""
-    return _each_width(evidence, lambda s: s.square().sum(1).sqrt())
+    sums = _sums(evidence, torch.Tensor.square_)
+    return _each_width(evidence, lambda w: [_of_groups(u, sums).sqrt() for u in evidence.uses(w)])
 
 
 @metric("fpgm")
 def fpgm(evidence: Evidence) -> Scores:
     """v[g] = sum over h of ||w_g - w_h||_2, the distance to all other slices: what lies near the geometric median
     is replaceable. Score = mean over slots of v[g] / mean(v). He et al. 2019, arXiv 1811.00250."""
-    return _each_width(evidence, lambda s: torch.cdist(s, s).sum(1))
+    return _each_width(evidence, lambda w: [torch.cdist(s, s).sum(1) for s in evidence.slices(w)])
 
 
 @metric("random")
@@ -237,7 +272,7 @@ def rank(
         raise UsageError(f"unknown slots {slots!r}, known are {', '.join(_ROLES)}")
     evidence = Evidence(model, graph, slots, None if batches is None else list(batches), seed)
     for name, parameter in evidence.parameters.items():
-        if not torch.isfinite(parameter).all():
+        if not torch.isfinite(parameter.sum()) and not torch.isfinite(parameter).all():
             raise CheckpointError(f"{name} holds NaN or infinite values; take a checkpoint from before training broke")
     # float32 makes ties of what only rounding errors tell apart
     found = function(evidence)

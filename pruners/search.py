@@ -88,7 +88,7 @@ def search(
         **settings.as_dict(),
         "fingerprint": dict(fingerprint or {}),
         "retraining": retrain is not None,
-        "weights": sha256_of_state(model.state_dict()),
+        "weights": sha256_of_state(model.state_dict()) if ledger is not None else None,
         "widths": {w.name: w.size for w in graph.widths},
         "bayesian-optimization": importlib.metadata.version("bayesian-optimization"),
     }

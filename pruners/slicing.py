@@ -41,28 +41,23 @@ def slice_model(model: nn.Module, graph: ChannelGraph, kept: Kept, example_input
     ``kept``: width name -> kept group indices; widths that are not named stay whole. The model itself is not
     touched. Raises NotPrunableError, naming file and line, where a number in the code can't follow.
     """
-    sliced = copy.deepcopy(model)
-    _replace_tensors(sliced, slice_state(model.state_dict(keep_vars=True), graph, kept, model), graph)
+    sliced = copy.deepcopy(model, _replacements(model, graph, kept))
     for module in sliced.modules():
         resize(module)
     return SlicedModel(sliced, rehearse(sliced, graph, kept, example_input))
 
 
-def _replace_tensors(model: nn.Module, state: Mapping[str, torch.Tensor], graph: ChannelGraph) -> None:
-    """Put the sliced tensors in place; tied and shared ones stay one object."""
-    done: dict[str, torch.Tensor] = {}
-    for module_name, module in model.named_modules(remove_duplicate=False):
-        prefix = f"{module_name}." if module_name else ""
-        for store in (module._parameters, module._buffers):
-            for name, old in list(store.items()):
-                key = prefix + name
-                if old is None or key not in state or torch.equal(state[key], old):
-                    continue
-                first = graph.aliases.get(key, key)
-                if first not in done:
-                    new = state[key].detach().clone()
-                    done[first] = nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
-                store[name] = done[first]
+def _replacements(model: nn.Module, graph: ChannelGraph, kept: Kept) -> dict[int, torch.Tensor]:
+    """What ``copy.deepcopy`` is to take for the tensors that change, by their identity: they are never copied whole,
+    and tied ones stay one object."""
+    state = model.state_dict(keep_vars=True)
+    found: dict[int, torch.Tensor] = {}
+    for key, new in slice_state(state, graph, kept, model).items():
+        old = state[key]
+        if id(old) not in found and not torch.equal(new, old):
+            new = new.detach()
+            found[id(old)] = nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
+    return found
 
 
 # -- size attributes of torch's own layers
