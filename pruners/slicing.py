@@ -50,7 +50,7 @@ def slice_model(model: nn.Module, graph: ChannelGraph, kept: Kept, example_input
 def _replacements(model: nn.Module, graph: ChannelGraph, kept: Kept) -> dict[int, torch.Tensor]:
     """What ``copy.deepcopy`` is to take for the tensors that change, by their identity: they are never copied whole,
     and tied ones stay one object."""
-    state = model.state_dict(keep_vars=True)
+    state = {**dict(model.named_buffers(remove_duplicate=False)), **model.state_dict(keep_vars=True)}
     found: dict[int, torch.Tensor] = {}
     for key, new in slice_state(state, graph, kept, model).items():
         old = state[key]

@@ -12,7 +12,7 @@ import copy
 import difflib
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from fractions import Fraction
 from typing import Any
@@ -35,6 +35,7 @@ from pruners.rules import Call, rule_for
 from pruners.running import Modules, as_it_was, batch_size, call_arguments, training_batch
 from pruners.sites import SiteRecorder
 from pruners.solving import prunable, solve
+from pruners.source.entry import SMALL, is_blank
 
 Split = tuple[str, Site, int]  # module, place, and which of those made there
 
@@ -59,13 +60,12 @@ def observe(model: nn.Module, example_input: Any, *, skip: Sequence[str] = ()) -
         _run(tracer, model, example_input)
         if tracer.unreached():
             _run_in_training(tracer, model, example_input)
-        if not tracer.wanted <= whole | narrow:
-            whole |= tracer.wanted - narrow  # once more: these splits make heads, which go whole
-            continue
-        stuck = tracer.stuck(whole)
-        if not stuck:
+        heads = tracer.wanted - whole - narrow
+        stuck = tracer.stuck() if not heads else frozenset()
+        if not heads | (stuck - narrow):
             break
-        whole, narrow = whole - stuck, narrow | stuck  # once more: heads that have to stay become narrower
+        narrow |= stuck & whole  # once more: blocks that have to stay become narrower,
+        whole = (whole | heads | stuck) - narrow  # and those that can't, or make heads, go whole
     tracer.skip(dict.fromkeys(skip, NOWHERE), "asked to be skipped")
     tracer.skip(skipped_layers(model), "skipped by its decorator")
     return tracer
@@ -115,9 +115,12 @@ class Tracer:
 
     def __init__(self, model: nn.Module, batch: int, whole: frozenset[Split] = frozenset()) -> None:
         tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+        computed = _large_tables(model)
         self._names: dict[int, str] = {}
         self.aliases: dict[str, str] = {}
         for name, tensor in tensors:
+            if name in computed:
+                continue
             first = self._names.setdefault(id(tensor), name)
             if first != name:
                 self.aliases[name] = first
@@ -241,7 +244,7 @@ class Tracer:
         return tuple(
             FrozenChannels((Slot(name, 0),), shape[0], "not reached by the example input", NOWHERE)
             for name, shape in self.facts.shapes.items()
-            if name not in seen and len(shape) > 1 and shape[0] > 1
+            if name not in seen and name not in self.facts.buffers and len(shape) > 1 and shape[0] > 1
         )
 
     def new_split(self, site: Site) -> Split:
@@ -262,10 +265,10 @@ class Tracer:
         atoms = atoms[atoms != 0]
         self.wanted |= {split for split, found in self._splits.items() if np.isin(found, atoms).any()}
 
-    def stuck(self, splits: Collection[Split]) -> frozenset[Split]:
-        """Those of the splits whose blocks must stay."""
-        free = prunable(self.facts) if splits else np.zeros(0, dtype=bool)
-        return frozenset(s for s in splits if s in self._splits and not free[self._splits[s]].any())
+    def stuck(self) -> frozenset[Split]:
+        """The splits of which nothing can go."""
+        free = prunable(self.facts) if self._splits else np.zeros(0, dtype=bool)
+        return frozenset(split for split, line in self._splits.items() if not free[line].any())
 
     def skip(self, layers: Mapping[str, Site], reason: str) -> None:
         """Freeze the output channels of the named layers."""
@@ -305,6 +308,17 @@ class _LabelMode(TorchDispatchMode):
 
 
 without_compiler(_LabelMode)
+
+
+def _large_tables(model: nn.Module) -> set[str]:
+    """Buffers outside the checkpoint, which the constructor computes anew: only a small one, or a blank, can be
+    written with fewer values."""
+    return {
+        f"{path}.{name}" if path else name
+        for path, module in model.named_modules(remove_duplicate=False)
+        for name in module._non_persistent_buffers_set
+        if (buffer := module._buffers.get(name)) is not None and buffer.numel() > SMALL and not is_blank(buffer)
+    }
 
 
 def _unknown_layer(layer: str, facts: Facts) -> str:

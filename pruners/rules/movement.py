@@ -65,7 +65,8 @@ def split(tracer: Tracer, call: Call, plane: Tensor) -> Tensor:
     tracer.tie(plane, line.expand(plane.shape), "equal blocks", call.site)
     if bool((line == 0).any()):
         tracer.freeze((plane,), f"{call.name} splits an axis of which a part must stay", call.site)
-    tracer.was_split(made, line)
+    if call.name != "pixel_shuffle":
+        tracer.was_split(made, line)
     return compact(line)
 
 

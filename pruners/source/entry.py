@@ -6,7 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import nn
+
+SMALL = 64  # elements of a buffer that may be written as a literal
+
+
+def is_blank(tensor: torch.Tensor) -> bool:
+    """Whether zeros or ones are all it holds."""
+    return tensor.numel() > 0 and bool((tensor == tensor.reshape(-1)[0]).all()) and float(tensor.reshape(-1)[0]) in (0, 1)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from pruners.errors import SourceError
+from pruners.source.entry import SMALL, is_blank
 from pruners.source.layout import STEP, Group, flat, lines_of
 from pruners.source.printer import Code
 from pruners.source.records import BUFFER, CHILD, PARAMETER
@@ -20,8 +21,6 @@ from pruners.source.statements import (
 from pruners.source.tensors import creator, gives_tensor, size_hints
 from pruners.source.terms import Box, Call, Display, Hole, Lit, Term, unify
 from pruners.source.walk import Mask
-
-SMALL = 64  # elements of a buffer that may be written as a literal
 
 
 class Members(Sequences):
@@ -69,7 +68,7 @@ class Members(Sequences):
         exact = name in self.context.live[min(mask)]._non_persistent_buffers_set
         if value is not None and gives_tensor(self.scope, value, [(i, t, exact) for i, t in live]):
             return self.author.init_file.segment(value)
-        if exact and any(t.numel() > SMALL for _, t in live):
+        if exact and any(t.numel() > SMALL and not is_blank(t) for _, t in live):
             raise SourceError(
                 f"{self._place(name)}: the buffer self.{name} is not in the state_dict, is too large for a literal, "
                 "and no expression of the constructor gives its values; register it with persistent=True"

@@ -10,6 +10,7 @@ from torch import nn
 
 from pruners.errors import SourceError
 from pruners.source.constructors import call_of, is_torch
+from pruners.source.entry import SMALL, is_blank
 from pruners.source.made import parameter_call, tensor_call
 from pruners.source.terms import Alias, Arg, Box, Call, Item, Lit, Ref, Term
 from pruners.source.tree import Tree, author_init, is_box, torch_base
@@ -106,11 +107,11 @@ class Recorder:
     def _buffer(self, module: nn.Module, name: str, tensor: torch.Tensor | None) -> Term:
         if tensor is None:
             return Lit(None)
-        if name in module._non_persistent_buffers_set:
+        if name in module._non_persistent_buffers_set and not (tensor.numel() > SMALL and is_blank(tensor)):
             return Call(
                 torch.tensor, (Arg("data", Lit(tensor.tolist()), positional=True), Arg("dtype", Ref(tensor.dtype)))
             )
-        return tensor_call(tensor, torch.zeros, self.tree.dtype)
+        return tensor_call(tensor, torch.ones if is_blank(tensor) and tensor.any() else torch.zeros, self.tree.dtype)
 
     def _plain(self, name: str, value: object, seen: Mapping[int, str]) -> Slot:
         if isinstance(value, nn.Module) and id(value) in seen:
