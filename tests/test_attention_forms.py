@@ -154,6 +154,85 @@ HEADS = {  # source -> widths beside the embedding's, in heads or in groups of h
 }
 
 
+ROTARY = """
+def rotate_half(x):
+    x1, x2 = x.chunk(2, dim=-1)
+    return torch.cat((-x2, x1), dim=-1)
+
+
+def table(dim, length):
+    freqs = 100.0 ** -(torch.arange(0, dim, 2) / dim)
+    angles = torch.outer(torch.arange(length), freqs)
+    return torch.cat([angles, angles], -1)
+
+
+def turned(x, angles):
+    z = torch.view_as_complex(x.float().reshape(*x.shape[:-1], -1, 2))
+    z = z * torch.polar(torch.ones_like(angles), angles)[:, : z.shape[-1]]
+    return torch.view_as_real(z).flatten(3).type_as(x)
+
+"""
+INIT = "self.qkv ="
+ROTATED = f"""cos, sin = self.angles[:N].cos(), self.angles[:N].sin()
+        q, k = (t * cos + rotate_half(t) * sin for t in (q, k))
+        {SDPA.format("q, k, v")}"""
+TURNED = f"""q, k = (turned(t, self.angles[:N]) for t in (q, k))
+        {SDPA.format("q, k, v")}"""
+ANGLES = 'self.register_buffer("angles", table(self.head_dim, 32), persistent=False)\n        self.qkv ='
+TABLE = """self.table = nn.Parameter(torch.zeros(13, num_heads))
+        index = torch.arange(7)[:, None] - torch.arange(7)[None, :] + 6
+        self.register_buffer("index", index, persistent=False)
+        self.qkv ="""
+TABLED = f"""bias = self.table[self.index.view(-1)].view(N, N, -1).permute(2, 0, 1)
+        {SDPA.format("q, k, v, attn_mask=bias.unsqueeze(0)")}"""
+SLOPES = """slopes = 2.0 ** -torch.arange(1, num_heads + 1).view(num_heads, 1, 1)
+        self.register_buffer("slopes", slopes{})
+        self.qkv ="""
+SLOPED = f"""distance = torch.arange(N)[None, :] - torch.arange(N)[:, None]
+        {SDPA.format("q, k, v, attn_mask=self.slopes * distance")}"""
+COSINE = """attn = F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).mT
+        x = (attn * self.logit_scale.clamp(max=4.6).exp()).softmax(-1) @ v"""
+CROSS_COVARIANCE = """q, k, v = F.normalize(q.mT, dim=-1), F.normalize(k.mT, dim=-1), v.mT
+        x = (((q @ k.mT) * self.logit_scale).softmax(-1) @ v).mT"""
+PER_HEAD = "self.logit_scale = nn.Parameter(torch.ones(num_heads, 1, 1))\n        self.qkv ="
+LINEAR = """q, k = F.elu(q) + 1.0, F.elu(k) + 1.0
+        z = 1.0 / (torch.einsum("bhnd,bhd->bhn", q, k.sum(2)) + 1e-6)
+        x = torch.einsum("bhnd,bhde,bhn->bhne", q, torch.einsum("bhnd,bhne->bhde", k, v), z)"""
+TALKING = """attn = self.mix(((q * self.scale) @ k.mT).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        x = attn.softmax(-1) @ v"""
+BIASES = """self.q_bias, self.v_bias = nn.Parameter(torch.zeros(dim)), nn.Parameter(torch.zeros(dim))
+        self.register_buffer("k_bias", torch.zeros(dim), persistent=False)
+        self.qkv ="""
+BIASED = packed(SDPA.format("q, k, v")).replace("dim * 3)", "dim * 3, bias=False)").replace(
+    "self.qkv(x)", "F.linear(x, self.qkv.weight, torch.cat((self.q_bias, self.k_bias, self.v_bias)))"
+)
+PER_HEAD_FORMS = {
+    "rotated in halves": ROTARY + packed(ROTATED).replace(INIT, ANGLES),
+    "rotated as complex numbers": ROTARY + packed(TURNED).replace(INIT, ANGLES),
+    "a table of relative positions": packed(TABLED).replace(INIT, TABLE),
+    "slopes": packed(SLOPED).replace(INIT, SLOPES.format("")),
+    "slopes outside the checkpoint": packed(SLOPED).replace(INIT, SLOPES.format(", persistent=False")),
+    "cosines": packed(COSINE).replace(INIT, PER_HEAD),
+    "covariances of channels": packed(CROSS_COVARIANCE).replace(INIT, PER_HEAD),
+    "linear attention": packed(LINEAR),
+    "talking heads": packed(TALKING).replace(INIT, "self.mix = nn.Linear(num_heads, num_heads)\n        self.qkv ="),
+    "biases of their own": BIASED.replace(INIT, BIASES),
+}
+
+
+@pytest.mark.parametrize("form", PER_HEAD_FORMS)
+def test_what_belongs_to_a_head_goes_with_it(tmp_path: Path, form: str) -> None:
+    _, found, _ = pruned(tmp_path, PER_HEAD_FORMS[form].replace("16", "24"))
+    assert found == {"embed": 24, "attention.qkv": 4}
+
+
+def test_slopes_made_from_the_number_of_heads_keep_the_heads(tmp_path: Path) -> None:
+    made = "slopes = 2.0 ** -torch.arange(1, self.num_heads + 1).view(-1, 1, 1)"
+    source = packed(f"{made}\n        {SLOPED.replace('self.slopes', 'slopes')}").replace("16", "24")
+    _, found, _ = pruned(tmp_path, source)
+    assert found == {"embed": 24, "attention.qkv": 6}  # they get narrower
+
+
 @pytest.mark.parametrize("form", HEADS)
 def test_whole_heads_go(tmp_path: Path, form: str) -> None:
     source, widths = HEADS[form]
