@@ -146,7 +146,8 @@ class CountedCall:
     constants: Mapping[tuple[int | str, ...], float] = field(default_factory=dict, compare=False)
 
 
-Operation = tuple[str, int]  # the n-th call of an aten operation in a pass in eval mode, from 0
+# the n-th call of an aten operation in a pass in eval mode, from 0, and an axis of the operand that holds channels
+Operation = tuple[str, int, int]
 
 
 @dataclass(frozen=True)
@@ -183,8 +184,7 @@ class ChannelGraph:
     aliases: Mapping[str, str] = field(default_factory=dict)  # state_dict key -> the key that Slots name
     calls: tuple[CountedCall, ...] = ()  # of a pass in eval mode, in order of execution
     training_calls: tuple[CountedCall, ...] = ()  # of a pass in training, where it reaches more modules
-    # operations that read removable channels without weights: products of two activations, norms. Along which axis
-    # is the operation's affair (``oracle``)
+    # operations that read removable channels without weights: products of two activations, norms, other statistics
     readers: Mapping[Operation, Positions] = field(default_factory=dict, compare=False, repr=False)
 
     def width(self, name: str) -> Width:

@@ -1,25 +1,19 @@
 """What a pruned network must compute: the original with the removed channels' consumer weights set to zero.
 
-Some operations read channels without weights: in a product of two activations the removed ones are masked, and a norm
-takes its statistics over those that are kept.
+Some operations read channels without weights: see ``masking``.
 """
 
 from __future__ import annotations
 
 import copy
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from typing import Any
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from pruners.channel_graph import BoolArray, ChannelGraph, Operation, Slot
-from pruners.fresh import without_compiler
+from pruners.channel_graph import BoolArray, ChannelGraph, Slot
 
 
 def zeroed(model: nn.Module, graph: ChannelGraph, kept: Mapping[str, npt.ArrayLike]) -> nn.Module:
@@ -53,69 +47,6 @@ def exact(graph: ChannelGraph, kept: Mapping[str, npt.ArrayLike]) -> bool:
     """Whether removing equals zeroing: no statistic runs over channels of a width that loses some."""
     gone = set(graph.masks(kept))
     return all(w.comparable or not any(u.slot in gone for u in w.uses) for w in graph.widths)
-
-
-@contextmanager
-def masking(graph: ChannelGraph, kept: Mapping[str, npt.ArrayLike]) -> Iterator[None]:
-    """Within this block the original runs once, and no operation reads removed channels."""
-    masks = {operation: positions.mask(kept) for operation, positions in graph.readers.items()}
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with sdpa_kernel(SDPBackend.MATH), _Masking({k: torch.from_numpy(m) for k, m in masks.items() if not m.all()}):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
-
-
-class _Masking(TorchDispatchMode):
-    """Counts operations as the tracer does."""
-
-    def __init__(self, masks: Mapping[Operation, Tensor]) -> None:
-        super().__init__()
-        self._masks = masks
-        self._ran: Counter[str] = Counter()
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        name = func.overloadpacket.__name__
-        mask = self._masks.get((name, self._ran[name]))
-        self._ran[name] += 1
-        if mask is None:
-            return func(*args, **(kwargs or {}))
-        if name == "native_layer_norm":
-            return _layer_norm(mask.to(args[0]), *args)
-        if name == "native_group_norm":
-            return _group_norm(mask.to(args[0]), *args)
-        place = len(args) - 2  # (left, right) or (added, left, right)
-        left = args[place]
-        return func(*args[:place], left * mask.to(left), *args[place + 1 :], **(kwargs or {}))
-
-
-without_compiler(_Masking)
-
-
-def _layer_norm(mask: Tensor, x: Tensor, shape: Any, weight: Tensor | None, bias: Tensor | None, eps: float) -> Any:
-    centred, deviation = _normalised(x, mask, -1, eps)
-    out = centred if weight is None else centred * weight
-    return (out if bias is None else out + bias), deviation, deviation
-
-
-def _group_norm(mask: Tensor, x: Tensor, weight: Tensor | None, bias: Tensor | None, *sizes: Any) -> Any:
-    n, c, positions, groups, eps = sizes
-    spread = mask.view(1, groups, -1, 1).expand(n, groups, c // groups, positions).reshape(n, groups, -1)
-    centred, deviation = _normalised(x.reshape(n, groups, -1), spread, -1, eps)
-    out, shape = centred.reshape(x.shape), (1, c, *[1] * (x.ndim - 2))
-    out = out if weight is None else out * weight.view(shape)
-    return (out if bias is None else out + bias.view(shape)), deviation, deviation
-
-
-def _normalised(x: Tensor, mask: Tensor, axis: int, eps: float) -> tuple[Tensor, Tensor]:
-    count = mask.sum(axis, keepdim=True)
-    centred = x - (x * mask).sum(axis, keepdim=True) / count
-    deviation = ((centred.square() * mask).sum(axis, keepdim=True) / count + eps).rsqrt()
-    return centred * deviation, deviation
 
 
 def settle(model: nn.Module, call: Callable[[], object]) -> None:

@@ -18,6 +18,7 @@ from pruners import oracle
 from pruners.channel_graph import ChannelGraph
 from pruners.errors import VerificationError
 from pruners.frames import run
+from pruners.masking import masking
 from pruners.rehearsal import corrected
 from pruners.running import call_arguments, training_batch
 from pruners.verify import Case, measured, outputs_of, trains, varied
@@ -55,7 +56,7 @@ def _random_case(
     state = slice_state(other.state_dict(), graph, kept)
     if oracle.exact(graph, kept):
         oracle.zero(other, graph, kept)
-        outputs = outputs_of(other, inputs, double, lambda m: oracle.masking(graph, kept))
+        outputs = outputs_of(other, inputs, double, lambda m: masking(graph, kept))
         return Case("random weights, removed channels zeroed", inputs, outputs, state, double)
     del other  # before the pruned network grows
     sliced.load_state_dict(state)

@@ -53,8 +53,6 @@ def shape_of_output(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any
     """Each integer is the size of one axis of the output."""
     labels = tracer.labels(out)
     lines = {axis: along(labels, axis) for axis in range(out.ndim)}
-    if not any(line is not None for line in lines.values()):
-        return {}
     found = {}
     for axis, path in _sizes(args, 1).items():
         line = lines.get(axis)

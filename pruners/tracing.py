@@ -190,17 +190,23 @@ class Tracer:
     def uniform(self, blocks: Tensor, reason: str, site: Site) -> None:
         self.facts.uniform(blocks.numpy(), reason, site)
 
-    def statistic(self, planes: Sequence[Tensor], comparable: bool = False) -> None:
-        for plane in planes:
-            self.facts.statistic(plane.numpy(), comparable)
+    def statistic(self, call: Call, plane: Tensor, axis: int) -> None:
+        """The operation takes a statistic over these channels, on this axis of its first operand."""
+        self.facts.statistic(plane.numpy(), comparable=True)
+        self.reads(call, plane, axis)
 
     def ran(self, call: Call) -> None:
         self._operations[call.name] += 1
 
-    def reads(self, call: Call, line: Tensor) -> None:
-        """The operation reads these channels without weights: in the original it has to be told which are gone."""
+    def reads(self, call: Call, line: Tensor, axis: int) -> None:
+        """The operation reads these channels, on this axis of an operand, without weights: in the original it has to
+        be told which are gone."""
         if self._counting:
-            self._readers[call.name, self._operations[call.name] - 1] = line.numpy()
+            self._readers[call.name, self._operations[call.name] - 1, axis] = line.numpy().ravel()
+
+    def stored(self, tensor: Tensor) -> bool:
+        """Whether it is a parameter or a buffer of the network, not made of one."""
+        return id(tensor) in self._names
 
     def ends(self, call: Call, line: Tensor) -> None:
         """Nothing of these channels is left behind the operation, as behind a layer that reads them."""
@@ -294,8 +300,9 @@ class _LabelMode(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        strides = args[0].stride() if args and isinstance(args[0], Tensor) else ()
         out = func(*args, **(kwargs or {}))
-        call = Call(func, args, kwargs or {}, out, author_site())
+        call = Call(func, args, kwargs or {}, out, author_site(), strides)
         self._tracer.ran(call)
         rule = rule_for(func)
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from pruners import oracle
 from pruners.channel_graph import ChannelGraph
 from pruners.errors import NotPrunableError
+from pruners.masking import masking
 from pruners.slicing import SlicedModel, slice_model
 from pruners.tracing import trace
 
@@ -86,7 +88,75 @@ NETWORKS = {
         nn.Conv2d(3, 6, 1), nn.BatchNorm2d(6, affine=False), nn.InstanceNorm2d(6), nn.Conv2d(6, 2, 1)
     ),
     "a pad attribute": Padded(),
+    "pooling in another memory format": nn.Sequential(
+        nn.Conv2d(3, 6, 1).to(memory_format=torch.channels_last), nn.AdaptiveAvgPool2d(1), nn.Conv2d(6, 2, 1)
+    ),
 }
+
+
+class Standardised(nn.Conv2d):
+    """A convolution that brings its weight to mean 0 and variance 1 per output."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = self.weight.reshape(1, self.out_channels, -1)
+        weight = F.batch_norm(flat, None, None, training=True, eps=1e-6).reshape_as(self.weight)
+        return F.conv2d(x, weight, self.bias, self.stride, self.padding)
+
+
+class ByHand(nn.Conv2d):
+    """The same, with the mean and the variance taken by hand and a gain per output."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        variance, mean = torch.var_mean(self.weight, dim=[1, 2, 3], keepdim=True)
+        weight = (self.weight - mean) * torch.rsqrt(variance + 1e-6) * self.bias.view(-1, 1, 1, 1)
+        return F.conv2d(x, weight, self.bias)
+
+
+class Between(nn.Sequential):
+    """Two convolutions with a function between them."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 6, 1))
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self[1](self.function(self[0](x)))
+
+
+def _response_norm(x: Tensor) -> Tensor:
+    """Each channel's length beside the mean length."""
+    length = x.norm(p=2, dim=(2, 3), keepdim=True)
+    return x * length / (length.mean(1, keepdim=True) + 1e-6)
+
+
+STATISTICS = {
+    "a layer norm": nn.Sequential(nn.Flatten(2), nn.Linear(64, 9), nn.LayerNorm(9), nn.ReLU(), nn.Linear(9, 2)),
+    "a group norm": nn.Sequential(nn.Conv2d(3, 8, 1), nn.GroupNorm(2, 8), nn.Conv2d(8, 2, 1)),
+    "a mean and a maximum over the channels": Between(
+        lambda x: x * torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1).sum(1, keepdim=True).sigmoid()
+    ),
+    "a variance over the channels": Between(lambda x: (x - x.mean(1, True)) / (x.var(1, keepdim=True) + 0.1).sqrt()),
+    "a global response norm": Between(_response_norm),
+    "a weight standardised by a batch norm": nn.Sequential(Standardised(3, 8, 3), Standardised(8, 6, 3), nn.ReLU(),
+                                                           nn.Conv2d(6, 2, 1)),
+    "a weight standardised by hand": nn.Sequential(ByHand(3, 8, 3), ByHand(8, 6, 3), nn.ReLU(), nn.Conv2d(6, 2, 1)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STATISTICS)
+def test_statistics_run_over_what_is_kept(name: str) -> None:
+    model = STATISTICS[name].double().eval()
+    oracle.randomise(model, 1)
+    graph = trace(model, X)
+    kept = every_other(graph)
+    assert any(not w.exact for w in graph.widths) and oracle.exact(graph, kept)
+    sliced, zeroed = slice_model(model, graph, kept, X), oracle.zeroed(model, graph, kept)
+    with torch.no_grad():
+        plain = zeroed(X)
+        with masking(graph, kept):
+            expected = zeroed(X)
+        assert torch.allclose(sliced.model(X), expected, rtol=1e-10, atol=1e-12)
+    assert not torch.allclose(plain, expected)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -131,6 +201,24 @@ def test_a_literal_in_forward_is_reported_with_its_span(tmp_path: Path) -> None:
     assert (Path(site.file).name, site.line, site.values) == ("author.py", 11, {"": 192})
     text = Path(site.file).read_text().splitlines()[site.line - 1]
     assert text[site.col : site.end_col] == "6 * 8 * 8"
+
+
+def test_a_size_of_a_pruned_tensor_is_not_that_of_frozen_channels(tmp_path: Path) -> None:
+    module = imported(
+        tmp_path,
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.embed, self.mix, self.head = nn.Linear(8, 6), nn.Linear(6, 6), nn.Linear(6, 2)\n"
+        "    def forward(self, x):\n"
+        "        x = self.embed(x)\n"
+        "        B, A, N, C = x.shape\n"
+        "        y = torch.fft.fft(self.mix(x)).real.reshape(B, A * N, C)\n"
+        "        return self.head(y)\n",
+    )
+    sliced, _ = cut(module.Net())
+    (site,) = sliced.literals
+    assert (site.line, site.values) == (11, {"": -1})
 
 
 def test_one_number_for_two_widths_is_refused_with_its_place(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ FREEZING = {
         "index_add writes at numbered places of the axis",
     ),
     "a softmax over the channels freezes them": (lambda x: x.softmax(1), "_softmax runs along the channels"),
-    "a mean over the channels freezes them": (lambda x: x - x.mean(1, keepdim=True), "mean runs over the channels"),
+    "a product of the channels freezes them": (lambda x: x - x.prod(1, keepdim=True), "prod runs over the channels"),
     "a slice with a step freezes the channels": (lambda x: x[:, ::2].repeat(1, 2, 1, 1), "slice takes positions"),
     "a slice counted from the end freezes them": (lambda x: torch.cat([x[:, -4:]] * 2, 1), "slice takes positions"),
     "one channel picked by number freezes them": (lambda x: x * x[:, :1], "slice takes positions"),
@@ -110,6 +110,7 @@ PASSING = {
     "a Fourier transform over space": (lambda x: torch.fft.fft2(x).real, {"first": 8}),
     "torch's own channel shuffle": (nn.ChannelShuffle(2), {"first": 4}),
     "pooling and back": (lambda x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), 2), {"first": 8}),
+    "a mean over the channels, then of those that are kept": (lambda x: x - x.mean(1, keepdim=True), {"first": 8}),
     "dropout": (nn.Dropout(0.5), {"first": 8}),
     "a transposition there and back": (lambda x: x.permute(0, 2, 3, 1).relu().permute(0, 3, 1, 2), {"first": 8}),
     "a channel shuffle ties the channels of one place in all blocks": (

@@ -1,4 +1,5 @@
-"""Operations that run along axes: reductions, softmax, pooling. Channels on those axes must stay."""
+"""Operations that run along axes: statistics over channels are taken over those that are kept; else channels on those
+axes must stay."""
 
 from __future__ import annotations
 
@@ -6,23 +7,30 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from pruners.labels import Labels
+from pruners.labels import Labels, axes_of, touching
 from pruners.rules.registry import RULES, Call, Rule, freeze_axes, rule
 
 if TYPE_CHECKING:
     from pruners.tracing import Tracer
 
 
-@rule("sum", "mean", "amax", "amin", "var", "var_mean", "std", "std_mean", "prod", "any", "all", "argmax", "argmin",
-      "max", "min", "norm", "linalg_vector_norm", "logsumexp", "median", "count_nonzero")  # fmt: skip
+STATISTICS = {"sum", "mean", "amax", "amin", "var", "var_mean", "std", "std_mean", "norm", "linalg_vector_norm",
+               "logsumexp"}  # fmt: skip
+
+
+@rule(*STATISTICS, "prod", "any", "all", "argmax", "argmin", "max", "min", "median", "count_nonzero")
 def reduction(tracer: Tracer, call: Call) -> None:
-    """A reduction over an axis of channels mixes them: they must stay. Other axes pass."""
+    """A statistic over an axis of channels runs over what is kept; other reductions hold them. Other axes pass."""
     source = call.args[0]
     if len(call.tensors) > 1:  # max(a, b)
         RULES["pointwise"](tracer, call)
         return
-    axes = _reduced(call, source)
-    left = freeze_axes(tracer, tracer.labels(source), axes, f"{call.name} runs over the channels", call.site)
+    axes, labels = reduced_axes(call, source), tracer.labels(source)
+    gone = [p for p in touching(labels, axes) if call.name in STATISTICS and len(axes_of(p)) == 1]
+    for plane in gone:
+        tracer.statistic(call, plane, axes_of(plane)[0])
+    left = Labels(tuple(p for p in labels.planes if not any(p is q for q in gone)), labels.weight)
+    left = freeze_axes(tracer, left, axes, f"{call.name} runs over the channels", call.site)
     for out in call.outputs:
         keep = out.ndim == source.ndim
         drop = sorted(axes, reverse=True)
@@ -31,10 +39,10 @@ def reduction(tracer: Tracer, call: Call) -> None:
             for axis in () if keep else drop:
                 plane = plane.squeeze(axis)
             planes.append(plane)
-        tracer.label(out, Labels(tuple(planes)))
+        tracer.label(out, Labels(tuple(planes), left.weight))
 
 
-def _reduced(call: Call, source: Tensor) -> set[int]:
+def reduced_axes(call: Call, source: Tensor) -> set[int]:
     place = 2 if call.name in {"norm", "linalg_vector_norm"} else 1
     given = call.kwargs.get("dim", call.args[place] if len(call.args) > place else None)
     if given is None or given == [] or isinstance(given, bool):

@@ -39,6 +39,8 @@ def convolution(tracer: Tracer, call: Call) -> None:
     else:
         if known is not None:
             _bind_in(tracer, call, weight, incoming.reshape(groups, -1), in_axis, transposed)
+            if not tracer.stored(weight):
+                tracer.reads(call, incoming, axis)
         if groups > 1:
             reason = "a grouped convolution"
             tracer.uniform(incoming.reshape(groups, -1), reason, call.site)
@@ -108,9 +110,10 @@ def _product(tracer: Tracer, call: Call, left: Tensor, right: Tensor) -> None:
     if k_left is not None and k_right is not None and len(weights) == 1:
         tracer.tie(k_left, k_right, "read by", call.site)
         tracer.consumed(right if b.weight else left, k_right if b.weight else k_left)
+        tracer.reads(call, k_left, inner_left)  # zeros in a parameter may be something else in what is made of it
     elif k_left is not None and k_right is not None and not weights:
         tracer.tie(k_left, k_right, f"{call.name} of two activations", call.site)
-        tracer.reads(call, k_left)
+        tracer.reads(call, k_left, inner_left)
         tracer.ends(call, k_left)
         tracer.want_whole((k_left,))
     else:

@@ -40,9 +40,9 @@ def join(tracer: Tracer, operands: Sequence[Tensor], out: Tensor, name: str, sit
                 meet(tracer, plane, partner, name, site)
         if not any(axes <= set(axes_of(k)) for k in kept):
             kept = [k for k in kept if not set(axes_of(k)) <= axes] + [plane]
-    weights = {labels.weight for labels, t in zip(found, operands, strict=True) if t.ndim > 1 and labels.weight}
     foreign = any(t.ndim > 1 and not f.weight for t, f in zip(operands, found, strict=True))
-    return Labels(tuple(kept), weights.pop() if len(weights) == 1 and not foreign else None)
+    whole = {f.weight for t, f in zip(operands, found, strict=True) if f.weight and t.ndim > 1 and t.shape == out.shape}
+    return Labels(tuple(kept), whole.pop() if len(whole) == 1 and not foreign else None)
 
 
 def meet(tracer: Tracer, plane: Tensor, partner: Tensor, name: str, site: Site) -> None:

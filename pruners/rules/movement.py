@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from pruners.labels import Labels, Planes, axes_of, compact
-from pruners.rules.registry import Call, freeze_axes, rule
+from pruners.rules.registry import Call, freeze_axes, rule, unknown
 
 if TYPE_CHECKING:
     from pruners.tracing import Tracer
@@ -100,6 +100,16 @@ def shuffle(tracer: Tracer, call: Call) -> None:
         blocks = plane.reshape(groups, -1)
         tracer.tie(blocks, blocks[:1].expand(blocks.shape), "equal groups", call.site)
     put(tracer, call, moved(tracer, call, source), tracer.labels(source).weight)
+
+
+@rule("as_strided_")
+def laid_out(tracer: Tracer, call: Call) -> None:
+    """Pooling gives its result another memory format this way: strides that differ for axes of size 1 only."""
+    shape = tuple(call.args[1])
+    moved_axes = [a for a, n in enumerate(shape) if n > 1 and call.args[2][a] != call.strides[a]]
+    planes = tracer.labels(call.args[0]).planes
+    if moved_axes or len(call.args) > 3 or any(len(p.shape) != len(shape) for p in planes):
+        unknown(tracer, call)
 
 
 @rule("slice", "select", "narrow", "split", "split_with_sizes", "chunk", "unbind", "unsafe_split",

@@ -16,9 +16,16 @@ if TYPE_CHECKING:
 
 @rule("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "cudnn_batch_norm")
 def batch_norm(tracer: Tracer, call: Call) -> None:
-    """One value per channel (axis 1) in weight, bias, running mean and running variance."""
+    """One value per channel (axis 1) in weight, bias, running mean and running variance. Channels on other axes (the
+    inputs of a weight that is standardised) enter the statistics of what is kept."""
+    labels = tracer.labels(call.args[0])
     _per_channel(tracer, call, call.args[0], call.args[1:5], 1)
-    tracer.label(call.outputs[0], Labels(tracer.labels(call.args[0]).planes))
+    for plane in labels.planes:
+        if len(axes_of(plane)) > 1:
+            tracer.freeze((plane,), f"{call.name} runs over several axes", call.site)
+        elif axes_of(plane) != (1,):
+            tracer.statistic(call, plane, axes_of(plane)[0])
+    tracer.label(call.outputs[0], labels)
 
 
 def _per_channel(tracer: Tracer, call: Call, source: Tensor, stored: Sequence[Tensor | None], axis: int) -> None:
@@ -46,8 +53,7 @@ def layer_norm(tracer: Tracer, call: Call) -> None:
     else:
         _per_channel(tracer, call, source, call.args[2:4], source.ndim - 1)
         for plane in touching(labels, axes):
-            tracer.statistic((plane,), comparable=True)
-            tracer.reads(call, plane.reshape(-1))
+            tracer.statistic(call, plane, source.ndim - 1)
     tracer.label(call.outputs[0], Labels(labels.planes))
 
 
@@ -58,8 +64,7 @@ def group_norm(tracer: Tracer, call: Call) -> None:
     _per_channel(tracer, call, source, call.args[1:3], 1)
     labels = tracer.labels(source)
     for plane in touching(labels, {1}):
-        tracer.statistic((plane,), comparable=True)
-        tracer.reads(call, plane.reshape(-1))
+        tracer.statistic(call, plane, 1)
         tracer.uniform(plane.reshape(groups, -1), "a group norm", call.site)
     tracer.label(call.outputs[0], Labels(labels.planes))
 

@@ -25,13 +25,14 @@ aten = torch.ops.aten
 
 @dataclass(frozen=True)
 class Call:
-    """One executed operation."""
+    """One executed operation. ``strides``: the first operand's before it ran."""
 
     op: torch._ops.OpOverload
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     out: Any
     site: Site
+    strides: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:

@@ -1,0 +1,127 @@
+"""The original as it must compute where channels are gone: nothing reads them, statistics leave them out.
+
+Operations that read channels without weights are known from the trace, by their number in the pass (``readers``).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pruners.channel_graph import ChannelGraph
+from pruners.fresh import without_compiler
+
+Masks = Mapping[int, Tensor]  # axis of the operand that holds channels -> the positions that stay
+
+
+@contextmanager
+def masking(graph: ChannelGraph, kept: Mapping[str, npt.ArrayLike]) -> Iterator[None]:
+    """Within this block the original runs once, and no operation reads removed channels."""
+    masks: dict[tuple[str, int], dict[int, Tensor]] = {}
+    for (name, number, axis), positions in graph.readers.items():
+        mask = torch.from_numpy(positions.mask(kept))
+        if not bool(mask.all()):
+            masks.setdefault((name, number), {})[axis] = mask
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH), _Masking(masks):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+class _Masking(TorchDispatchMode):
+    """Counts operations as the tracer does."""
+
+    def __init__(self, masks: Mapping[tuple[str, int], Masks]) -> None:
+        super().__init__()
+        self._masks = masks
+        self._ran: Counter[str] = Counter()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        name = func.overloadpacket.__name__
+        masks = self._masks.get((name, self._ran[name]))
+        self._ran[name] += 1
+        if masks is None:
+            return func(*args, **(kwargs or {}))
+        return _FORMS.get(name, _statistic)(func, args, kwargs or {}, masks)
+
+
+without_compiler(_Masking)
+
+
+def _statistic(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], masks: Masks) -> Any:
+    """A reduction over what stays."""
+    return func(_part(args[0], masks), *args[1:], **kwargs)
+
+
+def _laid_back(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], masks: Masks) -> Any:
+    """An operation that keeps the shape (a batch norm over a weight): what it makes of what stays, beside zeros."""
+    return _among_zeros(func(_part(args[0], masks), *args[1:], **kwargs), args[0], masks)
+
+
+def _layer_norm(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], masks: Masks) -> Any:
+    x, (mask,) = _part(args[0], masks), masks.values()
+    out = func(x, [x.shape[-1]], *(_of_vector(v, mask) for v in args[2:4]), *args[4:])
+    return _among_zeros(out, args[0], masks)
+
+
+def _group_norm(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], masks: Masks) -> Any:
+    x, (mask,) = _part(args[0], masks).contiguous(), masks.values()
+    vectors = [_of_vector(v, mask) for v in args[1:3]]
+    out = func(x, *vectors, args[3], x.shape[1], *args[5:])
+    return _among_zeros(out, args[0], masks)
+
+
+def _product(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], masks: Masks) -> Any:
+    """(left, right) or (added, left, right), also (input, weight, bias, ...)."""
+    place = 1 if func.overloadpacket.__name__ in {"addmm", "baddbmm", "addmv"} else 0
+    left = args[place]
+    for axis, mask in masks.items():
+        shape = [1] * left.ndim
+        shape[axis] = -1
+        left = left * mask.to(left).view(shape)
+    return func(*args[:place], left, *args[place + 1 :], **kwargs)
+
+
+_FORMS: dict[str, Callable[[Any, tuple[Any, ...], dict[str, Any], Masks], Any]] = {
+    **dict.fromkeys(("mm", "bmm", "mv", "dot", "addmm", "baddbmm", "addmv", "convolution"), _product),
+    **dict.fromkeys(("native_batch_norm", "_native_batch_norm_legit", "cudnn_batch_norm"), _laid_back),
+    "native_layer_norm": _layer_norm,
+    "native_group_norm": _group_norm,
+}
+
+
+def _part(x: Tensor, masks: Masks) -> Tensor:
+    for axis, mask in masks.items():
+        x = x.index_select(axis, _places(x, mask))
+    return x
+
+
+def _of_vector(vector: Tensor | None, mask: Tensor) -> Tensor | None:
+    return None if vector is None else vector[_places(vector, mask)]
+
+
+def _among_zeros(out: Any, x: Tensor, masks: Masks) -> Any:
+    """The first result as large as the operand was."""
+    whole = out[0]
+    for axis, mask in masks.items():
+        shape = list(whole.shape)
+        shape[axis] = x.shape[axis]
+        whole = whole.new_zeros(shape).index_copy(axis, _places(x, mask), whole)
+    return (whole, *out[1:])
+
+
+def _places(x: Tensor, mask: Tensor) -> Tensor:
+    return mask.nonzero().reshape(-1).to(x.device)
