@@ -7,7 +7,7 @@ import linecache
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any
 
 from torch import nn
@@ -52,7 +52,7 @@ def resolve(
     node = _expressions(site.file).get(span(frame))
     if node is None:
         raise NotPrunableError(f"{site}: a number here must follow the widths, but its expression can't be found")
-    for child, before, after in _arguments(node, reflected, old, new, site):
+    for child, before, after in _arguments(node, reflected, old, new, frame, site):
         for leaf, value in _leaves(child, before, after, site):
             yield _origin(leaf, before, value, frame, site, modules)
     for name in new[1].keys() - old[1].keys() if isinstance(node, ast.Call) else ():
@@ -60,13 +60,13 @@ def resolve(
 
 
 def _arguments(
-    node: ast.AST, reflected: bool, old: Arguments, new: Arguments, site: Site
+    node: ast.AST, reflected: bool, old: Arguments, new: Arguments, frame: FrameType, site: Site
 ) -> Iterator[tuple[ast.expr, Any, Any]]:
     """Pair the expressions of a call, an operator or a subscript with their old and new values."""
     args_old, args_new = list(old[0]), list(new[0])
     if isinstance(node, ast.Call):
         nodes: list[ast.expr] = list(node.args)
-        if isinstance(node.func, ast.Attribute) and _is_method(nodes, args_old):
+        if _is_method(node.func, frame):
             args_old, args_new = args_old[1:], args_new[1:]
         keywords = {k.arg: k.value for k in node.keywords if k.arg is not None}
         yield from _aligned(nodes, args_old, args_new, site)
@@ -79,6 +79,7 @@ def _arguments(
     else:
         assert isinstance(node, ast.Subscript)
         nodes = [node.value, node.slice]
+        args_old, args_new = args_old[:2], args_new[:2]  # without the value, where one is assigned
     yield from zip(nodes, args_old, args_new, strict=True)
 
 
@@ -117,10 +118,18 @@ def _passed(leaf: ast.expr, frame: FrameType) -> tuple[ast.expr, FrameType] | No
     return None if found is None else (found, caller)
 
 
-def _is_method(nodes: Sequence[ast.expr], args: Sequence[Any]) -> bool:
-    """``x.view(2, 3)`` passes one more argument than it writes; ``F.pad(x, p)`` does not."""
-    starred = sum(isinstance(n, ast.Starred) for n in nodes)
-    return len(args) == len(nodes) + 1 if not starred else len(args) > len(nodes) - starred
+def _is_method(func: ast.expr, frame: FrameType) -> bool:
+    """``x.view(2, 3)`` passes one more argument than it writes; ``F.pad(x, p)`` and ``Tensor.view(x, 2, 3)`` don't."""
+    names: list[str] = []
+    while isinstance(func, ast.Attribute):
+        names.append(func.attr)
+        func = func.value
+    if not isinstance(func, ast.Name):
+        return bool(names)
+    holder = frame.f_locals.get(func.id, frame.f_globals.get(func.id))
+    for name in names[:0:-1]:
+        holder = getattr(holder, name, None)
+    return bool(names) and not isinstance(holder, ModuleType | type)
 
 
 def _aligned(

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from pruners.channel_graph import Site
+from pruners.fresh import step_by_step
 
 _TORCH = str(Path(torch.__file__).parent) + os.sep
 _OURS = str(Path(__file__).parent) + os.sep
@@ -23,7 +24,8 @@ def is_author_file(filename: str) -> bool:
 
 def run(model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Call the model; the author's frames are looked for above this one only."""
-    return model(*args, **kwargs)
+    with step_by_step(model):
+        return model(*args, **kwargs)
 
 
 def author_frame() -> FrameType | None:

@@ -12,7 +12,9 @@ import importlib.util
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import fields, is_dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 
 class _Blocker:
@@ -91,14 +93,35 @@ def call(model: nn.Module, inputs: Any) -> Any:
     return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
 
 
+def tensors_in(value: Any) -> list[Tensor]:
+    """All tensors of an output, in order: in tuples, lists, dicts, dataclasses and what is derived from them."""
+    if isinstance(value, Tensor):
+        return [value]
+    if is_dataclass(value) and not isinstance(value, type):
+        value = [getattr(value, f.name) for f in fields(value)]
+    elif isinstance(value, Mapping):
+        value = list(value.values())
+    return [t for part in value for t in tensors_in(part)] if isinstance(value, (tuple, list)) else []
+
+
+@contextmanager
+def step_by_step(model: nn.Module) -> Iterator[None]:
+    """Recurrent layers take their steps one by one, not in one opaque operation."""
+    opaque = torch.backends.mkldnn.enabled and any(isinstance(m, nn.RNNBase) for m in model.modules())
+    with torch.backends.mkldnn.flags(enabled=False) if opaque else nullcontext():
+        yield
+
+
 def compare(out: Any, expected: list[Tensor]) -> tuple[float, float]:
     """Largest difference, and the scale of the expected values."""
-    found = [t for t in tree_leaves(out) if isinstance(t, Tensor)]
+    found = tensors_in(out)
     if [t.shape for t in found] != [t.shape for t in expected]:
         shapes = [[tuple(t.shape) for t in tensors] for tensors in (found, expected)]
         raise ValueError(f"outputs of shapes {shapes[0]}, not {shapes[1]}")
     worst, scale = 0.0, 0.0
     for got, want in zip(found, expected, strict=True):
+        if got.is_complex():
+            got, want = torch.view_as_real(got), torch.view_as_real(want)
         if got.numel():
             worst = max(worst, float((got.double() - want.double()).abs().max()))
             scale = max(scale, float(want.double().abs().max()))
@@ -113,7 +136,7 @@ def train_step(model: nn.Module, inputs: Any) -> str:
             parameter.register_post_accumulate_grad_hook(_forget)
     try:
         out = call(model, inputs)
-        total = sum(t.float().sum() for t in tree_leaves(out) if isinstance(t, Tensor) and t.is_floating_point())
+        total = sum(t.float().sum() for t in tensors_in(out) if t.is_floating_point())
         total.backward()  # type: ignore[union-attr]
     except Exception as error:
         return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -23,7 +23,7 @@ from pruners.errors import NotPrunableError, SecateurError
 from pruners.expressions import AttributePatch, Place, Stale, resolve
 from pruners.frames import author_frame, author_site, describe, run
 from pruners.running import Modules, call_arguments, training_batch
-from pruners.sites import SITE_RULES, Path, constants, name_of
+from pruners.sites import SITE_RULES, Path, constants, name_of, said
 from pruners.source.entry import LiteralSite
 
 Kept = Mapping[str, npt.ArrayLike]
@@ -135,11 +135,11 @@ class _Rehearsal(TorchFunctionMode):
             raise NotPrunableError(f"{site}: the pruned network takes another way here than the network did")
         changes: dict[Path, float] = {}
         for path, extent in call.extents.items():
-            said, value = _get(args, kwargs, path), extent.count(self._kept)
-            if said != -1 and not isinstance(said, torch.Tensor) and said != value:
+            now, value = said(func, args, kwargs, path), extent.count(self._kept)
+            if now != -1 and not isinstance(now, torch.Tensor) and now != value:
                 changes[path] = value
-        now = constants(func, args, kwargs)
-        changes |= {path: value for path, value in call.constants.items() if now.get(path, value) != value}
+        numbers = constants(func, args, kwargs)
+        changes |= {path: value for path, value in call.constants.items() if numbers.get(path, value) != value}
         if not changes:
             return args, kwargs
         fixed = _set(args, kwargs, changes)
@@ -158,13 +158,6 @@ class _Rehearsal(TorchFunctionMode):
 
 def _has_minus_one(args: tuple[Any, ...]) -> bool:
     return any(isinstance(n, int) and n == -1 for a in args for n in (a if isinstance(a, (tuple, list)) else (a,)))
-
-
-def _get(args: tuple[Any, ...], kwargs: dict[str, Any], path: Path) -> Any:
-    value: Any = kwargs if isinstance(path[0], str) else args
-    for step in path:
-        value = getattr(value, str(step)) if isinstance(value, slice) else value[step]
-    return value
 
 
 def _set(

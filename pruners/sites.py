@@ -6,7 +6,7 @@ plan is made, ``CountedCall.extents`` give every such integer its new value.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,12 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 
 from pruners.channel_graph import Span
 from pruners.facts import SiteCall
 from pruners.frames import author_frame, author_site, span
 from pruners.labels import along
+from pruners.special import SPECIAL
 
 if TYPE_CHECKING:
     from pruners.tracing import Tracer
@@ -48,13 +48,17 @@ def _sizes(args: Sequence[Any], start: int) -> dict[int, Path]:
     return {axis: (start + axis,) for axis in range(len(args) - start)}
 
 
-@site_rule(Tensor.view, Tensor.reshape, torch.reshape, Tensor.expand, Tensor.new_zeros, Tensor.new_ones)
+_NEW = (torch.zeros, torch.ones, torch.empty, torch.rand, torch.randn, torch.full)
+
+
+@site_rule(Tensor.view, Tensor.reshape, torch.reshape, Tensor.expand, *_NEW, Tensor.new_zeros, Tensor.new_ones,
+           Tensor.new_empty, Tensor.new_full)  # fmt: skip
 def shape_of_output(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> dict[Path, Tensor]:
     """Each integer is the size of one axis of the output."""
     labels = tracer.labels(out)
     lines = {axis: along(labels, axis) for axis in range(out.ndim)}
     found = {}
-    for axis, path in _sizes(args, 1).items():
+    for axis, path in _sizes(args, int(bool(args) and isinstance(args[0], Tensor))).items():
         line = lines.get(axis)
         found[path] = torch.zeros(out.shape[axis], dtype=torch.int64) if line is None else line
     return found
@@ -73,25 +77,52 @@ def sizes_of_new_axes(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, A
     return {(2, i): sizes[i] if line is None else line for i, line in lines.items()}
 
 
-@site_rule(Tensor.__getitem__)
+@site_rule(Tensor.__getitem__, Tensor.__setitem__)
 def slice_of_channels(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> dict[Path, Tensor]:
-    """Both ends of a slice of an axis of channels count the channels before them."""
-    source, index = args
-    labels, found = tracer.labels(source), {}
-    entries = index if isinstance(index, tuple) else (index,)
+    """Both ends of a slice of an axis of channels count the channels before them, also those said from the end."""
+    source, labels, found = args[0], tracer.labels(args[0]), {}
     if not followed(Tensor.__getitem__, args):
         return {}
+    for path, axis, entry in slices(args):
+        line = along(labels, axis)
+        for end in ("start", "stop"):
+            n = getattr(entry, end)
+            if line is not None and isinstance(n, int) and -source.shape[axis] <= n:
+                found[(*path, end)] = line[:n]
+    return found
+
+
+def slices(args: tuple[Any, ...]) -> Iterator[tuple[Path, int, slice]]:
+    """Path, axis and slice for every slice in ``x[...]``, whose arguments are these."""
+    source, index = args[:2]
+    entries = index if isinstance(index, tuple) else (index,)
+    rest = source.ndim - sum(e is not None and e is not Ellipsis for e in entries)
     axis = 0
     for place, entry in enumerate(entries):
-        line = along(labels, axis) if axis < source.ndim else None
-        if isinstance(entry, slice) and line is not None:
-            base: Path = (1, place) if isinstance(index, tuple) else (1,)
-            for end in ("start", "stop"):
-                n = getattr(entry, end)
-                if isinstance(n, int) and n >= 0:
-                    found[(*base, end)] = line[:n]
-        axis += entry is not None
-    return found
+        if isinstance(entry, slice):
+            yield (1, place) if isinstance(index, tuple) else (1,), axis, entry
+        axis += rest if entry is Ellipsis else entry is not None
+
+
+def said(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], path: Path) -> Any:
+    """The number that the call says at the path; an end of a slice as counted from the start."""
+    value: Any = kwargs if isinstance(path[0], str) else args
+    for step in path:
+        value = getattr(value, str(step)) if isinstance(value, slice) else value[step]
+    if func in _SUBSCRIPTS and isinstance(value, int) and value < 0:
+        axis = next(axis for place, axis, _ in slices(args) if place == path[:-1])
+        return value + args[0].shape[axis]
+    return value
+
+
+@site_rule(Tensor.narrow, torch.narrow)
+def part_of_channels(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> dict[Path, Tensor]:
+    """Where the part starts, and its length."""
+    if not followed(Tensor.narrow, args):
+        return {}
+    line = along(tracer.labels(args[0]), args[1] % args[0].ndim)
+    start, length = args[2:4]
+    return {} if line is None else {(2,): line[:start], (3,): line[start : start + length]}
 
 
 @site_rule(Tensor.split, torch.split, Tensor.split_with_sizes, torch.split_with_sizes)
@@ -107,13 +138,17 @@ def sizes_of_parts(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any]
 
 
 _SPLITS: set[Any] = {Tensor.split, torch.split, Tensor.split_with_sizes, torch.split_with_sizes}
+_SUBSCRIPTS: set[Any] = {Tensor.__getitem__, Tensor.__setitem__}
+_NARROWS: set[Any] = {Tensor.narrow, torch.narrow}
 
 
 def followed(func: Any, args: tuple[Any, ...]) -> bool:
     """Whether all integers that cut an axis of channels in this call are recorded."""
-    if func is Tensor.__getitem__:
+    if func in _SUBSCRIPTS:
         entries = args[1] if isinstance(args[1], tuple) else (args[1],)
-        return all(e is None or isinstance(e, (int, slice)) for e in entries)
+        return all(e is None or e is Ellipsis or isinstance(e, (int, slice)) for e in entries)
+    if func in _NARROWS:
+        return len(args) == 4 and all(isinstance(n, int) and n >= 0 for n in args[2:])
     return func in _SPLITS and len(args) > 1
 
 
@@ -162,7 +197,7 @@ def scale_of_attention(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, 
 _IN_TENSORS = (torch.tensor, torch.full, Tensor.new_tensor, Tensor.new_full)
 
 
-@site_rule(*_IN_TENSORS)
+@site_rule(torch.tensor, Tensor.new_tensor)
 def number_in_tensor(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> dict[Path, Tensor]:
     """A plain number that becomes a tensor, perhaps to scale by: ``torch.full([], width**0.5)``."""
     return {}
@@ -179,8 +214,8 @@ class SiteRecorder(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func is F.multi_head_attention_forward:
-            return attention_of_torch(self._tracer, func, args, kwargs)
+        if func in SPECIAL:
+            return SPECIAL[func](self._tracer, func, args, kwargs)
         self._tracer.integers_follow = followed(func, args)
         with sdpa_kernel(SDPBackend.MATH):  # products and a softmax, which have label rules
             out = func(*args, **kwargs)
@@ -204,17 +239,6 @@ def constants(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[
         query = args[0] if args else kwargs["query"]
         found["scale",] = query.shape[-1] ** -0.5
     return found
-
-
-def attention_of_torch(tracer: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """``nn.MultiheadAttention`` can't express other sizes than its own: all that goes in and comes out stays."""
-    reason = "nn.MultiheadAttention, whose sizes are fixed"
-    for leaf in (t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)):
-        tracer.freeze(tracer.labels(leaf).planes, reason, author_site())
-    out = func(*args, **kwargs)
-    for leaf in (t for t in tree_leaves(out) if isinstance(t, Tensor)):
-        tracer.freeze(tracer.labels(leaf).planes, reason, author_site())
-    return out
 
 
 def name_of(func: Any) -> str:

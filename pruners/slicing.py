@@ -127,6 +127,28 @@ def _prelu(layer: Any) -> None:
     layer.num_parameters = layer.weight.numel()
 
 
-@resizer(nn.Embedding)
+@resizer(nn.RNNBase)
+def _recurrent(layer: Any) -> None:
+    projected = layer.proj_size > 0
+    layer.input_size, layer.hidden_size = layer.weight_ih_l0.shape[1], layer.weight_hh_l0.shape[0] // _gates(layer)
+    layer.proj_size = layer.weight_hh_l0.shape[1] if projected else 0
+    layer._init_flat_weights()
+
+
+@resizer(nn.RNNCellBase)
+def _recurrent_cell(layer: Any) -> None:
+    layer.input_size, layer.hidden_size = layer.weight_ih.shape[1], layer.weight_hh.shape[1]
+
+
+def _gates(layer: nn.RNNBase) -> int:
+    return {"LSTM": 4, "GRU": 3}.get(layer.mode, 1)
+
+
+@resizer(nn.Bilinear)
+def _bilinear(layer: Any) -> None:
+    layer.out_features, layer.in1_features, layer.in2_features = layer.weight.shape
+
+
+@resizer(nn.Embedding, nn.EmbeddingBag)
 def _embedding(layer: Any) -> None:
     layer.num_embeddings, layer.embedding_dim = layer.weight.shape

@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from pruners.channel_graph import NOWHERE, ChannelGraph, Contraction, FrozenChannels, IntArray, Operation, Site, Slot
@@ -29,7 +28,7 @@ from pruners.decorators import skipped_layers
 from pruners.errors import NotPrunableError, SecateurError, UsageError
 from pruners.facts import Facts, SiteCall
 from pruners.frames import author_site, describe, forward_site, run
-from pruners.fresh import without_compiler
+from pruners.fresh import tensors_in, without_compiler
 from pruners.labels import NONE, Labels, on_axis
 from pruners.rules import Call, rule_for
 from pruners.running import Modules, as_it_was, batch_size, call_arguments, training_batch
@@ -85,8 +84,9 @@ def _run(tracer: Tracer, model: nn.Module, example_input: Any, training: bool = 
             raise
         except Exception as error:
             raise NotPrunableError(f"the network can't be run on the example input: {describe(error)}") from error
-        for leaf in (t for t in tree_leaves(out) if isinstance(t, Tensor)):
+        for leaf in tensors_in(out):
             tracer.freeze(tracer.labels(leaf).planes, "an output of the network", forward_site(model))
+        tracer.hold_unsaved(model)
 
 
 def _run_in_training(tracer: Tracer, model: nn.Module, example_input: Any) -> None:
@@ -233,6 +233,15 @@ class Tracer:
         if name is not None and self._counting:
             part = Fraction(weight.numel(), math.prod(self.facts.shapes[name]))
             self.contractions.append(Contraction(name, part * positions / self.batch, self.modules.current))
+
+    def hold_unsaved(self, model: nn.Module) -> None:
+        """Buffers that are not in the state_dict get their values from code, so they can't be sliced."""
+        for path, module in model.named_modules():
+            for name in module._non_persistent_buffers_set:
+                key = f"{path}.{name}" if path else name
+                reason = f"the buffer {key} is not in the state_dict; register it with persistent=True to prune it"
+                for slot in (s for s in self.facts.slots if s.parameter == self.aliases.get(key, key)):
+                    self.facts.freeze(self.facts.atoms(slot), reason, forward_site(module))
 
     def adopt(self, copied: nn.Module) -> None:
         """From here on a copy of the model runs, in training: its tensors are the model's, its work isn't counted."""

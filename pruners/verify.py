@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from pruners import fresh
 from pruners.costs import Costs
@@ -167,7 +167,7 @@ def outputs_of(
         inputs = fresh.as_double(inputs)
     with torch.no_grad(), around(model):
         out = run(model, *call_arguments(inputs))
-    return tuple(t.detach().clone() for t in tree_leaves(out) if isinstance(t, Tensor))
+    return tuple(t.detach().clone() for t in fresh.tensors_in(out))
 
 
 def measured(

@@ -36,6 +36,13 @@ def sizes(graph: ChannelGraph) -> dict[str, int]:
     return {w.name: w.size for w in graph.widths}
 
 
+def shifted(x: Tensor) -> Tensor:
+    out = torch.zeros_like(x)
+    out[:, :2, 1:] = x[:, :2, :-1]
+    out[:, 2:] = x[:, 2:]
+    return out
+
+
 FREEZING = {
     "a Fourier transform over the channels freezes them": (lambda x: torch.fft.fft(x, dim=1).real, "runs along the"),
     "writing at numbered channels freezes them": (
@@ -45,7 +52,7 @@ FREEZING = {
     "a softmax over the channels freezes them": (lambda x: x.softmax(1), "_softmax runs along the channels"),
     "a product of the channels freezes them": (lambda x: x - x.prod(1, keepdim=True), "prod runs over the channels"),
     "a slice with a step freezes the channels": (lambda x: x[:, ::2].repeat(1, 2, 1, 1), "slice takes positions"),
-    "a slice counted from the end freezes them": (lambda x: torch.cat([x[:, -4:]] * 2, 1), "slice takes positions"),
+    "channels that leave torch stay": (lambda x: x * float(x.detach().numpy().max()), "numpy takes it out of torch"),
     "one channel picked by number freezes them": (lambda x: x * x[:, :1], "slice takes positions"),
     "rolling the channels freezes them": (lambda x: x.roll(1, 1), "roll reorders the axis"),
     "an operation without a rule freezes what it reads": (
@@ -118,6 +125,14 @@ PASSING = {
         {"first": 4},
     ),
     "two halves swapped go together": (lambda x: torch.cat(x.chunk(2, 1)[::-1], 1), {"first": 4}),
+    "slices counted from the end follow": (lambda x: torch.cat([x[:, -4:], x[:, :-4]], 1), {"first": 8}),
+    "slices after an ellipsis follow": (lambda x: torch.cat([x[:, 4:, ...], x[..., :4, :, :]], 1), {"first": 8}),
+    "narrow follows": (lambda x: torch.cat([x.narrow(1, 0, 6), torch.narrow(x, 1, 6, 2)], 1), {"first": 8}),
+    "slices that are written to follow": (shifted, {"first": 8}),
+    "zeros beside channels may go": (
+        lambda x: torch.cat([x[:, :4], torch.zeros(2, 4, 8, 8)], 1),
+        {"first": 4, "second": 4},
+    ),
     "slices with plain ends follow": (lambda x: torch.cat([x[:, :4], x[:, 4:]], 1), {"first": 8}),
     "a detour over a flat view": (lambda x: x.flatten(2).view(x.shape), {"first": 8}),
 }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from pruners.channel_graph import Site
-from pruners.labels import Labels, align, axes_of
+from pruners.labels import Labels, align, axes_of, on_axis
 from pruners.rules.registry import RULES, Call, rule
 
 if TYPE_CHECKING:
@@ -65,9 +65,19 @@ def same_shape(tracer: Tracer, call: Call) -> None:
         tracer.label(out, Labels(tracer.labels(call.tensors[0]).planes))
 
 
-@rule("zeros", "ones", "full", "empty", "new_zeros", "new_ones", "new_full", "new_empty", "rand", "randn", "arange",
-      "scalar_tensor", "lift_fresh", "lift_fresh_copy", "randperm", "randint", "linspace", "_local_scalar_dense",
-      "is_nonzero", "empty_strided", "new_empty_strided")  # fmt: skip
+@rule("zeros", "ones", "full", "empty", "new_zeros", "new_ones", "new_full", "new_empty", "rand", "randn")
+def filled(tracer: Tracer, call: Call) -> None:
+    """Every position of every axis is like the others, so each may go. The batch's axis is left alone."""
+    out, planes = call.outputs[0], []
+    for axis, size in enumerate(out.shape):
+        batch = axis < out.ndim - 1 and size == tracer.batch
+        if size > 1 and not batch:
+            planes.append(on_axis(tracer.virtual(call.name, size, call.site), axis, out.ndim))
+    tracer.label(out, Labels(tuple(planes)))
+
+
+@rule("arange", "scalar_tensor", "lift_fresh", "lift_fresh_copy", "randperm", "randint", "linspace",
+      "_local_scalar_dense", "is_nonzero", "empty_strided", "new_empty_strided")  # fmt: skip
 def fresh(tracer: Tracer, call: Call) -> None:
     """Tensors made from nothing carry no channels."""
 

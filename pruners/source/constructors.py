@@ -141,8 +141,13 @@ def attention(m: nn.MultiheadAttention) -> Values:
 
 @constructor(nn.RNN, nn.LSTM, nn.GRU)
 def recurrent(m: nn.RNNBase) -> Values:
-    first: torch.Tensor = m.get_parameter("weight_ih_l0")
-    return {"input_size": first.shape[1], "hidden_size": m.get_parameter("weight_hh_l0").shape[1]}
+    first, state = m.get_parameter("weight_ih_l0"), m.get_parameter("weight_hh_l0")
+    gates = {"LSTM": 4, "GRU": 3}.get(m.mode, 1)
+    return {
+        "input_size": first.shape[1],
+        "hidden_size": state.shape[0] // gates,
+        "nonlinearity": m.mode.removeprefix("RNN_").lower(),
+    }
 
 
 @constructor(nn.RNNCell, nn.LSTMCell, nn.GRUCell)
@@ -219,7 +224,9 @@ def _signature(cls: type) -> dict[str, inspect.Parameter]:
     if issubclass(cls, nn.RNNBase):
         parameters = inspect.signature(nn.RNNBase.__init__).parameters
         skipped = ("self", "mode", *_SKIPPED, *(() if cls is nn.LSTM else ("proj_size",)))
-        return {k: p for k, p in parameters.items() if k not in skipped}
+        own = {k: p for k, p in parameters.items() if k not in skipped}
+        kind = inspect.Parameter("nonlinearity", inspect.Parameter.KEYWORD_ONLY, default="tanh")
+        return {**own, "nonlinearity": kind} if cls is nn.RNN else own
     parameters = inspect.signature(cls).parameters
     return {k: p for k, p in parameters.items() if k not in _SKIPPED and p.kind not in named}
 
