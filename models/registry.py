@@ -21,6 +21,8 @@ class Arch:
     """Where a network is and what it is.
 
     ``input_shape`` (channels, height, width) is what the factory builds for when it is given no arguments.
+    ``binary``: the bundled network that is the same in the form for binary layers; its own name if it is that form,
+    empty where there is none.
     """
 
     name: str
@@ -28,26 +30,46 @@ class Arch:
     factory: str
     description: str
     input_shape: tuple[int, int, int] = (3, 32, 32)
+    binary: str = ""
 
 
 _BUNDLED = (
-    Arch("alexnet", "models.cifar.alexnet", "alexnet", "AlexNet, sequential, with hidden layers of 1024"),
-    Arch("lenet5", "models.cifar.lenet5", "lenet5", "LeNet-5 with 20 and 50 channels", (1, 28, 28)),
+    Arch("alexnet", "models.cifar.alexnet", "alexnet", "AlexNet, sequential, with hidden layers of 1024",
+         binary="alexnet_binary"),
+    Arch("alexnet_binary", "models.binary.alexnet", "alexnet_binary", "AlexNet with batch norm, for binary layers",
+         binary="alexnet_binary"),
+    Arch("lenet5", "models.cifar.lenet5", "lenet5", "LeNet-5 with 20 and 50 channels", (1, 28, 28),
+         binary="lenet5_binary"),
+    Arch("lenet5_binary", "models.binary.lenet5", "lenet5_binary", "LeNet-5 of XNOR-Net, for binary layers",
+         (1, 28, 28), binary="lenet5_binary"),
     Arch("mobilenetv2", "models.cifar.mobilenetv2", "mobilenetv2", "MobileNetV2 of width 1.0, inverted residuals"),
-    Arch("nin", "models.cifar.nin", "nin", "Network in Network, nine convolutions"),
-    Arch("resnet20", "models.cifar.resnet", "resnet20", "ResNet-20, basic blocks"),
+    Arch("nin", "models.cifar.nin", "nin", "Network in Network, nine convolutions", binary="nin_binary"),
+    Arch("nin_binary", "models.binary.nin", "nin_binary", "Network in Network of XNOR-Net, for binary layers",
+         binary="nin_binary"),
+    Arch("resnet14_binary", "models.binary.resnet", "resnet14_binary",
+         "ResNet of 14 layers, widths 80 to 320, for binary layers", binary="resnet14_binary"),
+    Arch("resnet18_binary", "models.binary.resnet", "resnet18_binary", "ResNet-18 of IR-Net, for binary layers",
+         binary="resnet18_binary"),
+    Arch("resnet20", "models.cifar.resnet", "resnet20", "ResNet-20, basic blocks", binary="resnet20_binary"),
+    Arch("resnet20_binary", "models.binary.resnet", "resnet20_binary", "ResNet-20 of IR-Net, for binary layers",
+         binary="resnet20_binary"),
     Arch("resnet32", "models.cifar.resnet", "resnet32", "ResNet-32, basic blocks"),
     Arch("resnet44", "models.cifar.resnet", "resnet44", "ResNet-44, basic blocks or bottlenecks"),
     Arch("resnet56", "models.cifar.resnet", "resnet56", "ResNet-56, basic blocks or bottlenecks"),
     Arch("resnet110", "models.cifar.resnet", "resnet110", "ResNet-110, basic blocks or bottlenecks"),
     Arch("squeezenet", "models.cifar.squeezenet", "squeezenet", "SqueezeNet 1.0 with batch norm, fire modules"),
-    Arch("vgg11", "models.cifar.vgg", "vgg11", "VGG-11 with batch norm"),
+    Arch("vgg11", "models.cifar.vgg", "vgg11", "VGG-11 with batch norm", binary="vgg11_binary"),
+    Arch("vgg11_binary", "models.binary.vgg", "vgg11_binary", "VGG-11 with hardtanh, for binary layers",
+         binary="vgg11_binary"),
     Arch("vgg16", "models.cifar.vgg", "vgg16", "VGG-16 with batch norm"),
-    Arch("vgg_small", "models.cifar.vgg_small", "vgg_small", "VGG-Small with real weights"),
-)
+    Arch("vgg_small", "models.cifar.vgg_small", "vgg_small", "VGG-Small, for real and binary layers",
+         binary="vgg_small"),
+)  # fmt: skip
 
 ARCHS: Mapping[str, Arch] = MappingProxyType({arch.name: arch for arch in _BUNDLED})
-ALIASES: Mapping[str, str] = MappingProxyType({"resnet": "resnet20", "vgg": "vgg11"})
+ALIASES: Mapping[str, str] = MappingProxyType(
+    {"resnet": "resnet20", "vgg": "vgg11", "resnet18": "resnet18_binary", "resnet_binary": "resnet14_binary"}
+)
 
 
 def find(name: str) -> Arch:
@@ -79,6 +101,16 @@ def arguments_for(name: str, input_shape: tuple[int, int, int], num_classes: int
             raise UsageError(f"{name} takes square images, not {height}x{width}: crop or resize them")
         arguments["image_size"] = height
     return arguments
+
+
+def layer_arguments(name: str, layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the ``layers`` (argument -> what makes a layer) that the network's factory takes. UsageError for a
+    network in which layers can't be chosen."""
+    taken = inspect.signature(load_factory(name)).parameters
+    if "conv" not in taken:
+        with_layers = ", ".join(arch.name for arch in _BUNDLED if arch.binary == arch.name)
+        raise UsageError(f"{name} has no form for binary layers: take one of {with_layers}")
+    return {argument: layer for argument, layer in layers.items() if argument in taken}
 
 
 def create(name: str, **arguments: Any) -> nn.Module:

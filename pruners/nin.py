@@ -6,5 +6,6 @@ from pruners.base import BasicPruning, pruner_for
 
 
 @pruner_for("models.cifar.nin")
+@pruner_for("models.binary.nin")
 class NINPruning(BasicPruning):
     """A chain without linear layers: the last convolution's channels are the class scores, and stay."""

@@ -2,36 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+Layer = Callable[..., nn.Module]
 
 class VGGSmall(nn.Module):
     """Six 3x3 convolutions, three poolings and a linear layer.
 
     Each layer is convolution, pooling, batch normalisation, hardtanh, in this order: a binary twin takes the
     sign of what hardtanh leaves in [-1, 1].
+
+    Args:
+        num_classes: width of the last layer.
+        in_channels: channels of the image.
+        image_size: side of the image.
+        conv: makes the convolutions after the first.
+        first: makes the first convolution.
+        last: makes the linear layer.
     """
 
-    def __init__(self, num_classes: int = 10, in_channels: int = 3, image_size: int = 32) -> None:
+    def __init__(
+        self,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        image_size: int = 32,
+        conv: Layer = nn.Conv2d,
+        first: Layer = nn.Conv2d,
+        last: Layer = nn.Linear,
+    ) -> None:
         super().__init__()
         side = image_size // 8
         if side == 0:
             raise ValueError(f"VGG-Small halves the image three times: image_size must be 8 or more, not {image_size}")
-        self.conv0 = nn.Conv2d(in_channels, 128, kernel_size=3, padding=1, bias=False)
+        self.conv0 = first(in_channels, 128, kernel_size=3, padding=1, bias=False)
         self.bn0 = nn.BatchNorm2d(128)
-        self.conv1 = nn.Conv2d(128, 128, kernel_size=3, padding=1, bias=False)
+        self.conv1 = conv(128, 128, kernel_size=3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(128)
-        self.conv2 = nn.Conv2d(128, 256, kernel_size=3, padding=1, bias=False)
+        self.conv2 = conv(128, 256, kernel_size=3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(256)
-        self.conv3 = nn.Conv2d(256, 256, kernel_size=3, padding=1, bias=False)
+        self.conv3 = conv(256, 256, kernel_size=3, padding=1, bias=False)
         self.bn3 = nn.BatchNorm2d(256)
-        self.conv4 = nn.Conv2d(256, 512, kernel_size=3, padding=1, bias=False)
+        self.conv4 = conv(256, 512, kernel_size=3, padding=1, bias=False)
         self.bn4 = nn.BatchNorm2d(512)
-        self.conv5 = nn.Conv2d(512, 512, kernel_size=3, padding=1, bias=False)
+        self.conv5 = conv(512, 512, kernel_size=3, padding=1, bias=False)
         self.bn5 = nn.BatchNorm2d(512)
         self.pool = nn.MaxPool2d(kernel_size=2)
-        self.fc = nn.Linear(512 * side * side, num_classes)
+        self.fc = last(512 * side * side, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.hardtanh(self.bn0(self.conv0(x)))
@@ -43,6 +62,13 @@ class VGGSmall(nn.Module):
         return self.fc(x.flatten(start_dim=1))
 
 
-def vgg_small(num_classes: int = 10, in_channels: int = 3, image_size: int = 32) -> VGGSmall:
+def vgg_small(
+    num_classes: int = 10,
+    in_channels: int = 3,
+    image_size: int = 32,
+    conv: Layer = nn.Conv2d,
+    first: Layer = nn.Conv2d,
+    last: Layer = nn.Linear,
+) -> VGGSmall:
     """VGG-Small with 128, 256 and 512 channels."""
-    return VGGSmall(num_classes, in_channels, image_size)
+    return VGGSmall(num_classes, in_channels, image_size, conv, first, last)
