@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pruners.decorators import basic_block
+
 Layer = Callable[..., nn.Module]
 
 
@@ -96,6 +98,7 @@ def resnet20_binary(
     return BinaryResNet(num_classes, in_channels, blocks, conv, first, last)
 
 
+@basic_block(lType="binary_basic_block", convs=["conv1", "conv2"], downsampling=["shortcut"])
 class BinaryBasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut around both; where the shape changes it is a real 1x1 convolution."""
 
@@ -179,6 +182,7 @@ def resnet18_binary(
     return BinaryResNet18(num_classes, in_channels, width, conv, first, last)
 
 
+@basic_block(lType="prelu_block", convs=["conv1", "conv2"], downsampling=["downsample"])
 class PReLUBlock(nn.Module):
     """Two 3x3 convolutions, each followed by the same PReLU and a batch norm, and a shortcut around them.
 

@@ -14,6 +14,10 @@ class VGGSmall(nn.Module):
 
     Each layer is convolution, pooling, batch normalisation, hardtanh, in this order: a binary twin takes the
     sign of what hardtanh leaves in [-1, 1].
+
+    Args:
+        num_classes: width of the last layer.
+        in_channels: channels of the image.
     """
 
     def __init__(self, num_classes: int = 10, in_channels: int = 3) -> None:
