@@ -26,12 +26,13 @@ NETWORKS = ("resnet50", "densenet201", "convnext_tiny")
 
 
 def secateur(model: nn.Module, image: torch.Tensor) -> None:
-    from pruners.base import BasicPruning
     from pruners.search import Budget, SearchSettings, search
+    from pruners.slicing import slice_model
+    from pruners.tracing import trace
 
-    pruner = BasicPruning(model, image)
-    found = search(model, pruner.graph, SearchSettings("uniform", budget=Budget("ratio", 0.5)))
-    pruner.slice(pruner.plan(found.kept).kept)
+    graph = trace(model, image)
+    found = search(model, graph, SearchSettings("uniform", budget=Budget("ratio", 0.5), metric="l2"))
+    slice_model(model, graph, found.kept, image)
 
 
 def torch_pruning(model: nn.Module, image: torch.Tensor) -> None:

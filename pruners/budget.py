@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -39,8 +39,7 @@ class Budget:
             raise BudgetError(f"unknown budget {self.kind!r}, known are {', '.join(_MEANING)}")
         if not 0 < self.value < 1:
             raise BudgetError(
-                f"--{self.kind} {self.value:g}: must lie between 0 and 1, both excluded; "
-                f"0.5 {_MEANING[self.kind][0]}"
+                f"--{self.kind} {self.value:g}: must lie between 0 and 1, both excluded; 0.5 {_MEANING[self.kind][0]}"
             )
 
     @property
@@ -87,7 +86,9 @@ class Allowance:
 
     def nearest(self, name: str, count: float) -> int:
         """The allowed count next to ``count``; of two as near the larger."""
-        return min(reversed(self.levels[name]), key=lambda level: abs(level - count))
+        allowed = self.levels[name]
+        i = min(bisect_left(allowed, count), len(allowed) - 1)
+        return min(allowed[i], allowed[max(i - 1, 0)], key=lambda level: abs(level - count))
 
     def below(self, name: str, count: float) -> int:
         """The largest allowed count up to ``count``, or the smallest there is."""

@@ -6,7 +6,8 @@ freeze or constrain atoms, so their order doesn't matter and two sources of fact
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -57,6 +58,11 @@ class SiteCall:
     constants: Mapping[tuple[int | str, ...], float] = field(default_factory=dict)
 
 
+def _ordered(values: IntArray) -> IntArray:
+    """Each value once, ascending; most lists are so already."""
+    return values if bool((values[1:] > values[:-1]).all()) else np.unique(values)
+
+
 class Facts:
     """Collects facts about the parameters and buffers whose ``shapes`` are given (state_dict key -> shape)."""
 
@@ -102,7 +108,7 @@ class Facts:
 
     def tie(self, first: npt.ArrayLike, second: npt.ArrayLike, reason: str, site: Site) -> None:
         a, b = np.broadcast_arrays(np.asarray(first, dtype=np.int64), np.asarray(second, dtype=np.int64))
-        a, b = np.divmod(np.unique(a.ravel() * self._end + b.ravel()), self._end)  # pairs as one number sort fast
+        a, b = np.divmod(_ordered(a.ravel() * self._end + b.ravel()), self._end)  # a pair as one number
         stuck = np.concatenate([a[b == 0], b[a == 0]])
         if stuck.size:
             self.freeze(stuck, f"{reason} joins it with channels that must stay", site)
@@ -111,7 +117,7 @@ class Facts:
             self.ties.append(Tie(a[apart], b[apart], reason, site))
 
     def freeze(self, atoms: npt.ArrayLike, reason: str, site: Site) -> None:
-        found = np.unique(np.asarray(atoms, dtype=np.int64))
+        found = _ordered(np.asarray(atoms, dtype=np.int64).ravel())
         found = found[found != 0]
         if found.size:
             self.freezes.append(Freeze(found, reason, site))
@@ -129,8 +135,8 @@ class Facts:
             self.incomparable.append(found)
 
     @property
-    def slots(self) -> tuple[Slot, ...]:
-        return tuple(self._slots)
+    def slots(self) -> Sequence[Slot]:
+        return self._slots
 
     @property
     def n_atoms(self) -> int:
@@ -142,9 +148,13 @@ class Facts:
         return np.searchsorted(np.asarray(self._bases), atoms, side="right") - 1
 
     def slots_of(self, atoms: IntArray) -> Iterator[Slot]:
-        found = atoms[atoms != 0]
-        for i in np.unique(self.slot_index(found)) if found.size else ():
-            yield self._slots[int(i)]
+        """The slots that hold some of these atoms, in order. Looks at few of the slots there are."""
+        left = _ordered(atoms.ravel())
+        left = left[left > 0]
+        while left.size:
+            i = bisect_right(self._bases, int(left[0])) - 1
+            yield self._slots[i]
+            left = left[np.searchsorted(left, self._bases[i] + self._sizes[self._slots[i]]) :]
 
     def classes(self, extra: tuple[Tie, ...] = ()) -> IntArray:
         """For each atom the number of its equivalence class (connected component of the ties)."""

@@ -211,9 +211,7 @@ def identity(graph: ChannelGraph, provenance: Mapping[str, Any] | None = None) -
     return from_kept(graph, {}, provenance)
 
 
-def from_kept(
-    graph: ChannelGraph, kept: Mapping[str, Any], provenance: Mapping[str, Any] | None = None
-) -> PruningPlan:
+def from_kept(graph: ChannelGraph, kept: Mapping[str, Any], provenance: Mapping[str, Any] | None = None) -> PruningPlan:
     """A validated plan from kept indices per width; widths that ``kept`` leaves out stay whole."""
     _refuse_strangers(kept, graph)
     widths = {w.name: WidthPlan(w.size, tuple(int(i) for i in kept.get(w.name, range(w.size)))) for w in graph.widths}
@@ -271,5 +269,5 @@ def sha256_of_state(state: Mapping[str, torch.Tensor]) -> str:
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

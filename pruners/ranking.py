@@ -114,15 +114,28 @@ def _sums(evidence: Evidence, part: Callable[[torch.Tensor], torch.Tensor]) -> d
     wanted: dict[str, set[Slot]] = {}
     for use in (u for w in evidence.graph.widths for u in evidence.uses(w)):
         wanted.setdefault(use.slot.parameter, set()).add(use.slot)
-    sums = {}
+    sums: dict[Slot, torch.Tensor] = {}
     for name, slots in wanted.items():
-        values = part(evidence.parameters[name].detach().to(torch.float64, copy=True))
-        if values.ndim > 2:
-            table = values.flatten(2).sum(2)
-            sums |= {s: _along(s, table if s.dim < 2 else values) for s in slots}
-        else:
-            sums |= {s: _along(s, values) for s in slots}
+        sums |= _sums_of(evidence.parameters[name].detach(), slots, part)
     return sums
+
+
+_AT_ONCE = 2**18  # elements; a piece of this size stays in the processor's cache
+
+
+def _sums_of(
+    tensor: torch.Tensor, slots: set[Slot], part: Callable[[torch.Tensor], torch.Tensor]
+) -> dict[Slot, torch.Tensor]:
+    whole = tensor.ndim == 1 or any(s.blocks > 1 for s in slots)
+    lines: dict[Slot, list[torch.Tensor]] = {s: [] for s in slots}
+    for rows in tensor.split(len(tensor) if whole else max(1, _AT_ONCE // max(1, tensor[0].numel()))):
+        values = part(rows.to(torch.float64, copy=True))
+        if values.ndim > 2 and all(s.dim < 2 for s in slots):
+            values = values.flatten(2)
+            values = values.sum(2) if values.shape[2] > 1 else values.squeeze(2)
+        for slot in slots:
+            lines[slot].append(_along(slot, values))
+    return {s: torch.stack(ls).sum(0) if s.dim or whole else torch.cat(ls) for s, ls in lines.items()}
 
 
 def _along(slot: Slot, values: torch.Tensor) -> torch.Tensor:

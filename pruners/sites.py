@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 from pruners.channel_graph import Span
@@ -217,8 +216,7 @@ class SiteRecorder(TorchFunctionMode):
         if func in SPECIAL:
             return SPECIAL[func](self._tracer, func, args, kwargs)
         self._tracer.integers_follow = followed(func, args)
-        with sdpa_kernel(SDPBackend.MATH):  # products and a softmax, which have label rules
-            out = func(*args, **kwargs)
+        out = func(*args, **kwargs)
         self._tracer.integers_follow = False
         finder = SITE_RULES.get(func)
         if finder is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -264,17 +264,29 @@ def _network(facts: Facts, widths: Sequence[Width]) -> nx.Graph:
     network: nx.Graph = nx.Graph()
     for slot in facts.slots:
         network.add_node(slot, kind="slot")
-    for tie in facts.ties:
-        pairs = np.unique(np.stack([facts.slot_index(tie.first), facts.slot_index(tie.second)]), axis=1)
-        for a, b in pairs.T:
-            first, second = facts.slots[int(a)], facts.slots[int(b)]
-            if first != second and not network.has_edge(first, second):
-                network.add_edge(first, second, kind="tie", reason=tie.reason, site=tie.site)
+    for first, second, tie in _tied_slots(facts):
+        network.add_edge(first, second, kind="tie", reason=tie.reason, site=tie.site)
     for width in widths:
         network.add_node(width.name, kind="width")
         for use in width.uses:
             network.add_edge(width.name, use.slot, kind="use", index=use.index, role=use.role)
     return network
+
+
+def _tied_slots(facts: Facts) -> Iterator[tuple[Slot, Slot, Tie]]:
+    """Pairs of different slots that a tie joins, each with the first tie that does."""
+    if not facts.ties:
+        return
+    ends = np.cumsum([t.first.size for t in facts.ties])
+    a = facts.slot_index(np.concatenate([t.first for t in facts.ties]))
+    b = facts.slot_index(np.concatenate([t.second for t in facts.ties]))
+    low, high = np.minimum(a, b), np.maximum(a, b)
+    _, places = np.unique(low * len(facts.slots) + high, return_index=True)
+    places = np.sort(places[a[places] != b[places]])
+    owners = np.searchsorted(ends, places, side="right")
+    slots = facts.slots
+    for place, owner in zip(places, owners, strict=True):
+        yield slots[int(a[place])], slots[int(b[place])], facts.ties[int(owner)]
 
 
 def _owners(facts: Facts, classes: _Classes, widths: Sequence[Width]) -> tuple[IntArray, IntArray]:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
@@ -76,6 +77,7 @@ def _run(tracer: Tracer, model: nn.Module, example_input: Any, training: bool = 
     with as_it_was(model), ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         stack.enter_context(tracer.modules.watching())
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))  # products and a softmax, which have label rules
         model.train(training)
         try:
             with _LabelMode(tracer), SiteRecorder(tracer):
@@ -224,7 +226,7 @@ class Tracer:
         self._play(atoms, "in")
 
     def _play(self, atoms: Tensor, role: str) -> None:
-        for slot in self.facts.slots_of(np.unique(atoms.numpy())):
+        for slot in self.facts.slots_of(atoms.numpy()):
             self.facts.play(slot, role)
 
     def contracted(self, weight: Tensor, positions: int) -> None:
