@@ -28,6 +28,7 @@ from pruners.running import batch_size
 from pruners.slicing import SlicedModel, slice_model
 from pruners.source import Entry, Header, write_source
 from pruners.tracing import observe
+from pruners.trials import workable
 from pruners.verify import verify_bundle
 
 Kept = Mapping[str, npt.ArrayLike]
@@ -80,7 +81,7 @@ class BasicPruning:
         a decorator says something else than its class does."""
         tracer = observe(self.model, self.example_input, skip=self.skip)
         check_declarations(self.model, tracer.facts, self.example_input)
-        graph = tracer.graph()
+        graph = workable(tracer, self.model, self.example_input, self.skip)
         if not graph.widths:
             reasons = "; ".join(dict.fromkeys(f"{f.reason} ({f.site})" for f in graph.frozen)) or "it has no layers"
             raise NotPrunableError(f"{self.netName}: nothing can be pruned: {reasons}")

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pruners.channel_graph import Site
+
 
 class SecateurError(Exception):
     """Base of all errors; ``exit_code`` is what the command line returns."""
@@ -45,6 +51,19 @@ class NotPrunableError(SecateurError):
     """The network can't be traced, pruned or written; names file and line (exit code 3)."""
 
     exit_code = 3
+
+
+class StuckError(NotPrunableError):
+    """The code of a network can't follow a plan: ``reason`` at ``site``, for the ``widths`` that are counted there.
+
+    ``alike``: it could if these widths kept equally many channels.
+    """
+
+    def __init__(
+        self, reason: str, site: Site | None = None, widths: Sequence[str] = (), *, alike: bool = False, shown: str = ""
+    ) -> None:
+        super().__init__(shown or f"{site}: {reason}")
+        self.reason, self.site, self.widths, self.alike = reason, site, tuple(widths), alike
 
 
 class DeclarationError(NotPrunableError):

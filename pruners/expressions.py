@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from pruners.channel_graph import Site, Span
-from pruners.errors import NotPrunableError
+from pruners.errors import StuckError
 from pruners.frames import span
 from pruners.running import Modules
 
@@ -31,12 +31,13 @@ class AttributePatch:
 
 @dataclass(frozen=True)
 class Stale:
-    """A number in the code that must change: an attribute, or an expression."""
+    """A number in the code that must change: an attribute, or an expression. ``widths``: those that it counts."""
 
     where: AttributePatch | Place
     module: str
     site: Site
     new: object
+    widths: tuple[str, ...] = ()
 
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
@@ -51,7 +52,7 @@ def resolve(
     """
     node = _expressions(site.file).get(span(frame))
     if node is None:
-        raise NotPrunableError(f"{site}: a number here must follow the widths, but its expression can't be found")
+        raise StuckError("a number here must follow the widths, but its expression can't be found", site)
     for child, before, after in _arguments(node, reflected, old, new, frame, site):
         for leaf, value in _leaves(child, before, after, site):
             yield _origin(leaf, before, value, frame, site, modules)
@@ -138,7 +139,7 @@ def _aligned(
     """Pair expressions with values; at most one ``*expression`` takes what the others leave."""
     stars = [i for i, n in enumerate(nodes) if isinstance(n, ast.Starred)]
     if len(stars) > 1:
-        raise NotPrunableError(f"{site}: a number here must follow the widths, but it comes from several unpackings")
+        raise StuckError("a number here must follow the widths, but it comes from several unpackings", site)
     if not stars:
         yield from zip(nodes, old, new, strict=False)
         return

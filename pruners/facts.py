@@ -116,6 +116,12 @@ class Facts:
         if apart.any():
             self.ties.append(Tie(a[apart], b[apart], reason, site))
 
+    def add(self, fact: Tie | Freeze) -> None:
+        if isinstance(fact, Tie):
+            self.tie(fact.first, fact.second, fact.reason, fact.site)
+        else:
+            self.freeze(fact.atoms, fact.reason, fact.site)
+
     def freeze(self, atoms: npt.ArrayLike, reason: str, site: Site) -> None:
         found = _ordered(np.asarray(atoms, dtype=np.int64).ravel())
         found = found[found != 0]

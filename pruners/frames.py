@@ -53,6 +53,12 @@ def forward_site(module: torch.nn.Module) -> Site:
     return Site(code.co_filename, code.co_firstlineno, "forward")
 
 
+def site_of(error: BaseException) -> Site | None:
+    """The author's line that an exception came from."""
+    found = [f for f in traceback.walk_tb(error.__traceback__) if is_author_file(f[0].f_code.co_filename)]
+    return Site(found[-1][0].f_code.co_filename, found[-1][1], found[-1][0].f_code.co_name) if found else None
+
+
 def describe(error: BaseException) -> str:
     """One line: the error's type and first line, and the author's file and line it came from."""
     text = (str(error).strip().splitlines() or [""])[0]

@@ -19,9 +19,9 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from pruners.channel_graph import ChannelGraph, CountedCall
-from pruners.errors import NotPrunableError, SecateurError
+from pruners.errors import NotPrunableError, SecateurError, StuckError
 from pruners.expressions import AttributePatch, Place, Stale, resolve
-from pruners.frames import author_frame, author_site, describe, run
+from pruners.frames import author_frame, author_site, describe, run, site_of
 from pruners.running import Modules, call_arguments, training_batch
 from pruners.sites import SITE_RULES, Path, constants, name_of, said
 from pruners.source.entry import LiteralSite
@@ -49,8 +49,7 @@ def rehearse(model: nn.Module, graph: ChannelGraph, kept: Kept, example_input: A
             if not attributes:
                 return tuple(LiteralSite(*place[:5], values, place[5]) for place, values in literals.items())
             if attributes.keys() <= applied.keys():
-                place = found[0].site
-                raise NotPrunableError(f"{place}: a number here must follow the widths, but can't be set anew")
+                raise StuckError("a number here must follow the widths, but can't be set anew", found[0].site)
             for patch, new in attributes.items():
                 holder = model.get_submodule(patch.module)
                 old = getattr(holder, patch.attribute)
@@ -83,7 +82,8 @@ def _stale_numbers(model: nn.Module, calls: tuple[CountedCall, ...], kept: Kept,
     except SecateurError:
         raise
     except Exception as error:
-        raise NotPrunableError(f"the pruned network does not run: {describe(error)}") from error
+        shown = f"the pruned network does not run: {describe(error)}"
+        raise StuckError(f"{type(error).__name__} with other widths", site_of(error), shown=shown) from error
     finally:
         for hook in hooks:
             hook.remove()
@@ -132,7 +132,7 @@ class _Rehearsal(TorchFunctionMode):
         site = author_site()
         call = next(self._calls, None)
         if call is None or (call.name, call.module, call.site) != (name_of(func), self._modules.current, site):
-            raise NotPrunableError(f"{site}: the pruned network takes another way here than the network did")
+            raise StuckError("the pruned network takes another way here than the network did", site)
         changes: dict[Path, float] = {}
         for path, extent in call.extents.items():
             now, value = said(func, args, kwargs, path), extent.count(self._kept)
@@ -152,8 +152,15 @@ class _Rehearsal(TorchFunctionMode):
         for stale in resolve(frame, site, self._modules, reflected, (args, kwargs), fixed):
             free = call.name in {"view", "reshape"} and len(changes) == 1 and not _has_minus_one(args)
             literal = not isinstance(stale.where, AttributePatch)
-            self._found.append(replace(stale, new=-1) if free and literal else stale)
+            new = -1 if free and literal else stale.new
+            counted = [w for p, v in changes.items() if p in call.extents and _holds(stale.new, v)
+                       for w, _ in call.extents[p].parts]  # fmt: skip
+            self._found.append(replace(stale, new=new, widths=tuple(counted)))
         return fixed
+
+
+def _holds(new: object, value: float) -> bool:
+    return value in new if isinstance(new, (tuple, list)) else new == value
 
 
 def _has_minus_one(args: tuple[Any, ...]) -> bool:
@@ -183,11 +190,14 @@ def _sorted_out(
     """Attributes to set anew, and the other stale expressions with a value per module."""
     attributes: dict[AttributePatch, object] = {}
     literals: dict[Place, dict[str, object]] = {}
+    first: dict[object, Stale] = {}
     for stale in found:
         if isinstance(stale.where, AttributePatch):
             before = applied.get(stale.where, attributes.setdefault(stale.where, stale.new))
         else:
             before = literals.setdefault(stale.where, {}).setdefault(stale.module, stale.new)
+        other = first.setdefault((stale.where, stale.module), stale)
         if before != stale.new:
-            raise NotPrunableError(f"{stale.site}: one number in the code counts two different widths here")
+            widths = (*other.widths, *stale.widths)
+            raise StuckError("one number in the code counts two different widths here", stale.site, widths, alike=True)
     return attributes, literals

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from pruners.channel_graph import Span
 from pruners.facts import SiteCall
@@ -212,9 +213,18 @@ class SiteRecorder(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        kwargs = kwargs or {}
+        kwargs, tracer = kwargs or {}, self._tracer
         if func in SPECIAL:
-            return SPECIAL[func](self._tracer, func, args, kwargs)
+            return SPECIAL[func](tracer, func, args, kwargs)
+        out = self._watched(func, args, kwargs)
+        if tracer.held and author_site() in tracer.held:
+            site = author_site()
+            for leaf in tree_leaves((args, kwargs, out)):
+                if isinstance(leaf, Tensor) and not tracer.stored(leaf):
+                    tracer.freeze(tracer.labels(leaf).planes, tracer.held[site], site)
+        return out
+
+    def _watched(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self._tracer.integers_follow = followed(func, args)
         out = func(*args, **kwargs)
         self._tracer.integers_follow = False

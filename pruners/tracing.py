@@ -51,12 +51,15 @@ def trace(model: nn.Module, example_input: Any, *, skip: Sequence[str] = ()) -> 
     return observe(model, example_input, skip=skip).graph()
 
 
-def observe(model: nn.Module, example_input: Any, *, skip: Sequence[str] = ()) -> Tracer:
-    """Run the network under labels; the tracer holds the facts it collected."""
+def observe(
+    model: nn.Module, example_input: Any, *, skip: Sequence[str] = (), held: Mapping[Site, str] | None = None
+) -> Tracer:
+    """Run the network under labels; the tracer holds the facts it collected. ``held``: places where all channels must
+    stay, and why."""
     whole: frozenset[Split] = frozenset()
     narrow: frozenset[Split] = frozenset()
     while True:
-        tracer = Tracer(model, batch_size(example_input), whole)
+        tracer = Tracer(model, batch_size(example_input), whole, held)
         _run(tracer, model, example_input)
         if tracer.unreached():
             _run_in_training(tracer, model, example_input)
@@ -115,7 +118,13 @@ class Tracer:
     that turned out to be such in a product of two activations.
     """
 
-    def __init__(self, model: nn.Module, batch: int, whole: frozenset[Split] = frozenset()) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        batch: int,
+        whole: frozenset[Split] = frozenset(),
+        held: Mapping[Site, str] | None = None,
+    ) -> None:
         tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
         computed = _large_tables(model)
         self._names: dict[int, str] = {}
@@ -131,6 +140,7 @@ class Tracer:
         self.facts = Facts(shapes, [n for n, _ in model.named_buffers(remove_duplicate=False)])
         self.modules = Modules(model)
         self.batch = batch
+        self.held = dict(held or {})
         self.contractions: list[Contraction] = []
         self.site_calls: list[SiteCall] = []
         self._labels = WeakTensorKeyDictionary()

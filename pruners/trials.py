@@ -1,0 +1,79 @@
+"""A graph whose plans can be carried out: a trial plan is sliced before the graph is handed out.
+
+Where the author's code can't follow the trial, what it counts there is made to follow or to stay: two widths that one
+number counts are tied, and channels at a place that can't follow are frozen, by name, with file and line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from pruners.channel_graph import ChannelGraph, Site, Width
+from pruners.errors import NotPrunableError, StuckError
+from pruners.facts import Facts, Freeze, Tie
+from pruners.slicing import slice_model
+from pruners.tracing import Tracer, observe
+
+
+def workable(tracer: Tracer, model: nn.Module, example_input: Any, skip: Sequence[str] = ()) -> ChannelGraph:
+    """The graph of a traced network after as many trials as it takes.
+
+    What no tie and no freeze helps is left for the plan to meet: its slicing then says what is wrong.
+    """
+    held: dict[Site, str] = {}
+    said: list[Tie | Freeze] = []
+    while True:
+        graph = tracer.graph()
+        if not graph.widths:
+            return graph
+        try:
+            slice_model(model, graph, trial(graph), example_input)
+            return graph
+        except StuckError as error:
+            remedies = _remedies(error, graph, tracer.facts)
+            if remedies:
+                said += remedies
+            elif error.site is not None and error.site.file and error.site not in held:
+                held[error.site] = f"the code can't follow here: {error.reason}"
+                tracer = observe(model, example_input, skip=skip, held=held)
+            else:
+                return graph
+        except NotPrunableError:
+            return graph
+        for fact in said:
+            tracer.facts.add(fact)
+
+
+def trial(graph: ChannelGraph) -> dict[str, np.ndarray]:
+    """A third to two thirds of every width, another part of each, so that no two numbers are the same by chance."""
+    kept = {}
+    for number, width in enumerate(graph.widths):
+        block = width.size // width.n_blocks
+        third = max(1, block // 3)
+        count = third + 5 * number % third
+        rank = np.empty(width.size, dtype=np.int64)
+        for place in range(width.n_blocks):
+            here = np.flatnonzero(width.block_of == place)
+            rank[here] = np.arange(here.size)
+        kept[width.name] = np.flatnonzero(rank < count)
+    return kept
+
+
+def _remedies(error: StuckError, graph: ChannelGraph, facts: Facts) -> list[Tie | Freeze]:
+    """Facts with which the trial would not have got stuck here; none where the widths concerned aren't known."""
+    found = [graph.width(name) for name in dict.fromkeys(error.widths)]
+    site = error.site or Site("", 0)
+    if error.alike and len(found) > 1 and len({(w.size, w.n_blocks) for w in found}) == 1:
+        first, *others = (_lead(w, facts) for w in found)
+        return [Tie(first, other, "one number counts both", site) for other in others]
+    return [Freeze(_lead(w, facts), error.reason, site) for w in found]
+
+
+def _lead(width: Width, facts: Facts) -> np.ndarray:
+    """An atom of every group, in order."""
+    use = width.uses[0]
+    return facts.atoms(use.slot)[use.index[:, 0]]

@@ -1,0 +1,92 @@
+"""Code that can't follow every plan: what it counts is tied or stays, by name, instead of an error for the user."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from pruners import oracle
+from pruners.base import BasicPruning
+from pruners.bundle import import_file
+from pruners.errors import NotPrunableError
+from pruners.masking import masking
+from pruners.search import Budget, SearchSettings, search
+
+HEAD = "import torch\nfrom torch import nn\n\n\n"
+NET = '''
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 6, 3, padding=1)
+        self.fc1, self.fc2, self.n = nn.Linear(6, 5), nn.Linear(6, 5), 6
+
+    def forward(self, x):
+'''
+
+ONE_NUMBER = NET + '''
+        x = self.a(x)
+        first, second = (t.mean((2, 3)).view(-1, self.n) for t in (x, self.b(x)))
+        return self.fc1(first) + self.fc2(second)
+'''
+
+TABLE = "SCALES = {6: 0.5, 4: 0.25}\n\n\n" + NET + '''
+        x = self.a(x)
+        y = self.b(x)
+        scaled = x.mean((2, 3)) * SCALES[x.shape[1]]
+        return self.fc1(scaled) + self.fc2(y.mean((2, 3)))
+'''
+
+UNPACKED = NET + '''
+        x = self.a(x)
+        y = self.b(x)
+        flat = x.view(*(-1, self.n), *x.shape[2:])
+        return self.fc1(flat.mean((2, 3))) + self.fc2(y.mean((2, 3)))
+'''
+
+
+def pruner_of(tmp_path: Path, source: str) -> BasicPruning:
+    (tmp_path / "author.py").write_text(HEAD + source)
+    model = import_file(tmp_path / "author.py").Net().double()
+    oracle.randomise(model, 1)
+    return BasicPruning(model.eval(), torch.randn(2, 3, 4, 4, dtype=torch.float64))
+
+
+def check(pruner: BasicPruning) -> None:
+    """Half of every width can go, and what is left computes the zeroed original."""
+    kept = search(pruner.model, pruner.graph, SearchSettings("uniform", budget=Budget("ratio", 0.5))).kept
+    sliced, zeroed = pruner.slice(kept), oracle.zeroed(pruner.model, pruner.graph, kept)
+    with torch.no_grad(), masking(pruner.graph, kept):
+        expected = zeroed(pruner.example_input)
+    assert torch.allclose(pruner.realize(kept)(pruner.example_input), expected, rtol=1e-10, atol=1e-12)
+    assert sum(p.numel() for p in sliced.model.parameters()) < sum(p.numel() for p in zeroed.parameters())
+
+
+def test_two_widths_that_one_number_counts_go_together(tmp_path: Path) -> None:
+    pruner = pruner_of(tmp_path, ONE_NUMBER)
+    assert [w.name for w in pruner.graph.widths] == ["a"]
+    assert "one number counts both" in pruner.graph.why("b")
+    check(pruner)
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [(TABLE, "KeyError with other widths"), (UNPACKED, "it comes from several unpackings")],
+)
+def test_channels_that_the_code_cannot_count_otherwise_stay(tmp_path: Path, source: str, reason: str) -> None:
+    pruner = pruner_of(tmp_path, source)
+    assert [w.name for w in pruner.graph.widths] == ["b"]
+    why, *_ = [f for f in pruner.graph.frozen if reason in f.reason]
+    assert (Path(why.site.file).name, why.slots[0].layer) == ("author.py", "a")
+    check(pruner)
+
+
+def test_a_place_that_nothing_helps_is_met_by_the_plan(tmp_path: Path) -> None:
+    pruner = pruner_of(tmp_path, NET + "\n        assert self.a.out_channels == 6\n        x = self.a(x)\n"
+                                       "        return self.fc1(self.b(x).mean((2, 3)))\n")  # fmt: skip
+    kept = search(pruner.model, pruner.graph, SearchSettings("uniform", budget=Budget("ratio", 0.5))).kept
+    with pytest.raises(NotPrunableError, match=r"the pruned network does not run: AssertionError"):
+        pruner.slice(kept)
+
+
