@@ -15,6 +15,7 @@ from pruners.channel_graph import Site
 from pruners.fresh import step_by_step
 
 _TORCH = str(Path(torch.__file__).parent) + os.sep
+_STAND_INS = str(Path(__file__).with_name("stand_ins.py"))
 _OURS = str(Path(__file__).parent) + os.sep
 
 
@@ -36,6 +37,14 @@ def author_frame() -> FrameType | None:
             return None
         frame = frame.f_back
     return frame
+
+
+def in_stand_in() -> bool:
+    """Whether a layer that stands in for one of torch's makes the call that is being handled."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and frame.f_code.co_filename.startswith(_TORCH):
+        frame = frame.f_back
+    return frame is not None and frame.f_code.co_filename == _STAND_INS
 
 
 def author_site() -> Site:

@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 from pruners.channel_graph import ChannelGraph, CountedCall
 from pruners.errors import NotPrunableError, SecateurError, StuckError
 from pruners.expressions import AttributePatch, Place, Stale, resolve
-from pruners.frames import author_frame, author_site, describe, run, site_of
+from pruners.frames import author_frame, author_site, describe, in_stand_in, run, site_of
 from pruners.running import Modules, call_arguments, training_batch
 from pruners.sites import SITE_RULES, Path, constants, name_of, said
 from pruners.source.entry import LiteralSite
@@ -122,7 +122,7 @@ class _Rehearsal(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = dict(kwargs or {})
-        if func in SITE_RULES:
+        if func in SITE_RULES and not in_stand_in():
             args, kwargs = self._correct(func, args, kwargs)
         return func(*args, **kwargs)
 

@@ -15,12 +15,20 @@ class Modules:
     """Which module runs at the moment, by its path in the tree."""
 
     def __init__(self, model: nn.Module) -> None:
+        self._model = model
         self.path_of = {id(m): name for name, m in model.named_modules(remove_duplicate=True)}
         self._stack: list[str] = [""]
 
     @property
     def current(self) -> str:
         return self._stack[-1]
+
+    @property
+    def running(self) -> tuple[nn.Module, nn.Module | None]:
+        """The module that runs, and the one around it."""
+        path = self.current
+        outer = self._model.get_submodule(path.rpartition(".")[0]) if path else None
+        return self._model.get_submodule(path), outer
 
     @contextmanager
     def watching(self) -> Iterator[None]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_leaves
 
 from pruners.frames import author_site
@@ -31,14 +32,31 @@ def special(*functions: Any) -> Callable[[Special], Special]:
 
 @special(F.multi_head_attention_forward)
 def attention_of_torch(tracer: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """``nn.MultiheadAttention`` can't express other sizes than its own: all that goes in and comes out stays."""
-    reason = "nn.MultiheadAttention, whose sizes are fixed"
-    for leaf in (t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)):
+    """What ``nn.MultiheadAttention`` computes; all that goes in and comes out stays where nothing can stand in for
+    it."""
+    reason = fixed(*tracer.modules.running)
+    for leaf in (t for t in tree_leaves((args, kwargs)) if reason and isinstance(t, Tensor)):
         tracer.freeze(tracer.labels(leaf).planes, reason, author_site())
-    out = func(*args, **kwargs)
-    for leaf in (t for t in tree_leaves(out) if isinstance(t, Tensor)):
+    tracer.integers_follow = True  # what stands in for it has none
+    with sdpa_kernel(SDPBackend.MATH):
+        out = func(*args, **kwargs)
+    tracer.integers_follow = False
+    for leaf in (t for t in tree_leaves(out) if reason and isinstance(t, Tensor)):
         tracer.freeze(tracer.labels(leaf).planes, reason, author_site())
     return out
+
+
+def fixed(layer: nn.Module, around: nn.Module | None) -> str:
+    """Why the attention that is running must keep its sizes, if it must."""
+    if type(layer) is not nn.MultiheadAttention:
+        return "F.multi_head_attention_forward, whose sizes are fixed"
+    if isinstance(around, (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)):
+        return f"nn.{type(around).__name__}, whose sizes are fixed"
+    if layer.bias_k is not None or layer.add_zero_attn:
+        return "nn.MultiheadAttention with keys of its own, whose sizes are fixed"
+    if layer.in_proj_weight is None:
+        return "nn.MultiheadAttention with kdim or vdim, whose sizes are fixed"
+    return ""
 
 
 @special(torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)

@@ -126,12 +126,9 @@ class Tracer:
         held: Mapping[Site, str] | None = None,
     ) -> None:
         tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
-        computed = _large_tables(model)
         self._names: dict[int, str] = {}
         self.aliases: dict[str, str] = {}
         for name, tensor in tensors:
-            if name in computed:
-                continue
             first = self._names.setdefault(id(tensor), name)
             if first != name:
                 self.aliases[name] = first
@@ -247,10 +244,13 @@ class Tracer:
             self.contractions.append(Contraction(name, part * positions / self.batch, self.modules.current))
 
     def hold_unsaved(self, model: nn.Module) -> None:
-        """Buffers that are not in the state_dict get their values from code, so they can't be sliced."""
+        """Buffers that are not in the state_dict get their values from code: only a small one, or a blank, can be
+        written with fewer."""
         for path, module in model.named_modules():
             for name in module._non_persistent_buffers_set:
-                key = f"{path}.{name}" if path else name
+                key, buffer = f"{path}.{name}" if path else name, module._buffers.get(name)
+                if buffer is None or buffer.numel() <= SMALL or is_blank(buffer):
+                    continue
                 reason = f"the buffer {key} is not in the state_dict; register it with persistent=True to prune it"
                 for slot in (s for s in self.facts.slots if s.parameter == self.aliases.get(key, key)):
                     self.facts.freeze(self.facts.atoms(slot), reason, forward_site(module))
@@ -290,7 +290,7 @@ class Tracer:
         heads."""
         atoms = np.concatenate([p.numpy().ravel() for p in planes] or [np.zeros(0, np.int64)])
         atoms = atoms[atoms != 0]
-        self.wanted |= {split for split, found in self._splits.items() if np.isin(found, atoms).any()}
+        self.wanted |= {split for split, found in self._splits.items() if np.isin(found, atoms).all()}
 
     def stuck(self) -> frozenset[Split]:
         """The splits of which nothing can go."""
@@ -336,17 +336,6 @@ class _LabelMode(TorchDispatchMode):
 
 
 without_compiler(_LabelMode)
-
-
-def _large_tables(model: nn.Module) -> set[str]:
-    """Buffers outside the checkpoint, which the constructor computes anew: only a small one, or a blank, can be
-    written with fewer values."""
-    return {
-        f"{path}.{name}" if path else name
-        for path, module in model.named_modules(remove_duplicate=False)
-        for name in module._non_persistent_buffers_set
-        if (buffer := module._buffers.get(name)) is not None and buffer.numel() > SMALL and not is_blank(buffer)
-    }
 
 
 def _unknown_layer(layer: str, facts: Facts) -> str:

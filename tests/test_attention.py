@@ -65,20 +65,6 @@ class Net(nn.Module):
         return self.head(x.mean(1))
 '''
 
-OF_TORCH = '''
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.embed = nn.Linear(5, 16)
-        self.attention = nn.MultiheadAttention(16, 4, batch_first=True)
-        self.fc1, self.fc2 = nn.Linear(16, 12), nn.Linear(12, 3)
-
-    def forward(self, x):
-        x = self.embed(x)
-        x = x + self.attention(x, x, x, need_weights=False)[0]
-        return self.fc2(self.fc1(x).relu()).mean(1)
-'''
-
 GATED = '''
 class Net(nn.Module):
     def __init__(self):
@@ -124,13 +110,6 @@ def test_attention_in_a_function_takes_its_heads_from_the_caller(tmp_path: Path)
     assert "reshape(B, N, 3, num_heads, -1)" in text  # not C // num_heads, which is another number now
     assert ".transpose(1, 2).reshape(B, N, -1)" in text
     assert "attn = (q * 0.5) @" in text
-
-
-def test_torchs_own_attention_stays_whole_and_says_so(tmp_path: Path) -> None:
-    pruner, widths, text = pruned(tmp_path, OF_TORCH)
-    assert widths == {"fc1": 12}
-    assert "nn.MultiheadAttention(16, 4, batch_first=True)" in text
-    assert "nn.MultiheadAttention, whose sizes are fixed" in pruner.graph.why("embed")
 
 
 def test_a_gated_layer_loses_half_not_three_quarters(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def _product(tracer: Tracer, call: Call, left: Tensor, right: Tensor) -> None:
         tracer.tie(k_left, k_right, f"{call.name} of two activations", call.site)
         tracer.reads(call, k_left, inner_left)
         tracer.ends(call, k_left)
-        tracer.want_whole((k_left,))
+        tracer.want_whole((k_left, k_right))
     else:
         reason = _UNKNOWN if len(weights) == 1 else f"{call.name} of two activations"
         inner = (*touching(a, {inner_left}), *touching(b, {inner_right}))

@@ -1,0 +1,140 @@
+"""``nn.MultiheadAttention``: pruned as it is where it can be, else written as a class of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from forms import pruned
+from torch import Tensor, nn
+
+from pruners.stand_ins import MultiheadAttention
+from pruners.verify import many_verifications
+
+NET = '''
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Linear(5, 24)
+        self.memory = {memory}
+        self.attention = {attention}
+        self.fc1, self.fc2 = nn.Linear(24, 12), nn.Linear(12, 3)
+
+    def forward(self, x):
+        x = self.embed(x)
+        m = self.memory(x)
+        {call}
+        return self.fc2(self.fc1(x).relu()).mean(1)
+'''
+SELF = "x = x + self.attention(x, x, x, need_weights=False)[0]"
+
+
+def net(arguments: str, call: str = SELF, memory: str = "nn.Identity()") -> str:
+    return NET.format(attention=f"nn.MultiheadAttention(24, {arguments})", call=call, memory=memory)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _server() -> Iterator[None]:
+    with many_verifications():
+        yield
+
+
+KEPT = {
+    "keys of its own": (net("4, batch_first=True, add_zero_attn=True"), "with keys of its own"),
+    "an encoder layer": (
+        net("4", "x = self.attention(x)").replace("MultiheadAttention(24, 4)", "TransformerEncoderLayer(24, 4, 8)"),
+        "nn.TransformerEncoderLayer, whose sizes are fixed",
+    ),
+    "an author's call of the function": (
+        net(
+            "4, batch_first=True",
+            """a = self.attention
+        y = F.multi_head_attention_forward(
+            x.transpose(0, 1), x.transpose(0, 1), x.transpose(0, 1), 24, 4, a.in_proj_weight, a.in_proj_bias, None,
+            None, False, 0.0, a.out_proj.weight, a.out_proj.bias, need_weights=False,
+        )[0]
+        x = x + y.transpose(0, 1)""",
+        ),
+        "F.multi_head_attention_forward, whose sizes are fixed",
+    ),
+}
+
+
+@pytest.mark.parametrize("form", KEPT)
+def test_stays_whole_and_says_so(tmp_path: Path, form: str) -> None:
+    source, reason = KEPT[form]
+    pruner, widths, _ = pruned(tmp_path, source)
+    assert "attention" not in widths
+    assert "embed" not in widths
+    assert reason in pruner.graph.why("embed")
+
+
+MASKED = """mask = torch.ones(x.shape[1], x.shape[1]).triu(1).bool()
+        x = x + self.attention(x, x, x, attn_mask=mask, need_weights=False, is_causal=True)[0]"""
+PADDED = "x = x + self.attention(x, x, x, key_padding_mask=torch.zeros(x.shape[:2]) > 0)[0]"
+CROSS = "x = x + self.attention(x, m, m, need_weights=False)[0]"
+FITTING = {
+    "batch first": net("4, batch_first=True"),
+    "batch second": net("4"),
+    "weights asked for": net("4, batch_first=True", "y, _ = self.attention(x, x, x)\n        x = x + y"),
+    "no bias": net("4, bias=False, dropout=0.1"),
+    "a mask": net("4, batch_first=True", MASKED),
+    "padding": net("4, batch_first=True", PADDED),
+    "another sequence": net("4, batch_first=True", CROSS, "nn.Linear(24, 24)"),
+}
+
+
+@pytest.mark.parametrize("form", FITTING)
+def test_half_the_heads_of_half_the_embedding_are_torchs_own_again(tmp_path: Path, form: str) -> None:
+    _, widths, text = pruned(tmp_path, FITTING[form])
+    assert widths == {"embed": 24, "attention": 4, "fc1": 12}
+    assert "nn.MultiheadAttention(12, 2" in text
+
+
+OWN = {
+    "an odd number of heads": (net("3, batch_first=True"), 3, 8),
+    "one head": (net("1"), 24, 24),
+    "weights asked for": (net("3", "y, _ = self.attention(x, x, x)\n        x = x + y"), 3, 8),
+    "a mask": (net("3, batch_first=True, bias=False", MASKED), 3, 8),
+    "padding": (net("3, batch_first=True", PADDED), 3, 8),
+    "another sequence": (net("3, dropout=0.1", CROSS, "nn.Linear(24, 24)"), 3, 8),
+}
+
+
+@pytest.mark.parametrize("form", OWN)
+def test_other_sizes_are_written_as_a_class(tmp_path: Path, form: str) -> None:
+    source, size, head_dim = OWN[form]
+    _, widths, text = pruned(tmp_path, source)
+    assert widths == {"embed": 24, "attention": size, "fc1": 12}
+    assert "class MultiheadAttention(nn.Module):" in text
+    assert f"self.scale = {head_dim**-0.5}" in text  # of the heads as they were
+
+
+def test_heads_alone_are_pruned_where_the_embedding_is_skipped(tmp_path: Path) -> None:
+    _, widths, text = pruned(tmp_path, net("4"), skip=["embed"])
+    assert widths == {"attention": 4, "fc1": 12}
+    assert "self.out_proj = nn.Linear(12, 24)" in text
+
+
+@pytest.mark.parametrize(("batch_first", "bias", "weights", "averaged"), list(product([True, False], repeat=4)))
+def test_the_class_computes_what_torchs_own_does(batch_first: bool, bias: bool, weights: bool, averaged: bool) -> None:
+    torch.manual_seed(0)
+    own: Any = nn.MultiheadAttention(16, 4, bias=bias, batch_first=batch_first).double().eval()
+    other = MultiheadAttention(16, 4, 4, bias=bias, batch_first=batch_first).double().eval()
+    other.load_state_dict(own.state_dict())
+    assert list(own.state_dict()) == list(other.state_dict())
+    q, k = torch.randn(2, 5, 16).double(), torch.randn(2, 7, 16).double()
+    padding = torch.arange(7).expand(2, 7) > 4
+    masks: list[Tensor | None] = [None, torch.randn(5, 7) > 1, torch.randn(8, 5, 7) > 1]
+    if not batch_first:
+        q, k = q.transpose(0, 1), k.transpose(0, 1)
+    with torch.no_grad():
+        for mask, pad in product(masks, [None, padding]):
+            options = {"need_weights": weights, "average_attn_weights": averaged}
+            found = (m(q, k, k, pad, attn_mask=mask, **options) for m in (own, other))
+            torch.testing.assert_close(*found)
+        torch.testing.assert_close(own(q[0], k[0], k[0])[0], other(q[0], k[0], k[0])[0])
