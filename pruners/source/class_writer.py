@@ -10,6 +10,7 @@ from torch import nn
 from pruners.source.author import Unproved, evaluate
 from pruners.source.conditions import INDENT
 from pruners.source.context import ClassContext
+from pruners.source.idioms import Idioms
 from pruners.source.init_writer import InitWriter
 from pruners.source.layout import STEP
 from pruners.source.names import Namer
@@ -48,6 +49,8 @@ class ClassWriter:
                 continue
             if not (self._name_open() or self._update_locals(lines) or self._drop_words()):
                 break
+        self._say_idioms()
+        lines = self.writer.write()
         self.writer.used = set(_loads("\n".join(lines)))
         lines = self.writer.write()
         parameters = self._parameters(lines)
@@ -160,7 +163,7 @@ class ClassWriter:
             | {g.name for g in self.groups}
             | self.writer.lists
         )
-        for group in name_holes(opens, self.author.parameters, self.scope.words, taken):
+        for group in name_holes(opens, self.author.parameters, self.scope.words, self.printer.widths, taken):
             if group.name not in self.scope.words:
                 self.groups.append(group)
             self.scope.words.setdefault(group.name, group.vector)
@@ -168,6 +171,23 @@ class ClassWriter:
             for hole in group.opens:
                 self.printer.texts[id(hole.hole)] = group.name
         return True
+
+    def _say_idioms(self) -> None:
+        """Parameters that the author computed from others are computed again."""
+        idioms, words = Idioms(self.context), self.scope.words
+        for group in self.groups[:]:
+            argument = group.places[0][-1]
+            expr = idioms.expression(group.name, argument, group.vector, self.scope)
+            if expr is not None and not group.is_width:
+                self.printer.texts |= {id(hole.hole): ast.unparse(expr) for hole in group.opens}
+                self.groups.remove(group)
+                self.scope.hidden[group.name] = words.pop(group.name)
+        named = {g.name for g in self.groups} | self.printer.widths
+        for name in [n for n in words if n in self.author.parameters and n not in named]:
+            expr = idioms.expression(name, name, words[name], self.scope)
+            if expr is not None:
+                self.printer.computed[name] = expr
+                self.scope.hidden[name] = words.pop(name)
 
     # parameters
 
@@ -234,12 +254,13 @@ class ClassWriter:
         return as_term(value) if is_plain(value) or callable(value) else None
 
     def _calls(self, parameters: list[Parameter]) -> dict[str, Call]:
-        calls = {}
+        calls, widths = {}, self.printer.widths | {g.name for g in self.groups if g.is_width}
         for i, path in enumerate(self.context.paths):
             args = []
             for p in parameters:
                 value = p.vector[i] if p.vector[i] is not None else p.default or Lit(None)
-                args.append(Arg(p.name, value or Lit(None), p.default, p.default is None and not p.keyword_only))
+                positional = p.default is None and not p.keyword_only
+                args.append(Arg(p.name, value or Lit(None), p.default, positional, width=p.name in widths))
             calls[path] = Call(self.author.cls, tuple(args), (path,))
         return calls
 

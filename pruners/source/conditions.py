@@ -30,7 +30,7 @@ class Conditions:
         self.flags: dict[str, tuple[Term | None, ...]] = {}
         self.locals: set[str] = set()
         self.used: set[str] = set()  # names that the rest of the text uses, once that is known
-        self.outputs: dict[ast.stmt, Lines] = {}  # what became of each statement
+        self.lines: Lines = []  # the constructor's body as it was written last
         self.lists: set[str] = set()  # local names of lists
         self._terms: dict[tuple[str, Mask], Term] = {}
         self._done: set[tuple[str, int]] = set()

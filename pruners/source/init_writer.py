@@ -5,9 +5,13 @@ from __future__ import annotations
 import ast
 import builtins
 import types
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from torch import nn
+
 from pruners.source.author import Unproved
+from pruners.source.dead_branches import without_dead_branches
 from pruners.source.hints import loaded_names, stored_names
 from pruners.source.members import Members
 from pruners.source.names import unwelcome
@@ -17,11 +21,13 @@ from pruners.source.statements import (
     is_docstring,
     only_raises,
     parsed,
+    rows,
     tidy,
     uses,
     warns,
     within,
 )
+from pruners.source.tree import is_authored
 from pruners.source.walk import Mask, line_in
 
 
@@ -31,7 +37,6 @@ class InitWriter(Members):
     def write(self) -> Lines:
         """The body's lines, not indented."""
         self._done.clear()
-        self.outputs.clear()
         self.scope.placed.clear()
         self.flags.clear()
         everyone = frozenset(range(len(self.context.paths)))
@@ -40,8 +45,8 @@ class InitWriter(Members):
             return [*self._base_call(None), *self._rest(everyone)]
         self._last_setting = self._find_last_setting(init.body)
         lines = self._block(init.body, everyone, init.body[0].lineno - 1)
-        lines += self._rest(everyone)
-        return tidy(lines)
+        self.lines = tidy([*lines, *self._rest(everyone)])
+        return self.lines
 
     def _find_last_setting(self, body: Sequence[ast.stmt]) -> ast.stmt | None:
         """The last top-level statement that makes part of the module; what follows only initialises."""
@@ -58,24 +63,27 @@ class InitWriter(Members):
 
     def lost_words(self) -> set[str]:
         """Names that some statement of the author read and that its new form doesn't read, or not as often."""
-        lost: set[str] = set()
+        before: Counter[tuple[str, str]] = Counter()
         for stmt in self._statements(self.author.init.body if self.author.init else []):
-            lines = self.outputs.get(stmt, [])
-            before = uses(stmt.test if isinstance(stmt, ast.If) else stmt)
-            after = uses(parsed(lines[:1] if isinstance(stmt, ast.If) else lines))
-            lost |= {name for (name, text), n in before.items() if after.get((name, text), 0) < n}
-        return lost
+            before.update(uses(stmt.test if isinstance(stmt, ast.If) else stmt))
+        after = uses(parsed(self.lines))
+        return {name for (name, text), n in before.items() if after.get((name, text), 0) < n}
 
     def _statements(self, body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
-        """Statements that can lose something: not checks, not definitions of names that nothing needs."""
+        """Statements that can lose something: not checks, not branches that are never taken, not definitions of
+        names and attributes that nothing needs."""
         for stmt in body:
             local = isinstance(stmt, ast.Assign | ast.AnnAssign) and stored_names(stmt)
-            if isinstance(stmt, ast.If) and only_raises(stmt):
+            settings = self.walk.settings_in(stmt)
+            unread = settings and not any(self.context.wanted(name) for name, _ in settings)
+            if unread or (isinstance(stmt, ast.If) and only_raises(stmt)):
                 continue
             if not local or loaded_names(stmt):
                 yield stmt
             if isinstance(stmt, ast.If):
-                yield from self._statements([*stmt.body, *stmt.orelse])
+                taken = set(self.walk.taken.get(stmt, {0: True, 1: False}).values())
+                yield from self._statements(stmt.body if True in taken else [])
+                yield from self._statements(stmt.orelse if False in taken else [])
 
     def _block(self, body: Sequence[ast.stmt], mask: Mask, start: int) -> Lines:
         lines: Lines = []
@@ -85,7 +93,6 @@ class InitWriter(Members):
             above = self.author.init_file.lines[previous_end : first - 1]
             previous_end = stmt.end_lineno or previous_end
             written = self._statement(stmt, mask)
-            self.outputs[stmt] = written
             if written:
                 lines += [s.strip() for s in above if not s.strip() or s.lstrip().startswith("#")]
                 lines += written
@@ -225,7 +232,16 @@ class InitWriter(Members):
             return []
         if self._grows(stmt) or any(self._foreign(n) for n in free):
             return []
-        return self._verbatim(stmt)
+        lines = self._verbatim(stmt)
+        text = without_dead_branches("\n".join(lines), self._absent)
+        return rows(text.rstrip("\n")) if text else []
+
+    def _absent(self, kind: ast.expr) -> bool:
+        """Whether an expression names an author's class of which the network has no instance."""
+        value = self.author.globals.get(kind.id) if isinstance(kind, ast.Name) else None
+        if not isinstance(value, type) or not issubclass(value, nn.Module) or not is_authored(value):
+            return False
+        return not any(issubclass(cls, value) for cls in self.context.tree.instances)
 
     def _hands_on(self, stmt: ast.stmt) -> bool:
         """Whether a statement assigns names that the constructor reads elsewhere, or that it reads itself."""

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import ast
 import keyword
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from pruners.source.printer import Open
 from pruners.source.scope import Vector
-from pruners.source.terms import Box, Call, Lit, same_vector
-
-WIDTH_ARGUMENTS = {"in_channels": "channels", "out_channels": "channels", "num_channels": "channels"}
-WIDTH_ARGUMENTS |= {"num_features": "channels", "groups": "channels"}
-WIDTH_ARGUMENTS |= {"in_features": "features", "out_features": "features", "normalized_shape": "features"}
+from pruners.source.terms import WIDTH_ARGUMENTS, Box, Call, Lit, same_vector
 
 
 @dataclass
@@ -32,15 +28,20 @@ class Group:
         return any(p[-1].startswith("out") for p in self.places)
 
     @property
+    def only_reads(self) -> bool:
+        """Whether it is a width without a name that no layer makes."""
+        return self.is_width and not self.produces and not self.name
+
+    @property
     def is_width(self) -> bool:
-        return any(is_width(p) for p in self.places)
+        return any(o.hole.is_width for o in self.opens)
 
 
 def name_holes(
-    opens: Sequence[Open], words: Iterable[str], known: Mapping[str, Vector], taken: set[str]
+    opens: Sequence[Open], words: Iterable[str], known: Mapping[str, Vector], widths: Set[str], taken: set[str]
 ) -> list[Group]:
     """Groups with names. ``words``: the author's parameter names; ``known``: names that have values already;
-    ``taken``: names that mean something else."""
+    ``widths``: those of them that count channels; ``taken``: names that mean something else."""
     groups = _grouped(opens)
     words = list(words)
     by_word: dict[str, list[Group]] = {}
@@ -53,6 +54,10 @@ def name_holes(
         if word not in taken and not echoed:
             heir.name = word
             taken.add(word)
+    groups = _with_producers(groups)
+    for group in groups:
+        if group.only_reads:
+            group.name = next((n for n in known if n in widths and _agree(known[n], group.vector)), "")
     for group in groups:
         if not group.name:
             name = _made_up(group, words)
@@ -78,7 +83,7 @@ def _grouped(opens: Sequence[Open]) -> list[Group]:
 
 
 def _join(groups: list[Group], hole: Open, word: str | None, text: str | None) -> None:
-    width = is_width(hole.hole.where)
+    width = hole.hole.is_width
     for group in groups:
         alike = group.word == word and group.text == text if word or text else False
         loose = word is None and ((group.is_width and width) or group.places[0][-1] == hole.hole.where[-1])
@@ -90,6 +95,25 @@ def _join(groups: list[Group], hole: Open, word: str | None, text: str | None) -
         groups.append(group)
     group.places.append(hole.hole.where)
     group.opens.append(hole)
+
+
+def _with_producers(groups: list[Group]) -> list[Group]:
+    """Positions that lost their word and only read join what a layer always makes just as wide."""
+    kept: list[Group] = []
+    for group in groups:
+        lost = group.only_reads and group.word is not None
+        makers = [g for g in groups if g is not group and g.produces and g.is_width] if lost else []
+        maker = next((g for g in makers if _agree(g.vector, group.vector)), None)
+        if maker is None:
+            kept.append(group)
+        else:
+            maker.places += group.places
+            maker.opens += group.opens
+    return kept
+
+
+def _agree(first: Vector, second: Vector) -> bool:
+    return None not in first and same_vector(first, second)
 
 
 def _heir(rivals: list[Group]) -> Group:
@@ -122,12 +146,6 @@ def _made_up(group: Group, words: Sequence[str]) -> str:
 
 def _mirrored(word: str) -> str | None:
     return "out" + word[2:] if word.startswith("in") and word[2:3] in ("_", "p", "c", "f", "d") else None
-
-
-def is_width(place: tuple[str, ...]) -> bool:
-    """Whether the position counts channels: an argument of a layer, or a size of a parameter or buffer."""
-    return place[-1] in WIDTH_ARGUMENTS or (place[-1].isdecimal() and len(place) > 1)
-
 
 def _place(group: Group) -> tuple[str, ...]:
     return next((p for p in group.places if p[-1].startswith("out")), group.places[0])

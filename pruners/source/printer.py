@@ -56,6 +56,8 @@ class Printer:
         self.open: dict[int, Open] = {}
         self.active: tuple[int, ...] = tuple(range(len(paths)))
         self.seen: list[tuple[str, Vector]] | None = None
+        self.computed: dict[str, ast.expr] = {}  # author's parameters that follow from others
+        self.widths: set[str] = set()  # names that count channels
         self.wishes: set[str] = set()  # author's parameters that text would use if it could
         self._sites: dict[tuple[str | int | None, ...], Site] = {}
         self.helpers = Helpers(tree, author, paths)
@@ -66,7 +68,11 @@ class Printer:
         if isinstance(hint, ast.Name) and self.seen is not None:
             values = term.values if isinstance(term, Hole) else (term,) * len(self.paths)
             self.seen.append((hint.id, tuple(v if i in self.active else None for i, v in enumerate(values))))
+        if isinstance(hint, ast.Name) and hint.id in self.computed:
+            hint, direct = self.computed[hint.id], False
         if hint is not None and self.fits(hint, term):
+            if isinstance(hint, ast.Name) and isinstance(term, Hole) and term.is_width:
+                self.widths.add(hint.id)
             return self._author_text(hint, direct)
         if isinstance(term, Hole):
             if hint is not None and self._would_fit(hint, term):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -43,13 +43,15 @@ class Display:
 
 @dataclass(frozen=True)
 class Arg:
-    """An argument of a call. ``default``: what the callee takes when it is not given (None: required)."""
+    """An argument of a call. ``default``: what the callee takes when it is not given (None: required).
+    ``width``: whether the callee counts channels with it."""
 
     name: str
     value: Term
     default: Term | None = None
     positional: bool = False
     show: bool = False
+    width: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,12 +88,24 @@ class Alias:
     target: str
 
 
+WIDTH_ARGUMENTS = {"in_channels": "channels", "out_channels": "channels", "num_channels": "channels"}
+WIDTH_ARGUMENTS |= {"num_features": "channels", "groups": "channels"}
+WIDTH_ARGUMENTS |= {"in_features": "features", "out_features": "features", "normalized_shape": "features"}
+
+
 @dataclass(frozen=True, eq=False)
 class Hole:
     """A position where instances differ. ``values``: a term per instance, None where the instance has no such place."""
 
     values: tuple[Term | None, ...]
     where: tuple[str, ...]
+    width: bool = False
+
+    @property
+    def is_width(self) -> bool:
+        """Whether the position counts channels: an argument of a layer, or a size of a parameter or buffer."""
+        place = self.where
+        return self.width or place[-1] in WIDTH_ARGUMENTS or (place[-1].isdecimal() and len(place) > 1)
 
 
 Term = Lit | Ref | Text | Display | Call | Box | Alias | Hole
@@ -182,7 +196,9 @@ def _unify_calls(terms: Sequence[Term | None], first: Call, where: tuple[str, ..
         column = [t.args[i] if isinstance(t, Call) else None for t in terms]
         value = unify([a.value if a is not None else None for a in column], (*where, arg.name), origins)
         show = any(a.show for a in column if a is not None)
-        args.append(Arg(arg.name, value, arg.default, arg.positional, show))
+        if arg.width and isinstance(value, Hole):
+            value = replace(value, width=True)
+        args.append(replace(arg, value=value, show=show))
     return Call(first.fn, tuple(args), _paths(terms))
 
 
@@ -256,7 +272,7 @@ def for_instance(term: Term, index: int) -> Term | None:
         return term.values[index]
     if isinstance(term, Call):
         args = [(a, for_instance(a.value, index)) for a in term.args]
-        return Call(term.fn, tuple(Arg(a.name, v, a.default, a.positional, a.show) for a, v in args if v is not None))
+        return Call(term.fn, tuple(replace(a, value=v) for a, v in args if v is not None))
     return term
 
 

@@ -1,0 +1,87 @@
+"""Arguments that follow from others: the author's ``padding = (kernel_size - 1) // 2`` is no parameter."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator, Mapping
+
+from pruners.source.context import ClassContext
+from pruners.source.files import Sources
+from pruners.source.hints import loaded_names
+from pruners.source.scope import Scope, Vector
+from pruners.source.terms import Lit
+
+
+class Idioms:
+    """Finds, in the functions that made a class's modules, the assignment that computes an argument."""
+
+    def __init__(self, context: ClassContext) -> None:
+        self._assigned = _assignments(dict.fromkeys(_functions(context)), context.tree.sources)
+
+    def expression(self, name: str, argument: str, vector: Vector, scope: Scope) -> ast.expr | None:
+        """The author's expression for a parameter ``name``, in other names that text may use, if it gives every
+        instance's value. ``argument``: what the author calls it.
+
+        A value that is the same everywhere needs no expression, and would prove none.
+        """
+        if len({t.value for t in vector if isinstance(t, Lit) and _hashable(t.value)}) < 2:
+            return None
+        for expr in self._assigned.get(argument, ()):
+            short = _shortened(expr, scope)
+            read = loaded_names(short)
+            if name not in read and read & set(scope.words) and scope.proves(short, enumerate(vector)):
+                return short
+        return None
+
+
+def _assignments(functions: Iterable[tuple[str, int, str]], sources: Sources) -> Mapping[str, list[ast.expr]]:
+    found: dict[str, list[ast.expr]] = {}
+    for file, line, name in functions:
+        source = sources.file(file)
+        function = source.functions.get((name, line)) if source else None
+        for node in ast.walk(function) if function else ():
+            if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+                found.setdefault(node.targets[0].id, []).append(node.value)
+    return found
+
+
+def _functions(context: ClassContext) -> Iterator[tuple[str, int, str]]:
+    """The functions that ran between an instance's constructor and the making of its modules."""
+    owners = [b.module for b in context.births if b is not None and b.module is not None]
+    for birth in context.tree.births.values():
+        depth = max((d for o in owners[:1] if (d := birth.made_by(o)) is not None), default=-1)
+        for frame in birth.frames[: depth + 1]:
+            yield frame.file, frame.first_line, frame.function
+
+
+def _shortened(expr: ast.expr, scope: Scope) -> ast.expr:
+    """Names that are the same number everywhere as that number, and without factors of one."""
+    return _Shorter(scope).visit(ast.parse(ast.unparse(expr), mode="eval").body)
+
+
+class _Shorter(ast.NodeTransformer):
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        vector = self._scope.hidden.get(node.id) if node.id not in self._scope.words else None
+        first = vector[0] if vector else None
+        if vector and isinstance(first, Lit) and type(first.value) is int and all(t == first for t in vector):
+            return ast.Constant(first.value)
+        return node
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
+        left, right = self.visit(node.left), self.visit(node.right)
+        if isinstance(node.op, ast.Mult | ast.FloorDiv) and _is_one(right):
+            return left
+        if isinstance(node.op, ast.Mult) and _is_one(left):
+            return right
+        return ast.BinOp(left, node.op, right)
+
+
+def _is_one(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and type(node.value) is int and node.value == 1
+
+
+def _hashable(value: object) -> bool:
+    return isinstance(value, int | float | str | tuple)
