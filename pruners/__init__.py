@@ -1,10 +1,10 @@
 """Secateur: prune a network and write its source anew.
 
-from pruners import prune, trace
-graph = trace(model, example_input)
-print(graph.why("layer1.0.conv1"))
-bundle = prune(model, example_input, ratio=0.5, output="generated/x")
-bundle.model, bundle.plan, bundle.path
+    from pruners import prune, trace
+    graph = trace(model, example_input)
+    print(graph.why("layer1.0.conv1"))
+    bundle = prune(model, example_input, ratio=0.5, output="generated/x")
+    bundle.model, bundle.plan, bundle.path
 """
 
 from __future__ import annotations

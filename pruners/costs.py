@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.sparse import coo_array
 from torch import nn
 
 from pruners.channel_graph import ChannelGraph, Slot
@@ -108,9 +109,12 @@ class CostModel:
         self._sizes = np.ones((len(names), axes), dtype=np.int64)
         for name, i in row.items():
             self._sizes[i, : len(graph.shapes[name])] = graph.shapes[name]
-        self._lost = np.zeros((len(names), axes, len(graph.widths)))
-        for slot, w, per_group in _lengths(graph):
-            self._lost[row[graph.aliases.get(slot.parameter, slot.parameter)], slot.dim, w] += per_group / slot.blocks
+        lost = [
+            (row[graph.aliases.get(slot.parameter, slot.parameter)] * axes + slot.dim, w, per_group / slot.blocks)
+            for slot, w, per_group in _lengths(graph)
+        ]
+        places, owners, numbers = zip(*lost, strict=True) if lost else ((), (), ())
+        self._lost = coo_array((numbers, (places, owners)), (len(names) * axes, len(graph.widths))).tocsr()
         facts = [stored.get(n, Stored(False, 0.0, 0)) for n in names]  # a buffer may be left out of checkpoints
         self._is_parameter = np.array([f.is_parameter for f in facts], dtype=bool)
         self._bits = np.array([f.bits if f.is_parameter else 0.0 for f in facts])
@@ -141,7 +145,8 @@ class CostModel:
         return self.count({name: len(np.asarray(indices)) for name, indices in kept.items()})
 
     def _costs(self, removed: npt.NDArray[np.int64]) -> Costs:
-        sizes = np.rint(self._sizes - self._lost @ removed).astype(np.int64)
+        lost = (self._lost @ removed).reshape(self._sizes.shape)
+        sizes = np.rint(self._sizes - lost).astype(np.int64)
         numel = sizes.prod(axis=1)
         return Costs(
             params=int(numel[self._is_parameter].sum()),

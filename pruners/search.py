@@ -1,7 +1,7 @@
 """Searching how many groups each width keeps.
 
-result = search(model, graph, SearchSettings(strategy="uniform", budget=Budget("macs", 0.5)))
-plan = result.plan(graph, {"seed": 0})
+    result = search(model, graph, SearchSettings(strategy="uniform", budget=Budget("macs", 0.5)))
+    plan = result.plan(graph, {"seed": 0})
 """
 
 from __future__ import annotations

@@ -75,10 +75,8 @@ def rule_for(op: torch._ops.OpOverload) -> Rule:
     if found is None and name.endswith("_") and not name.startswith("_"):  # in place: as the operation that copies
         packet = getattr(aten, name[:-1], None)
         found = RULES.get(packet)
-        if (
-            found is None
-            and packet is not None
-            and any(torch.Tag.pointwise in getattr(packet, overload).tags for overload in packet.overloads())
+        if found is None and packet is not None and any(
+            torch.Tag.pointwise in getattr(packet, overload).tags for overload in packet.overloads()
         ):
             found = RULES["pointwise"]
     return found or unknown

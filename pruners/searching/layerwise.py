@@ -295,3 +295,4 @@ def _evaluation_from(entry: dict[str, Any]) -> Evaluation:
         return Evaluation(**{name: value for name, value in entry.items() if name != "event"})
     except TypeError:
         raise UsageError("the search ledger has fields of another version; start anew without --resume") from None
+

@@ -1,9 +1,9 @@
 """Weights of a pruned network in the coordinates of the whole one.
 
-whole weight             kept rows 0, 2 and columns 1, 2           scattered back
-. . .                    pruned  a b                               . a b
-. . .          -->               c d   (retrained)      -->        . . .
-. . .                                                              . c d
+    whole weight             kept rows 0, 2 and columns 1, 2           scattered back
+    . . .                    pruned  a b                               . a b
+    . . .          -->               c d   (retrained)      -->        . . .
+    . . .                                                              . c d
 """
 
 from __future__ import annotations
