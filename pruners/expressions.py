@@ -14,7 +14,7 @@ from torch import nn
 
 from pruners.channel_graph import Site, Span
 from pruners.errors import StuckError
-from pruners.frames import span
+from pruners.frames import is_author_file, span
 from pruners.running import Modules
 
 # file and span of an expression, and the argument that is to be added where it is a call that doesn't say the number
@@ -50,7 +50,7 @@ def resolve(
 
     ``reflected``: the call is an operator with the tensor on its right, as in ``scale * x``.
     """
-    node = _expressions(site.file).get(span(frame))
+    node = _expressions(frame.f_code.co_filename).get(span(frame))
     if node is None:
         raise StuckError("a number here must follow the widths, but its expression can't be found", site)
     for child, before, after in _arguments(node, reflected, old, new, frame, site):
@@ -98,6 +98,8 @@ def _origin(leaf: ast.expr, before: Any, value: Any, frame: FrameType, site: Sit
 def _placed(
     node: ast.expr | ast.AugAssign, keyword: str, value: Any, frame: FrameType, site: Site, modules: Modules
 ) -> Stale:
+    if not is_author_file(frame.f_code.co_filename):
+        raise StuckError(f"a size inside torch's layer {modules.current} can't follow the widths", site)
     owner = frame.f_locals.get("self")
     path = modules.path_of.get(id(owner), modules.current) if isinstance(owner, nn.Module) else modules.current
     span = (node.lineno, node.col_offset, node.end_lineno or 0, node.end_col_offset or 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from collections.abc import Container
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
@@ -45,6 +46,16 @@ def in_stand_in() -> bool:
     while frame is not None and frame.f_code.co_filename.startswith(_TORCH):
         frame = frame.f_back
     return frame is not None and frame.f_code.co_filename == _STAND_INS
+
+
+def layer_frame(modules: Container[int]) -> FrameType | None:
+    """That of the forward of one of torch's own layers, if it calls; ``modules``: the identities of all layers."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and not is_author_file(frame.f_code.co_filename) and frame.f_code is not run.__code__:
+        if frame.f_code.co_name == "forward" and id(frame.f_locals.get("self")) in modules:
+            return frame
+        frame = frame.f_back
+    return None
 
 
 def author_site() -> Site:

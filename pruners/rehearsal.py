@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 from pruners.channel_graph import ChannelGraph, CountedCall
 from pruners.errors import NotPrunableError, SecateurError, StuckError
 from pruners.expressions import AttributePatch, Place, Stale, resolve
-from pruners.frames import author_frame, author_site, describe, in_stand_in, run, site_of
+from pruners.frames import author_frame, author_site, describe, in_stand_in, layer_frame, run, site_of
 from pruners.running import Modules, call_arguments, training_batch
 from pruners.sites import SITE_RULES, Path, constants, name_of, said
 from pruners.source.entry import LiteralSite
@@ -145,7 +145,7 @@ class _Rehearsal(TorchFunctionMode):
         fixed = _set(args, kwargs, changes)
         if self._found is None:
             return fixed
-        frame = author_frame()
+        frame = layer_frame(self._modules.path_of) or author_frame()
         if frame is None:
             raise NotPrunableError(f"{call.module}: a size inside torch's own layer can't follow the widths")
         reflected = call.name.startswith("__r")

@@ -51,7 +51,8 @@ def _sizes(args: Sequence[Any], start: int) -> dict[int, Path]:
 _NEW = (torch.zeros, torch.ones, torch.empty, torch.rand, torch.randn, torch.full)
 
 
-@site_rule(Tensor.view, Tensor.reshape, torch.reshape, Tensor.expand, *_NEW, Tensor.new_zeros, Tensor.new_ones,
+@site_rule(Tensor.view, Tensor.reshape, torch.reshape, Tensor.expand, Tensor.broadcast_to,
+           torch.broadcast_to, *_NEW, Tensor.new_zeros, Tensor.new_ones,
            Tensor.new_empty, Tensor.new_full)  # fmt: skip
 def shape_of_output(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> dict[Path, Tensor]:
     """Each integer is the size of one axis of the output."""
@@ -213,10 +214,8 @@ class SiteRecorder(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        kwargs, tracer = kwargs or {}, self._tracer
-        if func in SPECIAL:
-            return SPECIAL[func](tracer, func, args, kwargs)
-        out = self._watched(func, args, kwargs)
+        tracer = self._tracer
+        out = self._watched(func, args, kwargs or {})
         if tracer.held and author_site() in tracer.held:
             site = author_site()
             for leaf in tree_leaves((args, kwargs, out)):
@@ -226,7 +225,8 @@ class SiteRecorder(TorchFunctionMode):
 
     def _watched(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self._tracer.integers_follow = followed(func, args)
-        out = func(*args, **kwargs)
+        special = SPECIAL.get(func)
+        out = special(self._tracer, func, args, kwargs) if special else func(*args, **kwargs)
         self._tracer.integers_follow = False
         finder = SITE_RULES.get(func)
         if finder is not None:

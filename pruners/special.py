@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_leaves
 
 from pruners.frames import author_site
+from pruners.labels import Labels, on_axis
 
 if TYPE_CHECKING:
     from pruners.tracing import Tracer
@@ -70,6 +71,21 @@ def recurrent(tracer: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str
         first, *others = [tracer.axis(w, 1) for w in weights[min(number, stride - 1) :: stride]]
         for other in others:
             tracer.tie(first, other, "one size for all layers", author_site())
+    return out
+
+
+@special(Tensor.expand, Tensor.expand_as, Tensor.broadcast_to, torch.broadcast_to)
+def expanded(tracer: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Positions of an axis that one value fills are like each other, as those of zeros."""
+    source, out = args[0], func(*args, **kwargs)
+    planes = []
+    for axis, size in enumerate(out.shape):
+        own = axis - (out.ndim - source.ndim)
+        if size > 1 and (own < 0 or source.shape[own] == 1) and (axis == out.ndim - 1 or size != tracer.batch):
+            planes.append(on_axis(tracer.virtual("expand", size, author_site()), axis, out.ndim))
+    if planes:
+        labels = tracer.labels(out)
+        tracer.label(out, Labels((*labels.planes, *planes), labels.weight))
     return out
 
 

@@ -17,7 +17,6 @@ from contextlib import ExitStack
 from fractions import Fraction
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -34,10 +33,9 @@ from pruners.labels import NONE, Labels, on_axis
 from pruners.rules import Call, rule_for
 from pruners.running import Modules, as_it_was, batch_size, call_arguments, training_batch
 from pruners.sites import SiteRecorder
-from pruners.solving import prunable, solve
+from pruners.solving import solve
 from pruners.source.entry import SMALL, is_blank
-
-Split = tuple[str, Site, int]  # module, place, and which of those made there
+from pruners.splits import Splits
 
 
 def trace(model: nn.Module, example_input: Any, *, skip: Sequence[str] = ()) -> ChannelGraph:
@@ -56,19 +54,15 @@ def observe(
 ) -> Tracer:
     """Run the network under labels; the tracer holds the facts it collected. ``held``: places where all channels must
     stay, and why."""
-    whole: frozenset[Split] = frozenset()
-    narrow: frozenset[Split] = frozenset()
+    splits = Splits()
     while True:
-        tracer = Tracer(model, batch_size(example_input), whole, held)
+        splits.begin()
+        tracer = Tracer(model, batch_size(example_input), splits, held)
         _run(tracer, model, example_input)
         if tracer.unreached():
             _run_in_training(tracer, model, example_input)
-        heads = tracer.wanted - whole - narrow
-        stuck = tracer.stuck() if not heads else frozenset()
-        if not heads | (stuck - narrow):
+        if not splits.revise(tracer.facts):
             break
-        narrow |= stuck & whole  # once more: blocks that have to stay become narrower,
-        whole = (whole | heads | stuck) - narrow  # and those that can't, or make heads, go whole
     tracer.skip(dict.fromkeys(skip, NOWHERE), "asked to be skipped")
     tracer.skip(skipped_layers(model), "skipped by its decorator")
     return tracer
@@ -112,18 +106,10 @@ def _run_in_training(tracer: Tracer, model: nn.Module, example_input: Any) -> No
 
 
 class Tracer:
-    """Labels of live tensors and the facts found so far: what rules talk to.
-
-    ``whole``: those splits of an axis whose blocks go whole (attention heads); ``wanted``: the splits
-    that turned out to be such in a product of two activations.
-    """
+    """Labels of live tensors and the facts found so far: what rules talk to."""
 
     def __init__(
-        self,
-        model: nn.Module,
-        batch: int,
-        whole: frozenset[Split] = frozenset(),
-        held: Mapping[Site, str] | None = None,
+        self, model: nn.Module, batch: int, splits: Splits, held: Mapping[Site, str] | None = None
     ) -> None:
         tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
         self._names: dict[int, str] = {}
@@ -141,9 +127,7 @@ class Tracer:
         self.contractions: list[Contraction] = []
         self.site_calls: list[SiteCall] = []
         self._labels = WeakTensorKeyDictionary()
-        self._whole = whole
-        self._splits: dict[Split, IntArray] = {}
-        self.wanted: frozenset[Split] = frozenset()
+        self.splits = splits
         self.eval_calls = self.site_calls
         self.training_calls: list[SiteCall] = []
         self._counting = True
@@ -236,7 +220,7 @@ class Tracer:
         for slot in self.facts.slots_of(atoms.numpy()):
             self.facts.play(slot, role)
 
-    def contracted(self, weight: Tensor, positions: int) -> None:
+    def contracted(self, weight: Tensor, positions: Fraction | int) -> None:
         """The weight was multiplied at this many positions, over the whole batch."""
         name = self._names.get(id(weight)) or self.labels(weight).weight
         if name is not None and self._counting:
@@ -273,29 +257,6 @@ class Tracer:
             for name, shape in self.facts.shapes.items()
             if name not in seen and name not in self.facts.buffers and len(shape) > 1 and shape[0] > 1
         )
-
-    def new_split(self, site: Site) -> Split:
-        """The split that is being made: the n-th here."""
-        number = sum(1 for module, where, _ in self._splits if (module, where) == (self.modules.current, site))
-        return self.modules.current, site, number
-
-    def goes_whole(self, split: Split) -> bool:
-        return split in self._whole
-
-    def was_split(self, split: Split, line: Tensor) -> None:
-        self._splits[split] = line.numpy().ravel()
-
-    def want_whole(self, planes: Sequence[Tensor]) -> None:
-        """Two activations are multiplied along these channels, or block by block: the splits that made them make
-        heads."""
-        atoms = np.concatenate([p.numpy().ravel() for p in planes] or [np.zeros(0, np.int64)])
-        atoms = atoms[atoms != 0]
-        self.wanted |= {split for split, found in self._splits.items() if np.isin(found, atoms).all()}
-
-    def stuck(self) -> frozenset[Split]:
-        """The splits of which nothing can go."""
-        free = prunable(self.facts) if self._splits else np.zeros(0, dtype=bool)
-        return frozenset(split for split, line in self._splits.items() if not free[line].any())
 
     def skip(self, layers: Mapping[str, Site], reason: str) -> None:
         """Freeze the output channels of the named layers."""

@@ -125,6 +125,11 @@ PASSING = {
         {"first": 4},
     ),
     "two halves swapped go together": (lambda x: torch.cat(x.chunk(2, 1)[::-1], 1), {"first": 4}),
+    "normalising": (lambda x: F.normalize(x, dim=1), {"first": 8}),
+    "blocks that go whole where nothing can go otherwise": (
+        lambda x: x.view(2, 4, 2, 8, 8).amax(2).repeat_interleave(2, 1),
+        {"first": 4},
+    ),
     "slices counted from the end follow": (lambda x: torch.cat([x[:, -4:], x[:, :-4]], 1), {"first": 8}),
     "slices after an ellipsis follow": (lambda x: torch.cat([x[:, 4:, ...], x[..., :4, :, :]], 1), {"first": 8}),
     "narrow follows": (lambda x: torch.cat([x.narrow(1, 0, 6), torch.narrow(x, 1, 6, 2)], 1), {"first": 8}),

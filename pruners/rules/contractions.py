@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import torch
@@ -115,13 +116,13 @@ def _product(tracer: Tracer, call: Call, left: Tensor, right: Tensor) -> None:
         tracer.tie(k_left, k_right, f"{call.name} of two activations", call.site)
         tracer.reads(call, k_left, inner_left)
         tracer.ends(call, k_left)
-        tracer.want_whole((k_left, k_right))
+        tracer.splits.want_whole((k_left, k_right))
     else:
         reason = _UNKNOWN if len(weights) == 1 else f"{call.name} of two activations"
         inner = (*touching(a, {inner_left}), *touching(b, {inner_right}))
         tracer.freeze(inner, reason, call.site)
         if not weights:
-            tracer.want_whole(inner)
+            tracer.splits.want_whole(inner)
     planes = []
     for labels, source, axis, place in ((a, left, left.ndim - 2, -2), (b, right, right.ndim - 1, -1)):
         line = along(labels, axis) if source.ndim > 1 else None
@@ -132,7 +133,7 @@ def _product(tracer: Tracer, call: Call, left: Tensor, right: Tensor) -> None:
     planes += _batch_planes(tracer, call, left, right)
     if len(weights) == 1:
         weight = right if b.weight else left
-        tracer.contracted(weight, out.numel() // max(1, weight.shape[-1] if b.weight else weight.shape[0]))
+        tracer.contracted(weight, Fraction(left.numel() * (right.shape[-1] if right.ndim > 1 else 1), weight.numel()))
     tracer.label(out, Labels(tuple(planes)))
 
 
@@ -146,7 +147,7 @@ def _batch_planes(tracer: Tracer, call: Call, left: Tensor, right: Tensor) -> li
         for plane in touching(tracer.labels(mine), axes):
             partners = [p for p in touching(tracer.labels(other), axes) if axes_of(p) == axes_of(plane)]
             if not partners:
-                tracer.want_whole(tracer.labels(other).planes)
+                tracer.splits.want_whole(tracer.labels(other).planes)
                 tracer.freeze((plane,), f"{call.name} over a batch of channels", call.site)
             for partner in partners:
                 tracer.tie(plane, partner, call.name, call.site)

@@ -25,7 +25,7 @@ def join(tracer: Tracer, operands: Sequence[Tensor], out: Tensor, name: str, sit
     """Unite the operands' planes, aligned as broadcasting aligns them."""
     found = [tracer.labels(t) for t in operands]
     planes = [(i, align(p, out.ndim)) for i, labels in enumerate(found) for p in labels.planes]
-    sizes = [(1,) * (out.ndim - t.ndim) + tuple(t.shape) for t in operands]
+    sizes = [(1,) * (out.ndim - t.ndim) + _own_sizes(t) for t in operands]
     kept: list[Tensor] = []
     for owner, plane in planes:
         axes = set(axes_of(plane))
@@ -43,6 +43,11 @@ def join(tracer: Tracer, operands: Sequence[Tensor], out: Tensor, name: str, sit
     foreign = any(t.ndim > 1 and not f.weight for t, f in zip(operands, found, strict=True))
     whole = {f.weight for t, f in zip(operands, found, strict=True) if f.weight and t.ndim > 1 and t.shape == out.shape}
     return Labels(tuple(kept), whole.pop() if len(whole) == 1 and not foreign else None)
+
+
+def _own_sizes(tensor: Tensor) -> tuple[int, ...]:
+    """1 along axes on which a tensor was expanded: there it holds one value."""
+    return tuple(1 if step == 0 else n for n, step in zip(tensor.shape, tensor.stride(), strict=True))
 
 
 def meet(tracer: Tracer, plane: Tensor, partner: Tensor, name: str, site: Site) -> None:

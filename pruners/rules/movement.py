@@ -48,16 +48,10 @@ def put(tracer: Tracer, call: Call, results: list[list[Tensor]], weight: str | N
 
 
 def split(tracer: Tracer, call: Call, plane: Tensor) -> Tensor:
-    """One axis of channels was laid over several: tie them so that the labels vary along one axis only.
-
-    Kept is the inner axis (every block loses the same channels: a channel shuffle), or the one before it where the
-    tracer found that blocks have to go whole (attention heads).
-    """
+    """One axis of channels was laid over several: tie them so that the labels vary along one axis only."""
     axes = axes_of(plane)
-    made = tracer.new_split(call.site)
-    keep = axes[-2] if tracer.goes_whole(made) else axes[-1]
-    if call.name == "pixel_shuffle":
-        keep = plane.ndim - 3
+    made = tracer.splits.new(tracer.modules.current, call.site)
+    keep = plane.ndim - 3 if call.name == "pixel_shuffle" else tracer.splits.axis(made, axes)
     line = plane
     for axis in axes:
         if axis != keep:
@@ -66,7 +60,7 @@ def split(tracer: Tracer, call: Call, plane: Tensor) -> Tensor:
     if bool((line == 0).any()):
         tracer.freeze((plane,), f"{call.name} splits an axis of which a part must stay", call.site)
     if call.name != "pixel_shuffle":
-        tracer.was_split(made, line)
+        tracer.splits.made(made, line, axes)
     return compact(line)
 
 

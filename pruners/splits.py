@@ -1,0 +1,72 @@
+"""Axes of channels that code lays over several axes: along which of them the channels then lie."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor
+
+from pruners.channel_graph import IntArray, Site
+from pruners.facts import Facts
+from pruners.solving import prunable
+
+Split = tuple[str, Site, int]  # module, place, and which of those made there
+
+
+class Splits:
+    """What is known about a network's splits; each pass over the network may teach more.
+
+    At first the channels lie along the innermost axis, and every block loses the same ones (a channel shuffle). Where
+    blocks have to go whole, as attention heads do, or where nothing can go otherwise (an image made of a vector),
+    they lie further out.
+    """
+
+    def __init__(self) -> None:
+        self._outwards: dict[Split, int] = {}  # how many axes from the innermost
+        self._settled: set[Split] = set()  # nothing helps: the innermost again
+        self.begin()
+
+    def begin(self) -> None:
+        """A pass begins."""
+        self._lines: dict[Split, IntArray] = {}
+        self._axes: dict[Split, int] = {}
+        self._wanted: set[Split] = set()
+
+    def new(self, module: str, site: Site) -> Split:
+        """The split that is being made: the n-th here."""
+        return module, site, sum(1 for split in self._lines if split[:2] == (module, site))
+
+    def axis(self, split: Split, axes: Sequence[int]) -> int:
+        """Along which of these axes its channels lie."""
+        return axes[-1 - min(self._outwards.get(split, 0), len(axes) - 1)]
+
+    def made(self, split: Split, line: Tensor, axes: Sequence[int]) -> None:
+        self._lines[split] = line.numpy().ravel()
+        self._axes[split] = len(axes)
+
+    def want_whole(self, planes: Sequence[Tensor]) -> None:
+        """Two activations are multiplied along these channels, or block by block: the splits that made them make
+        heads."""
+        atoms = np.concatenate([p.numpy().ravel() for p in planes] or [np.zeros(0, np.int64)])
+        atoms = atoms[atoms != 0]
+        self._wanted |= {split for split, found in self._lines.items() if np.isin(found, atoms).all()}
+
+    def revise(self, facts: Facts) -> bool:
+        """After a pass: whether another is needed, in which some channels lie further out."""
+        heads = self._wanted - self._outwards.keys() - self._settled
+        self._outwards |= dict.fromkeys(heads, 1)
+        stuck = self._stuck(facts) if not heads else set()
+        for split in stuck:
+            further = self._outwards.get(split, 0) + 1
+            if further < self._axes[split]:
+                self._outwards[split] = further
+            else:
+                self._outwards.pop(split, None)
+                self._settled.add(split)
+        return bool(heads or stuck)
+
+    def _stuck(self, facts: Facts) -> set[Split]:
+        """The splits of which nothing can go."""
+        free = prunable(facts) if self._lines else np.zeros(0, dtype=bool)
+        return {s for s, line in self._lines.items() if s not in self._settled and not free[line].any()}
