@@ -7,6 +7,7 @@ import functools
 
 
 def same(cls):
+	cls.seen = True
 	return cls
 
 

@@ -17,7 +17,7 @@ from pruners.source.births import undisturbed
 _NUMBER = itertools.count(1)
 
 
-def check(text: str, name: str, model: nn.Module) -> None:
+def check(text: str, name: str, model: nn.Module, names: Mapping[type, str]) -> None:
     """Raises SourceError where the written model differs from the live one in what a state_dict and a tree can show."""
     twin = run(text, name)
     expected, found = _tensors(model), _tensors(twin)
@@ -26,7 +26,7 @@ def check(text: str, name: str, model: nn.Module) -> None:
             raise SourceError(f"the written source gives {key} as {found.get(key)}, the model has {expected.get(key)}")
     if list(model.state_dict()) != list(twin.state_dict()):
         raise SourceError("the written source lists the entries of the state_dict in another order")
-    kinds = {p: type(m).__name__ for p, m in model.named_modules(remove_duplicate=False)}
+    kinds = {p: names.get(type(m), type(m).__name__) for p, m in model.named_modules(remove_duplicate=False)}
     others = {p: type(m).__name__ for p, m in twin.named_modules(remove_duplicate=False)}
     for path in [*kinds, *others]:
         if kinds.get(path) != others.get(path):

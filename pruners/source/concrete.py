@@ -55,6 +55,10 @@ class Concrete:
         """The same statement in the other tree."""
         return self._places[stmt.lineno, stmt.col_offset]
 
+    def at(self, position: Position) -> Place:
+        """The statement that begins at a place as ``ast`` has it."""
+        return self._places[position]
+
     def above(self, stmt: ast.stmt) -> list[cst.EmptyLine]:
         """The comment lines right above a statement; the line that makes a file a script is none."""
         line = self.place(stmt).line

@@ -19,10 +19,10 @@ from pruners.source.parameters import Parameter
 
 
 def factory_chunk(
-    entry: Entry, root: type, parameters: Sequence[Parameter], birth: Birth | None, sources: Sources
+    entry: Entry, root: type, name: str, parameters: Sequence[Parameter], birth: Birth | None, sources: Sources
 ) -> Chunk | None:
     """None if the root class itself has the name. Arguments that the root class still takes stay arguments."""
-    if entry.name == root.__name__:
+    if entry.name == name:
         return None
     place = _source(entry.factory, sources)
     words = _arguments(entry, parameters, birth, place, sources)
@@ -36,14 +36,16 @@ def factory_chunk(
             positional = not parameter.keyword_only and (same or len(passed) == parameters.index(parameter))
             passed.append(word if positional else f"{parameter.name}={word}")
     annotated = place is None or place[1].returns is not None or any(a.annotation for a in place[1].args.args)
-    returns = f" -> {root.__name__}" if annotated else ""
+    returns = f" -> {name}" if annotated else ""
     line = f"def {entry.name}({', '.join(texts)}){returns}:"
     lines = [line] if len(line) <= WIDTH else [f"def {entry.name}(", *(f"{STEP}{t}," for t in texts), f"){returns}:"]
     gone = set(inspect.signature(entry.factory).parameters) - set(words.values()) if place else set()
     lines += _docstring(place, gone)
-    lines.append(f"{STEP}return {root.__name__}({', '.join(passed)})")
-    extra: dict[str, Any] = {root.__name__: root}
-    return Chunk(entry.name, place[0] if place else None, 10**9, "\n".join(lines) + "\n", extra)
+    lines.append(f"{STEP}return {name}({', '.join(passed)})")
+    extra: dict[str, Any] = {name: root}
+    return Chunk(
+        entry.name, place[0] if place else None, 10**9, "\n".join(lines) + "\n", extra, second=sources.of_class(root)[0]
+    )
 
 
 def parameter_text(word: str, parameter: Parameter) -> str:

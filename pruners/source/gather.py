@@ -7,15 +7,19 @@ import builtins
 import symtable
 import sys
 import types
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pruners.errors import SourceError
+from pruners.source.bindings import binding, module_of, usual
 from pruners.source.files import SourceFile, Sources
+from pruners.source.hints import loaded_names
 from pruners.source.names import unwelcome
-from pruners.source.splice import Edit, statement_text
+from pruners.source.renames import free, quoted_notes, renamed
 from pruners.source.values import global_name
+
+Key = tuple[str, str]  # file, name
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,11 @@ class Import:
 
 @dataclass
 class Chunk:
-    """A top-level statement of the generated file. ``extra``: names in it that its own file doesn't bind."""
+    """A top-level statement of the generated file. ``extra``: names in it that its own file doesn't bind.
+
+    ``name``: what its file calls it; ``target``: what the generated file calls it, if that is settled already.
+    ``second``: another file whose names it uses.
+    """
 
     name: str
     file: SourceFile | None
@@ -37,118 +45,144 @@ class Chunk:
     text: str
     extra: Mapping[str, Any] = field(default_factory=dict)
     is_definition: bool = True
+    target: str = ""
+    second: SourceFile | None = None
+
+    @property
+    def key(self) -> Key:
+        return self.file.name if self.file else "", self.name
 
 
 class Gatherer:
-    """``homes``: top-level packages whose code is taken over rather than imported."""
+    """``homes``: top-level packages whose code is taken over rather than imported. ``text_of``: how a statement is
+    taken over."""
 
-    def __init__(self, sources: Sources, homes: set[str], edits: Mapping[str, tuple[Edit, ...]]) -> None:
+    def __init__(self, sources: Sources, homes: set[str], text_of: Callable[[ast.stmt, SourceFile], str]) -> None:
         self.sources = sources
         self.homes = homes
-        self.edits = edits
-        self.chunks: dict[str, Chunk] = {}
-        self.imports: dict[str, Import] = {}
-        self._edges: list[tuple[str, str]] = []
+        self.text_of = text_of
+        self.chunks: dict[Key, Chunk] = {}
+        self.imports: dict[Import, Import] = {}  # as files have them, and as the generated file has them
+        self.uses: dict[Key, dict[str, Key | Import]] = {}
 
     def add(self, chunk: Chunk) -> None:
-        """A chunk and, in turn, everything that it names."""
-        other = self.chunks.get(chunk.name)
-        if other is not None:
-            if other.file is not chunk.file or other.line != chunk.line:
-                raise SourceError(
-                    f"{chunk.file.name if chunk.file else ''}:{chunk.line}: two different definitions of {chunk.name} "
-                    "would meet in one file; rename one of them"
-                )
-            return
-        self.chunks[chunk.name] = chunk
+        other = self.chunks.setdefault(chunk.key, chunk)
+        if other.line != chunk.line:
+            place = f"{chunk.file.name if chunk.file else ''}:{chunk.line}"
+            raise SourceError(f"{place}: one file has two different definitions of {chunk.name}; rename one of them")
+
+    def put(self, chunk: Chunk) -> None:
+        """The chunk instead of the one of that name."""
+        self.chunks[chunk.key] = chunk
+        self.uses.pop(chunk.key, None)
 
     def close(self) -> None:
         """Follows names until nothing is missing."""
-        done: set[str] = set()
-        while todo := [c for n, c in self.chunks.items() if n not in done]:
+        while todo := [c for k, c in self.chunks.items() if k not in self.uses]:
             for chunk in todo:
-                done.add(chunk.name)
+                mine = self.uses.setdefault(chunk.key, {})
                 for name in sorted(free_names(chunk.text)):
-                    self._need(name, chunk)
+                    mine.update(self._meaning(name, chunk))
 
-    def _need(self, name: str, chunk: Chunk) -> None:
-        if name in self.chunks and (self.chunks[name].file is chunk.file or name in chunk.extra):
-            self._edges.append((chunk.name, name))
-        elif name in chunk.extra:
-            self._object(name, chunk.extra[name])
-        elif chunk.file is not None and self._from_file(name, chunk.file, chunk):
-            pass
-        elif not hasattr(builtins, name) and name not in ("__file__", "__class__"):
+    def there(self, name: str, file: SourceFile) -> bool:
+        """Whether a name at the top of a file means something that is there already, or torch's or Python's own."""
+        try:
+            found = self._find(name, file, "", gather=False)
+        except SourceError:
+            return False
+        if not found:
+            return hasattr(builtins, name)
+        return all(k in self.chunks if isinstance(k, tuple) else usual(k.module) for k in found.values())
+
+    def _meaning(self, name: str, chunk: Chunk) -> dict[str, Key | Import]:
+        if chunk.key[1] == name and name not in chunk.extra:
+            return {name: chunk.key}
+        if name in chunk.extra:
+            found = self._object(name, chunk.extra[name])
+        else:
+            found = self._find(name, chunk.file, chunk.text) if chunk.file else {}
+            found = found or (self._find(name, chunk.second, chunk.text) if chunk.second else {})
+        if not found and not hasattr(builtins, name) and name not in ("__file__", "__class__", "__name__"):
             place = f"{chunk.file.name}:{chunk.line}" if chunk.file else chunk.name
             raise SourceError(f"{place}: the name {name} in {chunk.name} is not defined at the top of its file")
+        return found
 
-    def _object(self, name: str, value: Any) -> None:
+    def _object(self, name: str, value: Any) -> dict[str, Key | Import]:
         if isinstance(value, types.ModuleType):
-            self._import(_module_import(name, value))
-            return
+            return {name: self._import(_module_import(name, value))}
+        own = next((k for k, c in self.chunks.items() if c.target == name), None)
+        if own is not None:
+            return {name: own}
         home = global_name(value)
         if home is None:
             raise SourceError(f"{value!r} can't be found by an import")
         if not self._taken_over(home[0]):
-            self._import(Import(home[0], home[1], name))
-            return
+            return {name: self._import(Import(home[0], home[1], name))}
         file = self._file_of(home[0])
-        if file is not None:
-            self._from_file(name, file, None)
+        found = self._find(home[1].partition(".")[0], file, "") if file is not None else {}
+        return dict.fromkeys([name], next(iter(found.values()))) if found else {}
 
-    def _from_file(self, name: str, file: SourceFile, user: Chunk | None) -> bool:
-        stmt = binding(file.tree, name)
+    def _find(self, name: str, file: SourceFile, text: str, gather: bool = True) -> dict[str, Key | Import]:
+        """What a name of a file is here; of a module whose definitions are taken over, what its attributes are."""
+        stmt = binding(file, name)
         if stmt is None:
-            return False
-        if isinstance(stmt, ast.Import | ast.ImportFrom):
-            self._from_import(name, stmt, file, user)
-            return True
-        chunk = definition(name, stmt, file, self.edits.get(file.name, ()))
-        self.add(chunk)
-        if user is not None:
-            self._edges.append((user.name, name))
-        return True
-
-    def _from_import(self, name: str, stmt: ast.Import | ast.ImportFrom, file: SourceFile, user: Chunk | None) -> None:
-        alias = next(a for a in stmt.names if (a.asname or a.name.partition(".")[0]) == name)
+            return {}
         if isinstance(stmt, ast.Import):
-            self._from_modules(name, alias, stmt, file, user)
-            return
-        module = self._absolute(stmt, file)
+            return self._from_modules(name, stmt, file, text, gather)
+        if isinstance(stmt, ast.ImportFrom):
+            return self._from_import(name, stmt, file, text, gather)
+        key = file.name, name
+        if gather and key not in self.chunks:
+            is_definition = isinstance(stmt, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+            self.add(Chunk(name, file, stmt.lineno, self.text_of(stmt, file), {}, is_definition))
+        return {name: key}
+
+    def _from_import(
+        self, name: str, stmt: ast.ImportFrom, file: SourceFile, text: str, gather: bool
+    ) -> dict[str, Key | Import]:
+        alias = next((a for a in stmt.names if (a.asname or a.name) == name), None)
+        member, module = alias.name if alias else name, module_of(stmt, file)
         if not self._taken_over(module):
-            self._import(Import(module, alias.name, name))
-            return
-        if f"{module}.{alias.name}" in sys.modules:
-            raise SourceError(f"{file.at(stmt)}: import the names of {alias.name} that are used, not the module itself")
+            return {name: self._import(Import(module, member, name), gather)}
+        value = getattr(sys.modules.get(module), member, None)
+        if isinstance(value, types.ModuleType):
+            return self._of_module(name, value, file, stmt, text, gather)
         other = self._file_of(module)
-        if other is None or not self._from_file(alias.name, other, user):
-            raise SourceError(f"{file.at(stmt)}: the definition of {alias.name} was not found in {module}")
-        if alias.name != name:
-            value = getattr(sys.modules[module], alias.name)
-            self.add(Chunk(name, file, stmt.lineno, f"{name} = {alias.name}\n", {alias.name: value}, False))
+        found = self._find(member, other, text, gather) if other is not None else {}
+        if not found:
+            raise SourceError(f"{file.at(stmt)}: the definition of {member} was not found in {module}")
+        return {name + k[len(member) :]: v for k, v in found.items()}
 
     def _from_modules(
-        self, name: str, alias: ast.alias, stmt: ast.Import, file: SourceFile, user: Chunk | None
-    ) -> None:
+        self, name: str, stmt: ast.Import, file: SourceFile, text: str, gather: bool
+    ) -> dict[str, Key | Import]:
         """``import torch`` and ``import torch.fx`` bind one name: those that the code uses are needed."""
+        alias = next(a for a in stmt.names if (a.asname or a.name.partition(".")[0]) == name)
         if self._taken_over(alias.name):
-            raise SourceError(f"{file.at(stmt)}: import the names of {alias.name} that are used, not the module itself")
+            module = sys.modules[alias.name if alias.asname else name]
+            return self._of_module(name, module, file, stmt, text, gather)
         if alias.asname:
-            self._import(Import(alias.name, "", name))
-            return
-        text = user.text if user is not None else ""
+            return {name: self._import(Import(alias.name, "", name), gather)}
         found = [a.name for s in file.tree.body if isinstance(s, ast.Import) for a in s.names if not a.asname]
         mine = [m for m in found if m == name or (m.startswith(f"{name}.") and m in text)]
-        for module in mine or [alias.name]:
-            self._import(Import(module, "", module))
+        return {m: self._import(Import(m, "", m), gather) for m in mine or [alias.name]}
 
-    def _absolute(self, stmt: ast.ImportFrom, file: SourceFile) -> str:
-        if not stmt.level:
-            return stmt.module or ""
-        owner = next((m for m in list(sys.modules.values()) if getattr(m, "__file__", None) == file.name), None)
-        package = (getattr(owner, "__package__", None) or "").split(".")
-        base = package[: len(package) - stmt.level + 1]
-        return ".".join([*base, *([stmt.module] if stmt.module else [])])
+    def _of_module(
+        self, name: str, module: types.ModuleType, file: SourceFile, stmt: ast.stmt, text: str, gather: bool
+    ) -> dict[str, Key | Import]:
+        """``layers.Mlp`` where ``layers`` is a module of the author's package."""
+        other = self._file_of(module.__name__)
+        found: dict[str, Key | Import] = {}
+        nodes = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Attribute | ast.Name)]
+        attributes = {n.attr for n in nodes if isinstance(n, ast.Attribute) and ast.unparse(n.value) == name}
+        for attribute in sorted(attributes):
+            inner = self._find(attribute, other, text, gather) if other is not None else {}
+            found |= {f"{name}.{k}": v for k, v in inner.items()}
+        bare = sum(isinstance(n, ast.Name) and n.id == name for n in nodes)
+        dotted = sum(isinstance(n, ast.Attribute) and ast.unparse(n.value) == name for n in nodes)
+        if bare != dotted or not found:
+            raise SourceError(f"{file.at(stmt)}: import the names of {name} that are used, not the module itself")
+        return found
 
     def _file_of(self, module: str) -> SourceFile | None:
         name = getattr(sys.modules.get(module), "__file__", None)
@@ -158,31 +192,58 @@ class Gatherer:
         top = module.partition(".")[0]
         return unwelcome(module) or top in self.homes
 
-    def _import(self, wanted: Import) -> None:
-        other = self.imports.setdefault(wanted.name, wanted)
-        if other != wanted and _meant(other) is not _meant(wanted):
-            raise SourceError(
-                f"the name {wanted.name} means {_shown(other)} in one file and {_shown(wanted)} in another"
-            )
+    def _import(self, wanted: Import, gather: bool = True) -> Import:
+        if gather and wanted not in self.imports:
+            same = (i for k, i in self.imports.items() if k.name == wanted.name and _meant(k) is _meant(wanted))
+            self.imports[wanted] = next(same, wanted)
+        return wanted
 
-    def ordered(self) -> list[Chunk]:
-        """Files that others import from come first; inside a file the author's order stays."""
+    # the result
+
+    def finished(self) -> tuple[list[Import], list[Chunk]]:
+        """Imports and definitions with names that don't meet. Files that others import from come first; inside a file
+        the author's order stays."""
+        taken = self._name_imports()
+        final: dict[Key, str] = {k: c.target for k, c in self.chunks.items() if c.target}
+        taken |= set(final.values())
+        for key, chunk in self.chunks.items():
+            if key not in final:
+                final[key] = free(chunk.name, key[0], taken)
+                taken.add(final[key])
+        ordered = [replace(c, text=self._with_names(c, final)) for c in self._ordered()]
+        return list(dict.fromkeys(self.imports.values())), ordered
+
+    def _name_imports(self) -> set[str]:
+        """Two imports under one name: the second gets another."""
+        taken: dict[str, Import] = {}
+        for given, wanted in self.imports.items():
+            if taken.setdefault(wanted.name, wanted) != wanted:
+                words = wanted.module.replace(".", "_")
+                name = free(f"{words}_{wanted.member}".strip("_"), words, set(taken))
+                wanted = next((i for i in taken.values() if _meant(i) is _meant(wanted)), replace(wanted, name=name))
+                taken[wanted.name] = self.imports[given] = wanted
+        return set(taken)
+
+    def _with_names(self, chunk: Chunk, final: Mapping[Key, str]) -> str:
+        names = {chunk.name: final[chunk.key]}
+        for local, meant in self.uses[chunk.key].items():
+            names[local] = final[meant] if isinstance(meant, tuple) else self.imports[meant].name
+        names = {k: v for k, v in names.items() if k != v}
+        return renamed(chunk.text, names) if names else chunk.text
+
+    def _ordered(self) -> list[Chunk]:
         files: list[SourceFile | None] = []
         needs: dict[SourceFile | None, set[SourceFile | None]] = {}
         for chunk in self.chunks.values():
             needs.setdefault(chunk.file, set())
-        for user, used in self._edges:
-            a, b = self.chunks[user].file, self.chunks[used].file
-            if a is not b:
-                needs[a].add(b)
+        for user, meanings in self.uses.items():
+            for used in meanings.values():
+                if isinstance(used, tuple) and self.chunks[used].file is not self.chunks[user].file:
+                    needs[self.chunks[user].file].add(self.chunks[used].file)
         while len(files) < len(needs):
             rest = [f for f in needs if f not in files]
             files.append(next((f for f in rest if not needs[f] - set(files)), rest[0]))
         return sorted(self.chunks.values(), key=lambda c: (files.index(c.file), c.line))
-
-
-def _shown(wanted: Import) -> str:
-    return f"{wanted.module}.{wanted.member}" if wanted.member else wanted.module
 
 
 def _meant(wanted: Import) -> Any:
@@ -196,35 +257,6 @@ def _module_import(name: str, module: types.ModuleType) -> Import:
     if path and last == name:
         return Import(path, last, name)
     return Import(module.__name__, "", name)
-
-
-def binding(tree: ast.AST, name: str) -> ast.stmt | None:
-    """The last top-level statement that binds a name, also under ``if`` and ``try``."""
-    found: ast.stmt | None = None
-    for stmt in getattr(tree, "body", []):
-        if isinstance(stmt, ast.If | ast.Try):
-            inner = binding(stmt, name) or binding(ast.Module(stmt.orelse, []), name)
-            found = inner or found
-        elif _binds(stmt, name):
-            found = stmt
-    return found
-
-
-def _binds(stmt: ast.stmt, name: str) -> bool:
-    if isinstance(stmt, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        return stmt.name == name
-    if isinstance(stmt, ast.Import | ast.ImportFrom):
-        return any((a.asname or a.name.partition(".")[0]) == name for a in stmt.names)
-    targets = stmt.targets if isinstance(stmt, ast.Assign) else [stmt.target] if isinstance(stmt, ast.AnnAssign) else []
-    return any(
-        n.id == name and isinstance(n.ctx, ast.Store) for t in targets for n in ast.walk(t) if isinstance(n, ast.Name)
-    )
-
-
-def definition(name: str, stmt: ast.stmt, file: SourceFile, edits: tuple[Edit, ...] = ()) -> Chunk:
-    """A helper taken over as it is."""
-    is_definition = isinstance(stmt, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-    return Chunk(name, file, stmt.lineno, statement_text(stmt, file, edits), {}, is_definition)
 
 
 def free_names(text: str) -> set[str]:
@@ -244,14 +276,10 @@ def free_names(text: str) -> set[str]:
 
 
 def _quoted(tree: ast.AST) -> set[str]:
-    notes = [n.annotation for n in ast.walk(tree) if isinstance(n, ast.arg | ast.AnnAssign) and n.annotation]
-    notes += [n.returns for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.returns]
     names: set[str] = set()
-    for note in notes:
-        for part in ast.walk(note):
-            if isinstance(part, ast.Constant) and isinstance(part.value, str):
-                try:
-                    names |= {n.id for n in ast.walk(ast.parse(part.value, mode="eval")) if isinstance(n, ast.Name)}
-                except SyntaxError:
-                    continue
+    for part in quoted_notes(tree):
+        try:
+            names |= loaded_names(ast.parse(str(part.value), mode="eval"))
+        except SyntaxError:
+            continue
     return names

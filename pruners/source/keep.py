@@ -1,13 +1,13 @@
-"""Which methods and attributes of author's classes stay: those that running the network can reach, and public ones."""
+"""What code reads: the attributes that have to be there for it."""
 
 from __future__ import annotations
 
 import ast
 import types
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any
 
-from pruners.source.files import FunctionNode, Sources
+from pruners.source.files import FunctionNode, SourceFile, Sources
 
 DROPPED = frozenset({"__init__", "_load_from_state_dict"})
 
@@ -33,43 +33,21 @@ def code_in(node: ast.ClassDef, methods: Set[str]) -> list[ast.AST]:
     return found
 
 
-def kept_methods(nodes: Iterable[ast.ClassDef], written: Iterable[str]) -> set[str]:
-    """Names of methods to keep in a class and its author's parents, given the text of the written constructors.
-
-    Methods that only the old constructor called are gone, and so are alternative constructors (``cls(...)``).
-    """
+def only_for(init: str, nodes: Iterable[ast.ClassDef], reached: Set[str]) -> set[str]:
+    """Methods of a class and its author's parents that only this method called, in turn, and that nothing reaches."""
     methods: dict[str, list[FunctionNode]] = {}
     for node in nodes:
         for name, found in methods_of(node).items():
             methods.setdefault(name, []).extend(found)
     own = set(methods) - DROPPED
     uses = {name: set().union(*map(attribute_reads, found)) & own for name, found in methods.items()}
-    only_init = _closure(uses.get("__init__", set()), uses)
-    roots = {n for n in methods if n not in only_init and n not in DROPPED and not _constructs(methods[n])}
-    roots |= {"forward"} & set(methods)
-    for text in written:
-        roots |= (attribute_reads(ast.parse(text)) & set(methods)) - DROPPED
-    return _closure(roots, uses) - DROPPED
-
-
-def _closure(roots: set[str], uses: Mapping[str, set[str]]) -> set[str]:
-    found: set[str] = set()
-    todo = list(roots)
+    found_, todo = set[str](), list(uses.get(init, ()))
     while todo:
         name = todo.pop()
-        if name not in found:
-            found.add(name)
+        if name not in found_:
+            found_.add(name)
             todo += uses.get(name, set())
-    return found
-
-
-def _constructs(functions: list[FunctionNode]) -> bool:
-    for function in functions:
-        names = {d.id for d in function.decorator_list if isinstance(d, ast.Name)}
-        calls = [n.func for n in ast.walk(function) if isinstance(n, ast.Call)]
-        if "classmethod" in names and any(isinstance(c, ast.Name) and c.id == "cls" for c in calls):
-            return True
-    return False
+    return found_ - reached
 
 
 def attribute_reads(tree: ast.AST) -> set[str]:
@@ -85,7 +63,12 @@ def attribute_reads(tree: ast.AST) -> set[str]:
     return reads
 
 
-def reads_of_helpers(trees: Iterable[ast.AST], namespace: Mapping[str, Any], sources: Sources) -> set[str]:
+def reads_of_helpers(
+    trees: Iterable[ast.AST],
+    namespace: Mapping[str, Any],
+    sources: Sources,
+    folded: Callable[[SourceFile, ast.AST], ast.AST],
+) -> set[str]:
     """What functions of the author's modules read that kept code calls by a global name, theirs included."""
     reads: set[str] = set()
     seen: set[int] = set()
@@ -99,6 +82,7 @@ def reads_of_helpers(trees: Iterable[ast.AST], namespace: Mapping[str, Any], sou
             seen.add(id(value))
             place = sources.of_function(value)
             if place is not None:
-                reads |= attribute_reads(place[1])
-                todo.append((place[1], value.__globals__))
+                function = folded(*place)
+                reads |= attribute_reads(function)
+                todo.append((function, value.__globals__))
     return reads

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pruners.errors import SourceError
+from pruners.source.edits import Edit
 from pruners.source.entry import LiteralSite
 from pruners.source.files import SourceFile, Sources
-from pruners.source.splice import Edit
 from pruners.source.terms import Lit, is_plain, same
 from pruners.source.tree import Tree
 from pruners.source.values import literal

@@ -28,8 +28,9 @@ def unwelcome(module: str) -> bool:
 class Namer:
     """Names objects as seen from one file. ``extra`` collects names that the file itself doesn't bind."""
 
-    def __init__(self, namespace: Mapping[str, Any]) -> None:
+    def __init__(self, namespace: Mapping[str, Any], classes: Mapping[type, str]) -> None:
         self.namespace = namespace
+        self.classes = classes  # names of author's classes in the generated file
         self.extra: dict[str, Any] = {}
 
     def text(self, value: Any) -> str:
@@ -51,9 +52,10 @@ class Namer:
 
     def _own_name(self, cls: type) -> str:
         """The name of an author's class, under which the generated file defines it, whatever its user calls it."""
-        if self.namespace.get(cls.__name__) is not cls:
-            self.extra[cls.__name__] = cls
-        return cls.__name__
+        name = self.classes.get(cls, cls.__name__)
+        if self.namespace.get(name) is not cls:
+            self.extra[name] = cls
+        return name
 
     def _bound(self, value: Any) -> str | None:
         names = [n for n, v in {**self.namespace, **self.extra}.items() if v is value and n.isidentifier()]

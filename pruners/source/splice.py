@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import ast
-import sys
-from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import dataclass, field
 
 import libcst as cst
 
 from pruners.source.author import AuthorClass
-from pruners.source.concrete import Concrete, Line, own_parentheses
+from pruners.source.concrete import Concrete, Line
+from pruners.source.decorators import only_notes
 from pruners.source.docs import without_entries
+from pruners.source.edits import PASS, Changes, edited
 from pruners.source.files import Definition, SourceFile
 
 Statement = cst.SimpleStatementLine | cst.BaseCompoundStatement
-_PASS = cst.SimpleStatementLine([cst.Pass()])
-
-
-@dataclass(frozen=True)
-class Edit:
-    """Replace the expression at a span (lines from 1, columns in bytes) in an author's file, or give the call there
-    one more argument, named ``keyword``."""
-
-    span: tuple[int, int, int, int]
-    text: str
-    keyword: str = ""
 
 
 @dataclass(frozen=True)
@@ -36,7 +25,7 @@ class ClassParts:
     init: list[str]
     methods: Set[str]
     attributes: Set[str]
-    edits: tuple[Edit, ...] = ()
+    changes: Changes = field(default_factory=Changes)
     gone: Set[str] = frozenset()  # arguments of the constructor that are no more
 
 
@@ -44,10 +33,10 @@ def class_text(author: AuthorClass, parts: ClassParts) -> str:
     """The class statement, at column 0, without our decorators."""
     concrete, node = author.file.concrete, author.node
     changed = _decorated(author.file, node).with_changes(body=_body(concrete, node, parts), leading_lines=[])
-    return concrete.code(_edited(changed, author.file, node, parts.edits)).rstrip("\n") + "\n"
+    return concrete.code(edited(changed, author.file, node, parts.changes)).rstrip("\n") + "\n"
 
 
-def statement_text(stmt: ast.stmt, file: SourceFile, edits: tuple[Edit, ...] = ()) -> str:
+def statement_text(stmt: ast.stmt, file: SourceFile, changes: Changes) -> str:
     """A statement taken over as it is, at column 0, with the comments right above it and without our decorators."""
     place = file.concrete.place(stmt)
     found = place.node
@@ -55,7 +44,7 @@ def statement_text(stmt: ast.stmt, file: SourceFile, edits: tuple[Edit, ...] = (
     if isinstance(stmt, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
         node = _decorated(file, stmt)
     node = node.with_changes(leading_lines=file.concrete.above(stmt))
-    return file.concrete.code(_edited(node, file, stmt, edits)).rstrip("\n") + "\n"
+    return file.concrete.code(edited(node, file, stmt, changes)).rstrip("\n") + "\n"
 
 
 def _alone(node: cst.BaseSmallStatement, line: Line) -> cst.SimpleStatementLine:
@@ -65,69 +54,11 @@ def _alone(node: cst.BaseSmallStatement, line: Line) -> cst.SimpleStatementLine:
 
 
 def _decorated(file: SourceFile, node: Definition) -> cst.ClassDef | cst.FunctionDef:
-    """The definition without this project's decorators and the comments above them."""
+    """The definition without decorators that change nothing and the comments above them."""
     found = file.concrete.place(node).node
     assert isinstance(found, cst.ClassDef | cst.FunctionDef)
     pairs = zip(node.decorator_list, found.decorators, strict=True)
-    return found.with_changes(decorators=[ours for d, ours in pairs if not is_ours(d, file)])
-
-
-def is_ours(decorator: ast.expr, file: SourceFile) -> bool:
-    """Decorators of this project, and those that others made with ``block_decorator``, return the class they are
-    given, so dropping them changes nothing."""
-    first, *rest = ast.unparse(decorator.func if isinstance(decorator, ast.Call) else decorator).split(".")
-    owners = (vars(m) for m in list(sys.modules.values()) if getattr(m, "__file__", None) == file.name)
-    found: Any = next((names[first] for names in owners if first in names), None)
-    for word in rest:
-        found = getattr(found, word, None)
-    return str(getattr(found, "__module__", "")).partition(".")[0] == "pruners"
-
-
-def _edited(node: cst.CSTNode, file: SourceFile, stmt: ast.stmt, edits: Sequence[Edit]) -> cst.CSTNode:
-    """The tree of a statement, changed or not, with the edits that lie in the statement made."""
-    new: dict[cst.CSTNode, cst.BaseExpression] = {}
-    more: dict[cst.CSTNode, cst.Arg] = {}
-    for edit in edits:
-        if stmt.lineno <= edit.span[0] <= (stmt.end_lineno or 0):
-            old, text = file.concrete.expression(edit.span), cst.parse_expression(edit.text)
-            if edit.keyword:
-                more[old] = _argument(edit.keyword, text)
-            else:
-                new[old] = _in_parentheses(text, old)
-    result = node.visit(_Replace(new, more)) if new or more else node
-    assert isinstance(result, cst.CSTNode)
-    return result
-
-
-def _extended(args: Sequence[cst.Arg], added: cst.Arg) -> list[cst.Arg]:
-    """One more argument, laid out as those before it."""
-    *others, last = args
-    comma = others[-1].comma if others else cst.MaybeSentinel.DEFAULT
-    added = added.with_changes(comma=last.comma, whitespace_after_arg=last.whitespace_after_arg)
-    return [*others, last.with_changes(comma=comma, whitespace_after_arg=cst.SimpleWhitespace("")), added]
-
-
-def _argument(name: str, value: cst.BaseExpression) -> cst.Arg:
-    return cst.Arg(value, cst.Name(name), cst.AssignEqual(cst.SimpleWhitespace(""), cst.SimpleWhitespace("")))
-
-
-def _in_parentheses(new: cst.BaseExpression, old: cst.BaseExpression) -> cst.BaseExpression:
-    """Parentheses around the old expression stay around the new one."""
-    own = own_parentheses(old)
-    left, right = (old.lpar[:-1], old.rpar[1:]) if own else (old.lpar, old.rpar)
-    return new.with_changes(lpar=[*left, *new.lpar], rpar=[*new.rpar, *right])
-
-
-class _Replace(cst.CSTTransformer):
-    def __init__(self, new: Mapping[cst.CSTNode, cst.BaseExpression], more: Mapping[cst.CSTNode, cst.Arg]) -> None:
-        super().__init__()
-        self.new = new
-        self.more = more
-
-    def on_leave(self, original_node: cst.CSTNode, updated_node: cst.CSTNode) -> cst.CSTNode:  # type: ignore[override]
-        if original_node in self.more and isinstance(updated_node, cst.Call):
-            updated_node = updated_node.with_changes(args=_extended(updated_node.args, self.more[original_node]))
-        return self.new.get(original_node, updated_node)
+    return found.with_changes(decorators=[ours for d, ours in pairs if not only_notes(d, file)])
 
 
 # the class's body
@@ -152,7 +83,7 @@ def _body(concrete: Concrete, node: ast.ClassDef, parts: ClassParts) -> cst.Base
         at = next((i for i, s in enumerate(lines) if isinstance(s, cst.FunctionDef)), len(lines))
         lines.insert(at, init.with_changes(leading_lines=[cst.EmptyLine(indent=False)] if at else []))
         new = new or lines[-1]
-    lines = lines or [next((r for r, s in rows if isinstance(s[0], ast.Pass)), _PASS)]
+    lines = lines or [next((r for r, s in rows if isinstance(s[0], ast.Pass)), PASS)]
     return _suite(found.body, lines, footer=new is not None)
 
 

@@ -13,6 +13,7 @@ from pruners.source.births import Birth, Births, observe
 from pruners.source.constructors import is_torch
 from pruners.source.entry import Entry
 from pruners.source.files import Sources, code_of
+from pruners.source.renames import free
 
 BOXES = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
@@ -67,6 +68,15 @@ class Tree:
                 yield child
             if is_box(type(child)):
                 yield from self._below(child)
+
+    @cached_property
+    def names(self) -> dict[type, str]:
+        """Author's classes and what they are called in the generated file, the outermost first."""
+        found = [c for m in self.live.values() for c in type(m).__mro__ if is_authored(c) and issubclass(c, nn.Module)]
+        names: dict[type, str] = {}
+        for cls in dict.fromkeys(found):
+            names[cls] = free(cls.__name__, self.sources.of_class(cls)[0].name, set(names.values()))
+        return names
 
     def birth(self, path: str) -> Birth | None:
         return self.births.get(path)

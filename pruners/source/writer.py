@@ -5,8 +5,9 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,23 +15,27 @@ from torch import nn
 from pruners.errors import SourceError
 from pruners.model_writers import writer_of
 from pruners.source.author import AuthorClass
+from pruners.source.bindings import binding
+from pruners.source.branches import Branches
 from pruners.source.check import check, run
 from pruners.source.class_writer import ClassWriter
 from pruners.source.conditions import INDENT
 from pruners.source.context import make_context
+from pruners.source.edits import Changes
 from pruners.source.entry import Entry, Header, LiteralSite
 from pruners.source.factory import factory_chunk
 from pruners.source.files import SourceFile, Sources
-from pruners.source.gather import Chunk, Gatherer, binding
-from pruners.source.keep import attribute_reads, code_in, kept_methods, reads_of_helpers
+from pruners.source.gather import Chunk, Gatherer
+from pruners.source.keep import attribute_reads, code_in, only_for, reads_of_helpers
 from pruners.source.literals import Rewrites, plan_rewrites
 from pruners.source.parameters import WrittenInit
+from pruners.source.reach import Reach, Unreached
 from pruners.source.records import Recorder
 from pruners.source.refuse import refuse
 from pruners.source.render import render
 from pruners.source.repairs import repairs, shared, tie
-from pruners.source.splice import ClassParts, class_text
-from pruners.source.tree import Tree, is_authored, is_torch
+from pruners.source.splice import ClassParts, class_text, statement_text
+from pruners.source.tree import Tree, is_authored, is_torch, torch_base
 
 ROUNDS = 5
 _ENCODING = re.compile(r"#.*?coding[:=]")  # the generated file is UTF-8
@@ -59,7 +64,7 @@ def write_source(
         writing.finish(cls, list(dict.fromkeys(line for c, line in missing if c is cls)))
     if missing:
         text = writing.text(header)
-    check(text, entry.name, model)
+    check(text, entry.name, model, tree.names)
     return text
 
 
@@ -73,6 +78,7 @@ class _Writing:
         self.plain = [c for c in self._verbatim_classes() if c not in self.authors]
         self.written: dict[type, WrittenInit] = {}
         self.methods: dict[type, set[str]] = {}
+        self.branches = Branches(tree.sources, tree.live.values())
 
     def _verbatim_classes(self) -> list[type]:
         """Author's classes without instances whose constructor is written: parents, layers without a constructor."""
@@ -97,31 +103,31 @@ class _Writing:
                 self.written[cls] = ClassWriter(context).write()
                 recorder.calls.update(self.written[cls].calls)
 
-    def _nodes(self, cls: type) -> list[ast.ClassDef]:
-        line = [c for c in cls.__mro__ if not is_torch(c) and c is not object and issubclass(c, nn.Module)]
-        return [self.tree.sources.of_class(c)[1] for c in line]
-
     def _choose_methods(self) -> None:
-        for cls in (*self.authors, *self.plain):
-            mine = self.written.get(cls)
-            self.methods[cls] = kept_methods(self._nodes(cls), [_code(mine)] if mine else [])
-        for cls in self.methods:
-            for parent in cls.__mro__[1:]:
-                if parent in self.methods:
-                    self.methods[parent] |= self.methods[cls]
+        """Those that are reached, first in the author's code, then in what is left of it without dead branches."""
+        found = self._reached(lambda _, node: node)
+        functions = [(cls, f) for cls, names in found.items() for n in names for f in self.reach.methods[cls][n]]
+        stored = {a for _, f in functions for a in _stored(f)}
+        self.branches.settle(functions, stored)
+        self.methods = self._reached(self.branches.folded)
+
+    def _reached(self, folded: Callable[[SourceFile, ast.AST], Any]) -> dict[type, set[str]]:
+        nodes = {cls: folded(*self.tree.sources.of_class(cls)) for cls in (*self.authors, *self.plain)}
+        self.reach = Reach({type(m) for m in self.tree.live.values()}, nodes, self._reads_of_helpers)
+        return self.reach.reached({cls: ast.parse(_code(mine)) for cls, mine in self.written.items()})
 
     def _reads(self) -> set[str]:
         reads: set[str] = set()
         for cls, methods in self.methods.items():
-            node = self.tree.sources.of_class(cls)[1]
-            trees = code_in(node, methods)
+            trees = code_in(self.reach.nodes[cls], methods)
             if cls in self.written:
                 trees.append(ast.parse(_code(self.written[cls])))
-            for tree in trees:
-                reads |= attribute_reads(tree)
-            namespace = vars(sys.modules[cls.__module__]) if cls.__module__ in sys.modules else {}
-            reads |= reads_of_helpers(trees, namespace, self.tree.sources)
+            reads |= set().union(*map(attribute_reads, trees)) | self._reads_of_helpers(cls, trees)
         return reads
+
+    def _reads_of_helpers(self, cls: type, trees: list[ast.AST]) -> set[str]:
+        namespace = vars(sys.modules[cls.__module__]) if cls.__module__ in sys.modules else {}
+        return reads_of_helpers(trees, namespace, self.tree.sources, self.branches.folded)
 
     def finish(self, cls: type, statements: list[str]) -> None:
         """Adds statements to the end of a class's constructor."""
@@ -138,35 +144,70 @@ class _Writing:
     def text(self, header: Header | None) -> str:
         entry, sources = self.tree.entry, self.tree.sources
         homes = {c.__module__.partition(".")[0] for c in (*self.authors, *self.plain)}
-        gatherer = Gatherer(sources, homes, self.rewrites.edits)
+        gatherer = Gatherer(sources, homes, self._statement)
         reads = self._reads()
         for cls in (*self.plain, *self.authors):
-            gatherer.add(self._class_chunk(cls, reads))
+            gatherer.add(self._class_chunk(cls, reads, self.methods[cls]))
         root = type(self.tree.model)
         parameters = self.written[root].parameters if root in self.written else []
-        factory = factory_chunk(entry, root, parameters, self.tree.birth(""), sources)
+        factory = factory_chunk(entry, root, self.tree.names[root], parameters, self.tree.birth(""), sources)
         if factory is not None:
             gatherer.add(factory)
         gatherer.close()
-        chunks = gatherer.ordered()
-        future = any(binding(c.file.tree, "annotations") is not None for c in chunks if c.file)
-        return render(entry, header, licence(self._root_file()), gatherer.imports.values(), chunks, future)
+        for cls, methods in self._unreached(gatherer, reads).items():
+            gatherer.put(self._class_chunk(cls, reads, self.methods[cls] | methods))
+        gatherer.close()
+        imports, chunks = gatherer.finished()
+        future = any(binding(c.file, "annotations") is not None for c in chunks if c.file)
+        return render(entry, header, licence(self._root_file()), imports, chunks, future)
+
+    def _unreached(self, gatherer: Gatherer, reads: set[str]) -> dict[type, set[str]]:
+        """Methods that nothing reaches but that need nothing more."""
+        held = {cls: self._held(cls, reads) - self.branches.switches.get(cls, set()) for cls in self.methods}
+        files = {cls: self.tree.sources.of_class(cls)[0] for cls in self.methods}
+        only_init = {
+            cls: only_for("__init__", [self.reach.nodes[c] for c in cls.__mro__ if c in self.reach.nodes], found)
+            for cls, found in self.methods.items()
+        }
+        unreached = Unreached(self.reach, held, lambda cls, name: gatherer.there(name, files[cls]))
+        return {cls: names for cls, names in unreached.methods(only_init).items() if names}
+
+    def _held(self, cls: type, reads: set[str]) -> set[str]:
+        """Attributes that all written instances of a class have."""
+        live = [m for m in self.tree.live.values() if cls in type(m).__mro__]
+        found = [
+            {*m._modules, *m._parameters, *m._buffers, *(n for n in vars(m) if n in reads), *dir(torch_base(cls))}
+            for m in live
+        ]
+        return set.intersection(*found) | reads & set(dir(cls)) if found else set()
+
+    def _statement(self, stmt: ast.stmt, file: SourceFile) -> str:
+        if isinstance(stmt, ast.FunctionDef | ast.AsyncFunctionDef):
+            self.branches.settle_function(file, stmt)
+        return statement_text(stmt, file, self._changes(file))
+
+    def _changes(self, file: SourceFile) -> Changes:
+        return Changes(self.rewrites.edits.get(file.name, ()), self.branches.settled.get(file.name, {}))
 
     def _root_file(self) -> SourceFile:
         return self.tree.sources.of_class(type(self.tree.model))[0]
 
-    def _class_chunk(self, cls: type, reads: set[str]) -> Chunk:
+    def _class_chunk(self, cls: type, reads: set[str], methods: set[str]) -> Chunk:
         author = self.authors.get(cls) or AuthorClass(cls, self.tree.sources)
         mine = self.written.get(cls)
         attributes = reads | {"__constants__", "forward"}
         gone = set(author.parameters) - {p.name for p in mine.parameters} if mine else set()
-        edits = self.rewrites.edits.get(author.file.name, ())
-        parts = ClassParts(mine.lines if mine else [], self.methods[cls], attributes, edits, gone)
+        parts = ClassParts(mine.lines if mine else [], methods, attributes, self._changes(author.file), gone)
         text = writer_of(cls).class_source(cls, self._instances(cls), class_text(author, parts))
-        return Chunk(cls.__name__, author.file, author.node.lineno, text, mine.extra if mine else {})
+        extra = mine.extra if mine else {}
+        return Chunk(cls.__name__, author.file, author.node.lineno, text, extra, target=self.tree.names[cls])
 
     def _instances(self, cls: type) -> dict[str, nn.Module]:
         return {path: self.tree.live[path] for path in self.tree.instances.get(cls, ())}
+
+
+def _stored(tree: ast.AST) -> set[str]:
+    return {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store)}
 
 
 def _code(written: WrittenInit) -> str:

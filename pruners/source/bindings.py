@@ -1,0 +1,107 @@
+"""What a name at the top of an author's file means: the statement that bound it when the module was imported."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pruners.source.author import Unproved, evaluate
+from pruners.source.files import SourceFile, code_of
+
+_ABSENT = object()
+
+
+def binding(file: SourceFile, name: str) -> ast.stmt | None:
+    """The statement that binds a name, also under ``if`` and ``try``: the one that gave the value it has now."""
+    found = list(_binding_statements(file.tree, name, file))
+    if len(found) < 2:
+        return found[0] if found else None
+    namespace = namespace_of(file)
+    ran = [_gave(s, name, namespace.get(name, _ABSENT), file) for s in found]
+    for wanted in (True, None):
+        if wanted in ran:
+            return found[len(ran) - 1 - ran[::-1].index(wanted)]
+    return found[-1]
+
+
+def namespace_of(file: SourceFile) -> Mapping[str, Any]:
+    """The names of the module that was made from a file."""
+    owner = _owner(file)
+    return vars(owner) if owner is not None else {}
+
+
+def module_of(stmt: ast.ImportFrom, file: SourceFile) -> str:
+    """The full name of the module that names are imported from."""
+    if not stmt.level:
+        return stmt.module or ""
+    package = (getattr(_owner(file), "__package__", None) or "").split(".")
+    base = package[: len(package) - stmt.level + 1]
+    return ".".join([*base, *([stmt.module] if stmt.module else [])])
+
+
+def usual(module: str) -> bool:
+    """Whether a module is torch's or Python's own."""
+    return module.partition(".")[0] in {"torch", *sys.stdlib_module_names}
+
+
+def _owner(file: SourceFile) -> Any:
+    return next((m for m in list(sys.modules.values()) if getattr(m, "__file__", None) == file.name), None)
+
+
+def _binding_statements(node: ast.AST, name: str, file: SourceFile) -> Iterator[ast.stmt]:
+    for stmt in ast.iter_child_nodes(node):
+        if isinstance(stmt, ast.If | ast.Try | ast.With | ast.ExceptHandler):
+            yield from _binding_statements(stmt, name, file)
+        elif isinstance(stmt, ast.stmt) and (_binds(stmt, name) or _stars(stmt, name, file)):
+            yield stmt
+
+
+def _binds(stmt: ast.stmt, name: str) -> bool:
+    if isinstance(stmt, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return stmt.name == name
+    if isinstance(stmt, ast.Import | ast.ImportFrom):
+        return any((a.asname or a.name.partition(".")[0]) == name for a in stmt.names)
+    targets = stmt.targets if isinstance(stmt, ast.Assign) else [stmt.target] if isinstance(stmt, ast.AnnAssign) else []
+    return any(
+        n.id == name and isinstance(n.ctx, ast.Store) for t in targets for n in ast.walk(t) if isinstance(n, ast.Name)
+    )
+
+
+def _stars(stmt: ast.stmt, name: str, file: SourceFile) -> bool:
+    """Whether ``from x import *`` brings the name."""
+    if not isinstance(stmt, ast.ImportFrom) or stmt.names[0].name != "*":
+        return False
+    module = sys.modules.get(module_of(stmt, file))
+    return name in getattr(module, "__all__", [n for n in vars(module or object) if not n.startswith("_")])
+
+
+def _gave(stmt: ast.stmt, name: str, value: Any, file: SourceFile) -> bool | None:
+    """Whether a statement gave the value; None if that can't be told."""
+    if isinstance(stmt, ast.Import | ast.ImportFrom):
+        return _imported(stmt, name, file) is value
+    if isinstance(stmt, ast.FunctionDef | ast.AsyncFunctionDef):
+        code = code_of(value)
+        return code is not None and stmt.lineno <= code.co_firstlineno + len(stmt.decorator_list) <= _end(stmt)
+    if isinstance(stmt, ast.ClassDef):
+        return isinstance(value, type) and value.__name__ == name
+    expr = stmt.value if isinstance(stmt, ast.Assign | ast.AnnAssign) else None
+    if expr is None:
+        return None
+    try:
+        return bool(evaluate(expr, {}, namespace_of(file), set()) == value)
+    except Unproved:
+        return None
+
+
+def _end(stmt: ast.stmt) -> int:
+    return stmt.end_lineno or stmt.lineno
+
+
+def _imported(stmt: ast.Import | ast.ImportFrom, name: str, file: SourceFile) -> Any:
+    alias = next((a for a in stmt.names if (a.asname or a.name.partition(".")[0]) == name), None)
+    if isinstance(stmt, ast.Import):
+        return sys.modules.get(alias.name if alias and alias.asname else name)
+    module, member = module_of(stmt, file), alias.name if alias else name
+    return getattr(sys.modules.get(module), member, sys.modules.get(f"{module}.{member}"))

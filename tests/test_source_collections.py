@@ -1,0 +1,337 @@
+"""Networks of a public collection: spread over many files, with helpers, switches and registries in all of them.
+
+Each test writes a small package of its own, whose files show one habit, and runs what is written from it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator, Mapping
+from itertools import count
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from source_helpers import assert_writes
+
+from pruners.errors import SourceError
+from pruners.source import Entry, write_source
+
+_NUMBER = count(1)
+IMAGE = (2, 3, 8, 8)
+HEAD = "import torch\nimport torch.nn.functional as F\nfrom torch import nn\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    sys.path.insert(0, str(tmp_path))
+    yield tmp_path
+    sys.path.remove(str(tmp_path))
+
+
+def package(folder: Path, files: Mapping[str, str]) -> ModuleType:
+    """The module ``net`` of a package made of these files."""
+    name = f"zoo{next(_NUMBER)}"
+    for file, text in {"__init__": "", **files}.items():
+        path = folder / name / f"{file}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        (path.parent / "__init__.py").touch()
+    importlib.invalidate_caches()
+    return importlib.import_module(f"{name}.net")
+
+
+def written(folder: Path, files: Mapping[str, str], *inputs: torch.Tensor, name: str = "Net") -> str:
+    """What is written from ``net.Net()``, after it was run and compared."""
+    torch.manual_seed(0)
+    module = package(folder, files)
+    make = getattr(module, name)
+    text = assert_writes(make().eval(), Entry(make, {}, name), folder, *(inputs or (torch.randn(IMAGE),)))
+    assert module.__name__.partition(".")[0] not in text
+    return text
+
+
+CONV = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+"""
+
+
+def test_a_module_of_the_package_that_is_handed_around_is_refused(folder: Path) -> None:
+    net = f"{HEAD}from . import tools\n{CONV}\n    def forward(self, x):\n        return vars(tools)['half'](x)\n"
+    with pytest.raises(SourceError, match=r"net\.py:4: import the names of tools that are used"):
+        written(folder, {"net": net, "tools": "def half(x):\n    return x / 2\n"})
+
+
+def test_a_name_that_nothing_defines_is_refused(folder: Path) -> None:
+    module = package(
+        folder, {"net": f"{HEAD}{CONV}\n    def forward(self, x):\n        return missing(self.conv(x))\n"}
+    )
+    with pytest.raises(SourceError, match="the name missing in Net is not defined at the top of its file"):
+        write_source(module.Net(), Entry(module.Net, {}, "Net"))
+
+
+def test_methods_that_nothing_reaches_bring_nothing_along(folder: Path) -> None:
+    tools = "import os\n\ndef download(path):\n    return os.listdir(path)\n"
+    net = f"""{HEAD}
+from .tools import download
+{CONV}
+    def forward(self, x):
+        return self._features(x)
+
+    def _features(self, x):
+        return self.conv(x)
+
+    def head(self):
+        return self.conv
+
+    def load_pretrained(self, path):
+        return download(path)
+
+    def reset(self):
+        return self.load_pretrained("there")
+
+    def save_jax(self):
+        return jax.save(self.conv)
+
+    def set_checkpointing(self, on=True):
+        self.checkpointing = on
+"""
+    text = written(folder, {"net": net, "tools": tools})
+    assert "def _features" in text
+    assert "def head" in text
+    for gone in ("import os", "load_pretrained", "def reset", "jax", "checkpointing"):
+        assert gone not in text
+
+
+def test_parents_keep_only_what_their_children_reach(folder: Path) -> None:
+    net = f"""{HEAD}
+class Parent(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.conv = nn.Conv2d(3, width, 1)
+
+    def act(self, x):
+        return F.relu(x)
+
+    def scaled(self, x):
+        return x * 2
+
+    def forward(self, x):
+        raise NotImplementedError
+
+
+class Net(Parent):
+    def __init__(self, width=4):
+        super().__init__(width)
+
+    def scaled(self, x):
+        return super().scaled(x) + 1
+
+    def forward(self, x):
+        return self.scaled(self.act(self.conv(x)))
+"""
+    text = written(folder, {"net": net})
+    assert text.count("def scaled") == 2
+    assert "NotImplementedError" not in text
+
+
+def test_branches_that_can_not_run_bring_nothing_along(folder: Path) -> None:
+    tools = f"""{HEAD}
+import os
+try:
+    from no_such_package import fused
+    has_fused = True
+except ImportError:
+    has_fused = False
+
+if "NO_SUCH_VARIABLE" in os.environ:
+    SCALE = int(os.environ["NO_SUCH_VARIABLE"])
+else:
+    SCALE = 2  # as in the paper
+
+
+def checkpoint_all(blocks, x):
+    return blocks(x)
+
+
+def scaled(x):
+    if has_fused:
+        return fused(x)
+    # the plain way
+    return x * SCALE
+"""
+    net = f"""{HEAD}
+from .tools import checkpoint_all, scaled
+
+
+class Net(nn.Module):
+    def __init__(self, checkpointing=False, pool="avg"):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+        self.checkpointing = checkpointing
+        self.pool = pool
+
+    def forward(self, x):
+        if self.checkpointing and not torch.jit.is_scripting():
+            x = checkpoint_all(self.conv, x)
+        else:
+            # one after the other
+            x = self.conv(x)
+        if self.pool == "max":
+            x = x.amax((2, 3))
+        elif self.pool == "avg":
+            x = x.mean((2, 3))
+        return scaled(x)
+"""
+    text = written(folder, {"net": net, "tools": tools})
+    for gone in ("checkpoint", "fused", "environ", "import os", "is_scripting"):
+        assert gone not in text
+    for there in ("SCALE = 2  # as in the paper", "# the plain way", "# one after the other", 'self.pool == "max"'):
+        assert there in text
+
+
+def test_a_switch_that_forward_turns_is_no_constant(folder: Path) -> None:
+    net = f"""{HEAD}
+from .tools import slow
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+        self.warm = False
+
+    def forward(self, x):
+        if self.warm:
+            x = slow(x)
+        self.warm = True
+        return self.conv(x)
+"""
+    text = written(folder, {"net": net, "tools": "def slow(x):\n    return x + 1\n"})
+    assert "def slow" in text
+
+
+def test_decorators_that_only_take_note_go(folder: Path) -> None:
+    registry = """
+_leaves = set()
+
+def register_leaf(module):
+    _leaves.add(module)
+    return module
+
+def register_as(name):
+    def register(cls):
+        _leaves.add(name)
+        return cls
+    return register
+
+def doubled(function):
+    def inner(*args):
+        return function(*args) * 2
+    return inner
+"""
+    net = f"""{HEAD}
+from .registry import doubled, register_as, register_leaf
+
+@register_as("net")
+@register_leaf
+{CONV.strip()}
+
+    @torch.jit.ignore
+    def act(self, x):
+        return F.relu(x)
+
+    @doubled
+    def forward(self, x):
+        return self.act(self.conv(x))
+"""
+    text = written(folder, {"net": net, "registry": registry})
+    assert "register" not in text
+    assert "_leaves" not in text
+    assert "@torch.jit.ignore" in text
+    assert "@doubled" in text
+
+
+def test_two_files_may_use_one_name_for_different_things(folder: Path) -> None:
+    mixer = f"""{HEAD}
+def _scale(x):
+    return x * 3
+
+class Block(nn.Module):
+    def __init__(self, width):
+        super(Block, self).__init__()
+        self.fc = nn.Conv2d(width, width, 1)
+
+    def forward(self, x):
+        return _scale(self.fc(x))
+"""
+    net = f"""{HEAD}
+from .layers.mixer import Block as Mixer, _scale as _triple
+from .layers import mixer
+
+def _scale(x):
+    return x * 2
+
+class Block(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, 1)
+
+    def forward(self, x):
+        return _triple(_scale(mixer._scale(self.conv(x))))
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = Block(3)
+        self.second = Mixer(3)
+
+    def forward(self, x):
+        return self.second(self.first(x))
+"""
+    text = written(folder, {"net": net, "layers/mixer": mixer})
+    assert "class MixerBlock(nn.Module)" in text
+    assert "self.second = MixerBlock(3)" in text
+    assert "_mixer_scale(_scale(_mixer_scale(self.conv(x))))" in text
+    assert "_triple" not in text
+
+
+def test_two_files_may_import_different_things_under_one_name(folder: Path) -> None:
+    tools = "from operator import mul as join\n\ndef twice(x):\n    return join(x, 2)\n"
+    net = f"""{HEAD}
+from .tools import *
+from torch import cat as join
+{CONV}
+    def forward(self, x):
+        return twice(join([self.conv(x), self.conv(x)], 1))
+"""
+    text = written(folder, {"net": net, "tools": tools})
+    assert "from operator import mul as operator_mul" in text
+    assert "operator_mul(x, 2)" in text
+
+
+def test_an_import_of_everything_may_replace_a_name(folder: Path) -> None:
+    tools = "def join(parts, dim):\n    return parts[0]\n"
+    net = f"""{HEAD}
+from torch import cat as join
+from .tools import *
+{CONV}
+    def forward(self, x):
+        return join([self.conv(x), self.conv(x)], 1)
+"""
+    assert "return parts[0]" in written(folder, {"net": net, "tools": tools})
+
+
+def test_strings_that_annotations_list_are_no_names(folder: Path) -> None:
+    net = f"""{HEAD}
+from typing import Literal
+{CONV}
+    def forward(self, x: "torch.Tensor", mode: Literal["jax", ""] = "") -> "torch.Tensor":
+        return self.conv(x)
+"""
+    assert "jax" in written(folder, {"net": net})
