@@ -16,7 +16,7 @@ from pruners.channel_graph import Site
 from pruners.fresh import step_by_step
 
 _TORCH = str(Path(torch.__file__).parent) + os.sep
-_STAND_INS = str(Path(__file__).with_name("stand_ins.py"))
+_STAND_INS = (str(Path(__file__).with_name("stand_ins.py")), torch.nn.modules.transformer.__file__)
 _OURS = str(Path(__file__).parent) + os.sep
 
 
@@ -41,11 +41,14 @@ def author_frame() -> FrameType | None:
 
 
 def in_stand_in() -> bool:
-    """Whether a layer that stands in for one of torch's makes the call that is being handled."""
+    """Whether the call that is being handled is made by one of torch's layers that may get a stand-in, or by this."""
     frame: FrameType | None = sys._getframe(2)
-    while frame is not None and frame.f_code.co_filename.startswith(_TORCH):
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if file in _STAND_INS or not file.startswith(_TORCH):
+            return file in _STAND_INS
         frame = frame.f_back
-    return frame is not None and frame.f_code.co_filename == _STAND_INS
+    return False
 
 
 def layer_frame(modules: Container[int]) -> FrameType | None:

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from pruners.channel_graph import Span
 from pruners.facts import SiteCall
-from pruners.frames import author_frame, author_site, span
+from pruners.frames import author_frame, author_site, in_stand_in, span
 from pruners.labels import along
 from pruners.special import SPECIAL
 
@@ -229,7 +229,7 @@ class SiteRecorder(TorchFunctionMode):
         out = special(self._tracer, func, args, kwargs) if special else func(*args, **kwargs)
         self._tracer.integers_follow = False
         finder = SITE_RULES.get(func)
-        if finder is not None:
+        if finder is not None and not in_stand_in():
             counts = {p: line.numpy() for p, line in finder(self._tracer, args, kwargs, out).items()}
             module = self._tracer.modules.current
             self._tracer.site_calls.append(

@@ -15,10 +15,10 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from pruners.channel_graph import BoolArray, ChannelGraph, Slot
+from pruners.channel_graph import ChannelGraph
 from pruners.rehearsal import rehearse
 from pruners.source.entry import LiteralSite
-from pruners.stand_ins import MultiheadAttention
+from pruners.standing_in import fit_attention
 from pruners.weight_transfer import slice_state
 
 Kept = Mapping[str, npt.ArrayLike]
@@ -43,11 +43,9 @@ def slice_model(model: nn.Module, graph: ChannelGraph, kept: Kept, example_input
     touched. Raises NotPrunableError, naming file and line, where a number in the code can't follow.
     """
     sliced = copy.deepcopy(model, _replacements(model, graph, kept))
-    masks = graph.masks(kept)
-    for path, module in sliced.named_modules():
+    for module in sliced.modules():
         resize(module)
-        if isinstance(module, nn.MultiheadAttention):
-            _attention(module, masks.get(_rows(graph, path)))
+    fit_attention(sliced, graph, graph.masks(kept))
     return SlicedModel(sliced, rehearse(sliced, graph, kept, example_input))
 
 
@@ -62,32 +60,6 @@ def _replacements(model: nn.Module, graph: ChannelGraph, kept: Kept) -> dict[int
             new = new.detach()
             found[id(old)] = nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
     return found
-
-
-def _rows(graph: ChannelGraph, path: str) -> Slot:
-    key = f"{path}.in_proj_weight" if path else "in_proj_weight"
-    return Slot(graph.aliases.get(key, key), 0)
-
-
-def _attention(layer: Any, rows: BoolArray | None) -> None:
-    """Torch's own attention fits as long as its heads fill the embedding; else ours stands in for it."""
-    if layer.in_proj_weight is None:
-        return
-    scale, width = layer.head_dim**-0.5, layer.out_proj.weight.shape[0]
-    if rows is not None:
-        heads = rows.reshape(3, layer.num_heads, -1)[0]
-        layer.num_heads, layer.head_dim = int(heads.any(1).sum()), int(heads.sum(1).max())
-    layer.embed_dim = layer.kdim = layer.vdim = width
-    if (layer.num_heads * layer.head_dim, layer.head_dim**-0.5) != (width, scale):
-        kept = ("num_heads", "dropout", "batch_first")
-        layer.__class__ = MultiheadAttention
-        own = [n for n in vars(layer) if not n.startswith("_") and n not in (*kept, "training")]
-        for name in own:
-            delattr(layer, name)
-        for name in [n for n in layer._parameters if not n.startswith("in_proj")]:
-            del layer._parameters[name]
-        layer.out_proj.__class__ = nn.Linear
-        layer.scale = scale
 
 
 # -- size attributes of torch's own layers

@@ -17,6 +17,7 @@ from pruners.labels import Labels, on_axis
 if TYPE_CHECKING:
     from pruners.tracing import Tracer
 
+_TORCHS = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 Special = Callable[["Tracer", Any, tuple[Any, ...], dict[str, Any]], Any]
 SPECIAL: dict[Any, Special] = {}
 
@@ -51,8 +52,8 @@ def fixed(layer: nn.Module, around: nn.Module | None) -> str:
     """Why the attention that is running must keep its sizes, if it must."""
     if type(layer) is not nn.MultiheadAttention:
         return "F.multi_head_attention_forward, whose sizes are fixed"
-    if isinstance(around, (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)):
-        return f"nn.{type(around).__name__}, whose sizes are fixed"
+    if isinstance(around, _TORCHS) and type(around) not in _TORCHS:
+        return f"{type(around).__name__}, which is built upon one of torch's layers of fixed sizes"
     if layer.bias_k is not None or layer.add_zero_attn:
         return "nn.MultiheadAttention with keys of its own, whose sizes are fixed"
     if layer.in_proj_weight is None:

@@ -66,3 +66,129 @@ class MultiheadAttention(nn.Module):
             return attn_mask
         key_padding_mask = key_padding_mask[..., None, None, :]
         return key_padding_mask if attn_mask is None else attn_mask + key_padding_mask
+
+
+class TransformerEncoderLayer(nn.Module):
+    """``nn.TransformerEncoderLayer`` with an attention of any size."""
+
+    def __init__(self, self_attn, embed_dim, dim_feedforward, dropout=0.1, activation=F.relu, norm_first=False):
+        super().__init__()
+        self.self_attn = self_attn
+        self.linear1 = nn.Linear(embed_dim, dim_feedforward)
+        self.dropout = nn.Dropout(dropout)
+        self.linear2 = nn.Linear(dim_feedforward, embed_dim)
+        self.norm1 = nn.LayerNorm(embed_dim)
+        self.norm2 = nn.LayerNorm(embed_dim)
+        self.dropout1 = nn.Dropout(dropout)
+        self.dropout2 = nn.Dropout(dropout)
+        self.activation = activation
+        self.norm_first = norm_first
+
+    def forward(self, src, src_mask=None, src_key_padding_mask=None, is_causal=False):
+        x = src
+        if self.norm_first:
+            x = x + self.attend(self.norm1(x), src_mask, src_key_padding_mask)
+            return x + self.feed_forward(self.norm2(x))
+        x = self.norm1(x + self.attend(x, src_mask, src_key_padding_mask))
+        return self.norm2(x + self.feed_forward(x))
+
+    def attend(self, x, mask, padding):
+        return self.dropout1(self.self_attn(x, x, x, padding, need_weights=False, attn_mask=mask)[0])
+
+    def feed_forward(self, x):
+        return self.dropout2(self.linear2(self.dropout(self.activation(self.linear1(x)))))
+
+
+class TransformerDecoderLayer(nn.Module):
+    """``nn.TransformerDecoderLayer`` with attentions of any size."""
+
+    def __init__(
+        self, self_attn, multihead_attn, embed_dim, dim_feedforward, dropout=0.1, activation=F.relu, norm_first=False
+    ):  # fmt: skip
+        super().__init__()
+        self.self_attn = self_attn
+        self.multihead_attn = multihead_attn
+        self.linear1 = nn.Linear(embed_dim, dim_feedforward)
+        self.dropout = nn.Dropout(dropout)
+        self.linear2 = nn.Linear(dim_feedforward, embed_dim)
+        self.norm1 = nn.LayerNorm(embed_dim)
+        self.norm2 = nn.LayerNorm(embed_dim)
+        self.norm3 = nn.LayerNorm(embed_dim)
+        self.dropout1 = nn.Dropout(dropout)
+        self.dropout2 = nn.Dropout(dropout)
+        self.dropout3 = nn.Dropout(dropout)
+        self.activation = activation
+        self.norm_first = norm_first
+
+    def forward(
+        self, tgt, memory, tgt_mask=None, memory_mask=None, tgt_key_padding_mask=None,
+        memory_key_padding_mask=None, tgt_is_causal=False, memory_is_causal=False,
+    ):  # fmt: skip
+        x = tgt
+        if self.norm_first:
+            x = x + self.attend(self.norm1(x), tgt_mask, tgt_key_padding_mask)
+            x = x + self.look_up(self.norm2(x), memory, memory_mask, memory_key_padding_mask)
+            return x + self.feed_forward(self.norm3(x))
+        x = self.norm1(x + self.attend(x, tgt_mask, tgt_key_padding_mask))
+        x = self.norm2(x + self.look_up(x, memory, memory_mask, memory_key_padding_mask))
+        return self.norm3(x + self.feed_forward(x))
+
+    def attend(self, x, mask, padding):
+        return self.dropout1(self.self_attn(x, x, x, padding, need_weights=False, attn_mask=mask)[0])
+
+    def look_up(self, x, memory, mask, padding):
+        return self.dropout2(self.multihead_attn(x, memory, memory, padding, need_weights=False, attn_mask=mask)[0])
+
+    def feed_forward(self, x):
+        return self.dropout3(self.linear2(self.dropout(self.activation(self.linear1(x)))))
+
+
+class TransformerEncoder(nn.Module):
+    """``nn.TransformerEncoder`` whose layers may differ."""
+
+    def __init__(self, layers, norm=None):
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.norm = norm
+
+    def forward(self, src, mask=None, src_key_padding_mask=None, is_causal=None):
+        x = src
+        for layer in self.layers:
+            x = layer(x, mask, src_key_padding_mask)
+        return x if self.norm is None else self.norm(x)
+
+
+class TransformerDecoder(nn.Module):
+    """``nn.TransformerDecoder`` whose layers may differ."""
+
+    def __init__(self, layers, norm=None):
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.norm = norm
+
+    def forward(
+        self, tgt, memory, tgt_mask=None, memory_mask=None, tgt_key_padding_mask=None,
+        memory_key_padding_mask=None, tgt_is_causal=None, memory_is_causal=False,
+    ):  # fmt: skip
+        x = tgt
+        for layer in self.layers:
+            x = layer(x, memory, tgt_mask, memory_mask, tgt_key_padding_mask, memory_key_padding_mask)
+        return x if self.norm is None else self.norm(x)
+
+
+class Transformer(nn.Module):
+    """``nn.Transformer`` of an encoder and a decoder whose layers may differ."""
+
+    def __init__(self, encoder, decoder):
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+
+    def forward(
+        self, src, tgt, src_mask=None, tgt_mask=None, memory_mask=None, src_key_padding_mask=None,
+        tgt_key_padding_mask=None, memory_key_padding_mask=None, src_is_causal=None, tgt_is_causal=None,
+        memory_is_causal=False,
+    ):  # fmt: skip
+        memory = self.encoder(src, src_mask, src_key_padding_mask)
+        masks = (tgt_mask, memory_mask, tgt_key_padding_mask, memory_key_padding_mask)
+        return self.decoder(tgt, memory, *masks)

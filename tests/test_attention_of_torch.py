@@ -12,6 +12,7 @@ import torch
 from forms import pruned
 from torch import Tensor, nn
 
+from pruners.bundle import import_file
 from pruners.stand_ins import MultiheadAttention
 from pruners.verify import many_verifications
 
@@ -37,6 +38,10 @@ def net(arguments: str, call: str = SELF, memory: str = "nn.Identity()") -> str:
     return NET.format(attention=f"nn.MultiheadAttention(24, {arguments})", call=call, memory=memory)
 
 
+def layers(stack: str, call: str = "x = self.attention(x)") -> str:
+    return NET.format(attention=f"nn.{stack}", call=call, memory="nn.Identity()")
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _server() -> Iterator[None]:
     with many_verifications():
@@ -45,9 +50,10 @@ def _server() -> Iterator[None]:
 
 KEPT = {
     "keys of its own": (net("4, batch_first=True, add_zero_attn=True"), "with keys of its own"),
-    "an encoder layer": (
-        net("4", "x = self.attention(x)").replace("MultiheadAttention(24, 4)", "TransformerEncoderLayer(24, 4, 8)"),
-        "nn.TransformerEncoderLayer, whose sizes are fixed",
+    "a layer built upon torch's": (
+        "class Layer(nn.TransformerEncoderLayer):\n    pass\n\n\n"
+        + layers("Layer(24, 4, 8)").replace("nn.Layer", "Layer"),
+        "Layer, which is built upon one of torch's layers of fixed sizes",
     ),
     "an author's call of the function": (
         net(
@@ -112,6 +118,50 @@ def test_other_sizes_are_written_as_a_class(tmp_path: Path, form: str) -> None:
     assert widths == {"embed": 24, "attention": size, "fc1": 12}
     assert "class MultiheadAttention(nn.Module):" in text
     assert f"self.scale = {head_dim**-0.5}" in text  # of the heads as they were
+
+
+ENCODER = "TransformerEncoder(nn.TransformerEncoderLayer(24, {}, 32, batch_first=True), 2, enable_nested_tensor=False)"
+DECODER = "TransformerDecoder(nn.TransformerDecoderLayer(24, {}, 32, norm_first=True), 2, norm=nn.LayerNorm(24))"
+CAUSAL = "x = self.attention(x, m, tgt_mask=nn.Transformer.generate_square_subsequent_mask(x.shape[0]))"
+TRANSFORMER = "Transformer(24, {}, 1, 1, 32, batch_first=True, activation=F.gelu)"
+STACKS = {
+    "an encoder layer": layers("TransformerEncoderLayer(24, {}, 32, batch_first=True)"),
+    "an encoder": layers(ENCODER),
+    "a decoder": layers(DECODER, CAUSAL),
+    "a transformer": layers(TRANSFORMER, "x = self.attention(x, m)"),
+}
+FIT = {
+    "an encoder layer": "nn.TransformerEncoderLayer(12, 2, 16, batch_first=True)",
+    "an encoder": "nn.TransformerEncoderLayer(12, 2, dim_feedforward=16, batch_first=True)",
+    "a decoder": "nn.TransformerDecoderLayer(12, 2, dim_feedforward=16, norm_first=True)",
+    "a transformer": 'nn.Transformer(12, 2, 1, 1, 16, batch_first=True, activation="gelu")',
+}
+
+
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor")
+@pytest.mark.parametrize("form", STACKS)
+def test_stacks_of_torch_get_smaller(tmp_path: Path, form: str) -> None:
+    _, widths, text = pruned(tmp_path, STACKS[form].format(4))
+    assert {size for name, size in widths.items() if "attn" in name} == {4}
+    assert widths["embed"] == 24
+    assert FIT[form] in text
+    twin = import_file(tmp_path / "out" / "model.py").Net().eval()
+    x = torch.randn(2, 7, 5)
+    with torch.no_grad():
+        quick = twin(x)
+        torch.backends.mha.set_fastpath_enabled(False)
+        slow = twin(x)
+        torch.backends.mha.set_fastpath_enabled(True)
+    torch.testing.assert_close(quick, slow)
+
+
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor")
+@pytest.mark.parametrize("form", STACKS)
+def test_stacks_of_other_sizes_are_written_as_classes(tmp_path: Path, form: str) -> None:
+    _, widths, text = pruned(tmp_path, STACKS[form].format(3))
+    assert {size for name, size in widths.items() if "attn" in name} == {3}
+    assert "class MultiheadAttention(nn.Module):" in text
+    assert "nn.Transformer" not in text.partition("class Net")[2].replace("nn.Transformer.generate", "")
 
 
 def test_heads_alone_are_pruned_where_the_embedding_is_skipped(tmp_path: Path) -> None:

@@ -158,7 +158,7 @@ def recurrent_cell(m: nn.RNNCellBase) -> Values:
 @constructor(nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 def transformer_layer(m: nn.TransformerEncoderLayer) -> Values:
     activation = m.activation
-    named = {torch.nn.functional.relu: "relu", torch.nn.functional.gelu: "gelu"}
+    named = {torch.nn.functional.gelu: "gelu"}
     return {
         "d_model": m.linear1.weight.shape[1],
         "nhead": m.self_attn.num_heads,
@@ -183,6 +183,13 @@ def transformer_stack(m: nn.TransformerEncoder) -> Values:
     if m.norm is not None:
         values["norm"] = call_of(m.norm, "")
     return values
+
+
+@constructor(nn.Transformer)
+def transformer(m: nn.Transformer) -> Values:
+    values = transformer_layer(m.encoder.layers[0])
+    last = {"custom_encoder": None, "custom_decoder": None}
+    return values | last | {"num_encoder_layers": len(m.encoder.layers), "num_decoder_layers": len(m.decoder.layers)}
 
 
 def is_torch(cls: type) -> bool:
