@@ -134,6 +134,9 @@ class Extent:
         return total
 
 
+Step = tuple[str, Site]  # a function of torch that gave a tensor, and where it was called
+
+
 @dataclass(frozen=True)
 class CountedCall:
     """A call whose integers count channels: path into (args, kwargs) -> what is counted there."""
@@ -183,6 +186,7 @@ class ChannelGraph:
     network: nx.Graph = field(compare=False, repr=False)
     aliases: Mapping[str, str] = field(default_factory=dict)  # state_dict key -> the key that Slots name
     calls: tuple[CountedCall, ...] = ()  # of a pass in eval mode, in order of execution
+    steps: tuple[Step, ...] = field(default=(), compare=False, repr=False)  # of a pass in eval mode
     training_calls: tuple[CountedCall, ...] = ()  # of a pass in training, where it reaches more modules
     # operations that read removable channels without weights: products of two activations, norms, other statistics
     readers: Mapping[Operation, Positions] = field(default_factory=dict, compare=False, repr=False)

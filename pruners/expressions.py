@@ -86,7 +86,7 @@ def _arguments(
 
 def _origin(leaf: ast.expr, before: Any, value: Any, frame: FrameType, site: Site, modules: Modules) -> Stale:
     """The attribute that an expression reads, in this function or, for a parameter, in its caller; else its place."""
-    patch = _attribute(leaf, frame, modules)
+    patch = attribute_of(leaf, frame, modules)
     if patch is not None:
         return Stale(patch, modules.current, site, value)
     passed = _passed(leaf, frame)
@@ -176,7 +176,7 @@ def _same(old: Any, new: Any) -> bool:
     return old is new or (isinstance(old, (int, float)) and isinstance(new, (int, float)) and old == new)
 
 
-def _attribute(node: ast.expr, frame: FrameType, modules: Modules) -> AttributePatch | None:
+def attribute_of(node: ast.expr, frame: FrameType, modules: Modules) -> AttributePatch | None:
     """``self.pad`` or ``self.block.pad``, looked up without evaluating anything."""
     if not isinstance(node, ast.Attribute):
         return None
@@ -199,15 +199,19 @@ _Expression = ast.Call | ast.BinOp | ast.AugAssign | ast.Subscript
 
 
 @lru_cache(maxsize=64)
+def tree_of(file: str) -> ast.Module | None:
+    try:
+        return ast.parse("".join(linecache.getlines(file)))
+    except SyntaxError:
+        return None
+
+
+@lru_cache(maxsize=64)
 def _expressions(file: str) -> dict[Span, _Expression]:
     """Every call, operator and subscript of a source file by its span."""
-    source = "".join(linecache.getlines(file))
-    try:
-        tree = ast.parse(source)
-    except SyntaxError:
-        return {}
+    tree = tree_of(file)
     return {
         (n.lineno, n.col_offset, n.end_lineno or 0, n.end_col_offset or 0): n
-        for n in ast.walk(tree)
+        for n in (ast.walk(tree) if tree is not None else ())
         if isinstance(n, _Expression)
     }

@@ -8,7 +8,7 @@ anew, or any other expression, which becomes a ``LiteralSite`` for the source wr
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -18,7 +18,8 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from pruners.channel_graph import ChannelGraph, CountedCall
+from pruners.channel_graph import ChannelGraph, CountedCall, Step
+from pruners.comparisons import outdated
 from pruners.errors import NotPrunableError, SecateurError, StuckError
 from pruners.expressions import AttributePatch, Place, Stale, resolve
 from pruners.frames import author_frame, author_site, describe, in_stand_in, layer_frame, run, site_of
@@ -63,7 +64,7 @@ def rehearse(model: nn.Module, graph: ChannelGraph, kept: Kept, example_input: A
 
 def _passes(model: nn.Module, graph: ChannelGraph, kept: Kept, example_input: Any) -> list[Stale]:
     """What is stale in eval mode and, where the trace had to train to reach all modules, in training."""
-    found = _stale_numbers(model, graph.calls, kept, example_input)
+    found = _stale_numbers(model, graph.calls, kept, example_input, graph.steps)
     if graph.training_calls:
         with torch.random.fork_rng(devices=[]):
             copied = copy.deepcopy(model).train()
@@ -71,17 +72,22 @@ def _passes(model: nn.Module, graph: ChannelGraph, kept: Kept, example_input: An
     return found
 
 
-def _stale_numbers(model: nn.Module, calls: tuple[CountedCall, ...], kept: Kept, example_input: Any) -> list[Stale]:
+def _stale_numbers(
+    model: nn.Module, calls: tuple[CountedCall, ...], kept: Kept, example_input: Any, steps: Sequence[Step] = ()
+) -> list[Stale]:
     args, kwargs = call_arguments(example_input)
     modules = Modules(model)
     found: list[Stale] = []
     hooks = [m.register_forward_pre_hook(_fit_norm) for m in model.modules() if _has_no_tensors(m)]
     try:
-        with torch.no_grad(), modules.watching(), _Rehearsal(modules, calls, kept, found):
+        with torch.no_grad(), modules.watching(), _Rehearsal(modules, calls, kept, found, steps):
             run(model, args, kwargs)
     except SecateurError:
         raise
     except Exception as error:
+        checks = outdated(error, model, modules)
+        if checks:
+            return checks
         shown = f"the pruned network does not run: {describe(error)}"
         raise StuckError(f"{type(error).__name__} with other widths", site_of(error), shown=shown) from error
     finally:
@@ -113,18 +119,34 @@ class _Rehearsal(TorchFunctionMode):
         calls: tuple[CountedCall, ...],
         kept: Kept,
         found: list[Stale] | None,
+        steps: Sequence[Step] = (),
     ) -> None:
         super().__init__()
         self._modules, self._kept, self._found = modules, kept, found
         self._calls = iter(calls)
+        self._steps, self._checks = iter(steps), bool(steps)
+        self._data_left = False  # a number made of the data
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = dict(kwargs or {})
-        if func in SITE_RULES and not in_stand_in():
+        own = not in_stand_in()
+        if func in SITE_RULES and own:
             args, kwargs = self._correct(func, args, kwargs)
-        return func(*args, **kwargs)
+        out = func(*args, **kwargs)
+        self._data_left |= type(out) is float
+        if self._checks and own and isinstance(out, torch.Tensor):
+            self._follow(name_of(func))
+        return out
+
+    def _follow(self, name: str) -> None:
+        """The steps must be those of the trace: a condition on a size may have another outcome now."""
+        site = author_site()
+        wanted = next(self._steps, None)
+        if wanted is not None and wanted != (name, site):
+            way = f"{name} of line {site.line}, not {wanted[0]}"
+            raise StuckError(f"a condition turns out otherwise with fewer channels ({way})", wanted[1])
 
     def _correct(
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -139,7 +161,12 @@ class _Rehearsal(TorchFunctionMode):
             if now != -1 and not isinstance(now, torch.Tensor) and now != value:
                 changes[path] = value
         numbers = constants(func, args, kwargs)
-        changes |= {path: value for path, value in call.constants.items() if numbers.get(path, value) != value}
+        moved = {path: value for path, value in call.constants.items() if numbers.get(path, value) != value}
+        if moved and self._data_left:
+            if self._found is not None:
+                raise StuckError("a plain number made of the data scales channels; keep it a tensor", site)
+            moved = {}
+        changes |= moved
         if not changes:
             return args, kwargs
         fixed = _set(args, kwargs, changes)

@@ -228,6 +228,8 @@ class SiteRecorder(TorchFunctionMode):
         special = SPECIAL.get(func)
         out = special(self._tracer, func, args, kwargs) if special else func(*args, **kwargs)
         self._tracer.integers_follow = False
+        if isinstance(out, Tensor):
+            self._tracer.stepped(name_of(func))
         finder = SITE_RULES.get(func)
         if finder is not None and not in_stand_in():
             counts = {p: line.numpy() for p, line in finder(self._tracer, args, kwargs, out).items()}
@@ -240,7 +242,7 @@ class SiteRecorder(TorchFunctionMode):
 
 def constants(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[Path, float]:
     """The plain numbers to compute with among the arguments, and the scale that an attention doesn't say."""
-    kinds = (int, float) if func in _IN_TENSORS else (float,)
+    kinds = (int, float) if func in _IN_TENSORS or SITE_RULES.get(func) is constant_factor else (float,)
     given: list[tuple[int | str, Any]] = [*enumerate(args), *kwargs.items()]
     found: dict[Path, float] = {(key,): value for key, value in given if type(value) in kinds}
     if func is F.scaled_dot_product_attention and kwargs.get("scale") is None:

@@ -14,6 +14,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -23,7 +24,17 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from pruners.channel_graph import NOWHERE, ChannelGraph, Contraction, FrozenChannels, IntArray, Operation, Site, Slot
+from pruners.channel_graph import (
+    NOWHERE,
+    ChannelGraph,
+    Contraction,
+    FrozenChannels,
+    IntArray,
+    Operation,
+    Site,
+    Slot,
+    Step,
+)
 from pruners.decorators import skipped_layers
 from pruners.errors import NotPrunableError, SecateurError, UsageError
 from pruners.facts import Facts, SiteCall
@@ -126,6 +137,7 @@ class Tracer:
         self.held = dict(held or {})
         self.contractions: list[Contraction] = []
         self.site_calls: list[SiteCall] = []
+        self.steps: list[Step] = []
         self._labels = WeakTensorKeyDictionary()
         self.splits = splits
         self.eval_calls = self.site_calls
@@ -239,6 +251,10 @@ class Tracer:
                 for slot in (s for s in self.facts.slots if s.parameter == self.aliases.get(key, key)):
                     self.facts.freeze(self.facts.atoms(slot), reason, forward_site(module))
 
+    def stepped(self, name: str) -> None:
+        if self._counting:
+            self.steps.append((name, author_site()))
+
     def adopt(self, copied: nn.Module) -> None:
         """From here on a copy of the model runs, in training: its tensors are the model's, its work isn't counted."""
         for stores in (copied.named_parameters(), copied.named_buffers()):
@@ -269,7 +285,8 @@ class Tracer:
 
     def graph(self) -> ChannelGraph:
         calls = (self.eval_calls, self.training_calls)
-        return solve(self.facts, self.contractions, self.aliases, calls, self.unreached(), self._readers)
+        graph = solve(self.facts, self.contractions, self.aliases, calls, self.unreached(), self._readers)
+        return replace(graph, steps=tuple(self.steps))
 
 
 class _LabelMode(TorchDispatchMode):

@@ -90,3 +90,18 @@ def test_a_place_that_nothing_helps_is_met_by_the_plan(tmp_path: Path) -> None:
         pruner.slice(kept)
 
 
+
+
+def test_a_check_against_an_attribute_follows_the_width(tmp_path: Path) -> None:
+    head = NET.replace("super().__init__()", "super().__init__()\n        self.width = 6")
+    pruner = pruner_of(tmp_path, head + "\n        x = self.a(x)\n        if x.size(1) != self.width:\n"
+                                        "            raise ValueError('width')\n"
+                                        "        return self.fc1(self.b(x).mean((2, 3)))\n")  # fmt: skip
+    assert "a" in {w.name for w in pruner.graph.widths}
+    check(pruner)
+
+
+def test_a_condition_that_would_turn_out_otherwise_holds_the_width(tmp_path: Path) -> None:
+    pruner = pruner_of(tmp_path, NET + "\n        x = self.a(x)\n        x = x.relu() if x.shape[1] > 5 else x.tanh()\n"
+                                       "        return self.fc1(self.b(x).mean((2, 3)))\n")  # fmt: skip
+    assert "a condition turns out otherwise with fewer channels (tanh of line" in pruner.graph.why("a")
