@@ -38,11 +38,16 @@ class _Blocker:
 
 
 class _MacCounter(TorchDispatchMode):
-    """Counts multiply-accumulates of parameters with activations, operation by operation."""
+    """Counts multiply-accumulates of parameters, and of what is made of one, with activations, operation by operation.
+
+    ``_weights``: the storages that hold a parameter's elements, element by element. Those that were made are kept, or
+    an activation could take their place in memory.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self._parameters = {p.untyped_storage().data_ptr() for p in model.parameters()}
+        self._weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+        self._made: list[Tensor] = []
         self.macs = 0
 
     def __torch_dispatch__(
@@ -56,9 +61,21 @@ class _MacCounter(TorchDispatchMode):
             self.macs += weight.numel() * places
         elif name in {"mm", "bmm", "addmm", "baddbmm"}:
             left, right = args[-2:]
-            if {left.untyped_storage().data_ptr(), right.untyped_storage().data_ptr()} & self._parameters:
+            if self._is_weight(left) or self._is_weight(right):
                 self.macs += left.numel() * right.shape[-1]
+        elif torch.Tag.pointwise in func.tags:
+            self._follow(args, out)
         return out
+
+    def _is_weight(self, tensor: Tensor) -> bool:
+        return tensor.untyped_storage().data_ptr() in self._weights
+
+    def _follow(self, args: tuple[Any, ...], out: Any) -> None:
+        """The sign of a weight, or a weight times a scale, is a weight."""
+        tables = [t for t in args if isinstance(t, Tensor) and t.ndim > 1 and t.shape == out.shape]
+        if tables and all(map(self._is_weight, tables)) and not self._is_weight(out):
+            self._weights.add(out.untyped_storage().data_ptr())
+            self._made.append(out)
 
 
 def without_compiler(mode: type[TorchDispatchMode]) -> None:

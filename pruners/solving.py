@@ -24,7 +24,7 @@ from pruners.channel_graph import (
     Use,
     Width,
 )
-from pruners.facts import Facts, Freeze, SiteCall, Tie
+from pruners.facts import SILENT, Facts, Freeze, SiteCall, Tie
 
 _UNREAD = "no layer reads these channels"
 _UNMADE = "no layer makes these channels"
@@ -251,7 +251,7 @@ def _frozen(facts: Facts, classes: _Classes) -> tuple[FrozenChannels, ...]:
     out = []
     for freeze in classes.frozen_by:
         stuck = np.unique(classes.of_atom[freeze.atoms])
-        if not stuck.size:
+        if not stuck.size or freeze.reason == SILENT:
             continue
         atoms = np.concatenate([order[bounds[c] : bounds[c + 1]] for c in stuck])
         slots = tuple(s for s in facts.slots_of(atoms) if not s.virtual)

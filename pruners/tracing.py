@@ -37,7 +37,7 @@ from pruners.channel_graph import (
 )
 from pruners.decorators import skipped_layers
 from pruners.errors import NotPrunableError, SecateurError, UsageError
-from pruners.facts import Facts, SiteCall
+from pruners.facts import SILENT, Facts, SiteCall
 from pruners.frames import author_site, describe, forward_site, run
 from pruners.fresh import tensors_in, without_compiler
 from pruners.labels import NONE, Labels, on_axis
@@ -191,6 +191,10 @@ class Tracer:
     def freeze(self, planes: Sequence[Tensor], reason: str, site: Site) -> None:
         for plane in planes:
             self.facts.freeze(plane.numpy(), reason, site)
+
+    def no_channels(self, planes: Sequence[Tensor]) -> None:
+        """What varies along these planes are no channels but, say, positions of a kernel: not worth a word."""
+        self.freeze(planes, SILENT, NOWHERE)
 
     def uniform(self, blocks: Tensor, reason: str, site: Site) -> None:
         self.facts.uniform(blocks.numpy(), reason, site)

@@ -18,19 +18,21 @@ class BinaryBlock(nn.Module):
     Where the block changes the shape, the first shortcut subsamples its input and pads it with channels of zeros.
     """
 
-    def __init__(self, in_channels: int, channels: int, conv: Layer, stride: int = 1) -> None:
+    def __init__(
+        self, in_channels: int, channels: int, conv: Layer, stride: int = 1, pad: tuple[int, int] = (0, 0)
+    ) -> None:
         super().__init__()
         self.conv1 = conv(in_channels, channels, kernel_size=3, stride=stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
         self.conv2 = conv(channels, channels, kernel_size=3, stride=1, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
         self.stride = stride
-        self.pad = (channels - in_channels) // 2  # channels of zeros on each side
+        self.pad = pad  # channels of zeros before and after the strided input
 
     def shortcut(self, x: Tensor) -> Tensor:
         if self.stride == 1:
             return x
-        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.pad, self.pad))
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, *self.pad))
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.hardtanh(self.bn1(self.conv1(x)) + self.shortcut(x))
@@ -82,7 +84,8 @@ class BinaryResNet(nn.Module):
 
 def make_binary_stage(in_channels: int, channels: int, blocks: int, stride: int, conv: Layer) -> nn.Sequential:
     """A chain of blocks; the first one changes the shape, the others keep it."""
-    first = BinaryBlock(in_channels, channels, conv, stride)
+    missing = channels - in_channels
+    first = BinaryBlock(in_channels, channels, conv, stride, (missing // 2, missing - missing // 2))
     return nn.Sequential(first, *(BinaryBlock(channels, channels, conv) for _ in range(1, blocks)))
 
 

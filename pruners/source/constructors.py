@@ -122,6 +122,11 @@ def _element(value: Any) -> Term:
     return parameter_call(value, torch.get_default_dtype()) if isinstance(value, nn.Parameter) else term_of(value)
 
 
+@constructor(nn.Hardtanh)
+def hardtanh(m: nn.Hardtanh) -> Values:
+    return {"min_value": None, "max_value": None}  # older names of min_val and max_val
+
+
 @constructor(nn.PReLU)
 def prelu(m: nn.PReLU) -> Values:
     return {"num_parameters": m.weight.numel(), "init": 0.25}

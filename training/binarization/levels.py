@@ -44,7 +44,7 @@ def dorefa_weight(weight: Tensor, bits: int) -> Tensor:
     if bits == 1:
         return sign_identity(weight) * weight.abs().mean().detach()
     squashed = torch.tanh(weight)
-    return 2 * quantize(squashed / (2 * squashed.abs().max()) + 0.5, bits) - 1
+    return 2 * quantize(squashed / (2 * squashed.abs().amax()) + 0.5, bits) - 1
 
 
 @quantizer("dorefa_activation", precision=None)
