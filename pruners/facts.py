@@ -17,7 +17,6 @@ from scipy.sparse.csgraph import connected_components
 
 from pruners.channel_graph import IntArray, Site, Slot, Span
 
-
 SILENT = ""
 """The reason of freezes that nobody wants to read about: positions of an axis that holds no channels."""
 

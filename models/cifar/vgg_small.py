@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 Layer = Callable[..., nn.Module]
 
+
 class VGGSmall(nn.Module):
     """Six 3x3 convolutions, three poolings and a linear layer.
 

@@ -51,7 +51,8 @@ def convolution(tracer: Tracer, call: Call) -> None:
     out = call.outputs[0]
     places = x if transposed else out
     tracer.contracted(weight, places.numel() // places.shape[axis])
-    tracer.no_channels(touching(tracer.labels(weight), set(range(2, weight.ndim))))
+    if not tracer.stored(weight):
+        tracer.no_channels(touching(tracer.labels(weight), set(range(2, weight.ndim))))
     tracer.produced(outgoing)
     tracer.label(out, Labels((on_axis(outgoing, axis, out.ndim),) if outgoing.numel() > 1 else ()))
 

@@ -145,7 +145,7 @@ class Printer:
         helper = self.helpers.call(term, self.active)
         term, site = helper or term, self.site(term.paths, 1 if helper else 0)
         if site.call is not None and (helper or is_torch(term.fn)) and self._names_class(site.call.func, term.fn):
-            guided = self._guided(term, site.call)
+            guided = self.guided(term, site.call)
             if guided is not None:
                 return guided
         parts: list[Code] = []
@@ -191,7 +191,7 @@ class Printer:
             value = getattr(value, name, None)
         return value is wanted
 
-    def _guided(self, term: Call, call: ast.Call) -> Code | None:
+    def guided(self, term: Call, call: ast.Call) -> Code | None:
         """The author's call with the arguments that changed replaced."""
         bound = bind(call, parameter_names(term.fn))
         if bound is None:

@@ -37,6 +37,9 @@ class Sequences(Conditions):
             everyone = frozenset(range(len(self.context.paths)))
             name, lines = self._list(term, None, everyone)
             return [*lines, f"{self._super()}*{name})"]
+        said = self._as_said(stmt, term)
+        if said is not None:
+            return lines_of(said, "", "", self._width)
         code = self.printer.code(term)
         inner = code if isinstance(code, Group) else Group(code, (), "")
         name = self.printer.namer.text(term.fn) if isinstance(term, Call | Box) else ""
@@ -47,6 +50,14 @@ class Sequences(Conditions):
             "",
             self._width,
         )
+
+    def _as_said(self, stmt: ast.stmt | None, term: Term) -> Code | None:
+        """The author's own ``super().__init__(in_channels, ...)`` with the arguments that changed replaced."""
+        if not isinstance(stmt, ast.Expr) or not isinstance(stmt.value, ast.Call) or not isinstance(term, Call):
+            return None
+        if not self._super().startswith("super") or not stmt.value.args:
+            return None
+        return self.printer.guided(term, stmt.value)
 
     def _base_term(self, bases: Sequence[Call | Box | None]) -> Term:
         """The common arguments of ``super().__init__``; a hole for a list of layers where they have none."""

@@ -19,6 +19,11 @@ def equalised(x: Tensor) -> Tensor:
     return x / (x.var(dim=axes, keepdim=True) + 1e-5).sqrt()
 
 
+def start_scale(layer: Any) -> None:
+    """The learned scale of a layer begins at the mean magnitude of each filter's weights."""
+    layer.alpha.data.copy_(layer.weight.detach().abs().flatten(1).mean(1))
+
+
 class IEConv2d(nn.Conv2d):
     """y = alpha (conv(sign(x + a)) + lambda conv(sign(x + b))) with balanced signs for weights (IE-BC).
 
@@ -36,10 +41,11 @@ class IEConv2d(nn.Conv2d):
         stride: int | tuple[int, int] = 1, padding: int | tuple[int, int] = 0, bias: bool = True,
     ) -> None:  # fmt: skip
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, bias=bias)
-        self.alpha = nn.Parameter(self.weight.detach().abs().mean(dim=(1, 2, 3)))
+        self.alpha = nn.Parameter(torch.ones(out_channels))
         self.first_shift = nn.Parameter(torch.zeros(in_channels))
         self.second_shift = nn.Parameter(torch.zeros(in_channels))
         self.second_share = nn.Parameter(0.001 * torch.rand(out_channels))
+        start_scale(self)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
@@ -62,7 +68,8 @@ class IELinear(nn.Linear):
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         super().__init__(in_features, out_features, bias)
-        self.alpha = nn.Parameter(self.weight.detach().abs().mean(dim=1))
+        self.alpha = nn.Parameter(torch.ones(out_features))
+        start_scale(self)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
@@ -83,7 +90,8 @@ class IEWeightConv2d(nn.Conv2d):
         stride: int | tuple[int, int] = 1, padding: int | tuple[int, int] = 0, bias: bool = True,
     ) -> None:  # fmt: skip
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, bias=bias)
-        self.alpha = nn.Parameter(self.weight.detach().abs().mean(dim=(1, 2, 3)))
+        self.alpha = nn.Parameter(torch.ones(out_channels))
+        start_scale(self)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self._conv_forward(x, standardised_sign(self.weight, self.k, self.t), None) * self.alpha.view(-1, 1, 1)
@@ -98,7 +106,8 @@ class IEWeightLinear(nn.Linear):
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         super().__init__(in_features, out_features, bias)
-        self.alpha = nn.Parameter(self.weight.detach().abs().mean(dim=1))
+        self.alpha = nn.Parameter(torch.ones(out_features))
+        start_scale(self)
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.linear(x, standardised_sign(self.weight, self.k, self.t)) * self.alpha
@@ -115,10 +124,10 @@ def sharpen_tents(model: nn.Module, done: float) -> None:
 
 
 def start_scales(model: nn.Module) -> None:
-    """The learned scales begin at the mean magnitude of the weights."""
+    """``start_scale`` for every layer of this kind."""
     for layer in model.modules():
         if isinstance(layer, (IEConv2d, IELinear, IEWeightConv2d, IEWeightLinear)):
-            layer.alpha.data.copy_(layer.weight.detach().abs().flatten(1).mean(1))
+            start_scale(layer)
 
 
 IENET = register(
