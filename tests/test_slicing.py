@@ -88,6 +88,9 @@ NETWORKS = {
         nn.Conv2d(3, 6, 1), nn.BatchNorm2d(6, affine=False), nn.InstanceNorm2d(6), nn.Conv2d(6, 2, 1)
     ),
     "a pad attribute": Padded(),
+    "a convolution of size 1 along the channels of another axis": nn.Sequential(
+        nn.Flatten(2), nn.Linear(64, 9), nn.Conv1d(3, 4, 1), nn.ReLU(), nn.Linear(9, 5), nn.Conv1d(4, 2, 3)
+    ),
     "pooling in another memory format": nn.Sequential(
         nn.Conv2d(3, 6, 1).to(memory_format=torch.channels_last), nn.AdaptiveAvgPool2d(1), nn.Conv2d(6, 2, 1)
     ),

@@ -25,7 +25,8 @@ def convolution(tracer: Tracer, call: Call) -> None:
     transposed, groups = bool(call.args[6]), int(call.args[8])
     axis = x.ndim - (weight.ndim - 2) - 1
     labels = tracer.labels(x)
-    for plane in (p for p in labels.planes if axes_of(p) != (axis,)):
+    beside = [p for p in labels.planes if len(axes_of(p)) == 1 and axes_of(p)[0] in _pointwise_axes(call, axis)]
+    for plane in (p for p in labels.planes if axes_of(p) != (axis,) and not any(p is q for q in beside)):
         tracer.freeze((plane,), "a convolution slides over the axis", call.site)
     out_axis, in_axis = (1, 0) if transposed else (0, 1)
     per_group = weight.shape[in_axis] // (groups if transposed else 1)
@@ -54,7 +55,15 @@ def convolution(tracer: Tracer, call: Call) -> None:
     if not tracer.stored(weight):
         tracer.no_channels(touching(tracer.labels(weight), set(range(2, weight.ndim))))
     tracer.produced(outgoing)
-    tracer.label(out, Labels((on_axis(outgoing, axis, out.ndim),) if outgoing.numel() > 1 else ()))
+    tracer.label(out, Labels((*beside, *((on_axis(outgoing, axis, out.ndim),) if outgoing.numel() > 1 else ()))))
+
+
+def _pointwise_axes(call: Call, axis: int) -> set[int]:
+    """The axes behind that of the channels along which every position of the output reads one of the input."""
+    sizes, n = call.args[1].shape[2:], call.args[1].ndim - 2
+    strides, padding = (tuple(a) * (n if len(a) == 1 else 1) for a in call.args[3:5])
+    extra = tuple(call.args[7]) * (n if len(call.args[7]) == 1 else 1)
+    return {axis + 1 + i for i in range(n) if (sizes[i], strides[i], padding[i], extra[i]) == (1, 1, 0, 0)}
 
 
 def _depthwise(tracer: Tracer, call: Call, incoming: Tensor, outgoing: Tensor) -> None:
