@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from pruners.channel_graph import ChannelGraph, CountedCall, Step
+from pruners.channel_graph import ChannelGraph, CountedCall, Site, Step
 from pruners.comparisons import outdated
 from pruners.errors import NotPrunableError, SecateurError, StuckError
 from pruners.expressions import AttributePatch, Place, Stale, resolve
@@ -80,8 +80,9 @@ def _stale_numbers(
     found: list[Stale] = []
     hooks = [m.register_forward_pre_hook(_fit_norm) for m in model.modules() if _has_no_tensors(m)]
     try:
-        with torch.no_grad(), modules.watching(), _Rehearsal(modules, calls, kept, found, steps):
+        with torch.no_grad(), modules.watching(), _Rehearsal(modules, calls, kept, found, steps) as rehearsal:
             run(model, args, kwargs)
+        rehearsal.check()
     except SecateurError:
         raise
     except Exception as error:
@@ -107,6 +108,8 @@ def _fit_norm(module: Any, args: tuple[Any, ...]) -> None:
         module.normalized_shape = tuple(args[0].shape[args[0].ndim - len(module.normalized_shape) :])
     else:
         name = "num_channels" if isinstance(module, nn.GroupNorm) else "num_features"
+        if isinstance(module, nn.GroupNorm) and module.num_groups == module.num_channels:
+            module.num_groups = args[0].shape[1]
         setattr(module, name, args[0].shape[1])
 
 
@@ -126,6 +129,8 @@ class _Rehearsal(TorchFunctionMode):
         self._calls = iter(calls)
         self._steps, self._checks = iter(steps), bool(steps)
         self._data_left = False  # a number made of the data
+        self._values: dict[object, dict[int, list[str]]] = {}
+        self._stale: dict[object, Site] = {}
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -158,6 +163,7 @@ class _Rehearsal(TorchFunctionMode):
         changes: dict[Path, float] = {}
         for path, extent in call.extents.items():
             now, value = said(func, args, kwargs, path), extent.count(self._kept)
+            self._values.setdefault((call.module, site, call.span, path), {})[value] = [w for w, _ in extent.parts]
             if now != -1 and not isinstance(now, torch.Tensor) and now != value:
                 changes[path] = value
         numbers = constants(func, args, kwargs)
@@ -177,21 +183,32 @@ class _Rehearsal(TorchFunctionMode):
             raise NotPrunableError(f"{call.module}: a size inside torch's own layer can't follow the widths")
         reflected = call.name.startswith("__r")
         for stale in resolve(frame, site, self._modules, reflected, (args, kwargs), fixed):
-            free = call.name in {"view", "reshape"} and len(changes) == 1 and not _has_minus_one(args)
+            free = call.name in {"view", "reshape"} and len(changes) == 1 and not _has_minus_one(args, kwargs)
             literal = not isinstance(stale.where, AttributePatch)
             new = -1 if free and literal else stale.new
+            if new != -1:
+                self._stale |= {(call.module, site, call.span, path): site for path in changes}
             counted = [w for p, v in changes.items() if p in call.extents and _holds(stale.new, v)
                        for w, _ in call.extents[p].parts]  # fmt: skip
             self._found.append(replace(stale, new=new, widths=tuple(counted)))
         return fixed
 
 
+    def check(self) -> None:
+        """A number that is stale in one run of its expression must have one new value in all runs."""
+        for place, site in self._stale.items():
+            if len(self._values.get(place, ())) > 1:
+                widths = [w for counted in self._values[place].values() for w in counted]
+                raise StuckError("one number in the code counts two different widths here", site, widths, alike=True)
+
+
 def _holds(new: object, value: float) -> bool:
     return value in new if isinstance(new, (tuple, list)) else new == value
 
 
-def _has_minus_one(args: tuple[Any, ...]) -> bool:
-    return any(isinstance(n, int) and n == -1 for a in args for n in (a if isinstance(a, (tuple, list)) else (a,)))
+def _has_minus_one(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    said = [*args, *kwargs.values()]
+    return any(isinstance(n, int) and n == -1 for a in said for n in (a if isinstance(a, (tuple, list)) else (a,)))
 
 
 def _set(

@@ -41,8 +41,11 @@ def site_rule(*functions: Any) -> Callable[[Finder], Finder]:
     return register
 
 
-def _sizes(args: Sequence[Any], start: int) -> dict[int, Path]:
-    """Output axis -> path of the integer that gives its size, for ``f(x, 2, 3)`` and ``f(x, (2, 3))``."""
+def _sizes(args: Sequence[Any], kwargs: dict[str, Any], start: int) -> dict[int, Path]:
+    """Output axis -> path of the integer that gives its size, for ``f(x, 2, 3)``, ``f(x, (2, 3))`` and ``shape=``."""
+    for name in ("shape", "size"):
+        if isinstance(kwargs.get(name), (tuple, list)):
+            return {axis: (name, axis) for axis in range(len(kwargs[name]))}
     if len(args) > start and isinstance(args[start], (tuple, list)):
         return {axis: (start, axis) for axis in range(len(args[start]))}
     return {axis: (start + axis,) for axis in range(len(args) - start)}
@@ -59,10 +62,28 @@ def shape_of_output(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any
     labels = tracer.labels(out)
     lines = {axis: along(labels, axis) for axis in range(out.ndim)}
     found = {}
-    for axis, path in _sizes(args, int(bool(args) and isinstance(args[0], Tensor))).items():
+    for axis, path in _sizes(args, kwargs, int(bool(args) and isinstance(args[0], Tensor))).items():
         line = lines.get(axis)
         found[path] = torch.zeros(out.shape[axis], dtype=torch.int64) if line is None else line
     return found
+
+
+@site_rule(F.layer_norm, F.rms_norm, torch.layer_norm, torch.rms_norm)
+def sizes_of_norm(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> dict[Path, Tensor]:
+    """The shape that is normalised is that of the last axes."""
+    base: Path = (1,) if len(args) > 1 else ("normalized_shape",)
+    shape = args[1] if len(args) > 1 else kwargs["normalized_shape"]
+    lines = {place: along(tracer.labels(out), out.ndim - len(shape) + place) for place in range(len(shape))}
+    return {(*base, place): line for place, line in lines.items() if line is not None}
+
+
+@site_rule(F.group_norm, torch.group_norm)
+def groups_of_norm(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> dict[Path, Tensor]:
+    """As many groups as channels: their number follows."""
+    path: Path = (1,) if len(args) > 1 else ("num_groups",)
+    line = along(tracer.labels(out), 1)
+    alone = said(None, args, kwargs, path) == out.shape[1]
+    return {path: line} if alone and line is not None else {}
 
 
 @site_rule(Tensor.unflatten, torch.unflatten)

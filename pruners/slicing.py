@@ -121,6 +121,8 @@ def _layer_norm(layer: Any) -> None:
 @resizer(nn.GroupNorm)
 def _group_norm(layer: Any) -> None:
     if layer.weight is not None:
+        if layer.num_groups == layer.num_channels:  # each channel for itself
+            layer.num_groups = layer.weight.numel()
         layer.num_channels = layer.weight.numel()
 
 

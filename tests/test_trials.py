@@ -15,7 +15,7 @@ from pruners.masking import masking
 from pruners.search import Budget, SearchSettings, search
 
 HEAD = "import torch\nfrom torch import nn\n\n\n"
-NET = '''
+NET = """
 class Net(nn.Module):
     def __init__(self):
         super().__init__()
@@ -23,27 +23,48 @@ class Net(nn.Module):
         self.fc1, self.fc2, self.n = nn.Linear(6, 5), nn.Linear(6, 5), 6
 
     def forward(self, x):
-'''
+"""
 
-ONE_NUMBER = NET + '''
+ONE_NUMBER = (
+    NET
+    + """
         x = self.a(x)
         first, second = (t.mean((2, 3)).view(-1, self.n) for t in (x, self.b(x)))
         return self.fc1(first) + self.fc2(second)
-'''
+"""
+)
 
-TABLE = "SCALES = {6: 0.5, 4: 0.25}\n\n\n" + NET + '''
+TABLE = (
+    "SCALES = {6: 0.5, 4: 0.25}\n\n\n"
+    + NET
+    + """
         x = self.a(x)
         y = self.b(x)
         scaled = x.mean((2, 3)) * SCALES[x.shape[1]]
         return self.fc1(scaled) + self.fc2(y.mean((2, 3)))
-'''
+"""
+)
 
-UNPACKED = NET + '''
+UNPACKED = (
+    NET
+    + """
         x = self.a(x)
         y = self.b(x)
         flat = x.view(*(-1, self.n), *x.shape[2:])
         return self.fc1(flat.mean((2, 3))) + self.fc2(y.mean((2, 3)))
-'''
+"""
+)
+
+
+LOOP = (
+    NET
+    + """
+        x = self.a(x)
+        y = self.b(x)
+        parts = torch.cat([x[:, i : i + 2] * (i + 1) for i in range(0, 6, 2)], 1)
+        return self.fc1(parts.mean((2, 3))) + self.fc2(y.mean((2, 3)))
+"""
+)
 
 
 def pruner_of(tmp_path: Path, source: str) -> BasicPruning:
@@ -72,7 +93,11 @@ def test_two_widths_that_one_number_counts_go_together(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("source", "reason"),
-    [(TABLE, "KeyError with other widths"), (UNPACKED, "it comes from several unpackings")],
+    [
+        (TABLE, "KeyError with other widths"),
+        (UNPACKED, "it comes from several unpackings"),
+        (LOOP, "one number in the code counts two different widths here"),
+    ],
 )
 def test_channels_that_the_code_cannot_count_otherwise_stay(tmp_path: Path, source: str, reason: str) -> None:
     pruner = pruner_of(tmp_path, source)
@@ -88,8 +113,6 @@ def test_a_place_that_nothing_helps_is_met_by_the_plan(tmp_path: Path) -> None:
     kept = search(pruner.model, pruner.graph, SearchSettings("uniform", budget=Budget("ratio", 0.5))).kept
     with pytest.raises(NotPrunableError, match=r"the pruned network does not run: AssertionError"):
         pruner.slice(kept)
-
-
 
 
 def test_a_check_against_an_attribute_follows_the_width(tmp_path: Path) -> None:

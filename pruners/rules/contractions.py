@@ -118,6 +118,8 @@ def _product(tracer: Tracer, call: Call, left: Tensor, right: Tensor) -> None:
     a, b, out = tracer.labels(left), tracer.labels(right), call.outputs[0]
     inner_left, inner_right = left.ndim - 1, max(0, right.ndim - 2)
     k_left, k_right = along(a, inner_left), along(b, inner_right)
+    if a.weight and b.weight:  # tokens that are learnt, say: the second reads the first
+        a = Labels(a.planes)
     weights = [w for w in (a.weight, b.weight) if w is not None]
     if k_left is not None and k_right is not None and len(weights) == 1:
         tracer.tie(k_left, k_right, "read by", call.site)

@@ -59,11 +59,14 @@ def layer_norm(tracer: Tracer, call: Call) -> None:
 
 @rule("native_group_norm")
 def group_norm(tracer: Tracer, call: Call) -> None:
-    """Statistics within each of ``group`` blocks of channels: blocks keep equally many."""
+    """Statistics within each of ``group`` blocks of channels: blocks keep equally many. Where each
+    channel is a block, blocks go."""
     source, groups = call.args[0], int(call.args[6])
     _per_channel(tracer, call, source, call.args[1:3], 1)
     labels = tracer.labels(source)
     for plane in touching(labels, {1}):
+        if groups == source.shape[1]:
+            continue
         tracer.statistic(call, plane, 1)
         tracer.uniform(plane.reshape(groups, -1), "a group norm", call.site)
     tracer.label(call.outputs[0], Labels(labels.planes))
