@@ -27,6 +27,37 @@ class Block(nn.Module):
         return x + self.conv2(out)
 
 
+class Attention(nn.Module):
+    """Every place looks at all others."""
+
+    def __init__(self, dim, num_heads, head_dim, fused):
+        super().__init__()
+        self.num_heads = num_heads
+        self.head_dim = head_dim
+        self.fused = fused
+        self.scale = head_dim**-0.5
+        self.qkv = nn.Linear(dim, 3 * num_heads * head_dim)
+        self.proj = nn.Linear(num_heads * head_dim, dim)
+
+    def forward(self, x):
+        n, c, h, w = x.shape
+        x = x.flatten(2).transpose(1, 2)
+        qkv = self.qkv(x).reshape(n, h * w, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
+        q, k, v = qkv.unbind(0)
+        if self.fused:
+            x = F.scaled_dot_product_attention(q, k, v)
+        else:
+            x = ((q * self.scale) @ k.transpose(-2, -1)).softmax(dim=-1) @ v
+        x = x.transpose(1, 2).reshape(n, h * w, self.num_heads * self.head_dim)
+        return self.proj(x).transpose(1, 2).reshape(n, c, h, w).contiguous()
+
+
+def shuffle(x, groups):
+    """Channels of every group in turn."""
+    n, c, h, w = x.shape
+    return x.reshape(n, groups, c // groups, h, w).transpose(1, 2).reshape(n, c, h, w)
+
+
 class Net(nn.Module):
     """Whatever the dice say."""
 
@@ -127,7 +158,50 @@ def _pad(draw: st.DrawFn, d: Draft) -> None:
     d.result(f"F.pad({x}, (0, 0, 0, 0, {before}, {after}))", before + c + after, size)
 
 
-_STEPS = (_conv, _conv, _conv, _depthwise, _grouped, _blocks, _shared, _add, _add, _cat, _pool, _pad)
+def _shuffle(draw: st.DrawFn, d: Draft) -> None:
+    choices = [(t, g) for t in d.live for g in (2, 3) if t[1] % g == 0 and t[1] > g]
+    if choices:
+        (x, c, size), g = draw(st.sampled_from(choices))
+        d.result(f"shuffle({x}, {g}).contiguous()", c, size)
+
+
+def _gated(draw: st.DrawFn, d: Draft) -> None:
+    x, c, size = draw(st.sampled_from(d.live))
+    out = draw(st.integers(2, 6))
+    conv, halves = d.layer("gated", f"nn.Conv2d({c}, {2 * out}, 1)"), d.name("half")
+    if draw(st.booleans()):
+        d.result(f"F.glu(self.{conv}({x}), dim=1)", out, size)
+    else:
+        d.forward.append(f"{halves}, gate = self.{conv}({x}).chunk(2, dim=1)")
+        d.result(f"{halves} * gate.sigmoid()", out, size)
+
+
+def _excited(draw: st.DrawFn, d: Draft) -> None:
+    x, c, size = draw(st.sampled_from(d.live))
+    squeeze = d.layer("squeeze", f"nn.Conv2d({c}, {draw(st.integers(2, 4))}, 1)")
+    excite = d.layer("excite", f"nn.Conv2d(self.{squeeze}.out_channels, {c}, 1)")
+    d.result(f"{x} * self.{excite}(F.relu(self.{squeeze}({x}.mean((2, 3), keepdim=True)))).sigmoid()", c, size)
+
+
+def _parted(draw: st.DrawFn, d: Draft) -> None:
+    x, c, size = draw(st.sampled_from(d.live))
+    if c > 3:
+        at = draw(st.integers(2, c - 2))
+        conv = d.layer("part", f"nn.Conv2d({at}, {at}, 3, padding=1)")
+        whole = draw(st.sampled_from([f"{x}[:, :{at}], {x}[:, {at}:]", f"torch.split({x}, [{at}, {c - at}], dim=1)"]))
+        d.forward.append(f"first, second = {whole}")
+        d.result(f"torch.cat([self.{conv}(first), second], dim=1)", c, size)
+
+
+def _attention(draw: st.DrawFn, d: Draft) -> None:
+    x, c, size = draw(st.sampled_from(d.live))
+    heads, width, fused = draw(st.integers(1, 3)), draw(st.integers(1, 4)), draw(st.booleans())
+    attention = d.layer("attention", f"Attention({c}, {heads}, {width}, {fused})")
+    d.result(f"{x} + self.{attention}({x})" if draw(st.booleans()) else f"self.{attention}({x})", c, size)
+
+
+_PLAIN = (_conv, _conv, _conv, _depthwise, _grouped, _blocks, _shared, _add, _add, _cat, _pool, _pad)
+_STEPS = (*_PLAIN, _shuffle, _gated, _excited, _parted, _attention)
 
 
 def _head(draw: st.DrawFn, d: Draft) -> None:
