@@ -16,10 +16,12 @@ Planes = tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class Labels:
-    """The planes of one tensor. ``weight`` names the parameter whose elements the tensor holds, if it is one."""
+    """The planes of one tensor. ``weight`` names the parameter whose elements the tensor holds, if it is one.
+    ``numbered``: channels whose numbers its elements are; they must stay if anything reads it."""
 
     planes: Planes = ()
     weight: str | None = None
+    numbered: Planes = ()
 
 
 NONE = Labels()

@@ -153,6 +153,7 @@ class Tracer:
     def labels(self, tensor: Tensor) -> Labels:
         found = self._labels.get(tensor)
         if found is not None:
+            self.freeze(found.numbered, "channels are read by number", author_site() if found.numbered else NOWHERE)
             return found
         name = self._names.get(id(tensor))
         if name is None:

@@ -155,6 +155,7 @@ STATISTICS = {
     "a mean and a maximum over the channels": Between(
         lambda x: x * torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1).sum(1, keepdim=True).sigmoid()
     ),
+    "the largest value, by a call that tells its place too": Between(lambda x: x * x.max(1, keepdim=True)[0].sigmoid()),
     "a variance over the channels": Between(lambda x: (x - x.mean(1, True)) / (x.var(1, keepdim=True) + 0.1).sqrt()),
     "a global response norm": Between(_response_norm),
     "a weight standardised by a batch norm": nn.Sequential(Standardised(3, 8, 3), Standardised(8, 6, 3), nn.ReLU(),

@@ -50,6 +50,9 @@ FREEZING = {
         "index_add writes at numbered places of the axis",
     ),
     "a softmax over the channels freezes them": (lambda x: x.softmax(1), "_softmax runs along the channels"),
+    "the number of the largest channel freezes them": (
+        lambda x: x * x.max(1, keepdim=True)[1], "channels are read by number"
+    ),
     "a product of the channels freezes them": (lambda x: x - x.prod(1, keepdim=True), "prod runs over the channels"),
     "a slice with a step freezes the channels": (lambda x: x[:, ::2].repeat(1, 2, 1, 1), "slice takes positions"),
     "channels that leave torch stay": (lambda x: x * float(x.detach().numpy().max()), "numpy takes it out of torch"),

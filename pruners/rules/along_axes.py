@@ -26,12 +26,13 @@ def reduction(tracer: Tracer, call: Call) -> None:
         RULES["pointwise"](tracer, call)
         return
     axes, labels = reduced_axes(call, source), tracer.labels(source)
-    gone = [p for p in touching(labels, axes) if call.name in STATISTICS and len(axes_of(p)) == 1]
+    statistic = call.name in STATISTICS or len(call.outputs) == 2  # the largest, and which it is
+    gone = [p for p in touching(labels, axes) if statistic and len(axes_of(p)) == 1]
     for plane in gone:
         tracer.statistic(call, plane, axes_of(plane)[0])
     left = Labels(tuple(p for p in labels.planes if not any(p is q for q in gone)), labels.weight)
     left = freeze_axes(tracer, left, axes, f"{call.name} runs over the channels", call.site)
-    for out in call.outputs:
+    for number, out in enumerate(call.outputs):
         keep = out.ndim == source.ndim
         drop = sorted(axes, reverse=True)
         planes = []
@@ -39,7 +40,8 @@ def reduction(tracer: Tracer, call: Call) -> None:
             for axis in () if keep else drop:
                 plane = plane.squeeze(axis)
             planes.append(plane)
-        tracer.label(out, Labels(tuple(planes), left.weight))
+        positions = number == 1 and call.name not in STATISTICS
+        tracer.label(out, Labels(tuple(planes), left.weight, tuple(gone) if positions else ()))
 
 
 def reduced_axes(call: Call, source: Tensor) -> set[int]:
@@ -80,7 +82,7 @@ rule("avg_pool1d", "max_pool1d", "adaptive_avg_pool1d", "upsample_nearest1d", "u
      "reflection_pad1d", "replication_pad1d")(spatial(1))  # fmt: skip
 rule("max_pool2d_with_indices", "max_pool2d", "avg_pool2d", "_adaptive_avg_pool2d", "adaptive_avg_pool2d",
      "adaptive_max_pool2d", "upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d", "reflection_pad2d",
-     "replication_pad2d", "_upsample_nearest_exact2d", "_upsample_bilinear2d_aa", "fractional_max_pool2d",
-     "mkldnn_max_pool2d")(spatial(2))  # fmt: skip
+     "replication_pad2d", "_upsample_nearest_exact2d", "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa",
+     "fractional_max_pool2d", "mkldnn_max_pool2d")(spatial(2))  # fmt: skip
 rule("max_pool3d_with_indices", "avg_pool3d", "_adaptive_avg_pool3d", "adaptive_max_pool3d", "upsample_nearest3d",
      "upsample_trilinear3d", "reflection_pad3d", "replication_pad3d")(spatial(3))  # fmt: skip

@@ -82,9 +82,15 @@ def filled(tracer: Tracer, call: Call) -> None:
 
 
 @rule("arange", "scalar_tensor", "lift_fresh", "lift_fresh_copy", "randperm", "randint", "linspace",
-      "_local_scalar_dense", "is_nonzero", "empty_strided", "new_empty_strided")  # fmt: skip
+      "empty_strided", "new_empty_strided")  # fmt: skip
 def fresh(tracer: Tracer, call: Call) -> None:
     """Tensors made from nothing carry no channels."""
+
+
+@rule("_local_scalar_dense", "is_nonzero")
+def read(tracer: Tracer, call: Call) -> None:
+    """A number for the code."""
+    tracer.labels(call.args[0])
 
 
 RULES["pointwise"] = pointwise  # what torch tags as element-wise
