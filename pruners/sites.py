@@ -249,7 +249,7 @@ class SiteRecorder(TorchFunctionMode):
         special = SPECIAL.get(func)
         out = special(self._tracer, func, args, kwargs) if special else func(*args, **kwargs)
         self._tracer.integers_follow = False
-        if isinstance(out, Tensor):
+        if is_step(func, out):
             self._tracer.stepped(name_of(func))
         finder = SITE_RULES.get(func)
         if finder is not None and not in_stand_in():
@@ -270,6 +270,11 @@ def constants(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[
         query = args[0] if args else kwargs["query"]
         found["scale",] = query.shape[-1] ** -0.5
     return found
+
+
+def is_step(func: Any, out: Any) -> bool:
+    """Whether a call is one that every run makes. Operations are called by their own names under a trace only."""
+    return isinstance(out, Tensor) and not isinstance(func, torch._ops.OpOverload)
 
 
 def name_of(func: Any) -> str:
