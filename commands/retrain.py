@@ -21,7 +21,7 @@ from pruners.costs import Costs
 from pruners.errors import UsageError
 from pruners.report import render_report
 from pruners.running import training_batch
-from pruners.verify import Case, measured, trains, varied, verify_bundle
+from pruners.verify import Case, fits_double, measured, trains, varied, verify_bundle
 from training.data import load_data
 from training.loop import evaluate, resolve_device
 from training.trainer import fit
@@ -78,7 +78,7 @@ def republish(
 
 def _case(network: nn.Module, example_input: Any) -> Case:
     inputs = varied(example_input, 1)
-    outputs, double = measured(network, inputs)
+    outputs, double = measured(network, inputs, fits_double(network))
     steps = training_batch(inputs)
     return Case("the retrained weights", inputs, outputs, None, double, steps, partial(trains, network, steps))
 

@@ -1,7 +1,6 @@
 """The cases that a bundle's file is held against: inputs, and what must come out.
 
-A large network is never held more than twice beside the pruned one: every copy is changed in place and given up as
-soon as its outputs are known.
+Beside the user's network and the pruned one there is one copy at a time, changed in place.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from pruners.frames import run
 from pruners.masking import masking
 from pruners.rehearsal import corrected
 from pruners.running import call_arguments, training_batch
-from pruners.verify import Case, measured, outputs_of, trains, varied
+from pruners.verify import Case, fits_double, measured, outputs_of, trains, varied
 from pruners.weight_transfer import slice_state
 
 Kept = Mapping[str, npt.ArrayLike]
@@ -42,7 +41,7 @@ def cases(
     inputs = varied(example_input, 1)
     if state is not None:
         sliced.load_state_dict(state)
-    own, double = measured(sliced, inputs, lambda m: corrected(m, graph, kept))
+    own, double = measured(sliced, inputs, fits_double(model), lambda m: corrected(m, graph, kept))
     steps = training_batch(inputs)
     first = Case("the bundle's weights", inputs, own, None, double, steps, partial(trains, model, steps))
     return [first, _random_case(model, graph, kept, sliced, inputs, double)]

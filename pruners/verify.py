@@ -25,7 +25,7 @@ from pruners.running import call_arguments
 
 BLOCKED = ("pruners", "models", "training", "app", "commands")
 _TOLERANCE = {True: 1e-9, False: 1e-4}  # largest difference relative to the outputs' scale: float64, float32
-_DOUBLE_UP_TO = 100_000_000  # parameters; a larger network is compared in float32, for want of memory
+_DOUBLE_UP_TO = 200_000_000  # parameters; a larger network is compared in float32, for want of memory
 _TIMEOUT = 1800
 
 
@@ -70,7 +70,7 @@ def verify_bundle(
     """Import the generated file in a fresh process, load ``weights.pth`` beside it strictly and compare every case.
 
     Raises VerificationError with the reason: an import that is not standalone, keys or shapes that don't fit,
-    outputs that differ by more than 1e-9 of their scale in float64 (1e-4 in float32, for networks of more than 100
+    outputs that differ by more than 1e-9 of their scale in float64 (1e-4 in float32, for networks of more than 200
     million parameters), parameters or MACs that are not the planned ones, a training step that fails where the
     original's works.
     """
@@ -170,14 +170,22 @@ def outputs_of(
     return tuple(t.detach().clone() for t in fresh.tensors_in(out))
 
 
+def fits_double(model: nn.Module) -> bool:
+    """Whether a network is small enough to be compared in float64."""
+    return sum(p.numel() for p in model.parameters()) <= _DOUBLE_UP_TO
+
+
 def measured(
-    model: nn.Module, inputs: Any, around: Callable[[nn.Module], AbstractContextManager[Any]] = nullcontext
+    model: nn.Module,
+    inputs: Any,
+    double: bool,
+    around: Callable[[nn.Module], AbstractContextManager[Any]] = nullcontext,
 ) -> tuple[tuple[Tensor, ...], bool]:
     """The model's outputs in eval mode, and whether they are in float64. The model keeps its weights.
 
-    Float32 where the network is large, and where its code makes float32 tensors of its own and so can't run in float64.
+    Float32 where ``double`` is False, and where its code makes float32 tensors of its own and so can't run in float64.
     """
-    if sum(p.numel() for p in model.parameters()) <= _DOUBLE_UP_TO:
+    if double:
         with suppress(RuntimeError):
             return outputs_of(copy.deepcopy(model), inputs, True, around), True
     return outputs_of(model, inputs, False, around), False

@@ -16,7 +16,7 @@ from pruners.bundle import Bundle, import_text, published, write_file, write_sta
 from pruners.costs import Costs
 from pruners.errors import BundleExistsError, OutputError, UsageError, VerificationError
 from pruners.tracing import trace
-from pruners.verify import Case, many_verifications, measured, outputs_of, verify_bundle
+from pruners.verify import Case, fits_double, many_verifications, measured, outputs_of, verify_bundle
 
 TEXT = '''"""A small network."""
 
@@ -199,10 +199,10 @@ def test_the_published_folder_has_ordinary_permissions(tmp_path: Path) -> None:
 
 def test_a_large_network_is_compared_in_float32_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     model = import_text(TEXT, "net")
-    outputs, double = measured(model, X)
+    outputs, double = measured(model, X, fits_double(model))
     assert double and outputs[0].dtype == torch.float64 and model.a.weight.dtype == torch.float32
     monkeypatch.setattr(verify, "_DOUBLE_UP_TO", 10)
-    outputs, double = measured(model, X)
+    outputs, double = measured(model, X, fits_double(model))
     assert not double and outputs[0].dtype == torch.float32
     told = verify.Verification(0.0, 26, 20, ("own",), double, True).as_dict()
     assert told == {"max_abs_diff": 0.0, "precision": "float32", "trained": True}
