@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from pruners.source.drawing import Undrawn
 from pruners.source.entry import Entry
 from pruners.source.files import Position, code_of
 
@@ -82,9 +83,10 @@ def observe(entry: Entry, model: nn.Module) -> dict[str, Birth]:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Runs author's code without warnings and without touching anybody's random numbers or default type."""
+    """Runs author's code without warnings and without touching anybody's random numbers or default type. Random weights
+    are not drawn: nobody reads them."""
     dtype, python, arrays = torch.get_default_dtype(), random.getstate(), np.random.get_state()
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), Undrawn():
         warnings.simplefilter("ignore")
         try:
             yield

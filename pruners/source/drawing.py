@@ -1,0 +1,43 @@
+"""Networks made only to be looked at: their parameters' random initial values are not drawn.
+
+A large network takes seconds to draw its weights, and memory that only a draw makes real. What follows a draw and
+changes the parameter alone waits too; where anything else reads it, all that waits is done first.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from pruners.fresh import without_compiler
+
+_DRAWS = {"uniform_", "normal_", "bernoulli_", "exponential_", "log_normal_", "cauchy_", "random_"}
+
+
+class Undrawn(TorchDispatchMode):
+    """Within this block draws of parameters wait for somebody to read them; at its end they are forgotten."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._waiting: dict[int, list[tuple[Any, tuple[Any, ...], dict[str, Any]]]] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+        alone = len(tensors) == 1 and isinstance(tensors[0], nn.Parameter)
+        name = func.overloadpacket.__name__
+        if alone and name.endswith("_") and (name in _DRAWS or id(tensors[0]) in self._waiting):
+            self._waiting.setdefault(id(tensors[0]), []).append((func, args, kwargs))
+            return tensors[0]
+        for tensor in tensors:
+            for call, given, named in self._waiting.pop(id(tensor), ()):
+                call(*given, **named)
+        return func(*args, **kwargs)
+
+
+without_compiler(Undrawn)
