@@ -56,8 +56,6 @@ def fixed(layer: nn.Module, around: nn.Module | None) -> str:
         return f"{type(around).__name__}, which is built upon one of torch's layers of fixed sizes"
     if layer.bias_k is not None or layer.add_zero_attn:
         return "nn.MultiheadAttention with keys of its own, whose sizes are fixed"
-    if layer.in_proj_weight is None:
-        return "nn.MultiheadAttention with kdim or vdim, whose sizes are fixed"
     return ""
 
 

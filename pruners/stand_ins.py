@@ -28,7 +28,7 @@ class MultiheadAttention(nn.Module):
         self, query, key, value, key_padding_mask=None, need_weights=True, attn_mask=None,
         average_attn_weights=True, is_causal=False,
     ):  # fmt: skip
-        weights = self.in_proj_weight.chunk(3)
+        weights = self.projections()
         biases = (None,) * 3 if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
         inputs = (query, key, value)
         if query.dim() == 3 and not self.batch_first:
@@ -52,6 +52,9 @@ class MultiheadAttention(nn.Module):
             x = x.transpose(0, 1)
         return x, attention.mean(-3) if need_weights and average_attn_weights else attention
 
+    def projections(self):
+        return self.in_proj_weight.chunk(3)
+
     def joint_mask(self, attn_mask, key_padding_mask, q):
         """What to add to the scores. In a mask of bools, True means: do not look there."""
         masks = []
@@ -66,6 +69,28 @@ class MultiheadAttention(nn.Module):
             return attn_mask
         key_padding_mask = key_padding_mask[..., None, None, :]
         return key_padding_mask if attn_mask is None else attn_mask + key_padding_mask
+
+
+class CrossAttention(MultiheadAttention):
+    """The same for keys and values of widths of their own."""
+
+    def __init__(self, embed_dim, num_heads, head_dim, kdim, vdim, bias=True, dropout=0.0, batch_first=False):
+        nn.Module.__init__(self)
+        inner_dim = num_heads * head_dim
+        self.q_proj_weight = nn.Parameter(torch.empty(inner_dim, embed_dim))
+        self.k_proj_weight = nn.Parameter(torch.empty(inner_dim, kdim))
+        self.v_proj_weight = nn.Parameter(torch.empty(inner_dim, vdim))
+        for weight in self.projections():
+            nn.init.xavier_uniform_(weight)
+        self.register_parameter("in_proj_bias", nn.Parameter(torch.zeros(3 * inner_dim)) if bias else None)
+        self.out_proj = nn.Linear(inner_dim, embed_dim, bias=bias)
+        self.num_heads = num_heads
+        self.scale = head_dim**-0.5
+        self.dropout = dropout
+        self.batch_first = batch_first
+
+    def projections(self):
+        return self.q_proj_weight, self.k_proj_weight, self.v_proj_weight
 
 
 class TransformerEncoderLayer(nn.Module):

@@ -25,8 +25,9 @@ def fit_attention(model: nn.Module, graph: ChannelGraph, masks: Mapping[Slot, Bo
     """Give the attention layers of a model whose tensors are sliced the sizes that these say, in place."""
     modules = dict(model.named_modules())
     for path, module in modules.items():
-        if isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is not None:
-            key = f"{path}.in_proj_weight" if path else "in_proj_weight"
+        if isinstance(module, nn.MultiheadAttention):
+            name = "in_proj_weight" if module.in_proj_weight is not None else "q_proj_weight"
+            key = f"{path}.{name}" if path else name
             _fit(module, masks.get(Slot(graph.aliases.get(key, key), 0)))
     for module in reversed(modules.values()):  # what is inside comes first
         if type(module) in _LAYERS and not _fits(module):
@@ -42,15 +43,21 @@ def fit_attention(model: nn.Module, graph: ChannelGraph, masks: Mapping[Slot, Bo
 
 
 def _fit(layer: Any, rows: BoolArray | None) -> None:
-    """``rows``: which rows of the packed projection stay; they lie head after head."""
+    """``rows``: which rows of the projections stay, or of that of the queries; they lie head after head."""
     scale, width = layer.head_dim**-0.5, layer.out_proj.weight.shape[0]
     if rows is not None:
-        heads = rows.reshape(3, layer.num_heads, -1)[0]
+        heads = rows.reshape(-1, layer.num_heads, layer.head_dim)[0]
         layer.num_heads, layer.head_dim = int(heads.any(1).sum()), int(heads.sum(1).max())
+    packed = layer.in_proj_weight is not None
     layer.embed_dim = layer.kdim = layer.vdim = width
-    if (layer.num_heads * layer.head_dim, layer.head_dim**-0.5) != (width, scale):
-        _stand_in(layer, stand_ins.MultiheadAttention, ("num_heads", "dropout", "batch_first"))
-        for name in [n for n in layer._parameters if not n.startswith("in_proj")]:
+    values = layer.num_heads * layer.head_dim
+    if not packed:
+        layer.kdim, (values, layer.vdim) = layer.k_proj_weight.shape[1], layer.v_proj_weight.shape
+    usual = packed == (width == layer.kdim == layer.vdim)  # torch's own packs what it can
+    if not usual or values != width or (layer.num_heads * layer.head_dim, layer.head_dim**-0.5) != (width, scale):
+        cls = stand_ins.MultiheadAttention if packed else stand_ins.CrossAttention
+        _stand_in(layer, cls, ("num_heads", "dropout", "batch_first"))
+        for name in [n for n, p in layer._parameters.items() if p is None and n != "in_proj_bias"]:
             del layer._parameters[name]
         layer.out_proj.__class__ = nn.Linear
         layer.scale = scale

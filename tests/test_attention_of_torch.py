@@ -108,6 +108,7 @@ OWN = {
     "a mask": (net("3, batch_first=True, bias=False", MASKED), 3, 8),
     "padding": (net("3, batch_first=True", PADDED), 3, 8),
     "another sequence": (net("3, dropout=0.1", CROSS, "nn.Linear(24, 24)"), 3, 8),
+    "a sequence of another width": (net("3, kdim=8, vdim=8", CROSS, "nn.Linear(24, 8)"), 3, 8),
 }
 
 
@@ -115,7 +116,7 @@ OWN = {
 def test_other_sizes_are_written_as_a_class(tmp_path: Path, form: str) -> None:
     source, size, head_dim = OWN[form]
     _, widths, text = pruned(tmp_path, source)
-    assert widths == {"embed": 24, "attention": size, "fc1": 12}
+    assert widths == {"embed": 24, "attention": size, "fc1": 12} | ({"memory": 8} if "kdim" in source else {})
     assert "class MultiheadAttention(nn.Module):" in text
     assert f"self.scale = {head_dim**-0.5}" in text  # of the heads as they were
 
@@ -162,6 +163,21 @@ def test_stacks_of_other_sizes_are_written_as_classes(tmp_path: Path, form: str)
     assert {size for name, size in widths.items() if "attn" in name} == {3}
     assert "class MultiheadAttention(nn.Module):" in text
     assert "nn.Transformer" not in text.partition("class Net")[2].replace("nn.Transformer.generate", "")
+
+
+def test_a_sequence_of_another_width_loses_its_own(tmp_path: Path) -> None:
+    source = net("4, kdim=8, vdim=8, batch_first=True", CROSS, "nn.Linear(24, 8)")
+    _, widths, text = pruned(tmp_path, source)
+    assert widths == {"embed": 24, "memory": 8, "attention": 4, "fc1": 12}
+    assert "nn.MultiheadAttention(12, 2" in text
+
+
+@pytest.mark.parametrize("form", ["an odd number of heads", "a sequence of another width"])
+def test_a_written_attention_can_be_pruned_again(tmp_path: Path, form: str) -> None:
+    _, first, text = pruned(tmp_path, OWN[form][0])
+    (tmp_path / "again").mkdir()
+    _, second, _ = pruned(tmp_path / "again", text.partition("from torch import nn\n")[2])
+    assert second == {name: -(-size // 2) for name, size in first.items()}
 
 
 def test_heads_alone_are_pruned_where_the_embedding_is_skipped(tmp_path: Path) -> None:

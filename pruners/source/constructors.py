@@ -162,14 +162,12 @@ def recurrent_cell(m: nn.RNNCellBase) -> Values:
 
 @constructor(nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 def transformer_layer(m: nn.TransformerEncoderLayer) -> Values:
-    activation = m.activation
-    named = {torch.nn.functional.gelu: "gelu"}
     return {
         "d_model": m.linear1.weight.shape[1],
         "nhead": m.self_attn.num_heads,
         "dim_feedforward": m.linear1.weight.shape[0],
         "dropout": m.dropout.p,
-        "activation": named.get(activation, activation),
+        "activation": "gelu" if m.activation is torch.nn.functional.gelu else m.activation,
         "layer_norm_eps": m.norm1.eps,
         "batch_first": m.self_attn.batch_first,
         "norm_first": m.norm_first,
