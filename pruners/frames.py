@@ -16,6 +16,7 @@ from pruners.channel_graph import Site
 from pruners.fresh import step_by_step
 
 _TORCH = str(Path(torch.__file__).parent) + os.sep
+_ATTENTION = torch.nn.MultiheadAttention.forward.__code__
 _STAND_INS = (str(Path(__file__).with_name("stand_ins.py")), torch.nn.modules.transformer.__file__)
 _OURS = str(Path(__file__).parent) + os.sep
 
@@ -42,11 +43,13 @@ def author_frame() -> FrameType | None:
 
 def in_stand_in() -> bool:
     """Whether the call that is being handled is made by one of torch's layers that may get a stand-in, or by this."""
-    frame: FrameType | None = sys._getframe(2)
-    while frame is not None:
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code is not run.__code__:
         file = frame.f_code.co_filename
-        if file in _STAND_INS or not file.startswith(_TORCH):
-            return file in _STAND_INS
+        if file in _STAND_INS or frame.f_code is _ATTENTION:
+            return True
+        if is_author_file(file):
+            return False
         frame = frame.f_back
     return False
 

@@ -249,10 +249,12 @@ class SiteRecorder(TorchFunctionMode):
         special = SPECIAL.get(func)
         out = special(self._tracer, func, args, kwargs) if special else func(*args, **kwargs)
         self._tracer.integers_follow = False
+        if in_stand_in():
+            return out
         if is_step(func, out):
             self._tracer.stepped(name_of(func))
         finder = SITE_RULES.get(func)
-        if finder is not None and not in_stand_in():
+        if finder is not None:
             counts = {p: line.numpy() for p, line in finder(self._tracer, args, kwargs, out).items()}
             module = self._tracer.modules.current
             self._tracer.site_calls.append(
