@@ -109,18 +109,6 @@ class FrozenChannels:
 
 
 @dataclass(frozen=True)
-class Contraction:
-    """One use of a weight in a convolution or matrix product: ``positions`` output positions per image.
-
-    Where only a part of the weight is used, as in an attention's packed projection, it counts by that part.
-    """
-
-    parameter: str
-    positions: Fraction
-    module: str
-
-
-@dataclass(frozen=True)
 class Extent:
     """How many channels an integer in the source counts: ``fixed`` ones, and groups of widths."""
 
@@ -132,6 +120,20 @@ class Extent:
         for name, groups in self.parts:
             total += int(np.isin(groups, np.asarray(kept[name])).sum()) if name in kept else len(groups)
         return total
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """One use of a weight in a convolution or matrix product: ``positions`` output positions per image.
+
+    Where only a part of the weight is used, as in an attention's packed projection, it counts by that part. ``over``:
+    channels that some of the positions stand for, as where a layer mixes places, channel by channel.
+    """
+
+    parameter: str
+    positions: Fraction
+    module: str
+    over: tuple[Extent, ...] = ()
 
 
 Step = tuple[str, Site]  # a function of torch that gave a tensor, and where it was called

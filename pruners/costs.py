@@ -21,7 +21,7 @@ import torch
 from scipy.sparse import coo_array
 from torch import nn
 
-from pruners.channel_graph import ChannelGraph, Slot
+from pruners.channel_graph import ChannelGraph, Extent, Slot
 
 Bits = float | Callable[[Any], float]
 _PRECISIONS: dict[tuple[type[nn.Module], str], tuple[Bits, float]] = {}
@@ -121,13 +121,26 @@ class CostModel:
         self._row_bits = np.array([f.row_bits if f.is_parameter else 0.0 for f in facts])
         self._bytes = np.array([f.itemsize for f in facts], dtype=np.int64)
         used = [Fraction(0)] * len(names)
+        self._mixing = []
         for contraction in graph.contractions:
-            used[row[graph.aliases.get(contraction.parameter, contraction.parameter)]] += contraction.positions
+            place = row[graph.aliases.get(contraction.parameter, contraction.parameter)]
+            if contraction.over:
+                self._mixing.append((place, contraction.positions, [self._shrinking(e) for e in contraction.over]))
+            else:
+                used[place] += contraction.positions
         self._positions = np.array([int(n) if n.denominator == 1 else float(n) for n in used] or [0])
         self.uncounted = tuple(
             n for n, f in zip(names, facts, strict=True)
             if f.is_parameter and is_table(graph.shapes[n]) and not self._positions[row[n]]
+            and row[n] not in [place for place, _, _ in self._mixing]
         )  # fmt: skip
+
+    def _shrinking(self, extent: Extent) -> tuple[int, npt.NDArray[np.float64]]:
+        """How many positions there are, and how many of them go with a group of each width."""
+        per_group = np.zeros(len(self._full))
+        for name, groups in extent.parts:
+            per_group[self._widths[name]] = len(groups) / self._full[self._widths[name]]
+        return extent.fixed + sum(len(groups) for _, groups in extent.parts), per_group
 
     @classmethod
     def of(cls, model: nn.Module, graph: ChannelGraph) -> CostModel:
@@ -144,13 +157,21 @@ class CostModel:
         """The costs for these kept indices per width."""
         return self.count({name: len(np.asarray(indices)) for name, indices in kept.items()})
 
+    def _mixed(self, removed: npt.NDArray[np.int64], numel: npt.NDArray[np.int64]) -> float:
+        """What contractions cost whose positions stand for channels."""
+        total = 0.0
+        for place, positions, extents in self._mixing:
+            part = math.prod((full - per_group @ removed) / full for full, per_group in extents)
+            total += float(positions) * part * numel[place]
+        return total
+
     def _costs(self, removed: npt.NDArray[np.int64]) -> Costs:
         lost = (self._lost @ removed).reshape(self._sizes.shape)
         sizes = np.rint(self._sizes - lost).astype(np.int64)
         numel = sizes.prod(axis=1)
         return Costs(
             params=int(numel[self._is_parameter].sum()),
-            macs=round(self._positions @ numel),
+            macs=round(self._positions @ numel + self._mixed(removed, numel)),
             bits=round(float(self._bits @ numel + self._row_bits @ sizes[:, 0])),
             size_bytes=int(self._bytes @ numel),
             uncounted=self.uncounted,

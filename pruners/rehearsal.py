@@ -24,7 +24,7 @@ from pruners.errors import NotPrunableError, SecateurError, StuckError
 from pruners.expressions import AttributePatch, Place, Stale, resolve
 from pruners.frames import author_frame, author_site, describe, in_stand_in, layer_frame, run, site_of
 from pruners.running import Modules, call_arguments, training_batch
-from pruners.sites import SITE_RULES, Path, constants, is_step, name_of, said
+from pruners.sites import SITE_RULES, Path, constants, name_of, said
 from pruners.source.entry import LiteralSite
 
 Kept = Mapping[str, npt.ArrayLike]
@@ -141,7 +141,7 @@ class _Rehearsal(TorchFunctionMode):
             args, kwargs = self._correct(func, args, kwargs)
         out = func(*args, **kwargs)
         self._data_left |= type(out) is float
-        if self._checks and own and is_step(func, out):
+        if self._checks and own and isinstance(out, torch.Tensor):
             self._follow(name_of(func))
         return out
 

@@ -251,7 +251,7 @@ class SiteRecorder(TorchFunctionMode):
         self._tracer.integers_follow = False
         if in_stand_in():
             return out
-        if is_step(func, out):
+        if isinstance(out, Tensor):
             self._tracer.stepped(name_of(func))
         finder = SITE_RULES.get(func)
         if finder is not None:
@@ -272,11 +272,6 @@ def constants(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[
         query = args[0] if args else kwargs["query"]
         found["scale",] = query.shape[-1] ** -0.5
     return found
-
-
-def is_step(func: Any, out: Any) -> bool:
-    """Whether a call is one that every run makes. Operations are called by their own names under a trace only."""
-    return isinstance(out, Tensor) and not isinstance(func, torch._ops.OpOverload)
 
 
 def name_of(func: Any) -> str:

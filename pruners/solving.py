@@ -42,7 +42,7 @@ class _Classes:
 
 def solve(
     facts: Facts,
-    contractions: Sequence[Contraction] = (),
+    contractions: Sequence[tuple[Contraction, Sequence[IntArray]]] = (),
     aliases: Mapping[str, str] | None = None,
     calls: tuple[Sequence[SiteCall], Sequence[SiteCall]] = ((), ()),
     unreached: Sequence[FrozenChannels] = (),
@@ -57,7 +57,7 @@ def solve(
         widths=widths,
         frozen=(*_frozen(facts, classes), *unreached),
         shapes=dict(facts.shapes),
-        contractions=tuple(contractions),
+        contractions=_over(contractions, classes, widths, owners),
         network=_network(facts, widths),
         aliases=dict(aliases or {}),
         calls=_counted(classes, widths, owners, calls[0]),
@@ -321,22 +321,43 @@ def _counted(
     classes: _Classes, widths: Sequence[Width], owners: tuple[IntArray, IntArray], calls: Sequence[SiteCall]
 ) -> tuple[CountedCall, ...]:
     """Turn the atoms that a call counts into groups of widths."""
-    width_of, group_of = owners
-
-    def extent(atoms: IntArray) -> Extent:
-        cls = classes.of_atom[atoms]
-        owner = width_of[cls]
-        parts = tuple(
-            (widths[int(w)].name, tuple(group_of[cls[owner == w]].tolist())) for w in np.unique(owner[owner >= 0])
-        )
-        return Extent(int((owner < 0).sum()), parts)
-
     return tuple(
         CountedCall(
-            c.name, c.module, c.site, c.span, {path: extent(a) for path, a in c.counts.items()}, dict(c.constants)
+            c.name,
+            c.module,
+            c.site,
+            c.span,
+            {path: _extent(a, classes, widths, owners) for path, a in c.counts.items()},
+            dict(c.constants),
         )
         for c in calls
     )
+
+
+def _over(
+    contractions: Sequence[tuple[Contraction, Sequence[IntArray]]],
+    classes: _Classes,
+    widths: Sequence[Width],
+    owners: tuple[IntArray, IntArray],
+) -> tuple[Contraction, ...]:
+    """Contractions with the channels that their positions stand for, as far as those can go."""
+    found = []
+    for contraction, lines in contractions:
+        extents = [_extent(line, classes, widths, owners) for line in lines]
+        found.append(replace(contraction, over=tuple(e for e in extents if e.parts)))
+    return tuple(found)
+
+
+def _extent(
+    atoms: IntArray, classes: _Classes, widths: Sequence[Width], owners: tuple[IntArray, IntArray]
+) -> Extent:
+    width_of, group_of = owners
+    cls = classes.of_atom[atoms]
+    owner = width_of[cls]
+    parts = tuple(
+        (widths[int(w)].name, tuple(group_of[cls[owner == w]].tolist())) for w in np.unique(owner[owner >= 0])
+    )
+    return Extent(int((owner < 0).sum()), parts)
 
 
 def partition(facts: Facts) -> dict[Slot, IntArray]:

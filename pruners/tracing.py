@@ -135,7 +135,7 @@ class Tracer:
         self.modules = Modules(model)
         self.batch = batch
         self.held = dict(held or {})
-        self.contractions: list[Contraction] = []
+        self.contractions: list[tuple[Contraction, Sequence[IntArray]]] = []
         self.site_calls: list[SiteCall] = []
         self.steps: list[Step] = []
         self._labels = WeakTensorKeyDictionary()
@@ -237,12 +237,13 @@ class Tracer:
         for slot in self.facts.slots_of(atoms.numpy()):
             self.facts.play(slot, role)
 
-    def contracted(self, weight: Tensor, positions: Fraction | int) -> None:
-        """The weight was multiplied at this many positions, over the whole batch."""
+    def contracted(self, weight: Tensor, positions: Fraction | int, lines: Sequence[Tensor] = ()) -> None:
+        """The weight was multiplied at this many positions, over the whole batch, along ``lines`` of channels."""
         name = self._names.get(id(weight)) or self.labels(weight).weight
         if name is not None and self._counting:
             part = Fraction(weight.numel(), math.prod(self.facts.shapes[name]))
-            self.contractions.append(Contraction(name, part * positions / self.batch, self.modules.current))
+            made = Contraction(name, part * positions / self.batch, self.modules.current)
+            self.contractions.append((made, [line.numpy() for line in lines]))
 
     def hold_unsaved(self, model: nn.Module) -> None:
         """Buffers that are not in the state_dict get their values from code: only a small one, or a blank, can be
@@ -304,9 +305,13 @@ class _LabelMode(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        with torch._C.DisableTorchFunction():  # inside a script function the recorder would see operations and rules
+            return self._labelled(func, args, kwargs or {})
+
+    def _labelled(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         strides = args[0].stride() if args and isinstance(args[0], Tensor) else ()
-        out = func(*args, **(kwargs or {}))
-        call = Call(func, args, kwargs or {}, out, author_site(), strides)
+        out = func(*args, **kwargs)
+        call = Call(func, args, kwargs, out, author_site(), strides)
         self._tracer.ran(call)
         rule = rule_for(func)
         try:

@@ -7,6 +7,7 @@ without widths is refused with those words.
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,10 @@ from pruners.verify import many_verifications
 
 Factory = Callable[[], nn.Module]
 ROOMS = ("shapes", "parts", "channels", "layers", "habits", "wiring", "flow", "tensors", "files")
-ZOO = {room: importlib.import_module(f"zoo.{room}") for room in ROOMS}
+pytestmark = pytest.mark.filterwarnings("ignore")  # people use what is deprecated
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    ZOO = {room: importlib.import_module(f"zoo.{room}") for room in ROOMS}
 CASES = {
     f"{room}: {factory.__name__}": (room, factory, *case)
     for room, module in ZOO.items()

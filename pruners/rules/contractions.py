@@ -146,7 +146,10 @@ def _product(tracer: Tracer, call: Call, left: Tensor, right: Tensor) -> None:
     planes += _batch_planes(tracer, call, left, right)
     if len(weights) == 1:
         weight = right if b.weight else left
-        tracer.contracted(weight, Fraction(left.numel() * (right.shape[-1] if right.ndim > 1 else 1), weight.numel()))
+        other, inner_axis = (left, inner_left) if b.weight else (right, inner_right)
+        rows = (p for p in tracer.labels(other).planes if len(axes_of(p)) == 1 and axes_of(p) != (inner_axis,))
+        positions = Fraction(left.numel() * (right.shape[-1] if right.ndim > 1 else 1), weight.numel())
+        tracer.contracted(weight, positions, [p.reshape(-1) for p in rows])
     tracer.label(out, Labels(tuple(planes)))
 
 

@@ -57,8 +57,10 @@ class Tree:
         while len(order) < len(paths):
             ready = [c for c in paths if c not in order and not (needs[c] - set(order))]
             if not ready:
-                stuck = ", ".join(c.__qualname__ for c in paths if c not in order)
-                raise SourceError(f"classes that contain instances of themselves are not written yet: {stuck}")
+                stuck = [c for c in paths if c not in order]
+                file, node = self.sources.of_class(stuck[-1])
+                names = ", ".join(c.__qualname__ for c in stuck)
+                raise SourceError(f"{file.at(node)}: classes that contain themselves are not written yet: {names}")
             order += ready
         return order
 
