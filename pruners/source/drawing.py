@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -36,7 +37,8 @@ class Undrawn(TorchDispatchMode):
             return tensors[0]
         for tensor in tensors:
             for call, given, named in self._waiting.pop(id(tensor), ()):
-                call(*given, **named)
+                with torch.no_grad():  # as where it was called, in nn.init
+                    call(*given, **named)
         return func(*args, **kwargs)
 
 
