@@ -176,14 +176,14 @@ class ClassWriter:
         """Parameters that the author computed from others are computed again."""
         idioms, words = Idioms(self.context), self.scope.words
         for group in self.groups[:]:
-            argument = group.places[0][-1]
+            argument = group.word or group.places[0][-1]
             expr = idioms.expression(group.name, argument, group.vector, self.scope)
-            if expr is not None and not group.is_width:
+            if expr is not None:
                 self.printer.texts |= {id(hole.hole): ast.unparse(expr) for hole in group.opens}
                 self.groups.remove(group)
                 self.scope.hidden[group.name] = words.pop(group.name)
-        named = {g.name for g in self.groups} | self.printer.widths
-        for name in [n for n in words if n in self.author.parameters and n not in named]:
+        named = {g.name for g in self.groups} | self.writer.locals
+        for name in [n for n in words if n not in named]:
             expr = idioms.expression(name, name, words[name], self.scope)
             if expr is not None:
                 self.printer.computed[name] = expr

@@ -15,8 +15,8 @@ Bound = dict[str, ast.expr]
 
 
 def bind(call: ast.Call, names: list[str]) -> Bound | None:
-    """Argument expressions by parameter name; None where ``*args`` or ``**kwargs`` hide them."""
-    if any(isinstance(a, ast.Starred) for a in call.args) or any(k.arg is None for k in call.keywords):
+    """Argument expressions by parameter name, without those that ``**kwargs`` gives; None where ``*args`` hides them."""
+    if any(isinstance(a, ast.Starred) for a in call.args):
         return None
     if len(call.args) > len(names):
         return None
@@ -72,7 +72,8 @@ def _one_scope_out(bound: Bound, inner: Frame, outer: Frame, sources: Sources) -
     given = bind(made[1], [*names, *(a.arg for a in function.args.kwonlyargs)])
     if given is None:
         return {}
-    meaning = _defaults(function) | given
+    hidden = any(k.arg is None for k in made[1].keywords)
+    meaning = given if hidden else _defaults(function) | given
     changed = stored_names(function)
     outside = {name: _substituted(expr, meaning, changed) for name, expr in bound.items()}
     return {name: expr for name, expr in outside.items() if expr is not None}
