@@ -27,6 +27,9 @@ from pruners.report import frozen_facts, render_report
 from pruners.running import batch_size
 from pruners.slicing import SlicedModel, slice_model
 from pruners.source import Entry, Header, write_source
+from pruners.source.files import Sources
+from pruners.source.refuse import refuse
+from pruners.source.tree import Tree
 from pruners.tracing import observe
 from pruners.trials import workable
 from pruners.verify import verify_bundle
@@ -79,6 +82,7 @@ class BasicPruning:
     def graph(self) -> ChannelGraph:
         """The channel graph, traced once. Raises NotPrunableError where nothing can be pruned, DeclarationError where
         a decorator says something else than its class does."""
+        refuse(Tree(self.model, self.entry, Sources()))  # before the work, not after it
         tracer = observe(self.model, self.example_input, skip=self.skip)
         check_declarations(self.model, tracer.facts, self.example_input)
         graph = workable(tracer, self.model, self.example_input, self.skip)

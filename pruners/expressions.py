@@ -178,7 +178,7 @@ def _same(old: Any, new: Any) -> bool:
 
 def attribute_of(node: ast.expr, frame: FrameType, modules: Modules) -> AttributePatch | None:
     """``self.pad`` or ``self.block.pad``, looked up without evaluating anything. What torch's own layers say of their
-    sizes follows from their tensors."""
+    sizes follows from their tensors, if they have any."""
     if not isinstance(node, ast.Attribute):
         return None
     names: list[str] = []
@@ -191,7 +191,7 @@ def attribute_of(node: ast.expr, frame: FrameType, modules: Modules) -> Attribut
     holder = frame.f_locals.get(inner.id)
     for name in reversed(names):
         holder = getattr(holder, name, None)
-    if isinstance(holder, nn.Module) and type(holder).__module__.startswith("torch.nn."):
+    if isinstance(holder, nn.Module) and type(holder).__module__.startswith("torch.nn.") and holder.state_dict():
         return None
     if isinstance(holder, nn.Module) and id(holder) in modules.path_of and node.attr in vars(holder):
         return AttributePatch(modules.path_of[id(holder)], node.attr)

@@ -113,7 +113,7 @@ REFUSALS: list[tuple[str, Callable[[], nn.Module], str]] = [
     ("an attribute without an expression", WithStrangeAttribute, "self.source can't be written"),
     ("a lambda that closes over a value", WithClosure, "closes over"),
     ("a random buffer that is not saved", WithRandomBuffer, "noise"),
-    ("a class that contains itself", Recursive, "instances of themselves"),
+    ("a class that contains itself", Recursive, "contain themselves"),
 ]
 
 

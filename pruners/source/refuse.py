@@ -18,6 +18,7 @@ _HOOKS = {
     "_backward_hooks": "a backward hook",
     "_backward_pre_hooks": "a backward pre-hook",
 }
+_REMOVERS = {"WeightNorm": "remove_weight_norm", "SpectralNorm": "remove_spectral_norm"}
 _QUANTIZED = ("torch.ao.nn.", "torch.nn.quantized", "torch.nn.intrinsic", "torch.nn.qat", "torch.ao.quantization")
 
 
@@ -47,6 +48,10 @@ def _reason(module: nn.Module) -> str | None:
     if any(t is not None and t.is_quantized for t in tensors):
         return "holds quantized tensors; write the source before quantizing"
     for name, text in _HOOKS.items():
+        for hook in getattr(module, name, None) or ():
+            remedy = _REMOVERS.get(type(getattr(module, name)[hook]).__name__)
+            if remedy is not None:
+                return f"is normalised by a forward pre-hook; call torch.nn.utils.{remedy} on it first"
         if getattr(module, name, None):
             return f"has {text}, which the generated source would lose; remove it or put its work into forward"
     own = vars(module)

@@ -73,7 +73,8 @@ class _Writing:
         self.tree = tree
         self.rewrites = rewrites
         if not is_authored(type(tree.model)):
-            raise SourceError(f"{type(tree.model).__name__} is torch's own class; there is no author's source to write")
+            name = type(tree.model).__name__
+            raise SourceError(f"{name} is torch's own class, without an author's source; put it into a class of yours")
         self.authors = {cls: AuthorClass(cls, tree.sources) for cls in tree.instances}
         self.plain = [c for c in self._verbatim_classes() if c not in self.authors]
         self.written: dict[type, WrittenInit] = {}
