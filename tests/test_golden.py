@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from pathlib import Path
 
@@ -19,7 +20,9 @@ from pruners.channel_graph import ChannelGraph
 from pruners.source import Entry, write_source
 
 GOLDEN = Path(__file__).parent / "golden"
-EXAMPLE = Path(__file__).parents[1] / "generated" / "example" / "model.py"
+ROOT = Path(__file__).parents[1]
+EXAMPLE = ROOT / "generated" / "example" / "model.py"
+SHOWCASE = ROOT / "docs" / "showcase.md"
 UPDATE = bool(os.environ.get("SECATEUR_UPDATE_GOLDEN"))
 VARIANTS = {
     "alexnet": {}, "lenet5": {}, "mobilenetv2": {}, "nin": {}, "resnet20": {}, "squeezenet": {}, "vgg11": {},
@@ -70,6 +73,27 @@ def test_the_written_file_is_the_golden_one_and_computes_the_zeroed_original(nam
     with torch.no_grad():
         expected = zeroed(x)
         assert torch.allclose(model.eval().double()(x), expected, rtol=1e-9, atol=1e-9 * float(expected.abs().max()))
+
+
+def test_the_showcase_shows_what_became_of_the_bundled_resnet() -> None:
+    author = (ROOT / "models" / "cifar" / "resnet.py").read_text("utf-8")
+    pruned = (GOLDEN / "resnet20.py").read_text("utf-8")
+    names = ("models/cifar/resnet.py", "generated/example/model.py")
+    diff = "".join(difflib.unified_diff(author.splitlines(True), pruned.splitlines(True), *names))
+    text = f"""# What becomes of a source file
+
+The bundled ResNet-20 after pruning, uneven on purpose: widths keep 40, 50, 60 and 70 % of their channels in turn. The
+factory that could build seven networks has become the one network that was pruned; blocks, `forward`, comments and
+state_dict keys are the author's. A test writes this page anew and runs the file on the right.
+
+[Before]({"../" + names[0]}), [after]({"../" + names[1]}), and the difference:
+
+```diff
+{diff}```
+"""
+    if UPDATE:
+        SHOWCASE.write_text(text, "utf-8")
+    assert text == SHOWCASE.read_text("utf-8")
 
 
 def test_writing_twice_gives_the_same_text() -> None:
