@@ -42,7 +42,7 @@ def on_axis(plane: Tensor, axis: int, ndim: int) -> Tensor:
 def compact(labels: Tensor) -> Tensor:
     """Drop (to size 1) every axis along which the labels don't vary: those that repeat one element in memory first."""
     for axis in range(labels.ndim):
-        if labels.stride(axis) == 0:
+        if labels.shape[axis] > 1 and labels.stride(axis) == 0:
             labels = labels.narrow(axis, 0, 1)
     for axis in range(labels.ndim):
         if labels.shape[axis] > 1:

@@ -90,6 +90,12 @@ NETWORKS = {
     "a group norm of every channel alone": nn.Sequential(
         nn.Conv2d(3, 8, 1), nn.GroupNorm(8, 8), nn.Conv2d(8, 6, 1), nn.GroupNorm(6, 6, affine=False), nn.Conv2d(6, 2, 1)
     ),
+    "a weight in length and direction": nn.Sequential(
+        nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 8, 3)),
+        nn.utils.parametrizations.weight_norm(nn.Conv2d(8, 6, 1)),
+        nn.ReLU(),
+        nn.Conv2d(6, 2, 1),
+    ),
     "a pad attribute": Padded(),
     "a convolution of size 1 along the channels of another axis": nn.Sequential(
         nn.Flatten(2), nn.Linear(64, 9), nn.Conv1d(3, 4, 1), nn.ReLU(), nn.Linear(9, 5), nn.Conv1d(4, 2, 3)

@@ -121,6 +121,10 @@ PASSING = {
     "torch's own channel shuffle": (nn.ChannelShuffle(2), {"first": 4}),
     "pooling and back": (lambda x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), 2), {"first": 8}),
     "a mean over the channels, then of those that are kept": (lambda x: x - x.mean(1, keepdim=True), {"first": 8}),
+    "an empty part put before the whole": (lambda x: torch.cat([x[:, :, :0].mul(2), x], 2), {"first": 8}),
+    "an empty part of repeated places": (
+        lambda x: torch.cat([x.mean(2, keepdim=True).expand(-1, -1, 8, -1)[:, :, :0], x], 2), {"first": 8}
+    ),
     "dropout": (nn.Dropout(0.5), {"first": 8}),
     "a transposition there and back": (lambda x: x.permute(0, 2, 3, 1).relu().permute(0, 3, 1, 2), {"first": 8}),
     "a channel shuffle ties the channels of one place in all blocks": (

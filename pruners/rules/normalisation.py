@@ -40,6 +40,19 @@ def _per_channel(tracer: Tracer, call: Call, source: Tensor, stored: Sequence[Te
                 tracer.tie(plane.reshape(-1), other.reshape(-1), call.name, call.site)
 
 
+@rule("_weight_norm_interface")
+def weight_norm(tracer: Tracer, call: Call) -> None:
+    """A weight in two parameters: its length per position of an axis, and its direction, in which a removed channel
+    and one of zeros are the same."""
+    direction, length = call.args[:2]
+    axis = int(call.arg(2, "dim", 0)) % direction.ndim
+    labels = tracer.labels(direction)
+    for plane in touching(labels, {axis}):
+        for other in touching(tracer.labels(length), {axis}):
+            tracer.tie(plane.reshape(-1), other.reshape(-1), call.name, call.site)
+    tracer.label(call.outputs[0], labels)
+
+
 @rule("native_layer_norm")
 def layer_norm(tracer: Tracer, call: Call) -> None:
     """Statistics over the last axes: with one axis of channels they run over what is kept."""
