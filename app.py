@@ -106,6 +106,12 @@ network = options(
     click.option("--model", metavar="FILE.py:FACTORY", help="Your own network; or package.module:FACTORY."),
     click.option("--model-arg", multiple=True, metavar="K=V", help="An argument for the factory. Repeatable."),
     click.option("--weights", type=PATH, metavar="FILE", help="A state_dict or training checkpoint."),
+    click.option("--network", metavar="KIND", help="Kind of layers of a bundled network: Real, SemiReal, "
+                 "BinaryConnect, BinaryNet, XnorNet, BWN, DoReFa, IRNet or IENet."),
+    click.option("--kind-arg", multiple=True, metavar="K=V", help="An option of the kind: weight_bits=1. Repeatable."),
+    click.option("--first-layer", metavar="real|binary", help="With --network; default: the kind's own."),
+    click.option("--last-layer", metavar="real|binary", help="With --network; default: the kind's own."),
+    click.option("--init-from", type=PATH, metavar="FILE", help="Start from weights of another kind."),
     click.option("--input-shape", multiple=True, metavar="C,H,W", help="One input, without the batch. Repeatable."),
     click.option("--example", metavar="FILE.py:FUNCTION", help="Returns what the network is called with: a tensor, a "
                  "tuple, a dict. For tokens, several inputs, masks."),

@@ -68,6 +68,7 @@ def _completed(options: ApplyOptions, plan: PruningPlan) -> ApplyOptions:
             weights=options.weights or (Path(str(facts["weights"])) if facts.get("weights") else None),
             input_shape=options.input_shape or (() if options.example else shapes),
             model_arg=options.model_arg or arguments,
+            **_kind(options, facts.get("network")),
             seed=int(facts.get("model_seed", options.seed)),
         )
     except (TypeError, ValueError):
@@ -85,6 +86,18 @@ def _completed(options: ApplyOptions, plan: PruningPlan) -> ApplyOptions:
             f"{options.plan} was made for {model}, which is run only if you say so: add --model {model}"
         )
     raise PlanError(f"{options.plan} doesn't say which network it is for: add --arch or --model")
+
+
+def _kind(options: ApplyOptions, found: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The options that ask for the plan's kind of network."""
+    if found is None or options.network is not None:
+        return {}
+    return {
+        "network": str(found["kind"]),
+        "kind_arg": tuple(f"{k}={v!r}" for k, v in dict(found["options"]).items()),
+        "first_layer": str(found["first_layer"]),
+        "last_layer": str(found["last_layer"]),
+    }
 
 
 def _neighbours(path: Path, plan: PruningPlan, voice: Voice) -> Neighbours:

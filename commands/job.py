@@ -76,7 +76,9 @@ class PruneJob:
 
     def _retrain(self, model: nn.Module, epochs: int) -> None:
         assert self.data is not None
-        train = retrain_fn(self.data, self.regime, seed=self.options.seed, progress=self.voice.progress)
+        train = retrain_fn(
+            self.data, self.regime, seed=self.options.seed, progress=self.voice.progress, upkeep=self.network.kind
+        )
         train(model.to(self.device), epochs)
 
     def _batches(self) -> list[Batch] | None:
@@ -151,7 +153,7 @@ class PruneJob:
             fit(
                 generated, data, self.regime, self._final_epochs, seed=self.options.seed, device=self.device,
                 progress=self.voice.progress, description="final retraining", resume=self.options.resume,
-                checkpoint_path=self.work and self.work / "retraining.pt",
+                checkpoint_path=self.work and self.work / "retraining.pt", upkeep=self.network.kind,
             )  # fmt: skip
             accuracy["retrained"] = self._test(generated)
         for model in (self.network.model, generated):

@@ -13,6 +13,7 @@ from torch import nn
 
 from commands.console import Voice
 from commands.inputs import Shape, images, made_by, shapes_of
+from commands.kinds import Chosen, binary_form, chosen_kind, start
 from commands.options import NetworkOptions
 from models import registry
 from pruners.errors import ModelFileError, UsageError
@@ -20,7 +21,7 @@ from pruners.frames import describe
 from pruners.loading import build, entry_for, load_factory, parse_arguments
 from pruners.running import as_it_was, call_arguments
 from pruners.source import Entry
-from training.checkpoints import load_checkpoint, load_weights
+from training.binarization.kinds import Kind
 from training.data import Data, load_data
 
 PRETRAINED = Path("pretrained")
@@ -30,7 +31,8 @@ KIND = "Real"
 @dataclass(frozen=True)
 class Network:
     """A network and what it was made from. ``arch`` is empty for the user's own; ``facts`` go into the plan;
-    ``optimizer`` is the optimizer's state where the weights came from a training checkpoint that holds one."""
+    ``optimizer`` is the optimizer's state where the weights came from a training checkpoint that holds one; ``chosen``
+    the network kind asked for."""
 
     name: str
     arch: str
@@ -41,17 +43,25 @@ class Network:
     weights: Path | None
     facts: Mapping[str, Any]
     optimizer: Mapping[str, Any] | None = None
+    chosen: Chosen | None = None
+
+    @property
+    def kind(self) -> Kind | None:
+        """The kind asked for with --network."""
+        return self.chosen.kind if self.chosen is not None else None
 
     @property
     def label(self) -> str:
-        """The name with the data set's, for files: ``resnet20_digits``."""
+        """The name with the kind's and the data set's, for files: ``resnet20_digits``."""
         data = data_name(str(self.facts["data"])) if self.facts.get("data") else ""
-        return f"{self.name}_{data}" if data else self.name
+        kind = self.chosen.label if self.chosen is not None else ""
+        return "_".join(filter(None, (self.name, kind, data)))
 
     @property
     def pretrained(self) -> Path:
         """Where the trained starting point of a bundled network is cached."""
-        return PRETRAINED / f"model_{data_name(str(self.facts['data']))}_{self.name}_{KIND}.pt"
+        kind = self.chosen.label if self.chosen is not None else KIND
+        return PRETRAINED / f"model_{data_name(str(self.facts['data']))}_{self.name}_{kind}.pt"
 
 
 def data_name(spec: str) -> str:
@@ -70,14 +80,17 @@ def network_from(options: NetworkOptions, voice: Voice) -> Network:
     if options.arch and not (options.data or options.weights or options.input_shape or options.example):
         options = replace(options, data="digits")
     known = registry.find(options.arch) if options.arch else None  # refused before data are read
+    chosen = chosen_kind(options)
+    if known is not None and chosen is not None:
+        known = binary_form(known)
+        chosen.layers(known)
     if options.data and ":" in options.data:
         voice.remark(f"reading {options.data}")  # many files take a while
     data = load_data(options.data) if options.data else None
     shapes = shapes_of(options, data)
-    network = _bundled(known, options, data, shapes) if known else _own(options, data, shapes)
-    if options.weights is not None:
-        checkpoint = load_checkpoint(options.weights)
-        load_weights(network.model, checkpoint.model, options.weights)
+    network = _bundled(known, options, data, shapes, chosen) if known else _own(options, data, shapes)
+    checkpoint = start(network.model, chosen, options)
+    if checkpoint is not None:
         network = replace(network, optimizer=checkpoint.optimizer)
     if data is not None:
         _check_outputs(network, data)
@@ -85,7 +98,7 @@ def network_from(options: NetworkOptions, voice: Voice) -> Network:
 
 
 def _bundled(
-    arch: registry.Arch, options: NetworkOptions, data: Data | None, shapes: Sequence[Shape]
+    arch: registry.Arch, options: NetworkOptions, data: Data | None, shapes: Sequence[Shape], chosen: Chosen | None
 ) -> Network:
     arguments = {}
     if shapes:
@@ -94,14 +107,19 @@ def _bundled(
             raise UsageError(f"{arch.name} takes images: --input-shape channels,height,width, once")
         arguments = registry.arguments_for(arch.name, (shape[0], shape[1], shape[2]), data.num_classes if data else 10)
     arguments |= parse_arguments(options.model_arg)
+    layers = chosen.layers(arch) if chosen is not None else {}
     with _seeded(options.seed):
-        model = registry.create(arch.name, **arguments)
+        model = registry.create(arch.name, **arguments, **layers)
     shown = ", ".join(f"{k}={v!r}" for k, v in arguments.items())
     origin = f"{arch.module.replace('.', '/')}.py, {arch.factory}({shown})"
-    entry = Entry(registry.load_factory(arch.name), arguments, arch.factory, origin)
+    origin += f" of kind {chosen.label}" if chosen is not None else ""
+    entry = Entry(registry.load_factory(arch.name), {**arguments, **layers}, arch.factory, origin)
     shapes = shapes or ([] if options.example else [arch.input_shape])
     facts = _facts(options, shapes, arch=arch.name, arguments=arguments)
-    return Network(arch.name, arch.name, model, entry, _inputs(options, shapes), data, options.weights, facts)
+    if chosen is not None:
+        facts["network"] = chosen.facts
+    inputs, weights = _inputs(options, shapes), options.weights or options.init_from
+    return Network(arch.name, arch.name, model, entry, inputs, data, weights, facts, chosen=chosen)
 
 
 def _own(options: NetworkOptions, data: Data | None, shapes: Sequence[Shape]) -> Network:

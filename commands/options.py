@@ -18,7 +18,7 @@ class CommonOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkOptions(CommonOptions):
-    """Which network, with which weights, on which data: ``arch`` or ``model``."""
+    """Which network, with which weights, on which data: ``arch`` or ``model``; ``network`` is its kind."""
 
     arch: str | None = None
     model: str | None = None
@@ -27,6 +27,11 @@ class NetworkOptions(CommonOptions):
     input_shape: tuple[str, ...] = ()
     example: str | None = None
     data: str | None = None
+    network: str | None = None
+    kind_arg: tuple[str, ...] = ()
+    first_layer: str | None = None
+    last_layer: str | None = None
+    init_from: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

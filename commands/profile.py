@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 from commands.console import Voice
 from commands.inputs import inputs_of_bundle
+from commands.kinds import of_bundle
 from commands.networks import network_from
 from commands.options import EvaluateOptions
 from commands.showing import table
@@ -20,6 +21,7 @@ def run(options: EvaluateOptions) -> None:
         if options.bundle is not None:
             bundle = Bundle.open(options.bundle)
             name, model, inputs = str(options.bundle), bundle.model, inputs_of_bundle(bundle, options.example)
+            of_bundle(model, bundle.plan.provenance)
         else:
             network = network_from(options, voice)
             name, model, inputs = network.name, network.model.eval(), network.example_input

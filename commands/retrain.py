@@ -13,6 +13,7 @@ from torch import nn
 
 from commands.console import Voice
 from commands.inputs import inputs_of_bundle
+from commands.kinds import of_bundle
 from commands.options import BundleOptions
 from commands.showing import outcome
 from commands.starting import chosen_regime
@@ -42,7 +43,7 @@ def run(options: BundleOptions) -> None:
         before = evaluate(network.to(device), data.test).top1
         fit(
             network, data, regime, options.epochs or regime.epochs, seed=options.seed, device=device,
-            progress=voice.progress, description="retraining",
+            progress=voice.progress, description="retraining", upkeep=of_bundle(network, facts),
         )  # fmt: skip
         after = evaluate(network, data.test).top1
         accuracy = {**dict.fromkeys(("before", "pruned")), **(bundle.summary.get("accuracy") or {}), "retrained": after}

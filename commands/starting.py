@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from commands.console import Voice
+from commands.kinds import require_kind
 from commands.networks import Network
 from pruners.errors import UsageError
 from training.checkpoints import load_checkpoint, load_weights, save_weights
@@ -29,7 +30,9 @@ def with_trained_weights(network: Network, voice: Voice, seed: int, device: str,
         return network
     path = network.pretrained
     if path.exists():
-        load_weights(network.model, load_checkpoint(path).model, path)
+        checkpoint = load_checkpoint(path)
+        require_kind(checkpoint, network.chosen, path)
+        load_weights(network.model, checkpoint.model, path)
         voice.remark(f"starting from {path}")
     else:
         regime = chosen_regime(None, network.arch, network.model, network.data.name, "train")
@@ -50,10 +53,11 @@ def train_network(
     result = fit(
         network.model, network.data, regime, epochs, seed=seed, device=resolve_device(device),
         progress=voice.progress, checkpoint_path=checkpoint, resume=resume, description=f"training {network.name}",
+        upkeep=network.kind,
     )  # fmt: skip
     network.model.to(torch.device("cpu"))
     if path is not None and checkpoint is not None:
-        save_weights(network.model, path)
+        save_weights(network.model, path, network.chosen.facts if network.chosen else None)
         checkpoint.unlink(missing_ok=True)
         voice.remark(f"trained weights are in {path} (validation accuracy {result.best.val.top1:.2%})")
     return result

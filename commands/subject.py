@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
+from commands.kinds import of_bundle
 from commands.options import EvaluateOptions
 from pruners.bundle import Bundle
 from pruners.errors import UsageError
@@ -22,4 +23,6 @@ def subject_of_bundle(path: Path, data: str | None) -> tuple[str, nn.Module, Dat
     """A bundle's name, network and data: ``data``, else what it was made with."""
     bundle = Bundle.open(path)
     spec = data or str(bundle.plan.provenance.get("data") or "")
-    return str(path), bundle.model, load_data(spec) if spec else None
+    model = bundle.model
+    of_bundle(model, bundle.plan.provenance)
+    return str(path), model, load_data(spec) if spec else None

@@ -67,6 +67,13 @@ def register_precision(layer: type[nn.Module], bits: Bits, parameter: str = "wei
     _PRECISIONS[layer, parameter] = bits, per_row
 
 
+def register_same_precision(layer: type[nn.Module], twin: type[nn.Module]) -> None:
+    """What is registered for ``twin`` holds for ``layer``, too."""
+    for (kind, parameter), precision in list(_PRECISIONS.items()):
+        if kind is twin:
+            _PRECISIONS[layer, parameter] = precision
+
+
 def is_table(shape: Sequence[int]) -> bool:
     """Does a parameter of this shape have several axes, and so perhaps products to count? Scales and biases don't."""
     return sum(n > 1 for n in shape) > 1

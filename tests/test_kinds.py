@@ -55,6 +55,23 @@ def test_an_option_of_another_kind_is_refused() -> None:
         find_kind("BWN").with_options(bits=2)
 
 
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        ("DoReFa", {"weight_bits": 64}, "DoReFa: weight_bits must be 1 to 32, not 64"),
+        ("DoReFa", {"activation_bits": "two"}, "DoReFa: activation_bits must be 1 to 32, not 'two'"),
+        ("IRNet", {"activation_bits": 2}, "IRNet: activation_bits must be 1 or 32, not 2"),
+        ("XnorNet", {"gradient": "wrong"}, "XnorNet: gradient must be corrected or paper or port, not 'wrong'"),
+        ("SemiReal", {"activation": "relu"}, "SemiReal: activation must be sign or hardtanh, not 'relu'"),
+        ("BinaryConnect", {"stochastic": "no"}, "BinaryConnect: stochastic must be False or True, not 'no'"),
+    ],
+)
+def test_a_value_that_an_option_does_not_have_is_refused(kind: str, options: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        find_kind(kind).with_options(**options)
+    assert str(caught.value) == message
+
+
 def test_a_layer_that_is_neither_real_nor_binary_is_refused() -> None:
     with pytest.raises(UsageError, match="--first-layer ternary: must be real or binary"):
         find_kind("BWN").layers(first_layer="ternary")

@@ -15,11 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from pruners.errors import CheckpointError, Interrupted, OutputError, UsageError
+from training.binarization.kinds import KINDS
 from training.checkpoints import load_checkpoint, load_weights, save_atomically, save_weights
 from training.data import Data, load_data
 from training.loop import evaluate, evaluate_fn, resolve_device
 from training.progress import LineProgress, RichProgress, Silent
 from training.regimes import REGIMES, Regime, find_regime, regime_for
+from training.splits import number_of_steps
 from training.trainer import FitResult, fit, retrain_fn
 
 SHORT = Regime("short", "sgd", {0: {"lr": 0.1, "momentum": 0.9}}, shape="one_cycle", batch_size=256)
@@ -442,3 +444,51 @@ def test_lines_say_how_far_and_how_long(capfd: pytest.CaptureFixture[str]) -> No
         progress.advance(4, "loss 0.1")
         progress.finish()
     assert capfd.readouterr() == ("", "training: 4/4, ETA 0:00, loss 0.1\n")
+
+
+# ---- kinds of networks
+
+
+class Diary:
+    """Notes when it is called."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.epochs: list[float] = []
+
+    def after_step(self, model: nn.Module) -> None:
+        self.steps += 1
+
+    def at_epoch(self, model: nn.Module, done: float) -> None:
+        self.epochs.append(done)
+
+
+def test_what_a_kind_wants_is_done_after_every_step_and_before_every_epoch(digits: Data) -> None:
+    diary = Diary()
+    fit(new_net(), digits, SHORT, 4, upkeep=diary)
+    assert diary.epochs == [0.0, 0.25, 0.5, 0.75]
+    assert diary.steps == 4 * number_of_steps(len(digits.train), SHORT.batch_size)
+
+
+@pytest.mark.parametrize("kind", ["IRNet", "BinaryConnect"])
+def test_a_resumed_run_of_a_kind_equals_an_uninterrupted_one(kind: str, digits: Data, tmp_path: Path) -> None:
+    """Schedules are functions of the epoch, drawn signs of the step."""
+    chosen = KINDS[kind].with_options(**({"stochastic": True} if kind == "BinaryConnect" else {}))
+
+    def net(seed: int) -> nn.Module:
+        torch.manual_seed(seed)
+        return nn.Sequential(
+            nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), chosen.conv(8, 8, 3), nn.BatchNorm2d(8), nn.Flatten(),
+            nn.Linear(8 * 16, 10),
+        )  # fmt: skip
+
+    whole, resumed = net(0), net(9)
+    expected = fit(whole, digits, SHORT, 3, upkeep=chosen)
+    path = tmp_path / "run.pt"
+    with pytest.raises(Interrupted):
+        fit(net(0), digits, SHORT, 3, checkpoint_path=path, progress=InterruptAt(7), upkeep=chosen)
+    result = fit(resumed, digits, SHORT, 3, checkpoint_path=path, resume=True, upkeep=chosen)
+    assert comparable(result) == comparable(expected)
+    assert same_state(whole, resumed)
+    if kind == "BinaryConnect":
+        assert resumed[2].weight.abs().max() <= 1

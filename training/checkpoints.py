@@ -50,9 +50,13 @@ def save_atomically(content: object, path: Path) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def save_weights(model: nn.Module, path: Path) -> None:
-    """The state_dict alone, on the CPU: what ``load_checkpoint`` and plain PyTorch read anywhere."""
-    save_atomically({key: value.detach().cpu() for key, value in model.state_dict().items()}, path)
+def save_weights(model: nn.Module, path: Path, network: Mapping[str, Any] | None = None) -> None:
+    """The state_dict alone, on the CPU: what ``load_checkpoint`` and plain PyTorch read anywhere.
+
+    ``network`` says of which kind the network is; then the state_dict is the entry ``"state_dict"`` beside it.
+    """
+    state = {key: value.detach().cpu() for key, value in model.state_dict().items()}
+    save_atomically(state if network is None else {"state_dict": state, "network": dict(network)}, path)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

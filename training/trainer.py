@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -21,6 +21,20 @@ from training.loop import Score, device_of, evaluate, seed_step, train_step
 from training.progress import Progress, Silent
 from training.regimes import Regime
 from training.splits import derive_seed, number_of_steps
+
+
+class Upkeep(Protocol):
+    """What a kind of network wants done while it trains (``training.binarization.kinds``)."""
+
+    @property
+    def after_step(self) -> Callable[[nn.Module], None]:
+        """Called after every step."""
+        ...
+
+    @property
+    def at_epoch(self) -> Callable[[nn.Module, float], None]:
+        """Called before every epoch with the share (0..1) of training that is done."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -54,6 +68,7 @@ def fit(
     checkpoint_path: Path | None = None,
     resume: bool = False,
     description: str = "training",
+    upkeep: Upkeep | None = None,
 ) -> FitResult:
     """Trains the model in place for ``epochs`` and leaves it with its best weights.
 
@@ -63,14 +78,15 @@ def fit(
 
     With ``checkpoint_path`` the run is saved after each epoch and on Ctrl-C, which finishes the step first and
     raises Interrupted; ``resume`` goes on from there (or starts, if there is nothing yet). A loss that is not
-    finite ends the run: the best weights so far are kept and ``stopped`` says where it happened.
+    finite ends the run: the best weights so far are kept and ``stopped`` says where it happened. ``upkeep`` is what the
+    network's kind wants done on the way.
     Raises CheckpointError if the checkpoint is of another run.
     """
     started = time.monotonic()
     was_training = model.training
     model.to(device or device_of(model))
     with _own_randomness(model), interrupt_as_flag() as interrupted:
-        run = _Run(model, data, regime, epochs, seed, progress or Silent(), checkpoint_path, interrupted)
+        run = _Run(model, data, regime, epochs, seed, progress or Silent(), checkpoint_path, interrupted, upkeep)
         if resume and checkpoint_path is not None and checkpoint_path.exists():
             run.load(checkpoint_path)
         else:
@@ -82,12 +98,12 @@ def fit(
 
 
 def retrain_fn(
-    data: Data, regime: Regime, *, seed: int = 0, progress: Progress | None = None
+    data: Data, regime: Regime, *, seed: int = 0, progress: Progress | None = None, upkeep: Upkeep | None = None
 ) -> Callable[[nn.Module, int], None]:
     """``(model, epochs) -> None``, training in place: what a search asks for. The same model gives the same result."""
 
     def retrain(model: nn.Module, epochs: int) -> None:
-        fit(model, data, regime, epochs, seed=seed, progress=progress, description="retraining")
+        fit(model, data, regime, epochs, seed=seed, progress=progress, description="retraining", upkeep=upkeep)
 
     return retrain
 
@@ -108,9 +124,10 @@ class _Run:
         progress: Progress,
         path: Path | None,
         interrupted: Callable[[], bool],
+        upkeep: Upkeep | None,
     ) -> None:
         self.model, self.data, self.regime, self.epochs, self.seed = model, data, regime, epochs, seed
-        self.progress, self.path, self.interrupted = progress, path, interrupted
+        self.progress, self.path, self.interrupted, self.upkeep = progress, path, interrupted, upkeep
         self.device = device_of(model)
         self.steps = number_of_steps(len(data.train), regime.batch_size)
         self.optimizer = regime.build(model)
@@ -149,6 +166,8 @@ class _Run:
 
     def _train_epoch(self) -> str:
         self.model.train()
+        if self.upkeep is not None:
+            self.upkeep.at_epoch(self.model, self.epoch / self.epochs)
         order = derive_seed(self.seed, self.epoch)
         for images, labels in self.data.train.batches(self.regime.batch_size, seed=order, start=self.step):
             done = (self.epoch + self.step / self.steps) / self.epochs
@@ -159,6 +178,8 @@ class _Run:
             )
             if not math.isfinite(loss):
                 return self._diverged(loss)
+            if self.upkeep is not None:
+                self.upkeep.after_step(self.model)
             self.step += 1
             self.loss_sum += loss
             self.progress.advance(1, self._status(loss))

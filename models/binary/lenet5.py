@@ -43,6 +43,7 @@ class BinaryLeNet5(nn.Module):
         self.conv2 = conv(20, 50, kernel_size=5, padding=padding)
         self.bn3 = nn.BatchNorm2d(50, eps=1e-4)
         self.ip1 = linear(50 * side * side, 500)
+        self.bn4 = nn.BatchNorm1d(500, eps=1e-4, affine=False)  # without a scale, sums of signs are large
         self.ip2 = last(500, num_classes)
         self.last_norm = nn.Identity() if last is nn.Linear else nn.BatchNorm1d(num_classes)
 
@@ -50,7 +51,7 @@ class BinaryLeNet5(nn.Module):
         x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 2)
         x = F.max_pool2d(F.relu(self.conv2(self.bn2(x))), 2)
         x = self.bn3(x).flatten(1)
-        x = F.relu(self.ip1(x))
+        x = self.bn4(F.relu(self.ip1(x)))
         return self.last_norm(self.ip2(x))
 
 

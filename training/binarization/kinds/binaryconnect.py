@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.binarization.kinds.registry import FULL, Kind, clip_latent, register
+from training.binarization.kinds.registry import FULL, Kind, clip_latent, register, require
 from training.binarization.quantizers import sign_identity, sign_stochastic
 
 
@@ -46,6 +46,7 @@ class StochasticConnectLinear(nn.Linear):
 
 def binaryconnect(stochastic: bool = False) -> Kind:
     """``stochastic``: draw the signs; such a network is tested with its real weights, so they are what is stored."""
+    require("BinaryConnect", "stochastic", stochastic, (False, True))
     conv, linear = (
         (StochasticConnectConv2d, StochasticConnectLinear) if stochastic else (BinaryConnectConv2d, BinaryConnectLinear)
     )

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pruners.costs import register_precision
-from training.binarization.kinds.registry import FULL, Kind, register
+from training.binarization.kinds.registry import FULL, Kind, register, require
 from training.binarization.levels import dorefa_activation, dorefa_gradient, dorefa_weight
 
 
@@ -71,6 +71,8 @@ def dorefa(weight_bits: int = 2, activation_bits: int = 2, gradient_bits: int = 
         "activation_bits": activation_bits,
         "gradient_bits": gradient_bits,
     }
+    for name, value in bits.items():
+        require("DoReFa", name, value, range(1, FULL + 1))
     on_real = {**bits, "activation_bits": FULL}
     return Kind(
         "DoReFa", partial(DoReFaConv2d, **bits), partial(DoReFaLinear, **bits),

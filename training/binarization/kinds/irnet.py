@@ -6,8 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pruners.errors import UsageError
-from training.binarization.kinds.registry import Kind, identity, register
+from training.binarization.kinds.registry import Kind, identity, register, require
 from training.binarization.kinds.schedules import sharpen
 from training.binarization.quantizers import libra_sign, sign_clipped, sign_ede, sign_identity
 
@@ -82,8 +81,7 @@ class FinalIRConv2d(nn.Conv2d):
 
 def irnet(activation_bits: int = 1) -> Kind:
     """``activation_bits``: 1 (1w1a) or 32 (1w32a)."""
-    if activation_bits not in (1, 32):
-        raise UsageError(f"IRNet has activations of 1 or 32 bits, not {activation_bits}")
+    require("IRNet", "activation_bits", activation_bits, (1, 32))
     binary = activation_bits == 1
     return Kind(
         "IRNet", IRConv2d if binary else IRWeightConv2d, IRLinear if binary else IRWeightLinear,

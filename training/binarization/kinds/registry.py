@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
-from pruners.costs import register_precision
+from pruners.costs import register_precision, register_same_precision
 from pruners.errors import UsageError
 
 Layer = Callable[..., nn.Module]
@@ -59,6 +60,10 @@ class Kind:
     options: dict[str, Any] = field(default_factory=dict)
     variant: Callable[..., Kind] | None = None
 
+    @property
+    def made_of(self) -> tuple[Layer, ...]:
+        return self.conv, self.linear, self.input_conv, self.input_linear
+
     def with_options(self, **options: Any) -> Kind:
         """The kind with some of its options set; UsageError for one that it doesn't have."""
         unknown = [name for name in options if name not in self.options]
@@ -98,16 +103,36 @@ class Kind:
 KINDS: dict[str, Kind] = {}
 
 
+def require(kind: str, option: str, value: object, allowed: Collection[object]) -> None:
+    """UsageError if an option of a kind has another value than these."""
+    if value not in allowed:
+        known = f"{min(allowed)} to {max(allowed)}" if isinstance(allowed, range) else " or ".join(map(str, allowed))
+        raise UsageError(f"{kind}: {option} must be {known}, not {value!r}")
+
+
 def register(kind: Kind, *, scales_per_filter: bool = False) -> Kind:
     """Add a kind and tell the cost model how many bits its weights take.
 
     ``scales_per_filter``: a number of 32 bits is stored with each filter.
     """
     KINDS[kind.name] = kind
-    for layer in (kind.conv, kind.linear, kind.input_conv, kind.input_linear):
+    for layer in kind.made_of:
         if isinstance(layer, type) and not layer.__module__.startswith("torch."):
             register_precision(layer, kind.weight_bits, per_row=FULL if scales_per_filter else 0)
     return kind
+
+
+def recognise(model: nn.Module, kind: Kind) -> None:
+    """Tell the cost model of a written file's layers, which are classes of their own with the kind's names."""
+    known = {(_class(layer).__name__): _class(layer) for layer in kind.made_of}
+    for layer in quantized_layers(model):
+        twin = known.get(type(layer).__name__)
+        if twin is not None:
+            register_same_precision(type(layer), twin)
+
+
+def _class(layer: Layer) -> type[nn.Module]:
+    return layer.func if isinstance(layer, partial) else layer  # type: ignore[return-value]
 
 
 def find_kind(name: str) -> Kind:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.binarization.kinds.registry import FULL, Kind, register
+from training.binarization.kinds.registry import FULL, Kind, register, require
 from training.binarization.quantizers import sign_clipped
 
 
@@ -39,6 +39,7 @@ class HardtanhLinear(nn.Linear):
 
 def semireal(activation: str = "sign") -> Kind:
     """``activation``: "sign", or "hardtanh", the softer warm-up that the original code ran under this name."""
+    require("SemiReal", "activation", activation, ("sign", "hardtanh"))
     if activation == "hardtanh":
         return Kind(
             "SemiReal", HardtanhConv2d, HardtanhLinear, nn.Conv2d, nn.Linear, FULL, FULL,

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.binarization.kinds.bwn import BwnConv2d, BwnLinear
-from training.binarization.kinds.registry import Kind, centre_and_clip_latent, register
+from training.binarization.kinds.registry import Kind, centre_and_clip_latent, register, require
 from training.binarization.quantizers import (
     input_scale,
     scaled_sign,
@@ -85,6 +85,8 @@ _BY_GRADIENT = {
 def xnornet(scale_activations: bool = False, gradient: str = "corrected") -> Kind:
     """``scale_activations``: with K, the scale of the inputs (it takes long and gains less than 1 %).
     ``gradient`` of the weights: "corrected", "paper" (diagonal only) or "port" (with its two factors)."""
+    require("XnorNet", "gradient", gradient, tuple(_BY_GRADIENT))
+    require("XnorNet", "scale_activations", scale_activations, (False, True))
     conv, linear = _BY_GRADIENT[gradient]
     if scale_activations:
         conv, linear = InputScaledXnorConv2d, InputScaledXnorLinear

@@ -1,0 +1,109 @@
+"""``--network``: of which kind a bundled network is, and what that means for its layers, weights and training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from commands.options import NetworkOptions
+from models import registry
+from pruners.errors import CheckpointError, UsageError
+from pruners.loading import parse_arguments
+from training.binarization.kinds import KINDS, Kind, find_kind
+from training.binarization.kinds.registry import recognise
+from training.binarization.starting import load_from_kind
+from training.checkpoints import Checkpoint, load_checkpoint, load_weights
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A kind with its options, and what first and last layer are: "real" or "binary"."""
+
+    kind: Kind
+    first_layer: str
+    last_layer: str
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a plan or a checkpoint says of it."""
+        return {
+            "kind": self.kind.name,
+            "options": dict(self.kind.options),
+            "first_layer": self.first_layer,
+            "last_layer": self.last_layer,
+        }
+
+    @property
+    def label(self) -> str:
+        """For the names of files; as the original's, with a suffix where no layer is real."""
+        usual = (self.kind.first_layer, self.kind.last_layer)
+        all_binary = (self.first_layer, self.last_layer) == ("binary", "binary") != usual
+        return self.kind.name + ("_NoFLReal" if all_binary else "")
+
+    def layers(self, arch: registry.Arch) -> dict[str, Any]:
+        return registry.layer_arguments(arch.name, self.kind.layers(self.first_layer, self.last_layer))
+
+
+def chosen_kind(options: NetworkOptions) -> Chosen | None:
+    """What the options ask for; UsageError where they ask for parts of a kind without naming one."""
+    if options.network is None:
+        for name in ("init_from", "kind_arg", "first_layer", "last_layer"):
+            if getattr(options, name):
+                raise UsageError(f"--{name.replace('_', '-')} belongs to a network kind: add --network KIND")
+        return None
+    kind = find_kind(options.network)
+    if options.model is not None:
+        raise UsageError("--network is for bundled networks, whose layers can be chosen: take --arch, not --model")
+    if options.kind_arg:
+        kind = kind.with_options(**parse_arguments(options.kind_arg, "--kind-arg"))
+    return Chosen(kind, options.first_layer or kind.first_layer, options.last_layer or kind.last_layer)
+
+
+def kind_in(facts: Mapping[str, Any]) -> Kind | None:
+    """The kind that a plan's provenance names."""
+    found = facts.get("network")
+    return find_kind(found["kind"]).with_options(**found["options"]) if found else None
+
+
+def of_bundle(model: nn.Module, facts: Mapping[str, Any]) -> Kind | None:
+    """The kind of a bundle's network, whose written layers are told to the cost model."""
+    kind = kind_in(facts)
+    if kind is not None:
+        recognise(model, kind)
+    return kind
+
+
+def binary_form(arch: registry.Arch) -> registry.Arch:
+    """The bundled network that is the same in the form for binary layers; if there is none, the network itself."""
+    return registry.find(arch.binary) if arch.binary else arch
+
+
+def start(model: nn.Module, chosen: Chosen | None, options: NetworkOptions) -> Checkpoint | None:
+    """Loads --weights (of the same kind) or --init-from (of any kind) into the model."""
+    if options.weights is not None and options.init_from is not None:
+        raise UsageError("give --weights to go on with a network of this kind, or --init-from for another, not both")
+    if options.init_from is not None and chosen is not None:
+        load_from_kind(model, load_checkpoint(options.init_from).model, chosen.kind, options.init_from)
+        return None
+    if options.weights is None:
+        return None
+    checkpoint = load_checkpoint(options.weights)
+    require_kind(checkpoint, chosen, options.weights)
+    load_weights(model, checkpoint.model, options.weights)
+    return checkpoint
+
+
+def require_kind(checkpoint: Checkpoint, chosen: Chosen | None, path: Path) -> None:
+    """CheckpointError if the file says that its weights are of another kind; bare weights say nothing."""
+    theirs = checkpoint.training.get("network")
+    name = theirs.get("kind") if isinstance(theirs, dict) else None
+    ours = chosen.kind.name if chosen is not None else "Real"
+    if name in KINDS and name != ours:
+        raise CheckpointError(
+            f"{path} holds the weights of a {name} network, this one is {ours}: start from them with "
+            f"--network {ours} --init-from {path}, or take --network {name}"
+        )
