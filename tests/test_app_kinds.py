@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
 from app_helpers import app
 
+from app import cli
+from training.binarization.kinds import KINDS
+from training.binarization.post_training import rendered, table, to_fixed_point
+
+PAGE = (Path(__file__).parents[1] / "docs" / "network_kinds.md").read_text("utf-8")
 LENET = ("--arch", "lenet5", "--network")
 
 
@@ -117,3 +123,23 @@ def test_the_ends_of_a_network_are_binary_when_asked(here: Path) -> None:
     two = torch.load("b.pt", weights_only=True)
     assert one["network"]["first_layer"] == "real"
     assert two["network"]["first_layer"] == "binary"
+
+
+def test_the_page_about_kinds_lists_all_with_their_options_and_its_commands_parse() -> None:
+    rows = {row[0]: row[1] for row in re.findall(r"^\| `(\w+)` (\|.*)$", PAGE, re.MULTILINE)}
+    assert set(rows) == set(KINDS)
+    for name, kind in KINDS.items():
+        assert all(f"{option}=" in rows[name] for option in kind.options), name
+    for name, words in re.findall(r"app\.py (train|prune) ([^`\n]*)", PAGE):
+        cli.commands[name].make_context(name, words.split())
+
+
+def test_the_example_of_quantizing_after_training_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    code = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[0]
+    assert all(f.__name__ in code for f in (rendered, table, to_fixed_point))
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)).eval()
+    images = torch.randn(4, 1, 8, 8)
+    given = {"network": network, "evaluate": lambda n: 1.0, "batches": [images], "images": images}
+    given["kind"] = KINDS["Real"]
+    exec(compile(code, "network_kinds.md", "exec"), given)
+    assert "int8 static" in capsys.readouterr().out
