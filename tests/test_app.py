@@ -269,6 +269,8 @@ def test_a_full_disk_leaves_nothing_half_written(here, monkeypatch, name):
         written(path, data)
 
     monkeypatch.setattr(base, "write_file", write)
+    if name == "weights.pth":
+        monkeypatch.setattr(base, "write_state", lambda path, state: write(path, b"half of this"))
     code, message = refusal("prune", "-q", *MODEL, "--ratio", "0.5", "-o", "made/out")
     assert (code, message) == (2, "error: made/out can't be written: the disk is full; nothing half-written is left")
     assert tree(here) == {"own_small.py"}
