@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import linecache
 import sys
+import traceback
 import types
 from collections.abc import Mapping
 
@@ -13,13 +14,15 @@ from torch import nn
 
 from pruners.errors import SourceError
 from pruners.source.births import undisturbed
+from pruners.source.entry import UNSAVED
+from pruners.source.tree import Tree, is_torch
 
 _NUMBER = itertools.count(1)
 
 
-def check(text: str, name: str, model: nn.Module, names: Mapping[type, str]) -> None:
+def check(text: str, name: str, tree: Tree) -> None:
     """Raises SourceError where the written model differs from the live one in what a state_dict and a tree can show."""
-    twin = run(text, name)
+    twin, model, names = run(text, name), tree.model, tree.names
     expected, found = _tensors(model), _tensors(twin)
     for key in [*expected, *found]:
         if expected.get(key) != found.get(key):
@@ -33,8 +36,20 @@ def check(text: str, name: str, model: nn.Module, names: Mapping[type, str]) -> 
             raise SourceError(
                 f"the written source makes {path} a {others.get(path)}, the model has a {kinds.get(path)}"
             )
+    _check_unsaved(tree, twin)
     if _ties(model) != _ties(twin):
         raise SourceError("the written source doesn't share the same tensors")
+
+
+def _check_unsaved(tree: Tree, twin: nn.Module) -> None:
+    """Buffers that no state_dict brings have their values from the constructor."""
+    for path, module in tree.live.items():
+        made = twin.get_submodule(path)._buffers
+        for name in sorted(module._non_persistent_buffers_set - tree.changing):
+            live, own = module._buffers[name], made.get(name)
+            if live is not None and (own is None or not torch.equal(live, own)) and not is_torch(type(module)):
+                file, node = tree.sources.of_class(type(module))
+                raise SourceError(f"{file.at(node)}: {UNSAVED.format(name)}")
 
 
 def run(text: str, name: str) -> nn.Module:
@@ -55,6 +70,12 @@ def run(text: str, name: str) -> nn.Module:
     if not isinstance(made, nn.Module):
         raise SourceError(f"{name}() of the written source is no module")
     return made
+
+
+def failing_lines(error: SourceError) -> list[int]:
+    """Lines of constructors in the written file that were running when it failed, the innermost first."""
+    trace = traceback.extract_tb(error.__cause__.__traceback__ if error.__cause__ else None)
+    return [f.lineno or 0 for f in reversed(trace) if f.filename.startswith("<_written_") and f.name == "__init__"]
 
 
 def _tensors(model: nn.Module) -> Mapping[str, tuple[tuple[int, ...], torch.dtype, bool]]:

@@ -12,7 +12,7 @@ from pruners.source.conditions import INDENT
 from pruners.source.context import ClassContext
 from pruners.source.idioms import Idioms
 from pruners.source.init_writer import InitWriter
-from pruners.source.layout import STEP
+from pruners.source.layout import STEP, flat
 from pruners.source.names import Namer
 from pruners.source.naming import Group, name_holes, type_name
 from pruners.source.parameters import Parameter, WrittenInit, header_lines
@@ -232,9 +232,7 @@ class ClassWriter:
                 return term, author.default_text
         if self.context.is_root and self.single:
             value = vector[0]
-            return value, literal(value.value) if isinstance(value, Lit) else self.namer.text(
-                getattr(value, "value", None)
-            )
+            return value, None if value is None else flat(self.printer.code(value))
         for usual in (None, False, 1, 0.0):
             if any((t is None and usual is None) or (t is not None and same(t, Lit(usual))) for t in vector):
                 if usual == 1 and (author is not None or not self._is_option(name)):

@@ -34,6 +34,8 @@ class Conditions:
         self.lists: set[str] = set()  # local names of lists
         self._terms: dict[tuple[str, Mask], Term] = {}
         self._done: set[tuple[str, int]] = set()
+        self._ready: set[str] = set()  # constants and statements that stand already because a buffer needs them
+        self._ready_statements: set[ast.stmt] = set()
         self._depth = 0
         self._depth_resolved = 0  # inside how many branches whose condition is settled
 

@@ -60,8 +60,9 @@ def transposed_convolution(m: nn.ConvTranspose2d) -> Values:
 
 @constructor(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
 def pooling(m: nn.MaxPool2d) -> Values:
-    values = {k: _one(getattr(m, k)) for k in ("kernel_size", "padding")}
-    return values | {"stride": None if m.stride == m.kernel_size else _one(m.stride)}
+    one = _one if is_torch(type(m)) else lambda value: value  # forward of a subclass may ask for the axes
+    values = {k: one(getattr(m, k)) for k in ("kernel_size", "padding")}
+    return values | {"stride": None if m.stride == m.kernel_size else one(m.stride)}
 
 
 @constructor(nn.Linear)
@@ -221,8 +222,8 @@ def call_of(
             f"{path or 'the model'}: {cls.__name__} can't be written as a constructor call: {error.args[0]}"
         ) from None
     dtype = _dtype(module)
-    if dtype is not None and "dtype" in inspect.signature(cls).parameters:
-        args.append(Arg("dtype", Ref(dtype), Ref(usual)))
+    if "dtype" in inspect.signature(cls).parameters:
+        args.append(Arg("dtype", Ref(dtype or usual), Ref(usual)))
     call = Call(cls, tuple(args), (path,))
     _prove(module, call, path)
     return call

@@ -72,6 +72,11 @@ class ClassContext:
             values.append(self._term(birth.arguments[name]))
         return tuple(values) if all(v is not None for v in values) else None
 
+    def nothing(self, name: str) -> bool:
+        """Whether a name is None in every instance, or a dict of nothing else, as ``dtype`` often is."""
+        found = [{**b.locals, **b.arguments}.get(name, self) if b is not None else self for b in self.births]
+        return all(v is None or (type(v) is dict and v and set(v.values()) == {None}) for v in found)
+
     def left(self, name: str) -> tuple[Term | None, ...] | None:
         """The value of a local name when the author's constructor returned, if it is a literal, in every instance."""
         births = self.births

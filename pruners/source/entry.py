@@ -11,6 +11,11 @@ from torch import nn
 
 SMALL = 64  # elements of a buffer that may be written as a literal
 
+UNSAVED = (
+    "the buffer self.{} is not in the state_dict, is too large for a literal, and no expression of the constructor "
+    "gives its values; register it with persistent=True"
+)
+
 
 def is_blank(tensor: torch.Tensor) -> bool:
     """Whether zeros or ones are all it holds."""

@@ -15,7 +15,7 @@ Bound = dict[str, ast.expr]
 
 
 def bind(call: ast.Call, names: list[str]) -> Bound | None:
-    """Argument expressions by parameter name, without those that ``**kwargs`` gives; None where ``*args`` hides them."""
+    """Argument expressions by parameter name, without those of ``**kwargs``; None where ``*args`` hides them."""
     if any(isinstance(a, ast.Starred) for a in call.args):
         return None
     if len(call.args) > len(names):

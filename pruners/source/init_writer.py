@@ -15,6 +15,7 @@ from pruners.source.dead_branches import without_dead_branches
 from pruners.source.hints import loaded_names, stored_names
 from pruners.source.members import Members
 from pruners.source.names import unwelcome
+from pruners.source.records import CHILD
 from pruners.source.statements import (
     Lines,
     indented,
@@ -27,7 +28,7 @@ from pruners.source.statements import (
     warns,
     within,
 )
-from pruners.source.tree import is_authored
+from pruners.source.tree import author_init, is_authored
 from pruners.source.walk import Mask, line_in
 
 
@@ -39,6 +40,8 @@ class InitWriter(Members):
         self._done.clear()
         self.scope.placed.clear()
         self.flags.clear()
+        self._ready.clear()
+        self._ready_statements.clear()
         everyone = frozenset(range(len(self.context.paths)))
         init = self.author.init
         if init is None:
@@ -114,7 +117,7 @@ class InitWriter(Members):
         if is_docstring(stmt, self.author.init):
             return self._verbatim(stmt)
         if self._is_super(stmt):
-            return [*self._base_call(stmt), *self._opaque(stmt, mask)]
+            return [*self._base_call(stmt), *self._opaque(stmt, mask), *self._from_parent(mask)]
         if isinstance(stmt, ast.If):
             return self._if(stmt, mask)
         found = self.walk.settings_in(stmt)
@@ -200,6 +203,16 @@ class InitWriter(Members):
 
     def _opaque(self, stmt: ast.stmt, mask: Mask) -> Lines:
         return self._all_unfollowed(self._opaque_attributes((stmt.lineno, stmt.end_lineno or 0), mask), mask)
+
+    def _from_parent(self, mask: Mask) -> Lines:
+        """Parameters, buffers and plain attributes that the constructor of an author's parent makes."""
+        home = self.author.home
+        if home is None or author_init(home.__mro__[1]) is None:
+            return []
+        followed = {n for n, _ in self.walk.final}
+        names = [n for n in self.context.attributes() if n not in followed]
+        kinds = {n: next(r[n].kind for r in self.context.records if n in r) for n in names}
+        return self._all_unfollowed([n for n in names if kinds[n] != CHILD], mask)
 
     def _makes(self, stmt: ast.stmt) -> bool:
         """Whether the statement only served to make modules: a loop over widths, a list that grows."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import ast
+import copy
 from collections.abc import Sequence
 
 import torch
 
 from pruners.errors import SourceError
-from pruners.source.entry import SMALL, is_blank
+from pruners.source.entry import SMALL, UNSAVED, is_blank
 from pruners.source.layout import STEP, Group, flat, lines_of
+from pruners.source.made import tensor_call
 from pruners.source.printer import Code
 from pruners.source.records import BUFFER, CHILD, PARAMETER
+from pruners.source.replay import prepared
 from pruners.source.sequences import Sequences
 from pruners.source.statements import (
     Lines,
@@ -20,6 +23,7 @@ from pruners.source.statements import (
 )
 from pruners.source.tensors import creator, gives_tensor, size_hints
 from pruners.source.terms import Box, Call, Display, Hole, Lit, Term, unify
+from pruners.source.values import literal
 from pruners.source.walk import Mask
 
 
@@ -40,10 +44,10 @@ class Members(Sequences):
             code: Code = f"{self.printer.namer.text(term.fn)}(*{list_name})"
             self.printer.active = active
             return [*lines, *self._like_author(self._assignment(name, kind, code, stmt), stmt)]
-        code = self._tensor(name, kind, term, value, mask) or self.printer.code(term, hint)
+        before, found = self._tensor(name, kind, term, value, mask, stmt)
+        code = found or self.printer.code(term, hint)
         self.printer.active = active
-        lines = self._assignment(name, kind, code, stmt)
-        return self._like_author(lines, stmt)
+        return [*before, *self._like_author(self._assignment(name, kind, code, stmt), stmt)]
 
     def _term(self, name: str, mask: Mask) -> Term:
         if (name, mask) not in self._terms:
@@ -60,26 +64,82 @@ class Members(Sequences):
         stmt = next((s.stmt for s in self.walk.settings if s.attribute == name), self.author.node)
         return self.author.init_file.at(stmt)
 
-    def _tensor(self, name: str, kind: str, term: Term, value: ast.expr | None, mask: Mask) -> Code | None:
-        """Code for a parameter or buffer in the author's words, as far as they hold; None if there are none."""
-        if kind not in (PARAMETER, BUFFER) or not isinstance(term, Call | Hole):
-            return None
-        live = [(i, getattr(self.context.live[i], name)) for i in sorted(mask)]
+    def _tensor(
+        self, name: str, kind: str, term: Term, value: ast.expr | None, mask: Mask, stmt: ast.stmt | None
+    ) -> tuple[Lines, Code | None]:
+        """Code for a parameter or buffer in the author's words, as far as they hold, and what stands before it."""
+        if kind not in (PARAMETER, BUFFER) or not isinstance(term, Call | Hole) or value is None:
+            return self._unsaved(name, kind, mask), None
+        value, text = self._without_nothing(value)
+        live = [(i, self.context.tree.tensor(self.context.paths[i], name)) for i in sorted(mask)]
         exact = name in self.context.live[min(mask)]._non_persistent_buffers_set
-        if value is not None and gives_tensor(self.scope, value, [(i, t, exact) for i, t in live]):
-            return self.author.init_file.segment(value)
-        if exact and any(t.numel() > SMALL and not is_blank(t) for _, t in live):
-            raise SourceError(
-                f"{self._place(name)}: the buffer self.{name} is not in the state_dict, is too large for a literal, "
-                "and no expression of the constructor gives its values; register it with persistent=True"
-            )
-        if exact or value is None or not isinstance(term, Call):
-            return None
-        made = term.args[0].value if kind == PARAMETER else term
+        if gives_tensor(self.scope, value, [(i, t, exact) for i, t in live]):
+            return [], text
+        made = term.args[0].value if kind == PARAMETER and isinstance(term, Call) else term
+        if exact:
+            ready = self._prepared(stmt, value, live)
+            if ready is not None:
+                return ready, text
+            if all(t.numel() <= SMALL or is_blank(t) for _, t in live):
+                return [], None
+            # a later statement may fill it; the written model is compared with the live one
+            if gives_tensor(self.scope, value, [(i, t, False) for i, t in live]):
+                return [], text
+            tensors = tuple(tensor_call(t, torch.zeros, self.context.tree.dtype) for _, t in live)
+            made = term = unify(_column(len(self.context.paths), sorted(mask), tensors), (name,), self.context)
         if not isinstance(made, Call):
-            return None
+            return [], None
         hints = size_hints(value, sum(a.name.isdecimal() for a in made.args))
-        return self.printer.sized(term, made, getattr(torch, creator(value)), hints)
+        return [], self.printer.sized(term, made, getattr(torch, creator(value)), hints)  # type: ignore[arg-type]
+
+    def _unsaved(self, name: str, kind: str, mask: Mask) -> Lines:
+        """Refuses a large buffer that nothing in the constructor gives and the state_dict doesn't have."""
+        live = [self.context.live[i] for i in sorted(mask)] if kind == BUFFER else []
+        tensors = [m._buffers[name] for m in live if name in m._non_persistent_buffers_set - self.context.tree.changing]
+        if any(t is not None and t.numel() > SMALL and not is_blank(t) for t in tensors):
+            raise SourceError(f"{self._place(name)}: {UNSAVED.format(name)}")
+        return []
+
+    def _without_nothing(self, value: ast.expr) -> tuple[ast.expr, str]:
+        """The expression, and its text, without ``device=device`` and ``**kwargs`` where that says nothing."""
+        calls = [n for n in ast.walk(value) if isinstance(n, ast.Call)]
+        silent = {
+            ast.dump(k)
+            for c in calls
+            for k in c.keywords
+            if isinstance(k.value, ast.Name) and k.value.id in self._local_names() and self.context.nothing(k.value.id)
+        }
+        if not silent:
+            return value, self.author.init_file.segment(value)
+        shorter = copy.deepcopy(value)
+        for call in [n for n in ast.walk(shorter) if isinstance(n, ast.Call)]:
+            call.keywords = [k for k in call.keywords if ast.dump(k) not in silent]
+        return shorter, ast.unparse(shorter)
+
+    def _local_names(self) -> set[str]:
+        return set(self.author.parameters) | self.author.stored
+
+    def _prepared(
+        self, stmt: ast.stmt | None, value: ast.expr, live: Sequence[tuple[int, torch.Tensor]]
+    ) -> Lines | None:
+        """The author's statements that compute the buffer, where they still do."""
+        births = self.context.births
+        if stmt is None or any(births[i] is None for i, _ in live):
+            return None
+        given = {i: b.arguments for i, _ in live if (b := births[i]) is not None}
+        found = prepared(self.scope, stmt, value, live, given)
+        if found is None:
+            return None
+        if found.words:
+            self.printer.wishes |= found.words & set(self.scope.hidden)
+            return None
+        lines = [f"{n} = {literal(v)}" for n, v in found.constants.items() if n not in self._ready]
+        self._ready |= set(found.constants)
+        for s in found.statements:
+            if s not in self._ready_statements:
+                self._ready_statements.add(s)
+                lines += self._verbatim(s)
+        return lines
 
     def _assignment(self, name: str, kind: str, code: Code, stmt: ast.stmt | None) -> Lines:
         owner = self.author.self_name
@@ -164,3 +224,10 @@ class Members(Sequences):
     def _rest(self, mask: Mask) -> Lines:
         """Attributes that no statement of the author's constructor was found for."""
         return self._all_unfollowed(self.context.attributes(), mask)
+
+
+def _column(size: int, places: Sequence[int], terms: Sequence[Term]) -> list[Term | None]:
+    column: list[Term | None] = [None] * size
+    for i, term in zip(places, terms, strict=True):
+        column[i] = term
+    return column

@@ -87,7 +87,7 @@ def _join(groups: list[Group], hole: Open, word: str | None, text: str | None) -
     for group in groups:
         alike = group.word == word and group.text == text if word or text else False
         loose = word is None and ((group.is_width and width) or group.places[0][-1] == hole.hole.where[-1])
-        if (alike or loose) and same_vector(group.vector, hole.hole.values):
+        if (alike or loose) and not hole.alone and same_vector(group.vector, hole.hole.values):
             group.vector = tuple(b if a is None else a for a, b in zip(group.vector, hole.hole.values, strict=True))
             break
     else:
@@ -131,6 +131,8 @@ def _made_up(group: Group, words: Sequence[str]) -> str:
     if len(place) == 1:
         return place[0]
     if any(isinstance(t, Call | Box) for t in group.vector):
+        if not argument.isdecimal():
+            return f"{layer}_{argument}" if layer else argument
         return f"{layer}_layer{argument}" if layer else f"layer{argument}"
     if group.word is not None:
         return f"{layer}_{_tail(group.word, layer)}"
@@ -146,6 +148,7 @@ def _made_up(group: Group, words: Sequence[str]) -> str:
 
 def _mirrored(word: str) -> str | None:
     return "out" + word[2:] if word.startswith("in") and word[2:3] in ("_", "p", "c", "f", "d") else None
+
 
 def _place(group: Group) -> tuple[str, ...]:
     return next((p for p in group.places if p[-1].startswith("out")), group.places[0])

@@ -33,6 +33,7 @@ class Open:
     hole: Hole
     hint: ast.expr | None
     label: str | None = None  # what the author's constructor calls the module that belongs there
+    alone: bool = False  # modules with weights of their own
 
 
 @dataclass(frozen=True)
@@ -101,8 +102,12 @@ class Printer:
 
     def _hole(self, hole: Hole, hint: ast.expr | None) -> str:
         if id(hole) not in self.texts:
-            self.open.setdefault(id(hole), Open(hole, hint, self._label(hole)))
+            self.open.setdefault(id(hole), Open(hole, hint, self._label(hole), self._has_weights(hole)))
         return self.texts.get(id(hole), f"_hole_{'_'.join(hole.where)}")
+
+    def _has_weights(self, hole: Hole) -> bool:
+        paths = [p for v in hole.values if isinstance(v, Call | Box) for p in v.paths if p is not None]
+        return any(self.tree.live[p].state_dict() for p in paths if p in self.tree.live)
 
     def _label(self, hole: Hole) -> str | None:
         """``activation`` where the author calls ``activation_layer(...)``, or the name it was handed over under."""

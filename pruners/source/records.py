@@ -51,13 +51,14 @@ class Recorder:
                 record[name] = Slot(PARAMETER, parameter_call(tensor, self.tree.dtype))
         for name, tensor in module._buffers.items():
             if name not in inherited:
-                record[name] = Slot(BUFFER, self._buffer(module, name, tensor))
+                mine = None if tensor is None else self.tree.tensor(path, name)
+                record[name] = Slot(BUFFER, self._buffer(module, name, mine))
         for name, child in module._modules.items():
             if name not in inherited:
                 record[name] = Slot(CHILD, self._child(_join(path, name), child, seen, f"self.{name}"))
         for name, value in vars(module).items():
             if name not in _INTERNAL and name not in inherited:
-                record[name] = self._plain(name, value, seen)
+                record[name] = self._plain(path, name, value, seen)
         for name, value in self.added.get(path, {}).items():
             record[name] = Slot(PLAIN, Lit(value))
         return record
@@ -113,12 +114,16 @@ class Recorder:
             )
         return tensor_call(tensor, torch.ones if is_blank(tensor) and tensor.any() else torch.zeros, self.tree.dtype)
 
-    def _plain(self, name: str, value: object, seen: Mapping[int, str]) -> Slot:
+    def _plain(self, path: str, name: str, value: object, seen: Mapping[int, str]) -> Slot:
         if isinstance(value, nn.Module) and id(value) in seen:
             return Slot(PLAIN, Alias(seen[id(value)]))
         try:
             return Slot(PLAIN, term_of_value(value, self.tree.sources))
         except LookupError as error:
+            birth = self.tree.birth(path)
+            made = vars(birth.module).get(name) if birth is not None and birth.module is not None else None
+            if type(made) in (dict, list, set) and not made:
+                return Slot(PLAIN, Lit(made))  # a cache that running filled
             return Slot(PLAIN, None, str(error.args[0]))
 
 

@@ -11,6 +11,7 @@ from torch.nn.parameter import is_lazy
 
 from pruners.errors import SourceError
 from pruners.source.tree import Tree, is_authored
+from pruners.source.values import own_method
 
 _HOOKS = {
     "_forward_hooks": "a forward hook",
@@ -55,15 +56,21 @@ def _reason(module: nn.Module) -> str | None:
         if getattr(module, name, None):
             return f"has {text}, which the generated source would lose; remove it or put its work into forward"
     own = vars(module)
-    replaced: list[str] = [n for n in ("forward", "__call__") if n in own]
+    replaced: list[str] = [n for n in ("forward", "__call__") if n in own and not _is_own_method(module, own[n])]
     replaced += sorted(
-        n for n, v in own.items() if isinstance(v, types.MethodType) and v.__self__ is module and n not in replaced
+        n
+        for n, v in own.items()
+        if isinstance(v, types.MethodType) and v.__self__ is module and n not in replaced and not own_method(v)
     )
     if replaced:
         return f"has a replaced {replaced[0]}; write a subclass with that method instead"
     if is_authored(cls) and dataclasses.is_dataclass(cls):
         return "is a dataclass, whose constructor is not written; give it an __init__"
     return None
+
+
+def _is_own_method(module: nn.Module, value: object) -> bool:
+    return isinstance(value, types.MethodType) and value.__self__ is module and own_method(value)
 
 
 def _place(tree: Tree, module: nn.Module) -> str:

@@ -43,7 +43,7 @@ class Scope:
             names[owner] = self.live[index]
         return evaluate(expr, names, self.author.globals, set(self.author.parameters) | self.author.stored)
 
-    def admit_attributes(self, expr: ast.expr, owner: str) -> None:
+    def admit_attributes(self, expr: ast.AST, owner: str) -> None:
         """Raises Unproved unless all that the expression reads of the module is there at that point."""
         names = [n for n in ast.walk(expr) if isinstance(n, ast.Name) and n.id == owner]
         uses = [n for n in ast.walk(expr) if isinstance(n, ast.Attribute) and n.value in names]

@@ -26,6 +26,7 @@ class Tree:
         self.entry = entry
         self.sources = sources
         self.live = dict(model.named_modules(remove_duplicate=False))
+        self.changing: set[str] = set()  # attributes that methods assign while the network runs
         self.first_path: dict[int, str] = {}
         for path, module in self.live.items():
             self.first_path.setdefault(id(module), path)
@@ -79,6 +80,13 @@ class Tree:
         for cls in dict.fromkeys(found):
             names[cls] = free(cls.__name__, self.sources.of_class(cls)[0].name, set(names.values()))
         return names
+
+    def tensor(self, path: str, name: str) -> torch.Tensor:
+        """A parameter or buffer; of a buffer that running changes and that is not saved, what the constructor made."""
+        module, birth = self.live[path], self.birth(path)
+        kept = name in self.changing and name in module._non_persistent_buffers_set
+        found: torch.Tensor = getattr(birth.module if kept and birth and birth.module else module, name)
+        return found
 
     def birth(self, path: str) -> Birth | None:
         return self.births.get(path)

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from pruners.source.files import Sources
-from pruners.source.terms import Arg, Call, Display, Lit, Ref, Term, Text, is_plain
+from pruners.source.terms import Alias, Arg, Call, Display, Lit, Ref, Term, Text, is_plain
 
 
 def term_of_value(value: Any, sources: Sources) -> Term:
@@ -63,6 +63,8 @@ def _partial(value: functools.partial[Any], sources: Sources) -> Call:
 def _callable(value: Any, sources: Sources) -> Term:
     if isinstance(value, types.FunctionType) and value.__name__ == "<lambda>":
         return _lambda(value, sources)
+    if isinstance(value, types.MethodType) and own_method(value):
+        return Alias(f"self.{value.__name__}")
     if isinstance(value, types.MethodType | nn.Module):
         raise LookupError(f"a {type(value).__name__} kept as a plain attribute has no constructor expression")
     if isinstance(value, type | types.FunctionType | types.BuiltinFunctionType | types.ModuleType) or callable(value):
@@ -70,6 +72,12 @@ def _callable(value: Any, sources: Sources) -> Term:
             return Ref(value)
         raise LookupError(f"{value!r} has no global name")
     raise LookupError(f"a {type(value).__name__} can't be written as an expression")
+
+
+def own_method(value: types.MethodType) -> bool:
+    """Whether an attribute is a method of the module's class: ``self.forward = self.forward_fast``."""
+    owner, name = value.__self__, value.__name__
+    return isinstance(owner, nn.Module) and getattr(type(owner), name, None) is value.__func__
 
 
 def global_name(value: Any) -> tuple[str, str] | None:

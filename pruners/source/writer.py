@@ -17,7 +17,7 @@ from pruners.model_writers import writer_of
 from pruners.source.author import AuthorClass
 from pruners.source.bindings import binding
 from pruners.source.branches import Branches
-from pruners.source.check import check, run
+from pruners.source.check import check, failing_lines, run
 from pruners.source.class_writer import ClassWriter
 from pruners.source.conditions import INDENT
 from pruners.source.context import make_context
@@ -56,15 +56,14 @@ def write_source(
     refuse(tree)
     writing = _Writing(tree, plan_rewrites(rewrites, tree, sources))
     writing.write_classes()
-    text = writing.text(header)
-    twin = run(text, entry.name)
+    text, twin = writing.first(header)
     missing = [tie(model, pair, tree.instances) for pair in shared(model, twin)]
     missing += [(type(model), line) for line in repairs(model, twin)]
     for cls in dict.fromkeys(c for c, _ in missing):
         writing.finish(cls, list(dict.fromkeys(line for c, line in missing if c is cls)))
     if missing:
         text = writing.text(header)
-    check(text, entry.name, model, tree.names)
+    check(text, entry.name, tree)
     return text
 
 
@@ -91,7 +90,7 @@ class _Writing:
         return list(found)
 
     def write_classes(self) -> None:
-        keep = {n for names in self.rewrites.attributes.values() for n in names}
+        keep = {"forward", *(n for names in self.rewrites.attributes.values() for n in names)}
         for _ in range(ROUNDS):
             self._choose_methods()
             reads = self._reads()
@@ -109,6 +108,7 @@ class _Writing:
         found = self._reached(lambda _, node: node)
         functions = [(cls, f) for cls, names in found.items() for n in names for f in self.reach.methods[cls][n]]
         stored = {a for _, f in functions for a in _stored(f)}
+        self.tree.changing |= stored
         self.branches.settle(functions, stored)
         self.methods = self._reached(self.branches.folded)
 
@@ -141,6 +141,31 @@ class _Writing:
         self.written[cls] = replace(mine, lines=[*mine.lines, *([""] if added else []), *added], extra=extra)
 
     # the file
+
+    def first(self, header: Header | None) -> tuple[str, nn.Module]:
+        """The text and its model, without what only initialises weights and can't do it with the new widths."""
+        while True:
+            text = self.text(header)
+            try:
+                return text, run(text, self.tree.entry.name)
+            except SourceError as error:
+                if not self._without(text, error):
+                    raise
+
+    def _without(self, text: str, error: SourceError) -> bool:
+        """Takes the statement out of a constructor that failed, if it makes nothing."""
+        lines = text.splitlines()
+        for failed in (lines[n - 1] for n in failing_lines(error)):
+            for cls, mine in self.written.items():
+                code = _code(mine).split("\n")[1:]
+                for stmt in _statements(mine):
+                    own = code[stmt.lineno - 2 : (stmt.end_lineno or 0) - 1]
+                    if failed in own and isinstance(stmt, ast.Expr | ast.For | ast.If) and not _stored(stmt):
+                        kept = [*code[: stmt.lineno - 2], *code[(stmt.end_lineno or 0) - 1 :]]
+                        self.written[cls] = replace(mine, lines=kept)
+                        self._choose_methods()
+                        return True
+        return False
 
     def text(self, header: Header | None) -> str:
         entry, sources = self.tree.entry, self.tree.sources
@@ -205,6 +230,11 @@ class _Writing:
 
     def _instances(self, cls: type) -> dict[str, nn.Module]:
         return {path: self.tree.live[path] for path in self.tree.instances.get(cls, ())}
+
+
+def _statements(written: WrittenInit) -> list[ast.stmt]:
+    found = [n for n in ast.walk(ast.parse(_code(written))) if isinstance(n, ast.FunctionDef)]
+    return found[0].body if found else []
 
 
 def _stored(tree: ast.AST) -> set[str]:

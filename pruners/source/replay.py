@@ -1,0 +1,140 @@
+"""The author's statements that compute a buffer, found backwards from it and run again with the written names."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from pruners.source.births import undisturbed
+from pruners.source.hints import loaded_names, stored_names
+from pruners.source.scope import Scope
+from pruners.source.terms import is_plain, value_of
+
+_RESULT = "_result_"
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """``statements`` before the expression; ``constants``: names that they read and their values, ``words`` those of
+    the author's that have to become parameters."""
+
+    statements: tuple[ast.stmt, ...]
+    constants: Mapping[str, Any]
+    words: frozenset[str]
+
+
+def preparation(
+    scope: Scope,
+    stmt: ast.stmt,
+    expr: ast.expr,
+    wanted: Sequence[tuple[int, torch.Tensor]],
+    given: Mapping[int, Mapping[str, Any]],
+) -> Preparation | None:
+    """What has to run before ``expr`` so that it gives these tensors (instance, tensor); None if nothing does.
+
+    ``given``: what the author's constructor was given, by instance.
+    """
+    local = set(scope.author.parameters) | scope.author.stored
+    needed = loaded_names(expr) & local - set(scope.words)
+    found: list[ast.stmt] = []
+    for earlier in reversed(_before(scope.author.init, stmt)):
+        if (_changed(earlier) & needed) and not isinstance(earlier, ast.FunctionDef):
+            found.insert(0, earlier)
+            needed |= loaded_names(earlier) & local - set(scope.words)
+    if any(_touches(s, scope.author.self_name) for s in found):
+        return None
+    free = needed - _first_stored(found)
+    values = {i: {n: given[i][n] for n in free if n in given[i]} for i, _ in wanted}
+    if any(set(v) != free or not all(map(is_plain, v.values())) for v in values.values()):
+        return None
+    if not all(_gives(scope, found, expr, i, tensor, values[i]) for i, tensor in wanted):
+        return None
+    first = values[wanted[0][0]]
+    words = frozenset(n for n in free if any(repr(v[n]) != repr(first[n]) for v in values.values()))
+    order = [n for n in (*scope.author.parameters, *sorted(free)) if n in free - words]
+    return Preparation(tuple(found), {n: first[n] for n in dict.fromkeys(order)}, words)
+
+
+def _before(function: ast.AST | None, stmt: ast.stmt) -> list[ast.stmt]:
+    """Statements that run before one, those of the branches around it included; none if a loop is around it."""
+    found: list[ast.stmt] = []
+    body: Sequence[ast.stmt] = getattr(function, "body", [])
+    while body:
+        at = next((i for i, s in enumerate(body) if s.lineno <= stmt.lineno <= (s.end_lineno or 0)), len(body))
+        found += body[:at]
+        around = body[at] if at < len(body) else stmt
+        if around is stmt:
+            return found
+        if not isinstance(around, ast.If):
+            return []
+        inside = around.body[-1].end_lineno or 0
+        body = around.body if stmt.lineno <= inside else around.orelse
+    return []
+
+
+def _changed(stmt: ast.stmt) -> set[str]:
+    """Local names that a statement assigns, or whose values it changes."""
+    names = stored_names(stmt)
+    for node in ast.walk(stmt):
+        base: ast.AST | None = None
+        if isinstance(node, ast.Subscript | ast.Attribute) and isinstance(node.ctx, ast.Store):
+            base = node.value
+        elif (
+            isinstance(node, ast.Expr)
+            and isinstance(node.value, ast.Call)
+            and isinstance(node.value.func, ast.Attribute)
+        ):
+            base = node.value.func.value
+        while isinstance(base, ast.Subscript | ast.Attribute):
+            base = base.value
+        names |= {base.id} if isinstance(base, ast.Name) else set()
+    return names
+
+
+def _first_stored(stmts: Iterable[ast.stmt]) -> set[str]:
+    """Names that a statement gives a value before any of the statements reads them."""
+    stored: set[str] = set()
+    read: set[str] = set()
+    for stmt in stmts:
+        loops = {n for node in ast.walk(stmt) if isinstance(node, ast.For) for n in stored_names(node.target)}
+        read |= loaded_names(stmt) - stored - loops
+        stored |= stored_names(stmt) - read
+    return stored
+
+
+def _touches(stmt: ast.stmt, owner: str) -> bool:
+    """Whether a statement sets something on the module."""
+    return owner in _changed(stmt)
+
+
+def _gives(
+    scope: Scope, stmts: Sequence[ast.stmt], expr: ast.expr, index: int, tensor: torch.Tensor, values: Mapping[str, Any]
+) -> bool:
+    code = ast.Module([*stmts, ast.Assign([ast.Name(_RESULT, ast.Store())], expr)], [])
+    names = {**scope.author.globals, **values}
+    for name, vector in scope.words.items():
+        try:
+            names[name] = value_of(vector[index]) if vector[index] is not None else None  # type: ignore[arg-type]
+        except LookupError:
+            continue
+    if scope.author.self_name in loaded_names(code):
+        scope.admit_attributes(code, scope.author.self_name)
+        names[scope.author.self_name] = scope.live[index]
+    with undisturbed():
+        exec(compile(ast.fix_missing_locations(code), "<author>", "exec"), names)
+    made = names[_RESULT]
+    if not isinstance(made, torch.Tensor) or made.shape != tensor.shape or made.dtype != tensor.dtype:
+        return False
+    return torch.equal(made, tensor.detach().to(made.device))
+
+
+def prepared(*args: Any) -> Preparation | None:
+    """``preparation``, where the author's code may meet values that it was not written for."""
+    try:
+        return preparation(*args)
+    except Exception:  # then it doesn't fit
+        return None
