@@ -14,7 +14,8 @@ from types import ModuleType
 
 import pytest
 import torch
-from source_helpers import assert_writes
+from source_helpers import assert_writes, load
+from torch import nn
 
 from pruners.errors import SourceError
 from pruners.source import Entry, write_source
@@ -335,3 +336,224 @@ from typing import Literal
         return self.conv(x)
 """
     assert "jax" in written(folder, {"net": net})
+
+
+def test_an_unsaved_buffer_that_the_constructor_gives_other_values_is_refused(folder: Path) -> None:
+    net = f"""{HEAD}
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+        self.register_buffer("table", torch.empty(8, 9), persistent=False)
+        self.table.copy_(torch.rand(8, 9))
+
+    def forward(self, x):
+        return self.conv(x) + self.table[0, 0]
+"""
+    with pytest.raises(SourceError, match=r"net\.py:\d+: the buffer self.table is not in the state_dict"):
+        written(folder, {"net": net})
+
+
+def test_what_computes_an_unsaved_buffer_stays(folder: Path) -> None:
+    net = f"""{HEAD}
+import itertools
+
+
+def offsets(points):
+    return [[abs(a - c) + abs(b - d) for c, d in points] for a, b in points]
+
+
+class Biased(nn.Module):
+    def __init__(self, dim, size, heads=2, device=None):
+        super().__init__()
+        dd = {{"device": device}}
+        self.proj = nn.Conv2d(dim, dim, 1, **dd)
+        points = list(itertools.product(range(size[0]), range(size[1])))
+        unique = set()
+        index = []
+        for row in offsets(points):
+            for value in row:
+                unique.add(value)
+                index.append(value)  # in reading order
+        n = len(points)
+        self.bias = nn.Parameter(torch.zeros(heads, len(unique), **dd))
+        self.register_buffer("index", torch.tensor(index, device=device).view(n, n), persistent=False)
+        self.register_buffer("mask", torch.empty(n, n, **dd), persistent=False)
+        self.reset_buffers()
+
+    def reset_buffers(self):
+        self.mask.copy_(torch.ones_like(self.mask).tril())
+
+    def forward(self, x):
+        return self.proj(x) + (self.bias[:, self.index] * self.mask).sum()
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one = Biased(3, (3, 4))
+        self.two = Biased(3, (4, 4))
+
+    def forward(self, x):
+        return self.two(self.one(x))
+"""
+    text = written(folder, {"net": net})
+    assert "index.append(value)  # in reading order" in text
+    assert "torch.tensor(index).view(n, n)" in text
+    assert "self.reset_buffers()" in text
+    assert "device" not in text
+
+
+def test_what_forward_stores_is_no_part_of_the_constructor(folder: Path) -> None:
+    net = f"""{HEAD}
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+        self.cache = {{}}
+        self.register_buffer("grid", torch.zeros(1, 1), persistent=False)
+
+    def forward(self, x):
+        if x.shape[-1] not in self.cache:
+            self.cache[x.shape[-1]] = torch.arange(x.shape[-1])
+        if self.grid.shape != x.shape[2:]:
+            self.grid = torch.arange(x[0, 0].numel()).view(x.shape[2:])
+        return self.conv(x) + self.cache[x.shape[-1]] + self.grid
+"""
+    module = package(folder, {"net": net})
+    model, x = module.Net().eval(), torch.randn(2, 3, 9, 9)
+    model(x)
+    text = assert_writes(model, Entry(module.Net, {}, "Net"), folder, x)
+    assert "self.cache = {}" in text
+    assert "torch.zeros(1, 1)" in text
+
+
+def test_a_method_may_be_chosen_in_the_constructor(folder: Path) -> None:
+    net = f"""{HEAD}
+class Net(nn.Module):
+    def __init__(self, way="double"):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+        if way == "double":
+            self.forward = self.forward_double
+        else:
+            self.forward = self.forward_single
+
+    def forward_single(self, x):
+        return self.conv(x)
+
+    def forward_double(self, x):
+        return self.conv(x) * 2
+"""
+    assert "self.forward = self.forward_double" in written(folder, {"net": net})
+
+
+def test_what_the_constructor_of_a_parent_makes_comes_first(folder: Path) -> None:
+    net = f"""{HEAD}
+class Parent(nn.Module):
+    def __init__(self, width, pool="avg"):
+        super().__init__()
+        self.pool = pool
+        self.first = nn.Parameter(torch.zeros(width, 1, 1))
+        self.conv = nn.Conv2d(3, width, 1)
+
+    def start(self):
+        if self.pool == "avg":
+            nn.init.ones_(self.first)
+
+    def forward(self, x):
+        return self.conv(x) + self.first
+
+
+class Net(Parent):
+    def __init__(self, width=4):
+        super().__init__(width)
+        self.second = nn.Parameter(torch.zeros(width, 1, 1))
+        self.start()
+
+    def forward(self, x):
+        return super().forward(x) + self.second
+"""
+    text = written(folder, {"net": net})
+    assert text.index("self.first = ") < text.index("self.second = ") < text.index("self.start()")
+
+
+def test_two_layers_with_weights_are_never_one_argument(folder: Path) -> None:
+    net = f"""{HEAD}
+class Conv(nn.Module):
+    def __init__(self, i, o, norm=True):
+        super().__init__()
+        self.conv = nn.Conv2d(i, o, 1)
+        self.norm = nn.BatchNorm2d(o) if norm else nn.Identity()
+
+    def forward(self, x):
+        return self.norm(self.conv(x))
+
+
+class Pair(nn.Module):
+    def __init__(self, i, norm=True):
+        super().__init__()
+        self.one = Conv(i, 2 * i, norm)
+        self.two = Conv(2 * i, 2 * i, norm)
+
+    def forward(self, x):
+        return self.two(self.one(x))
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = Pair(3)
+        self.b = Pair(6, norm=False)
+
+    def forward(self, x):
+        return self.b(self.a(x))
+"""
+    written(folder, {"net": net})
+
+
+def test_initialisation_that_the_new_widths_do_not_allow_goes(folder: Path) -> None:
+    net = f"""{HEAD}
+class Net(nn.Module):
+    def __init__(self, width=4):
+        super().__init__()
+        self.width = width
+        self.conv = nn.Conv2d(3, width, 1)
+        self.mix = nn.Conv2d(width, width, 1)
+        self.start()
+
+    def start(self):
+        self.mix.weight.data.copy_(torch.eye(self.width)[:, :, None, None])
+
+    def forward(self, x):
+        return self.mix(self.conv(x))
+"""
+    module = package(folder, {"net": net})
+    model = module.Net().eval()
+    model.conv, model.mix = nn.Conv2d(3, 2, 1), nn.Conv2d(2, 4, 1)
+    text = write_source(model.eval(), Entry(module.Net, {}, "Net"))
+    assert "start" not in text
+    assert load(text, folder).Net()(torch.randn(IMAGE)).shape == (2, 4, 8, 8)
+
+
+def test_pooling_whose_forward_asks_for_the_axes_keeps_them(folder: Path) -> None:
+    net = f"""{HEAD}
+class Pool(nn.MaxPool2d):
+    def __init__(self, size):
+        super().__init__((size, size), (2, 2))
+
+    def forward(self, x):
+        pad = self.kernel_size[0] - self.stride[1]
+        return F.max_pool2d(F.pad(x, (0, pad, 0, pad)), self.kernel_size, self.stride)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+        self.pool = Pool(3)
+
+    def forward(self, x):
+        return self.pool(self.conv(x))
+"""
+    written(folder, {"net": net})
