@@ -140,7 +140,8 @@ def cli() -> None:
 @click.option("--macs", type=float, metavar="X", help="Keep at most this fraction of the MACs.")
 @click.option("--params", type=float, metavar="X", help="Keep at most this fraction of the parameters.")
 @click.option("--ratio", type=float, metavar="X", help="Remove this fraction of the channels.")
-@click.option("--metric", metavar="NAME", help="Which channels go first: l1, l2, bn_scale, fpgm, taylor, random.")
+@click.option("--metric", metavar="NAME", help="Which channels go first: l1, l2, bn_scale, fpgm, taylor, random; "
+              "of few bits: angle, distance, angle_next_layer, distance_next_layer.")  # fmt: skip
 @click.option("--search", metavar="NAME", help="bayesian (default without a budget), uniform or global.")
 @click.option("--alpha", default=1.0, show_default=True, help="bayesian: how much size weighs against loss.")
 @click.option("--direction", default="bottom-up", show_default=True, help="bayesian: or top-down, from the output.")

@@ -25,6 +25,7 @@ from pruners.channel_graph import ChannelGraph, Extent, Slot
 
 Bits = float | Callable[[Any], float]
 _PRECISIONS: dict[tuple[type[nn.Module], str], tuple[Bits, float]] = {}
+_INPUT_PRECISIONS: dict[type[nn.Module], Bits] = {}
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,24 @@ def register_precision(layer: type[nn.Module], bits: Bits, parameter: str = "wei
     _PRECISIONS[layer, parameter] = bits, per_row
 
 
+def register_input_precision(layer: type[nn.Module], bits: Bits) -> None:
+    """Say to how many bits layers of this class and its subclasses quantize their inputs (default: not at all)."""
+    _INPUT_PRECISIONS[layer] = bits
+
+
+def input_bits(module: nn.Module) -> float:
+    """Bits of one number that enters the arithmetic of this layer; 32 where they are not quantized."""
+    for kind in type(module).__mro__:
+        if kind in _INPUT_PRECISIONS:
+            bits = _INPUT_PRECISIONS[kind]
+            return bits(module) if callable(bits) else bits
+    return 32.0
+
+
 def register_same_precision(layer: type[nn.Module], twin: type[nn.Module]) -> None:
     """What is registered for ``twin`` holds for ``layer``, too."""
+    if twin in _INPUT_PRECISIONS:
+        _INPUT_PRECISIONS[layer] = _INPUT_PRECISIONS[twin]
     for (kind, parameter), precision in list(_PRECISIONS.items()):
         if kind is twin:
             _PRECISIONS[layer, parameter] = precision

@@ -56,24 +56,35 @@ class Evidence:
 
 Metric = Callable[[Evidence], Scores]
 _METRICS: dict[str, Metric] = {}
+_LARGEST_FIRST: set[str] = set()
+FIRST = ("smallest", "largest", "random")
 
 
-def metric(name: str) -> Callable[[Metric], Metric]:
-    """Register a pure function: evidence -> for every width one score per group, the larger the more useful.
+def metric(name: str, *, largest_first: bool = False) -> Callable[[Metric], Metric]:
+    """Register a pure function: evidence -> for every width one value per group, the larger the more useful; with
+    ``largest_first`` the less useful.
 
-    ``--search global`` compares scores across widths, so they should be means over slots, not sums.
+    ``--search global`` compares values across widths, so they should be means over slots, not sums.
     """
 
     def register(function: Metric) -> Metric:
         _METRICS[name] = function
+        if largest_first:
+            _LARGEST_FIRST.add(name)
         return function
 
     return register
 
 
+def _registered() -> Mapping[str, Metric]:
+    from pruners import binary_metrics  # noqa: F401  (importing it registers its metrics; it reads this module)
+
+    return _METRICS
+
+
 def metrics() -> tuple[str, ...]:
     """The names of all registered metrics."""
-    return tuple(sorted(_METRICS))
+    return tuple(sorted(_registered()))
 
 
 def slices(tensor: torch.Tensor, use: Use) -> torch.Tensor:
@@ -92,7 +103,7 @@ def slices(tensor: torch.Tensor, use: Use) -> torch.Tensor:
     return flat[index].reshape(index.shape[0], -1).double()
 
 
-def _relative(parts: list[torch.Tensor], size: int) -> torch.Tensor:
+def relative(parts: list[torch.Tensor], size: int) -> torch.Tensor:
     """The mean over slots of ``v[g] / mean(v)``: no layer counts more because it is larger or scaled up."""
     total = torch.zeros(size, dtype=torch.float64)
     for part in parts:
@@ -103,7 +114,7 @@ def _relative(parts: list[torch.Tensor], size: int) -> torch.Tensor:
 
 def _each_width(evidence: Evidence, values: Callable[[Width], list[torch.Tensor]]) -> Scores:
     """``values``: one score per group for every use that counts."""
-    return {w.name: _relative(values(w), w.size) for w in evidence.graph.widths}
+    return {w.name: relative(values(w), w.size) for w in evidence.graph.widths}
 
 
 def _sums(evidence: Evidence, part: Callable[[torch.Tensor], torch.Tensor]) -> dict[Slot, torch.Tensor]:
@@ -274,13 +285,15 @@ def rank(
     batches: Iterable[Batch] | None = None,
     seed: int = 0,
     slots: str = "all",
+    first: str | None = None,
 ) -> Ranking:
     """Score and order the groups of all widths. The model is not changed; the same input gives the same ranking.
 
-    ``batches``: (images, labels) pairs, for metrics that look at data. Raises ``UsageError`` for an unknown metric
-    or ``slots``, ``CheckpointError`` when a weight is not finite.
+    ``batches``: (images, labels) pairs, for metrics that look at data. ``first``: which go first, those with the
+    "smallest" or the "largest" values of the metric, or "random" ones; default: the metric's own rule. Raises
+    ``UsageError`` for an unknown metric, ``slots`` or ``first``, ``CheckpointError`` when a weight is not finite.
     """
-    function = find_metric(metric)
+    function, sign = _with_sign(metric, first)
     if slots not in _ROLES:
         raise UsageError(f"unknown slots {slots!r}, known are {', '.join(_ROLES)}")
     evidence = Evidence(model, graph, slots, None if batches is None else list(batches), seed)
@@ -289,7 +302,7 @@ def rank(
             raise CheckpointError(f"{name} holds NaN or infinite values; take a checkpoint from before training broke")
     # float32 makes ties of what only rounding errors tell apart
     found = function(evidence)
-    scores = {w.name: found[w.name].float().cpu().double().numpy() for w in graph.widths}
+    scores = {w.name: sign * found[w.name].float().cpu().double().numpy() for w in graph.widths}
     for name, values in scores.items():
         if not np.isfinite(values).all():
             raise UsageError(f"metric {metric} gives width {name!r} a score that is not finite; check the data")
@@ -307,10 +320,21 @@ def _removal_order(scores: FloatArray, width: Width) -> IntArray:
     return np.lexsort((np.arange(width.size), scores, turn))
 
 
+def _with_sign(name: str, first: str | None) -> tuple[Metric, int]:
+    """A metric, and what makes a score of its value: the larger the more useful."""
+    function = find_metric(name)
+    if first not in (None, *FIRST):
+        raise UsageError(f"unknown ranking {first!r}, known are {', '.join(FIRST)}")
+    if first == "random":
+        return random, 1
+    return function, -1 if first == "largest" or (first is None and name in _LARGEST_FIRST) else 1
+
+
 def find_metric(name: str) -> Metric:
     """The metric called ``name``. Raises UsageError with the closest name."""
-    if name not in _METRICS:
-        close = difflib.get_close_matches(name, _METRICS, 1, 0.4)
+    known = _registered()
+    if name not in known:
+        close = difflib.get_close_matches(name, known, 1, 0.4)
         guess = f", did you mean {close[0]!r}?" if close else ";"
         raise UsageError(f"unknown metric {name!r}{guess} known are {', '.join(metrics())}")
-    return _METRICS[name]
+    return known[name]

@@ -12,7 +12,7 @@ ROOMS = {"app", "commands", "models", "pruners", "training"}
 MAY_IMPORT = {
     "models": {"pruners.decorators", "pruners.errors", "models"},
     "pruners": {"pruners"},
-    "training": {"pruners.costs", "pruners.errors", "training"},
+    "training": {"pruners.costs", "pruners.errors", "pruners.quantized", "training"},
     "commands": {"commands", "models", "pruners", "training"},
     "app.py": {"commands", "pruners"},
 }

@@ -53,6 +53,7 @@ def binaryconnect(stochastic: bool = False) -> Kind:
     return Kind(
         "BinaryConnect", conv, linear, conv, linear, FULL if stochastic else 1, FULL,
         activation=nn.ReLU, after_step=clip_latent, first_layer="binary", last_layer="binary",
+        weight_quantizer=lambda weight, layer: sign_identity(weight),
         options={"stochastic": False}, variant=binaryconnect,
     )  # fmt: skip
 

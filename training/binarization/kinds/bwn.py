@@ -27,6 +27,6 @@ BWN = register(
     Kind(
         "BWN", BwnConv2d, BwnLinear, BwnConv2d, BwnLinear, 1, FULL,
         activation=nn.ReLU, after_step=centre_and_clip_latent,
-    ),
-    scales_per_filter=True,
+        weight_quantizer=lambda weight, layer: scaled_sign(weight), scales_per_filter=True,
+    )
 )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pruners.costs import register_precision
+from pruners.costs import register_input_precision, register_precision
 from training.binarization.kinds.registry import FULL, Kind, register, require
 from training.binarization.levels import dorefa_activation, dorefa_gradient, dorefa_weight
 
@@ -78,9 +78,11 @@ def dorefa(weight_bits: int = 2, activation_bits: int = 2, gradient_bits: int = 
         "DoReFa", partial(DoReFaConv2d, **bits), partial(DoReFaLinear, **bits),
         partial(DoReFaConv2d, **on_real), partial(DoReFaLinear, **on_real), weight_bits, activation_bits,
         activation_quantizer=partial(dorefa_activation, bits=activation_bits), alpha=7.0, options=bits, variant=dorefa,
+        weight_quantizer=lambda weight, layer: dorefa_weight(weight, layer.weight_bits),
     )  # fmt: skip
 
 
 DOREFA = register(dorefa())
 for _layer in (DoReFaConv2d, DoReFaLinear):
     register_precision(_layer, lambda layer: layer.weight_bits)
+    register_input_precision(_layer, lambda layer: layer.activation_bits)

@@ -114,6 +114,11 @@ class IEWeightLinear(nn.Linear):
         return y if self.bias is None else y + self.bias
 
 
+def scaled_balanced_sign(weight: Tensor, layer: Any) -> Tensor:
+    """What a layer multiplies with: balanced signs times its learned scales."""
+    return standardised_sign(weight, layer.k, layer.t) * layer.alpha.view(-1, *(1,) * (weight.ndim - 1))
+
+
 def sharpen_tents(model: nn.Module, done: float) -> None:
     """t goes from 0.01 to 10 for the weights; for the activations it is never below 1."""
     sharpen(model, done, 0.01, 10.0)
@@ -134,5 +139,6 @@ IENET = register(
     Kind(
         "IENet", IEConv2d, IELinear, IEWeightConv2d, IEWeightLinear, 1, 1,
         activation_quantizer=sign_iee, start=start_scales, at_epoch=sharpen_tents,
+        weight_quantizer=scaled_balanced_sign,
     )
 )  # fmt: skip

@@ -88,7 +88,8 @@ def irnet(activation_bits: int = 1) -> Kind:
         IRWeightConv2d, IRWeightLinear, 1, activation_bits,
         activation=nn.Identity if binary else nn.ReLU, activation_quantizer=sign_ede if binary else identity,
         at_epoch=sharpen, options={"activation_bits": 1}, variant=irnet,
+        weight_quantizer=lambda weight, layer: libra_sign(weight, layer.k, layer.t), scales_per_filter=True,
     )  # fmt: skip
 
 
-IRNET = register(irnet(), scales_per_filter=True)
+IRNET = register(irnet())

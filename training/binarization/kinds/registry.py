@@ -10,8 +10,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pruners.costs import register_precision, register_same_precision
+from pruners.costs import register_input_precision, register_precision, register_same_precision
 from pruners.errors import UsageError
+from pruners.quantized import Quantize, register_quantizer, register_same_quantizer
 
 Layer = Callable[..., nn.Module]
 FULL = 32  # bits of a number that is not quantized
@@ -35,7 +36,9 @@ class Kind:
 
     ``conv``, ``linear``: hidden layers. ``input_conv``, ``input_linear``: the same weights on inputs that stay real,
     for a first or last layer that is to be binary. ``activation``: what a network puts in front of a layer that does
-    not quantize its own input. ``activation_quantizer``: what the layers do to their inputs.
+    not quantize its own input. ``activation_quantizer``: what the layers do to their inputs. ``weight_quantizer``:
+    ``(weight, layer)`` -> what the layers compute with; None: the weights as they are. ``scales_per_filter``: a number
+    of 32 bits is stored with each filter.
     ``start(model)``: sets the tensors that only this kind has once weights of another kind were loaded.
     ``after_step(model)``: keeps the latent weights where the kind wants them. ``at_epoch(model, done)``: sets what
     changes while the share ``done`` (0..1) of training passes. ``alpha``: how much size weighs in a search.
@@ -51,6 +54,8 @@ class Kind:
     activation_bits: int
     activation: Callable[[], nn.Module] = nn.Identity
     activation_quantizer: Callable[..., Tensor] = identity
+    weight_quantizer: Quantize | None = None
+    scales_per_filter: bool = False
     start: Callable[[nn.Module], None] = nothing
     after_step: Callable[[nn.Module], None] = nothing
     at_epoch: Callable[[nn.Module, float], None] = no_schedule
@@ -72,7 +77,7 @@ class Kind:
             raise UsageError(f"network kind {self.name} has no option {unknown[0]!r}: {known}")
         chosen = {**self.options, **options}
         made = self.variant(**chosen) if self.variant is not None else self
-        return replace(made, options=chosen, variant=self.variant)
+        return _told(replace(made, options=chosen, variant=self.variant))
 
     def layers(self, first_layer: str | None = None, last_layer: str | None = None) -> dict[str, Layer]:
         """The arguments ``conv``, ``linear``, ``first``, ``last`` and ``activation`` of a bundled network.
@@ -110,25 +115,36 @@ def require(kind: str, option: str, value: object, allowed: Collection[object]) 
         raise UsageError(f"{kind}: {option} must be {known}, not {value!r}")
 
 
-def register(kind: Kind, *, scales_per_filter: bool = False) -> Kind:
-    """Add a kind and tell the cost model how many bits its weights take.
-
-    ``scales_per_filter``: a number of 32 bits is stored with each filter.
-    """
+def register(kind: Kind) -> Kind:
+    """Add a kind, and tell the cost model and the metrics about its layers."""
     KINDS[kind.name] = kind
+    return _told(kind)
+
+
+def _told(kind: Kind) -> Kind:
+    """Layers that are made with arguments know their own bits: their file registers those."""
     for layer in kind.made_of:
-        if isinstance(layer, type) and not layer.__module__.startswith("torch."):
-            register_precision(layer, kind.weight_bits, per_row=FULL if scales_per_filter else 0)
+        made = _class(layer)
+        if made.__module__.startswith("torch."):
+            continue
+        if layer is made:
+            register_precision(layer, kind.weight_bits, per_row=FULL if kind.scales_per_filter else 0)
+            real = layer in (kind.input_conv, kind.input_linear)
+            register_input_precision(layer, FULL if real else kind.activation_bits)
+        if kind.weight_quantizer is not None:
+            register_quantizer(made, kind.weight_quantizer)
     return kind
 
 
 def recognise(model: nn.Module, kind: Kind) -> None:
-    """Tell the cost model of a written file's layers, which are classes of their own with the kind's names."""
+    """Tell the cost model and the metrics of a written file's layers, which are classes of their own with the kind's
+    names."""
     known = {(_class(layer).__name__): _class(layer) for layer in kind.made_of}
     for layer in quantized_layers(model):
         twin = known.get(type(layer).__name__)
         if twin is not None:
             register_same_precision(type(layer), twin)
+            register_same_quantizer(type(layer), twin)
 
 
 def _class(layer: Layer) -> type[nn.Module]:

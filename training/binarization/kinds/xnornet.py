@@ -93,8 +93,9 @@ def xnornet(scale_activations: bool = False, gradient: str = "corrected") -> Kin
     return Kind(
         "XnorNet", conv, linear, BwnConv2d, BwnLinear, 1, 1,
         activation_quantizer=sign_clipped, after_step=centre_and_clip_latent, alpha=5.0,
+        weight_quantizer=lambda weight, layer: scaled_sign(weight), scales_per_filter=True,
         options={"scale_activations": False, "gradient": "corrected"}, variant=xnornet,
     )  # fmt: skip
 
 
-XNORNET = register(xnornet(), scales_per_filter=True)
+XNORNET = register(xnornet())
