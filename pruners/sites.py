@@ -22,7 +22,7 @@ from pruners.labels import along
 from pruners.special import SPECIAL
 
 if TYPE_CHECKING:
-    from pruners.tracing import Tracer
+    from pruners.tracer import Tracer
 
 Path = tuple[int | str, ...]
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 
 import networkx as nx
 import numpy as np
 
 from pruners.channel_graph import (
-    NOWHERE,
     BoolArray,
     ChannelGraph,
     Contraction,
@@ -24,20 +23,8 @@ from pruners.channel_graph import (
     Use,
     Width,
 )
-from pruners.facts import SILENT, Facts, Freeze, SiteCall, Tie
-
-_UNREAD = "no layer reads these channels"
-_UNMADE = "no layer makes these channels"
-
-
-@dataclass(frozen=True)
-class _Classes:
-    """Every atom's class, every class's width (-1: frozen) and, where blocks must stay equal, its block."""
-
-    of_atom: IntArray
-    width: IntArray
-    block: IntArray
-    frozen_by: tuple[Freeze, ...]
+from pruners.classes import Classes, settle
+from pruners.facts import SILENT, Facts, SiteCall, Tie
 
 
 def solve(
@@ -50,7 +37,7 @@ def solve(
 ) -> ChannelGraph:
     """Build the channel graph from facts. ``calls``: those of a pass in eval mode, and in training. ``readers``:
     operations that read channels without weights, and the atoms they read."""
-    classes = _settle(facts)
+    classes = settle(facts)
     widths = _widths(facts, classes)
     owners = _owners(facts, classes, widths)
     return ChannelGraph(
@@ -66,113 +53,7 @@ def solve(
     )
 
 
-def prunable(facts: Facts) -> BoolArray:
-    """For each atom whether it is a channel of some width."""
-    classes = _settle(facts)
-    found: BoolArray = classes.width[classes.of_atom] >= 0
-    return found
-
-
-def _settle(facts: Facts) -> _Classes:
-    """Classes and widths for which every uniformity constraint holds, or is made to hold by a coarser tie.
-
-    Equal counts per block are kept as a constraint of the width where all blocks look alike; elsewhere the
-    j-th channels of all blocks are tied, which is always sound.
-    """
-    extra: list[Tie] = []
-    freezes = [*facts.freezes]
-    while True:
-        of_atom = facts.classes(tuple(extra))
-        loose = [_unread(facts, of_atom, freezes), _unmade(facts, of_atom, freezes)]
-        width = _signatures(facts, of_atom, [*freezes, *loose])
-        block = np.zeros(width.size, dtype=np.int64)
-        taken: dict[int, int] = {}
-        settled = True
-        for number, fact in enumerate(facts.uniforms):
-            cls = of_atom[fact.atoms]
-            if bool((cls == cls[0]).all()):
-                continue
-            if (width[cls] < 0).any():
-                if not (width[cls] < 0).all():
-                    reason = f"{fact.reason}, and a part of it must stay"
-                    freezes.append(Freeze(np.unique(fact.atoms), reason, fact.site))
-                    settled = False
-            elif not _blocks(cls, width, block, taken, number):
-                first = np.broadcast_to(fact.atoms[0], fact.atoms.shape)
-                extra.append(Tie(first.ravel(), fact.atoms.ravel(), fact.reason, fact.site))
-                settled = False
-            if not settled:
-                break
-        if settled:
-            return _Classes(of_atom, width, block, (*freezes, *loose))
-
-
-def _blocks(cls: IntArray, width: IntArray, block: IntArray, taken: dict[int, int], number: int) -> bool:
-    """Note the block of each class if every row holds as many classes of each width, and each class one row."""
-    rows = np.broadcast_to(np.arange(cls.shape[0])[:, None], cls.shape)
-    found, first, counts = np.unique(cls.ravel(), return_index=True, return_counts=True)
-    if (counts != counts[0]).any():
-        return False
-    row_of = rows.ravel()[first]
-    if not bool((row_of[np.searchsorted(found, cls)] == rows).all()):
-        return False
-    members = width[found]
-    for w in np.unique(members):
-        here = row_of[members == w]
-        if (np.bincount(here, minlength=cls.shape[0]) != here.size // cls.shape[0]).any() or here.size == 0:
-            return False
-        if (np.flatnonzero(width == w).size) != here.size:
-            return False
-        if int(w) in taken and not np.array_equal(block[found[members == w]], here):
-            return False
-    block[found] = row_of
-    taken.update({int(w): number for w in np.unique(members)})
-    return True
-
-
-def _unread(facts: Facts, of_atom: IntArray, freezes: Sequence[Freeze]) -> Freeze:
-    """Channels that no layer consumes: they may leave the network unseen, so they stay."""
-    read = np.zeros(int(of_atom.max()) + 1, dtype=bool)
-    for freeze in freezes:
-        read[of_atom[freeze.atoms]] = True  # they stay for a better reason
-    for slot in facts.slots:
-        if facts.role(slot) == "in":
-            read[of_atom[facts.atoms(slot)]] = True
-    atoms = np.flatnonzero(~read[of_atom])
-    return Freeze(atoms[atoms != 0], _UNREAD, NOWHERE)
-
-
-def _unmade(facts: Facts, of_atom: IntArray, freezes: Sequence[Freeze]) -> Freeze:
-    """Channels that only a buffer holds, such as a table of coordinates: data, not width."""
-    made = np.zeros(int(of_atom.max()) + 1, dtype=bool)
-    for freeze in freezes:
-        made[of_atom[freeze.atoms]] = True
-    for slot in facts.slots:
-        if slot.parameter not in facts.buffers and facts.role(slot) != "in":
-            made[of_atom[facts.atoms(slot)]] = True
-    atoms = np.flatnonzero(~made[of_atom])
-    return Freeze(atoms[atoms != 0], _UNMADE, NOWHERE)
-
-
-def _signatures(facts: Facts, of_atom: IntArray, freezes: Sequence[Freeze]) -> IntArray:
-    """For each class the number of its width: classes with equal counts in every stored slot are alike."""
-    n_classes = int(of_atom.max()) + 1
-    atoms = np.arange(1, facts.n_atoms, dtype=np.int64)
-    slot = facts.slot_index(atoms)
-    random = np.random.default_rng(0).integers(1, 2**63, size=max(1, len(facts.slots)), dtype=np.uint64)
-    random[[i for i, s in enumerate(facts.slots) if s.virtual]] = 0
-    signature = np.zeros(n_classes, dtype=np.uint64)
-    np.add.at(signature, of_atom[atoms], random[slot])
-    stuck = np.zeros(n_classes, dtype=bool)
-    stuck[of_atom[0]] = True
-    for freeze in freezes:
-        stuck[of_atom[freeze.atoms]] = True
-    width = np.unique(signature, return_inverse=True)[1].astype(np.int64).reshape(-1)
-    width[stuck | (signature == 0)] = -1
-    return width
-
-
-def _widths(facts: Facts, classes: _Classes) -> tuple[Width, ...]:
+def _widths(facts: Facts, classes: Classes) -> tuple[Width, ...]:
     atoms = np.arange(1, facts.n_atoms, dtype=np.int64)
     cls = classes.of_atom[atoms]
     width = classes.width[cls]
@@ -192,7 +73,7 @@ def _widths(facts: Facts, classes: _Classes) -> tuple[Width, ...]:
 
 
 def _width(
-    facts: Facts, classes: _Classes, atoms: IntArray, slot: IntArray, statistics: BoolArray
+    facts: Facts, classes: Classes, atoms: IntArray, slot: IntArray, statistics: BoolArray
 ) -> tuple[tuple[int, int], Width]:
     """One width (still without a name) and its place: number of its first producing slot, first atom there."""
     cls = classes.of_atom[atoms]
@@ -245,7 +126,7 @@ def _named(drafts: list[tuple[tuple[int, int], Width]]) -> list[Width]:
     return named
 
 
-def _frozen(facts: Facts, classes: _Classes) -> tuple[FrozenChannels, ...]:
+def _frozen(facts: Facts, classes: Classes) -> tuple[FrozenChannels, ...]:
     order = np.argsort(classes.of_atom, kind="stable")
     bounds = np.searchsorted(classes.of_atom[order], np.arange(int(classes.of_atom.max()) + 2))
     out = []
@@ -289,7 +170,7 @@ def _tied_slots(facts: Facts) -> Iterator[tuple[Slot, Slot, Tie]]:
         yield slots[int(a[place])], slots[int(b[place])], facts.ties[int(owner)]
 
 
-def _owners(facts: Facts, classes: _Classes, widths: Sequence[Width]) -> tuple[IntArray, IntArray]:
+def _owners(facts: Facts, classes: Classes, widths: Sequence[Width]) -> tuple[IntArray, IntArray]:
     """For each class the number of its width, or -1, and its group there."""
     group_of = np.full(int(classes.of_atom.max()) + 1, -1, dtype=np.int64)
     width_of = group_of.copy()
@@ -301,7 +182,7 @@ def _owners(facts: Facts, classes: _Classes, widths: Sequence[Width]) -> tuple[I
 
 
 def _readers(
-    classes: _Classes,
+    classes: Classes,
     widths: Sequence[Width],
     owners: tuple[IntArray, IntArray],
     readers: Mapping[Operation, IntArray],
@@ -318,7 +199,7 @@ def _readers(
 
 
 def _counted(
-    classes: _Classes, widths: Sequence[Width], owners: tuple[IntArray, IntArray], calls: Sequence[SiteCall]
+    classes: Classes, widths: Sequence[Width], owners: tuple[IntArray, IntArray], calls: Sequence[SiteCall]
 ) -> tuple[CountedCall, ...]:
     """Turn the atoms that a call counts into groups of widths."""
     return tuple(
@@ -336,7 +217,7 @@ def _counted(
 
 def _over(
     contractions: Sequence[tuple[Contraction, Sequence[IntArray]]],
-    classes: _Classes,
+    classes: Classes,
     widths: Sequence[Width],
     owners: tuple[IntArray, IntArray],
 ) -> tuple[Contraction, ...]:
@@ -349,7 +230,7 @@ def _over(
 
 
 def _extent(
-    atoms: IntArray, classes: _Classes, widths: Sequence[Width], owners: tuple[IntArray, IntArray]
+    atoms: IntArray, classes: Classes, widths: Sequence[Width], owners: tuple[IntArray, IntArray]
 ) -> Extent:
     width_of, group_of = owners
     cls = classes.of_atom[atoms]
@@ -358,9 +239,3 @@ def _extent(
         (widths[int(w)].name, tuple(group_of[cls[owner == w]].tolist())) for w in np.unique(owner[owner >= 0])
     )
     return Extent(int((owner < 0).sum()), parts)
-
-
-def partition(facts: Facts) -> dict[Slot, IntArray]:
-    """For every slot the class of each of its positions; two sources of facts agree if these are in bijection."""
-    classes = facts.classes()
-    return {slot: classes[facts.atoms(slot)] for slot in facts.slots}

@@ -15,7 +15,7 @@ from pruners.frames import author_site
 from pruners.labels import Labels, on_axis
 
 if TYPE_CHECKING:
-    from pruners.tracing import Tracer
+    from pruners.tracer import Tracer
 
 _TORCHS = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 Special = Callable[["Tracer", Any, tuple[Any, ...], dict[str, Any]], Any]

@@ -8,8 +8,8 @@ import numpy as np
 from torch import Tensor
 
 from pruners.channel_graph import IntArray, Site
+from pruners.classes import prunable
 from pruners.facts import Facts
-from pruners.solving import prunable
 
 Split = tuple[str, Site, int]  # module, place, and which of those made there
 

@@ -16,7 +16,8 @@ from pruners.channel_graph import ChannelGraph, Site, Width
 from pruners.errors import NotPrunableError, StuckError
 from pruners.facts import Facts, Freeze, Tie
 from pruners.slicing import slice_model
-from pruners.tracing import Tracer, observe
+from pruners.tracer import Tracer
+from pruners.tracing import observe
 
 
 def workable(tracer: Tracer, model: nn.Module, example_input: Any, skip: Sequence[str] = ()) -> ChannelGraph:

@@ -11,7 +11,7 @@ from pruners.labels import Labels, axes_of, touching
 from pruners.rules.registry import RULES, Call, Rule, freeze_axes, rule
 
 if TYPE_CHECKING:
-    from pruners.tracing import Tracer
+    from pruners.tracer import Tracer
 
 
 STATISTICS = {"sum", "mean", "amax", "amin", "var", "var_mean", "std", "std_mean", "norm", "linalg_vector_norm",

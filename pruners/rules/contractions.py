@@ -12,7 +12,7 @@ from pruners.labels import Labels, along, axes_of, on_axis, touching
 from pruners.rules.registry import Call, rule
 
 if TYPE_CHECKING:
-    from pruners.tracing import Tracer
+    from pruners.tracer import Tracer
 
 
 _UNKNOWN = "reads the network's input, or channels that must stay"

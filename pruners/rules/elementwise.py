@@ -12,7 +12,7 @@ from pruners.labels import Labels, align, axes_of, on_axis
 from pruners.rules.registry import RULES, Call, rule
 
 if TYPE_CHECKING:
-    from pruners.tracing import Tracer
+    from pruners.tracer import Tracer
 
 
 def pointwise(tracer: Tracer, call: Call) -> None:

@@ -11,7 +11,7 @@ from pruners.rules.elementwise import join
 from pruners.rules.registry import Call, freeze_axes, rule
 
 if TYPE_CHECKING:
-    from pruners.tracing import Tracer
+    from pruners.tracer import Tracer
 
 
 @rule("scatter", "scatter_add", "scatter_reduce", "index_add", "index_copy", "index_fill", "index_reduce")

@@ -13,7 +13,7 @@ from pruners.labels import Labels, Planes, axes_of, compact
 from pruners.rules.registry import Call, freeze_axes, rule, unknown
 
 if TYPE_CHECKING:
-    from pruners.tracing import Tracer
+    from pruners.tracer import Tracer
 
 
 _VIEWS = {"view", "_unsafe_view", "reshape", "_reshape_alias", "flatten"}

@@ -11,7 +11,7 @@ from pruners.labels import Labels, axes_of, touching
 from pruners.rules.registry import Call, freeze_axes, rule
 
 if TYPE_CHECKING:
-    from pruners.tracing import Tracer
+    from pruners.tracer import Tracer
 
 
 @rule("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "cudnn_batch_norm")

@@ -18,7 +18,7 @@ from pruners.channel_graph import Site
 from pruners.labels import Labels, axes_of, touching
 
 if TYPE_CHECKING:
-    from pruners.tracing import Tracer
+    from pruners.tracer import Tracer
 
 aten = torch.ops.aten
 

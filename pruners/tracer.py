@@ -1,0 +1,221 @@
+"""Labels of live tensors and the facts found so far: what label rules talk to while a network runs."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
+
+import torch
+from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from pruners.channel_graph import (
+    NOWHERE,
+    ChannelGraph,
+    Contraction,
+    FrozenChannels,
+    IntArray,
+    Operation,
+    Site,
+    Slot,
+    Step,
+)
+from pruners.errors import UsageError
+from pruners.facts import SILENT, Facts, SiteCall
+from pruners.frames import author_site, forward_site
+from pruners.labels import NONE, Labels, on_axis
+from pruners.rules import Call
+from pruners.running import Modules
+from pruners.solving import solve
+from pruners.source.entry import SMALL, is_blank
+from pruners.splits import Splits
+
+
+class Tracer:
+    """Labels of live tensors and the facts found so far: what rules talk to."""
+
+    def __init__(
+        self, model: nn.Module, batch: int, splits: Splits, held: Mapping[Site, str] | None = None
+    ) -> None:
+        tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+        self._names: dict[int, str] = {}
+        self.aliases: dict[str, str] = {}
+        for name, tensor in tensors:
+            first = self._names.setdefault(id(tensor), name)
+            if first != name:
+                self.aliases[name] = first
+        self._tensors = [t for _, t in tensors]  # keeps the identities alive
+        shapes = {n: tuple(t.shape) for n, t in tensors if n not in self.aliases}
+        self.facts = Facts(shapes, [n for n, _ in model.named_buffers(remove_duplicate=False)])
+        self.modules = Modules(model)
+        self.batch = batch
+        self.held = dict(held or {})
+        self.contractions: list[tuple[Contraction, Sequence[IntArray]]] = []
+        self.site_calls: list[SiteCall] = []
+        self.steps: list[Step] = []
+        self._labels = WeakTensorKeyDictionary()
+        self.splits = splits
+        self.eval_calls = self.site_calls
+        self.training_calls: list[SiteCall] = []
+        self._counting = True
+        self._operations: Counter[str] = Counter()
+        self._readers: dict[Operation, IntArray] = {}
+        self.integers_follow = False  # the running function's integers are recorded as sites
+        self._blocked: dict[tuple[str, int], Slot] = {}
+
+    # -- labels
+
+    def labels(self, tensor: Tensor) -> Labels:
+        found = self._labels.get(tensor)
+        if found is not None:
+            self.freeze(found.numbered, "channels are read by number", author_site() if found.numbered else NOWHERE)
+            return found
+        name = self._names.get(id(tensor))
+        if name is None:
+            return NONE
+        planes = (on_axis(self.axis(tensor, a), a, tensor.ndim) for a, n in enumerate(tensor.shape) if n > 1)
+        return Labels(tuple(planes), None if name in self.facts.buffers else name)
+
+    def label(self, tensor: Tensor, labels: Labels) -> Tensor:
+        if id(tensor) not in self._names:
+            self._labels[tensor] = labels
+        return tensor
+
+    def axis(self, tensor: Tensor, axis: int, blocks: int = 1) -> Tensor:
+        """The labels of one axis of a parameter (or of a tensor made of one)."""
+        name = self._names.get(id(tensor))
+        if name is None:
+            return self._derived_axis(tensor, axis, blocks)
+        slot = self._blocked.setdefault((name, axis), Slot(name, axis, blocks))
+        if slot.blocks != blocks:
+            atoms = self.facts.atoms(slot)
+            self.facts.freeze(atoms, "a weight read in two ways", author_site())
+            return torch.zeros(tensor.shape[axis] * blocks, dtype=torch.int64)
+        return torch.from_numpy(self.facts.atoms(slot))
+
+    def _derived_axis(self, tensor: Tensor, axis: int, blocks: int) -> Tensor:
+        for plane in self.labels(tensor).planes:
+            if plane.shape[axis] == plane.numel() > 1:
+                return plane.reshape(-1).repeat(blocks)
+        return torch.zeros(tensor.shape[axis] * blocks, dtype=torch.int64)
+
+    # -- facts
+
+    def tie(self, first: Tensor, second: Tensor, name: str, site: Site) -> None:
+        self.facts.tie(first.numpy(), second.numpy(), name, site)
+
+    def freeze(self, planes: Sequence[Tensor], reason: str, site: Site) -> None:
+        for plane in planes:
+            self.facts.freeze(plane.numpy(), reason, site)
+
+    def no_channels(self, planes: Sequence[Tensor]) -> None:
+        """What varies along these planes are no channels but, say, positions of a kernel: not worth a word."""
+        self.freeze(planes, SILENT, NOWHERE)
+
+    def uniform(self, blocks: Tensor, reason: str, site: Site) -> None:
+        self.facts.uniform(blocks.numpy(), reason, site)
+
+    def statistic(self, call: Call, plane: Tensor, axis: int) -> None:
+        """The operation takes a statistic over these channels, on this axis of its first operand."""
+        self.facts.statistic(plane.numpy(), comparable=True)
+        self.reads(call, plane, axis)
+
+    def ran(self, call: Call) -> None:
+        self._operations[call.name] += 1
+
+    def reads(self, call: Call, line: Tensor, axis: int) -> None:
+        """The operation reads these channels, on this axis of an operand, without weights: in the original it has to
+        be told which are gone."""
+        if self._counting:
+            self._readers[call.name, self._operations[call.name] - 1, axis] = line.numpy().ravel()
+
+    def stored(self, tensor: Tensor) -> bool:
+        """Whether it is a parameter or a buffer of the network, not made of one."""
+        return id(tensor) in self._names
+
+    def ends(self, call: Call, line: Tensor) -> None:
+        """Nothing of these channels is left behind the operation, as behind a layer that reads them."""
+        read = self.virtual(call.name, line.numel(), call.site)
+        self.tie(line, read, call.name, call.site)
+        self._play(read, "in")
+
+    def virtual(self, label: str, size: int, site: Site) -> Tensor:
+        return torch.from_numpy(self.facts.virtual(label, size, site)) if size else torch.zeros(0, dtype=torch.int64)
+
+    def produced(self, atoms: Tensor) -> None:
+        self._play(atoms, "out")
+
+    def consumed(self, weight: Tensor, atoms: Tensor) -> None:
+        self._play(atoms, "in")
+
+    def _play(self, atoms: Tensor, role: str) -> None:
+        for slot in self.facts.slots_of(atoms.numpy()):
+            self.facts.play(slot, role)
+
+    def contracted(self, weight: Tensor, positions: Fraction | int, lines: Sequence[Tensor] = ()) -> None:
+        """The weight was multiplied at this many positions, over the whole batch, along ``lines`` of channels."""
+        name = self._names.get(id(weight)) or self.labels(weight).weight
+        if name is not None and self._counting:
+            part = Fraction(weight.numel(), math.prod(self.facts.shapes[name]))
+            made = Contraction(name, part * positions / self.batch, self.modules.current)
+            self.contractions.append((made, [line.numpy() for line in lines]))
+
+    def hold_unsaved(self, model: nn.Module) -> None:
+        """Buffers that are not in the state_dict get their values from code: only a small one, or a blank, can be
+        written with fewer."""
+        for path, module in model.named_modules():
+            for name in module._non_persistent_buffers_set:
+                key, buffer = f"{path}.{name}" if path else name, module._buffers.get(name)
+                if buffer is None or buffer.numel() <= SMALL or is_blank(buffer):
+                    continue
+                reason = f"the buffer {key} is not in the state_dict; register it with persistent=True to prune it"
+                for slot in (s for s in self.facts.slots if s.parameter == self.aliases.get(key, key)):
+                    self.facts.freeze(self.facts.atoms(slot), reason, forward_site(module))
+
+    def stepped(self, name: str) -> None:
+        if self._counting:
+            self.steps.append((name, author_site()))
+
+    def adopt(self, copied: nn.Module) -> None:
+        """From here on a copy of the model runs, in training: its tensors are the model's, its work isn't counted."""
+        for stores in (copied.named_parameters(), copied.named_buffers()):
+            for name, tensor in stores:
+                self._names[id(tensor)] = name
+                self._tensors.append(tensor)
+        self.modules = Modules(copied)
+        self.site_calls = self.training_calls
+        self._counting = False
+
+    def unreached(self) -> tuple[FrozenChannels, ...]:
+        """Parameters that no operation has read."""
+        seen = {s.parameter for s in self.facts.slots}
+        return tuple(
+            FrozenChannels((Slot(name, 0),), shape[0], "not reached by the example input", NOWHERE)
+            for name, shape in self.facts.shapes.items()
+            if name not in seen and name not in self.facts.buffers and len(shape) > 1 and shape[0] > 1
+        )
+
+    def skip(self, layers: Mapping[str, Site], reason: str) -> None:
+        """Freeze the output channels of the named layers."""
+        for layer, site in layers.items():
+            slots = [s for s in self.facts.slots if s.layer == layer and self.facts.role(s) == "out"]
+            if not slots:
+                raise UsageError(_unknown_layer(layer, self.facts))
+            for slot in slots:
+                self.facts.freeze(self.facts.atoms(slot), reason, site)
+
+    def graph(self) -> ChannelGraph:
+        calls = (self.eval_calls, self.training_calls)
+        graph = solve(self.facts, self.contractions, self.aliases, calls, self.unreached(), self._readers)
+        return replace(graph, steps=tuple(self.steps))
+
+
+def _unknown_layer(layer: str, facts: Facts) -> str:
+    layers = sorted({s.layer for s in facts.slots if facts.role(s) == "out"})
+    close = difflib.get_close_matches(layer, layers, 1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return f"there is no layer {layer} whose channels could be skipped{hint}"
