@@ -24,6 +24,8 @@ from pruners.plan import PruningPlan
 from pruners.ranking import Batch
 from pruners.search import SearchResult, SearchSettings, search
 from pruners.weight_transfer import slice_optimizer_state
+from training.binarization.kinds.registry import recognise
+from training.binarization.orthogonality import soft_orthogonality
 from training.data import Data
 from training.loop import evaluate, evaluate_fn, resolve_device
 from training.trainer import fit, retrain_fn
@@ -68,11 +70,21 @@ class PruneJob:
         return self.pruner.plan(self.result.kept, **self._decisions())
 
     def _realize(self, model: nn.Module, kept: Mapping[str, Any]) -> nn.Module:
-        return self.pruner.realize(kept, model)
+        return self._known(self.pruner.realize(kept, model))
+
+    def _known(self, model: nn.Module) -> nn.Module:
+        """A written network's layers are classes of their own."""
+        if self.network.kind is not None:
+            recognise(model, self.network.kind)
+        return model
 
     def _evaluate(self, model: nn.Module) -> tuple[float, float]:
         assert self.data is not None
-        return evaluate_fn(self.data.val)(model.to(self.device))
+        loss, accuracy = evaluate_fn(self.data.val)(model.to(self.device))
+        if self.options.beta:
+            with torch.no_grad():
+                loss += self.options.beta * float(soft_orthogonality(model))
+        return loss, accuracy
 
     def _retrain(self, model: nn.Module, epochs: int) -> None:
         assert self.data is not None
@@ -88,15 +100,18 @@ class PruneJob:
 
     def _fingerprint(self) -> dict[str, Any]:
         images = {"train": len(self.data.train), "val": len(self.data.val)} if self.data else {}
-        return {"data": self.network.facts["data"], "images": images, "regime": repr(self.regime)}
+        weighed = {"beta": self.options.beta} if self.options.beta else {}
+        return {"data": self.network.facts["data"], "images": images, "regime": repr(self.regime), **weighed}
 
     def _decisions(self) -> dict[str, Any]:
         s = self.settings
         facts = {"metric": s.metric, "search": s.strategy, "seed": s.seed, "transfer": self.options.transfer}
         if s.budget is not None:
             facts[s.budget.kind] = s.budget.value
+        if self.options.beta:
+            facts["beta"] = self.options.beta
         if s.strategy == "bayesian":
-            facts |= {"alpha": s.alpha, "direction": s.direction, "retrain_epochs": s.retrain_epochs}
+            facts |= {"alpha": s.alpha, "mode": s.mode, "direction": s.direction, "retrain_epochs": s.retrain_epochs}
         if self.data is not None:
             facts["final_epochs"] = self._final_epochs
         return facts
@@ -110,7 +125,7 @@ class PruneJob:
     def publish(self, plan: PruningPlan, output: Path) -> Bundle:
         """Write the source, retrain what it defines, verify and publish."""
         self.voice.remark("writing the source")
-        generated = import_text(self.pruner.source(plan), self.pruner.netName)
+        generated = self._known(import_text(self.pruner.source(plan), self.pruner.netName))
         weights = transferred(self.options.transfer, generated, self._whole_state(), self.pruner, plan, self.data)
         generated.load_state_dict(weights)
         accuracy = self._retrained(generated) if self.data else {}

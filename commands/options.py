@@ -36,12 +36,14 @@ class NetworkOptions(CommonOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class PruneOptions(NetworkOptions):
-    """``metric`` None is the pruner's default; ``search`` None is bayesian without a budget, else uniform."""
+    """``metric`` None is the pruner's default; ``alpha`` None is the network kind's; ``search`` None is bayesian without a budget, else uniform."""
 
     macs: float | None = None
     params: float | None = None
     ratio: float | None = None
-    alpha: float = 1.0
+    alpha: float | None = None
+    beta: float = 0.0
+    mode: str = "prune"
     metric: str | None = None
     search: str | None = None
     direction: str = "bottom-up"

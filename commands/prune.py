@@ -10,6 +10,7 @@ from pathlib import Path
 
 from commands.console import Voice
 from commands.job import PruneJob
+from commands.kinds import chosen_kind
 from commands.networks import Network, network_from
 from commands.options import PruneOptions
 from commands.preview import preview_text, preview_values
@@ -85,6 +86,8 @@ def settings_from(options: PruneOptions) -> SearchSettings:
     check_transfer(options.transfer, with_data=True)  # whether there are images is known later
     if options.metric:
         find_metric(options.metric)
+    if not 0 <= options.beta < float("inf"):
+        raise UsageError(f"--beta {options.beta}: must be a number that is 0 or more")
     if options.final_epochs is not None and options.final_epochs < 0:
         raise UsageError(f"--final-epochs {options.final_epochs}: must be 0 or more")
     epochs = SearchSettings.retrain_epochs if options.retrain_epochs is None else options.retrain_epochs
@@ -94,13 +97,22 @@ def settings_from(options: PruneOptions) -> SearchSettings:
         budget=budget,
         round_to=options.round_to,
         min_channels=options.min_channels,
-        alpha=options.alpha,
+        alpha=_alpha(options),
+        mode=options.mode,
         direction=options.direction,
         retrain_epochs=epochs,
         seed=options.seed,
     )
     _ = settings.limits  # refuses what is out of range
     return settings
+
+
+def _alpha(options: PruneOptions) -> float:
+    """What was asked for, else what suits the kind of network."""
+    if options.alpha is not None:
+        return options.alpha
+    chosen = chosen_kind(options)
+    return SearchSettings.alpha if chosen is None else chosen.kind.default_alpha(chosen.first_layer, chosen.last_layer)
 
 
 def _budget(options: PruneOptions) -> Budget | None:

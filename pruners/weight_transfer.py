@@ -34,7 +34,7 @@ def slice_state(state: Mapping[str, Tensor], graph: ChannelGraph, kept: Kept, mo
     ``kept``: width name -> kept group indices. ``model``: the network the state is of, where classes of it have
     weight transfer units of their own.
     """
-    masks = _masks_by_key(graph, kept)
+    masks = masks_by_key(graph, kept)
     sliced = {key: _sliced(value, masks.get(graph.aliases.get(key, key), [])) for key, value in state.items()}
     for path, module in model.named_modules() if model is not None else ():
         unit = transfer_unit_of(type(module))
@@ -54,7 +54,8 @@ def slice_tensor(tensor: Tensor, masks: list[tuple[Slot, BoolArray]]) -> Tensor:
     return tensor
 
 
-def _masks_by_key(graph: ChannelGraph, kept: Kept) -> dict[str, list[tuple[Slot, BoolArray]]]:
+def masks_by_key(graph: ChannelGraph, kept: Kept) -> dict[str, list[tuple[Slot, BoolArray]]]:
+    """For every tensor that loses something, its slots and which of their positions stay."""
     masks: dict[str, list[tuple[Slot, BoolArray]]] = {}
     for slot, mask in graph.masks(kept).items():
         masks.setdefault(slot.parameter, []).append((slot, mask))
@@ -81,7 +82,7 @@ def slice_optimizer_state(
             f"the optimizer's state is of {len(order)} parameters, the network has {len(names)}: "
             "give the names of those that the optimizer was made with"
         )
-    masks = _masks_by_key(graph, kept)
+    masks = masks_by_key(graph, kept)
     of = dict(zip(order, names, strict=True))
     state = {i: _sliced_moments(entries, of[i], graph, masks) for i, entries in optimizer["state"].items()}
     return {**copy.deepcopy({k: v for k, v in optimizer.items() if k != "state"}), "state": state}

@@ -23,6 +23,7 @@ from pruners.searching.interrupts import StopRequest
 from pruners.searching.ledger import Ledger
 from pruners.searching.suggesting import derived_seed, random_ratio, suggest_ratio
 from pruners.searching.weights import scatter, zero_removed
+from pruners.weight_transfer import slice_state
 
 IMAGES = torch.randn(8, 3, 4, 4, generator=torch.Generator().manual_seed(0))
 QUICK = {"init_points": 1, "n_iter": 1, "retrain_epochs": 1}
@@ -85,6 +86,7 @@ def test_an_unknown_strategy_is_refused_with_the_closest_name():
         ({"alpha": -1.0}, "alpha -1.0: must be a number that is 0 or more"),
         ({"alpha": float("nan")}, "alpha nan: must be a number that is 0 or more"),
         ({"direction": "sideways"}, "direction 'sideways': must be bottom-up or top-down"),
+        ({"mode": "zero"}, "mode 'zero': must be prune or zeroOut"),
         ({"max_pruning": 1.0}, "max-pruning 1.0: must be between 0 and 1, both excluded"),
         ({"n_iter": -1}, "n-iter -1: must be 0 or more"),
         ({"retrain_epochs": -5}, "retrain-epochs -5: must be 0 or more"),
@@ -401,6 +403,18 @@ def test_pruned_widths_are_retrained_in_their_new_size():
     bench.model.load_state_dict(result.state)
     for name, tensor in slice_by_hand(bench.model, bench.graph, result.kept).state_dict().items():
         assert torch.equal(tensor, bench.retrained[-1][0].state_dict()[name])
+
+
+def test_the_whole_network_with_zeros_learns_what_the_slice_learns():
+    results, benches = {}, {}
+    for mode in ("prune", "zeroOut"):
+        bench = benches[mode] = Bench()
+        results[mode] = bench.search(SearchSettings(retrain_epochs=3, mode=mode))
+    assert results["prune"].kept == results["zeroOut"].kept
+    assert [m.conv1.out_channels for m, _ in benches["zeroOut"].retrained] == [8, 8]
+    states = [slice_state(r.state, bench.graph, r.kept) for r in results.values()]
+    for name, tensor in states[0].items():
+        torch.testing.assert_close(tensor, states[1][name], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("direction, order", [("bottom-up", ["conv1", "conv2"]), ("top-down", ["conv2", "conv1"])])

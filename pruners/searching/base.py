@@ -35,6 +35,7 @@ class SearchSettings:
     ``alpha`` weighs size against loss. ``direction``: ``bottom-up`` from the input, or ``top-down``. ``max_pruning``:
     the largest fraction of a width that may go (bayesian). ``init_points`` random and ``n_iter`` suggested ratios
     follow three fixed ones. Widths that lose less than the fraction ``considerable`` are left whole.
+    ``mode``: what is retrained inside a search, ``prune`` the sliced network, ``zeroOut`` the whole one with zeros.
     ``min_fraction`` is 10 % by default for ``global``, else 0. Raises ``UsageError`` for values out of range.
     """
 
@@ -52,12 +53,14 @@ class SearchSettings:
     n_iter: int = 5
     considerable: float = 0.05
     retrain_epochs: int = 5
+    mode: str = "prune"
     seed: int = 0
 
     def __post_init__(self) -> None:
         rules = {
             "alpha": (0 <= self.alpha < float("inf"), "a number that is 0 or more"),
             "direction": (self.direction in ("bottom-up", "top-down"), "bottom-up or top-down"),
+            "mode": (self.mode in ("prune", "zeroOut"), "prune or zeroOut"),
             "max_pruning": (0 < self.max_pruning < 1, "between 0 and 1, both excluded"),
             "init_points": (self.init_points >= 0, "0 or more"),
             "n_iter": (self.n_iter >= 0, "0 or more"),

@@ -31,6 +31,7 @@ from pruners.searching.interrupts import StopRequest
 from pruners.searching.retraining import Checkpoints, seeded
 from pruners.searching.suggesting import derived_seed, random_ratio, suggest_ratio
 from pruners.searching.weights import State, scatter, zero_removed
+from pruners.zeroing import zero_out
 
 
 @strategy("bayesian")
@@ -239,15 +240,18 @@ class LayerwiseSearch:
 
     def _retrained(self, name: str, epochs: int) -> State:
         """The whole state after retraining what is kept of it."""
-        small = self._candidate(self.counts)
+        kept = {n: self._kept(n, count) for n, count in self.counts.items()}
+        zeroed = self.settings.mode == "zeroOut"
+        self._load_weights()
+        graph = self.problem.graph
+        network = zero_out(self.model, graph, kept) if zeroed else self.realize(self.model, kept)
         assert self.retrain is not None
         try:
             with self.stop.paused(), seeded(derived_seed(self.settings.seed, name, "retrain")):
-                self.retrain(small, epochs)
+                self.retrain(network, epochs)
         except Interrupted:  # a trainer's own words would be about training
             raise self._interrupted() from None
-        kept = {n: self._kept(n, count) for n, count in self.counts.items()}
-        state = scatter(self.model.state_dict(), small.state_dict(), self.problem.graph, kept)
+        state = scatter(self.model.state_dict(), network.state_dict(), graph, {} if zeroed else kept)
         if not all(t.isfinite().all() for t in state.values() if t.is_floating_point()):
             raise CheckpointError(
                 f"retraining after pruning {name!r} ended with NaN or infinite weights; lower its learning rate"
