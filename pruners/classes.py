@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pruners.channel_graph import NOWHERE, BoolArray, IntArray, Slot
+from pruners.channel_graph import NOWHERE, BoolArray, IntArray
 from pruners.facts import Facts, Freeze, Tie
 
 _UNREAD = "no layer reads these channels"
@@ -128,9 +128,3 @@ def _signatures(facts: Facts, of_atom: IntArray, freezes: Sequence[Freeze]) -> I
     width = np.unique(signature, return_inverse=True)[1].astype(np.int64).reshape(-1)
     width[stuck | (signature == 0)] = -1
     return width
-
-
-def partition(facts: Facts) -> dict[Slot, IntArray]:
-    """For every slot the class of each of its positions; two sources of facts agree if these are in bijection."""
-    classes = facts.classes()
-    return {slot: classes[facts.atoms(slot)] for slot in facts.slots}

@@ -222,7 +222,8 @@ class _Writing:
         author = self.authors.get(cls) or AuthorClass(cls, self.tree.sources)
         mine = self.written.get(cls)
         attributes = reads | {"__constants__", "forward"}
-        gone = set(author.parameters) - {p.name for p in mine.parameters} if mine else set()
+        stay = {p.name for p in mine.parameters} if mine else set(author.parameters) if "__init__" in methods else set()
+        gone = set(author.parameters) - stay
         parts = ClassParts(mine.lines if mine else [], methods, attributes, self._changes(author.file), gone)
         text = writer_of(cls).class_source(cls, self._instances(cls), class_text(author, parts))
         extra = mine.extra if mine else {}
