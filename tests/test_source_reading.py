@@ -14,6 +14,7 @@ from source_helpers import assert_writes
 from pruners.slicing import slice_model
 from pruners.source import Entry
 from pruners.source.dead_branches import without_dead_branches
+from pruners.source.docs import without_entries
 from pruners.tracing import trace
 
 
@@ -76,3 +77,9 @@ def test_the_number_of_classes_stays_a_parameter(written: str) -> None:
 def test_classes_the_network_has_none_of_are_left_out(written: str) -> None:
     assert "OtherBlock" not in written
     assert "isinstance(m, Block)" in written
+
+
+def test_a_docstring_that_loses_all_its_entries_is_one_line() -> None:
+    lines = ['    """A layer.', "", "    Args:", "        width: how wide", '    """']
+    assert without_entries(lines, {"width"}) == ['    """A layer."""']
+    assert without_entries(lines, {"depth"}) == lines

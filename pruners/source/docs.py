@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence, Set
 
 _SECTION = re.compile(r"^(\s*)(Args|Arguments|Parameters|Keyword Args)\s*:\s*$")
+_QUOTES = ('"""', "'''")
 _ENTRY = re.compile(r"^(\s*)\*{0,2}(\w+)\s*(\([^)]*\)+)?\s*:")
 
 
@@ -32,6 +33,8 @@ def without_entries(lines: Sequence[str], gone: Set[str]) -> list[str]:
                 kept.pop()
             end = _without_blank(lines, end, kept)
         i = end
+    if len(kept) == 2 < len(lines) and kept[1].strip() in _QUOTES and len(kept[0].strip()) > len(kept[1].strip()):
+        return [kept[0].rstrip() + kept[1].strip()]  # nothing but the summary is left
     return kept
 
 
@@ -54,7 +57,7 @@ def _without_blank(lines: Sequence[str], end: int, kept: list[str]) -> int:
     after = end
     while after < len(lines) and not lines[after].strip():
         after += 1
-    closing = after < len(lines) and lines[after].strip() in ('"""', "'''")
+    closing = after < len(lines) and lines[after].strip() in _QUOTES
     return after if closing or not kept else end
 
 
