@@ -143,12 +143,12 @@ def cli() -> None:
 @click.option("--metric", metavar="NAME", help="Which channels go first: l1, l2, bn_scale, fpgm, taylor, random; "
               "of few bits: angle, distance, angle_next_layer, distance_next_layer.")  # fmt: skip
 @click.option("--search", metavar="NAME", help="bayesian (default without a budget), uniform or global.")
-@click.option("--alpha", type=float, metavar="X", help="bayesian: how much size weighs against loss; default: 1, 7 for "
-              "DoReFa, 5 for XnorNet, twice that where first and last layer are binary.")  # fmt: skip
+@click.option("--alpha", type=float, metavar="X", help="bayesian: how much size weighs against loss; default: 1, 7 "
+              "for DoReFa, 5 for XnorNet, twice that where first and last layer are binary.")  # fmt: skip
 @click.option("--beta", default=0.0, show_default=True, help="How much filters that are not orthogonal weigh in the "
               "losses of search and retraining; 1e-5 is usual.")  # fmt: skip
-@click.option("--mode", default="prune", show_default=True, help="bayesian: retrain sliced networks, or with zeroOut the "
-              "whole one with zeros. Same outcome, slower.")  # fmt: skip
+@click.option("--mode", default="prune", show_default=True, help="bayesian: retrain sliced networks, or with zeroOut "
+              "the whole one with zeros. Same outcome, slower.")  # fmt: skip
 @click.option("--direction", default="bottom-up", show_default=True, help="bayesian: or top-down, from the output.")
 @click.option("--transfer", default="slice", show_default=True, help="How weights are carried over: slice or bn.")
 @click.option("--retrain-epochs", type=int, metavar="N", help="bayesian: after a width was pruned considerably [5].")
@@ -231,7 +231,7 @@ def check(**given: Any) -> None:
 @click.option("--repeats", default=10, show_default=True, help="Forward passes to time.")
 @common
 def profile(**given: Any) -> None:
-    """Show parameters, MACs, bits and milliseconds of every layer."""
+    """Show parameters, MACs, bits, bit operations, bytes and milliseconds of every layer."""
     run("profile", "EvaluateOptions", given)
 
 

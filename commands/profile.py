@@ -1,18 +1,25 @@
-"""``app.py profile``: parameters, MACs, bits and milliseconds, layer by layer."""
+"""``app.py profile``: parameters, MACs, bits, bit operations, bytes and milliseconds, layer by layer."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
+
+from rich.table import Table
+from torch import Tensor, nn
 
 from commands.console import Voice
 from commands.inputs import inputs_of_bundle
 from commands.kinds import of_bundle
-from commands.networks import network_from
+from commands.networks import data_name, network_from
 from commands.options import EvaluateOptions
 from commands.showing import table
 from commands.subject import require_one
 from pruners.bundle import Bundle
-from pruners.profiling import measure, profile
+from pruners.costs import Costs
+from pruners.profiling import ProfileRow, measure, profile
+from training.binarization import micronet
 
 
 def run(options: EvaluateOptions) -> None:
@@ -22,17 +29,50 @@ def run(options: EvaluateOptions) -> None:
             bundle = Bundle.open(options.bundle)
             name, model, inputs = str(options.bundle), bundle.model, inputs_of_bundle(bundle, options.example)
             of_bundle(model, bundle.plan.provenance)
+            data = data_name(str(bundle.plan.provenance.get("data") or ""))
         else:
             network = network_from(options, voice)
             name, model, inputs = network.name, network.model.eval(), network.example_input
+            data = data_name(str(network.facts.get("data") or ""))
         rows, costs = profile(model, inputs, options.repeats), measure(model, inputs)
-    shown = table(name, "layer", "kind", "output", "#parameters", "#MACs", "#bits", "#ms")
+    total = {**asdict(costs), "bops": sum(r.bops for r in rows), "ms": sum(r.ms for r in rows)}
+    left_out = [f"not counted: {', '.join(costs.uncounted)}"] if costs.uncounted else []
+    score = micronet_score(model, inputs, data)
+    values = {"schema": 1, "network": name, "layers": [asdict(r) for r in rows], "total": total}
+    if score is not None:
+        values["micronet"] = score
+    voice.result([_shown(name, rows, costs, total), *left_out, *_micronet_line(score)], values)
+
+
+def _shown(name: str, rows: Sequence[ProfileRow], costs: Costs, total: Mapping[str, Any]) -> Table:
+    shown = table(name, "layer", "kind", "output", "#parameters", "#MACs", "#w/a", "#BOPs", "#bits", "#bytes", "#ms")
     for row in rows:
         shape = "x".join(map(str, row.shape[1:]))
-        shown.add_row(row.name, row.kind, shape, *(f"{n:,}" for n in (row.params, row.macs, row.bits)), f"{row.ms:.3f}")
+        precision = f"{row.weight_bits:g}/{row.input_bits:g}" if row.macs else ""
+        counts = (f"{n:,}" for n in (row.bops, row.bits, row.size_bytes))
+        shown.add_row(row.name, row.kind, shape, f"{row.params:,}", f"{row.macs:,}", precision, *counts, f"{row.ms:.3f}")
     shown.add_section()
-    total = sum(row.ms for row in rows)
-    shown.add_row("total", "", "", f"{costs.params:,}", f"{costs.macs:,}", f"{costs.bits:,}", f"{total:.3f}")
-    left_out = [f"not counted: {', '.join(costs.uncounted)}"] if costs.uncounted else []
-    values = {"schema": 1, "network": name, "layers": [asdict(r) for r in rows], "total": asdict(costs)}
-    voice.result([shown, *left_out], values)
+    sums = (f"{n:,}" for n in (total["bops"], costs.bits, costs.size_bytes))
+    shown.add_row("total", "", "", f"{costs.params:,}", f"{costs.macs:,}", "", *sums, f"{total['ms']:.3f}")
+    return shown
+
+
+def micronet_score(model: nn.Module, inputs: Any, data: str) -> dict[str, Any] | None:
+    """The MicroNet score of a network of images, against the baseline of its data, else of CIFAR-100."""
+    if not isinstance(inputs, Tensor) or inputs.ndim != 4:
+        return None
+    baseline = data if data in micronet.BASELINES else "cifar100"
+    found = micronet.measure(model, inputs)
+    return {"baseline": baseline, "score": found.score(baseline), **asdict(found)}
+
+
+def _micronet_line(score: Mapping[str, Any] | None) -> list[str]:
+    if score is None:
+        return []
+    operations = score["multiplications"] + score["additions"]
+    network = micronet.BASELINES[score["baseline"]].network
+    return [
+        f"MicroNet score {score['score']:.4f} against {network} ({score['baseline']}): storage {score['storage']:,.0f}, "
+        f"operations {operations:,.0f}, both in units of 32 bits"
+        + (f"; without {', '.join(score['uncounted'])}" if score["uncounted"] else "")
+    ]

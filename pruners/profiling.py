@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from pruners.costs import Costs, is_table, stored_tensors
+from pruners.costs import Costs, input_bits, is_table, stored_tensors
 
 MacCounter = Callable[[Any, tuple[Any, ...], Any], int]
 _COUNTERS: dict[type[nn.Module], MacCounter] = {}
@@ -62,7 +62,12 @@ def _counter(module: nn.Module) -> MacCounter | None:
 @dataclass(frozen=True)
 class ProfileRow:
     """One layer: ``shape`` is its output's, ``ms`` the median time of its calls in one forward pass, children
-    included."""
+    included; ``bits`` and ``size_bytes`` are of its own tensors, the first of its parameters in their precision, the
+    second of parameters and buffers as a checkpoint holds them.
+
+    ``bops`` are bit operations: MACs times ``weight_bits`` times ``input_bits``, which are 0 where nothing is multiplied
+    with weights.
+    """
 
     name: str
     kind: str
@@ -71,6 +76,10 @@ class ProfileRow:
     macs: int
     bits: int
     ms: float
+    weight_bits: float = 0.0
+    input_bits: float = 0.0
+    bops: int = 0
+    size_bytes: int = 0
 
 
 def measure(model: nn.Module, example_input: Any) -> Costs:
@@ -136,11 +145,39 @@ def profile(model: nn.Module, example_input: Any, repeats: int = 10) -> list[Pro
             for name, seconds in spent.items():
                 times[name].append(1000 * seconds)
     params, bits = _stored_costs(model)
-    kinds = {name: type(module).__name__ for name, module in model.named_modules()}
+    layers = dict(model.named_modules())
+    precisions = _precisions(model, macs)
+    sizes = _sizes(model)
     return [
-        ProfileRow(n, kinds[n], shapes[n], params[n], macs[n], round(bits[n]), statistics.median(times[n][1:]))
+        ProfileRow(
+            n, type(layers[n]).__name__, shapes[n], params[n], macs[n], round(bits[n]), statistics.median(times[n][1:]),
+            *precisions[n], round(macs[n] * precisions[n][0] * precisions[n][1]), sizes[n],
+        )
         for n in spent
-    ]
+    ]  # fmt: skip
+
+
+def _precisions(model: nn.Module, macs: Mapping[str, int]) -> dict[str, tuple[float, float]]:
+    """Bits of a weight and of an input in the arithmetic of every layer; without a registration, those of a weight are
+    32 or what its dtype takes."""
+    stored = stored_tensors(model)
+    found = defaultdict(lambda: (0.0, 0.0))
+    for name, module in model.named_modules(remove_duplicate=False):
+        if macs.get(name):
+            weight = stored.get(f"{name}.weight" if name else "weight")
+            found[name] = (weight.bits if weight is not None else 32.0, input_bits(module))
+    return found
+
+
+def _sizes(model: nn.Module) -> dict[str, int]:
+    """Bytes of every module's own parameters and saved buffers; shared ones count where they come first."""
+    sizes: dict[str, int] = defaultdict(int)
+    seen: set[int] = set()
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if torch.is_tensor(tensor) and id(tensor) not in seen:
+            seen.add(id(tensor))
+            sizes[name.rpartition(".")[0]] += tensor.numel() * tensor.element_size()
+    return sizes
 
 
 def _stored_costs(model: nn.Module) -> tuple[dict[str, int], dict[str, float]]:

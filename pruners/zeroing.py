@@ -104,7 +104,8 @@ def _part_of(layer: Any, own: Masks, name: str) -> _Part:
         return _Part(layer, layer.forward, own, 1, _positions(mask), _positions(mask), mask.size, None)
     if not isinstance(layer, (_ConvNd, nn.Linear)) or isinstance(layer, _ConvTransposeNd):
         raise UsageError(
-            f"zeroOut can't keep channels of {name or 'the network'} ({type(layer).__name__}) at zero: take --mode prune"
+            f"zeroOut can't keep channels of {name or 'the network'} ({type(layer).__name__}) at zero: "
+            "take --mode prune"
         )
     by_axis = {slot.dim: mask for slot, mask in own.get("weight", [])}
     made, read = by_axis.get(0), by_axis.get(1)

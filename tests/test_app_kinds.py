@@ -108,7 +108,10 @@ def test_a_network_of_few_bits_is_pruned_applied_and_retrained(here: Path) -> No
     for name in ("model.py", "weights.pth", "plan.json"):
         assert Path("again", name).read_bytes() == Path("out", name).read_bytes()
 
+    assert "MicroNet score 0.0" in app("profile", "out").stdout
     shown = json.loads(app("profile", "out", "--json").stdout)
+    assert shown["total"]["bops"] == sum(r["bops"] for r in shown["layers"]) < 1024 * shown["total"]["macs"]
+    assert shown["micronet"]["baseline"] == "cifar100"
     bits = {row["name"]: row["bits"] / row["params"] for row in shown["layers"] if row["params"]}
     assert 1 <= bits["ip1"] < 1.5  # signs, and biases of 32 bits
     assert bits["ip2"] == 32

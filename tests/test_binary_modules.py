@@ -178,7 +178,7 @@ def test_the_worked_example_of_the_challenge() -> None:
 def test_operations_of_a_real_network_by_hand() -> None:
     conv = nn.Conv2d(3, 4, 3, bias=False)
     model = nn.Sequential(conv, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
-    found = micronet.measure(model, torch.zeros(2, 3, 6, 6), KINDS["Real"])
+    found = micronet.measure(model, torch.zeros(2, 3, 6, 6))
     outputs = 4 * 4 * 4
     assert found.multiplications == 27 * outputs + outputs + 4 + 2 * 4
     assert found.additions == 26 * outputs + 15 * 4 + 2 * 4
@@ -190,7 +190,7 @@ def test_operations_of_a_real_network_by_hand() -> None:
 
 def test_operations_of_a_binary_network_by_hand() -> None:
     model = nn.Sequential(KINDS["BinaryNet"].conv(4, 8, kernel_size=1, bias=False), nn.BatchNorm2d(8), nn.Softplus())
-    found = micronet.measure(model, torch.zeros(1, 4, 2, 2), KINDS["BinaryNet"])
+    found = micronet.measure(model, torch.zeros(1, 4, 2, 2))
     assert found.multiplications == 4 * 32 / 32  # changes of sign
     assert found.additions == 3 * 32  # the accumulator is not quantized
     assert found.storage == 32 / 32 + 2 * 8  # signs; a scale and a shift per channel
@@ -200,6 +200,6 @@ def test_operations_of_a_binary_network_by_hand() -> None:
 
 def test_weights_of_eight_bits_with_activations_of_four_cost_eight() -> None:
     kind = KINDS["DoReFa"].with_options(weight_bits=8, activation_bits=4)
-    found = micronet.measure(nn.Sequential(kind.linear(6, 5, bias=False)), torch.zeros(1, 6), kind)
+    found = micronet.measure(nn.Sequential(kind.linear(6, 5, bias=False)), torch.zeros(1, 6))
     assert found.multiplications == 30 * 8 / 32
     assert found.storage == 30 * 8 / 32

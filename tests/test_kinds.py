@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pruners.costs import stored_tensors
 from pruners.errors import CheckpointError, UsageError
+from pruners.profiling import measure, profile
 from training.binarization.kinds import KINDS, find_kind
 from training.binarization.kinds.binaryconnect import BinaryConnectLinear
 from training.binarization.kinds.ienet import sharpen_tents
@@ -327,3 +328,22 @@ def test_weights_of_another_network_do_not_start_a_kind() -> None:
     state["conv3.weight"] = state.pop("conv2.weight")
     with pytest.raises(CheckpointError, match=r"x.pt doesn't fit this network: it lacks conv2.weight; the net"):
         load_from_kind(Net(KINDS["BWN"].conv), state, KINDS["BWN"], "x.pt")
+
+
+def test_a_profile_counts_bit_operations_layer_by_layer() -> None:
+    few = KINDS["DoReFa"].with_options(weight_bits=3, activation_bits=4)
+    xnor = KINDS["XnorNet"].with_options(scale_activations=True)
+    model = nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.ReLU(), xnor.conv(2, 4, 3), KINDS["BWN"].conv(4, 2, 1, bias=False),
+        KINDS["SemiReal"].conv(2, 2, 1, bias=False), nn.Flatten(), few.linear(8, 5), few.input_linear(5, 3),
+    )  # fmt: skip
+    rows = {r.name: r for r in profile(model, torch.zeros(1, 1, 6, 6), repeats=1)}
+    precisions = {n: (r.weight_bits, r.input_bits) for n, r in rows.items() if r.macs}
+    assert precisions == {"0": (32, 32), "2": (1, 1), "3": (1, 32), "4": (32, 1), "6": (3, 4), "7": (3, 32)}
+    macs = {"0": 18 * 16, "1": 0, "2": 72 * 4, "3": 8 * 4, "4": 4 * 4, "5": 0, "6": 40, "7": 15}
+    assert {n: r.macs for n, r in rows.items()} == macs
+    bops = [macs["0"] * 1024, 0, macs["2"], macs["3"] * 32, macs["4"] * 32, 0, 40 * 12, 15 * 96]
+    assert [r.bops for r in rows.values()] == bops
+    assert rows["2"].bits == 72 + 4 * 32 + 4 * 32  # signs, a scale for each filter, biases
+    assert rows["2"].size_bytes == 4 * (72 + 4)
+    assert sum(r.size_bytes for r in rows.values()) == measure(model, torch.zeros(1, 1, 6, 6)).size_bytes

@@ -71,7 +71,8 @@ KINDS_TRIED = ["Real", "BinaryNet", "XnorNet", "DoReFa", "IRNet", "IENet"]
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("grouped", "Real"), *((n, k) for n in ("lenet5_binary", "resnet20_binary") for k in KINDS_TRIED)]
+    ("name", "kind"),
+    [("grouped", "Real"), *((n, k) for n in ("lenet5_binary", "resnet20_binary") for k in KINDS_TRIED)],
 )
 def test_zeroed_and_sliced_networks_are_one(name: str, kind: str) -> None:
     model = Grouped() if name == "grouped" else network(name, KINDS[kind])

@@ -19,9 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pruners.costs import stored_tensors
+from pruners.costs import input_bits, stored_tensors
 from pruners.errors import UsageError
-from training.binarization.kinds.registry import Kind, quantized_layers
 
 FULL = 32
 
@@ -135,13 +134,13 @@ def average(layer: nn.Module, x: Tensor, y: Tensor, weight_bits: int, input_bits
 _FREE = (nn.BatchNorm1d, nn.BatchNorm2d, nn.Identity, nn.Dropout, nn.Flatten, nn.MaxPool2d)
 
 
-def measure(model: nn.Module, example: Tensor, kind: Kind) -> MicroNet:
-    """Count one forward pass of an image through a network of this kind.
+def measure(model: nn.Module, example: Tensor) -> MicroNet:
+    """Count one forward pass of an image, every layer in the precisions that are registered for it.
 
     Only modules are seen: ``uncounted`` names those without a rule; what forward does with functions (adding a
     shortcut, averaging) is not counted and is small beside convolutions.
     """
-    quantized = {id(m) for m in quantized_layers(model)}
+    stored = stored_tensors(model)
     found: list[Operations] = []
     uncounted: list[str] = []
 
@@ -150,8 +149,8 @@ def measure(model: nn.Module, example: Tensor, kind: Kind) -> MicroNet:
         if counter is None:
             uncounted.extend([] if isinstance(layer, _FREE) else [name])
             return
-        bits = (kind.weight_bits, _input_bits(layer, kind)) if id(layer) in quantized else (FULL, FULL)
-        found.append(counter(layer, x, y, *bits))
+        weight = stored.get(f"{name}.weight" if name else "weight")
+        found.append(counter(layer, x, y, round(weight.bits) if weight is not None else FULL, round(input_bits(layer))))
 
     training = model.training
     with _hooked(model, count), torch.no_grad():
@@ -159,12 +158,6 @@ def measure(model: nn.Module, example: Tensor, kind: Kind) -> MicroNet:
     model.train(training)
     multiplications, additions = (sum(column) for column in zip(*found, strict=True)) if found else (0.0, 0.0)
     return MicroNet(storage(model), multiplications, additions, tuple(uncounted))
-
-
-def _input_bits(layer: nn.Module, kind: Kind) -> int:
-    """A layer for real inputs leaves them as they are."""
-    real = type(layer) in (kind.input_conv, kind.input_linear) and type(layer) not in (kind.conv, kind.linear)
-    return FULL if real else kind.activation_bits
 
 
 def storage(model: nn.Module) -> float:
