@@ -36,7 +36,8 @@ class NetworkOptions(CommonOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class PruneOptions(NetworkOptions):
-    """``metric`` None is the pruner's default; ``alpha`` None is the network kind's; ``search`` None is bayesian without a budget, else uniform."""
+    """``metric`` None is the pruner's default, ``alpha`` None the network kind's; ``search`` None is bayesian without a
+    budget, else uniform."""
 
     macs: float | None = None
     params: float | None = None

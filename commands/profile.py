@@ -49,8 +49,8 @@ def _shown(name: str, rows: Sequence[ProfileRow], costs: Costs, total: Mapping[s
     for row in rows:
         shape = "x".join(map(str, row.shape[1:]))
         precision = f"{row.weight_bits:g}/{row.input_bits:g}" if row.macs else ""
-        counts = (f"{n:,}" for n in (row.bops, row.bits, row.size_bytes))
-        shown.add_row(row.name, row.kind, shape, f"{row.params:,}", f"{row.macs:,}", precision, *counts, f"{row.ms:.3f}")
+        sizes = (f"{n:,}" for n in (row.bops, row.bits, row.size_bytes))
+        shown.add_row(row.name, row.kind, shape, f"{row.params:,}", f"{row.macs:,}", precision, *sizes, f"{row.ms:.3f}")
     shown.add_section()
     sums = (f"{n:,}" for n in (total["bops"], costs.bits, costs.size_bytes))
     shown.add_row("total", "", "", f"{costs.params:,}", f"{costs.macs:,}", "", *sums, f"{total['ms']:.3f}")
@@ -72,7 +72,7 @@ def _micronet_line(score: Mapping[str, Any] | None) -> list[str]:
     operations = score["multiplications"] + score["additions"]
     network = micronet.BASELINES[score["baseline"]].network
     return [
-        f"MicroNet score {score['score']:.4f} against {network} ({score['baseline']}): storage {score['storage']:,.0f}, "
-        f"operations {operations:,.0f}, both in units of 32 bits"
+        f"MicroNet score {score['score']:.4f} against {network} ({score['baseline']}): "
+        f"storage {score['storage']:,.0f}, operations {operations:,.0f}, both in units of 32 bits"
         + (f"; without {', '.join(score['uncounted'])}" if score["uncounted"] else "")
     ]

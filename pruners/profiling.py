@@ -65,8 +65,8 @@ class ProfileRow:
     included; ``bits`` and ``size_bytes`` are of its own tensors, the first of its parameters in their precision, the
     second of parameters and buffers as a checkpoint holds them.
 
-    ``bops`` are bit operations: MACs times ``weight_bits`` times ``input_bits``, which are 0 where nothing is multiplied
-    with weights.
+    ``bops`` are bit operations: MACs times ``weight_bits`` times ``input_bits``, which are 0 where nothing is
+    multiplied with weights.
     """
 
     name: str
@@ -161,7 +161,7 @@ def _precisions(model: nn.Module, macs: Mapping[str, int]) -> dict[str, tuple[fl
     """Bits of a weight and of an input in the arithmetic of every layer; without a registration, those of a weight are
     32 or what its dtype takes."""
     stored = stored_tensors(model)
-    found = defaultdict(lambda: (0.0, 0.0))
+    found: dict[str, tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
     for name, module in model.named_modules(remove_duplicate=False):
         if macs.get(name):
             weight = stored.get(f"{name}.weight" if name else "weight")

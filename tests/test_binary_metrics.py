@@ -93,7 +93,7 @@ def test_a_width_between_real_layers_is_refused_by_name() -> None:
         rank(*built, "angle")
     assert str(caught.value) == (
         "metric angle compares weights with what they are quantized to, but width conv1 has none: it is made by conv1 "
-        "and read by conv2, which are real; take l1, or --skip conv1"
+        "and read by conv2, none of which quantizes weights; take l1, or --skip conv1"
     )
 
 

@@ -12,9 +12,9 @@ def soft_orthogonality(model: nn.Module) -> Tensor:
     """The sum over convolutions of || W^T W / N - I ||_F where weights are quantized, || W^T W - I ||_F elsewhere.
 
     W (N x filters) holds a filter of N = inputs x height x width numbers in each column, quantized as the layer
-    computes with it; the gradient is the quantizer's. The norm is not squared. Grouped convolutions compare the filters of all
-    groups. Linear layers have no part. (The experiments this comes from reshaped W so that its columns were not the
-    filters; this is the matrix that was meant.) 0 for a network without convolutions.
+    computes with it; the gradient is the quantizer's. The norm is not squared. Grouped convolutions compare the filters
+    of all groups. Linear layers have no part. (The experiments this comes from reshaped W so that its columns were not
+    the filters; this is the matrix that was meant.) 0 for a network without convolutions.
     """
     total = next((p.new_zeros(()) for p in model.parameters()), torch.zeros(()))
     for layer in model.modules():
