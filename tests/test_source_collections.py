@@ -557,3 +557,32 @@ class Net(nn.Module):
         return self.pool(self.conv(x))
 """
     written(folder, {"net": net})
+
+
+def test_a_local_name_of_a_layer_is_no_argument(folder: Path) -> None:
+    net = f"""{HEAD}
+class Block(nn.Module):
+    def __init__(self, i, o, kind="same"):
+        super().__init__()
+        self.first = self.second = None
+        if kind != "same":
+            made = nn.Conv2d(i, o, 1)
+            if kind == "down":
+                self.second = made
+            else:
+                self.first = made
+
+    def forward(self, x):
+        x = x if self.first is None else self.first(x)
+        return x if self.second is None else self.second(x)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.Sequential(Block(3, 4, "wide"), Block(4, 5, "down"), Block(5, 6, "down"), Block(6, 6))
+
+    def forward(self, x):
+        return self.blocks(x)
+"""
+    written(folder, {"net": net})

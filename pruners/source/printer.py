@@ -66,7 +66,7 @@ class Printer:
 
     def code(self, term: Term, hint: ast.expr | None = None, direct: bool = True) -> Code:
         """Code for a term. ``hint``: the author's expression there, in the constructor's names."""
-        if isinstance(hint, ast.Name) and self.seen is not None:
+        if isinstance(hint, ast.Name) and self.seen is not None and not isinstance(term, Call | Box):
             values = term.values if isinstance(term, Hole) else (term,) * len(self.paths)
             self.seen.append((hint.id, tuple(v if i in self.active else None for i, v in enumerate(values))))
         if isinstance(hint, ast.Name) and hint.id in self.computed:
@@ -90,7 +90,7 @@ class Printer:
         pairs = [(i, values[i]) for i in self.active]
         if isinstance(hint, ast.Name) and hint.id in self.scope.words:
             word = self.scope.words[hint.id]
-            return all(t is None or word[i] is None or same(word[i], t) for i, t in pairs)
+            return all(t is None or same(word[i], t) for i, t in pairs)
         return self.scope.proves(hint, pairs)
 
     def _would_fit(self, hint: ast.expr, term: Hole) -> bool:
