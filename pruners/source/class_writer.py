@@ -138,7 +138,7 @@ class ClassWriter:
             return False
         lost = self.writer.lost_words() & set(self.scope.words) - self.writer.locals
         lost |= {n for n in self.writer.locals if not self._defined(n, self.author.local_definitions()[n].value)}
-        for name in sorted(lost):
+        for name in sorted(lost - {g.name for g in self.groups}):  # a parameter of ours may share a local name's word
             self.scope.hidden[name] = self.scope.words.pop(name)
             self.writer.locals.discard(name)
         return bool(lost)
