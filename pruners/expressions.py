@@ -31,13 +31,17 @@ class AttributePatch:
 
 @dataclass(frozen=True)
 class Stale:
-    """A number in the code that must change: an attribute, or an expression. ``widths``: those that it counts."""
+    """A number in the code that must change: an attribute, or an expression. ``widths``: those that it counts.
+
+    ``call``: the call in which -1 stands for the number, as torch finds the size itself.
+    """
 
     where: AttributePatch | Place
     module: str
     site: Site
     new: object
     widths: tuple[str, ...] = ()
+    call: tuple[Site, Span] | None = None
 
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]

@@ -8,7 +8,7 @@ anew, or any other expression, which becomes a ``LiteralSite`` for the source wr
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from pruners.channel_graph import ChannelGraph, CountedCall, Site, Step
+from pruners.channel_graph import ChannelGraph, CountedCall, Site, Span, Step
 from pruners.comparisons import outdated
 from pruners.errors import NotPrunableError, SecateurError, StuckError
 from pruners.expressions import AttributePatch, Place, Stale, resolve
@@ -28,6 +28,7 @@ from pruners.sites import SITE_RULES, Path, constants, name_of, said
 from pruners.source.entry import LiteralSite
 
 Kept = Mapping[str, npt.ArrayLike]
+Where = tuple[Site, Span]  # of a call
 
 
 @contextmanager
@@ -43,9 +44,14 @@ def rehearse(model: nn.Module, graph: ChannelGraph, kept: Kept, example_input: A
     """Rehearse until no attribute is stale: setting one anew can make an expression that reads it stale."""
     flags = {m: m.training for m in model.modules()}
     applied: dict[AttributePatch, object] = {}
+    crowded: set[Where] = set()
     try:
         while True:
-            found = _passes(model.eval(), graph, kept, example_input)
+            found = _passes(model.eval(), graph, kept, example_input, crowded)
+            several = _several_sizes(found)
+            if several:
+                crowded |= several
+                continue
             attributes, literals = _sorted_out(found, applied)
             if not attributes:
                 return tuple(LiteralSite(*place[:5], values, place[5]) for place, values in literals.items())
@@ -62,25 +68,41 @@ def rehearse(model: nn.Module, graph: ChannelGraph, kept: Kept, example_input: A
             module.training = flag
 
 
-def _passes(model: nn.Module, graph: ChannelGraph, kept: Kept, example_input: Any) -> list[Stale]:
+def _several_sizes(found: list[Stale]) -> set[Where]:
+    """Calls of which different runs leave different sizes to torch: only one of a call's sizes can be left out."""
+    places: dict[Where, set[object]] = {}
+    for stale in found:
+        if stale.call is not None:
+            places.setdefault(stale.call, set()).add(stale.where)
+    return {call for call, left in places.items() if len(left) > 1}
+
+
+def _passes(
+    model: nn.Module, graph: ChannelGraph, kept: Kept, example_input: Any, crowded: Collection[Where]
+) -> list[Stale]:
     """What is stale in eval mode and, where the trace had to train to reach all modules, in training."""
-    found = _stale_numbers(model, graph.calls, kept, example_input, graph.steps)
+    found = _stale_numbers(model, graph.calls, kept, example_input, crowded, graph.steps)
     if graph.training_calls:
         with torch.random.fork_rng(devices=[]):
             copied = copy.deepcopy(model).train()
-            found += _stale_numbers(copied, graph.training_calls, kept, training_batch(example_input))
+            found += _stale_numbers(copied, graph.training_calls, kept, training_batch(example_input), crowded)
     return found
 
 
 def _stale_numbers(
-    model: nn.Module, calls: tuple[CountedCall, ...], kept: Kept, example_input: Any, steps: Sequence[Step] = ()
+    model: nn.Module,
+    calls: tuple[CountedCall, ...],
+    kept: Kept,
+    example_input: Any,
+    crowded: Collection[Where],
+    steps: Sequence[Step] = (),
 ) -> list[Stale]:
     args, kwargs = call_arguments(example_input)
     modules = Modules(model)
     found: list[Stale] = []
     hooks = [m.register_forward_pre_hook(_fit_norm) for m in model.modules() if _has_no_tensors(m)]
     try:
-        with torch.no_grad(), modules.watching(), _Rehearsal(modules, calls, kept, found, steps) as rehearsal:
+        with torch.no_grad(), modules.watching(), _Rehearsal(modules, calls, kept, found, steps, crowded) as rehearsal:
             run(model, args, kwargs)
         rehearsal.check()
     except SecateurError:
@@ -123,14 +145,17 @@ class _Rehearsal(TorchFunctionMode):
         kept: Kept,
         found: list[Stale] | None,
         steps: Sequence[Step] = (),
+        crowded: Collection[Where] = (),
     ) -> None:
         super().__init__()
+        self._crowded = crowded
         self._modules, self._kept, self._found = modules, kept, found
         self._calls = iter(calls)
         self._steps, self._checks = iter(steps), bool(steps)
         self._data_left = False  # a number made of the data
-        self._values: dict[object, dict[int, list[str]]] = {}
-        self._stale: dict[object, Site] = {}
+        self._values: dict[tuple[str, Site, Span, Path], dict[int, list[str]]] = {}
+        self._stale: dict[tuple[str, Site, Span, Path], Site] = {}
+        self._places: dict[object, Stale] = {}  # the expression behind a call's number
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -184,18 +209,30 @@ class _Rehearsal(TorchFunctionMode):
         reflected = call.name.startswith("__r")
         for stale in resolve(frame, site, self._modules, reflected, (args, kwargs), fixed):
             free = call.name in {"view", "reshape"} and len(changes) == 1 and not _has_minus_one(args, kwargs)
-            literal = not isinstance(stale.where, AttributePatch)
-            new = -1 if free and literal else stale.new
-            if new != -1:
+            free &= not isinstance(stale.where, AttributePatch) and (site, call.span) not in self._crowded
+            new = -1 if free else stale.new
+            if not free:
                 self._stale |= {(call.module, site, call.span, path): site for path in changes}
             counted = [w for p, v in changes.items() if p in call.extents and _holds(stale.new, v)
                        for w, _ in call.extents[p].parts]  # fmt: skip
-            self._found.append(replace(stale, new=new, widths=tuple(counted)))
+            owners = [p for p, v in changes.items() if not free and v == stale.new]
+            if len(owners) == 1 and stale.module == call.module and not isinstance(stale.where, AttributePatch):
+                self._places[site, call.span, owners[0]] = stale
+            left = (site, call.span) if free else None
+            self._found.append(replace(stale, new=new, widths=tuple(counted), call=left))
         return fixed
 
 
     def check(self) -> None:
-        """A number that is stale in one run of its expression must have one new value in all runs."""
+        """A number that is stale in one run of its expression must have one new value in all runs.
+
+        Where other modules run the expression too and their number stays, that is noted as well.
+        """
+        for (module, site, span, path), values in self._values.items():
+            stale = self._places.get((site, span, path))
+            known = (module, site, span, path) in self._stale or len(values) > 1
+            if stale is not None and self._found is not None and not known:
+                self._found += [replace(stale, module=module, new=v, widths=tuple(w)) for v, w in values.items()]
         for place, site in self._stale.items():
             if len(self._values.get(place, ())) > 1:
                 widths = [w for counted in self._values[place].values() for w in counted]
