@@ -33,7 +33,7 @@ class AttributePatch:
 class Stale:
     """A number in the code that must change: an attribute, or an expression. ``widths``: those that it counts.
 
-    ``call``: the call in which -1 stands for the number, as torch finds the size itself.
+    ``new`` is -1 where torch is to find the size itself; ``call``: the call that the number goes to.
     """
 
     where: AttributePatch | Place

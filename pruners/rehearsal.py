@@ -69,12 +69,12 @@ def rehearse(model: nn.Module, graph: ChannelGraph, kept: Kept, example_input: A
 
 
 def _several_sizes(found: list[Stale]) -> set[Where]:
-    """Calls of which different runs leave different sizes to torch: only one of a call's sizes can be left out."""
+    """Calls in which some runs leave a size to torch, and others another one or none: only one can be left out."""
     places: dict[Where, set[object]] = {}
     for stale in found:
         if stale.call is not None:
-            places.setdefault(stale.call, set()).add(stale.where)
-    return {call for call, left in places.items() if len(left) > 1}
+            places.setdefault(stale.call, set()).add((stale.where, stale.new == -1))
+    return {call for call, left in places.items() if len(left) > 1 and any(free for _, free in left)}
 
 
 def _passes(
@@ -155,6 +155,7 @@ class _Rehearsal(TorchFunctionMode):
         self._data_left = False  # a number made of the data
         self._values: dict[tuple[str, Site, Span, Path], dict[int, list[str]]] = {}
         self._stale: dict[tuple[str, Site, Span, Path], Site] = {}
+        self._noted: set[tuple[str, Site, Span, Path]] = set()
         self._places: dict[object, Stale] = {}  # the expression behind a call's number
 
     def __torch_function__(
@@ -218,8 +219,8 @@ class _Rehearsal(TorchFunctionMode):
             owners = [p for p, v in changes.items() if not free and v == stale.new]
             if len(owners) == 1 and stale.module == call.module and not isinstance(stale.where, AttributePatch):
                 self._places[site, call.span, owners[0]] = stale
-            left = (site, call.span) if free else None
-            self._found.append(replace(stale, new=new, widths=tuple(counted), call=left))
+            self._found.append(replace(stale, new=new, widths=tuple(counted), call=(site, call.span)))
+            self._noted |= {(call.module, site, call.span, path) for path in changes}
         return fixed
 
 
@@ -230,7 +231,7 @@ class _Rehearsal(TorchFunctionMode):
         """
         for (module, site, span, path), values in self._values.items():
             stale = self._places.get((site, span, path))
-            known = (module, site, span, path) in self._stale or len(values) > 1
+            known = (module, site, span, path) in self._noted or len(values) > 1
             if stale is not None and self._found is not None and not known:
                 self._found += [replace(stale, module=module, new=v, widths=tuple(w)) for v, w in values.items()]
         for place, site in self._stale.items():
