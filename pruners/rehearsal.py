@@ -70,7 +70,7 @@ def rehearse(model: nn.Module, graph: ChannelGraph, kept: Kept, example_input: A
 
 def _several_sizes(found: list[Stale]) -> set[Where]:
     """Calls in which some runs leave a size to torch, and others another one or none: only one can be left out."""
-    places: dict[Where, set[object]] = {}
+    places: dict[Where, set[tuple[object, bool]]] = {}
     for stale in found:
         if stale.call is not None:
             places.setdefault(stale.call, set()).add((stale.where, stale.new == -1))
