@@ -75,6 +75,8 @@ def resume_command(words: list[str]) -> str:
 
 def run(command: str, options: str, given: dict[str, Any]) -> None:
     """Call ``commands.<command>.run`` with its options."""
+    if command != "train" and os.environ.get("WORLD_SIZE", "1") != "1":
+        raise click.UsageError(f"torchrun shares the work of train only: start {command} with python")
     quiet, verbose = given.pop("quiet", False), given.pop("verbose", 0)
     if verbose > 1:
         click.get_current_context().meta[DEBUG] = True
@@ -122,10 +124,31 @@ output = options(
     click.option("-o", "--output", type=PATH, metavar="DIR", help="Where to write."),
     click.option("--force", is_flag=True, help="Overwrite what is there."),
 )
-regime = click.option("--regime", metavar="NAME", help="Optimizer and learning rates; default: by network and data.")
+regime = click.option("--regime", metavar="NAME", help="Optimizer and learning rates; default: by network, kind, data.")
 training = options(
     click.option("--epochs", type=click.IntRange(1), help="How long; default: the regime's own number."), regime
 )
+workers = click.option("--workers", type=click.IntRange(0), metavar="N",
+                       help="Processes that read image files; default: one a core, up to 8.")  # fmt: skip
+steps = options(
+    click.option("--lr", type=click.FloatRange(0, min_open=True), metavar="X",
+                 help="The learning rate to begin with; later ones stay in proportion."),
+    click.option("--optimizer", type=click.Choice(["sgd", "adam"]), help="Default: the regime's."),
+    click.option("--batch-size", type=click.IntRange(1), metavar="N",
+                 help="Images a step, of all processes and passes together; default: the regime's."),
+    click.option("--warm-up", type=click.IntRange(0), metavar="N", help="Epochs in which the learning rate rises."),
+    click.option("--label-smoothing", type=click.FloatRange(0, 1, max_open=True), metavar="X",
+                 help="Share of the target that goes to all classes alike."),
+    click.option("--amp", type=click.Choice(["bf16", "fp16"]),
+                 help="Mixed precision: products in 16 bits, weights in 32; fp16 on a GPU only."),
+    click.option("--half", is_flag=True, help="Everything in 16 bits (fp16), weights as well; with --optimizer sgd."),
+    click.option("--accumulate", type=click.IntRange(1), default=1, metavar="N",
+                 help="Take every step in N passes, in as much less memory."),
+    workers,
+    click.option("--save-every", type=click.IntRange(1), default=1, metavar="N",
+                 help="Epochs between checkpoints; one more is written on Ctrl-C."),
+    click.option("--tensorboard", is_flag=True, help="Write the curve for TensorBoard too; needs '.[tensorboard]'."),
+)  # fmt: skip
 resume = click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
 skip = click.option("--skip", multiple=True, metavar="LAYER", help="Leave this layer whole. Repeatable.")
 
@@ -169,11 +192,15 @@ def prune(**given: Any) -> None:
 @cli.command()
 @network
 @training
+@steps
 @output
 @resume
 @common
 def train(**given: Any) -> None:
-    """Train a network and keep its best weights in pretrained/."""
+    """Train a network and keep its best weights in pretrained/, and its curve beside them.
+
+    torchrun --nproc-per-node N app.py train ... shares the work among N processes.
+    """
     run("train", "TrainOptions", given)
 
 
@@ -191,6 +218,12 @@ def retrain(**given: Any) -> None:
 @cli.command()
 @click.argument("bundle", type=PATH, required=False)
 @network
+@click.option("--batch-size", type=click.IntRange(1), metavar="N", help="Images at a time [256].")
+@workers
+@click.option("--confusion", is_flag=True, help="Show how often each class was taken for each other one.")
+@click.option("--confusion-csv", type=PATH, metavar="FILE", help="Write that table.")
+@click.option("-d", "--draw", type=PATH, is_flag=False, flag_value=Path("predictions.png"), metavar="[FILE.png]",
+              help="Draw 16 test images with what they are taken for [predictions.png].")
 @common
 def evaluate(**given: Any) -> None:
     """Measure a bundle, or any network, on test images."""
@@ -232,7 +265,7 @@ def check(**given: Any) -> None:
 @common
 def profile(**given: Any) -> None:
     """Show parameters, MACs, bits, bit operations, bytes and milliseconds of every layer."""
-    run("profile", "EvaluateOptions", given)
+    run("profile", "ProfileOptions", given)
 
 
 @cli.command()

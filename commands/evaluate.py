@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import RenderableType
+from torch import Tensor, nn
 
 from commands.console import Voice
 from commands.networks import network_from
 from commands.options import EvaluateOptions
+from commands.showing import skipped, table
 from commands.subject import require_one, subject_of_bundle
-from pruners.errors import UsageError
-from training.loop import evaluate, resolve_device
+from pruners.errors import OutputError, UsageError
+from training.data import Data, damaged_in, with_workers
+from training.loop import EVALUATION_BATCH, evaluate, resolve_device
+from training.memory import memory_explained
+
+_SHOWN = 20
+"""A table with more classes is not read: then the most frequent mistakes are shown."""
 
 
 def run(options: EvaluateOptions) -> None:
+    _check_draw(options.draw)
     require_one(options)
     with Voice(options.verbose, options.json) as voice:
         if options.bundle is not None:
@@ -22,6 +34,68 @@ def run(options: EvaluateOptions) -> None:
             name, model, data = network.name, network.model, network.data
         if data is None:
             raise UsageError("measuring needs images: add --data")
-        score = evaluate(model.to(resolve_device(options.device)), data.test)
-    shown = f"{name}: {score.top1:.2%} of {score.images} test images of {data.name} right, loss {score.loss:.4f}"
-    voice.result(shown, {"name": name, "data": data.name, **asdict(score)})
+        data, batch = with_workers(data, options.workers), options.batch_size or EVALUATION_BATCH
+        with memory_explained(lambda: f"with {batch} images at a time: take a smaller --batch-size"):
+            score = evaluate(model.to(resolve_device(options.device)), data.test, batch_size=batch)
+            shown, counted = _confusion(options, model, data, batch)
+        five = f", {score.top5:.2%} among the first five" if data.num_classes >= 5 else ""
+        if options.draw is not None:
+            _draw(options.draw, model, data, f"{name} on {data.name}: {score.top1:.2%} right", options.seed)
+            voice.remark(f"{options.draw}: 16 test images with what they are taken for")
+        if damaged := damaged_in(data):
+            voice.remark(skipped(damaged))
+    first = f"{name}: {score.top1:.2%} of {score.images} test images of {data.name} right{five}, loss {score.loss:.4f}"
+    voice.result([first, *shown], {"name": name, "data": data.name, **asdict(score), **counted})
+
+
+def _confusion(
+    options: EvaluateOptions, model: nn.Module, data: Data, batch_size: int
+) -> tuple[list[RenderableType], dict[str, Any]]:
+    """What is to be shown of the mistakes, for people and as values."""
+    if not (options.confusion or options.confusion_csv):
+        return [], {}
+    from training.predictions import confusion, confusion_csv
+
+    counts = confusion(model, data.test, data.num_classes, batch_size=batch_size)
+    if options.confusion_csv is not None:
+        _write(options.confusion_csv, confusion_csv(counts, data.classes).encode())
+    if not options.confusion:
+        return [], {}
+    return [_table(counts, data.classes)], {"classes": list(data.classes), "confusion": counts.tolist()}
+
+
+def _table(counts: Tensor, classes: tuple[str, ...]) -> RenderableType:
+    from training.predictions import mistakes
+
+    if len(classes) > _SHOWN:
+        shown = table("most frequent mistakes", "is", "taken for", "#images")
+        for true, taken, count in mistakes(counts, classes):
+            shown.add_row(true, taken, str(count))
+        return shown
+    shown = table("rows: what it is, columns: what it is taken for", "", *(f"#{name}" for name in classes))
+    for name, row in zip(classes, counts.tolist(), strict=True):
+        shown.add_row(name, *(str(n) if n else "." for n in row))
+    return shown
+
+
+def _check_draw(path: Path | None) -> None:
+    if path is not None and path.suffix.lower() != ".png":
+        raise UsageError(f"--draw writes a PNG, and {path} is none: write -d FILE.png, or -d as the last word")
+
+
+def _draw(path: Path, model: nn.Module, data: Data, title: str, seed: int) -> None:
+    import io
+
+    from training.predictions import prediction_grid
+
+    picture = io.BytesIO()
+    prediction_grid(model, data.test, data.classes, title, seed).save(picture, "PNG")
+    _write(path, picture.getvalue())
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    except OSError as error:
+        raise OutputError(f"{path} can't be written: {error.strerror}") from None

@@ -44,7 +44,7 @@ class PruneJob:
         self.device = resolve_device(options.device)
         self.data = network.data
         data_name = self.data.name if self.data else ""
-        self.regime = chosen_regime(options.regime, network.arch, network.model, data_name, "retrain")
+        self.regime = chosen_regime(options.regime, network.arch, network.model, data_name, "retrain", network.kind)
         self.pruner = setup_pruner(
             network.arch, network.model, network.example_input,
             entry=network.entry, skip=options.skip, provenance=network.facts,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +64,21 @@ class PruneOptions(NetworkOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions(NetworkOptions):
+    """What is None is as the regime has it."""
+
     epochs: int | None = None
     regime: str | None = None
+    lr: float | None = None
+    optimizer: Literal["sgd", "adam"] | None = None
+    batch_size: int | None = None
+    warm_up: int | None = None
+    label_smoothing: float | None = None
+    amp: Literal["bf16", "fp16"] | None = None
+    half: bool = False
+    accumulate: int = 1
+    workers: int | None = None
+    save_every: int = 1
+    tensorboard: bool = False
     output: Path | None = None
     resume: bool = False
     force: bool = False
@@ -84,8 +98,23 @@ class BundleOptions(CommonOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateOptions(NetworkOptions):
+class SubjectOptions(NetworkOptions):
+    """A bundle, or a network."""
+
     bundle: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(SubjectOptions):
+    batch_size: int | None = None
+    workers: int | None = None
+    confusion: bool = False
+    confusion_csv: Path | None = None
+    draw: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProfileOptions(SubjectOptions):
     repeats: int = 10
 
 

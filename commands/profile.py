@@ -13,7 +13,7 @@ from commands.console import Voice
 from commands.inputs import inputs_of_bundle
 from commands.kinds import of_bundle
 from commands.networks import data_name, network_from
-from commands.options import EvaluateOptions
+from commands.options import ProfileOptions
 from commands.showing import table
 from commands.subject import require_one
 from pruners.bundle import Bundle
@@ -22,7 +22,7 @@ from pruners.profiling import ProfileRow, measure, profile
 from training.binarization import micronet
 
 
-def run(options: EvaluateOptions) -> None:
+def run(options: ProfileOptions) -> None:
     require_one(options)
     with Voice(options.verbose, options.json) as voice:
         if options.bundle is not None:

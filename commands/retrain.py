@@ -39,11 +39,12 @@ def run(options: BundleOptions) -> None:
             raise UsageError(f"{bundle.path} was made without images: say what to train on with --data")
         data = load_data(spec)
         network, device = bundle.model, resolve_device(options.device)
-        regime = chosen_regime(options.regime, str(facts.get("arch") or ""), network, data.name, "retrain")
+        kind = of_bundle(network, facts)
+        regime = chosen_regime(options.regime, str(facts.get("arch") or ""), network, data.name, "retrain", kind)
         before = evaluate(network.to(device), data.test).top1
         fit(
             network, data, regime, options.epochs or regime.epochs, seed=options.seed, device=device,
-            progress=voice.progress, description="retraining", upkeep=of_bundle(network, facts),
+            progress=voice.progress, description="retraining", upkeep=kind,
         )  # fmt: skip
         after = evaluate(network, data.test).top1
         accuracy = {**dict.fromkeys(("before", "pruned")), **(bundle.summary.get("accuracy") or {}), "retrained": after}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import RenderableType
 from rich.table import Table
 
@@ -25,6 +27,11 @@ def outcome(bundle: Bundle) -> list[RenderableType]:
         shown.add_row(row.name, row.before, row.after, row.change)
     found = f"verified in a fresh process, largest difference {bundle.summary['max_abs_diff']:.2g}"
     return [shown, f"\n{bundle.file}: {found}"]
+
+
+def skipped(damaged: Sequence[str], named: int = 3) -> str:
+    more = f" and {len(damaged) - named} more" if len(damaged) > named else ""
+    return f"skipped, as they can't be read as images: {', '.join(damaged[:named])}{more} ({len(damaged)} in all)"
 
 
 def minutes(seconds: float) -> str:

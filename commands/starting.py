@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,11 +12,17 @@ from torch import nn
 from commands.console import Voice
 from commands.kinds import require_kind
 from commands.networks import Network
-from pruners.errors import UsageError
+from commands.showing import skipped
+from pruners.errors import TrainingError, UsageError
+from training.binarization.kinds import Kind
 from training.checkpoints import load_checkpoint, load_weights, save_weights
+from training.data import damaged_in
+from training.execution import is_main
+from training.history import FitResult
 from training.loop import resolve_device
-from training.regimes import Purpose, Regime, find_regime, regime_for
-from training.trainer import FitResult, fit
+from training.regime import Regime
+from training.regimes import Purpose, find_regime, regime_for
+from training.trainer import fit
 
 _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
@@ -35,38 +42,59 @@ def with_trained_weights(network: Network, voice: Voice, seed: int, device: str,
         load_weights(network.model, checkpoint.model, path)
         voice.remark(f"starting from {path}")
     else:
-        regime = chosen_regime(None, network.arch, network.model, network.data.name, "train")
+        regime = chosen_regime(None, network.arch, network.model, network.data.name, "train", network.kind)
         voice.remark(f"there is no {path}: training {network.name} on {network.data.name} first")
         # an interrupted training goes on by itself: nothing else could be wanted of it
-        train_network(network, voice, regime, regime.epochs, seed, device, path if keep else None, resume=True)
+        train_network(network, voice, regime, seed, device, path if keep else None, resume=True)
     facts = {**network.facts, "weights": path.as_posix()}
     return replace(network, weights=path, facts=facts)
 
 
 def train_network(
-    network: Network, voice: Voice, regime: Regime, epochs: int, seed: int, device: str, path: Path | None, resume: bool
+    network: Network,
+    voice: Voice,
+    regime: Regime,
+    seed: int,
+    device: str,
+    path: Path | None,
+    last: Path | None = None,
+    **how: Any,
 ) -> FitResult:
-    """Train in place; the best weights go to ``path``, beside which an interrupted training is kept."""
+    """Train in place; the best weights go to ``path``, beside which an interrupted training is kept.
+
+    ``last``: where the checkpoint of the last epoch is kept. ``how``: more for ``fit``.
+    TrainingError if the loss became no number; then as well the best weights are kept.
+    """
     if network.data is None:
         raise UsageError("training needs images: add --data")
+    about = {"network": network.chosen.facts} if network.chosen else {}
     checkpoint = path and path.with_name(f".{path.stem}.training.pt")
     result = fit(
-        network.model, network.data, regime, epochs, seed=seed, device=resolve_device(device),
-        progress=voice.progress, checkpoint_path=checkpoint, resume=resume, description=f"training {network.name}",
-        upkeep=network.kind,
+        network.model, network.data, regime, regime.epochs, seed=seed, device=resolve_device(device),
+        progress=voice.progress, checkpoint_path=checkpoint, description=f"training {network.name}",
+        upkeep=network.kind, about=about, **how,
     )  # fmt: skip
     network.model.to(torch.device("cpu"))
-    if path is not None and checkpoint is not None:
-        save_weights(network.model, path, network.chosen.facts if network.chosen else None)
+    if damaged := damaged_in(network.data):
+        voice.remark(skipped(damaged))
+    if path is not None and checkpoint is not None and is_main():
+        if result.best.number or not result.stopped:
+            save_weights(network.model, path, about.get("network"))
+            voice.remark(f"trained weights are in {path} (validation accuracy {result.best.val.top1:.2%})")
+        if last is not None and checkpoint.exists():
+            checkpoint.replace(last)
         checkpoint.unlink(missing_ok=True)
-        voice.remark(f"trained weights are in {path} (validation accuracy {result.best.val.top1:.2%})")
+    if result.stopped:
+        raise TrainingError(f"{result.stopped} (--lr), or warm up longer (--warm-up)")
     return result
 
 
-def chosen_regime(name: str | None, arch: str, model: nn.Module, data_name: str, purpose: Purpose) -> Regime:
+def chosen_regime(
+    name: str | None, arch: str, model: nn.Module, data_name: str, purpose: Purpose, kind: Kind | None
+) -> Regime:
     """The regime asked for, else the bundled network's; for others the one with or without normalisation."""
     if name:
         return find_regime(name, purpose)
     if not arch and not any(isinstance(m, _NORMS) for m in model.modules()):
         return find_regime("plain", purpose)
-    return regime_for(arch, data_name, purpose)
+    return regime_for(arch, data_name, purpose, kind.name if kind is not None else "")

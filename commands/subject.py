@@ -7,13 +7,13 @@ from pathlib import Path
 from torch import nn
 
 from commands.kinds import of_bundle
-from commands.options import EvaluateOptions
+from commands.options import SubjectOptions
 from pruners.bundle import Bundle
 from pruners.errors import UsageError
 from training.data import Data, load_data
 
 
-def require_one(options: EvaluateOptions) -> None:
+def require_one(options: SubjectOptions) -> None:
     given = [bool(options.bundle), bool(options.arch), bool(options.model)]
     if sum(given) != 1:
         raise UsageError("say what to look at: a bundle's folder, --arch NAME or --model FILE.py:FACTORY")

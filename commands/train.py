@@ -2,31 +2,69 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
 from commands.console import Voice
-from commands.networks import PRETRAINED, network_from
+from commands.networks import PRETRAINED, Network, network_from
 from commands.options import TrainOptions
 from commands.starting import chosen_regime, train_network
 from pruners.errors import BundleExistsError, UsageError
+from training.curve import curve_beside, tensorboard_beside
+from training.data import with_workers
+from training.execution import Execution, is_main
+from training.history import Epoch, Watch
 from training.loop import evaluate
+from training.regime import Regime
 
 
 def run(options: TrainOptions) -> None:
-    with Voice(options.verbose, options.json) as voice:
+    with Voice(options.verbose if is_main() else -1, options.json) as voice:
         network = network_from(options, voice)
         if network.data is None:
             raise UsageError("training needs images: add --data")
+        data = with_workers(network.data, options.workers)
+        network = replace(network, data=data)
         path = options.output or (network.pretrained if network.arch else PRETRAINED / f"{network.label}.pt")
         if path.exists() and not options.force:
             raise BundleExistsError(f"{path} exists; choose another file with -o, or overwrite it with --force")
-        regime = chosen_regime(options.regime, network.arch, network.model, network.data.name, "train")
-        epochs = options.epochs or regime.epochs
-        result = train_network(network, voice, regime, epochs, options.seed, options.device, path, options.resume)
-        test = evaluate(network.model, network.data.test)
+        regime = _regime(options, network, data.name)
+        voice.detail(f"regime {regime.name}: {regime.source}")
+        result = train_network(
+            network, voice, regime, options.seed, options.device, path, path.with_suffix(".last.pt"),
+            resume=options.resume, save_every=options.save_every, watch=_watch(options, path),
+            execution=Execution(options.amp, options.half, options.accumulate),
+        )  # fmt: skip
+        if not is_main():
+            return
+        test = evaluate(network.model, data.test)
     values = {
         "weights": str(path),
         "accuracy": {"validation": result.best.val.top1, "test": test.top1},
-        "epochs": epochs,
+        "epochs": regime.epochs,
         "best_epoch": result.best.number,
+        "test": asdict(test),
     }
-    shown = f"{path}: epoch {result.best.number} of {epochs} is best, test accuracy {test.top1:.2%}"
-    voice.result(shown, values)
+    best = f"epoch {result.best.number} of {regime.epochs} is best"
+    voice.result(f"{path}: {best}, test accuracy {test.top1:.2%}", values)
+
+
+def _regime(options: TrainOptions, network: Network, data_name: str) -> Regime:
+    regime = chosen_regime(options.regime, network.arch, network.model, data_name, "train", network.kind)
+    return regime.lasting(options.epochs or regime.epochs).adjusted(
+        lr=options.lr, optimizer=options.optimizer, batch_size=options.batch_size, warm_up=options.warm_up,
+        label_smoothing=options.label_smoothing,
+    )  # fmt: skip
+
+
+def _watch(options: TrainOptions, path: Path) -> Watch | None:
+    if not is_main():
+        return None
+    watches = [curve_beside(path)] + ([tensorboard_beside(path)] if options.tensorboard else [])
+
+    def watch(history: Sequence[Epoch]) -> None:
+        for each in watches:
+            each(history)
+
+    return watch

@@ -80,6 +80,16 @@ class VerificationError(SecateurError):
     exit_code = 1
 
 
+class OutOfMemory(SecateurError):  # noqa: N818  (torch's own name for it)
+    """The machine has too little memory for what was asked; says what to lower (exit code 2)."""
+
+
+class TrainingError(SecateurError):
+    """Training ended early because its loss was no number; the weights of the best epoch are kept (exit code 1)."""
+
+    exit_code = 1
+
+
 class Interrupted(SecateurError):  # noqa: N818  (it reports a wish of the user, not a fault)
     """The user pressed Ctrl-C; everything done so far is kept and can be resumed (exit code 130)."""
 

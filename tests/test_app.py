@@ -21,6 +21,7 @@ from commands.watching import SearchWatcher
 from models import registry
 from pruners.bundle import Bundle
 from pruners.errors import VerificationError
+from training import regimes
 from training.checkpoints import save_weights
 
 ROOT = Path(command_line.__file__).parent
@@ -421,7 +422,7 @@ def test_search_retraining_and_final_training_on_data(here):
 
 
 def test_a_bundled_network_is_trained_once(here, monkeypatch):
-    monkeypatch.setitem(__import__("training.regimes").regimes.EPOCHS_BY_DATA, "digits", 1)
+    monkeypatch.setitem(regimes.SHORT, "digits", 1)
     arguments = ("--arch", "lenet5", "--ratio", "0.5", "--final-epochs", "0")
     first = app("prune", *arguments, "-o", "one")
     cached = here / "pretrained" / "model_digits_lenet5_Real.pt"

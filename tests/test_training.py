@@ -236,7 +236,7 @@ def test_a_setting_stays_until_the_next_change(epoch: int, rate: float) -> None:
 def test_settings_not_mentioned_in_a_change_stay() -> None:
     regime = Regime("r", "sgd", {0: {"lr": 1.0, "momentum": 0.5}, 2: {"lr": 0.1}})
     optimizer = regime.build(Net())
-    regime.apply(optimizer, epoch=3, done=0.5)
+    regime.apply(optimizer, at=3, epochs=6)
     assert (optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["momentum"]) == (0.1, 0.5)
 
 
@@ -254,7 +254,7 @@ def test_the_shapes_of_the_learning_rate(shape: Any, expected: list[float]) -> N
 def test_every_regime_builds_its_optimizer(name: str, purpose: Any) -> None:
     regime = find_regime(name, purpose)
     optimizer = regime.build(Net())
-    regime.apply(optimizer, epoch=regime.epochs, done=1.0)
+    regime.apply(optimizer, at=regime.epochs, epochs=regime.epochs)
     assert optimizer.param_groups[0]["lr"] >= 0
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from pruners.errors import DataError
-from training.splits import Split
+from training.splits import FileSplit, Split
 
 SPLIT_SEED = 0
 """Fixed, whatever the seed of a run: what one run trained on must not be what the next one validates on."""
@@ -81,6 +81,23 @@ def load_data(spec: str) -> Data:
     if not path.is_dir():
         raise DataError(f"{name}: there is no folder {folder}")
     return entry.read(path)
+
+
+def with_workers(data: Data, workers: int | None) -> Data:
+    """The data with so many processes to read image files; data in memory need none and stay as they are."""
+    if workers is None:
+        return data
+
+    def served(split: Split) -> Split:
+        return replace(split, workers=workers) if isinstance(split, FileSplit) else split
+
+    return replace(data, train=served(data.train), val=served(data.val), test=served(data.test))
+
+
+def damaged_in(data: Data) -> list[str]:
+    """The image files that could not be read so far, and were left out."""
+    splits = (data.train, data.val, data.test)
+    return sorted(set().union(*(split.damaged for split in splits if isinstance(split, FileSplit))))
 
 
 def hold_out(labels: Tensor, count: int, seed: int = SPLIT_SEED) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pruners.errors import UsageError
-from training.splits import Split, derive_seed
+from pruners.errors import DataError, UsageError
+from training.splits import WHOLE, Part, Split, derive_seed
 
 EVALUATION_BATCH = 256
 
@@ -38,23 +37,36 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-@torch.no_grad()
 def evaluate(model: nn.Module, split: Split, *, batch_size: int = EVALUATION_BATCH) -> Score:
     """Measures the model in eval mode, on the device it is on; its mode is left as it was."""
-    device = device_of(model)
+    return score_of(*totals(model, split, batch_size=batch_size))
+
+
+@torch.no_grad()
+def totals(
+    model: nn.Module, split: Split, *, batch_size: int = EVALUATION_BATCH, part: Part = WHOLE
+) -> tuple[float, int, int, int]:
+    """Sums over images, or over a part of them: the loss, how many are right, right within five, and all."""
     was_training = model.training
     model.eval()
-    loss, top1, top5 = 0.0, 0, 0
+    loss, top1, top5, count = 0.0, 0, 0, 0
     try:
-        for images, labels in split.batches(batch_size):
-            logits, labels = model(images.to(device)), labels.to(device)
+        for images, labels in split.batches(batch_size, part=part):
+            logits, labels = model(fitting(images, model)).float(), labels.to(device_of(model))
             loss += F.cross_entropy(logits, labels, reduction="sum").item()
             best = logits.topk(min(5, logits.shape[1])).indices == labels.unsqueeze(1)
             top1 += int(best[:, 0].sum())
             top5 += int(best.sum())
+            count += len(labels)
     finally:
         model.train(was_training)
-    count = len(split)
+    return loss, top1, top5, count
+
+
+def score_of(loss: float, top1: int, top5: int, count: int) -> Score:
+    """The means, from sums over images."""
+    if not count:
+        raise DataError("there are no images to measure on")
     return Score(loss / count, top1 / count, top5 / count, count)
 
 
@@ -68,22 +80,18 @@ def evaluate_fn(split: Split, *, batch_size: int = EVALUATION_BATCH) -> Callable
     return measure
 
 
-def train_step(
-    model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor, label_smoothing: float = 0.0
-) -> float:
-    """One step down the gradient of the cross entropy, which is returned. If it is not finite, no step is taken."""
-    loss = F.cross_entropy(model(images), labels, label_smoothing=label_smoothing)
-    value = loss.item()
-    if math.isfinite(value):
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-    return value
+def seed_step(seed: int, epoch: int, step: int, part: int = 0) -> None:
+    """Makes what a step draws (dropout) a function of the step, so that a resumed run draws the same.
+
+    ``part``: of a batch that several processes, or several passes, share.
+    """
+    torch.manual_seed(derive_seed(seed, epoch, step, *([part] if part else [])))
 
 
-def seed_step(seed: int, epoch: int, step: int) -> None:
-    """Makes what a step draws (dropout) a function of the step, so that a resumed run draws the same."""
-    torch.manual_seed(derive_seed(seed, epoch, step))
+def fitting(images: Tensor, model: nn.Module) -> Tensor:
+    """The images on the model's device and in its precision."""
+    parameter = next(model.parameters(), images)
+    return images.to(parameter.device, parameter.dtype)
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -1,86 +1,69 @@
-"""Regimes: which optimizer, with what learning rate in which epoch."""
+"""The regimes by name, and which one a network is trained with when none is asked for."""
 
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
-
-import torch
-from torch import nn
+from typing import Literal
 
 from pruners.errors import UsageError
+from training.regime import Regime
 
 Purpose = Literal["train", "retrain"]
 
-
-@dataclass(frozen=True)
-class Regime:
-    """A way to train.
-
-    ``changes`` maps an epoch (from 0) to the optimizer's settings from then on; what is not mentioned stays
-    ("sticky"). On top of them ``shape`` scales the learning rate with t, the share of the steps that are done:
-
-        constant:   1
-        cosine:     (1 + cos(pi t)) / 2
-        one_cycle:  up from 0 to 1 in a straight line until t = ``warm_up``, then a cosine down to 0
-                    (Smith & Topin 2017)
-    """
-
-    name: str
-    optimizer: Literal["sgd", "adam"]
-    changes: Mapping[int, Mapping[str, float]]
-    shape: Literal["constant", "cosine", "one_cycle"] = "constant"
-    warm_up: float = 0.15
-    batch_size: int = 64
-    epochs: int = 30
-    label_smoothing: float = 0.0
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    def settings(self, epoch: int) -> dict[str, float]:
-        """What holds in ``epoch``: all changes up to it, later ones winning."""
-        result: dict[str, float] = {}
-        for start in sorted(self.changes):
-            if start <= epoch:
-                result.update(self.changes[start])
-        return result
-
-    def factor(self, done: float) -> float:
-        """What the learning rate is multiplied by when the share ``done`` (0..1) of all steps is done."""
-        if self.shape == "constant":
-            return 1.0
-        if self.shape == "cosine":
-            return (1 + math.cos(math.pi * done)) / 2
-        if done < self.warm_up:
-            return done / self.warm_up
-        return (1 + math.cos(math.pi * (done - self.warm_up) / (1 - self.warm_up))) / 2
-
-    def build(self, model: nn.Module) -> torch.optim.Optimizer:
-        """An optimizer for the model's parameters with the settings of epoch 0."""
-        kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[self.optimizer]
-        return kind(model.parameters(), **self.settings(0), **self.options)
-
-    def apply(self, optimizer: torch.optim.Optimizer, epoch: int, done: float) -> None:
-        """Sets the optimizer up for a step in ``epoch``."""
-        settings = self.settings(epoch)
-        settings["lr"] *= self.factor(done)
-        for group in optimizer.param_groups:
-            group.update(settings)
+_OURS = "this project's own: a short training for real-valued networks"
+_DIGITS = "this project's own: a short training for networks of a binary kind"
+_PRUNED = "Bayesian channel pruning of binary networks (the toolkit's first document)"
+_XNOR = "XNOR-Net for LeNet-5 and NIN (the toolkit's second document), after github.com/jiecaoyu/XNOR-Net-PyTorch"
+_IRNET = "IR-Net, Qin et al. 2020, and its repository"
+_IENET = "IE-Net and its repository: IR-Net's with a warm-up of five epochs"
+_BINARYCONNECT = "BinaryConnect, Courbariaux et al. 2015: the repository's script for CIFAR-10"
 
 
-def _sgd(name: str, lr: float, *, epochs: int, shape: Literal["cosine", "one_cycle"]) -> Regime:
-    settings = {"lr": lr, "momentum": 0.9, "weight_decay": 5e-4}
-    return Regime(name, "sgd", {0: settings}, shape=shape, epochs=epochs, options={"nesterov": True})
+def _sgd(
+    name: str, lr: float, *, epochs: int, shape: Literal["cosine", "one_cycle"], batch_size: int = 64,
+    weight_decay: float = 5e-4, nesterov: bool = True, warm_up_epochs: int = 0, source: str = _OURS,
+) -> Regime:  # fmt: skip
+    settings = {"lr": lr, "momentum": 0.9, "weight_decay": weight_decay}
+    return Regime(
+        name, "sgd", {0: settings}, shape=shape, epochs=epochs, batch_size=batch_size, warm_up_epochs=warm_up_epochs,
+        options={"nesterov": True} if nesterov else {}, source=source,
+    )  # fmt: skip
 
 
-def _adam(name: str, lrs: Mapping[int, float], epochs: int, batch_size: int = 256) -> Regime:
+def _adam(
+    name: str, lrs: Mapping[int, float], epochs: int, *, source: str, batch_size: int = 256, weight_decay: float = 0.0
+) -> Regime:
     changes = {epoch: {"lr": lr} for epoch, lr in lrs.items()}
-    return Regime(name, "adam", changes, epochs=epochs, batch_size=batch_size)
+    changes[0]["weight_decay"] = weight_decay
+    return Regime(name, "adam", changes, epochs=epochs, batch_size=batch_size, source=source)
+
+
+def _tenths(lr: float, *epochs: int) -> dict[int, float]:
+    """A tenth of the rate before in each of these epochs."""
+    return {epoch: lr * 0.1**times for times, epoch in enumerate((0, *epochs))}
 
 
 _RETRAIN_STEPS = {0: 5e-3, 1: 1e-3, 2: 5e-4, 3: 1e-4}
+
+
+def _of_pruning(name: str, train: Regime, last: float | None = 1e-5) -> dict[Purpose, Regime]:
+    """A regime of Adam, with the steps that networks are retrained in after each pruned layer."""
+    steps = _RETRAIN_STEPS if last is None else {**_RETRAIN_STEPS, 4: last}
+    return {"train": train, "retrain": _adam(name, steps, 10, batch_size=train.batch_size, source=_PRUNED)}
+
+
+def _of_irnet(
+    name: str, lr: float, epochs: int, warm_up_epochs: int = 0, source: str = _IRNET
+) -> dict[Purpose, Regime]:
+    def sgd(lr: float, epochs: int, warm_up_epochs: int, source: str) -> Regime:
+        return _sgd(
+            name, lr, epochs=epochs, shape="cosine", batch_size=128, weight_decay=1e-4, nesterov=False,
+            warm_up_epochs=warm_up_epochs, source=source,
+        )  # fmt: skip
+
+    return {"train": sgd(lr, epochs, warm_up_epochs, source), "retrain": sgd(lr / 5, 10, 0, _OURS)}
+
 
 REGIMES: dict[str, dict[Purpose, Regime]] = {
     # real-valued networks with batch norm, and without (where a high rate makes them diverge)
@@ -92,26 +75,77 @@ REGIMES: dict[str, dict[Purpose, Regime]] = {
         "train": _sgd("plain", 0.02, epochs=40, shape="one_cycle"),
         "retrain": _sgd("plain", 0.005, epochs=10, shape="cosine"),
     },
-    # the regimes of the binary networks this toolkit grew out of: Adam, epoch -> learning rate
-    "resnet_cifar": {
-        "train": _adam("resnet_cifar", {0: 5e-3, 101: 1e-3, 142: 5e-4, 184: 1e-4, 220: 1e-5}, epochs=250),
-        "retrain": _adam("resnet_cifar", {**_RETRAIN_STEPS, 4: 1e-5}, epochs=10),
-    },
-    "resnet_imagenet": {
-        "train": _adam(
-            "resnet_imagenet", {0: 1e-2, 20: 5e-3, 30: 1e-3, 40: 5e-4, 60: 5e-5, 70: 5e-6, 75: 5e-7}, epochs=80
+    # binary kinds: epoch -> learning rate of Adam
+    "resnet_cifar": _of_pruning(
+        "resnet_cifar",
+        _adam("resnet_cifar", {0: 5e-3, 101: 1e-3, 142: 5e-4, 184: 1e-4, 220: 1e-5}, 250, source=_PRUNED),
+    ),
+    "resnet_imagenet": _of_pruning(
+        "resnet_imagenet",
+        _adam(
+            "resnet_imagenet", {0: 1e-2, 20: 5e-3, 30: 1e-3, 40: 5e-4, 60: 5e-5, 70: 5e-6, 75: 5e-7}, 80, source=_PRUNED
         ),
-        "retrain": _adam("resnet_imagenet", _RETRAIN_STEPS, epochs=10),
+        last=None,
+    ),
+    "vgg11": _of_pruning(
+        "vgg11",
+        _adam("vgg11", {0: 5e-3, 40: 1e-3, 80: 5e-4, 100: 1e-4, 120: 5e-5, 140: 1e-5}, 160, source=_PRUNED),
+        last=5e-5,
+    ),
+    "xnor_lenet5": _of_pruning(
+        "xnor_lenet5",
+        _adam("xnor_lenet5", _tenths(0.01, 15, 30, 45), 60, batch_size=128, weight_decay=1e-5, source=_XNOR),
+    ),
+    "xnor_nin": _of_pruning(
+        "xnor_nin",
+        _adam("xnor_nin", _tenths(0.01, 120, 200, 240, 280), 319, batch_size=128, weight_decay=1e-5, source=_XNOR),
+    ),
+    "binaryconnect": {
+        "train": Regime(
+            "binaryconnect", "adam", {0: {"lr": 3e-3}}, shape="exponential", final=2e-6 / 3e-3, batch_size=50,
+            epochs=500, source=_BINARYCONNECT,
+        ),
+        "retrain": _adam("binaryconnect", {**_RETRAIN_STEPS, 4: 1e-5}, 10, batch_size=50, source=_PRUNED),
     },
-    "vgg11": {
-        "train": _adam("vgg11", {0: 5e-3, 40: 1e-3, 80: 5e-4, 100: 1e-4, 120: 5e-5, 140: 1e-5}, epochs=160),
-        "retrain": _adam("vgg11", {**_RETRAIN_STEPS, 4: 5e-5}, epochs=10),
+    # binary kinds with SGD and a cosine
+    "irnet_vgg_small": _of_irnet("irnet_vgg_small", 0.007, 300),
+    "irnet_resnet": _of_irnet("irnet_resnet", 0.1, 400),
+    "ienet": _of_irnet("ienet", 0.1, 400, 5, _IENET),
+    "irnet_imagenet": {
+        # 62,500 steps of 2,048 images; the rate rises from 0.2 to 0.8 in four epochs
+        "train": Regime(
+            "irnet_imagenet", "sgd",
+            {0: {"lr": 0.8, "momentum": 0.9, "weight_decay": 1e-5}, 30: {"lr": 8e-2}, 60: {"lr": 8e-3},
+             90: {"lr": 8e-4}},
+            warm_up_epochs=4, batch_size=2048, epochs=100, options={"nesterov": True}, source=_IRNET,
+        ),
+        "retrain": _sgd("irnet_imagenet", 0.02, epochs=10, shape="cosine", weight_decay=1e-5, batch_size=256),
     },
-}
+    "binary": _of_pruning(
+        "binary",
+        Regime(
+            "binary", "adam", {0: {"lr": 5e-3}}, shape="one_cycle", batch_size=64, epochs=40, source=_DIGITS,
+        ),
+    ),
+}  # fmt: skip
 
-_BY_ARCH = {"alexnet": "plain", "lenet5": "plain"}
-EPOCHS_BY_DATA = {"digits": 40, "mnist": 8, "minicifar": 60}
-"""Epochs to train for where a data set wants other than the regime's own number: few images, more epochs."""
+_PLAIN = ("alexnet", "lenet5")
+_BY_NETWORK = {
+    "lenet5": "xnor_lenet5",
+    "nin": "xnor_nin",
+    "vgg11": "vgg11",
+    "vgg_small": "irnet_vgg_small",
+    "resnet14": "resnet_cifar",
+    "resnet18": "irnet_resnet",
+    "resnet20": "irnet_resnet",
+}
+"""For the binary kinds, by the name without ``_binary``."""
+_BY_KIND = {"IENet": "ienet"}
+_REAL = ("", "Real")
+SMALL = {"digits": 40, "minicifar": 60}
+"""Epochs, where the regimes of binary kinds, made for CIFAR-10, are too long and take too few steps in each."""
+SHORT = {**SMALL, "mnist": 8}
+"""Epochs for real-valued networks."""
 
 
 def find_regime(name: str, purpose: Purpose) -> Regime:
@@ -123,9 +157,14 @@ def find_regime(name: str, purpose: Purpose) -> Regime:
     return REGIMES[name][purpose]
 
 
-def regime_for(arch: str, data_name: str, purpose: Purpose) -> Regime:
-    """The regime a network is trained with when none is asked for."""
-    regime = find_regime(_BY_ARCH.get(arch, "normalised"), purpose)
-    if purpose == "train" and data_name in EPOCHS_BY_DATA:
-        return replace(regime, epochs=EPOCHS_BY_DATA[data_name])
-    return regime
+def regime_for(arch: str, data_name: str, purpose: Purpose, kind: str = "") -> Regime:
+    """The regime that a bundled network ``arch`` of a kind is trained with when none is asked for."""
+    data = data_name.partition("+")[0]
+    if kind in _REAL:
+        regime = find_regime("plain" if arch in _PLAIN else "normalised", purpose)
+        own = SHORT
+    else:
+        usual = _BY_KIND.get(kind) or _BY_NETWORK.get(arch.removesuffix("_binary"), "binary")
+        regime = find_regime("binary" if data in SMALL else usual, purpose)
+        own = SMALL
+    return regime.lasting(own[data]) if purpose == "train" and data in own else regime

@@ -10,18 +10,26 @@ import os
 import signal
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from pruners.errors import DataError
+
 Batch = tuple[Tensor, Tensor]
 """Images (N, C, H, W), float32, normalised; and their class indices (N,), int64."""
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 """From uint8 images (N, C, H, W) to as many, drawn with the generator."""
+
+
+Part = tuple[int, int]
+"""(2, 5): of every batch the third of five parts, for the third of five processes. All parts together are the batch."""
+
+WHOLE: Part = (0, 1)
 
 
 def derive_seed(*parts: int) -> int:
@@ -38,8 +46,10 @@ class Split(Protocol):
 
     def __len__(self) -> int: ...
 
-    def batches(self, batch_size: int, *, seed: int | None = None, start: int = 0) -> Iterator[Batch]:
-        """Batches from number ``start`` on.
+    def batches(
+        self, batch_size: int, *, seed: int | None = None, start: int = 0, part: Part = WHOLE
+    ) -> Iterator[Batch]:
+        """Batches from number ``start`` on, or of each a part.
 
         Without a seed: every image once, in order, as it is. With a seed: shuffled and augmented, all batches
         full (what is left over is dropped, as batch norm can't learn from a single image).
@@ -94,12 +104,16 @@ class TensorSplit:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def batches(self, batch_size: int, *, seed: int | None = None, start: int = 0) -> Iterator[Batch]:
+    def batches(
+        self, batch_size: int, *, seed: int | None = None, start: int = 0, part: Part = WHOLE
+    ) -> Iterator[Batch]:
         for number, chunk in _chunks(self.indices, batch_size, seed, start):
             pixels = self.images.pixels[chunk]
             if seed is not None and self.augment is not None:
-                pixels = self.augment(pixels, generator(seed, number))
-            yield self.normalization(pixels), self.images.labels[chunk]
+                pixels = self.augment(pixels, generator(seed, number))  # of the whole batch: the same for any part
+            pixels, labels = (_part(x, part) for x in (pixels, self.images.labels[chunk]))
+            if len(labels):
+                yield self.normalization(pixels), labels
 
     def sample(self, count: int, seed: int = 0) -> TensorSplit:
         return replace(self, indices=_draw(self.indices, count, seed), augment=None)
@@ -109,7 +123,8 @@ class TensorSplit:
 class FileSplit:
     """Images read from files when they are needed, by worker processes; for large images.
 
-    ``transform`` and ``augment`` take a PIL image and return a normalised tensor (C, H, W).
+    ``transform`` and ``augment`` take a PIL image and return a normalised tensor (C, H, W). A file that can't be read
+    is left out of its batch and noted in ``damaged``.
     """
 
     paths: Sequence[str]
@@ -118,22 +133,31 @@ class FileSplit:
     transform: Callable[[Any], Tensor]
     augment: Callable[[Any], Tensor] | None = None
     workers: int = min(8, os.cpu_count() or 1)
+    damaged: set[str] = field(default_factory=set)
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    def batches(self, batch_size: int, *, seed: int | None = None, start: int = 0) -> Iterator[Batch]:
+    def batches(
+        self, batch_size: int, *, seed: int | None = None, start: int = 0, part: Part = WHOLE
+    ) -> Iterator[Batch]:
         from torch.utils.data import DataLoader
 
-        chunks = [chunk.tolist() for _, chunk in _chunks(self.indices, batch_size, seed, start)]
+        chunks = [_part(chunk, part).tolist() for _, chunk in _chunks(self.indices, batch_size, seed, start)]
         # the loader draws a base seed for its workers, which nothing here uses: it must not move the global one
-        yield from DataLoader(
+        loader = DataLoader(
             _Files(self, seed),
-            batch_sampler=chunks,
+            batch_sampler=[chunk for chunk in chunks if chunk],
             num_workers=self.workers,
             worker_init_fn=_leave_interrupts_to_the_parent,
             generator=torch.Generator(),
+            collate_fn=_collate,
         )
+        for batch, damaged in loader:
+            self.damaged.update(damaged)
+            if batch is None:
+                raise DataError(f"none of {len(damaged)} images can be read, {damaged[0]} among them: are they images?")
+            yield batch
 
     def sample(self, count: int, seed: int = 0) -> FileSplit:
         return replace(self, indices=_draw(self.indices, count, seed), augment=None)
@@ -143,22 +167,40 @@ def _leave_interrupts_to_the_parent(_worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-class _Files(torch.utils.data.Dataset[Batch]):
+class _Files(torch.utils.data.Dataset[Batch | str]):
     def __init__(self, split: FileSplit, seed: int | None) -> None:
         self.split = split
         self.seed = seed
 
-    def __getitem__(self, index: int) -> Batch:
+    def __getitem__(self, index: int) -> Batch | str:
         from PIL import Image
 
-        with Image.open(self.split.paths[index]) as image:
-            rgb = image.convert("RGB")
+        path = self.split.paths[index]
+        try:
+            with Image.open(path) as image:
+                rgb = image.convert("RGB")
+        except (OSError, SyntaxError, ValueError):  # what Pillow raises for files cut off or damaged
+            return path
         label = self.split.labels[index]
         if self.seed is None or self.split.augment is None:
             return self.split.transform(rgb), label
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(self.seed, index))
             return self.split.augment(rgb), label
+
+
+def _collate(items: list[Batch | str]) -> tuple[Batch | None, list[str]]:
+    """The images as a batch (nothing, if there are none), and the paths of those that can't be read."""
+    damaged = [item for item in items if isinstance(item, str)]
+    good = [item for item in items if not isinstance(item, str)]
+    if not good:
+        return None, damaged
+    images, labels = zip(*good, strict=True)
+    return (torch.stack(images), torch.stack(labels)), damaged
+
+
+def _part(items: Tensor, part: Part) -> Tensor:
+    return items.tensor_split(part[1])[part[0]]
 
 
 def _chunks(indices: Tensor, batch_size: int, seed: int | None, start: int) -> Iterator[tuple[int, Tensor]]:

@@ -4,56 +4,27 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
 
-from pruners.errors import CheckpointError, Interrupted
+from pruners.errors import CheckpointError, Interrupted, UsageError
 from training.checkpoints import State, load_checkpoint, load_weights, save_atomically
 from training.data import Data
+from training.execution import Execution, device_for, engine_for, is_main
+from training.history import Epoch, FitResult, Upkeep, Watch
 from training.interrupts import interrupt_as_flag
-from training.loop import Score, device_of, evaluate, seed_step, train_step
+from training.loop import device_of, seed_step
+from training.memory import memory_explained
 from training.progress import Progress, Silent
-from training.regimes import Regime
+from training.regime import Regime
 from training.splits import derive_seed, number_of_steps
-
-
-class Upkeep(Protocol):
-    """What a kind of network wants done while it trains (``training.binarization.kinds``)."""
-
-    @property
-    def after_step(self) -> Callable[[nn.Module], None]:
-        """Called after every step."""
-        ...
-
-    @property
-    def at_epoch(self) -> Callable[[nn.Module, float], None]:
-        """Called before every epoch with the share (0..1) of training that is done."""
-        ...
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """``number`` counts from 1; 0 is the network as it came, whose ``train_loss`` is 0."""
-
-    number: int
-    train_loss: float
-    val: Score
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """``best`` is the epoch whose weights the model holds now; ``stopped`` says why training ended early, if it did."""
-
-    best: Epoch
-    history: tuple[Epoch, ...]
-    seconds: float
-    stopped: str = ""
 
 
 def fit(
@@ -66,9 +37,13 @@ def fit(
     device: torch.device | None = None,
     progress: Progress | None = None,
     checkpoint_path: Path | None = None,
+    save_every: int = 1,
     resume: bool = False,
     description: str = "training",
     upkeep: Upkeep | None = None,
+    execution: Execution | None = None,
+    watch: Watch | None = None,
+    about: Mapping[str, Any] | None = None,
 ) -> FitResult:
     """Trains the model in place for ``epochs`` and leaves it with its best weights.
 
@@ -76,24 +51,32 @@ def fit(
     network as it came takes part, so training never makes it worse. Order, augmentation and dropout are functions
     of ``seed``, epoch and step: on a CPU a resumed run gives the same weights, bit for bit, as an uninterrupted one.
 
-    With ``checkpoint_path`` the run is saved after each epoch and on Ctrl-C, which finishes the step first and
-    raises Interrupted; ``resume`` goes on from there (or starts, if there is nothing yet). A loss that is not
+    With ``checkpoint_path`` the run is saved after every ``save_every`` epochs and on Ctrl-C, which finishes the step
+    first and raises Interrupted; ``resume`` goes on from there (or starts, if there is nothing yet). A loss that is not
     finite ends the run: the best weights so far are kept and ``stopped`` says where it happened. ``upkeep`` is what the
-    network's kind wants done on the way.
-    Raises CheckpointError if the checkpoint is of another run.
+    network's kind wants done on the way; ``about`` is noted in the checkpoint. Under torchrun all processes call this,
+    and the first one writes and watches.
+    Raises CheckpointError if the checkpoint is of another run, OutOfMemory where there is too little.
     """
     started = time.monotonic()
-    was_training = model.training
-    model.to(device or device_of(model))
-    with _own_randomness(model), interrupt_as_flag() as interrupted:
-        run = _Run(model, data, regime, epochs, seed, progress or Silent(), checkpoint_path, interrupted, upkeep)
-        if resume and checkpoint_path is not None and checkpoint_path.exists():
-            run.load(checkpoint_path)
-        else:
-            run.begin()
-        stopped = run.finish(description)
+    execution = execution or Execution()
+    if execution.half and regime.optimizer == "adam":
+        raise UsageError("--half leaves Adam's moments no room: add --optimizer sgd, or take --amp bf16")
+    model.to(device_for(execution, device or device_of(model)))
+    with _as_before(model, execution.half), interrupt_as_flag() as interrupted:
+        run = _Run(
+            model, data, regime, epochs, seed, progress or Silent(), checkpoint_path, save_every, interrupted, upkeep,
+            execution, watch, about or {},
+        )  # fmt: skip
+        try:
+            if resume and checkpoint_path is not None and checkpoint_path.exists():
+                run.load(checkpoint_path)
+            else:
+                run.begin()
+            stopped = run.finish(description)
+        finally:
+            run.engine.close()
     model.load_state_dict(run.best_model)
-    model.train(was_training)
     return FitResult(run.best, tuple(run.history), time.monotonic() - started, stopped)
 
 
@@ -108,32 +91,36 @@ def retrain_fn(
     return retrain
 
 
+@dataclass
 class _Run:
     """What a run needs, and what changes in it: what a checkpoint holds and ``begin`` or ``load`` sets."""
 
-    best: Epoch
-    best_model: State
+    model: nn.Module
+    data: Data
+    regime: Regime
+    epochs: int
+    seed: int
+    progress: Progress
+    path: Path | None
+    save_every: int
+    interrupted: Callable[[], bool]
+    upkeep: Upkeep | None
+    execution: Execution
+    watch: Watch | None
+    about: Mapping[str, Any]
 
-    def __init__(
-        self,
-        model: nn.Module,
-        data: Data,
-        regime: Regime,
-        epochs: int,
-        seed: int,
-        progress: Progress,
-        path: Path | None,
-        interrupted: Callable[[], bool],
-        upkeep: Upkeep | None,
-    ) -> None:
-        self.model, self.data, self.regime, self.epochs, self.seed = model, data, regime, epochs, seed
-        self.progress, self.path, self.interrupted, self.upkeep = progress, path, interrupted, upkeep
-        self.device = device_of(model)
-        self.steps = number_of_steps(len(data.train), regime.batch_size)
-        self.optimizer = regime.build(model)
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    history: list[Epoch] = field(default_factory=list)
+    best: Epoch = field(init=False)
+    best_model: State = field(init=False)
 
-        self.epoch, self.step, self.loss_sum = 0, 0, 0.0
-        self.history: list[Epoch] = []
+    def __post_init__(self) -> None:
+        self.steps = number_of_steps(len(self.data.train), self.regime.batch_size)
+        self.optimizer = self.regime.build(self.model)
+        images = min(self.regime.batch_size, len(self.data.train))
+        self.engine = engine_for(self.execution, self.model, self.optimizer, images)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -143,10 +130,11 @@ class _Run:
             "epochs": self.epochs,
             "seed": self.seed,
             "data set": f"{self.data.name} with {len(self.data.train)} training images",
+            "precision": self.execution.amp or ("half" if self.execution.half else "full"),
         }
 
     def begin(self) -> None:
-        self.best = Epoch(0, 0.0, evaluate(self.model, self.data.val))
+        self.best = Epoch(0, 0.0, self.engine.evaluate(self.data.val))
         self.best_model = _copy(self.model)
 
     def finish(self, description: str) -> str:
@@ -155,11 +143,13 @@ class _Run:
         self.progress.advance(self.epoch * self.steps + self.step)
         try:
             while self.epoch < self.epochs:
-                stopped = self._train_epoch()
-                if stopped:
-                    self.progress.log(stopped)
-                    return stopped
-                self._end_epoch()
+                started = time.monotonic()
+                with memory_explained(self._where):
+                    stopped = self._train_epoch()
+                    if stopped:
+                        self.progress.log(stopped)
+                        return stopped
+                    self._end_epoch(started)
         finally:
             self.progress.finish()
         return ""
@@ -169,13 +159,11 @@ class _Run:
         if self.upkeep is not None:
             self.upkeep.at_epoch(self.model, self.epoch / self.epochs)
         order = derive_seed(self.seed, self.epoch)
-        for images, labels in self.data.train.batches(self.regime.batch_size, seed=order, start=self.step):
-            done = (self.epoch + self.step / self.steps) / self.epochs
-            self.regime.apply(self.optimizer, self.epoch, done)
-            seed_step(self.seed, self.epoch, self.step)
-            loss = train_step(
-                self.model, self.optimizer, images.to(self.device), labels.to(self.device), self.regime.label_smoothing
-            )
+        batches = self.data.train.batches(self.regime.batch_size, seed=order, start=self.step, part=self.engine.part)
+        for images, labels in batches:
+            self.regime.apply(self.optimizer, self.epoch + self.step / self.steps, self.epochs)
+            seed = partial(seed_step, self.seed, self.epoch, self.step)
+            loss = self.engine.step(images, labels, self.regime.label_smoothing, seed)
             if not math.isfinite(loss):
                 return self._diverged(loss)
             if self.upkeep is not None:
@@ -183,19 +171,31 @@ class _Run:
             self.step += 1
             self.loss_sum += loss
             self.progress.advance(1, self._status(loss))
-            if self.interrupted():
+            if self.engine.any(self.interrupted()):
                 self._stop_here()
         return ""
 
-    def _end_epoch(self) -> None:
-        record = Epoch(self.epoch + 1, self.loss_sum / self.steps, evaluate(self.model, self.data.val))
+    def _end_epoch(self, started: float) -> None:
+        score = self.engine.evaluate(self.data.val)
+        lr, seconds = self.optimizer.param_groups[0]["lr"], time.monotonic() - started
+        record = Epoch(self.epoch + 1, self.loss_sum / self.steps, score, lr, seconds)
         self.history.append(record)
-        if _rank(record.val) > _rank(self.best.val):
+        if record.rank > self.best.rank:
             self.best, self.best_model = record, _copy(self.model)
         self.epoch, self.step, self.loss_sum = self.epoch + 1, 0, 0.0
-        self._save()
-        if self.interrupted():
+        if self.epoch % self.save_every == 0 or self.epoch == self.epochs:
+            self._save()
+        if self.watch is not None and is_main():
+            self.watch(self.history)
+        if self.engine.any(self.interrupted()):
             self._stop_here()
+
+    def _where(self) -> str:
+        passes = f" in {self.execution.accumulate} passes" if self.execution.accumulate > 1 else ""
+        return (
+            f"in epoch {self.epoch + 1}, step {self.step + 1} of {self.steps}, with {self.regime.batch_size} images a "
+            f"step{passes}: train with a larger --accumulate (--resume goes on) or a smaller --batch-size"
+        )
 
     def _status(self, loss: float) -> str:
         return f"epoch {self.epoch + 1}/{self.epochs}, loss {loss:.3f}, best validation {self.best.val.top1:.1%}"
@@ -215,9 +215,10 @@ class _Run:
         raise Interrupted(f"{where}: everything so far is in {self.path}; resume to go on")
 
     def _save(self) -> None:
-        if self.path is None:
+        if self.path is None or not is_main():
             return
         content = {
+            **self.about,
             "settings": self.settings,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -227,6 +228,7 @@ class _Run:
             "best": asdict(self.best),
             "best_model": self.best_model,
             "history": [asdict(record) for record in self.history],
+            "engine": self.engine.state(),
         }
         save_atomically(content, self.path)
 
@@ -244,16 +246,9 @@ class _Run:
         load_weights(self.model, checkpoint.model, path)
         self.optimizer.load_state_dict(dict(checkpoint.optimizer))
         self.epoch, self.step, self.loss_sum = saved["epoch"], saved["step"], saved["loss_sum"]
-        self.best, self.best_model = _epoch(saved["best"]), saved["best_model"]
-        self.history = [_epoch(record) for record in saved["history"]]
-
-
-def _epoch(saved: dict[str, Any]) -> Epoch:
-    return Epoch(saved["number"], saved["train_loss"], Score(**saved["val"]))
-
-
-def _rank(score: Score) -> tuple[float, float]:
-    return score.top1, -score.loss
+        self.best, self.best_model = Epoch.of(saved["best"]), saved["best_model"]
+        self.history = [Epoch.of(record) for record in saved["history"]]
+        self.engine.load(saved["engine"])
 
 
 def _copy(model: nn.Module) -> State:
@@ -261,8 +256,16 @@ def _copy(model: nn.Module) -> State:
 
 
 @contextmanager
-def _own_randomness(model: nn.Module) -> Iterator[None]:
-    """Leaves the caller's random state as it was."""
-    device = device_of(model)
+def _as_before(model: nn.Module, half: bool) -> Iterator[None]:
+    """Leaves the caller's random state, and the model's mode and precision, as they were."""
+    device, was_training = device_of(model), model.training
+    before = next((p.dtype for p in model.parameters()), torch.float32)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        yield
+        try:
+            if half:
+                model.half()
+            yield
+        finally:
+            if half:
+                model.to(before)
+            model.train(was_training)

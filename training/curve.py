@@ -1,0 +1,61 @@
+"""The curve of a training, epoch by epoch: as JSON lines, as CSV, for TensorBoard."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pruners.errors import OutputError, UsageError
+from training.history import Epoch, Watch
+
+
+def curve_beside(weights: Path) -> Watch:
+    """Writes ``NAME.curve.jsonl`` and ``NAME.curve.csv`` beside the weights ``NAME.pt``."""
+    return partial(write_curve, weights=weights)
+
+
+def write_curve(history: Sequence[Epoch], weights: Path) -> None:
+    rows = [_row(epoch) for epoch in history]
+    table = io.StringIO()
+    writer = csv.DictWriter(table, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    try:
+        weights.parent.mkdir(parents=True, exist_ok=True)
+        weights.with_suffix(".curve.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        weights.with_suffix(".curve.csv").write_text(table.getvalue())
+    except OSError as error:
+        raise OutputError(f"the curve of {weights} can't be written: {error.strerror}") from None
+
+
+def tensorboard_beside(weights: Path) -> Watch:
+    """Adds every epoch to the events in ``NAME.tensorboard/``; UsageError where TensorBoard is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise UsageError("--tensorboard needs a package: pip install -e '.[tensorboard]'") from None
+    writer = SummaryWriter(str(weights.with_suffix(".tensorboard")))
+
+    def add(history: Sequence[Epoch]) -> None:
+        row = _row(history[-1])
+        for name in ("lr", "train_loss", "val_loss", "val_top1"):
+            writer.add_scalar(name, row[name], row["epoch"])
+        writer.flush()
+
+    return add
+
+
+def _row(epoch: Epoch) -> dict[str, Any]:
+    return {
+        "epoch": epoch.number,
+        "lr": epoch.lr,
+        "train_loss": epoch.train_loss,
+        "val_loss": epoch.val.loss,
+        "val_top1": epoch.val.top1,
+        "seconds": epoch.seconds,
+    }

@@ -1,0 +1,127 @@
+"""How the steps of a training are computed: in one go, or with mixed precision, in parts, by several processes."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pruners.errors import UsageError
+from training.loop import Score, evaluate, fitting
+from training.splits import WHOLE, Part, Split
+
+Amp = Literal["bf16", "fp16"]
+
+
+@dataclass(frozen=True)
+class Execution:
+    """``amp``: matrix products in 16 bits, weights in 32. ``half``: everything in 16 bits, weights as well.
+
+    ``accumulate``: a step's images go through the network in so many parts, one after the other, in as much less
+    memory; batch norm sees a part at a time.
+    """
+
+    amp: Amp | None = None
+    half: bool = False
+    accumulate: int = 1
+
+
+class Engine(Protocol):
+    """Takes the steps. ``part``: which part of every batch this process is to hand in."""
+
+    part: Part
+
+    def step(self, images: Tensor, labels: Tensor, label_smoothing: float, seed: Callable[[int], None]) -> float:
+        """One step down the gradient of the cross entropy, which is returned. If it is not finite, no step is taken.
+
+        ``seed`` is called before every pass with a number that no other pass of the step has.
+        """
+        ...
+
+    def evaluate(self, split: Split) -> Score: ...
+
+    def any(self, wish: bool) -> bool:
+        """Whether some process has the wish."""
+        ...
+
+    def state(self) -> Mapping[str, Any]:
+        """What must be kept to go on, beside model and optimizer."""
+        ...
+
+    def load(self, state: Mapping[str, Any]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Plain:
+    """One process, one pass, in the precision of the weights."""
+
+    part = WHOLE
+
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        self.model, self.optimizer = model, optimizer
+
+    def step(self, images: Tensor, labels: Tensor, label_smoothing: float, seed: Callable[[int], None]) -> float:
+        seed(0)
+        images = fitting(images, self.model)
+        loss = F.cross_entropy(self.model(images).float(), labels.to(images.device), label_smoothing=label_smoothing)
+        value = loss.item()
+        if math.isfinite(value):
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimizer.step()
+        return value
+
+    def evaluate(self, split: Split) -> Score:
+        return evaluate(self.model, split)
+
+    def any(self, wish: bool) -> bool:
+        return wish
+
+    def state(self) -> Mapping[str, Any]:
+        return {}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def engine_for(execution: Execution, model: nn.Module, optimizer: torch.optim.Optimizer, batch_size: int) -> Engine:
+    """UsageError if the machine can't, or if ``batch_size`` images are too few for all parts and processes."""
+    if not (execution.amp or execution.accumulate > 1 or processes() > 1):
+        return Plain(model, optimizer)
+    from training.accelerated import Accelerated
+
+    passes = execution.accumulate * processes()
+    if batch_size < passes:
+        raise UsageError(f"a step of {batch_size} images can't be shared by {passes} passes: raise --batch-size")
+    return Accelerated(execution, model, optimizer)
+
+
+def device_for(execution: Execution, device: torch.device) -> torch.device:
+    """Where this process computes; UsageError for a precision that the device or the options don't allow."""
+    if execution.amp and execution.half:
+        raise UsageError("--amp keeps weights in 32 bits, --half does not: give one of them")
+    if execution.amp == "fp16" and device.type != "cuda":
+        raise UsageError("--amp fp16 needs a GPU: take --amp bf16")
+    if processes() > 1 and device.type == "cuda":
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return device
+
+
+def processes() -> int:
+    """How many processes torchrun started to share this work."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_main() -> bool:
+    """Whether this process is the one that writes and speaks."""
+    return os.environ.get("RANK", "0") == "0"

@@ -1,0 +1,141 @@
+"""What a regime is: an optimizer, and its settings and learning rate in every epoch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from pruners.errors import UsageError
+
+Optimizer = Literal["sgd", "adam"]
+Shape = Literal["constant", "cosine", "exponential", "one_cycle"]
+
+_USUAL: dict[Optimizer, dict[str, float]] = {
+    "sgd": {"lr": 0.02, "momentum": 0.9},
+    "adam": {"lr": 1e-3},
+}
+"""Where a run asks for the other optimizer than its regime's, whose rate would be far off."""
+
+
+@dataclass(frozen=True)
+class Regime:
+    """A way to train.
+
+    ``changes`` maps an epoch (from 0) to the optimizer's settings from then on; what is not mentioned stays
+    ("sticky"). On top of them ``shape`` scales the learning rate with t, the share of the steps that are done:
+
+        constant:     1
+        cosine:       (1 + cos(pi t)) / 2
+        exponential:  ``final`` ** t
+        one_cycle:    up from 0 to 1 in a straight line until t = ``warm_up``, then a cosine down to 0
+                      (Smith & Topin 2017)
+
+    The first ``warm_up_epochs`` N multiply it by 1/N, 2/N, ..., 1, an epoch each; there t counts from epoch N - 1.
+    ``batch_size`` images make a step. ``source`` says where the numbers come from.
+    """
+
+    name: str
+    optimizer: Optimizer
+    changes: Mapping[int, Mapping[str, float]]
+    shape: Shape = "constant"
+    warm_up: float = 0.15
+    warm_up_epochs: int = 0
+    final: float = 1.0
+    batch_size: int = 64
+    epochs: int = 30
+    label_smoothing: float = 0.0
+    options: Mapping[str, Any] = field(default_factory=dict)
+    source: str = field(default="", repr=False)
+
+    def settings(self, epoch: int) -> dict[str, float]:
+        """What holds in ``epoch``: all changes up to it, later ones winning."""
+        result: dict[str, float] = {}
+        for start in sorted(self.changes):
+            if start <= epoch:
+                result.update(self.changes[start])
+        return result
+
+    def factor(self, done: float) -> float:
+        """What the shape multiplies the learning rate by when the share ``done`` (0..1) of all steps is done."""
+        if self.shape == "constant":
+            return 1.0
+        if self.shape == "cosine":
+            return (1 + math.cos(math.pi * done)) / 2
+        if self.shape == "exponential":
+            return self.final**done
+        if done < self.warm_up:
+            return done / self.warm_up
+        return (1 + math.cos(math.pi * (done - self.warm_up) / (1 - self.warm_up))) / 2
+
+    def build(self, model: nn.Module) -> torch.optim.Optimizer:
+        """An optimizer for the model's parameters with the settings of epoch 0."""
+        kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[self.optimizer]
+        return kind(model.parameters(), **self.settings(0), **self.options)
+
+    def rate(self, at: float, epochs: int) -> float:
+        """The learning rate when ``at`` of ``epochs`` epochs are done (3.5: in the middle of the fourth)."""
+        epoch, lr = int(at), self.settings(int(at))["lr"]
+        if not self.warm_up_epochs:
+            return lr * self.factor(at / epochs)
+        late = self.warm_up_epochs - 1
+        ramp = min(1.0, (epoch + 1) / self.warm_up_epochs)
+        return lr * ramp * self.factor(max(0.0, at - late) / max(1, epochs - late))
+
+    def apply(self, optimizer: torch.optim.Optimizer, at: float, epochs: int) -> None:
+        """Sets the optimizer up for the step when ``at`` of ``epochs`` epochs are done."""
+        settings = {**self.settings(int(at)), "lr": self.rate(at, epochs)}
+        for group in optimizer.param_groups:
+            group.update(settings)
+
+    def lasting(self, epochs: int) -> Regime:
+        """The regime for another number of epochs: its changes come proportionally earlier or later."""
+        moved: dict[int, dict[str, float]] = {}
+        for start in sorted(self.changes):
+            moved.setdefault(round(start * epochs / self.epochs), {}).update(self.changes[start])
+        return replace(self, epochs=epochs, changes=moved)
+
+    def adjusted(
+        self,
+        *,
+        lr: float | None = None,
+        optimizer: Optimizer | None = None,
+        batch_size: int | None = None,
+        warm_up: int | None = None,
+        label_smoothing: float | None = None,
+    ) -> Regime:
+        """The regime with some of it chosen anew. ``lr`` is the rate it begins with: later rates stay in proportion.
+        ``warm_up`` counts epochs. The other optimizer begins with a rate that is usual for it."""
+        regime = self
+        if optimizer is not None and optimizer != self.optimizer:
+            regime = regime._with_optimizer(optimizer)
+        if lr is not None:
+            regime = regime._scaled(lr)
+        if batch_size is not None:
+            regime = replace(regime, batch_size=batch_size)
+        if label_smoothing is not None:
+            regime = replace(regime, label_smoothing=label_smoothing)
+        return regime if warm_up is None else regime._warmed_up(warm_up)
+
+    def _with_optimizer(self, optimizer: Optimizer) -> Regime:
+        usual = _USUAL[optimizer]
+        kept = ("lr", "weight_decay")
+        changes = {e: {k: v for k, v in c.items() if k in kept} for e, c in self.changes.items()}
+        changes[0] = {**usual, **changes[0]}
+        return replace(self, optimizer=optimizer, changes=changes, options={})._scaled(usual["lr"])
+
+    def _scaled(self, lr: float) -> Regime:
+        ratio = lr / self.settings(0)["lr"]
+        changes = {e: {k: v * ratio if k == "lr" else v for k, v in c.items()} for e, c in self.changes.items()}
+        return replace(self, changes=changes)
+
+    def _warmed_up(self, epochs: int) -> Regime:
+        if epochs >= self.epochs:
+            raise UsageError(f"--warm-up {epochs}: must be less than the {self.epochs} epochs of the training")
+        if self.shape == "one_cycle":
+            return replace(self, warm_up=epochs / self.epochs) if epochs else replace(self, shape="cosine")
+        return replace(self, warm_up_epochs=epochs)
