@@ -70,7 +70,7 @@ class Commands(click.Group):
 def resume_command(words: list[str]) -> str:
     """What the user typed (interpreter, script, command, options), with --resume and without what starts anew."""
     kept = [w for w in words if w not in ("--resume", "--force")]
-    return shlex.join([*kept, *(["--resume"] if kept[2] in ("prune", "train") else [])])
+    return shlex.join([*kept, *(["--resume"] if kept[2] in ("prune", "train", "curves") else [])])
 
 
 def run(command: str, options: str, given: dict[str, Any]) -> None:
@@ -266,6 +266,21 @@ def check(**given: Any) -> None:
 def profile(**given: Any) -> None:
     """Show parameters, MACs, bits, bit operations, bytes and milliseconds of every layer."""
     run("profile", "ProfileOptions", given)
+
+
+@cli.command()
+@network
+@click.option("--metric", multiple=True, metavar="NAME", help="As for prune, and angles_kernel, distances_kernel: "
+              "kernels go instead of channels. Repeatable.")  # fmt: skip
+@click.option("--ranking", multiple=True, metavar="NAME", help="Which go first: smallest, largest, random. Repeatable; "
+              "default: all.")  # fmt: skip
+@skip
+@output
+@resume
+@common
+def curves(**given: Any) -> None:
+    """Measure accuracy and loss against the pruned share of each layer; JSONL, and pictures (.[plots])."""
+    run("curves", "CurvesOptions", given)
 
 
 @cli.command()

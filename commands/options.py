@@ -119,6 +119,18 @@ class ProfileOptions(SubjectOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CurvesOptions(NetworkOptions):
+    """``metric`` empty: those of few bits, or l1 for a real network; ``ranking`` empty: all."""
+
+    metric: tuple[str, ...] = ()
+    ranking: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+    output: Path | None = None
+    resume: bool = False
+    force: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class InspectOptions(NetworkOptions):
     why: str | None = None
     skip: tuple[str, ...] = ()

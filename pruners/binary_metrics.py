@@ -154,8 +154,8 @@ def _scores(evidence: Evidence, name: str, error: Error, reading: bool) -> Score
             made, read = (", ".join(layers) for layers in (width.producers, width.consumers))
             raise UsageError(
                 f"metric {name} compares weights with what they are quantized to, but width {width.name} has none: it "
-                f"is made by {made or 'no layer'} and read by {read or 'no layer'}, none of which quantizes weights; take l1, "
-                f"or --skip {width.name}"
+                f"is made by {made or 'no layer'} and read by {read or 'no layer'}, none of which quantizes weights; "
+                f"take l1, or --skip {width.name}"
             )
         scores[width.name] = relative(parts, width.size) if error is distance else torch.stack(parts).mean(0)
     if others:

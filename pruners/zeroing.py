@@ -9,7 +9,7 @@ is centred by. So the network computes what the sliced one does, and no gradient
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -121,3 +121,22 @@ def _part_of(layer: Any, own: Masks, name: str) -> _Part:
 
 def _positions(mask: BoolArray | None) -> Tensor | None:
     return None if mask is None else torch.from_numpy(mask).nonzero().reshape(-1)
+
+
+def zero_kernels(model: nn.Module, layer: str, removed: Sequence[int]) -> nn.Module:
+    """A copy of the network in which kernels of one convolution are zero, whatever it quantizes its weights to.
+
+    ``removed`` numbers them in the order of the weight's first two axes; scales stay as they are.
+    """
+    copied = copy.deepcopy(model)
+    conv: Any = copied.get_submodule(layer)
+    keep = torch.ones(conv.weight.shape[0] * conv.weight.shape[1], dtype=conv.weight.dtype)
+    keep[list(removed)] = 0
+    mask = keep.view(*conv.weight.shape[:2], *[1] * (conv.weight.ndim - 2))
+    whole = conv._conv_forward
+
+    def without(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return whole(x, weight * mask.to(weight.device), bias)
+
+    conv._conv_forward = without
+    return copied

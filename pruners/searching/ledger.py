@@ -1,4 +1,5 @@
-"""``search.jsonl``: one line per event of a search, appended as it happens; a search resumes by replaying it.
+"""``search.jsonl``: one line per event of a search, appended as it happens; a search resumes by replaying it. Other
+long work (``what``) keeps its events in the same way.
 
 The first line holds the settings and their hash. Every line is flushed to disk before the search goes on, so that
 after a crash at most the last line is torn; it is dropped.
@@ -32,17 +33,19 @@ class Ledger:
     ``OutputError`` when it can't be written.
     """
 
-    def __init__(self, path: Path | None, settings: Mapping[str, Any], resume: bool = False) -> None:
-        self.path = path
+    def __init__(
+        self, path: Path | None, settings: Mapping[str, Any], resume: bool = False, *, what: str = "search"
+    ) -> None:
+        self.path, self.what = path, what
         self._file: FileIO | None = None
         self._pending: deque[dict[str, Any]] = deque()
         if path is None:
             return
-        header = json.loads(canonical({"event": "search", "schema": SCHEMA, "settings": dict(settings)}))
+        header = json.loads(canonical({"event": what, "schema": SCHEMA, "settings": dict(settings)}))
         header["hash"] = hashlib.sha256(canonical(header["settings"]).encode()).hexdigest()
-        lines, length = _read(path)
+        lines, length = _read(path, what)
         if lines and not resume:
-            raise UsageError(f"{path} already holds a search; continue it with --resume or remove the file")
+            raise UsageError(f"{path} already holds a {what}; continue it with --resume or remove the file")
         if lines:
             self._check(lines[0], header)
             self._pending.extend(lines[1:])
@@ -72,7 +75,7 @@ class Ledger:
         if found != {"event": event, **expected}:
             raise UsageError(
                 f"{self.path}: holds {canonical(found)} where this version expects "
-                f"{canonical({'event': event, **expected})}; start the search anew without --resume"
+                f"{canonical({'event': event, **expected})}; start the {self.what} anew without --resume"
             )
         return entry
 
@@ -91,20 +94,22 @@ class Ledger:
             raise OutputError(f"{self.path}: can't be written ({error.strerror}); make room and use --resume") from None
 
     def _check(self, found: Mapping[str, Any], header: Mapping[str, Any]) -> None:
-        if found.get("event") != "search" or found.get("schema") != SCHEMA:
-            raise UsageError(f"{self.path}: does not begin like a search of this version; start anew without --resume")
+        if found.get("event") != self.what or found.get("schema") != SCHEMA:
+            raise UsageError(
+                f"{self.path}: does not begin like a {self.what} of this version; start anew without --resume"
+            )
         if found.get("hash") == header["hash"]:
             return
         old, new = found.get("settings") or {}, header["settings"]
         name = next((n for n in sorted({*old, *new}) if old.get(n) != new.get(n)), "hash")
         values = f"{canonical(old.get(name))[:60]}, now {canonical(new.get(name))[:60]}"
         raise UsageError(
-            f"{self.path}: belongs to a search with other settings ({name} was {values}); "
+            f"{self.path}: belongs to a {self.what} with other settings ({name} was {values}); "
             "use the same settings or start anew without --resume"
         )
 
 
-def _read(path: Path) -> tuple[list[dict[str, Any]], int | None]:
+def _read(path: Path, what: str) -> tuple[list[dict[str, Any]], int | None]:
     """The events of all whole lines and the length of these lines; no length where there is no file."""
     try:
         data = path.read_bytes()
@@ -120,6 +125,6 @@ def _read(path: Path) -> tuple[list[dict[str, Any]], int | None]:
         except ValueError:
             entry = None
         if not isinstance(entry, dict):
-            raise UsageError(f"{path}, line {number}: not a search event; start the search anew without --resume")
+            raise UsageError(f"{path}, line {number}: not a {what} event; start the {what} anew without --resume")
         entries.append(entry)
     return entries, length

@@ -1,0 +1,108 @@
+"""``app.py curves``: accuracy and loss against the pruned share of each layer, by metric and ranking."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from commands.console import Voice
+from commands.networks import Network, network_from
+from commands.options import CurvesOptions
+from commands.setup import setup_pruner
+from commands.showing import table
+from commands.starting import with_trained_weights
+from pruners.curves import RATIOS, Point, mean_curve, series_of, sweep
+from pruners.errors import BundleExistsError, UsageError
+from pruners.plan import sha256_of_state
+from pruners.ranking import FIRST
+from pruners.searching.ledger import Ledger
+from training.binarization.kinds.registry import quantized_layers
+from training.loop import evaluate_fn, resolve_device
+
+OUTPUT = Path("generated")
+OF_FEW_BITS = ("angle", "distance", "angle_next_layer", "distance_next_layer")
+_RANKING_IMAGES = 256
+NO_MATPLOTLIB = (
+    "no pictures, which need a package: pip install -e '.[plots]' (matplotlib), then run the same command "
+    "with --resume, which measures nothing again"
+)
+
+
+def run(options: CurvesOptions) -> None:
+    with Voice(options.verbose, options.json) as voice:
+        network = network_from(options, voice)
+        if network.data is None:
+            raise UsageError("curves are measured on images: add --data")
+        output = options.output or OUTPUT / f"{network.label}_curves"
+        file = _free(output / "curves.jsonl", options)
+        network = with_trained_weights(network, voice, options.seed, options.device)
+        points = _measured(network, options, file, voice)
+        pictures = _drawn(points, network, output, voice)
+    values = {
+        "file": str(file),
+        "pictures": [str(p) for p in pictures],
+        "points": [asdict(p) for p in points],
+    }
+    voice.result([_shown(network.name, points), "", *map(str, [file, *pictures])], values)
+
+
+def _free(file: Path, options: CurvesOptions) -> Path:
+    if options.force and not options.resume:
+        file.unlink(missing_ok=True)
+    elif file.exists() and not options.resume:
+        raise BundleExistsError(f"{file} exists: go on with --resume, or start anew with --force")
+    return file
+
+
+def _measured(network: Network, options: CurvesOptions, file: Path, voice: Voice) -> list[Point]:
+    data = network.data
+    assert data is not None
+    metrics = options.metric or (OF_FEW_BITS if any(True for _ in quantized_layers(network.model)) else ("l1",))
+    rankings = options.ranking or FIRST
+    pruner = setup_pruner(
+        network.arch, network.model, network.example_input, entry=network.entry, skip=options.skip
+    )  # fmt: skip
+    batches = list(data.train.sample(_RANKING_IMAGES, options.seed).batches(64))
+    series = series_of(
+        network.model, pruner.graph, lambda model, kept: pruner.realize(kept, model), metrics, rankings, batches,
+        options.seed,
+    )  # fmt: skip
+    device = resolve_device(options.device)
+    measure = evaluate_fn(data.val)
+    settings = {
+        "metrics": list(metrics), "rankings": list(rankings), "ratios": list(RATIOS), "skip": list(options.skip),
+        "seed": options.seed, "data": network.facts["data"], "images": len(data.val),
+        "weights": sha256_of_state(network.model.state_dict()),
+    }  # fmt: skip
+
+    def watch(point: Point) -> None:
+        accuracy = "not finite" if point.accuracy is None else f"{point.accuracy:.1%}"
+        voice.progress.advance(1, f"{point.layer}, {point.metric}, {point.ranking}, -{point.ratio} %: {accuracy}")
+
+    voice.progress.start(len(series) * len(RATIOS), "measuring curves")
+    try:
+        with Ledger(file, settings, options.resume, what="sweep") as ledger:
+            return sweep(series, lambda model: measure(model.to(device).eval()), ledger, watch=watch)
+    finally:
+        voice.progress.finish()
+
+
+def _drawn(points: Sequence[Point], network: Network, output: Path, voice: Voice) -> list[Path]:
+    if importlib.util.find_spec("matplotlib") is None:
+        voice.remark(NO_MATPLOTLIB)
+        return []
+    from commands.drawing import draw_curves
+
+    return draw_curves(points, network.label, output)
+
+
+def _shown(name: str, points: Sequence[Point]) -> Any:
+    """Means over the layers."""
+    shown = table(f"{name}: mean accuracy over the layers", "metric", "first", *(f"#{r} %" for r in RATIOS))
+    for metric, ranking in dict.fromkeys((p.metric, p.ranking) for p in points):
+        means = mean_curve([p for p in points if (p.metric, p.ranking) == (metric, ranking)], "accuracy")
+        shown.add_row(metric, ranking, *(f"{means[r]:.1%}" if r in means else "" for r in RATIOS))
+    return shown
