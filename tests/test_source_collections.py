@@ -586,3 +586,30 @@ class Net(nn.Module):
         return self.blocks(x)
 """
     written(folder, {"net": net})
+
+
+def test_a_width_that_others_are_computed_from_keeps_its_name(folder: Path) -> None:
+    net = f"""{HEAD}
+class Block(nn.Module):
+    def __init__(self, dim, ratio=8 / 3):
+        super().__init__()
+        hidden = int(ratio * dim)
+        self.fc1 = nn.Conv2d(dim, hidden * 2, 1)
+        self.sizes = (hidden, hidden)
+        self.fc2 = nn.Conv2d(hidden, dim, 1)
+
+    def forward(self, x):
+        gate, x = self.fc1(x).split(self.sizes, 1)
+        return self.fc2(gate * x)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = Block(3)
+        self.b = Block(3, 4)
+
+    def forward(self, x):
+        return self.b(self.a(x))
+"""
+    assert "hidden * 2" in written(folder, {"net": net})

@@ -10,6 +10,7 @@ from torch import nn
 from pruners.source.author import Unproved, evaluate
 from pruners.source.conditions import INDENT
 from pruners.source.context import ClassContext
+from pruners.source.hints import loaded_names
 from pruners.source.idioms import Idioms
 from pruners.source.init_writer import InitWriter
 from pruners.source.layout import STEP, flat
@@ -51,6 +52,8 @@ class ClassWriter:
                 break
         self._say_idioms()
         lines = self.writer.write()
+        while self._take_back():
+            lines = self.writer.write()
         self.writer.used = set(_loads("\n".join(lines)))
         lines = self.writer.write()
         parameters = self._parameters(lines)
@@ -188,6 +191,16 @@ class ClassWriter:
             if expr is not None:
                 self.printer.computed[name] = expr
                 self.scope.hidden[name] = words.pop(name)
+
+    def _take_back(self) -> bool:
+        """A computed parameter stays a parameter where other expressions need its name."""
+        needed = {n for o in self.printer.open.values() if o.hint is not None for n in loaded_names(o.hint)}
+        names = set(self.printer.computed) & needed or set(self.printer.computed if self.printer.open else ())
+        for name in sorted(names):
+            del self.printer.computed[name]
+            self.scope.words[name] = self.scope.hidden.pop(name)
+        self.printer.open.clear()
+        return bool(names)
 
     # parameters
 
