@@ -613,3 +613,28 @@ class Net(nn.Module):
         return self.b(self.a(x))
 """
     assert "hidden * 2" in written(folder, {"net": net})
+
+
+def test_a_check_of_an_argument_that_is_another_now_goes(folder: Path) -> None:
+    net = f"""{HEAD}
+class Stem(nn.Module):
+    def __init__(self, i, o, size=3):
+        super().__init__()
+        size = (size, size)
+        assert max(size) > 1, "too small"
+        self.conv = nn.Conv2d(i, o, size)
+
+    def forward(self, x):
+        return self.conv(x)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = Stem(3, 4)
+        self.b = Stem(4, 5, size=2)
+
+    def forward(self, x):
+        return self.b(self.a(x))
+"""
+    written(folder, {"net": net})

@@ -153,14 +153,18 @@ class _Writing:
                     raise
 
     def _without(self, text: str, error: SourceError) -> bool:
-        """Takes the statement out of a constructor that failed, if it makes nothing."""
+        """Takes the statement out of a constructor that failed, if it only checks or initialises."""
         lines = text.splitlines()
         for failed in (lines[n - 1] for n in failing_lines(error)):
             for cls, mine in self.written.items():
                 code = _code(mine).split("\n")[1:]
                 for stmt in _statements(mine):
                     own = code[stmt.lineno - 2 : (stmt.end_lineno or 0) - 1]
-                    if failed in own and isinstance(stmt, ast.Expr | ast.For | ast.If) and not _stored(stmt):
+                    if (
+                        failed in own
+                        and isinstance(stmt, ast.Expr | ast.Assert | ast.For | ast.If)
+                        and not _stored(stmt)
+                    ):
                         kept = [*code[: stmt.lineno - 2], *code[(stmt.end_lineno or 0) - 1 :]]
                         self.written[cls] = replace(mine, lines=kept)
                         self._choose_methods()
