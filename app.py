@@ -130,6 +130,9 @@ training = options(
 )
 workers = click.option("--workers", type=click.IntRange(0), metavar="N",
                        help="Processes that read image files; default: one a core, up to 8.")  # fmt: skip
+beta = click.option("--beta", type=click.FloatRange(0), default=0.0, show_default=True, metavar="X",
+                    help="Weight of filters that are not orthogonal in the losses of training and search; 1e-5 is "
+                         "usual for binary networks.")  # fmt: skip
 steps = options(
     click.option("--lr", type=click.FloatRange(0, min_open=True), metavar="X",
                  help="The learning rate to begin with; later ones stay in proportion."),
@@ -139,6 +142,7 @@ steps = options(
     click.option("--warm-up", type=click.IntRange(0), metavar="N", help="Epochs in which the learning rate rises."),
     click.option("--label-smoothing", type=click.FloatRange(0, 1, max_open=True), metavar="X",
                  help="Share of the target that goes to all classes alike."),
+    beta,
     click.option("--amp", type=click.Choice(["bf16", "fp16"]),
                  help="Mixed precision: products in 16 bits, weights in 32; fp16 on a GPU only."),
     click.option("--half", is_flag=True, help="Everything in 16 bits (fp16), weights as well; with --optimizer sgd."),
@@ -168,8 +172,7 @@ def cli() -> None:
 @click.option("--search", metavar="NAME", help="bayesian (default without a budget), uniform or global.")
 @click.option("--alpha", type=float, metavar="X", help="bayesian: how much size weighs against loss; default: 1, 7 "
               "for DoReFa, 5 for XnorNet, twice that where first and last layer are binary.")  # fmt: skip
-@click.option("--beta", default=0.0, show_default=True, help="How much filters that are not orthogonal weigh in the "
-              "losses of search and retraining; 1e-5 is usual.")  # fmt: skip
+@beta
 @click.option("--mode", default="prune", show_default=True, help="bayesian: retrain sliced networks, or with zeroOut "
               "the whole one with zeros. Same outcome, slower.")  # fmt: skip
 @click.option("--direction", default="bottom-up", show_default=True, help="bayesian: or top-down, from the output.")

@@ -44,7 +44,8 @@ class PruneJob:
         self.device = resolve_device(options.device)
         self.data = network.data
         data_name = self.data.name if self.data else ""
-        self.regime = chosen_regime(options.regime, network.arch, network.model, data_name, "retrain", network.kind)
+        regime = chosen_regime(options.regime, network.arch, network.model, data_name, "retrain", network.kind)
+        self.regime = regime.adjusted(beta=options.beta)
         self.pruner = setup_pruner(
             network.arch, network.model, network.example_input,
             entry=network.entry, skip=options.skip, provenance=network.facts,
@@ -100,8 +101,7 @@ class PruneJob:
 
     def _fingerprint(self) -> dict[str, Any]:
         images = {"train": len(self.data.train), "val": len(self.data.val)} if self.data else {}
-        weighed = {"beta": self.options.beta} if self.options.beta else {}
-        return {"data": self.network.facts["data"], "images": images, "regime": repr(self.regime), **weighed}
+        return {"data": self.network.facts["data"], "images": images, "regime": repr(self.regime)}
 
     def _decisions(self) -> dict[str, Any]:
         s = self.settings

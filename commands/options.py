@@ -73,6 +73,7 @@ class TrainOptions(NetworkOptions):
     batch_size: int | None = None
     warm_up: int | None = None
     label_smoothing: float | None = None
+    beta: float = 0.0
     amp: Literal["bf16", "fp16"] | None = None
     half: bool = False
     accumulate: int = 1

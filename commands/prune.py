@@ -86,8 +86,6 @@ def settings_from(options: PruneOptions) -> SearchSettings:
     check_transfer(options.transfer, with_data=True)  # whether there are images is known later
     if options.metric:
         find_metric(options.metric)
-    if not 0 <= options.beta < float("inf"):
-        raise UsageError(f"--beta {options.beta}: must be a number that is 0 or more")
     if options.final_epochs is not None and options.final_epochs < 0:
         raise UsageError(f"--final-epochs {options.final_epochs}: must be 0 or more")
     epochs = SearchSettings.retrain_epochs if options.retrain_epochs is None else options.retrain_epochs

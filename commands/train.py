@@ -54,7 +54,7 @@ def _regime(options: TrainOptions, network: Network, data_name: str) -> Regime:
     regime = chosen_regime(options.regime, network.arch, network.model, data_name, "train", network.kind)
     return regime.lasting(options.epochs or regime.epochs).adjusted(
         lr=options.lr, optimizer=options.optimizer, batch_size=options.batch_size, warm_up=options.warm_up,
-        label_smoothing=options.label_smoothing,
+        label_smoothing=options.label_smoothing, beta=options.beta,
     )  # fmt: skip
 
 

@@ -16,7 +16,6 @@ from commands.prune import settings_from
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--beta", "-1"), "--beta -1.0: must be a number that is 0 or more"),
         (("--mode", "zeroout"), "mode 'zeroout': must be prune or zeroOut"),
         (("--alpha", "-2"), "alpha -2.0: must be a number that is 0 or more"),
     ],

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+
+import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from training.binarization.kinds import KINDS
 from training.binarization.orthogonality import soft_orthogonality
+from training.execution import Execution, engine_for
+from training.objective import Objective
+from training.regimes import find_regime
 
 
 def conv(kind: str, weight: list[list[float]]) -> nn.Conv2d:
@@ -58,3 +65,28 @@ def test_its_gradient_is_the_quantizers() -> None:
     before = soft_orthogonality(layer)
     layer.weight.data[1, 1, 0, 0] = -1.0  # one more sign apart
     assert soft_orthogonality(layer) < before
+
+
+@pytest.mark.parametrize("execution", [Execution(), Execution(accumulate=3)], ids=["in one pass", "in three passes"])
+def test_training_goes_down_the_sum_of_both_losses(execution: Execution) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(KINDS["XnorNet"].conv(1, 4, 3), nn.Flatten(), nn.Linear(16, 3))
+    images, labels = torch.randn(7, 1, 4, 4), torch.tensor([0, 1, 2, 0, 1, 2, 0])
+    other = copy.deepcopy(model)
+    expected = F.cross_entropy(other(images), labels) + 0.1 * soft_orthogonality(other)
+    expected.backward()
+    before = copy.deepcopy(model.state_dict())
+    engine = engine_for(execution, model, torch.optim.SGD(model.parameters(), lr=1.0), 7)
+    try:
+        loss = engine.step(images, labels, Objective(beta=0.1), lambda number: None)
+    finally:
+        engine.close()
+    assert loss == pytest.approx(expected.item(), rel=1e-5)
+    for (name, now), gradient in zip(model.named_parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(before[name] - now, gradient.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_it_is_a_part_of_the_regime() -> None:
+    regime = find_regime("normalised", "train")
+    assert regime.objective == Objective()
+    assert regime.adjusted(beta=0.5, label_smoothing=0.1).objective == Objective(0.1, 0.5)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils import GradientAccumulationPlugin, broadcast
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from training.execution import Execution
 from training.loop import Score, device_of, fitting, score_of, totals
+from training.objective import Objective
 from training.splits import Split
 
 
@@ -33,18 +33,18 @@ class Accelerated:
         )
         self.part = (self.accelerator.process_index, self.accelerator.num_processes)
         # the library changes the forward of what it is given: not that of the network, which is measured as it is
-        self.objective = self.accelerator.prepare_model(_Objective(model))
+        self.network = self.accelerator.prepare_model(_WithObjective(model))
         self.optimizer = self.accelerator.prepare_optimizer(optimizer, device_placement=False)
 
-    def step(self, images: Tensor, labels: Tensor, label_smoothing: float, seed: Callable[[int], None]) -> float:
+    def step(self, images: Tensor, labels: Tensor, objective: Objective, seed: Callable[[int], None]) -> float:
         images = fitting(images, self.model)
         labels = labels.to(images.device)
         whole = self._sum(len(labels))
         loss, value = torch.zeros((), device=images.device), 0.0
         for number, (x, y) in enumerate(zip(images.chunk(self.passes), labels.chunk(self.passes), strict=True)):
-            with self.accelerator.accumulate(self.objective):
+            with self.accelerator.accumulate(self.network):
                 seed(self.part[0] * self.passes + number)
-                mean = self.objective(x, y, label_smoothing)
+                mean = self.network(x, y, objective)
                 # gradients are averaged over passes and processes, which need not have equally many images
                 self.accelerator.backward(mean * (len(y) / whole * self.passes * self.part[1]))
                 loss += mean.detach() * (len(y) / whole)
@@ -85,12 +85,12 @@ class Accelerated:
         return self.accelerator.reduce(tensor, reduction="sum").item()
 
 
-class _Objective(nn.Module):
+class _WithObjective(nn.Module):
     """The network with its loss."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, images: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
-        return F.cross_entropy(self.model(images).float(), labels, label_smoothing=label_smoothing)
+    def forward(self, images: Tensor, labels: Tensor, objective: Objective) -> Tensor:
+        return objective(self.model, images, labels)

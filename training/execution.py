@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pruners.errors import UsageError
 from training.loop import Score, evaluate, fitting
+from training.objective import Objective
 from training.splits import WHOLE, Part, Split
 
 Amp = Literal["bf16", "fp16"]
@@ -37,8 +37,8 @@ class Engine(Protocol):
 
     part: Part
 
-    def step(self, images: Tensor, labels: Tensor, label_smoothing: float, seed: Callable[[int], None]) -> float:
-        """One step down the gradient of the cross entropy, which is returned. If it is not finite, no step is taken.
+    def step(self, images: Tensor, labels: Tensor, objective: Objective, seed: Callable[[int], None]) -> float:
+        """One step down the gradient of the objective, which is returned. If it is not finite, no step is taken.
 
         ``seed`` is called before every pass with a number that no other pass of the step has.
         """
@@ -67,10 +67,10 @@ class Plain:
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         self.model, self.optimizer = model, optimizer
 
-    def step(self, images: Tensor, labels: Tensor, label_smoothing: float, seed: Callable[[int], None]) -> float:
+    def step(self, images: Tensor, labels: Tensor, objective: Objective, seed: Callable[[int], None]) -> float:
         seed(0)
         images = fitting(images, self.model)
-        loss = F.cross_entropy(self.model(images).float(), labels.to(images.device), label_smoothing=label_smoothing)
+        loss = objective(self.model, images, labels.to(images.device))
         value = loss.item()
         if math.isfinite(value):
             self.optimizer.zero_grad(set_to_none=True)

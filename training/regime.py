@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from pruners.errors import UsageError
+from training.objective import Objective
 
 Optimizer = Literal["sgd", "adam"]
 Shape = Literal["constant", "cosine", "exponential", "one_cycle"]
@@ -36,7 +37,8 @@ class Regime:
                       (Smith & Topin 2017)
 
     The first ``warm_up_epochs`` N multiply it by 1/N, 2/N, ..., 1, an epoch each; there t counts from epoch N - 1.
-    ``batch_size`` images make a step. ``source`` says where the numbers come from.
+    ``batch_size`` images make a step. ``beta`` weighs the soft orthogonality of the filters. ``source`` says where the
+    numbers come from.
     """
 
     name: str
@@ -49,8 +51,13 @@ class Regime:
     batch_size: int = 64
     epochs: int = 30
     label_smoothing: float = 0.0
+    beta: float = 0.0
     options: Mapping[str, Any] = field(default_factory=dict)
     source: str = field(default="", repr=False)
+
+    @property
+    def objective(self) -> Objective:
+        return Objective(self.label_smoothing, self.beta)
 
     def settings(self, epoch: int) -> dict[str, float]:
         """What holds in ``epoch``: all changes up to it, later ones winning."""
@@ -107,6 +114,7 @@ class Regime:
         batch_size: int | None = None,
         warm_up: int | None = None,
         label_smoothing: float | None = None,
+        beta: float | None = None,
     ) -> Regime:
         """The regime with some of it chosen anew. ``lr`` is the rate it begins with: later rates stay in proportion.
         ``warm_up`` counts epochs. The other optimizer begins with a rate that is usual for it."""
@@ -119,6 +127,8 @@ class Regime:
             regime = replace(regime, batch_size=batch_size)
         if label_smoothing is not None:
             regime = replace(regime, label_smoothing=label_smoothing)
+        if beta is not None:
+            regime = replace(regime, beta=beta)
         return regime if warm_up is None else regime._warmed_up(warm_up)
 
     def _with_optimizer(self, optimizer: Optimizer) -> Regime:

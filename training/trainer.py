@@ -158,12 +158,12 @@ class _Run:
         self.model.train()
         if self.upkeep is not None:
             self.upkeep.at_epoch(self.model, self.epoch / self.epochs)
-        order = derive_seed(self.seed, self.epoch)
+        order, objective = derive_seed(self.seed, self.epoch), self.regime.objective
         batches = self.data.train.batches(self.regime.batch_size, seed=order, start=self.step, part=self.engine.part)
         for images, labels in batches:
             self.regime.apply(self.optimizer, self.epoch + self.step / self.steps, self.epochs)
             seed = partial(seed_step, self.seed, self.epoch, self.step)
-            loss = self.engine.step(images, labels, self.regime.label_smoothing, seed)
+            loss = self.engine.step(images, labels, objective, seed)
             if not math.isfinite(loss):
                 return self._diverged(loss)
             if self.upkeep is not None:
