@@ -118,7 +118,8 @@ network = options(
     click.option("--example", metavar="FILE.py:FUNCTION", help="Returns what the network is called with: a tensor, a "
                  "tuple, a dict. For tokens, several inputs, masks."),
     click.option("--data", metavar="NAME[:DIR]", help="digits, mnist:DIR, cifar10:DIR, cifar100:DIR, minicifar:DIR, "
-                 "tiny_imagenet:DIR, imagenet:DIR or folder:DIR."),
+                 "tiny_imagenet:DIR, imagenet:DIR or folder:DIR; "
+                 "NAME+thermometer codes images as signs, three channels for one."),
 )  # fmt: skip
 output = options(
     click.option("-o", "--output", type=PATH, metavar="DIR", help="Where to write."),

@@ -72,7 +72,7 @@ def _table(counts: Tensor, classes: tuple[str, ...]) -> RenderableType:
         for true, taken, count in mistakes(counts, classes):
             shown.add_row(true, taken, str(count))
         return shown
-    shown = table("rows: what it is, columns: what it is taken for", "", *(f"#{name}" for name in classes))
+    shown = table("confusion", "is / taken for", *(f"#{name}" for name in classes))
     for name, row in zip(classes, counts.tolist(), strict=True):
         shown.add_row(name, *(str(n) if n else "." for n in row))
     return shown

@@ -67,7 +67,7 @@ class Network:
 def data_name(spec: str) -> str:
     """``digits``, ``cifar10``; the user's own folders by their names: ``folder-flowers``."""
     name, _, folder = spec.partition(":")
-    return f"{name}-{Path(folder).resolve().name}" if name == "folder" else name
+    return f"{name}-{Path(folder).resolve().name}" if name.partition("+")[0] == "folder" else name
 
 
 def network_from(options: NetworkOptions, voice: Voice) -> Network:

@@ -16,7 +16,7 @@ from PIL import Image
 from torchvision.datasets import CIFAR10, CIFAR100
 
 from pruners.errors import DataError
-from training.data import Data, calibration_images, hold_out, load_data
+from training.data import Data, calibration_images, damaged_in, hold_out, load_data, with_workers
 from training.splits import FileSplit, Split, number_of_steps, random_flip, random_shift
 
 
@@ -331,3 +331,54 @@ def test_tiny_imagenet_without_usable_annotations_is_refused(
     break_it(tmp_path / "val" / "val_annotations.txt")
     with pytest.raises(DataError, match=message):
         load_data(f"tiny_imagenet:{tmp_path}")
+
+
+def test_an_unknown_coding_is_refused() -> None:
+    with pytest.raises(DataError) as caught:
+        load_data("digits+termometer")
+    assert str(caught.value) == "unknown coding 'termometer' of digits: there is digits+thermometer"
+
+
+def test_images_coded_by_a_thermometer_are_signs_in_three_channels_each() -> None:
+    data = load_data("digits+thermometer")
+    assert (data.name, data.input_shape) == ("digits+thermometer", (3, 8, 8))
+    images, labels = everything(data.val)
+    assert images.shape == (360, 3, 8, 8)
+    assert set(images.unique().tolist()) == {-1.0, 1.0}
+    assert (images[:, 0] >= images[:, 2]).all()
+    assert torch.equal(images, everything(load_data("digits+thermometer").val)[0])
+    assert torch.equal(labels, everything(load_data("digits").val)[1])
+    assert len(data.train.sample(7)) == 7
+
+
+@pytest.mark.parametrize("seed", [None, 3], ids=["in order", "shuffled and augmented"])
+def test_the_parts_of_a_batch_are_the_batch(seed: int | None) -> None:
+    train = load_data("digits").train
+    whole = list(train.batches(100, seed=seed))
+    parts = [list(train.batches(100, seed=seed, part=(i, 3))) for i in range(3)]
+    for i, (images, labels) in enumerate(whole):
+        assert torch.equal(images, torch.cat([part[i][0] for part in parts]))
+        assert torch.equal(labels, torch.cat([part[i][1] for part in parts]))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [pytest.param(b"not an image", id="of text"), pytest.param(None, id="that is cut off")],
+)
+def test_a_damaged_large_image_is_left_out_and_noted(content: bytes | None, tmp_path: Path) -> None:
+    bad = write_folder(tmp_path, size=(120, 100)) / "test" / "ant" / "1.png"
+    bad.write_bytes(bad.read_bytes()[:60] if content is None else content)
+    data = with_workers(load_data(f"folder:{tmp_path}"), 0)
+    images, labels = everything(data.test)
+    assert len(images) == 5
+    assert labels.tolist() == [0, 0, 1, 1, 1]
+    assert damaged_in(data) == [str(bad)]
+    assert damaged_in(with_workers(data, 1)) == [str(bad)]
+
+
+def test_images_none_of_which_can_be_read_are_refused(tmp_path: Path) -> None:
+    data = with_workers(load_data(f"folder:{write_folder(tmp_path, size=(120, 100))}"), 0)
+    for path in (tmp_path / "test").rglob("*.png"):
+        path.write_bytes(b"not an image")
+    with pytest.raises(DataError, match=r"none of 6 images can be read, .*ant/0.png among them: are they images\?"):
+        everything(data.test)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 import app as command_line
 from pruners.errors import Interrupted, OutOfMemory
 from training import trainer
+from training.binarization.orthogonality import soft_orthogonality
 from training.data import Data, load_data
 from training.execution import Execution
 from training.loop import evaluate
@@ -267,6 +268,14 @@ def test_checkpoints_are_as_rare_as_asked_for(digits: Data, tmp_path: Path, monk
     monkeypatch.setattr(trainer, "save_atomically", lambda content, path: saved.append(content["epoch"]))
     fit(new_net(), digits, SHORT, 5, checkpoint_path=tmp_path / "run.pt", save_every=2)
     assert saved == [2, 4, 5]
+
+
+def test_soft_orthogonality_takes_part_in_the_loss(digits: Data) -> None:
+    plain, weighed = new_net(), new_net()
+    fit(plain, digits, SHORT, 2)
+    result = fit(weighed, digits, SHORT.adjusted(beta=0.5), 2)
+    assert soft_orthogonality(weighed) < soft_orthogonality(plain)
+    assert result.history[0].train_loss > fit(new_net(), digits, SHORT, 1).history[0].train_loss
 
 
 # -- what is written

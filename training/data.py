@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pruners.errors import DataError
-from training.splits import FileSplit, Split
+from training.splits import CodedSplit, FileSplit, Split
 
 SPLIT_SEED = 0
 """Fixed, whatever the seed of a run: what one run trained on must not be what the next one validates on."""
@@ -63,9 +63,20 @@ def data_set(name: str, layout: str, needs_folder: bool = True) -> Callable[[Cal
 
 
 def load_data(spec: str) -> Data:
-    """Reads ``digits`` or ``NAME:DIR``; raises DataError in one line if it is missing, empty or laid out otherwise."""
+    """Reads ``digits`` or ``NAME:DIR``; raises DataError in one line if it is missing, empty or laid out otherwise.
+
+    ``NAME+thermometer`` codes the images as signs.
+    """
     importlib.import_module("training.layouts")  # registers the readers
-    name, colon, folder = spec.partition(":")
+    coded, colon, folder = spec.partition(":")
+    name, plus, coding = coded.partition("+")
+    if plus and coding != "thermometer":
+        raise DataError(f"unknown coding {coding!r} of {name}: there is {name}+thermometer")
+    data = _read(name, colon, folder)
+    return importlib.import_module("training.coding").thermometer_coded(data) if plus else data
+
+
+def _read(name: str, colon: str, folder: str) -> Data:
     entry = DATA_SETS.get(name)
     if entry is None:
         close = difflib.get_close_matches(name, DATA_SETS, n=1)
@@ -89,14 +100,16 @@ def with_workers(data: Data, workers: int | None) -> Data:
         return data
 
     def served(split: Split) -> Split:
-        return replace(split, workers=workers) if isinstance(split, FileSplit) else split
+        if isinstance(split, FileSplit):
+            return replace(split, workers=workers)
+        return replace(split, split=served(split.split)) if isinstance(split, CodedSplit) else split
 
     return replace(data, train=served(data.train), val=served(data.val), test=served(data.test))
 
 
 def damaged_in(data: Data) -> list[str]:
     """The image files that could not be read so far, and were left out."""
-    splits = (data.train, data.val, data.test)
+    splits = [s.split if isinstance(s, CodedSplit) else s for s in (data.train, data.val, data.test)]
     return sorted(set().union(*(split.damaged for split in splits if isinstance(split, FileSplit))))
 
 

@@ -163,6 +163,26 @@ class FileSplit:
         return replace(self, indices=_draw(self.indices, count, seed), augment=None)
 
 
+@dataclass(frozen=True, eq=False)
+class CodedSplit:
+    """A split whose images are coded after all else."""
+
+    split: Split
+    coding: Callable[[Tensor], Tensor]
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def batches(
+        self, batch_size: int, *, seed: int | None = None, start: int = 0, part: Part = WHOLE
+    ) -> Iterator[Batch]:
+        for images, labels in self.split.batches(batch_size, seed=seed, start=start, part=part):
+            yield self.coding(images), labels
+
+    def sample(self, count: int, seed: int = 0) -> CodedSplit:
+        return replace(self, split=self.split.sample(count, seed))
+
+
 def _leave_interrupts_to_the_parent(_worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
