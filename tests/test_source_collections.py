@@ -638,3 +638,40 @@ class Net(nn.Module):
         return self.b(self.a(x))
 """
     written(folder, {"net": net})
+
+
+def test_a_buffer_that_only_some_blocks_fill_later(folder: Path) -> None:
+    net = f"""{HEAD}
+class Block(nn.Module):
+    def __init__(self, dim, size=9, shift=0):
+        super().__init__()
+        self.size = size
+        self.shift = shift
+        self.conv = nn.Conv2d(dim, dim, 1)
+        self.register_buffer("mask", None, persistent=False)
+        self.register_buffer("rows", self.numbers(), persistent=False)
+        self.reset_buffers()
+
+    def numbers(self):
+        return torch.arange(self.size * 9)
+
+    def reset_buffers(self):
+        mask = torch.eye(self.size).roll(self.shift, 0) if self.shift else None
+        self.register_buffer("mask", mask, persistent=False)
+
+    def forward(self, x):
+        x = self.conv(x) + self.rows[1]
+        return x if self.mask is None else x * self.mask[0, 0]
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.Sequential(Block(3), Block(3, shift=1), Block(3, 10, 2))
+
+    def forward(self, x):
+        return self.blocks(x)
+"""
+    text = written(folder, {"net": net})
+    assert "self.numbers()" in text
+    assert "self.reset_buffers()" in text

@@ -21,7 +21,7 @@ from pruners.source.statements import (
     numbered,
     same_code,
 )
-from pruners.source.tensors import creator, gives_tensor, size_hints
+from pruners.source.tensors import creator, gives_something, gives_tensor, size_hints
 from pruners.source.terms import Box, Call, Display, Hole, Lit, Term, unify
 from pruners.source.values import literal
 from pruners.source.walk import Mask
@@ -80,17 +80,32 @@ class Members(Sequences):
             ready = self._prepared(stmt, value, live)
             if ready is not None:
                 return ready, text
-            if all(t.numel() <= SMALL or is_blank(t) for _, t in live):
+            if all(t is None or t.numel() <= SMALL or is_blank(t) for _, t in live):
                 return [], None
             # a later statement may fill it; the written model is compared with the live one
             if gives_tensor(self.scope, value, [(i, t, False) for i, t in live]):
                 return [], text
-            tensors = tuple(tensor_call(t, torch.zeros, self.context.tree.dtype) for _, t in live)
-            made = term = unify(_column(len(self.context.paths), sorted(mask), tensors), (name,), self.context)
+            if any(t is None for _, t in live) or isinstance(value, ast.Constant):
+                if gives_something(self.scope, value, mask):
+                    return [], text
+                raise SourceError(f"{self._place(name)}: {UNSAVED.format(name)}")
+            made = term = self._sizes(name, mask)
         if not isinstance(made, Call):
             return [], None
         hints = size_hints(value, sum(a.name.isdecimal() for a in made.args))
         return [], self.printer.sized(term, made, getattr(torch, creator(value)), hints)  # type: ignore[arg-type]
+
+    def _sizes(self, name: str, mask: Mask) -> Term:
+        """Zeros as large as a buffer."""
+        key = f"{name} sizes", mask
+        if key not in self._terms:
+            column: list[Term | None] = [None] * len(self.context.paths)
+            for i in sorted(mask):
+                tensor = self.context.tree.tensor(self.context.paths[i], name)
+                assert tensor is not None
+                column[i] = tensor_call(tensor, torch.zeros, self.context.tree.dtype)
+            self._terms[key] = unify(column, (name,), self.context)
+        return self._terms[key]
 
     def _unsaved(self, name: str, kind: str, mask: Mask) -> Lines:
         """Refuses a large buffer that nothing in the constructor gives and the state_dict doesn't have."""
@@ -120,7 +135,7 @@ class Members(Sequences):
         return set(self.author.parameters) | self.author.stored
 
     def _prepared(
-        self, stmt: ast.stmt | None, value: ast.expr, live: Sequence[tuple[int, torch.Tensor]]
+        self, stmt: ast.stmt | None, value: ast.expr, live: Sequence[tuple[int, torch.Tensor | None]]
     ) -> Lines | None:
         """The author's statements that compute the buffer, where they still do."""
         births = self.context.births
@@ -224,10 +239,3 @@ class Members(Sequences):
     def _rest(self, mask: Mask) -> Lines:
         """Attributes that no statement of the author's constructor was found for."""
         return self._all_unfollowed(self.context.attributes(), mask)
-
-
-def _column(size: int, places: Sequence[int], terms: Sequence[Term]) -> list[Term | None]:
-    column: list[Term | None] = [None] * size
-    for i, term in zip(places, terms, strict=True):
-        column[i] = term
-    return column

@@ -31,7 +31,7 @@ def preparation(
     scope: Scope,
     stmt: ast.stmt,
     expr: ast.expr,
-    wanted: Sequence[tuple[int, torch.Tensor]],
+    wanted: Sequence[tuple[int, torch.Tensor | None]],
     given: Mapping[int, Mapping[str, Any]],
 ) -> Preparation | None:
     """What has to run before ``expr`` so that it gives these tensors (instance, tensor); None if nothing does.
@@ -112,7 +112,12 @@ def _touches(stmt: ast.stmt, owner: str) -> bool:
 
 
 def _gives(
-    scope: Scope, stmts: Sequence[ast.stmt], expr: ast.expr, index: int, tensor: torch.Tensor, values: Mapping[str, Any]
+    scope: Scope,
+    stmts: Sequence[ast.stmt],
+    expr: ast.expr,
+    index: int,
+    tensor: torch.Tensor | None,
+    values: Mapping[str, Any],
 ) -> bool:
     code = ast.Module([*stmts, ast.Assign([ast.Name(_RESULT, ast.Store())], expr)], [])
     names = {**scope.author.globals, **values}
@@ -127,6 +132,8 @@ def _gives(
     with undisturbed():
         exec(compile(ast.fix_missing_locations(code), "<author>", "exec"), names)
     made = names[_RESULT]
+    if made is None or tensor is None:
+        return made is tensor
     if not isinstance(made, torch.Tensor) or made.shape != tensor.shape or made.dtype != tensor.dtype:
         return False
     return torch.equal(made, tensor.detach().to(made.device))

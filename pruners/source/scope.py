@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import ast
+import inspect
+import textwrap
+import types
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from torch import nn
@@ -47,9 +51,24 @@ class Scope:
         """Raises Unproved unless all that the expression reads of the module is there at that point."""
         names = [n for n in ast.walk(expr) if isinstance(n, ast.Name) and n.id == owner]
         uses = [n for n in ast.walk(expr) if isinstance(n, ast.Attribute) and n.value in names]
-        known = all(u.attr in self.placed or is_plain(_class_value(self.author.cls, u.attr)) for u in uses)
+        known = all(u.attr in self.placed or self._may_call(u.attr, {u.attr}) for u in uses)
         if len(uses) != len(names) or not known:
             raise Unproved("an attribute that isn't there yet")
+
+    def _may_call(self, name: str, seen: set[str]) -> bool:
+        """Whether a class attribute is a plain value, or a method that only reads what is there."""
+        value = _class_value(self.author.cls, name)
+        if is_plain(value):
+            return True
+        function = _definition(value) if isinstance(value, types.FunctionType) else None
+        if function is None or not function.args.args:
+            return False
+        owner = function.args.args[0].arg
+        names = [n for n in ast.walk(function) if isinstance(n, ast.Name) and n.id == owner]
+        uses = [n for n in ast.walk(function) if isinstance(n, ast.Attribute) and n.value in names]
+        loads = len(uses) == len(names) and all(isinstance(u.ctx, ast.Load) for u in uses)
+        rest = {u.attr for u in uses} - self.placed - seen
+        return loads and all(self._may_call(n, seen | rest) for n in rest)
 
     def proves(self, expr: ast.expr, values: Iterable[tuple[int, Term | None]], hidden: bool = False) -> bool:
         """Whether the expression gives these values, each in its instance."""
@@ -72,6 +91,15 @@ def as_term(value: Any) -> Term:
 
 def _class_value(cls: type, name: str) -> Any:
     return getattr(cls, name, _Missing)
+
+
+@lru_cache(maxsize=256)
+def _definition(function: types.FunctionType) -> ast.FunctionDef | None:
+    try:
+        found = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
+    except (OSError, TypeError, SyntaxError):
+        return None
+    return found if isinstance(found, ast.FunctionDef) else None
 
 
 class _Missing:

@@ -17,11 +17,19 @@ from pruners.source.terms import value_of
 _CREATORS = ("zeros", "ones", "empty", "randn", "rand", "full", "Tensor", "FloatTensor")
 
 
-def gives_tensor(scope: Scope, expr: ast.expr, wanted: Iterable[tuple[int, torch.Tensor, bool]]) -> bool:
+def gives_tensor(scope: Scope, expr: ast.expr, wanted: Iterable[tuple[int, torch.Tensor | None, bool]]) -> bool:
     """Whether the author's expression makes such a tensor in every instance (index, tensor, equal values needed)."""
     try:
         return all(_like(_made(scope, expr, i), tensor, exact) for i, tensor, exact in wanted)
     except Exception:  # the author's code meets values it was not written for: then it doesn't fit
+        return False
+
+
+def gives_something(scope: Scope, expr: ast.expr, indices: Iterable[int]) -> bool:
+    """Whether the author's expression can be evaluated in these instances."""
+    try:
+        return all(isinstance(_made(scope, expr, i), torch.Tensor | None) for i in indices)
+    except Exception:  # as above
         return False
 
 
@@ -45,7 +53,9 @@ def _made(scope: Scope, expr: ast.expr, index: int) -> object:
         return eval(code, names)
 
 
-def _like(made: object, tensor: torch.Tensor, exact: bool) -> bool:
+def _like(made: object, tensor: torch.Tensor | None, exact: bool) -> bool:
+    if made is None or tensor is None:
+        return made is tensor
     if not isinstance(made, torch.Tensor) or made.shape != tensor.shape or made.dtype != tensor.dtype:
         return False
     if isinstance(tensor, nn.Parameter) and made.requires_grad != tensor.requires_grad:

@@ -81,11 +81,11 @@ class Tree:
             names[cls] = free(cls.__name__, self.sources.of_class(cls)[0].name, set(names.values()))
         return names
 
-    def tensor(self, path: str, name: str) -> torch.Tensor:
+    def tensor(self, path: str, name: str) -> torch.Tensor | None:
         """A parameter or buffer; of a buffer that running changes and that is not saved, what the constructor made."""
         module, birth = self.live[path], self.birth(path)
         kept = name in self.changing and name in module._non_persistent_buffers_set
-        found: torch.Tensor = getattr(birth.module if kept and birth and birth.module else module, name)
+        found: torch.Tensor | None = getattr(birth.module if kept and birth and birth.module else module, name)
         return found
 
     def birth(self, path: str) -> Birth | None:
