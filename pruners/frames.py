@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Container
+from functools import lru_cache
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
@@ -21,6 +22,7 @@ _STAND_INS = (str(Path(__file__).with_name("stand_ins.py")), torch.nn.modules.tr
 _OURS = str(Path(__file__).parent) + os.sep
 
 
+@lru_cache(maxsize=4096)
 def is_author_file(filename: str) -> bool:
     return not filename.startswith((_TORCH, _OURS, "<"))
 

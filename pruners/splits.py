@@ -67,6 +67,12 @@ class Splits:
         return bool(heads or stuck)
 
     def _stuck(self, facts: Facts) -> set[Split]:
-        """The splits of which nothing can go."""
+        """The splits of which nothing can go, though layers make their channels."""
         free = prunable(facts) if self._lines else np.zeros(0, dtype=bool)
-        return {s for s, line in self._lines.items() if s not in self._settled and not free[line].any()}
+        left = {s: line for s, line in self._lines.items() if s not in self._settled and not free[line].any()}
+        return {split for split, line in left.items() if _made(facts, line)}
+
+
+def _made(facts: Facts, line: IntArray) -> bool:
+    """Whether a layer makes some of these: neither a table of positions nor a mask loses anything."""
+    return any(facts.role(s) == "out" for s in facts.slots_of(line))

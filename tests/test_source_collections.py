@@ -675,3 +675,52 @@ class Net(nn.Module):
     text = written(folder, {"net": net})
     assert "self.numbers()" in text
     assert "self.reset_buffers()" in text
+
+
+TAPPED = """
+from collections import OrderedDict
+
+
+class Taps(nn.ModuleDict):
+    def __init__(self, model, taps):
+        layers = OrderedDict()
+        for name, module in model.named_children():
+            layers[name] = module
+            if name in taps:
+                break
+        super().__init__(layers)
+        self.taps = taps
+
+    def forward(self, x):
+        out = {}
+        for name, module in self.items():
+            x = module(x)
+            if name in self.taps:
+                out[self.taps[name]] = x
+        return out
+
+
+class Body(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3)
+        self.layer = nn.Conv2d(4, 5, 3)
+        self.unused = nn.Linear(5, 2)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.backbone = Taps(Body(), {"layer": "out"})
+        self.head = nn.Conv2d(5, 2, 1)
+
+    def forward(self, x):
+        return self.head(self.backbone(x)["out"])
+"""
+
+
+def test_a_dictionary_that_takes_layers_of_another_network_is_given_them(folder: Path) -> None:
+    text = written(folder, {"net": HEAD + TAPPED})
+    assert "def __init__(self, layers):\n        super().__init__()\n" in text
+    assert '"stem": nn.Conv2d(3, 4, ' in text
+    assert "class Body" not in text
