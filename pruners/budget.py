@@ -115,7 +115,7 @@ def levels(width: Width, limits: Limits) -> tuple[int, ...]:
     """The counts a width may keep, increasing, its size last."""
     step = math.lcm(width.n_blocks, limits.round_to)
     floor = max(limits.min_channels, math.ceil(limits.min_fraction * width.size - 1e-9))
-    return (*(n for n in range(step, width.size, step) if n >= floor), width.size)
+    return (*range(step * max(1, -(-floor // step)), width.size, step), width.size)
 
 
 def uniform_counts(allowance: Allowance) -> Counts:

@@ -211,8 +211,9 @@ def _lengths(graph: ChannelGraph) -> list[tuple[Slot, int, int]]:
             if not use.slot.virtual:
                 by_slot.setdefault(use.slot, []).append(use.index.reshape(width.size, -1))
         for slot, indices in by_slot.items():
-            positions = np.unique(np.concatenate([x.ravel() for x in indices]))
-            found.append((slot, i, positions.size // width.size))
+            several = len(indices) > 1  # one use names no position twice
+            size = np.unique(np.concatenate([x.ravel() for x in indices])).size if several else indices[0].size
+            found.append((slot, i, size // width.size))
     return found
 
 

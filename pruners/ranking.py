@@ -275,7 +275,7 @@ class Ranking:
         if not 0 < n <= len(order) or n % blocks:
             rule = f"a multiple of {blocks} (equal blocks), " if blocks > 1 else ""
             raise PlanError(f"width {name!r} can't keep {n} channels: it must be {rule}from {blocks} to {len(order)}")
-        return tuple(sorted(int(i) for i in order[len(order) - n :]))
+        return tuple(sorted(order[len(order) - n :].tolist()))
 
 
 def rank(

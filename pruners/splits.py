@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,12 +31,14 @@ class Splits:
     def begin(self) -> None:
         """A pass begins."""
         self._lines: dict[Split, IntArray] = {}
+        self._made: Counter[tuple[str, Site]] = Counter()
+        self._beginning: dict[int, list[Split]] = {}  # by the first atom of their lines
         self._axes: dict[Split, int] = {}
         self._wanted: set[Split] = set()
 
     def new(self, module: str, site: Site) -> Split:
         """The split that is being made: the n-th here."""
-        return module, site, sum(1 for split in self._lines if split[:2] == (module, site))
+        return module, site, self._made[module, site]
 
     def axis(self, split: Split, axes: Sequence[int]) -> int:
         """Along which of these axes its channels lie."""
@@ -43,14 +46,17 @@ class Splits:
 
     def made(self, split: Split, line: Tensor, axes: Sequence[int]) -> None:
         self._lines[split] = line.numpy().ravel()
+        self._made[split[:2]] += 1
+        self._beginning.setdefault(int(self._lines[split][0]), []).append(split)
         self._axes[split] = len(axes)
 
     def want_whole(self, planes: Sequence[Tensor]) -> None:
         """Two activations are multiplied along these channels, or block by block: the splits that made them make
         heads."""
         atoms = np.concatenate([p.numpy().ravel() for p in planes] or [np.zeros(0, np.int64)])
-        atoms = atoms[atoms != 0]
-        self._wanted |= {split for split, found in self._lines.items() if np.isin(found, atoms).all()}
+        atoms = np.unique(atoms[atoms != 0])
+        near = (split for atom in atoms.tolist() for split in self._beginning.get(atom, ()))
+        self._wanted |= {split for split in near if np.isin(self._lines[split], atoms).all()}
 
     def revise(self, facts: Facts) -> bool:
         """After a pass: whether another is needed, in which some channels lie further out."""
