@@ -176,19 +176,19 @@ class ClassWriter:
         return True
 
     def _say_idioms(self) -> None:
-        """Parameters that the author computed from others are computed again."""
+        """Parameters that the author computed from others are computed again; a width only if it is another one."""
         idioms, words = Idioms(self.context), self.scope.words
         for group in self.groups[:]:
             argument = group.word or group.places[0][-1]
             expr = idioms.expression(group.name, argument, group.vector, self.scope)
-            if expr is not None:
+            if expr is not None and (isinstance(expr, ast.Name) or not group.is_width):
                 self.printer.texts |= {id(hole.hole): ast.unparse(expr) for hole in group.opens}
                 self.groups.remove(group)
                 self.scope.hidden[group.name] = words.pop(group.name)
         named = {g.name for g in self.groups} | self.writer.locals
         for name in [n for n in words if n not in named]:
             expr = idioms.expression(name, name, words[name], self.scope)
-            if expr is not None:
+            if expr is not None and (isinstance(expr, ast.Name) or name not in self.printer.widths):
                 self.printer.computed[name] = expr
                 self.scope.hidden[name] = words.pop(name)
 
