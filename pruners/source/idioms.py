@@ -29,9 +29,17 @@ class Idioms:
         for expr in self._assigned.get(argument, ()):
             short = _shortened(expr, scope)
             read = loaded_names(short)
-            if name not in read and read & set(scope.words) and scope.proves(short, enumerate(vector)):
+            if name in read or _leftover(short):
+                continue
+            if read & set(scope.words) and scope.proves(short, enumerate(vector)):
                 return short
         return None
+
+
+def _leftover(expr: ast.expr) -> bool:
+    """Whether numbers are left to compute with each other, as in ``int(planes * (64 / 64.0))``: a name says more."""
+    sums = [n for n in ast.walk(expr) if isinstance(n, ast.BinOp)]
+    return any(isinstance(n.left, ast.Constant) and isinstance(n.right, ast.Constant) for n in sums)
 
 
 def _assignments(functions: Iterable[tuple[str, int, str]], sources: Sources) -> Mapping[str, list[ast.expr]]:
