@@ -290,6 +290,11 @@ def test_weights_take_the_bits_of_their_kind(name: str, bits: int) -> None:
         assert stored["bias"].bits == 32
 
 
+def test_scaled_activations_are_not_combined_with_another_gradient_silently() -> None:
+    with pytest.raises(UsageError, match="corrected gradient only"):
+        KINDS["XnorNet"].with_options(scale_activations=True, gradient="paper")
+
+
 @pytest.mark.parametrize("name", ["XnorNet", "BWN", "IRNet"])
 def test_scaled_kinds_store_a_number_per_filter(name: str) -> None:
     layer = KINDS[name].conv(4, 6, kernel_size=3)
@@ -298,7 +303,16 @@ def test_scaled_kinds_store_a_number_per_filter(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "ends", "alpha"),
-    [("BinaryNet", None, 1), ("BinaryNet", "binary", 2), ("XnorNet", None, 5), ("DoReFa", None, 7), ("IRNet", None, 1)],
+    [
+        ("BinaryNet", None, 1),
+        ("BinaryNet", "binary", 2),
+        ("XnorNet", None, 5),
+        ("XnorNet", "binary", 5),
+        ("DoReFa", "binary", 7),
+        ("DoReFa", None, 7),
+        ("IRNet", None, 1),
+        ("BinaryConnect", None, 2),
+    ],
 )
 def test_default_alpha(name: str, ends: str | None, alpha: float) -> None:
     assert find_kind(name).default_alpha(ends, ends) == alpha

@@ -34,7 +34,7 @@ class SearchSettings:
 
     ``alpha`` weighs size against loss. ``direction``: ``bottom-up`` from the input, or ``top-down``. ``max_pruning``:
     the largest fraction of a width that may go (bayesian). ``init_points`` random and ``n_iter`` suggested ratios
-    follow three fixed ones. Widths that lose less than the fraction ``considerable`` are left whole.
+    follow three fixed ones. No retraining follows a width that lost less than the fraction ``considerable``.
     ``mode``: what is retrained inside a search, ``prune`` the sliced network, ``zeroOut`` the whole one with zeros.
     ``min_fraction`` is 10 % by default for ``global``, else 0. Raises ``UsageError`` for values out of range.
     """

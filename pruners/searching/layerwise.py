@@ -42,8 +42,8 @@ def bayesian(problem: Problem) -> SearchResult:
 
     with the candidate's held-out loss L and its parameters P and bits B as fractions of the whole network's, earlier
     decisions kept. Tried are r = 0, half of and all of ``max_pruning``, ``init_points`` random and ``n_iter``
-    suggested ratios; ``round(size * r)`` groups go. A width whose best ratio is under ``considerable`` is left
-    whole; after the others the network is retrained for ``retrain_epochs``.
+    suggested ratios; ``round(size * r)`` groups go. After a width that lost the fraction ``considerable`` or more
+    the network is retrained for ``retrain_epochs``.
 
     With a budget, the result is projected onto it at the end: the kept counts times a common factor when it is over,
     the removed counts times a common factor when it is under.
@@ -98,8 +98,6 @@ class LayerwiseSearch:
     def _decide(self, position: int, width: Width) -> None:
         self._try_ratios(position, width)
         name, size, kept = width.name, width.size, self.best[width.name].kept
-        if size - kept < self.settings.considerable * size:
-            kept = size
         entry = self.problem.ledger.recorded("decision", width=name, size=size, kept=kept)
         if entry is None:
             entry = {"width": name, "size": size, "kept": kept, "order": self._order(name)}
@@ -108,7 +106,8 @@ class LayerwiseSearch:
             raise UsageError(f"the search ledger has no order of the channels of {name!r}; start anew without --resume")
         self.orders[name], self.counts[name] = entry["order"], kept
         self.problem.watcher.on_decision(name, size, kept)
-        if kept < size and self.retrain is not None and self.settings.retrain_epochs:
+        considerable = kept < size and size - kept >= self.settings.considerable * size
+        if considerable and self.retrain is not None and self.settings.retrain_epochs:
             self._retrain(name)
 
     def _try_ratios(self, position: int, width: Width) -> None:

@@ -100,9 +100,9 @@ class Kind:
         }
 
     def default_alpha(self, first_layer: str | None = None, last_layer: str | None = None) -> float:
-        """The weight of size in a search: twice as much where first and last layer are binary, too."""
+        """The weight of size in a search: the kind's own, but at least 2 where first and last layer are binary, too."""
         both = {first_layer or self.first_layer, last_layer or self.last_layer} == {"binary"}
-        return 2 * self.alpha if both else self.alpha
+        return max(self.alpha, 2.0) if both else self.alpha
 
 
 KINDS: dict[str, Kind] = {}

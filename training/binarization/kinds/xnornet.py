@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pruners.errors import UsageError
 from training.binarization.kinds.bwn import BwnConv2d, BwnLinear
 from training.binarization.kinds.registry import Kind, centre_and_clip_latent, register, require
 from training.binarization.quantizers import (
@@ -88,6 +89,8 @@ def xnornet(scale_activations: bool = False, gradient: str = "corrected") -> Kin
     require("XnorNet", "gradient", gradient, tuple(_BY_GRADIENT))
     require("XnorNet", "scale_activations", scale_activations, (False, True))
     conv, linear = _BY_GRADIENT[gradient]
+    if scale_activations and gradient != "corrected":
+        raise UsageError("XnorNet: scale_activations=True goes with the corrected gradient only; leave gradient out")
     if scale_activations:
         conv, linear = InputScaledXnorConv2d, InputScaledXnorLinear
     return Kind(
