@@ -21,7 +21,11 @@ from pruners.costs import CostModel
 from pruners.errors import NotPrunableError
 from pruners.plan import sha256_of_state
 from pruners.ranking import Batch
-from pruners.searching import allocation, layerwise  # noqa: F401  (importing them registers their strategies)
+from pruners.searching import (  # noqa: F401  (importing them registers their strategies)
+    allocation,
+    layerwise,
+    sensitivity,
+)
 from pruners.searching.base import (
     Candidates,
     Evaluate,
@@ -62,6 +66,7 @@ def search(
     evaluate: Evaluate | None = None,
     retrain: Retrain | None = None,
     realize: Realize | None = None,
+    finish: Realize | None = None,
     batches: Iterable[Batch] | None = None,
     ledger: str | Path | None = None,
     resume: bool = False,
@@ -71,9 +76,10 @@ def search(
     """Choose the groups that every width keeps. The model is not changed.
 
     ``evaluate(model) -> (loss, accuracy)`` on held-out data, ``retrain(model, epochs)`` and
-    ``realize(model, kept) -> sliced model`` are needed by strategies that look at candidates. ``batches``: (images,
-    labels) for metrics that need data. ``ledger``: path of ``search.jsonl``; with ``resume`` a search found there
-    goes on and ends as if it had never stopped, provided the callables repeat. ``fingerprint``: what else decides
+    ``realize(model, kept) -> sliced model`` are needed by strategies that look at candidates; ``finish``, where it is
+    given, is ``realize`` with better weights than the slices. ``batches``: (images, labels) for metrics that need data,
+    and for probes, which don't look at the labels. ``ledger``: path of ``search.jsonl``; with ``resume`` a search found
+    there goes on and ends as if it had never stopped, provided the callables repeat. ``fingerprint``: what else decides
     the outcome (data set, number of images, training regime), as JSON values; a ledger with another one is refused.
 
     Raises ``NotPrunableError`` when there is nothing to prune, ``BudgetError`` when the budget is out of reach,
@@ -94,7 +100,7 @@ def search(
     }
     known_batches = None if batches is None else list(batches)
     with Ledger(None if ledger is None else Path(ledger), header, resume) as book:
-        candidates = Candidates(evaluate, retrain, realize)
+        candidates = Candidates(evaluate, retrain, realize, finish)
         watcher = watcher or Watcher()
         result = run(Problem(model, graph, settings, costs, allowance, book, candidates, known_batches, watcher))
     for note in result.notes:

@@ -76,7 +76,7 @@ def refusal(error, call, *args, **kwargs) -> str:
 
 def test_an_unknown_strategy_is_refused_with_the_closest_name():
     assert refusal(UsageError, Bench().search, SearchSettings("baysian")) == (
-        "unknown search 'baysian', did you mean 'bayesian'? known are bayesian, global, uniform"
+        "unknown search 'baysian', did you mean 'bayesian'? known are bayesian, global, sensitivity, uniform"
     )
 
 

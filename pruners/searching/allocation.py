@@ -11,17 +11,17 @@ from pruners.searching.base import Problem, SearchResult, strategy
 @strategy("uniform")
 def uniform(problem: Problem) -> SearchResult:
     """The same fraction of every width: exactly with ``ratio``, else the largest one that meets the budget."""
-    _require_budget(problem)
-    ranking = _rank(problem)
-    return _result(problem, ranking, uniform_counts(problem.allowance))
+    require_budget(problem)
+    ranking = ranked(problem)
+    return decided(problem, ranking, uniform_counts(problem.allowance))
 
 
 @strategy("global")
 def global_(problem: Problem) -> SearchResult:
     """One ascending list of all widths' steps by mean score; the lowest go until the budget is met."""
-    _require_budget(problem)
-    ranking = _rank(problem)
-    return _result(problem, ranking, global_counts(problem.allowance, steps(problem, ranking)))
+    require_budget(problem)
+    ranking = ranked(problem)
+    return decided(problem, ranking, global_counts(problem.allowance, steps(problem, ranking)))
 
 
 def steps(problem: Problem, ranking: Ranking) -> list[Step]:
@@ -36,18 +36,21 @@ def steps(problem: Problem, ranking: Ranking) -> list[Step]:
     return found
 
 
-def _rank(problem: Problem) -> Ranking:
+def ranked(problem: Problem) -> Ranking:
+    """All widths ranked by the metric of the settings."""
     s = problem.settings
     return rank(problem.model, problem.graph, s.metric, problem.batches, s.seed, s.slots)
 
 
-def _require_budget(problem: Problem) -> None:
+def require_budget(problem: Problem) -> None:
+    """BudgetError where the strategy has nothing to aim at."""
     if problem.allowance.budget is None:
         name = problem.settings.strategy
         raise BudgetError(f"--search {name} needs a budget: give --macs, --params or --ratio")
 
 
-def _result(problem: Problem, ranking: Ranking, counts: Counts) -> SearchResult:
+def decided(problem: Problem, ranking: Ranking, counts: Counts) -> SearchResult:
+    """Tell and record how much every width keeps, and which groups that are."""
     for width in problem.graph.widths:
         fields = {"width": width.name, "size": width.size, "kept": counts[width.name]}
         if problem.ledger.recorded("decision", **fields) is None:

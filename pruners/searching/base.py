@@ -106,6 +106,14 @@ class Evaluation:
     total: int
 
 
+def evaluation_from(entry: Mapping[str, Any]) -> Evaluation:
+    """The record that a ledger's event was made of. Raises ``UsageError`` for one of another version."""
+    try:
+        return Evaluation(**{name: value for name, value in entry.items() if name != "event"})
+    except TypeError:
+        raise UsageError("the search ledger has fields of another version; start anew without --resume") from None
+
+
 class Watcher:
     """Told about the progress of a search; override what is of interest. Replayed events are told as well."""
 
@@ -121,11 +129,13 @@ class Watcher:
 
 @dataclass(frozen=True)
 class Candidates:
-    """How pruned versions are made, judged and trained; what is None isn't available."""
+    """How pruned versions are made, judged and trained; what is None isn't available. ``realize`` makes one with the
+    slices of the whole network's weights, ``finish`` one with those that it would have in the end (``--transfer``)."""
 
     evaluate: Evaluate | None = None
     retrain: Retrain | None = None
     realize: Realize | None = None
+    finish: Realize | None = None
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from pruners.channel_graph import Width
 from pruners.errors import CheckpointError, Interrupted, UsageError
 from pruners.plan import sha256_of_state
 from pruners.ranking import rank
-from pruners.searching.base import Evaluation, Problem, SearchResult, strategy
+from pruners.searching.base import Evaluation, Problem, SearchResult, evaluation_from, strategy
 from pruners.searching.interrupts import StopRequest
 from pruners.searching.retraining import Checkpoints, seeded
 from pruners.searching.suggesting import derived_seed, random_ratio, suggest_ratio
@@ -145,7 +145,7 @@ class LayerwiseSearch:
     ) -> Evaluation:
         entry = self.problem.ledger.recorded("evaluation", width=width.name, step=step)
         if entry is not None:
-            record = _evaluation_from(entry)
+            record = evaluation_from(entry)
             self.known[self._key(width.name, record.kept)] = (record.loss, record.accuracy)
             return record
         started = time.perf_counter()
@@ -291,11 +291,3 @@ def in_direction(problem: Problem) -> list[Width]:
 
 def _finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
-
-
-def _evaluation_from(entry: dict[str, Any]) -> Evaluation:
-    try:
-        return Evaluation(**{name: value for name, value in entry.items() if name != "event"})
-    except TypeError:
-        raise UsageError("the search ledger has fields of another version; start anew without --resume") from None
-

@@ -1,0 +1,161 @@
+"""The fast search for a budget: probe every width once by itself, then spend the budget where it hurts least."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from bisect import bisect_left
+from dataclasses import asdict, replace
+
+from pruners.budget import Allowance, Counts, give_back
+from pruners.errors import Interrupted, UsageError
+from pruners.ranking import Ranking
+from pruners.searching.allocation import decided, ranked, require_budget
+from pruners.searching.base import Evaluation, Problem, SearchResult, evaluation_from, strategy
+from pruners.searching.interrupts import StopRequest
+from pruners.searching.probing import PROBED, Curve, Reference, curve_through
+
+_STEPS = 64
+"""Of a width that may keep more counts than this, several are skipped at a time."""
+
+
+@strategy("sensitivity")
+def sensitivity(problem: Problem) -> SearchResult:
+    """One probe for each of some counts of every width, the others whole: how far does the output move?
+
+    The damage of a width is then a convex curve over what is removed from it. From the whole network down, that step
+    is taken which does least damage per unit of the budget saved, until the budget is met; single channels that still
+    fit are given back. Damages of several widths are taken to add up. Needs images, but no labels.
+    """
+    require_budget(problem)
+    problem.allowance.require_reachable()
+    ranking = ranked(problem)
+    probes = Probes(problem, ranking)
+    counts = marginal_counts(problem.allowance, probes.curves())
+    best = {e.width: e for e in probes.evaluations if e.kept == counts[e.width]}
+    return replace(decided(problem, ranking, counts), evaluations=tuple(probes.evaluations), best=best)
+
+
+class Probes:
+    """The probes of all widths, in the order of the graph; an interrupted pass goes on where it was."""
+
+    def __init__(self, problem: Problem, ranking: Ranking) -> None:
+        realize = problem.candidates.finish or problem.candidates.realize
+        if realize is None or not problem.batches:
+            raise UsageError("--search sensitivity looks at images; give --data, or take --search uniform or global")
+        self.problem, self.ranking, self.realize = problem, ranking, realize
+        self.probed = {name: probed_counts(allowed) for name, allowed in problem.allowance.levels.items()}
+        self.total = sum(len(counts) for counts in self.probed.values())
+        self.whole = problem.costs.count({})
+        self.evaluations: list[Evaluation] = []
+        self.stop = StopRequest()
+        self._reference: Reference | None = None
+
+    def curves(self) -> dict[str, Curve]:
+        found = {}
+        try:
+            with self.stop.listening():
+                for name, counts in self.probed.items():
+                    size = self.problem.allowance.sizes[name]
+                    records = [self._probe(name, step, kept) for step, kept in enumerate(counts, 1)]
+                    points = [(size - r.kept, float("inf") if r.loss is None else r.loss) for r in records]
+                    found[name] = curve_through(points)
+        except KeyboardInterrupt:
+            raise self._interrupted() from None
+        return found
+
+    def _probe(self, name: str, step: int, kept: int) -> Evaluation:
+        entry = self.problem.ledger.recorded("evaluation", width=name, step=step)
+        record = self._measured(name, step, kept) if entry is None else evaluation_from(entry)
+        if entry is None:
+            self.problem.ledger.append("evaluation", asdict(record))
+        self.evaluations.append(record)
+        self.problem.watcher.on_evaluation(record)
+        if self.stop.requested:
+            raise self._interrupted()
+        return record
+
+    def _measured(self, name: str, step: int, kept: int) -> Evaluation:
+        started = time.perf_counter()
+        if self._reference is None:
+            self._reference = Reference(self.problem.model, self.problem.batches or ())
+        found = self._reference.compare(self.realize(self.problem.model, {name: self.ranking.keep(name, kept)}))
+        size = self.problem.costs.count({name: kept}).relative_to(self.whole)
+        known = [e.objective for e in self.evaluations if e.width == name]
+        finite = found.damage if found.damage != float("inf") else None
+        objective = min([0.0, *known]) - 1.0 if finite is None else -finite
+        groups = self.problem.allowance.sizes[name]
+        return Evaluation(
+            name, step, (groups - kept) / groups, groups - kept, kept, finite, found.agreement, objective,
+            max([objective, *known]), is_best=False, params=size["params"], macs=size["macs"], bits=size["bits"],
+            seconds=round(time.perf_counter() - started, 3), cached=False, seed=self.problem.settings.seed,
+            done=len(self.evaluations) + 1, total=self.total,
+        )  # fmt: skip
+
+    def _interrupted(self) -> Interrupted:
+        kept = "continue with --resume" if self.problem.ledger.path else "without a ledger nothing is kept"
+        return Interrupted(f"search interrupted after {len(self.evaluations)} of {self.total} probes; {kept}")
+
+
+def probed_counts(allowed: tuple[int, ...]) -> tuple[int, ...]:
+    """The counts that are probed of those a width may keep, from the largest down; its size itself is not."""
+    smaller = allowed[:-1]
+    if not smaller:
+        return ()
+    wanted = (allowed[-1] * fraction for fraction in PROBED)
+    near = {smaller[min(bisect_left(smaller, n), len(smaller) - 1)] for n in wanted}
+    return tuple(sorted({*near, smaller[0]}, reverse=True))
+
+
+def marginal_counts(allowance: Allowance, curves: dict[str, Curve]) -> Counts:
+    """From the whole network down, always the step with the least damage per unit of the budget, until it is met.
+
+    What a step saves only gets less when other widths shrink, so a rate that is still the least when it is worked out
+    anew is the least of all.
+    """
+    allowance.require_reachable()
+    counts = dict(allowance.sizes)
+    ladders = {name: _ladder(allowed) for name, allowed in allowance.levels.items()}
+
+    def entry(name: str) -> tuple[float, int, str] | None:
+        rung = bisect_left(ladders[name], counts[name])
+        if rung == 0:
+            return None
+        return _rate(allowance, curves[name], counts, name, ladders[name][rung - 1]), position[name], name
+
+    position = {name: i for i, name in enumerate(counts)}
+    queue = [e for e in map(entry, counts) if e is not None]
+    heapq.heapify(queue)
+    while not allowance.meets(counts):
+        _, _, name = heapq.heappop(queue)
+        now = entry(name)
+        if now is None:
+            continue
+        if queue and now > queue[0]:
+            heapq.heappush(queue, now)
+            continue
+        counts[name] = ladders[name][bisect_left(ladders[name], counts[name]) - 1]
+        following = entry(name)
+        if following is not None:
+            heapq.heappush(queue, following)
+    return give_back(allowance, counts, allowance.sizes, lambda name, n: -_relief(curves[name], allowance, name, n))
+
+
+def _ladder(allowed: tuple[int, ...]) -> tuple[int, ...]:
+    """The allowed counts that steps lead to: all, or every so many of a wide width."""
+    every = -(-len(allowed) // _STEPS)
+    return tuple(sorted({*allowed[::-every], allowed[0]}))
+
+
+def _rate(allowance: Allowance, curve: Curve, counts: Counts, name: str, lower: int) -> float:
+    """Damage per unit of the budget that a step saves."""
+    size = allowance.sizes[name]
+    damage = curve.at(size - lower) - curve.at(size - counts[name])
+    saved = allowance.fraction(counts) - allowance.fraction({**counts, name: lower})
+    return damage / saved if saved > 0 else float("inf")
+
+
+def _relief(curve: Curve, allowance: Allowance, name: str, n: int) -> float:
+    """How much damage the next group that comes back undoes."""
+    size = allowance.sizes[name]
+    return curve.at(size - n) - curve.at(max(size - n - 1, 0))
