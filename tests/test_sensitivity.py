@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from hand_graphs import grouped, plain, slice_by_hand
@@ -118,9 +120,9 @@ def test_infinite_damage_counts_as_very_large():
 def test_curves_are_increasing_convex_and_not_above_the_highest_so_far(points):
     curve = curve_through(points)
     values = [curve.at(n) for n in range(max(n for n, _ in points) + 1)]
-    steps = [b - a for a, b in zip(values, values[1:], strict=False)]
+    steps = [b - a for a, b in itertools.pairwise(values)]
     assert all(step >= -1e-9 for step in steps)
-    assert all(b >= a - 1e-9 for a, b in zip(steps, steps[1:], strict=False))
+    assert all(b >= a - 1e-9 for a, b in itertools.pairwise(steps))
     for removed, _ in points:
         assert values[removed] <= max(d for n, d in points if n <= removed) + 1e-9
 
