@@ -170,7 +170,8 @@ def cli() -> None:
 @click.option("--ratio", type=float, metavar="X", help="Remove this fraction of the channels.")
 @click.option("--metric", metavar="NAME", help="Which channels go first: l1, l2, bn_scale, fpgm, taylor, random; "
               "of few bits: angle, distance, angle_next_layer, distance_next_layer.")  # fmt: skip
-@click.option("--search", metavar="NAME", help="bayesian (default without a budget), uniform or global.")
+@click.option("--search", metavar="NAME", help="bayesian (default without a budget), sensitivity (default for "
+              "--macs and --params with images), uniform or global.")  # fmt: skip
 @click.option("--alpha", type=float, metavar="X", help="bayesian: how much size weighs against loss; default: 1, "
               "or 2 where first and last layer are binary; 7 for DoReFa, 5 for XnorNet.")  # fmt: skip
 @beta

@@ -70,15 +70,18 @@ def data_name(spec: str) -> str:
     return f"{name}-{Path(folder).resolve().name}" if name.partition("+")[0] == "folder" else name
 
 
-def network_from(options: NetworkOptions, voice: Voice) -> Network:
-    """Build the network and load its weights, if some were given. Raises UsageError in one line.
+def data_of(options: NetworkOptions) -> str | None:
+    """The data asked for, else the digits for a bundled network unless weights or inputs say otherwise."""
+    if options.arch and not (options.data or options.weights or options.input_shape or options.example):
+        return "digits"
+    return options.data
 
-    Without ``data`` a bundled network is built for the digits, unless weights or an input shape say otherwise.
-    """
+
+def network_from(options: NetworkOptions, voice: Voice) -> Network:
+    """Build the network for its data, and load its weights if some were given. Raises UsageError in one line."""
     if (options.arch is None) == (options.model is None):
         raise UsageError("give one network: --arch NAME (app.py archs lists them) or --model FILE.py:FACTORY")
-    if options.arch and not (options.data or options.weights or options.input_shape or options.example):
-        options = replace(options, data="digits")
+    options = replace(options, data=data_of(options))
     known = registry.find(options.arch) if options.arch else None  # refused before data are read
     chosen = chosen_kind(options)
     if known is not None and chosen is not None:

@@ -38,7 +38,7 @@ class NetworkOptions(CommonOptions):
 @dataclass(frozen=True, kw_only=True)
 class PruneOptions(NetworkOptions):
     """``metric`` None is the pruner's default, ``alpha`` None the network kind's; ``search`` None is bayesian without a
-    budget, else uniform."""
+    budget, else sensitivity where there are images, or uniform."""
 
     macs: float | None = None
     params: float | None = None

@@ -11,7 +11,7 @@ from pathlib import Path
 from commands.console import Voice
 from commands.job import PruneJob
 from commands.kinds import chosen_kind
-from commands.networks import Network, network_from
+from commands.networks import Network, data_of, network_from
 from commands.options import PruneOptions
 from commands.preview import preview_text, preview_values
 from commands.setup import pruner_class
@@ -81,7 +81,7 @@ def _work_folder(output: Path, options: PruneOptions, keep: bool) -> Iterator[Pa
 def settings_from(options: PruneOptions) -> SearchSettings:
     """Settings that are known to be valid, before anything slow begins."""
     budget = _budget(options)
-    strategy = options.search or ("uniform" if budget else "bayesian")
+    strategy = options.search or _usual_search(budget, data_of(options) is not None)
     find_strategy(strategy)
     check_transfer(options.transfer, with_data=True)  # whether there are images is known later
     if options.metric:
@@ -103,6 +103,13 @@ def settings_from(options: PruneOptions) -> SearchSettings:
     )
     _ = settings.limits  # refuses what is out of range
     return settings
+
+
+def _usual_search(budget: Budget | None, with_data: bool) -> str:
+    """``--ratio`` asks for the same share of every width; otherwise images, if any, tell which width can give."""
+    if budget is None:
+        return "bayesian"
+    return "sensitivity" if with_data and budget.kind != "ratio" else "uniform"
 
 
 def _alpha(options: PruneOptions) -> float:

@@ -118,7 +118,8 @@ def tree(folder: Path) -> set[str]:
         ),
         pytest.param(
             [*MODEL, "--ratio", "0.5", "--search", "unifrom"],
-            "error: unknown search 'unifrom', did you mean 'uniform'? known are bayesian, global, uniform",
+            "error: unknown search 'unifrom', did you mean 'uniform'? known are bayesian, global, "
+            "sensitivity, uniform",
             id="an unknown search",
         ),
         pytest.param(
