@@ -65,7 +65,7 @@ def _completed(options: ApplyOptions, plan: PruningPlan) -> ApplyOptions:
         arguments = tuple(f"{k}={v!r}" for k, v in dict(facts.get("arguments", {})).items())
         filled = replace(
             options,
-            weights=options.weights or (Path(str(facts["weights"])) if facts.get("weights") else None),
+            **_start(options, facts),
             input_shape=options.input_shape or (() if options.example else shapes),
             model_arg=options.model_arg or arguments,
             **_kind(options, facts.get("network")),
@@ -86,6 +86,13 @@ def _completed(options: ApplyOptions, plan: PruningPlan) -> ApplyOptions:
             f"{options.plan} was made for {model}, which is run only if you say so: add --model {model}"
         )
     raise PlanError(f"{options.plan} doesn't say which network it is for: add --arch or --model")
+
+
+def _start(options: ApplyOptions, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Where the plan's network had its weights from."""
+    if options.weights or options.init_from:
+        return {}
+    return {name: Path(str(facts[name])) for name in ("weights", "init_from") if facts.get(name)}
 
 
 def _kind(options: ApplyOptions, found: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from rich.console import RenderableType
 from torch import Tensor, nn
 
 from commands.console import Voice
-from commands.networks import network_from
+from commands.networks import Network, network_from
 from commands.options import EvaluateOptions
 from commands.showing import skipped, table
 from commands.subject import require_one, subject_of_bundle
@@ -32,6 +32,8 @@ def run(options: EvaluateOptions) -> None:
         else:
             network = network_from(options, voice)
             name, model, data = network.name, network.model, network.data
+            if network.weights is None:
+                voice.remark(_untrained(network))
         if data is None:
             raise UsageError("measuring needs images: add --data")
         data, batch = with_workers(data, options.workers), options.batch_size or EVALUATION_BATCH
@@ -46,6 +48,12 @@ def run(options: EvaluateOptions) -> None:
             voice.remark(skipped(damaged))
     first = f"{name}: {score.top1:.2%} of {score.images} test images of {data.name} right{five}, loss {score.loss:.4f}"
     voice.result([first, *shown], {"name": name, "data": data.name, **asdict(score), **counted})
+
+
+def _untrained(network: Network) -> str:
+    told = f"no --weights: {network.name} is measured as its factory returns it"
+    there = network.arch and network.data is not None and network.pretrained.exists()
+    return f"{told}; there are trained ones in {network.pretrained}" if there else told
 
 
 def _confusion(

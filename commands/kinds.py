@@ -98,12 +98,30 @@ def start(model: nn.Module, chosen: Chosen | None, options: NetworkOptions) -> C
 
 
 def require_kind(checkpoint: Checkpoint, chosen: Chosen | None, path: Path) -> None:
-    """CheckpointError if the file says that its weights are of another kind; bare weights say nothing."""
+    """CheckpointError if the file says that its weights are of another kind, or of this one with other options or
+    ends; bare weights say nothing."""
     theirs = checkpoint.training.get("network")
-    name = theirs.get("kind") if isinstance(theirs, dict) else None
+    if not isinstance(theirs, dict) or theirs.get("kind") not in KINDS:
+        return
     ours = chosen.kind.name if chosen is not None else "Real"
-    if name in KINDS and name != ours:
+    if theirs["kind"] != ours:
         raise CheckpointError(
-            f"{path} holds the weights of a {name} network, this one is {ours}: start from them with "
-            f"--network {ours} --init-from {path}, or take --network {name}"
+            f"{path} holds the weights of a {theirs['kind']} network, this one is {ours}: start from them with "
+            f"--network {ours} --init-from {path}, or take --network {theirs['kind']}"
         )
+    if chosen is not None and (words := _words(theirs, chosen.facts)):
+        raise CheckpointError(
+            f"{path} holds the weights of another {ours} network: add {' '.join(words)}, or start from them with "
+            f"--init-from {path}"
+        )
+
+
+def _words(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+    """The options that ask for their network instead of ours, as far as theirs is described."""
+    words = [
+        f"--kind-arg {name}={value}"
+        for name, value in dict(theirs.get("options", {})).items()
+        if ours["options"].get(name, value) != value
+    ]
+    ends = [end for end in ("first_layer", "last_layer") if theirs.get(end, ours[end]) != ours[end]]
+    return words + [f"--{end.replace('_', '-')} {theirs[end]}" for end in ends]

@@ -148,12 +148,14 @@ def _inputs(options: NetworkOptions, shapes: Sequence[Shape]) -> Any:
 
 
 def _facts(options: NetworkOptions, shapes: Sequence[Shape], **more: Any) -> dict[str, Any]:
-    facts = {
+    facts: dict[str, Any] = {
         "input_shapes": [list(s) for s in shapes],
         "weights": options.weights.as_posix() if options.weights else "",
         "data": options.data or "",
         "model_seed": options.seed,
     }
+    if options.init_from:
+        facts["init_from"] = options.init_from.as_posix()
     return {**facts, **({"example": options.example} if options.example else {}), **more}
 
 

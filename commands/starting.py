@@ -12,11 +12,9 @@ from torch import nn
 from commands.console import Voice
 from commands.kinds import require_kind
 from commands.networks import Network
-from commands.showing import skipped
 from pruners.errors import TrainingError, UsageError
 from training.binarization.kinds import Kind
-from training.checkpoints import load_checkpoint, load_weights, save_weights
-from training.data import damaged_in
+from training.checkpoints import beside, load_checkpoint, load_weights, save_weights
 from training.execution import is_main
 from training.history import FitResult
 from training.loop import resolve_device
@@ -50,6 +48,12 @@ def with_trained_weights(network: Network, voice: Voice, seed: int, device: str,
     return replace(network, weights=path, facts=facts)
 
 
+def unfinished(path: Path) -> Path:
+    """Where a training that is to give the weights ``path`` is kept while it lasts."""
+    shown = beside(path, ".training.pt")
+    return shown.with_name(f".{shown.name}")
+
+
 def train_network(
     network: Network,
     voice: Voice,
@@ -68,15 +72,13 @@ def train_network(
     if network.data is None:
         raise UsageError("training needs images: add --data")
     about = {"network": network.chosen.facts} if network.chosen else {}
-    checkpoint = path and path.with_name(f".{path.stem}.training.pt")
+    checkpoint = path and unfinished(path)
     result = fit(
         network.model, network.data, regime, regime.epochs, seed=seed, device=resolve_device(device),
         progress=voice.progress, checkpoint_path=checkpoint, description=f"training {network.name}",
         upkeep=network.kind, about=about, **how,
     )  # fmt: skip
     network.model.to(torch.device("cpu"))
-    if damaged := damaged_in(network.data):
-        voice.remark(skipped(damaged))
     if path is not None and checkpoint is not None and is_main():
         if result.best.number or not result.stopped:
             save_weights(network.model, path, about.get("network"))

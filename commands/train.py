@@ -9,13 +9,16 @@ from pathlib import Path
 from commands.console import Voice
 from commands.networks import PRETRAINED, Network, network_from
 from commands.options import TrainOptions
-from commands.starting import chosen_regime, train_network
+from commands.showing import skipped
+from commands.starting import chosen_regime, train_network, unfinished
 from pruners.errors import BundleExistsError, UsageError
+from training.checkpoints import beside, check_writable
 from training.curve import curve_beside, tensorboard_beside
-from training.data import with_workers
+from training.data import damaged_in, with_workers
 from training.execution import Execution, is_main
 from training.history import Epoch, Watch
-from training.loop import evaluate
+from training.loop import evaluate, resolve_device
+from training.memory import memory_explained
 from training.regime import Regime
 
 
@@ -27,18 +30,20 @@ def run(options: TrainOptions) -> None:
         data = with_workers(network.data, options.workers)
         network = replace(network, data=data)
         path = options.output or (network.pretrained if network.arch else PRETRAINED / f"{network.label}.pt")
-        if path.exists() and not options.force:
-            raise BundleExistsError(f"{path} exists; choose another file with -o, or overwrite it with --force")
+        _check_free(path, options)
         regime = _regime(options, network, data.name)
         voice.detail(f"regime {regime.name}: {regime.source}")
         result = train_network(
-            network, voice, regime, options.seed, options.device, path, path.with_suffix(".last.pt"),
+            network, voice, regime, options.seed, options.device, path, beside(path, ".last.pt"),
             resume=options.resume, save_every=options.save_every, watch=_watch(options, path),
             execution=Execution(options.amp, options.half, options.accumulate),
         )  # fmt: skip
         if not is_main():
             return
-        test = evaluate(network.model, data.test)
+        with memory_explained(lambda: f"measuring on {len(data.test)} test images; the weights are in {path}"):
+            test = evaluate(network.model.to(resolve_device(options.device)), data.test)
+        if damaged := damaged_in(data):
+            voice.remark(skipped(damaged))
     values = {
         "weights": str(path),
         "accuracy": {"validation": result.best.val.top1, "test": test.top1},
@@ -48,6 +53,16 @@ def run(options: TrainOptions) -> None:
     }
     best = f"epoch {result.best.number} of {regime.epochs} is best"
     voice.result(f"{path}: {best}, test accuracy {test.top1:.2%}", values)
+
+
+def _check_free(path: Path, options: TrainOptions) -> None:
+    """Nothing that took long is written over unless asked for, and nothing slow begins that could not be kept."""
+    begun = unfinished(path).exists()
+    if begun and not (options.resume or options.force):
+        raise UsageError(f"{unfinished(path)} holds an unfinished run: go on with --resume, or start anew with --force")
+    if path.exists() and not path.is_dir() and not options.force and not begun:
+        raise BundleExistsError(f"{path} exists; choose another file with -o, or overwrite it with --force")
+    check_writable(path)
 
 
 def _regime(options: TrainOptions, network: Network, data_name: str) -> Regime:

@@ -60,13 +60,13 @@ def same_state(a: nn.Module, b: nn.Module) -> bool:
 class InterruptAt(Silent):
     """Presses Ctrl-C after the n-th step."""
 
-    def __init__(self, step: int) -> None:
-        self.left = step
+    def __init__(self, step: int, by: int = signal.SIGINT) -> None:
+        self.left, self.signal = step, by
 
     def advance(self, steps: int = 1, status: str = "") -> None:
         self.left -= steps
         if steps and self.left == 0:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), self.signal)
 
 
 # ---- checkpoints
@@ -364,6 +364,29 @@ def comparable(result: FitResult) -> tuple[object, ...]:
     return result.best, result.history, result.stopped
 
 
+def test_a_polite_request_to_end_is_as_good_as_ctrl_c(digits: Data, tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Interrupted, match="everything so far is in"):
+        fit(new_net(), digits, SHORT, 3, checkpoint_path=tmp_path / "run.pt", progress=InterruptAt(2, signal.SIGTERM))
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert load_checkpoint(tmp_path / "run.pt").training["step"] == 2
+
+
+def test_a_second_ctrl_c_ends_at_once_and_the_last_epoch_is_kept(digits: Data, tmp_path: Path) -> None:
+    class Impatient(InterruptAt):
+        def advance(self, steps: int = 1, status: str = "") -> None:
+            super().advance(steps, status)
+            if steps and self.left == 0:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(new_net(), digits, SHORT, 3, checkpoint_path=tmp_path / "run.pt", progress=Impatient(6))
+    whole, resumed = new_net(), new_net(9)
+    fit(whole, digits, SHORT, 3)
+    fit(resumed, digits, SHORT, 3, checkpoint_path=tmp_path / "run.pt", resume=True)
+    assert same_state(whole, resumed)
+
+
 def test_resuming_a_finished_run_gives_its_result_again(digits: Data, tmp_path: Path) -> None:
     model, again = new_net(), new_net(99)
     first = fit(model, digits, SHORT, 2, checkpoint_path=tmp_path / "run.pt")
@@ -383,7 +406,8 @@ def test_a_checkpoint_of_another_run_is_refused(digits: Data, tmp_path: Path) ->
     with pytest.raises(CheckpointError) as caught:
         fit(new_net(), digits, SHORT, 2, checkpoint_path=path, resume=True)
     assert str(caught.value) == (
-        f"{path} is of another run: its epochs is 1, now it is 2; use the same settings or another checkpoint"
+        f"{path} is of another run: its epochs is 1, now it is 2; give the options of that run to go on with it, "
+        "or remove the file to begin anew"
     )
 
 
@@ -409,6 +433,24 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_weights(digits:
     assert result.stopped.startswith("training stopped: the loss became nan in epoch 2, step 3 of 4 (learning rate 0.")
     assert result.stopped.endswith("the weights of epoch 1 are kept; try a lower learning rate")
     assert evaluate(model, digits.val) == result.best.val == result.history[0].val
+
+
+def test_a_last_step_that_goes_too_far_is_no_good_epoch(digits: Data) -> None:
+    class Poisoned(Net):
+        """Its outputs are NaN when it is measured after the first epoch."""
+
+        steps = 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.steps += self.training
+            return super().forward(x) * (math.nan if not self.training and self.steps == 4 else 1.0)
+
+    torch.manual_seed(0)
+    model = Poisoned()
+    result = fit(model, digits, SHORT, 3)
+    assert result.stopped.startswith("training stopped: the validation loss became nan after epoch 1, step 4 of 4 (")
+    assert result.stopped.endswith("the weights it began with are kept; try a lower learning rate")
+    assert (result.best.number, result.history) == (0, ())
 
 
 def test_the_retraining_a_search_asks_for_repeats_itself(digits: Data) -> None:

@@ -55,11 +55,11 @@ class Accelerated:
                     self.optimizer.zero_grad()
         return value
 
-    def evaluate(self, split: Split) -> Score:
+    def evaluate(self, split: Split, batch_size: int) -> Score:
         for buffer in self.model.buffers():
             # statistics of batch norm differ from process to process until the next step
             buffer.copy_(broadcast(buffer))
-        loss, *counts = (self._sum(s) for s in totals(self.model, split, part=self.part))
+        loss, *counts = (self._sum(s) for s in totals(self.model, split, batch_size=batch_size, part=self.part))
         return score_of(loss, *map(int, counts))
 
     def any(self, wish: bool) -> bool:

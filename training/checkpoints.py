@@ -50,6 +50,24 @@ def save_atomically(content: object, path: Path) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def check_writable(path: Path) -> None:
+    """OutputError, before anything slow, if ``save_atomically`` could not write there."""
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder: name a file in it, such as {path / 'weights.pt'}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise OutputError(f"{path} can't be written: {error.strerror}; choose another file with -o") from None
+
+
+def beside(weights: Path, ending: str) -> Path:
+    """``NAME.last.pt`` beside ``NAME.pt``: another file of the training that made the weights."""
+    name = weights.stem if weights.suffix in (".pt", ".pth") else weights.name
+    return weights.with_name(name + ending)
+
+
 def save_weights(model: nn.Module, path: Path, network: Mapping[str, Any] | None = None) -> None:
     """The state_dict alone, on the CPU: what ``load_checkpoint`` and plain PyTorch read anywhere.
 
@@ -109,7 +127,8 @@ def _read(path: Path) -> object:
     except IsADirectoryError:
         raise CheckpointError(f"{path} is a folder: name the checkpoint file in it") from None
     except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else "it is empty"
+        said = str(error).splitlines()[0] if str(error) else "it is empty"
+        reason = "it is cut off or damaged" if "zip archive" in said else said
         raise CheckpointError(f"{path} can't be read as a checkpoint: {reason}") from None
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pruners.errors import OutputError, UsageError
+from training.checkpoints import beside
 from training.history import Epoch, Watch
 
 
@@ -27,8 +28,8 @@ def write_curve(history: Sequence[Epoch], weights: Path) -> None:
     writer.writerows(rows)
     try:
         weights.parent.mkdir(parents=True, exist_ok=True)
-        weights.with_suffix(".curve.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        weights.with_suffix(".curve.csv").write_text(table.getvalue())
+        beside(weights, ".curve.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        beside(weights, ".curve.csv").write_text(table.getvalue())
     except OSError as error:
         raise OutputError(f"the curve of {weights} can't be written: {error.strerror}") from None
 
@@ -39,7 +40,7 @@ def tensorboard_beside(weights: Path) -> Watch:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise UsageError("--tensorboard needs a package: pip install -e '.[tensorboard]'") from None
-    writer = SummaryWriter(str(weights.with_suffix(".tensorboard")))
+    writer = SummaryWriter(str(beside(weights, ".tensorboard")))
 
     def add(history: Sequence[Epoch]) -> None:
         row = _row(history[-1])

@@ -44,7 +44,7 @@ class Engine(Protocol):
         """
         ...
 
-    def evaluate(self, split: Split) -> Score: ...
+    def evaluate(self, split: Split, batch_size: int) -> Score: ...
 
     def any(self, wish: bool) -> bool:
         """Whether some process has the wish."""
@@ -78,8 +78,8 @@ class Plain:
             self.optimizer.step()
         return value
 
-    def evaluate(self, split: Split) -> Score:
-        return evaluate(self.model, split)
+    def evaluate(self, split: Split, batch_size: int) -> Score:
+        return evaluate(self.model, split, batch_size=batch_size)
 
     def any(self, wish: bool) -> bool:
         return wish

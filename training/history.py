@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -42,8 +43,8 @@ class Epoch:
 
     @property
     def rank(self) -> tuple[float, float]:
-        """Of two epochs the one with the higher rank is better."""
-        return self.val.top1, -self.val.loss
+        """Of two epochs the one with the higher rank is better; a loss that is no number is worse than any other."""
+        return (-1.0, 0.0) if math.isnan(self.val.loss) else (self.val.top1, -self.val.loss)
 
 
 @dataclass(frozen=True)

@@ -149,7 +149,7 @@ class FileSplit:
             _Files(self, seed),
             batch_sampler=[chunk for chunk in chunks if chunk],
             num_workers=self.workers,
-            worker_init_fn=_leave_interrupts_to_the_parent,
+            worker_init_fn=_leave_signals_to_the_parent,
             generator=torch.Generator(),
             collate_fn=_collate,
         )
@@ -183,8 +183,9 @@ class CodedSplit:
         return replace(self, split=self.split.sample(count, seed))
 
 
-def _leave_interrupts_to_the_parent(_worker: int) -> None:
+def _leave_signals_to_the_parent(_worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # by which the parent ends it
 
 
 class _Files(torch.utils.data.Dataset[Batch | str]):

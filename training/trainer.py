@@ -20,7 +20,7 @@ from training.data import Data
 from training.execution import Execution, device_for, engine_for, is_main
 from training.history import Epoch, FitResult, Upkeep, Watch
 from training.interrupts import interrupt_as_flag
-from training.loop import device_of, seed_step
+from training.loop import EVALUATION_BATCH, Score, device_of, seed_step
 from training.memory import memory_explained
 from training.progress import Progress, Silent
 from training.regime import Regime
@@ -121,21 +121,28 @@ class _Run:
         self.optimizer = self.regime.build(self.model)
         images = min(self.regime.batch_size, len(self.data.train))
         self.engine = engine_for(self.execution, self.model, self.optimizer, images)
+        # without gradients about eight times as many images fit: so what lowers the one need lowers the other
+        self.evaluated_at_once = min(EVALUATION_BATCH, 8 * -(-images // self.execution.accumulate))
 
     @property
     def settings(self) -> dict[str, Any]:
         """What must be the same for a resumed run to be the same run."""
         return {
-            "regime": repr(self.regime),
             "epochs": self.epochs,
             "seed": self.seed,
+            "regime": repr(self.regime),
             "data set": f"{self.data.name} with {len(self.data.train)} training images",
             "precision": self.execution.amp or ("half" if self.execution.half else "full"),
+            **{key: self.about[key] for key in ("network",) if key in self.about},
         }
 
     def begin(self) -> None:
-        self.best = Epoch(0, 0.0, self.engine.evaluate(self.data.val))
+        with memory_explained(self._where):
+            self.best = Epoch(0, 0.0, self._score())
         self.best_model = _copy(self.model)
+
+    def _score(self) -> Score:
+        return self.engine.evaluate(self.data.val, self.evaluated_at_once)
 
     def finish(self, description: str) -> str:
         """Trains what is left; returns why it stopped early, or nothing."""
@@ -145,11 +152,10 @@ class _Run:
             while self.epoch < self.epochs:
                 started = time.monotonic()
                 with memory_explained(self._where):
-                    stopped = self._train_epoch()
-                    if stopped:
-                        self.progress.log(stopped)
-                        return stopped
-                    self._end_epoch(started)
+                    stopped = self._train_epoch() or self._end_epoch(started)
+                if stopped:
+                    self.progress.log(stopped)
+                    return stopped
         finally:
             self.progress.finish()
         return ""
@@ -165,7 +171,7 @@ class _Run:
             seed = partial(seed_step, self.seed, self.epoch, self.step)
             loss = self.engine.step(images, labels, objective, seed)
             if not math.isfinite(loss):
-                return self._diverged(loss)
+                return self._diverged(f"the loss became {loss} in epoch {self.epoch + 1}, step {self.step + 1}")
             if self.upkeep is not None:
                 self.upkeep.after_step(self.model)
             self.step += 1
@@ -175,8 +181,10 @@ class _Run:
                 self._stop_here()
         return ""
 
-    def _end_epoch(self, started: float) -> None:
-        score = self.engine.evaluate(self.data.val)
+    def _end_epoch(self, started: float) -> str:
+        score = self._score()
+        if math.isnan(score.loss):  # the last step went too far
+            return self._diverged(f"the validation loss became nan after epoch {self.epoch + 1}, step {self.step}")
         lr, seconds = self.optimizer.param_groups[0]["lr"], time.monotonic() - started
         record = Epoch(self.epoch + 1, self.loss_sum / self.steps, score, lr, seconds)
         self.history.append(record)
@@ -189,6 +197,7 @@ class _Run:
             self.watch(self.history)
         if self.engine.any(self.interrupted()):
             self._stop_here()
+        return ""
 
     def _where(self) -> str:
         passes = f" in {self.execution.accumulate} passes" if self.execution.accumulate > 1 else ""
@@ -200,10 +209,10 @@ class _Run:
     def _status(self, loss: float) -> str:
         return f"epoch {self.epoch + 1}/{self.epochs}, loss {loss:.3f}, best validation {self.best.val.top1:.1%}"
 
-    def _diverged(self, loss: float) -> str:
+    def _diverged(self, what: str) -> str:
         kept = f"the weights of epoch {self.best.number}" if self.best.number else "the weights it began with"
         return (
-            f"training stopped: the loss became {loss} in epoch {self.epoch + 1}, step {self.step + 1} of {self.steps} "
+            f"training stopped: {what} of {self.steps} "
             f"(learning rate {self.optimizer.param_groups[0]['lr']:.3g}); {kept} are kept; try a lower learning rate"
         )
 
@@ -238,10 +247,12 @@ class _Run:
         if checkpoint.optimizer is None or "settings" not in saved:
             raise CheckpointError(f"{path} holds weights only, no training to resume")
         for key, value in self.settings.items():
-            if saved["settings"].get(key) != value:
+            theirs = saved["settings"].get(key, value)
+            if theirs != value:
+                before, now = _differing(str(theirs), str(value))
                 raise CheckpointError(
-                    f"{path} is of another run: its {key} is {saved['settings'].get(key)}, now it is {value}; "
-                    "use the same settings or another checkpoint"
+                    f"{path} is of another run: its {key} is {before}, now it is {now}; give the options of that run "
+                    "to go on with it, or remove the file to begin anew"
                 )
         load_weights(self.model, checkpoint.model, path)
         self.optimizer.load_state_dict(dict(checkpoint.optimizer))
@@ -249,6 +260,15 @@ class _Run:
         self.best, self.best_model = Epoch.of(saved["best"]), saved["best_model"]
         self.history = [Epoch.of(record) for record in saved["history"]]
         self.engine.load(saved["engine"])
+
+
+def _differing(before: str, now: str) -> tuple[str, str]:
+    """The parts, between commas, in which two descriptions differ."""
+    parts = [(a, b) for a, b in zip(before.split(", "), now.split(", "), strict=False) if a != b]
+    if not parts or before.count(", ") != now.count(", "):
+        return before, now
+    a, b = zip(*parts, strict=True)
+    return ", ".join(a), ", ".join(b)
 
 
 def _copy(model: nn.Module) -> State:
