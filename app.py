@@ -70,7 +70,7 @@ class Commands(click.Group):
 def resume_command(words: list[str]) -> str:
     """What the user typed (interpreter, script, command, options), with --resume and without what starts anew."""
     kept = [w for w in words if w not in ("--resume", "--force")]
-    return shlex.join([*kept, *(["--resume"] if kept[2] in ("prune", "train", "curves") else [])])
+    return shlex.join([*kept, *(["--resume"] if kept[2] in ("prune", "train", "retrain", "curves") else [])])
 
 
 def run(command: str, options: str, given: dict[str, Any]) -> None:
@@ -122,7 +122,7 @@ network = options(
                  "NAME+thermometer codes images as signs, three channels for one."),
 )  # fmt: skip
 output = options(
-    click.option("-o", "--output", type=PATH, metavar="DIR", help="Where to write."),
+    click.option("-o", "--output", type=PATH, metavar="DIR", help="Where to write; a file, for train."),
     click.option("--force", is_flag=True, help="Overwrite what is there."),
 )
 regime = click.option("--regime", metavar="NAME", help="Optimizer and learning rates; default: by network, kind, data.")
@@ -131,25 +131,29 @@ training = options(
 )
 workers = click.option("--workers", type=click.IntRange(0), metavar="N",
                        help="Processes that read image files; default: one a core, up to 8.")  # fmt: skip
-beta = click.option("--beta", type=click.FloatRange(0), default=0.0, show_default=True, metavar="X",
-                    help="Weight of filters that are not orthogonal in the losses of training and search; 1e-5 is "
-                         "usual for binary networks.")  # fmt: skip
-steps = options(
+warm_up = click.option("--warm-up", type=click.IntRange(0), metavar="N", help="Epochs in which the rate rises.")
+rates = options(
     click.option("--lr", type=click.FloatRange(0, min_open=True), metavar="X",
                  help="The learning rate to begin with; later ones stay in proportion."),
     click.option("--optimizer", type=click.Choice(["sgd", "adam"]), help="Default: the regime's."),
     click.option("--batch-size", type=click.IntRange(1), metavar="N",
                  help="Images a step, of all processes and passes together; default: the regime's."),
-    click.option("--warm-up", type=click.IntRange(0), metavar="N", help="Epochs in which the learning rate rises."),
+    click.option("--loss", type=click.Choice(["cross_entropy", "square_hinge"]), help="Default: the regime's."),
     click.option("--label-smoothing", type=click.FloatRange(0, 1, max_open=True), metavar="X",
                  help="Share of the target that goes to all classes alike."),
-    beta,
+    click.option("--beta", type=click.FloatRange(0), default=0.0, show_default=True, metavar="X",
+                 help="Weight of filters that are not orthogonal in the losses of training and search; 1e-5 is "
+                      "usual for binary networks."),
+)  # fmt: skip
+execution = options(
     click.option("--amp", type=click.Choice(["bf16", "fp16"]),
                  help="Mixed precision: products in 16 bits, weights in 32; fp16 on a GPU only."),
     click.option("--half", is_flag=True, help="Everything in 16 bits (fp16), weights as well; with --optimizer sgd."),
     click.option("--accumulate", type=click.IntRange(1), default=1, metavar="N",
                  help="Take every step in N passes, in as much less memory."),
     workers,
+)  # fmt: skip
+keeping = options(
     click.option("--save-every", type=click.IntRange(1), default=1, metavar="N",
                  help="Epochs between checkpoints; one more is written on Ctrl-C."),
     click.option("--tensorboard", is_flag=True, help="Write the curve for TensorBoard too; needs '.[tensorboard]'."),
@@ -174,7 +178,6 @@ def cli() -> None:
               "--macs and --params with images), uniform or global.")  # fmt: skip
 @click.option("--alpha", type=float, metavar="X", help="bayesian: how much size weighs against loss; default: 1, "
               "or 2 where first and last layer are binary; 7 for DoReFa, 5 for XnorNet.")  # fmt: skip
-@beta
 @click.option("--mode", default="prune", show_default=True, help="bayesian: retrain sliced networks, or with zeroOut "
               "the whole one with zeros. Same outcome, slower.")  # fmt: skip
 @click.option("--direction", default="bottom-up", show_default=True, help="bayesian: or top-down, from the output.")
@@ -182,6 +185,8 @@ def cli() -> None:
 @click.option("--retrain-epochs", type=int, metavar="N", help="bayesian: after a width was pruned considerably [5].")
 @click.option("--final-epochs", type=int, metavar="N", help="Of the final retraining; default: the regime's [10].")
 @regime
+@rates
+@execution
 @click.option("--round-to", default=1, metavar="N", help="Keep multiples of N channels.")
 @click.option("--min-channels", default=2, metavar="N", help="Keep at least N channels of every width [2].")
 @skip
@@ -197,7 +202,10 @@ def prune(**given: Any) -> None:
 @cli.command()
 @network
 @training
-@steps
+@rates
+@warm_up
+@execution
+@keeping
 @output
 @resume
 @common
@@ -213,7 +221,11 @@ def train(**given: Any) -> None:
 @click.argument("bundle", type=PATH)
 @click.option("--data", metavar="NAME[:DIR]", help="Default: what the bundle was made with.")
 @training
+@rates
+@warm_up
+@execution
 @output
+@resume
 @common
 def retrain(**given: Any) -> None:
     """Retrain a bundle's generated network and publish it anew."""

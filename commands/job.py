@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from commands.measuring import latencies
 from commands.networks import Network
 from commands.options import PruneOptions
 from commands.setup import setup_pruner
-from commands.starting import chosen_regime
+from commands.starting import adjusted, chosen_regime, execution
 from commands.transferring import check_transfer, transferred
 from commands.watching import SearchWatcher
 from pruners.bundle import Bundle, import_text
@@ -27,6 +28,7 @@ from pruners.weight_transfer import slice_optimizer_state
 from training.binarization.kinds.registry import recognise
 from training.binarization.orthogonality import soft_orthogonality
 from training.data import Data
+from training.execution import device_for
 from training.loop import evaluate, evaluate_fn, resolve_device
 from training.trainer import fit, retrain_fn
 
@@ -41,11 +43,11 @@ class PruneJob:
     ) -> None:
         self.options, self.settings, self.network, self.work, self.voice = options, settings, network, work, voice
         check_transfer(options.transfer, network.data is not None)
-        self.device = resolve_device(options.device)
         self.data = network.data
         data_name = self.data.name if self.data else ""
         regime = chosen_regime(options.regime, network.arch, network.model, data_name, "retrain", network.kind)
-        self.regime = regime.adjusted(beta=options.beta)
+        self.regime, self.execution = adjusted(regime, options), execution(options)
+        self.device = device_for(self.execution, resolve_device(options.device), self.regime.optimizer)
         self.pruner = setup_pruner(
             network.arch, network.model, network.example_input,
             entry=network.entry, skip=options.skip, provenance=network.facts,
@@ -90,8 +92,9 @@ class PruneJob:
     def _retrain(self, model: nn.Module, epochs: int) -> None:
         assert self.data is not None
         train = retrain_fn(
-            self.data, self.regime, seed=self.options.seed, progress=self.voice.progress, upkeep=self.network.kind
-        )
+            self.data, self.regime, seed=self.options.seed, progress=self.voice.progress, upkeep=self.network.kind,
+            execution=self.execution,
+        )  # fmt: skip
         train(model.to(self.device), epochs)
 
     def _batches(self) -> list[Batch] | None:
@@ -101,7 +104,8 @@ class PruneJob:
 
     def _fingerprint(self) -> dict[str, Any]:
         images = {"train": len(self.data.train), "val": len(self.data.val)} if self.data else {}
-        return {"data": self.network.facts["data"], "images": images, "regime": repr(self.regime)}
+        changed = {k: v for k, v in asdict(self.execution).items() if v not in (None, False, 1)}
+        return {"data": self.network.facts["data"], "images": images, "regime": repr(self.regime), **changed}
 
     def _decisions(self) -> dict[str, Any]:
         s = self.settings
@@ -169,6 +173,7 @@ class PruneJob:
                 generated, data, self.regime, self._final_epochs, seed=self.options.seed, device=self.device,
                 progress=self.voice.progress, description="final retraining", resume=self.options.resume,
                 checkpoint_path=self.work and self.work / "retraining.pt", upkeep=self.network.kind,
+                execution=self.execution,
             )  # fmt: skip
             accuracy["retrained"] = self._test(generated)
         for model in (self.network.model, generated):

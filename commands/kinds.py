@@ -58,8 +58,9 @@ def chosen_kind(options: NetworkOptions) -> Chosen | None:
     kind = find_kind(options.network)
     if options.model is not None:
         raise UsageError("--network is for bundled networks, whose layers can be chosen: take --arch, not --model")
-    if options.kind_arg:
-        kind = kind.with_options(**parse_arguments(options.kind_arg, "--kind-arg"))
+    usual = kind.usual.get(binary_form(registry.find(options.arch)).name, {}) if options.arch else {}
+    if chosen := {**usual, **parse_arguments(options.kind_arg, "--kind-arg")}:
+        kind = kind.with_options(**chosen)
     return Chosen(kind, options.first_layer or kind.first_layer, options.last_layer or kind.last_layer)
 
 
@@ -118,10 +119,10 @@ def require_kind(checkpoint: Checkpoint, chosen: Chosen | None, path: Path) -> N
 
 def _words(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
     """The options that ask for their network instead of ours, as far as theirs is described."""
-    words = [
-        f"--kind-arg {name}={value}"
-        for name, value in dict(theirs.get("options", {})).items()
-        if ours["options"].get(name, value) != value
-    ]
+    words = []
+    options = {**ours["options"], **theirs.get("options", {})}
+    kind = find_kind(ours["kind"])
+    if not kind.with_options(**options).like(kind.with_options(**ours["options"])):
+        words = [f"--kind-arg {name}={value}" for name, value in options.items() if ours["options"][name] != value]
     ends = [end for end in ("first_layer", "last_layer") if theirs.get(end, ours[end]) != ours[end]]
     return words + [f"--{end.replace('_', '-')} {theirs[end]}" for end in ends]

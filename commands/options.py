@@ -36,7 +36,25 @@ class NetworkOptions(CommonOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PruneOptions(NetworkOptions):
+class StepOptions:
+    """How the steps of a training are taken. What is None is as the regime has it."""
+
+    regime: str | None = None
+    lr: float | None = None
+    optimizer: Literal["sgd", "adam"] | None = None
+    batch_size: int | None = None
+    warm_up: int | None = None
+    loss: Literal["cross_entropy", "square_hinge"] | None = None
+    label_smoothing: float | None = None
+    beta: float = 0.0
+    amp: Literal["bf16", "fp16"] | None = None
+    half: bool = False
+    accumulate: int = 1
+    workers: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruneOptions(NetworkOptions, StepOptions):
     """``metric`` None is the pruner's default, ``alpha`` None the network kind's; ``search`` None is bayesian without a
     budget, else sensitivity where there are images, or uniform."""
 
@@ -44,7 +62,6 @@ class PruneOptions(NetworkOptions):
     params: float | None = None
     ratio: float | None = None
     alpha: float | None = None
-    beta: float = 0.0
     mode: str = "prune"
     metric: str | None = None
     search: str | None = None
@@ -52,7 +69,6 @@ class PruneOptions(NetworkOptions):
     transfer: str = "slice"
     retrain_epochs: int | None = None
     final_epochs: int | None = None
-    regime: str | None = None
     round_to: int = 1
     min_channels: int = 2
     skip: tuple[str, ...] = ()
@@ -63,21 +79,10 @@ class PruneOptions(NetworkOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(NetworkOptions):
-    """What is None is as the regime has it."""
+class TrainOptions(NetworkOptions, StepOptions):
+    """``epochs`` None is as the regime has it."""
 
     epochs: int | None = None
-    regime: str | None = None
-    lr: float | None = None
-    optimizer: Literal["sgd", "adam"] | None = None
-    batch_size: int | None = None
-    warm_up: int | None = None
-    label_smoothing: float | None = None
-    beta: float = 0.0
-    amp: Literal["bf16", "fp16"] | None = None
-    half: bool = False
-    accumulate: int = 1
-    workers: int | None = None
     save_every: int = 1
     tensorboard: bool = False
     output: Path | None = None
@@ -86,13 +91,12 @@ class TrainOptions(NetworkOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BundleOptions(CommonOptions):
-    """``retrain`` and what else works on a published bundle."""
+class BundleOptions(CommonOptions, StepOptions):
+    """``retrain``, which works on a published bundle."""
 
     bundle: Path
     data: str | None = None
     epochs: int | None = None
-    regime: str | None = None
     output: Path | None = None
     resume: bool = False
     force: bool = False

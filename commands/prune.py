@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from commands.console import Voice
@@ -16,7 +17,7 @@ from commands.options import PruneOptions
 from commands.preview import preview_text, preview_values
 from commands.setup import pruner_class
 from commands.showing import minutes, outcome
-from commands.starting import with_trained_weights
+from commands.starting import execution, with_trained_weights
 from commands.transferring import check_transfer
 from pruners.budget import Budget
 from pruners.bundle import check_free
@@ -24,6 +25,7 @@ from pruners.errors import OutputError, UsageError
 from pruners.ranking import find_metric
 from pruners.search import SearchSettings
 from pruners.searching.base import find_strategy
+from training.data import with_workers
 
 GENERATED = Path("generated")
 
@@ -52,7 +54,11 @@ def run(options: PruneOptions) -> None:
 def _job(
     options: PruneOptions, settings: SearchSettings, network: Network, work: Path | None, voice: Voice
 ) -> PruneJob:
-    trained = with_trained_weights(network, voice, options.seed, options.device, keep=work is not None)
+    if network.data is not None:
+        network = replace(network, data=with_workers(network.data, options.workers))
+    trained = with_trained_weights(
+        network, voice, options.seed, options.device, keep=work is not None, how=execution(options)
+    )
     return PruneJob(options, settings, trained, work, voice)
 
 

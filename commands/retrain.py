@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,23 @@ from commands.console import Voice
 from commands.inputs import inputs_of_bundle
 from commands.kinds import of_bundle
 from commands.options import BundleOptions
-from commands.showing import outcome
-from commands.starting import chosen_regime
+from commands.showing import outcome, skipped
+from commands.starting import (
+    adjusted,
+    chosen_regime,
+    execution,
+    refuse_divergence,
+    refuse_unfinished,
+    unfinished,
+)
 from pruners.bundle import Bundle, check_free, published, write_file, write_state
 from pruners.costs import Costs
 from pruners.errors import UsageError
 from pruners.report import render_report
 from pruners.running import training_batch
 from pruners.verify import Case, fits_double, measured, trains, varied, verify_bundle
-from training.data import load_data
+from training.checkpoints import check_writable
+from training.data import damaged_in, load_data, with_workers
 from training.loop import evaluate, resolve_device
 from training.trainer import fit
 
@@ -33,19 +42,28 @@ def run(options: BundleOptions) -> None:
         bundle = Bundle.open(options.bundle)
         output = options.output or bundle.path.with_name(f"{bundle.path.name}_retrained")
         check_free(output, options.force)
+        checkpoint = unfinished(output)
+        refuse_unfinished(checkpoint, options.resume, options.force)
+        check_writable(checkpoint)
         facts = bundle.plan.provenance
         spec = options.data or str(facts.get("data") or "")
         if not spec:
             raise UsageError(f"{bundle.path} was made without images: say what to train on with --data")
-        data = load_data(spec)
+        data = with_workers(load_data(spec), options.workers)
         network, device = bundle.model, resolve_device(options.device)
         kind = of_bundle(network, facts)
         regime = chosen_regime(options.regime, str(facts.get("arch") or ""), network, data.name, "retrain", kind)
+        regime = adjusted(replace(regime, epochs=options.epochs or regime.epochs), options)
         before = evaluate(network.to(device), data.test).top1
-        fit(
-            network, data, regime, options.epochs or regime.epochs, seed=options.seed, device=device,
-            progress=voice.progress, description="retraining", upkeep=kind,
+        result = fit(
+            network, data, regime, regime.epochs, seed=options.seed, device=device, progress=voice.progress,
+            description="retraining", upkeep=kind, execution=execution(options), checkpoint_path=checkpoint,
+            resume=options.resume, about={"network": facts["network"]} if facts.get("network") else {},
         )  # fmt: skip
+        if not result.best.number:
+            refuse_divergence(result)
+        if damaged := damaged_in(data):
+            voice.remark(skipped(damaged))
         after = evaluate(network, data.test).top1
         accuracy = {**dict.fromkeys(("before", "pruned")), **(bundle.summary.get("accuracy") or {}), "retrained": after}
         voice.remark(f"test accuracy {before:.2%} -> {after:.2%}")
@@ -53,6 +71,8 @@ def run(options: BundleOptions) -> None:
             bundle, network.to(torch.device("cpu")), inputs_of_bundle(bundle, data=data), output,
             {"accuracy": accuracy}, options.force,
         )  # fmt: skip
+        checkpoint.unlink(missing_ok=True)
+        refuse_divergence(result)
     voice.result(outcome(made), dict(made.summary))
 
 

@@ -12,10 +12,11 @@ from torch import nn
 from commands.console import Voice
 from commands.kinds import require_kind
 from commands.networks import Network
+from commands.options import StepOptions
 from pruners.errors import TrainingError, UsageError
 from training.binarization.kinds import Kind
 from training.checkpoints import beside, load_checkpoint, load_weights, save_weights
-from training.execution import is_main
+from training.execution import Execution, is_main
 from training.history import FitResult
 from training.loop import resolve_device
 from training.regime import Regime
@@ -25,7 +26,9 @@ from training.trainer import fit
 _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
 
-def with_trained_weights(network: Network, voice: Voice, seed: int, device: str, keep: bool = True) -> Network:
+def with_trained_weights(
+    network: Network, voice: Voice, seed: int, device: str, keep: bool = True, how: Execution | None = None
+) -> Network:
     """The network with weights to start from. Those given with --weights stay; a bundled network with data gets its
     cached ones, trained now if there are none (``keep``: and kept); others stay as their factory made them."""
     if network.weights is not None or network.data is None:
@@ -43,9 +46,17 @@ def with_trained_weights(network: Network, voice: Voice, seed: int, device: str,
         regime = chosen_regime(None, network.arch, network.model, network.data.name, "train", network.kind)
         voice.remark(f"there is no {path}: training {network.name} on {network.data.name} first")
         # an interrupted training goes on by itself: nothing else could be wanted of it
-        train_network(network, voice, regime, seed, device, path if keep else None, resume=True)
+        train_network(
+            network, voice, regime, seed, device, path if keep else None, resume=True, execution=how
+        )
     facts = {**network.facts, "weights": path.as_posix()}
     return replace(network, weights=path, facts=facts)
+
+
+def refuse_unfinished(checkpoint: Path, resume: bool, force: bool) -> None:
+    """UsageError where a run would write over what another one left to go on with."""
+    if checkpoint.exists() and not (resume or force):
+        raise UsageError(f"{checkpoint} holds an unfinished run: go on with --resume, or start anew with --force")
 
 
 def unfinished(path: Path) -> Path:
@@ -86,9 +97,26 @@ def train_network(
         if last is not None and checkpoint.exists():
             checkpoint.replace(last)
         checkpoint.unlink(missing_ok=True)
+    refuse_divergence(result)
+    return result
+
+
+def refuse_divergence(result: FitResult) -> None:
+    """TrainingError if training ended early, once what it achieved is kept."""
     if result.stopped:
         raise TrainingError(f"{result.stopped} (--lr), or warm up longer (--warm-up)")
-    return result
+
+
+def execution(options: StepOptions) -> Execution:
+    return Execution(options.amp, options.half, options.accumulate)
+
+
+def adjusted(regime: Regime, options: StepOptions) -> Regime:
+    """The regime with what the options change in it."""
+    return regime.adjusted(
+        lr=options.lr, optimizer=options.optimizer, batch_size=options.batch_size, warm_up=options.warm_up,
+        label_smoothing=options.label_smoothing, beta=options.beta, loss=options.loss,
+    )  # fmt: skip
 
 
 def chosen_regime(

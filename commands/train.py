@@ -10,12 +10,12 @@ from commands.console import Voice
 from commands.networks import PRETRAINED, Network, network_from
 from commands.options import TrainOptions
 from commands.showing import skipped
-from commands.starting import chosen_regime, train_network, unfinished
+from commands.starting import adjusted, chosen_regime, execution, refuse_unfinished, train_network, unfinished
 from pruners.errors import BundleExistsError, UsageError
 from training.checkpoints import beside, check_writable
 from training.curve import curve_beside, tensorboard_beside
 from training.data import damaged_in, with_workers
-from training.execution import Execution, is_main
+from training.execution import is_main
 from training.history import Epoch, Watch
 from training.loop import evaluate, resolve_device
 from training.memory import memory_explained
@@ -36,7 +36,7 @@ def run(options: TrainOptions) -> None:
         result = train_network(
             network, voice, regime, options.seed, options.device, path, beside(path, ".last.pt"),
             resume=options.resume, save_every=options.save_every, watch=_watch(options, path),
-            execution=Execution(options.amp, options.half, options.accumulate),
+            execution=execution(options),
         )  # fmt: skip
         if not is_main():
             return
@@ -57,20 +57,15 @@ def run(options: TrainOptions) -> None:
 
 def _check_free(path: Path, options: TrainOptions) -> None:
     """Nothing that took long is written over unless asked for, and nothing slow begins that could not be kept."""
-    begun = unfinished(path).exists()
-    if begun and not (options.resume or options.force):
-        raise UsageError(f"{unfinished(path)} holds an unfinished run: go on with --resume, or start anew with --force")
-    if path.exists() and not path.is_dir() and not options.force and not begun:
+    refuse_unfinished(unfinished(path), options.resume, options.force)
+    if path.is_file() and not (options.force or unfinished(path).exists()):
         raise BundleExistsError(f"{path} exists; choose another file with -o, or overwrite it with --force")
     check_writable(path)
 
 
 def _regime(options: TrainOptions, network: Network, data_name: str) -> Regime:
     regime = chosen_regime(options.regime, network.arch, network.model, data_name, "train", network.kind)
-    return regime.lasting(options.epochs or regime.epochs).adjusted(
-        lr=options.lr, optimizer=options.optimizer, batch_size=options.batch_size, warm_up=options.warm_up,
-        label_smoothing=options.label_smoothing, beta=options.beta,
-    )  # fmt: skip
+    return adjusted(regime.lasting(options.epochs or regime.epochs), options)
 
 
 def _watch(options: TrainOptions, path: Path) -> Watch | None:

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from commands.kinds import chosen_kind
+from commands.options import NetworkOptions
 from pruners.costs import stored_tensors
 from pruners.errors import CheckpointError, UsageError
 from pruners.profiling import measure, profile
@@ -65,6 +67,10 @@ def test_an_option_of_another_kind_is_refused() -> None:
         ("XnorNet", {"gradient": "wrong"}, "XnorNet: gradient must be corrected or paper or port, not 'wrong'"),
         ("SemiReal", {"activation": "relu"}, "SemiReal: activation must be sign or hardtanh, not 'relu'"),
         ("BinaryConnect", {"stochastic": "no"}, "BinaryConnect: stochastic must be False or True, not 'no'"),
+        ("BinaryConnect", {"stochastic": 1}, "BinaryConnect: stochastic must be False or True, not 1"),
+        ("DoReFa", {"weight_bits": 2.0}, "DoReFa: weight_bits must be 1 to 32, not 2.0"),
+        ("IRNet", {"t_min": 0}, "IRNet: t_min must be a number above 0, not 0"),
+        ("XnorNet", {"min_gain": "no"}, "XnorNet: min_gain must be a number of at least 0, not 'no'"),
     ],
 )
 def test_a_value_that_an_option_does_not_have_is_refused(kind: str, options: dict[str, object], message: str) -> None:
@@ -250,6 +256,15 @@ def test_xnor_latents_are_centred_over_the_inputs_and_clipped() -> None:
     assert torch.equal(model[0].weight, real)
 
 
+@pytest.mark.parametrize(("least", "gain"), [(0.01, 0.01), (0.5, 0.5), (0, -3.0)])
+def test_gains_of_batch_norms_stay_positive_in_xnor_networks(least: float, gain: float) -> None:
+    kind = KINDS["XnorNet"].with_options(min_gain=least)
+    model = nn.Sequential(nn.BatchNorm2d(2), nn.BatchNorm1d(2, affine=False), nn.BatchNorm1d(1))
+    model[0].weight.data = torch.tensor([-3.0, 2.0])
+    kind.after_step(model)
+    assert model[0].weight.tolist() == pytest.approx([gain, 2.0])
+
+
 # -- schedules
 
 
@@ -266,6 +281,15 @@ def test_ede_goes_from_the_identity_to_the_sign(done: float, k: float, t: float)
 def test_the_schedule_of_resnet20_begins_at_a_thousandth() -> None:
     assert sharpness(0.0, low=1e-3) == (pytest.approx(1000), pytest.approx(1e-3))
     assert sharpness(0.5, low=1e-3) == (pytest.approx(10), pytest.approx(0.1))
+    for arch, low in (("resnet20", 1e-3), ("vgg_small", 0.1)):
+        chosen = chosen_kind(NetworkOptions(arch=arch, network="IRNet"))
+        assert chosen is not None
+        layer = chosen.kind.conv(2, 2, 1)
+        chosen.kind.at_epoch(layer, 0.0)
+        assert layer.t == pytest.approx(low)
+    given = chosen_kind(NetworkOptions(arch="resnet20", network="IRNet", kind_arg=("t_min=0.2",)))
+    assert given is not None
+    assert given.facts["options"] == {"activation_bits": 1, "t_min": 0.2}
 
 
 def test_tents_of_activations_are_never_wider_than_one() -> None:

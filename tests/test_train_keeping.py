@@ -130,7 +130,55 @@ def test_weights_of_a_kind_with_other_options_are_refused(here: Path, trained: t
     assert given.exit_code == 0
 
 
+@pytest.mark.parametrize("words", [("--amp", "fp16", "--device", "cpu"), ("--half", "--optimizer", "adam")])
+def test_a_precision_that_is_not_to_be_had_is_refused_before_a_search(here: Path, words: tuple[str, ...]) -> None:
+    assert app(*TRAIN, "-q").exit_code == 0
+    code, said = refusal(
+        "prune", "--model", "own_small.py:small", "--data", "digits", "--weights", "w.pt", "-q", "-o", "out", *words
+    )
+    assert code == 2
+    assert said.startswith(f"error: {' '.join(words[:2]) if words[0] == '--amp' else '--half'} ")
+    assert not list(here.glob(".out.work"))
+
+
 # -- what is left for the next run
+
+
+def test_a_retraining_is_resumed_as_if_it_had_not_been_interrupted(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = app("prune", "--model", "own_small.py:small", "--data", "digits", "--ratio", "0.5", "--final-epochs", "0",
+               "-q", "-o", "out")  # fmt: skip
+    assert made.exit_code == 0, made.stderr
+    retrain = ("retrain", "out", "--epochs", "2", "--batch-size", "128", "--amp", "bf16", "--accumulate", "2")
+    assert app(*retrain, "-o", "whole", "-q").exit_code == 0
+    interrupted(monkeypatch, *retrain, step=5)
+    code, said = refusal(*retrain, "-q")
+    assert (code, "holds an unfinished run: go on with --resume" in said) == (2, True)
+    result = app(*retrain, "--resume", "-q")
+    assert result.exit_code == 0, result.stderr
+    one, two = (torch.load(here / name / "weights.pth", weights_only=True) for name in ("whole", "out_retrained"))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    assert not list(here.glob(".out_retrained*"))
+
+
+def test_a_search_retrains_as_it_is_asked_to(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from training import trainer
+
+    seen = []
+
+    class Run(trainer._Run):
+        def begin(self) -> None:
+            seen.append((self.execution.amp, self.regime.batch_size, self.regime.settings(0)["lr"]))
+            super().begin()
+
+    monkeypatch.setattr(trainer, "_Run", Run)
+    result = app(
+        "prune", "--model", "own_small.py:small", "--data", "digits", "--ratio", "0.5", "--final-epochs", "1", "-q",
+        "-o", "out", "--amp", "bf16", "--batch-size", "32", "--lr", "0.03",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    assert seen == [("bf16", 32, 0.03)]
 
 
 def test_a_run_that_was_forced_is_resumed(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

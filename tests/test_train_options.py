@@ -19,10 +19,12 @@ from torch import Tensor, nn
 import app as command_line
 from pruners.errors import Interrupted, OutOfMemory
 from training import trainer
+from training.binarization.kinds import KINDS
 from training.binarization.orthogonality import soft_orthogonality
 from training.data import Data, load_data
 from training.execution import Execution
 from training.loop import evaluate
+from training.objective import square_hinge
 from training.regime import Regime
 from training.regimes import REGIMES, find_regime, regime_for
 from training.trainer import fit
@@ -68,6 +70,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             ["--warm-up", "3"],
             "error: --warm-up 3: must be less than the 3 epochs of the training",
             id="a warm-up as long as the training",
+        ),
+        pytest.param(
+            ["--loss", "square_hinge", "--label-smoothing", "0.1"],
+            "error: --label-smoothing is for the cross entropy: add --loss cross_entropy",
+            id="smoothing of margins",
         ),
         pytest.param(
             ["--batch-size", "2", "--accumulate", "4"],
@@ -193,6 +200,10 @@ def test_a_shorter_training_takes_the_same_steps_earlier() -> None:
         ("lenet5_binary", "mnist", "XnorNet", "xnor_lenet5"),
         ("lenet5_binary", "digits", "XnorNet", "binary"),
         ("nin_binary", "cifar10", "XnorNet", "xnor_nin"),
+        ("vgg_small", "cifar10", "BinaryConnect", "binaryconnect"),
+        ("vgg11_binary", "cifar10", "BinaryConnect", "vgg11"),
+        ("resnet18_binary", "imagenet", "IRNet", "irnet_imagenet"),
+        ("resnet18_binary", "imagenet", "DoReFa", "resnet_imagenet"),
     ],
 )
 def test_which_regime_a_network_gets(arch: str, data: str, kind: str, name: str) -> None:
@@ -216,6 +227,50 @@ def test_a_regime_is_adjusted(options: dict[str, Any], expected: dict[int, float
     optimizer = regime.build(new_net())
     regime.apply(optimizer, 1.5, 30)
     assert type(optimizer).__name__.lower() == options.get("optimizer", "sgd")
+
+
+def test_the_shortest_training_begins_with_the_first_rate_and_warms_up_in_proportion() -> None:
+    assert find_regime("xnor_lenet5", "train").lasting(1).settings(0)["lr"] == 0.01
+    assert find_regime("ienet", "train").lasting(80).warm_up_epochs == 1
+    assert find_regime("ienet", "train").lasting(20).rate(0, 20) == pytest.approx(0.1)
+
+
+def test_the_square_hinge_by_hand() -> None:
+    scores, labels = torch.tensor([[2.0, 0.5], [0.0, 0.0]]), torch.tensor([0, 1])
+    # margins 1 - t s: of the first image -1 and 1.5, of the second 1 and 1
+    assert square_hinge(scores, labels).item() == pytest.approx((0 + 1.5**2 + 1 + 1) / 4)
+
+
+@pytest.mark.parametrize(("optimizer", "power"), [("adam", 1), ("sgd", 2)])
+def test_latent_weights_take_longer_steps_by_glorots_range(optimizer: Any, power: int) -> None:
+    conv = KINDS["BinaryConnect"].conv(2, 4, 3)
+    model = nn.Sequential(conv, nn.Flatten(), nn.Linear(4, 10))
+    regime = Regime("r", optimizer, {0: {"lr": 0.1}}, glorot=True)
+    made = regime.build(model)
+    regime.apply(made, 0, 1)
+    scale = ((2 * 9 + 4 * 9) / 1.5) ** 0.5  # sqrt((fan in + fan out) / 1.5)
+    assert [group["lr"] for group in made.param_groups] == pytest.approx([0.1 * scale**power, 0.1])
+    assert [p for group in made.param_groups for p in group["params"]] == list(model.parameters())
+
+
+def test_binaryconnect_trains_as_its_authors_did(digits: Data, tmp_path: Path) -> None:
+    kind = KINDS["BinaryConnect"]
+
+    def net(seed: int) -> nn.Module:
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Flatten(), kind.linear(64, 100), nn.BatchNorm1d(100), nn.ReLU(), kind.linear(100, 10),
+                             nn.BatchNorm1d(10))  # fmt: skip
+
+    whole, resumed, path = net(0), net(9), tmp_path / "run.pt"
+    regime = find_regime("binaryconnect", "train").lasting(3)
+    expected = fit(whole, digits, regime, 3, upkeep=kind)
+    assert expected.best.val.top1 > 0.7
+    assert expected.history[0].lr == pytest.approx(3e-3 * (2e-6 / 3e-3) ** (20 / 63))
+    with pytest.raises(Interrupted):
+        fit(net(0), digits, regime, 3, upkeep=kind, checkpoint_path=path, progress=InterruptAt(30))
+    result = fit(resumed, digits, regime, 3, upkeep=kind, checkpoint_path=path, resume=True)
+    assert comparable(result) == comparable(expected)
+    assert same_state(whole, resumed)
 
 
 def test_a_warm_up_of_one_cycle_is_its_rise() -> None:

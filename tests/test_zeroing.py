@@ -98,6 +98,7 @@ def test_zeroed_and_sliced_networks_are_one(name: str, kind: str) -> None:
             F.cross_entropy(m(X.double()), LABELS).backward()
             step.step()
             KINDS[kind].at_epoch(m, 0.5)
+            KINDS[kind].after_step(m)
     # it learned what the slice learned, in place; what is removed did not move
     state = masked.state_dict()
     model.load_state_dict(state)

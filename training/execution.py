@@ -106,8 +106,10 @@ def engine_for(execution: Execution, model: nn.Module, optimizer: torch.optim.Op
     return Accelerated(execution, model, optimizer)
 
 
-def device_for(execution: Execution, device: torch.device) -> torch.device:
-    """Where this process computes; UsageError for a precision that the device or the options don't allow."""
+def device_for(execution: Execution, device: torch.device, optimizer: str) -> torch.device:
+    """Where this process computes; UsageError for a precision that device, optimizer or options don't allow."""
+    if execution.half and optimizer == "adam":
+        raise UsageError("--half leaves Adam's moments no room: add --optimizer sgd, or take --amp bf16")
     if execution.amp and execution.half:
         raise UsageError("--amp keeps weights in 32 bits, --half does not: give one of them")
     if execution.amp == "fp16" and device.type != "cuda":

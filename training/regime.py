@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pruners.errors import UsageError
-from training.objective import Objective
+from training.binarization.kinds.registry import quantized_layers
+from training.objective import Loss, Objective
 
 Optimizer = Literal["sgd", "adam"]
 Shape = Literal["constant", "cosine", "exponential", "one_cycle"]
@@ -37,8 +38,10 @@ class Regime:
                       (Smith & Topin 2017)
 
     The first ``warm_up_epochs`` N multiply it by 1/N, 2/N, ..., 1, an epoch each; there t counts from epoch N - 1.
-    ``batch_size`` images make a step. ``beta`` weighs the soft orthogonality of the filters. ``source`` says where the
-    numbers come from.
+    ``batch_size`` images make a step. ``beta`` weighs the soft orthogonality of the filters. With ``glorot`` every
+    latent weight takes steps 1/sqrt(1.5 / (fan in + fan out)) times as long with Adam, the square of that with SGD, as
+    its range is not Glorot's but [-1, 1] (Courbariaux et al. 2015, BinaryConnect, section 2.5). ``source`` says where
+    the numbers come from.
     """
 
     name: str
@@ -54,10 +57,12 @@ class Regime:
     beta: float = 0.0
     options: Mapping[str, Any] = field(default_factory=dict)
     source: str = field(default="", repr=False)
+    loss: Loss = "cross_entropy"
+    glorot: bool = False
 
     @property
     def objective(self) -> Objective:
-        return Objective(self.label_smoothing, self.beta)
+        return Objective(self.label_smoothing, self.beta, self.loss)
 
     def settings(self, epoch: int) -> dict[str, float]:
         """What holds in ``epoch``: all changes up to it, later ones winning."""
@@ -82,7 +87,19 @@ class Regime:
     def build(self, model: nn.Module) -> torch.optim.Optimizer:
         """An optimizer for the model's parameters with the settings of epoch 0."""
         kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[self.optimizer]
-        return kind(model.parameters(), **self.settings(0), **self.options)
+        return kind(self._groups(model), **self.settings(0), **self.options)
+
+    def _groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        """Parameters in their own order, those next to each other with steps of one length together."""
+        power = 1 if self.optimizer == "adam" else 2
+        longer = {id(m.weight): _glorot(m.weight) ** power for m in quantized_layers(model)} if self.glorot else {}
+        groups: list[dict[str, Any]] = []
+        for parameter in model.parameters():
+            scale = longer.get(id(parameter), 1.0)
+            if not groups or groups[-1]["scale"] != scale:
+                groups.append({"params": [], "scale": scale})
+            groups[-1]["params"].append(parameter)
+        return groups
 
     def rate(self, at: float, epochs: int) -> float:
         """The learning rate when ``at`` of ``epochs`` epochs are done (3.5: in the middle of the fourth)."""
@@ -95,16 +112,19 @@ class Regime:
 
     def apply(self, optimizer: torch.optim.Optimizer, at: float, epochs: int) -> None:
         """Sets the optimizer up for the step when ``at`` of ``epochs`` epochs are done."""
-        settings = {**self.settings(int(at)), "lr": self.rate(at, epochs)}
+        settings, lr = self.settings(int(at)), self.rate(at, epochs)
         for group in optimizer.param_groups:
-            group.update(settings)
+            group.update({**settings, "lr": lr * group.get("scale", 1.0)})
 
     def lasting(self, epochs: int) -> Regime:
-        """The regime for another number of epochs: its changes come proportionally earlier or later."""
+        """The regime for another number of epochs: its changes come proportionally earlier or later, but none before
+        an epoch is over; so does the end of its warm-up."""
         moved: dict[int, dict[str, float]] = {}
         for start in sorted(self.changes):
-            moved.setdefault(round(start * epochs / self.epochs), {}).update(self.changes[start])
-        return replace(self, epochs=epochs, changes=moved)
+            at = max(1, round(start * epochs / self.epochs)) if start else 0
+            moved.setdefault(at, {}).update(self.changes[start])
+        warm_up = round(self.warm_up_epochs * epochs / self.epochs)
+        return replace(self, epochs=epochs, changes=moved, warm_up_epochs=warm_up)
 
     def adjusted(
         self,
@@ -115,6 +135,7 @@ class Regime:
         warm_up: int | None = None,
         label_smoothing: float | None = None,
         beta: float | None = None,
+        loss: Loss | None = None,
     ) -> Regime:
         """The regime with some of it chosen anew. ``lr`` is the rate it begins with: later rates stay in proportion.
         ``warm_up`` counts epochs. The other optimizer begins with a rate that is usual for it."""
@@ -129,6 +150,9 @@ class Regime:
             regime = replace(regime, label_smoothing=label_smoothing)
         if beta is not None:
             regime = replace(regime, beta=beta)
+        if loss is not None:
+            regime = replace(regime, loss=loss)
+        _ = regime.objective  # refuses what doesn't go together
         return regime if warm_up is None else regime._warmed_up(warm_up)
 
     def _with_optimizer(self, optimizer: Optimizer) -> Regime:
@@ -149,3 +173,9 @@ class Regime:
         if self.shape == "one_cycle":
             return replace(self, warm_up=epochs / self.epochs) if epochs else replace(self, shape="cosine")
         return replace(self, warm_up_epochs=epochs)
+
+
+def _glorot(weight: Tensor) -> float:
+    """One over Glorot's range: sqrt((fan in + fan out) / 1.5)."""
+    kernel = math.prod(weight.shape[2:])
+    return math.sqrt((weight.shape[0] + weight.shape[1]) * kernel / 1.5)

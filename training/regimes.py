@@ -75,7 +75,7 @@ REGIMES: dict[str, dict[Purpose, Regime]] = {
         "train": _sgd("plain", 0.02, epochs=40, shape="one_cycle"),
         "retrain": _sgd("plain", 0.005, epochs=10, shape="cosine"),
     },
-    # binary kinds: epoch -> learning rate of Adam
+    # binary kinds: epoch -> learning rate of Adam (the original went on at the last rate for up to 1,000 epochs)
     "resnet_cifar": _of_pruning(
         "resnet_cifar",
         _adam("resnet_cifar", {0: 5e-3, 101: 1e-3, 142: 5e-4, 184: 1e-4, 220: 1e-5}, 250, source=_PRUNED),
@@ -103,7 +103,7 @@ REGIMES: dict[str, dict[Purpose, Regime]] = {
     "binaryconnect": {
         "train": Regime(
             "binaryconnect", "adam", {0: {"lr": 3e-3}}, shape="exponential", final=2e-6 / 3e-3, batch_size=50,
-            epochs=500, source=_BINARYCONNECT,
+            epochs=500, loss="square_hinge", glorot=True, source=_BINARYCONNECT,
         ),
         "retrain": _adam("binaryconnect", {**_RETRAIN_STEPS, 4: 1e-5}, 10, batch_size=50, source=_PRUNED),
     },
@@ -140,7 +140,10 @@ _BY_NETWORK = {
     "resnet20": "irnet_resnet",
 }
 """For the binary kinds, by the name without ``_binary``."""
-_BY_KIND = {"IENet": "ienet"}
+_BY_KIND = {"IENet": "ienet", "BinaryConnect": "binaryconnect"}
+_WHATEVER_KIND = ("resnet14", "vgg11")
+"""The networks of the first document, which trained all kinds alike."""
+_ON_IMAGENET = {"IRNet": "irnet_imagenet", "IENet": "irnet_imagenet"}
 _REAL = ("", "Real")
 SMALL = {"digits": 40, "minicifar": 60}
 """Epochs, where the regimes of binary kinds, made for CIFAR-10, are too long and take too few steps in each."""
@@ -164,7 +167,14 @@ def regime_for(arch: str, data_name: str, purpose: Purpose, kind: str = "") -> R
         regime = find_regime("plain" if arch in _PLAIN else "normalised", purpose)
         own = SHORT
     else:
-        usual = _BY_KIND.get(kind) or _BY_NETWORK.get(arch.removesuffix("_binary"), "binary")
-        regime = find_regime("binary" if data in SMALL else usual, purpose)
+        regime = find_regime("binary" if data in SMALL else _usual(arch.removesuffix("_binary"), data, kind), purpose)
         own = SMALL
     return regime.lasting(own[data]) if purpose == "train" and data in own else regime
+
+
+def _usual(network: str, data: str, kind: str) -> str:
+    """For a network of a binary kind on more than a few small images."""
+    if data == "imagenet" and network.startswith("resnet"):
+        return _ON_IMAGENET.get(kind, "resnet_imagenet")
+    of_network = _BY_NETWORK.get(network, "binary")
+    return of_network if network in _WHATEVER_KIND else _BY_KIND.get(kind, of_network)

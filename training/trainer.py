@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pruners.errors import CheckpointError, Interrupted, UsageError
+from pruners.errors import CheckpointError, Interrupted
 from training.checkpoints import State, load_checkpoint, load_weights, save_atomically
 from training.data import Data
 from training.execution import Execution, device_for, engine_for, is_main
@@ -60,9 +60,7 @@ def fit(
     """
     started = time.monotonic()
     execution = execution or Execution()
-    if execution.half and regime.optimizer == "adam":
-        raise UsageError("--half leaves Adam's moments no room: add --optimizer sgd, or take --amp bf16")
-    model.to(device_for(execution, device or device_of(model)))
+    model.to(device_for(execution, device or device_of(model), regime.optimizer))
     with _as_before(model, execution.half), interrupt_as_flag() as interrupted:
         run = _Run(
             model, data, regime, epochs, seed, progress or Silent(), checkpoint_path, save_every, interrupted, upkeep,
@@ -81,12 +79,16 @@ def fit(
 
 
 def retrain_fn(
-    data: Data, regime: Regime, *, seed: int = 0, progress: Progress | None = None, upkeep: Upkeep | None = None
-) -> Callable[[nn.Module, int], None]:
+    data: Data, regime: Regime, *, seed: int = 0, progress: Progress | None = None, upkeep: Upkeep | None = None,
+    execution: Execution | None = None,
+) -> Callable[[nn.Module, int], None]:  # fmt: skip
     """``(model, epochs) -> None``, training in place: what a search asks for. The same model gives the same result."""
 
     def retrain(model: nn.Module, epochs: int) -> None:
-        fit(model, data, regime, epochs, seed=seed, progress=progress, description="retraining", upkeep=upkeep)
+        fit(
+            model, data, regime, epochs, seed=seed, progress=progress, description="retraining", upkeep=upkeep,
+            execution=execution,
+        )  # fmt: skip
 
     return retrain
 
@@ -185,7 +187,7 @@ class _Run:
         score = self._score()
         if math.isnan(score.loss):  # the last step went too far
             return self._diverged(f"the validation loss became nan after epoch {self.epoch + 1}, step {self.step}")
-        lr, seconds = self.optimizer.param_groups[0]["lr"], time.monotonic() - started
+        lr, seconds = self._rate(self.steps - 1), time.monotonic() - started
         record = Epoch(self.epoch + 1, self.loss_sum / self.steps, score, lr, seconds)
         self.history.append(record)
         if record.rank > self.best.rank:
@@ -213,8 +215,11 @@ class _Run:
         kept = f"the weights of epoch {self.best.number}" if self.best.number else "the weights it began with"
         return (
             f"training stopped: {what} of {self.steps} "
-            f"(learning rate {self.optimizer.param_groups[0]['lr']:.3g}); {kept} are kept; try a lower learning rate"
+            f"(learning rate {self._rate(self.step):.3g}); {kept} are kept; try a lower learning rate"
         )
+
+    def _rate(self, step: int) -> float:
+        return self.regime.rate(self.epoch + step / self.steps, self.epochs)
 
     def _stop_here(self) -> None:
         where = f"interrupted in epoch {min(self.epoch + 1, self.epochs)} of {self.epochs}"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.binarization.kinds.registry import Kind, identity, register, require
+from training.binarization.kinds.registry import Kind, identity, register, require, require_number
 from training.binarization.kinds.schedules import sharpen
 from training.binarization.quantizers import libra_sign, sign_clipped, sign_ede, sign_identity
 
@@ -79,15 +81,18 @@ class FinalIRConv2d(nn.Conv2d):
         return self._conv_forward(sign_clipped(x), sign_identity(self.weight), self.bias)
 
 
-def irnet(activation_bits: int = 1) -> Kind:
-    """``activation_bits``: 1 (1w1a) or 32 (1w32a)."""
+def irnet(activation_bits: int = 1, t_min: float = 0.1) -> Kind:
+    """``activation_bits``: 1 (1w1a) or 32 (1w32a). ``t_min``: where the sharpness t of the gradients begins; 0.1 in the
+    paper and for VGG-small, 0.001 in the authors' code for ResNet-20."""
     require("IRNet", "activation_bits", activation_bits, (1, 32))
+    require_number("IRNet", "t_min", t_min, 0)
     binary = activation_bits == 1
     return Kind(
         "IRNet", IRConv2d if binary else IRWeightConv2d, IRLinear if binary else IRWeightLinear,
         IRWeightConv2d, IRWeightLinear, 1, activation_bits,
         activation=nn.Identity if binary else nn.ReLU, activation_quantizer=sign_ede if binary else identity,
-        at_epoch=sharpen, options={"activation_bits": 1}, variant=irnet,
+        at_epoch=partial(sharpen, low=t_min), options={"activation_bits": 1, "t_min": 0.1},
+        usual={"resnet20_binary": {"t_min": 1e-3}}, variant=irnet,
         weight_quantizer=lambda weight, layer: libra_sign(weight, layer.k, layer.t), scales_per_filter=True,
     )  # fmt: skip
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Collection, Iterator
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from pruners.costs import register_input_precision, register_precision, register_same_precision
@@ -42,7 +44,8 @@ class Kind:
     ``start(model)``: sets the tensors that only this kind has once weights of another kind were loaded.
     ``after_step(model)``: keeps the latent weights where the kind wants them. ``at_epoch(model, done)``: sets what
     changes while the share ``done`` (0..1) of training passes. ``alpha``: how much size weighs in a search.
-    ``options``: the arguments that ``variant`` understands, with their defaults.
+    ``options``: the arguments that ``variant`` understands, with their defaults; ``usual``: other defaults for some of
+    the bundled networks.
     """
 
     name: str
@@ -63,11 +66,17 @@ class Kind:
     first_layer: str = "real"
     last_layer: str = "real"
     options: dict[str, Any] = field(default_factory=dict)
+    usual: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     variant: Callable[..., Kind] | None = None
 
     @property
     def made_of(self) -> tuple[Layer, ...]:
         return self.conv, self.linear, self.input_conv, self.input_linear
+
+    def like(self, other: Kind) -> bool:
+        """Whether networks of both compute the same, however they are trained."""
+        made = ([(_class(layer), getattr(layer, "keywords", {})) for layer in kind.made_of] for kind in (self, other))
+        return next(made) == next(made)
 
     def with_options(self, **options: Any) -> Kind:
         """The kind with some of its options set; UsageError for one that it doesn't have."""
@@ -110,7 +119,7 @@ KINDS: dict[str, Kind] = {}
 
 def require(kind: str, option: str, value: object, allowed: Collection[object]) -> None:
     """UsageError if an option of a kind has another value than these."""
-    if value not in allowed:
+    if value not in allowed or type(value) not in {type(one) for one in allowed}:  # 1.0 and True are in a range, too
         known = f"{min(allowed)} to {max(allowed)}" if isinstance(allowed, range) else " or ".join(map(str, allowed))
         raise UsageError(f"{kind}: {option} must be {known}, not {value!r}")
 
@@ -161,6 +170,14 @@ def find_kind(name: str) -> Kind:
     return KINDS[name]
 
 
+def require_number(kind: str, option: str, value: object, above: float, least: bool = False) -> None:
+    """UsageError if an option is no number above ``above`` (``least``: or that very number)."""
+    number = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+    if not (number > above or (least and number == above)):
+        bound = "of at least" if least else "above"
+        raise UsageError(f"{kind}: {option} must be a number {bound} {above:g}, not {value!r}")
+
+
 # -- latent weights
 
 
@@ -177,11 +194,23 @@ def quantized_layers(model: nn.Module) -> Iterator[Any]:
 def clip_latent(model: nn.Module) -> None:
     """Latent weights stay in [-1, 1], where the straight-through gradient does not vanish."""
     for layer in quantized_layers(model):
-        layer.weight.data.clamp_(-1, 1)
+        change_kept(layer, lambda weight: weight.clamp(-1, 1))
 
 
 def centre_and_clip_latent(model: nn.Module) -> None:
     """Latent weights are centred over the input channels, then clipped to [-1, 1] (as XNOR-Net's code does)."""
     for layer in quantized_layers(model):
-        weight = layer.weight.data
-        weight.sub_(weight.mean(dim=1, keepdim=True)).clamp_(-1, 1)
+        change_kept(layer, lambda weight: (weight - weight.mean(dim=1, keepdim=True)).clamp(-1, 1))
+
+
+def change_kept(layer: Any, change: Callable[[Tensor], Tensor]) -> None:
+    """Changes a layer's weight in place. Where removed channels stay as zeros (``zeroOut``), its forward knows the
+    positions of those that are kept, and only their part is changed, as if there were no others."""
+    weight = layer.weight.data
+    kept = [getattr(layer.forward, axis, None) for axis in ("leaving", "entering")][: weight.ndim]
+    if all(positions is None for positions in kept):
+        weight.copy_(change(weight))
+        return
+    sides = (torch.arange(n) if p is None else p for n, p in zip(weight.shape, kept, strict=False))
+    part = torch.meshgrid(*(side.to(weight.device) for side in sides), indexing="ij")
+    weight[part] = change(weight[part])

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pruners.errors import UsageError
 from training.binarization.kinds.bwn import BwnConv2d, BwnLinear
-from training.binarization.kinds.registry import Kind, centre_and_clip_latent, register, require
+from training.binarization.kinds.registry import (
+    Kind,
+    centre_and_clip_latent,
+    change_kept,
+    register,
+    require,
+    require_number,
+)
 from training.binarization.quantizers import (
     input_scale,
     scaled_sign,
@@ -83,11 +92,22 @@ _BY_GRADIENT = {
 }
 
 
-def xnornet(scale_activations: bool = False, gradient: str = "corrected") -> Kind:
+def keep(model: nn.Module, min_gain: float) -> None:
+    """``centre_and_clip_latent``, and no gain of a batch norm below ``min_gain`` (0: as they are): a sign behind a
+    negative gain would turn over, behind none it would not depend on the input."""
+    centre_and_clip_latent(model)
+    for norm in model.modules() if min_gain else ():
+        if isinstance(norm, (nn.BatchNorm1d, nn.BatchNorm2d)) and norm.affine:
+            change_kept(norm, lambda gains: gains.clamp(min=min_gain))
+
+
+def xnornet(scale_activations: bool = False, gradient: str = "corrected", min_gain: float = 0.01) -> Kind:
     """``scale_activations``: with K, the scale of the inputs (it takes long and gains less than 1 %).
-    ``gradient`` of the weights: "corrected", "paper" (diagonal only) or "port" (with its two factors)."""
+    ``gradient`` of the weights: "corrected", "paper" (diagonal only) or "port" (with its two factors). ``min_gain``:
+    below which no gain of a batch norm gets."""
     require("XnorNet", "gradient", gradient, tuple(_BY_GRADIENT))
     require("XnorNet", "scale_activations", scale_activations, (False, True))
+    require_number("XnorNet", "min_gain", min_gain, 0, least=True)
     conv, linear = _BY_GRADIENT[gradient]
     if scale_activations and gradient != "corrected":
         raise UsageError("XnorNet: scale_activations=True goes with the corrected gradient only; leave gradient out")
@@ -95,9 +115,9 @@ def xnornet(scale_activations: bool = False, gradient: str = "corrected") -> Kin
         conv, linear = InputScaledXnorConv2d, InputScaledXnorLinear
     return Kind(
         "XnorNet", conv, linear, BwnConv2d, BwnLinear, 1, 1,
-        activation_quantizer=sign_clipped, after_step=centre_and_clip_latent, alpha=5.0,
+        activation_quantizer=sign_clipped, after_step=partial(keep, min_gain=min_gain), alpha=5.0,
         weight_quantizer=lambda weight, layer: scaled_sign(weight), scales_per_filter=True,
-        options={"scale_activations": False, "gradient": "corrected"}, variant=xnornet,
+        options={"scale_activations": False, "gradient": "corrected", "min_gain": 0.01}, variant=xnornet,
     )  # fmt: skip
 
 
