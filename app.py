@@ -248,6 +248,25 @@ def evaluate(**given: Any) -> None:
 
 
 @cli.command()
+@click.argument("bundle", type=PATH, required=False)
+@network
+@click.option("--bits", default="8,6,4", show_default=True, metavar="N,N", help="Of fixed-point numbers, 2 to 16.")
+@click.option("--scope", multiple=True, type=click.Choice(["net", "layer", "kernel"]),
+              help="What shares an exponent, the one with the highest SQNR. Repeatable; default: all.")
+@click.option("--max-loss", type=click.FloatRange(0), metavar="POINTS", help="Find the fewest bits that lose no more "
+              "points of accuracy on the validation images, and say what else does.")  # fmt: skip
+@click.option("--save", type=click.Choice(["half", "fixed", "int8"]), help="Write these weights to -o DIR, as a "
+              "state_dict for the same model file. Not int8, which fits no model file.")
+@click.option("--batch-size", type=click.IntRange(1), metavar="N", help="Images at a time [256].")
+@workers
+@output
+@common
+def quantize(**given: Any) -> None:
+    """Measure 16 bits, fixed point and 8-bit integers on test images, without training, and write the weights."""
+    run("quantize", "QuantizeOptions", given)
+
+
+@cli.command()
 @network
 @skip
 @click.option("--why", metavar="LAYER", help="Which layers go together with this one, and why.")

@@ -96,7 +96,7 @@ def network_from(options: NetworkOptions, voice: Voice) -> Network:
     if checkpoint is not None:
         network = replace(network, optimizer=checkpoint.optimizer)
     if data is not None:
-        _check_outputs(network, data)
+        check_outputs(network.name, network.model, network.example_input, data)
     return network
 
 
@@ -171,19 +171,20 @@ def _check_runs(name: str, model: nn.Module, shapes: Sequence[Shape]) -> None:
         ) from error
 
 
-def _check_outputs(network: Network, data: Data) -> None:
+def check_outputs(name: str, model: nn.Module, example_input: Any, data: Data) -> None:
+    """UsageError unless the network takes the data's images and returns a row with a score for each of its classes."""
     try:
-        with as_it_was(network.model), torch.no_grad():
-            out = network.model.eval()(network.example_input)
+        with as_it_was(model), torch.no_grad():
+            out = model.eval()(example_input)
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         shape = ",".join(map(str, data.input_shape))
-        raise UsageError(f"{network.name} can't be run on images of {data.name} ({shape}): {reason}") from error
+        raise UsageError(f"{name} can't be run on images of {data.name} ({shape}): {reason}") from error
     if not isinstance(out, torch.Tensor) or out.ndim != 2:
-        raise UsageError(f"{network.name} must return one row of class scores for each image to be judged on --data")
+        raise UsageError(f"{name} must return one row of class scores for each image to be judged on --data")
     if out.shape[1] != data.num_classes:
         raise UsageError(
-            f"{network.name} has {out.shape[1]} outputs, but {data.name} has {data.num_classes} classes: "
+            f"{name} has {out.shape[1]} outputs, but {data.name} has {data.num_classes} classes: "
             f"add --model-arg num_classes={data.num_classes} (or what your factory calls it), or take other data"
         )
 

@@ -119,6 +119,20 @@ class EvaluateOptions(SubjectOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class QuantizeOptions(SubjectOptions):
+    """``scope`` empty: all; ``max_loss`` in points of accuracy."""
+
+    bits: str = "8,6,4"
+    scope: tuple[Literal["net", "layer", "kernel"], ...] = ()
+    max_loss: float | None = None
+    save: Literal["half", "fixed", "int8"] | None = None
+    batch_size: int | None = None
+    workers: int | None = None
+    output: Path | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class ProfileOptions(SubjectOptions):
     repeats: int = 10
 

@@ -29,9 +29,13 @@ def outcome(bundle: Bundle) -> list[RenderableType]:
     return [shown, f"\n{bundle.file}: {found}"]
 
 
-def skipped(damaged: Sequence[str], named: int = 3) -> str:
-    more = f" and {len(damaged) - named} more" if len(damaged) > named else ""
-    return f"skipped, as they can't be read as images: {', '.join(damaged[:named])}{more} ({len(damaged)} in all)"
+def some(names: Sequence[str], named: int = 3) -> str:
+    """The first few, and how many more there are."""
+    return ", ".join(names[:named]) + (f" and {len(names) - named} more" if len(names) > named else "")
+
+
+def skipped(damaged: Sequence[str]) -> str:
+    return f"skipped, as they can't be read as images: {some(damaged)} ({len(damaged)} in all)"
 
 
 def minutes(seconds: float) -> str:

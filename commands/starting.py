@@ -34,7 +34,7 @@ def with_trained_weights(
     if network.weights is not None or network.data is None:
         return network
     if not network.arch:
-        voice.remark(f"no --weights: {network.name} is pruned as its factory returns it")
+        voice.remark(f"no --weights: {network.name} is taken as its factory returns it")
         return network
     path = network.pretrained
     if path.exists():

@@ -1,4 +1,4 @@
-"""What ``evaluate``, ``profile`` and ``retrain`` work on: a published bundle."""
+"""What ``evaluate``, ``quantize``, ``profile`` and ``retrain`` work on: a published bundle."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from pathlib import Path
 
 from torch import nn
 
+from commands.inputs import images
 from commands.kinds import of_bundle
+from commands.networks import check_outputs
 from commands.options import SubjectOptions
 from pruners.bundle import Bundle
 from pruners.errors import UsageError
@@ -25,4 +27,7 @@ def subject_of_bundle(path: Path, data: str | None) -> tuple[str, nn.Module, Dat
     spec = data or str(bundle.plan.provenance.get("data") or "")
     model = bundle.model
     of_bundle(model, bundle.plan.provenance)
-    return str(path), model, load_data(spec) if spec else None
+    found = load_data(spec) if spec else None
+    if found is not None:
+        check_outputs(str(path), model, images([found.input_shape]), found)
+    return str(path), model, found

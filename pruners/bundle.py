@@ -86,8 +86,33 @@ def import_text(text: str, factory: str) -> nn.Module:
 def write_state(path: Path, state: Mapping[str, Tensor]) -> None:
     """Write a state_dict with ``torch.save``; the same tensors give the same bytes."""
     with open(path, "wb") as file:
-        torch.save({k: _own(v.detach().cpu().contiguous()) for k, v in state.items()}, file)
+        _save(state, file)
         _to_disk(file)
+
+
+def _save(state: Mapping[str, Tensor], file: Any) -> None:
+    torch.save({k: _own(v.detach().cpu().contiguous()) for k, v in state.items()}, file)
+
+
+class _Count:
+    """A file that keeps the number of its bytes alone."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    def write(self, data: Any) -> int:
+        self.bytes += len(data)
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+
+def size_of_state(state: Mapping[str, Tensor]) -> int:
+    """How large the file is that ``write_state`` writes."""
+    file = _Count()
+    _save(state, file)
+    return file.bytes
 
 
 def _own(tensor: Tensor) -> Tensor:

@@ -416,7 +416,7 @@ def test_search_retraining_and_final_training_on_data(here):
     assert result.exit_code == 0, result.stderr
     summary = Bundle.open("out").summary
     assert all(0 <= summary["accuracy"][k] <= 1 for k in ("before", "pruned", "retrained"))
-    assert "no --weights: small is pruned as its factory returns it" in result.stderr
+    assert "no --weights: small is taken as its factory returns it" in result.stderr
     assert "new best" in result.stderr
     assert "test accuracy, retrained" in result.stdout
     assert "circle" in (here / "out" / "report.html").read_text()

@@ -11,8 +11,9 @@ import torch
 from app_helpers import app
 
 from app import cli
+from training.binarization.comparison import rendered, table
 from training.binarization.kinds import KINDS
-from training.binarization.post_training import rendered, table, to_fixed_point
+from training.binarization.post_training import to_fixed_point
 
 PAGE = (Path(__file__).parents[1] / "docs" / "network_kinds.md").read_text("utf-8")
 LENET = ("--arch", "lenet5", "--network")
@@ -133,7 +134,7 @@ def test_the_page_about_kinds_lists_all_with_their_options_and_its_commands_pars
     assert set(rows) == set(KINDS)
     for name, kind in KINDS.items():
         assert all(f"{option}=" in rows[name] for option in kind.options), name
-    for name, words in re.findall(r"app\.py (train|prune) ([^`\n]*)", PAGE):
+    for name, words in re.findall(r"app\.py (train|prune|quantize) ([^`\n]*)", PAGE):
         cli.commands[name].make_context(name, words.split())
 
 

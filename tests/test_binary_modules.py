@@ -1,22 +1,18 @@
-"""The norm that only shifts, padding with signs, coded inputs; quantization after training; the MicroNet score."""
+"""The norm that only shifts, padding with signs, coded inputs; the MicroNet score."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from pruners.errors import UsageError
 from pruners.tracing import trace
 from training.binarization import micronet
 from training.binarization.kinds import KINDS
-from training.binarization.levels import fixed_point, sqnr
 from training.binarization.modules import CheckerboardPad2d, IRBatchNorm2d, ThermometerCoding, fold, thermometer
-from training.binarization.post_training import Half, enough_bits, rendered, table, to_fixed_point, to_int8
 from training.binarization.quantizers import sign
 
 
@@ -77,89 +73,6 @@ def test_thresholds_split_the_values_evenly() -> None:
     images = torch.randn(50, 3, 8, 8) * torch.tensor([1.0, 5.0, 0.1]).view(1, 3, 1, 1)
     shares = (thermometer(images)(images) > 0).float().mean((0, 2, 3)).view(3, 3)
     torch.testing.assert_close(shares, torch.tensor([[0.75, 0.5, 0.25]] * 3), atol=0.01, rtol=0)
-
-
-# -- after training
-
-
-class Small(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(1, 4, 3)
-        self.bn = nn.BatchNorm2d(4)
-        self.fc = nn.Linear(4 * 16, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc(F.relu(self.bn(self.conv(x))).flatten(1))
-
-
-@pytest.fixture
-def network() -> nn.Module:
-    torch.manual_seed(0)
-    return Small().eval()
-
-
-X = torch.randn(64, 1, 6, 6, generator=torch.Generator().manual_seed(0))
-
-
-def agreement(network: nn.Module) -> Callable[[nn.Module], float]:
-    labels = network(X).argmax(1)
-    return lambda other: (other(X).argmax(1) == labels).float().mean().item()
-
-
-def test_one_bit_is_no_fixed_point(network: nn.Module) -> None:
-    with pytest.raises(UsageError, match="fixed point has 2 to 32 bits, not 1"):
-        to_fixed_point(network, 1)
-
-
-def test_8_bit_integers_need_images(network: nn.Module) -> None:
-    with pytest.raises(UsageError, match="looks at images: give at least one batch"):
-        to_int8(network, [])
-
-
-def test_finer_scopes_lose_less(network: nn.Module) -> None:
-    network.conv.weight.data[0] *= 100  # one kernel of another size
-    found = {scope: to_fixed_point(network, 4, scope) for scope in ("net", "layer", "kernel")}
-    assert found["net"].sqnr <= found["layer"].sqnr <= found["kernel"].sqnr
-    assert {scope: len(f.exponents["conv.weight"]) for scope, f in found.items()} == {"net": 1, "layer": 1, "kernel": 4}
-    assert found["net"].exponents["conv.weight"] == found["net"].exponents["fc.weight"]
-
-
-def test_fixed_point_overwrites_weights_only(network: nn.Module) -> None:
-    before = {k: v.clone() for k, v in network.state_dict().items()}
-    found = to_fixed_point(network, 4)
-    assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
-    changed = {k for k, v in found.network.state_dict().items() if not torch.equal(v, before[k])}
-    assert changed == {"conv.weight", "fc.weight"}
-    [exponent] = found.exponents["fc.weight"]
-    expected = fixed_point(before["fc.weight"], 4, exponent)
-    assert torch.equal(found.network.fc.weight, expected)
-    assert len(found.network.fc.weight.unique()) <= 16
-    whole = [
-        torch.cat([s[k].flatten() for k in ("conv.weight", "fc.weight")]) for s in (before, found.network.state_dict())
-    ]
-    assert found.sqnr == pytest.approx(sqnr(*whole))
-
-
-def test_bits_are_raised_until_the_accuracy_holds(network: nn.Module) -> None:
-    same = agreement(network)
-    found = enough_bits(network, same, 0.02)
-    assert same(found.network) >= 0.98
-    assert found.bits == 2 or same(to_fixed_point(network, found.bits - 1).network) < 0.98
-
-
-def test_the_table_has_a_row_for_every_quantization(network: nn.Module) -> None:
-    rows = table(network, agreement(network), [X], bits=(8,))
-    assert [r.name for r in rows] == [
-        "float32", "half", "fixed point, 8 bits per net", "fixed point, 8 bits per layer",
-        "fixed point, 8 bits per kernel", "int8 static",
-    ]  # fmt: skip
-    assert rows[0].accuracy == 1.0
-    assert all(r.accuracy > 0.9 for r in rows)
-    assert rows[0].size_bytes == 4 * sum(p.numel() for p in network.parameters())
-    assert rows[0].size_bytes > rows[1].size_bytes
-    assert rendered(rows).splitlines()[2].startswith("| float32 | 100.00% |")
-    assert Half(network)(X).dtype == torch.float32
 
 
 # -- MicroNet

@@ -107,16 +107,36 @@ def fixed_point(x: Tensor, bits: int, exponent: int) -> Tensor:
 
 def sqnr(x: Tensor, quantized: Tensor) -> float:
     """Signal to quantization noise in dB: 10 log10( sum x^2 / sum (x - quantized)^2 ); infinite where they agree."""
-    x, quantized = x.double(), quantized.double()
+    x, quantized = x.detach().double(), quantized.detach().double()
     noise = (x - quantized).square().sum()
     return float("inf") if noise == 0 else float(10 * torch.log10(x.square().sum() / noise))
 
 
 def best_exponent(x: Tensor, bits: int) -> int:
-    """The exponent with which ``fixed_point`` has the highest SQNR; the smallest such one."""
-    largest = float(x.abs().max())
-    if largest == 0:
-        return 0
-    least = int(torch.tensor(largest, dtype=torch.float64).log2().floor())
-    candidates = range(least - bits - 4, least + 3)  # below, more is clipped than half a step is worth
-    return max(candidates, key=lambda v: (sqnr(x, fixed_point(x, bits, v)), -v))
+    """The exponent with which ``fixed_point`` has the highest SQNR; the smallest such one, and 0 where all is zero."""
+    return best_exponents(x.reshape(1, -1), bits)[0]
+
+
+@torch.no_grad()
+def best_exponents(rows: Tensor, bits: int) -> list[int]:
+    """``best_exponent`` of each row of a matrix."""
+    largest = rows.abs().amax(1).double()
+    least = largest.frexp().exponent.long() - 1  # of the power of two below the largest
+    offsets = range(-bits - 4, 3)  # with smaller ones, more is clipped than half a step is worth
+    noise = torch.stack([_noise(rows, bits, [e + offset for e in least.tolist()]) for offset in offsets])
+    best = least + torch.tensor(offsets)[noise.argmin(0).cpu()].to(least.device)  # argmin takes the first of equals
+    return torch.where(largest == 0, 0, best).tolist()
+
+
+_AT_ONCE = 2**22
+"""Numbers looked at together: large layers are taken in pieces, as float64 takes eight bytes a number."""
+
+
+def _noise(rows: Tensor, bits: int, exponents: list[int]) -> Tensor:
+    """The sum of (x - quantized)^2 over each row, in float64, where no step is too small to be a number."""
+    top, total = 2 ** (bits - 1), rows.new_zeros(len(rows), dtype=torch.float64)
+    step = torch.tensor([2.0**e for e in exponents], dtype=torch.float64, device=rows.device).unsqueeze(1)
+    for piece in rows.split(max(1, _AT_ONCE // len(rows)), dim=1):
+        x = piece.double()
+        total += (x - (x / step).round_().clamp_(-top, top - 1).mul_(step)).square_().sum(1)
+    return total
