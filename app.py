@@ -159,6 +159,8 @@ keeping = options(
     click.option("--tensorboard", is_flag=True, help="Write the curve for TensorBoard too; needs '.[tensorboard]'."),
 )  # fmt: skip
 resume = click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
+cache = click.option("--cache-gb", type=click.FloatRange(0), default=2.0, show_default=True, metavar="X",
+                     help="Memory for what candidates have in common, so that it is computed once; 0 for none.")
 skip = click.option("--skip", multiple=True, metavar="LAYER", help="Leave this layer whole. Repeatable.")
 
 
@@ -190,6 +192,7 @@ def cli() -> None:
 @click.option("--round-to", default=1, metavar="N", help="Keep multiples of N channels.")
 @click.option("--min-channels", default=2, metavar="N", help="Keep at least N channels of every width [2].")
 @skip
+@cache
 @output
 @resume
 @click.option("--dry-run", is_flag=True, help="Print the source diff and the predicted costs, write nothing.")
@@ -311,6 +314,7 @@ def profile(**given: Any) -> None:
 @click.option("--ranking", multiple=True, metavar="NAME", help="Which go first: smallest, largest, random. Repeatable; "
               "default: all.")  # fmt: skip
 @skip
+@cache
 @output
 @resume
 @common

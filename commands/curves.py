@@ -17,6 +17,7 @@ from commands.starting import with_trained_weights
 from pruners.curves import RATIOS, Point, mean_curve, series_of, sweep
 from pruners.errors import BundleExistsError, UsageError
 from pruners.plan import sha256_of_state
+from pruners.prefix import PrefixCache
 from pruners.ranking import FIRST
 from pruners.searching.ledger import Ledger
 from training.binarization.kinds.registry import quantized_layers
@@ -82,12 +83,17 @@ def _measured(network: Network, options: CurvesOptions, file: Path, voice: Voice
         accuracy = "not finite" if point.accuracy is None else f"{point.accuracy:.1%}"
         voice.progress.advance(1, f"{point.layer}, {point.metric}, {point.ranking}, -{point.ratio} %: {accuracy}")
 
+    cache = PrefixCache(int(options.cache_gb * 1e9))
+    cache.start_from(lambda: pruner.realize({}))
     voice.progress.start(len(series) * len(RATIOS), "measuring curves")
     try:
         with Ledger(file, settings, options.resume, what="sweep") as ledger:
-            return sweep(series, lambda model: measure(model.to(device).eval()), ledger, watch=watch)
+            points = sweep(series, lambda model: measure(model.to(device).eval()), ledger, watch=watch, cache=cache)
     finally:
         voice.progress.finish()
+    if cache.speed.evaluations:
+        voice.remark(cache.speed.told)
+    return points
 
 
 def _drawn(points: Sequence[Point], network: Network, output: Path, voice: Voice) -> list[Path]:

@@ -22,6 +22,7 @@ from commands.watching import SearchWatcher
 from pruners.bundle import Bundle, import_text
 from pruners.errors import CheckpointError, UsageError
 from pruners.plan import PruningPlan
+from pruners.prefix import PrefixCache
 from pruners.ranking import Batch
 from pruners.search import SearchResult, SearchSettings, search
 from pruners.weight_transfer import slice_optimizer_state
@@ -53,6 +54,7 @@ class PruneJob:
             entry=network.entry, skip=options.skip, provenance=network.facts,
         )  # fmt: skip
         self.result: SearchResult | None = None
+        self.cache = PrefixCache(int(options.cache_gb * 1e9))
 
     # -- how many
 
@@ -66,10 +68,12 @@ class PruneJob:
                 self.network.model, graph, self.settings, realize=self._realize, batches=self._batches(),
                 evaluate=self._evaluate if self.data else None, retrain=self._retrain if self.data else None,
                 ledger=self.work and self.work / "search.jsonl", resume=self.options.resume, watcher=watcher,
-                fingerprint=self._fingerprint(),
+                fingerprint=self._fingerprint(), cache=self.cache,
             )  # fmt: skip
-        for note in self.result.notes:
-            self.voice.remark(note)
+        self.cache.clear()
+        for note in (*self.result.notes, self.cache.speed.told):
+            if note:
+                self.voice.remark(note)
         return self.pruner.plan(self.result.kept, **self._decisions())
 
     def _realize(self, model: nn.Module, kept: Mapping[str, Any]) -> nn.Module:
@@ -137,6 +141,8 @@ class PruneJob:
             "accuracy": {k: accuracy.get(k) for k in ("before", "pruned", "retrained")},
             "latency_ms": latencies({"before": self.network.model, "after": generated}, self.network.example_input),
         }
+        if self.cache.speed.evaluations:
+            measured["search"] = self.cache.speed.as_dict()
         ledger = self.work and self.work / "search.jsonl"
         files = {"search.jsonl": ledger.read_bytes()} if ledger else {}
         files |= self._optimizer(plan)

@@ -72,6 +72,7 @@ class PruneOptions(NetworkOptions, StepOptions):
     round_to: int = 1
     min_channels: int = 2
     skip: tuple[str, ...] = ()
+    cache_gb: float = 2.0
     output: Path | None = None
     resume: bool = False
     force: bool = False
@@ -144,6 +145,7 @@ class CurvesOptions(NetworkOptions):
     metric: tuple[str, ...] = ()
     ranking: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
+    cache_gb: float = 2.0
     output: Path | None = None
     resume: bool = False
     force: bool = False

@@ -18,6 +18,7 @@ from torch import nn
 from pruners.binary_metrics import KERNEL_METRICS
 from pruners.channel_graph import ChannelGraph, Width
 from pruners.errors import Interrupted, UsageError
+from pruners.prefix import PrefixCache
 from pruners.quantized import quantizer_of
 from pruners.ranking import FIRST, Batch, find_metric, rank
 from pruners.searching.base import Evaluate, Realize
@@ -137,11 +138,12 @@ def sweep(
     ledger: Ledger,
     ratios: Sequence[int] = RATIOS,
     watch: Callable[[Point], None] = lambda point: None,
+    cache: PrefixCache | None = None,
 ) -> list[Point]:
     """All points, each kept in the ledger as it is found; those it holds are not measured again.
 
     ``evaluate(model) -> (loss, accuracy)``. Networks that several series share, such as the whole one, are measured
-    once. Raises Interrupted after Ctrl-C.
+    once. ``cache``: one that starts from the whole network. Raises Interrupted after Ctrl-C.
     """
     found: list[Point] = []
     known: dict[tuple[str, bool, tuple[int, ...]], tuple[float | None, float | None]] = {}
@@ -154,7 +156,7 @@ def sweep(
             if entry is not None:
                 known[key] = entry["loss"], entry["accuracy"]
             elif key not in known:
-                known[key] = _measured(s, removed, evaluate)
+                known[key] = _measured(s, removed, evaluate, cache or PrefixCache(0))
             point = Point(s.layer, s.metric, s.ranking, ratio, len(removed), len(s.order), *known[key])
             if entry is None:
                 ledger.append("point", asdict(point))
@@ -171,8 +173,11 @@ def _kernel(metric: str) -> bool:
     return metric in KERNEL_METRICS or metric == "random_kernel"
 
 
-def _measured(s: Series, removed: tuple[int, ...], evaluate: Evaluate) -> tuple[float | None, float | None]:
-    loss, accuracy = (float(v) for v in evaluate(s.without(removed)))
+def _measured(
+    s: Series, removed: tuple[int, ...], evaluate: Evaluate, cache: PrefixCache
+) -> tuple[float | None, float | None]:
+    place = f"{s.layer} {_kernel(s.metric)}" if removed else ""
+    loss, accuracy = (float(v) for v in cache.evaluate(place, lambda: s.without(removed), evaluate))
     return loss if math.isfinite(loss) else None, accuracy if math.isfinite(accuracy) else None
 
 

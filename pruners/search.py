@@ -20,6 +20,7 @@ from pruners.channel_graph import ChannelGraph
 from pruners.costs import CostModel
 from pruners.errors import NotPrunableError
 from pruners.plan import sha256_of_state
+from pruners.prefix import PrefixCache
 from pruners.ranking import Batch
 from pruners.searching import (  # noqa: F401  (importing them registers their strategies)
     allocation,
@@ -72,6 +73,7 @@ def search(
     resume: bool = False,
     watcher: Watcher | None = None,
     fingerprint: Mapping[str, Any] | None = None,
+    cache: PrefixCache | None = None,
 ) -> SearchResult:
     """Choose the groups that every width keeps. The model is not changed.
 
@@ -81,6 +83,7 @@ def search(
     and for probes, which don't look at the labels. ``ledger``: path of ``search.jsonl``; with ``resume`` a search found
     there goes on and ends as if it had never stopped, provided the callables repeat. ``fingerprint``: what else decides
     the outcome (data set, number of images, training regime), as JSON values; a ledger with another one is refused.
+    ``cache``: what candidates have in common is computed once, in up to 2 GB; the outcome is the same with any limit.
 
     Raises ``NotPrunableError`` when there is nothing to prune, ``BudgetError`` when the budget is out of reach,
     ``UsageError`` for settings or ledgers that don't fit, ``Interrupted`` after Ctrl-C.
@@ -101,8 +104,8 @@ def search(
     known_batches = None if batches is None else list(batches)
     with Ledger(None if ledger is None else Path(ledger), header, resume) as book:
         candidates = Candidates(evaluate, retrain, realize, finish)
-        watcher = watcher or Watcher()
-        result = run(Problem(model, graph, settings, costs, allowance, book, candidates, known_batches, watcher))
+        watcher, cache = watcher or Watcher(), cache or PrefixCache()
+        result = run(Problem(model, graph, settings, costs, allowance, book, candidates, known_batches, watcher, cache))
     for note in result.notes:
         log.warning(note)
     return result

@@ -16,6 +16,7 @@ from pruners.channel_graph import ChannelGraph
 from pruners.costs import CostModel, Costs
 from pruners.errors import UsageError
 from pruners.plan import PruningPlan, from_kept
+from pruners.prefix import PrefixCache
 from pruners.ranking import Batch
 from pruners.searching.ledger import Ledger
 
@@ -151,6 +152,7 @@ class Problem:
     candidates: Candidates
     batches: Sequence[Batch] | None = None
     watcher: Watcher = field(default_factory=Watcher)
+    cache: PrefixCache = field(default_factory=PrefixCache)
 
 
 @dataclass(frozen=True)

@@ -96,6 +96,7 @@ class LayerwiseSearch:
     # -- one width
 
     def _decide(self, position: int, width: Width) -> None:
+        self.problem.cache.start_from(lambda: self._candidate(self.counts))
         self._try_ratios(position, width)
         name, size, kept = width.name, width.size, self.best[width.name].kept
         entry = self.problem.ledger.recorded("decision", width=name, size=size, kept=kept)
@@ -183,7 +184,10 @@ class LayerwiseSearch:
     def _measure(self, name: str, count: int) -> tuple[float | None, float | None]:
         key = self._key(name, count)
         if key not in self.known:
-            loss, accuracy = self.evaluate(self._candidate({**self.counts, name: count}, name))
+            pruned = name if count < self.problem.graph.width(name).size else ""
+            loss, accuracy = self.problem.cache.evaluate(
+                pruned, lambda: self._candidate({**self.counts, name: count}, name), self.evaluate
+            )
             self.known[key] = _finite(loss), _finite(accuracy)
         return self.known[key]
 
