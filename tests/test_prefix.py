@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from pruners.base import BasicPruning
 from pruners.prefix import PrefixCache
 from pruners.running import call_arguments
+from pruners.search import Budget, SearchResult, SearchSettings, search
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -281,3 +284,85 @@ def test_habits_that_could_go_wrong_do_not(network: type[Chain], expected: int) 
         assert torch.equal(after, torch.get_rng_state())
         assert all(torch.equal(a, b) for a, b in zip(cached, whole, strict=True))
     assert bench.cache.skipped("c") == expected
+
+
+class Searched:
+    """A search by layers or by probes, with its evaluations counted."""
+
+    def __init__(self, strategy: str, model: nn.Module, direction: str = "bottom-up") -> None:
+        self.pruner = BasicPruning(model.eval(), torch.randn(2, 3, 8, 8))
+        generator = torch.Generator().manual_seed(3)
+        self.images = torch.randn(24, 3, 8, 8, generator=generator)
+        self.labels = torch.randint(0, 3, (24,), generator=generator)
+        budget = Budget("macs", 0.6) if strategy == "sensitivity" else None
+        self.settings = SearchSettings(
+            strategy, budget=budget, direction=direction, init_points=1, n_iter=1, retrain_epochs=1, alpha=0.1
+        )
+
+    def evaluate(self, model: nn.Module) -> tuple[float, float]:
+        with torch.no_grad():
+            outputs = torch.cat([model.eval()(batch) for batch in self.images.split(16)])
+        return nn.functional.cross_entropy(outputs, self.labels).item(), 0.0
+
+    def retrain(self, model: nn.Module, epochs: int) -> None:
+        loss = nn.functional.cross_entropy(model.train()(self.images), self.labels)
+        for p, g in zip(model.parameters(), torch.autograd.grad(loss, list(model.parameters())), strict=True):
+            p.data.sub_(0.1 * g)
+        model.eval()
+
+    def run(self, limit: int, retrained: bool = False, **changed: Any) -> tuple[SearchResult, PrefixCache]:
+        cache = PrefixCache(limit)
+        result = search(
+            self.pruner.model, self.pruner.graph, self.settings, evaluate=self.evaluate,
+            retrain=self.retrain if retrained else None, realize=lambda m, kept: self.pruner.realize(kept, m),
+            batches=[(self.images, self.labels)], cache=cache, **changed,
+        )  # fmt: skip
+        return result, cache
+
+
+def timeless(result: SearchResult) -> Any:
+    return result.kept, [replace(e, seconds=0.0) for e in result.evaluations]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "direction", "retrained"),
+    [
+        ("bayesian", "bottom-up", False), ("bayesian", "bottom-up", True), ("bayesian", "top-down", False),
+        ("bayesian", "top-down", True), ("sensitivity", "bottom-up", False),
+    ],
+)  # fmt: skip
+def test_a_search_ends_the_same_with_a_cache(strategy: str, direction: str, retrained: bool) -> None:
+    torch.manual_seed(0)
+    run = Searched(strategy, Deep(), direction)
+    whole, none = run.run(0, retrained)
+    cached, cache = run.run(1 << 30, retrained)
+    assert timeless(cached) == timeless(whole)
+    assert cache.speed.spared > 0 == none.speed.spared
+    assert cache.speed.as_dict()["per_second_whole"] < cache.speed.as_dict()["per_second"]
+
+
+def test_a_search_goes_on_with_a_cache_as_it_began_without(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    run, ledger = Searched("bayesian", Deep()), tmp_path / "search.jsonl"
+    whole, _ = run.run(0, True, ledger=ledger)
+    lines = ledger.read_text().splitlines(keepends=True)
+    cut = next(i for i, line in enumerate(lines) if '"decision"' in line)
+    ledger.write_text("".join(lines[: cut - 1]))
+    resumed, _ = run.run(1 << 30, True, ledger=ledger, resume=True)
+    assert timeless(resumed) == timeless(whole)
+
+
+class Deep(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 3, padding=1)
+        self.inner = nn.ModuleList([nn.Conv2d(6, 6, 3, padding=1) for _ in range(2)])
+        self.outer = nn.ModuleList([nn.Conv2d(6, 6, 3, padding=1) for _ in range(2)])
+        self.norms = nn.ModuleList([nn.BatchNorm2d(6) for _ in range(2)])
+        self.fc = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for inner, norm, outer in zip(self.inner, self.norms, self.outer, strict=True):
+            x = x + outer(norm(inner(x)).relu_())
+        return self.fc(x.relu_().mean((2, 3)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import heapq
 import time
 from bisect import bisect_left
@@ -50,6 +51,7 @@ class Probes:
         self.evaluations: list[Evaluation] = []
         self.stop = StopRequest()
         self._reference: Reference | None = None
+        problem.cache.start_from(lambda: copy.deepcopy(problem.model))
 
     def curves(self) -> dict[str, Curve]:
         found = {}
@@ -79,7 +81,10 @@ class Probes:
         started = time.perf_counter()
         if self._reference is None:
             self._reference = Reference(self.problem.model, self.problem.batches or ())
-        found = self._reference.compare(self.realize(self.problem.model, {name: self.ranking.keep(name, kept)}))
+        pruned = {name: self.ranking.keep(name, kept)}
+        found = self.problem.cache.evaluate(
+            name, lambda: self.realize(self.problem.model, pruned), self._reference.compare
+        )
         size = self.problem.costs.count({name: kept}).relative_to(self.whole)
         known = [e.objective for e in self.evaluations if e.width == name]
         finite = found.damage if found.damage != float("inf") else None
