@@ -45,8 +45,9 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except (Interrupted, KeyboardInterrupt) as stop:
-            again = resume_command([sys.orig_argv[0], *sys.argv])
-            self._say(ctx, f"{str(stop) or 'interrupted'}\nresume with: {again}")
+            if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
+                again = resume_command([sys.orig_argv[0], *sys.argv])
+                self._say(ctx, f"{str(stop) or 'interrupted'}\nresume with: {again}")
             ctx.exit(Interrupted.exit_code)
         except SecateurError as error:
             self._say(ctx, f"error: {error}")
@@ -70,6 +71,8 @@ class Commands(click.Group):
 def resume_command(words: list[str]) -> str:
     """What the user typed (interpreter, script, command, options), with --resume and without what starts anew."""
     kept = [w for w in words if w not in ("--resume", "--force")]
+    if (processes := os.environ.get("LOCAL_WORLD_SIZE", "1")) != "1":
+        return shlex.join(["torchrun", "--nproc-per-node", processes, *kept[1:], "--resume"])
     return shlex.join([*kept, *(["--resume"] if kept[2] in ("prune", "train", "retrain", "curves") else [])])
 
 

@@ -466,6 +466,14 @@ def test_the_resume_command_repeats_what_was_typed():
     assert command_line.resume_command(typed) == "python app.py prune --arch resnet --model-arg 'name=a b' --resume"
 
 
+def test_the_resume_command_starts_as_many_processes(monkeypatch):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert (
+        command_line.resume_command(["python", "app.py", "train", "--arch", "lenet5"])
+        == "torchrun --nproc-per-node 2 app.py train --arch lenet5 --resume"
+    )
+
+
 # -- apply
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 from torchvision.datasets import CIFAR10, CIFAR100
 
 from pruners.errors import DataError
+from training import folders
 from training.data import Data, calibration_images, damaged_in, hold_out, load_data, with_workers
 from training.splits import FileSplit, Split, number_of_steps, random_flip, random_shift
 
@@ -374,6 +375,42 @@ def test_a_damaged_large_image_is_left_out_and_noted(content: bytes | None, tmp_
     assert labels.tolist() == [0, 0, 1, 1, 1]
     assert damaged_in(data) == [str(bad)]
     assert damaged_in(with_workers(data, 1)) == [str(bad)]
+
+
+def test_a_damaged_image_that_is_a_batch_of_its_own_is_left_out(tmp_path: Path) -> None:
+    bad = write_folder(tmp_path, size=(120, 100)) / "test" / "cat" / "2.png"
+    bad.write_bytes(b"not an image")
+    data = with_workers(load_data(f"folder:{tmp_path}"), 0)
+    assert [len(labels) for _, labels in data.test.batches(5)] == [5]
+    assert damaged_in(data) == [str(bad)]
+
+
+@pytest.mark.parametrize("error", [SyntaxError("broken PNG"), ValueError("no"), struct.error("short")])
+def test_whatever_an_image_is_damaged_by_is_told_by_name(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = load_data(f"folder:{write_folder(tmp_path)}")
+
+    def broken(_: str) -> None:
+        raise error
+
+    monkeypatch.setattr(Image, "open", broken)
+    with pytest.raises(DataError, match=r"can't be read as an image: (broken PNG|no|short)"):
+        everything(data.test)
+
+
+def test_images_that_are_too_many_to_hold_are_read_when_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = load_data(f"folder:{write_folder(tmp_path)}")
+    monkeypatch.setattr(folders, "HELD", 1000)
+    data = with_workers(load_data(f"folder:{tmp_path}"), 0)
+    assert isinstance(data.train, FileSplit)
+    assert (data.input_shape, data.classes) == (held.input_shape, held.classes)
+    for one, other in ((data.val, held.val), (data.test, held.test)):
+        for a, b in zip(everything(one), everything(other), strict=True):
+            torch.testing.assert_close(a, b)
+    images, _ = next(data.train.batches(4, seed=1))
+    assert images.shape == (4, *held.input_shape)
+    assert not torch.equal(images, next(data.train.batches(4, seed=2))[0])
 
 
 def test_images_none_of_which_can_be_read_are_refused(tmp_path: Path) -> None:

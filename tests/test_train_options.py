@@ -377,20 +377,38 @@ def test_tensorboard_gets_every_epoch(here: Path, monkeypatch: pytest.MonkeyPatc
 # -- several processes
 
 SHARED = """
-import json, os, sys
+import json, os, signal, sys
+from pathlib import Path
 import torch
 from torch import nn
+from pruners.errors import Interrupted
 from training.data import load_data
+from training.progress import Silent
 from training.regime import Regime
 from training.trainer import fit
 
-torch.manual_seed(int(os.environ["RANK"]))
+rank = int(os.environ["RANK"])
+data, regime = load_data("digits"), Regime("r", "sgd", {0: {"lr": 0.1}}, batch_size=255)
+
+class CtrlC(Silent):
+    left = 6
+
+    def advance(self, steps=1, status=""):
+        self.left -= steps
+        if rank == 1 and self.left == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+
+torch.manual_seed(rank)
 net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
-regime = Regime("r", "sgd", {0: {"lr": 0.1}}, batch_size=255)
-result = fit(net, load_data("digits"), regime, 2)
-weights = sum(p.double().sum().item() for p in net.state_dict().values())
-told = [[e.train_loss, e.val.loss, e.val.top1, e.val.images] for e in result.history] + [weights]
-open(f"rank{os.environ['RANK']}.json", "w").write(json.dumps(told))
+resume = sys.argv[1] == "resume"
+try:
+    progress = None if resume else CtrlC()
+    result = fit(net, data, regime, 2, checkpoint_path=Path("run.pt"), resume=resume, progress=progress)
+    told = [[e.train_loss, e.val.loss, e.val.top1, e.val.images] for e in result.history]
+    told += [sum(p.double().sum().item() for p in net.state_dict().values())]
+except Interrupted as stop:
+    told = str(stop)
+open(f"rank{rank}.json", "w").write(json.dumps(told))
 """
 
 
@@ -404,11 +422,17 @@ def torchrun(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 def test_two_processes_have_the_same_losses_and_weights(tmp_path: Path) -> None:
     (tmp_path / "shared.py").write_text(SHARED)
-    torchrun(tmp_path, "shared.py")
-    first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1))
-    assert first == second
-    assert first[1][0] < first[0][0]
-    assert first[0][3] == 360
+
+    def told(how: str) -> Any:
+        torchrun(tmp_path, "shared.py", how)
+        first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1))
+        assert first == second
+        return first
+
+    assert told("begin").startswith("interrupted in epoch 2 of 2")  # Ctrl-C reached one of them
+    whole = told("resume")
+    assert whole[1][0] < whole[0][0]
+    assert whole[0][3] == 360
 
 
 def test_two_processes_train_and_one_writes(tmp_path: Path) -> None:

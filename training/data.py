@@ -67,7 +67,8 @@ def load_data(spec: str) -> Data:
 
     ``NAME+thermometer`` codes the images as signs.
     """
-    importlib.import_module("training.layouts")  # registers the readers
+    for module in ("training.layouts", "training.folders"):
+        importlib.import_module(module)  # registers the readers
     coded, colon, folder = spec.partition(":")
     name, plus, coding = coded.partition("+")
     if plus and coding != "thermometer":

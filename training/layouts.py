@@ -1,9 +1,7 @@
-"""How the known data sets lie on disk, and how each is augmented and normalised."""
+"""How data sets that torchvision knows lie on disk, and how each is augmented and normalised."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,11 +12,7 @@ from torch import Tensor
 
 from pruners.errors import DataError
 from training.data import Data, data_set, hold_out
-from training.splits import Augment, FileSplit, Images, Normalization, TensorSplit, random_shift, shift_and_flip
-
-IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-LARGE = 96
-"""Images with a longer side than this are read from their files when needed, cropped to 224x224."""
+from training.splits import Augment, Images, Normalization, TensorSplit, random_shift, shift_and_flip
 
 
 @data_set("digits", "nothing: the images are part of scikit-learn", needs_folder=False)
@@ -49,7 +43,7 @@ def mnist(folder: Path) -> Data:
     if not list(folder.glob("MNIST/raw/*-ubyte")) and list(folder.glob("MNIST/raw/*-ubyte.gz")):
         raise DataError(f"mnist: the files are still packed: run gunzip -k {folder}/MNIST/raw/*.gz")
     train, test = _from_torchvision("mnist", MNIST, folder)
-    return _in_memory(
+    return in_memory(
         "mnist",
         Images(train.targets, lambda: train.data.unsqueeze(1)),
         Images(test.targets, lambda: test.data.unsqueeze(1)),
@@ -105,61 +99,7 @@ def minicifar(folder: Path) -> Data:
     )
 
 
-@data_set("tiny_imagenet", "train/<wnid>/images/ and val/images/ with val/val_annotations.txt")
-def tiny_imagenet(folder: Path) -> Data:
-    """200 classes of 64x64 images. The published test set has no labels: the published validation set is ``test``."""
-    root = folder / "tiny-imagenet-200" if (folder / "tiny-imagenet-200").is_dir() else folder
-    notes = root / "val" / "val_annotations.txt"
-    paths, labels, classes = _class_folders("tiny_imagenet", root / "train")
-    if not notes.is_file():
-        raise DataError(f"tiny_imagenet: there is no {notes}: give the folder that holds train/ and val/")
-    rows = [line.split("\t")[:2] for line in notes.read_text().splitlines()]
-    strange = sorted({wnid for _, wnid in rows} - set(classes))
-    if strange or not rows:
-        raise DataError(f"tiny_imagenet: {notes} names no class of train/: {', '.join(strange[:3]) or 'it is empty'}")
-    test_paths = [str(root / "val" / "images" / name) for name, _ in rows]
-    return _in_memory(
-        "tiny_imagenet",
-        Images(labels, partial(_decode, "tiny_imagenet", paths)),
-        Images([classes.index(wnid) for _, wnid in rows], partial(_decode, "tiny_imagenet", test_paths)),
-        classes=classes,
-        normalization=IMAGENET,
-        augment=shift_and_flip(8),
-        input_shape=(3, 64, 64),
-    )
-
-
-@data_set("imagenet", "train/<class>/ and val/<class>/")
-def imagenet(folder: Path) -> Data:
-    """ImageNet sorted into class folders. Its test set has no labels: the validation set is ``test``."""
-    return _large("imagenet", folder / "train", folder / "val")
-
-
-@data_set("folder", "train/<class>/ and test/<class>/")
-def folder_of_images(folder: Path) -> Data:
-    """Your own images, in a folder per class; classes are numbered alphabetically.
-
-    Small images (all of one size, at most 96 pixels) are held in memory and shifted by an eighth of their
-    size; larger ones are treated like ImageNet's. All are normalised with ImageNet's mean and deviation.
-    """
-    paths, labels, classes = _class_folders("folder", folder / "train")
-    width, height = _size_of(paths[0])
-    if max(width, height) > LARGE:
-        return _large("folder", folder / "train", folder / "test")
-    test_paths, test_labels, test_classes = _class_folders("folder", folder / "test")
-    _same_classes("folder", classes, test_classes)
-    return _in_memory(
-        "folder",
-        Images(labels, partial(_decode, "folder", paths)),
-        Images(test_labels, partial(_decode, "folder", test_paths)),
-        classes=classes,
-        normalization=IMAGENET,
-        augment=shift_and_flip(max(1, height // 8)),
-        input_shape=(3, height, width),
-    )
-
-
-def _in_memory(
+def in_memory(
     name: str,
     learn: Images,
     test: Images,
@@ -169,7 +109,7 @@ def _in_memory(
     augment: Augment,
     input_shape: tuple[int, int, int] | None = None,
 ) -> Data:
-    train, val = hold_out(learn.labels, _held_out(len(learn.labels)))
+    train, val = hold_out(learn.labels, held_out(len(learn.labels)))
     channels, height, width = input_shape or learn.pixels.shape[1:]
     return Data(
         name=name,
@@ -181,33 +121,13 @@ def _in_memory(
     )
 
 
-def _held_out(images: int) -> int:
+def held_out(images: int) -> int:
     """A tenth of the training images, but no more than it takes to tell accuracies half a percent apart."""
     return min(images // 10, 10_000)
 
 
-def _large(name: str, train: Path, test: Path) -> Data:
-    from torchvision import transforms
-
-    paths, labels, classes = _class_folders(name, train)
-    test_paths, test_labels, test_classes = _class_folders(name, test)
-    _same_classes(name, classes, test_classes)
-    finish = [transforms.ToTensor(), transforms.Normalize(IMAGENET.mean, IMAGENET.std)]
-    plain = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224), *finish])
-    augment = transforms.Compose([transforms.RandomResizedCrop(224), transforms.RandomHorizontalFlip(), *finish])
-    learn, val = hold_out(labels, _held_out(len(labels)))
-    return Data(
-        name=name,
-        train=FileSplit(paths, labels, learn, plain, augment),
-        val=FileSplit(paths, labels, val, plain),
-        test=FileSplit(test_paths, test_labels, torch.arange(len(test_paths)), plain),
-        input_shape=(3, 224, 224),
-        classes=classes,
-    )
-
-
 def _cifar(name: str, train: Any, test: Any, normalization: Normalization) -> Data:
-    return _in_memory(
+    return in_memory(
         name,
         Images(train.targets, lambda: _channels_first(train.data)),
         Images(test.targets, lambda: _channels_first(test.data)),
@@ -229,54 +149,3 @@ def _from_torchvision(name: str, kind: Any, folder: Path) -> tuple[Any, Any]:
 
 def _channels_first(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
-
-
-def _class_folders(name: str, root: Path) -> tuple[list[str], Tensor, tuple[str, ...]]:
-    from torchvision.datasets import ImageFolder
-
-    if not root.is_dir():
-        raise DataError(f"{name}: there is no folder {root}: give the folder that holds {root.name}/<class>/")
-    try:
-        found = ImageFolder(str(root))
-    except FileNotFoundError as error:
-        reason = "it has no class folders" if "class folder" in str(error) else str(error).split(". ")[0]
-        raise DataError(f"{name}: {root} can't be used: {reason}") from None
-    return [path for path, _ in found.samples], torch.tensor(found.targets), tuple(found.classes)
-
-
-def _same_classes(name: str, train: tuple[str, ...], test: tuple[str, ...]) -> None:
-    if train != test:
-        different = sorted(set(train) ^ set(test))
-        raise DataError(f"{name}: classes must be the same in both parts, but these are in one only: {different[:5]}")
-
-
-def _size_of(path: str) -> tuple[int, int]:
-    return _open_rgb("folder", path).shape[1::-1]
-
-
-def _open_rgb(name: str, path: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except OSError as error:
-        raise DataError(f"{name}: {path} can't be read as an image: {error}") from None
-
-
-def _decode(name: str, paths: Sequence[str]) -> Tensor:
-    """Reads images of one size into (N, 3, H, W), uint8."""
-    first = _open_rgb(name, paths[0]).shape
-    pixels = torch.empty((len(paths), 3, *first[:2]), dtype=torch.uint8)
-
-    def read(index: int) -> None:
-        image = _open_rgb(name, paths[index])
-        if image.shape != first:
-            sizes = f"{first[1]}x{first[0]} and {image.shape[1]}x{image.shape[0]}"
-            raise DataError(f"{name}: images must have one size, but {paths[0]} and {paths[index]} have {sizes}")
-        pixels[index] = torch.from_numpy(image.copy()).permute(2, 0, 1)
-
-    with ThreadPoolExecutor() as pool:
-        # list() raises what a thread raised
-        list(pool.map(read, range(len(paths))))
-    return pixels

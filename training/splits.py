@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -153,11 +154,16 @@ class FileSplit:
             generator=torch.Generator(),
             collate_fn=_collate,
         )
+        served = 0
         for batch, damaged in loader:
             self.damaged.update(damaged)
-            if batch is None:
-                raise DataError(f"none of {len(damaged)} images can be read, {damaged[0]} among them: are they images?")
-            yield batch
+            if batch is None and seed is not None:  # a step can't be left out; in order, a batch may be a single image
+                raise DataError(_unreadable(damaged))
+            if batch is not None:
+                served += 1
+                yield batch
+        if chunks and not served and start == 0:
+            raise DataError(_unreadable(sorted(self.damaged)))
 
     def sample(self, count: int, seed: int = 0) -> FileSplit:
         return replace(self, indices=_draw(self.indices, count, seed), augment=None)
@@ -194,13 +200,10 @@ class _Files(torch.utils.data.Dataset[Batch | str]):
         self.seed = seed
 
     def __getitem__(self, index: int) -> Batch | str:
-        from PIL import Image
-
         path = self.split.paths[index]
         try:
-            with Image.open(path) as image:
-                rgb = image.convert("RGB")
-        except (OSError, SyntaxError, ValueError):  # what Pillow raises for files cut off or damaged
+            rgb = open_rgb(path)
+        except OSError:
             return path
         label = self.split.labels[index]
         if self.seed is None or self.split.augment is None:
@@ -208,6 +211,22 @@ class _Files(torch.utils.data.Dataset[Batch | str]):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(self.seed, index))
             return self.split.augment(rgb), label
+
+
+def open_rgb(path: str) -> Any:
+    """The PIL image; OSError if the file can't be read as one."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
+        # what Pillow raises as well for files that are cut off or damaged
+        raise OSError(str(error)) from None
+
+
+def _unreadable(damaged: list[str]) -> str:
+    return f"none of {len(damaged)} images can be read, {damaged[0]} among them: are they images?"
 
 
 def _collate(items: list[Batch | str]) -> tuple[Batch | None, list[str]]:

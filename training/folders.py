@@ -1,0 +1,174 @@
+"""Images in a folder for each class: read into memory where they are small, else when they are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pruners.errors import DataError
+from training.data import Data, data_set, hold_out
+from training.layouts import held_out, in_memory
+from training.splits import FileSplit, Images, Normalization, open_rgb, shift_and_flip
+
+Files = tuple[list[str], Tensor]
+"""Paths and labels of images."""
+
+IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+LARGE = 96
+"""Images with a longer side than this are read from their files when needed, cropped to 224x224."""
+HELD = 2 * 2**30
+"""Bytes of decoded images that are held in memory; where there are more, files are read when needed."""
+
+
+@data_set("tiny_imagenet", "train/<wnid>/images/ and val/images/ with val/val_annotations.txt")
+def tiny_imagenet(folder: Path) -> Data:
+    """200 classes of 64x64 images. The published test set has no labels: the published validation set is ``test``."""
+    root = folder / "tiny-imagenet-200" if (folder / "tiny-imagenet-200").is_dir() else folder
+    notes = root / "val" / "val_annotations.txt"
+    paths, labels, classes = _class_folders("tiny_imagenet", root / "train")
+    if not notes.is_file():
+        raise DataError(f"tiny_imagenet: there is no {notes}: give the folder that holds train/ and val/")
+    rows = [line.split("\t")[:2] for line in notes.read_text().splitlines()]
+    strange = sorted({wnid for _, wnid in rows} - set(classes))
+    if strange or not rows:
+        raise DataError(f"tiny_imagenet: {notes} names no class of train/: {', '.join(strange[:3]) or 'it is empty'}")
+    test_paths = [str(root / "val" / "images" / name) for name, _ in rows]
+    return in_memory(
+        "tiny_imagenet",
+        Images(labels, partial(_decode, "tiny_imagenet", paths)),
+        Images([classes.index(wnid) for _, wnid in rows], partial(_decode, "tiny_imagenet", test_paths)),
+        classes=classes,
+        normalization=IMAGENET,
+        augment=shift_and_flip(8),
+        input_shape=(3, 64, 64),
+    )
+
+
+@data_set("imagenet", "train/<class>/ and val/<class>/")
+def imagenet(folder: Path) -> Data:
+    """ImageNet sorted into class folders. Its test set has no labels: the validation set is ``test``."""
+    return _large("imagenet", folder / "train", folder / "val")
+
+
+@data_set("folder", "train/<class>/ and test/<class>/")
+def folder_of_images(folder: Path) -> Data:
+    """Your own images, in a folder per class; classes are numbered alphabetically.
+
+    Small images (all of one size, at most 96 pixels) are held in memory, up to 2 GiB, and shifted by an eighth of
+    their size; larger ones are treated like ImageNet's. All are normalised with ImageNet's mean and deviation.
+    """
+    paths, labels, classes = _class_folders("folder", folder / "train")
+    width, height = _size_of(paths[0])
+    if max(width, height) > LARGE:
+        return _large("folder", folder / "train", folder / "test")
+    test_paths, test_labels, test_classes = _class_folders("folder", folder / "test")
+    _same_classes("folder", classes, test_classes)
+    if 3 * width * height * (len(paths) + len(test_paths)) > HELD:
+        return _many("folder", (paths, labels), (test_paths, test_labels), classes, (width, height))
+    return in_memory(
+        "folder",
+        Images(labels, partial(_decode, "folder", paths)),
+        Images(test_labels, partial(_decode, "folder", test_paths)),
+        classes=classes,
+        normalization=IMAGENET,
+        augment=shift_and_flip(max(1, height // 8)),
+        input_shape=(3, height, width),
+    )
+
+
+def _large(name: str, train: Path, test: Path) -> Data:
+    from torchvision import transforms
+
+    paths, labels, classes = _class_folders(name, train)
+    test_paths, test_labels, test_classes = _class_folders(name, test)
+    _same_classes(name, classes, test_classes)
+    plain = [transforms.Resize(256), transforms.CenterCrop(224)]
+    augment = [transforms.RandomResizedCrop(224), transforms.RandomHorizontalFlip()]
+    return _in_files(name, (paths, labels), (test_paths, test_labels), classes, plain, augment, (3, 224, 224))
+
+
+def _many(name: str, learn: Files, test: Files, classes: tuple[str, ...], size: tuple[int, int]) -> Data:
+    """Small images, too many to hold: augmented as if they were held."""
+    from torchvision import transforms
+
+    width, height = size
+    reach = max(1, height // 8)
+    plain = [transforms.Resize((height, width))]
+    augment = [*plain, transforms.RandomCrop((height, width), padding=reach), transforms.RandomHorizontalFlip()]
+    return _in_files(name, learn, test, classes, plain, augment, (3, height, width))
+
+
+def _in_files(
+    name: str, learn: Files, test: Files, classes: tuple[str, ...], plain: list[Any], augment: list[Any],
+    input_shape: tuple[int, int, int],
+) -> Data:  # fmt: skip
+    from torchvision import transforms
+
+    finish = [transforms.ToTensor(), transforms.Normalize(IMAGENET.mean, IMAGENET.std)]
+    as_it_is, augmented = transforms.Compose([*plain, *finish]), transforms.Compose([*augment, *finish])
+    train, val = hold_out(learn[1], held_out(len(learn[1])))
+    return Data(
+        name=name,
+        train=FileSplit(*learn, train, as_it_is, augmented),
+        val=FileSplit(*learn, val, as_it_is),
+        test=FileSplit(*test, torch.arange(len(test[0])), as_it_is),
+        input_shape=input_shape,
+        classes=classes,
+    )
+
+
+def _class_folders(name: str, root: Path) -> tuple[list[str], Tensor, tuple[str, ...]]:
+    from torchvision.datasets import ImageFolder
+
+    if not root.is_dir():
+        raise DataError(f"{name}: there is no folder {root}: give the folder that holds {root.name}/<class>/")
+    try:
+        found = ImageFolder(str(root))
+    except FileNotFoundError as error:
+        reason = "it has no class folders" if "class folder" in str(error) else str(error).split(". ")[0]
+        raise DataError(f"{name}: {root} can't be used: {reason}; it must hold a folder of images per class") from None
+    return [path for path, _ in found.samples], torch.tensor(found.targets), tuple(found.classes)
+
+
+def _same_classes(name: str, train: tuple[str, ...], test: tuple[str, ...]) -> None:
+    if train != test:
+        different = sorted(set(train) ^ set(test))
+        raise DataError(f"{name}: classes must be the same in both parts, but these are in one only: {different[:5]}")
+
+
+def _size_of(path: str) -> tuple[int, int]:
+    return _open_rgb("folder", path).shape[1::-1]
+
+
+def _open_rgb(name: str, path: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    try:
+        return np.asarray(open_rgb(path))
+    except OSError as error:
+        raise DataError(f"{name}: {path} can't be read as an image: {error}") from None
+
+
+def _decode(name: str, paths: Sequence[str]) -> Tensor:
+    """Reads images of one size into (N, 3, H, W), uint8."""
+    first = _open_rgb(name, paths[0]).shape
+    pixels = torch.empty((len(paths), 3, *first[:2]), dtype=torch.uint8)
+
+    def read(index: int) -> None:
+        image = _open_rgb(name, paths[index])
+        if image.shape != first:
+            sizes = f"{first[1]}x{first[0]} and {image.shape[1]}x{image.shape[0]}"
+            raise DataError(
+                f"{name}: images must have one size, but {paths[0]} and {paths[index]} have {sizes}: resize them"
+            )
+        pixels[index] = torch.from_numpy(image.copy()).permute(2, 0, 1)
+
+    with ThreadPoolExecutor() as pool:
+        # list() raises what a thread raised
+        list(pool.map(read, range(len(paths))))
+    return pixels
