@@ -186,7 +186,9 @@ def cli() -> None:
 @click.option("--mode", default="prune", show_default=True, help="bayesian: retrain sliced networks, or with zeroOut "
               "the whole one with zeros. Same outcome, slower.")  # fmt: skip
 @click.option("--direction", default="bottom-up", show_default=True, help="bayesian: or top-down, from the output.")
-@click.option("--transfer", default="slice", show_default=True, help="How weights are carried over: slice or bn.")
+@click.option("--transfer", default="slice", show_default=True, help="How weights are carried over: slice, bn "
+              "or lstsq, which fits them to what the network gave, without labels.")  # fmt: skip
+@click.option("--calibration", type=int, metavar="N", help="bn and lstsq: training images to look at [1024].")
 @click.option("--retrain-epochs", type=int, metavar="N", help="bayesian: after a width was pruned considerably [5].")
 @click.option("--final-epochs", type=int, metavar="N", help="Of the final retraining; default: the regime's [10].")
 @regime

@@ -43,7 +43,7 @@ class PruneJob:
         self, options: PruneOptions, settings: SearchSettings, network: Network, work: Path | None, voice: Voice
     ) -> None:
         self.options, self.settings, self.network, self.work, self.voice = options, settings, network, work, voice
-        check_transfer(options.transfer, network.data is not None)
+        check_transfer(options.transfer, network.data is not None, options.calibration)
         self.data = network.data
         data_name = self.data.name if self.data else ""
         regime = chosen_regime(options.regime, network.arch, network.model, data_name, "retrain", network.kind)
@@ -116,6 +116,8 @@ class PruneJob:
         facts = {"metric": s.metric, "search": s.strategy, "seed": s.seed, "transfer": self.options.transfer}
         if s.budget is not None:
             facts[s.budget.kind] = s.budget.value
+        if self.options.calibration:
+            facts["calibration"] = self.options.calibration
         if self.options.beta:
             facts["beta"] = self.options.beta
         if s.strategy == "bayesian":
@@ -134,15 +136,22 @@ class PruneJob:
         """Write the source, retrain what it defines, verify and publish."""
         self.voice.remark("writing the source")
         generated = self._known(import_text(self.pruner.source(plan), self.pruner.netName))
-        weights = transferred(self.options.transfer, generated, self._whole_state(), self.pruner, plan, self.data)
-        generated.load_state_dict(weights)
+        carried = transferred(
+            self.options.transfer, generated, self._whole_state(), self.pruner, plan, self.data,
+            self.options.calibration, self.options.seed, self.voice.progress,
+        )  # fmt: skip
+        for note in carried.notes:
+            self.voice.remark(note)
+        generated.load_state_dict(carried.state)
         accuracy = self._retrained(generated) if self.data else {}
-        measured = {
+        measured: dict[str, Any] = {
             "accuracy": {k: accuracy.get(k) for k in ("before", "pruned", "retrained")},
             "latency_ms": latencies({"before": self.network.model, "after": generated}, self.network.example_input),
         }
         if self.cache.speed.evaluations:
             measured["search"] = self.cache.speed.as_dict()
+        if carried.facts:
+            measured["transfer"] = carried.facts
         ledger = self.work and self.work / "search.jsonl"
         files = {"search.jsonl": ledger.read_bytes()} if ledger else {}
         files |= self._optimizer(plan)

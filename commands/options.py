@@ -56,7 +56,8 @@ class StepOptions:
 @dataclass(frozen=True, kw_only=True)
 class PruneOptions(NetworkOptions, StepOptions):
     """``metric`` None is the pruner's default, ``alpha`` None the network kind's; ``search`` None is bayesian without a
-    budget, else sensitivity where there are images, or uniform."""
+    budget, else sensitivity where there are images, or uniform; ``calibration`` None is the transfer strategy's own
+    number of images."""
 
     macs: float | None = None
     params: float | None = None
@@ -67,6 +68,7 @@ class PruneOptions(NetworkOptions, StepOptions):
     search: str | None = None
     direction: str = "bottom-up"
     transfer: str = "slice"
+    calibration: int | None = None
     retrain_epochs: int | None = None
     final_epochs: int | None = None
     round_to: int = 1

@@ -89,7 +89,7 @@ def settings_from(options: PruneOptions) -> SearchSettings:
     budget = _budget(options)
     strategy = options.search or _usual_search(budget, data_of(options) is not None)
     find_strategy(strategy)
-    check_transfer(options.transfer, with_data=True)  # whether there are images is known later
+    check_transfer(options.transfer, True, options.calibration)  # whether there are images is known later
     if options.metric:
         find_metric(options.metric)
     if options.final_epochs is not None and options.final_epochs < 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 
 from torch import Tensor, nn
@@ -9,23 +10,58 @@ from torch import Tensor, nn
 from pruners.base import BasicPruning
 from pruners.errors import UsageError
 from pruners.plan import PruningPlan
-from pruners.weight_transfer import find_strategy, slice_state, transfer
+from pruners.weight_transfer import Transfer, Transferred, find_strategy, slice_state, transfer
 from training.data import Data, calibration_images
+from training.progress import Progress
 
-_IMAGES, _BATCH = 1024, 128
+_BATCH = 128
 
 
-def check_transfer(name: str, with_data: bool) -> None:
-    """Refuse an unknown strategy, or one that needs images where there are none."""
-    find_strategy(name)
-    if name != "slice" and not with_data:
+def check_transfer(name: str, with_data: bool, images: int | None = None) -> None:
+    """Refuse an unknown strategy, one that needs images where there are none, and a number of images that can't be."""
+    found = find_strategy(name)
+    if found.images and not with_data:
         raise UsageError(f"--transfer {name} looks at images: add --data, or use --transfer slice")
+    if images is not None and not found.images:
+        raise UsageError(f"--calibration {images}: --transfer {name} looks at no images; leave the option out")
+    if images is not None and images < 1:
+        raise UsageError(f"--calibration {images}: must be 1 or more")
 
 
 def transferred(
     name: str, network: nn.Module, whole: Mapping[str, Tensor], pruner: BasicPruning, plan: PruningPlan,
-    data: Data | None,
-) -> dict[str, Tensor]:  # fmt: skip
+    data: Data | None, images: int | None, seed: int, progress: Progress,
+) -> Transferred:  # fmt: skip
     """The state of ``network``, the pruned one, from the state of the whole one."""
     network.load_state_dict(slice_state(whole, pruner.graph, plan.kept, pruner.model))
-    return transfer(name, network, calibration_images(data, _IMAGES).split(_BATCH) if data else None)
+    found = find_strategy(name)
+    if data is None or not found.images:
+        return transfer(name, Transfer(pruned=network, original=pruner.model, graph=pruner.graph, kept=plan.kept))
+    original = copy.deepcopy(pruner.model)
+    original.load_state_dict(whole)
+    shown = _Shown(progress, name)
+    request = Transfer(
+        pruned=network, original=original, graph=pruner.graph, kept=plan.kept, seed=seed, report=shown.report,
+        batches=calibration_images(data, images or found.images, seed).split(_BATCH),
+    )  # fmt: skip
+    try:
+        return transfer(name, request)
+    finally:
+        shown.finish()
+
+
+class _Shown:
+    """A bar that begins with the first report."""
+
+    def __init__(self, progress: Progress, name: str) -> None:
+        self._progress, self._name, self._done = progress, name, 0
+
+    def report(self, done: int, total: int, layer: str) -> None:
+        if not self._done:
+            self._progress.start(total, f"transfer by {self._name}")
+        self._progress.advance(done - self._done, layer)
+        self._done = done
+
+    def finish(self) -> None:
+        if self._done:
+            self._progress.finish()

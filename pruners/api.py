@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from pruners.base import BasicPruning
+from pruners.base import BasicPruning, Kept
 from pruners.budget import Budget
 from pruners.bundle import Bundle, check_free
 from pruners.errors import BudgetError
 from pruners.search import SearchSettings, search
 from pruners.source import Entry
+from pruners.weight_transfer import Transfer, Transferred
 from pruners.weight_transfer import find_strategy as find_transfer
+from pruners.weight_transfer import transfer as carry_over
+
+log = logging.getLogger(__name__)
 
 
 def prune(
@@ -40,7 +45,8 @@ def prune(
     Exactly one budget: ``ratio`` removes that fraction of the channels of every width, ``macs`` and ``params`` keep
     at most that fraction of the multiply-accumulates or parameters. ``strategy``: "uniform" or "global" (those that
     need no data). ``transfer``: "slice" keeps the kept slices of the weights, "bn" re-estimates batch-norm statistics
-    on ``batches``, too. ``batches``: (images, labels) pairs for what looks at data. ``skip``: layers that stay.
+    on ``batches``, too, "lstsq" fits the layers to what the original gives on ``batches``. ``batches``: (images,
+    labels) pairs for what looks at data; tensors do where no labels are needed. ``skip``: layers that stay.
     ``entry``: the factory that built the model, if it isn't simply its class.
 
     The model itself is not changed. Raises the errors of ``pruners.errors``; nothing is published unless the
@@ -50,7 +56,7 @@ def prune(
     if len(given) != 1:
         raise BudgetError(f"give exactly one of ratio, macs and params, not {', '.join(given) or 'none'}")
     check_free(Path(output), force)
-    improve = find_transfer(transfer)
+    find_transfer(transfer)
     batches = None if batches is None else list(batches)
     [(kind, value)] = given.items()
     pruner = BasicPruning(model, example_input, entry=entry, skip=skip)
@@ -59,5 +65,20 @@ def prune(
     )  # fmt: skip
     result = search(model, pruner.graph, settings, batches=batches)
     plan = pruner.plan(result.kept, strategy=strategy, metric=metric, transfer=transfer, seed=seed, **given)
-    state = None if transfer == "slice" else improve(pruner.realize(plan.kept), batches)
-    return pruner.publish(plan, output, state=state, force=force)
+    found = None
+    if transfer != "slice":
+        found = _transferred(transfer, pruner, plan.kept, batches, seed)
+    summary = {"transfer": found.facts} if found and found.facts else None
+    return pruner.publish(plan, output, state=found.state if found else None, summary=summary, force=force)
+
+
+def _transferred(
+    name: str, pruner: BasicPruning, kept: Kept, batches: Iterable[Any] | None, seed: int
+) -> Transferred:
+    request = Transfer(
+        pruned=pruner.realize(kept), original=pruner.model, graph=pruner.graph, kept=kept, batches=batches, seed=seed
+    )
+    found = carry_over(name, request)
+    for note in found.notes:
+        log.warning(note)
+    return found

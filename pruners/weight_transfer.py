@@ -1,7 +1,8 @@
 """Weights of the pruned network from the original's.
 
 ``slice_state`` keeps the kept slices of every tensor; a class whose tensors follow another rule has its own
-``WeightTransferUnit``. ``transfer`` then improves the sliced weights by a named strategy.
+``WeightTransferUnit``. ``transfer`` then improves the sliced weights by a named strategy: ``slice``, ``bn``, or
+``lstsq`` of ``pruners.reconstruction``.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import copy
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -156,65 +158,104 @@ def _apply(unit: WeightTransferUnit, path: str, module: nn.Module, state: Mappin
 
 # ---------------------------------------------------------------------------------------------- strategies
 
-Strategy = Callable[[nn.Module, "Iterable[Any] | None"], State]
-STRATEGIES: dict[str, Strategy] = {}
-_RESERVED = {"lstsq": "re-fitting weights by least squares"}
+
+@dataclass(frozen=True, kw_only=True)
+class Transfer:
+    """What a strategy may look at. ``pruned`` holds sliced weights of ``original``; neither is to be changed.
+
+    ``batches``: tensors, or tuples that begin with one. ``report``: called with the pieces of work that are done, how
+    many there are, and a name for the last one.
+    """
+
+    pruned: nn.Module
+    original: nn.Module
+    graph: ChannelGraph
+    kept: Kept
+    batches: Iterable[Any] | None = None
+    seed: int = 0
+    report: Callable[[int, int, str], None] = lambda done, total, name: None
 
 
-def strategy(name: str) -> Callable[[Strategy], Strategy]:
+@dataclass(frozen=True)
+class Transferred:
+    """The pruned network's new state_dict; ``facts``: JSON values for the summary; ``notes``: remarks for the user."""
+
+    state: State
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """``images``: on how many it looks unless more or fewer are given; 0 for one that needs none."""
+
+    run: Callable[[Transfer], Transferred]
+    images: int
+
+
+_STRATEGIES: dict[str, Strategy] = {}
+
+
+def strategy(name: str, images: int = 0) -> Callable[[Callable[[Transfer], Transferred]], Callable[..., Transferred]]:
     """Register what ``transfer`` does under this name."""
 
-    def register(function: Strategy) -> Strategy:
-        STRATEGIES[name] = function
+    def register(function: Callable[[Transfer], Transferred]) -> Callable[[Transfer], Transferred]:
+        _STRATEGIES[name] = Strategy(function, images)
         return function
 
     return register
 
 
-def transfer(name: str, model: nn.Module, batches: Iterable[Any] | None = None) -> State:
-    """The state_dict of a pruned network that holds sliced weights, improved by the strategy ``name``.
+def transfer(name: str, request: Transfer) -> Transferred:
+    """Carry over weights by the strategy ``name``.
 
-    ``batches``: tensors, or tuples that begin with one, for strategies that look at data. The model is not changed.
     Raises UsageError for a name that isn't there and where data are missing.
     """
-    return find_strategy(name)(model, batches)
+    found = find_strategy(name)
+    if found.images and request.batches is None:
+        raise UsageError(f"--transfer {name} looks at data: give batches (--data), or use slice")
+    return found.run(request)
+
+
+def strategies() -> Mapping[str, Strategy]:
+    """All of them, by name."""
+    from pruners.reconstruction import strategy  # noqa: F401  (importing it registers lstsq; it reads this module)
+
+    return _STRATEGIES
 
 
 def find_strategy(name: str) -> Strategy:
     """The strategy of this name; UsageError with the closest name if there is none."""
-    if name in STRATEGIES:
-        return STRATEGIES[name]
-    if name in _RESERVED:
-        raise UsageError(f"--transfer {name} ({_RESERVED[name]}) is not in this version; use {' or '.join(STRATEGIES)}")
-    close = difflib.get_close_matches(name, STRATEGIES, 1)
-    hint = f"did you mean {close[0]}?" if close else f"there are {' and '.join(STRATEGIES)}"
+    known = strategies()
+    if name in known:
+        return known[name]
+    close = difflib.get_close_matches(name, known, 1)
+    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
     raise UsageError(f"there is no transfer strategy {name!r}: {hint}")
 
 
 @strategy("slice")
-def keep_slices(model: nn.Module, batches: Iterable[Any] | None = None) -> State:
+def keep_slices(request: Transfer) -> Transferred:
     """The weights as they are."""
-    return _copied(model)
+    return Transferred(_copied(request.pruned))
 
 
-@strategy("bn")
-def reestimate_batch_norm(model: nn.Module, batches: Iterable[Any] | None = None) -> State:
+@strategy("bn", images=1024)
+def reestimate_batch_norm(request: Transfer) -> Transferred:
     """Batch-norm statistics taken anew: running mean and variance become the plain averages over ``batches`` of the
     batches' means and (unbiased) variances; all other layers run in eval mode. The count of batches is kept."""
-    if batches is None:
-        raise UsageError("--transfer bn looks at data: give batches (--data), or use slice")
-    network = copy.deepcopy(model).eval()
+    network = copy.deepcopy(request.pruned).eval()
     norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._NormBase) and m.track_running_stats]
     counts = [copy.deepcopy(m.num_batches_tracked) for m in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # the plain average
         norm.train()
-    if _run(network, batches) == 0:
+    if _run(network, request.batches or ()) == 0:
         raise UsageError("--transfer bn got no batches: the statistics would be lost")
     for norm, count in zip(norms, counts, strict=True):
         norm.num_batches_tracked = count
-    return _copied(network)
+    return Transferred(_copied(network))
 
 
 def _run(network: nn.Module, batches: Iterable[Any]) -> int:

@@ -124,8 +124,18 @@ def tree(folder: Path) -> set[str]:
         ),
         pytest.param(
             [*MODEL, "--ratio", "0.5", "--transfer", "lstsq"],
-            "error: --transfer lstsq (re-fitting weights by least squares) is not in this version; use slice or bn",
-            id="a transfer of a later version",
+            "error: --transfer lstsq looks at images: add --data, or use --transfer slice",
+            id="least squares without the images it needs",
+        ),
+        pytest.param(
+            [*DATA, "--ratio", "0.5", "--transfer", "lstsq", "--calibration", "0"],
+            "error: --calibration 0: must be 1 or more",
+            id="no calibration images",
+        ),
+        pytest.param(
+            [*DATA, "--ratio", "0.5", "--calibration", "64"],
+            "error: --calibration 64: --transfer slice looks at no images; leave the option out",
+            id="calibration images for slices",
         ),
         pytest.param(
             [*MODEL, "--ratio", "0.5", "--transfer", "bn"],

@@ -6,6 +6,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import networkx as nx
 import numpy as np
 import pytest
 import torch
@@ -13,20 +14,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pruners import prune
-from pruners.channel_graph import Slot
+from pruners.channel_graph import ChannelGraph, Slot
 from pruners.decorators import BlockKind, block_decorator
 from pruners.dependencies import Chain
 from pruners.errors import CheckpointError, DeclarationError, UsageError
 from pruners.slicing import slice_model
 from pruners.tracing import trace
 from pruners.weight_transfer import (
-    STRATEGIES,
+    State,
+    Transfer,
     WeightTransferUnit,
     find_strategy,
     register_transfer_unit,
     slice_optimizer_state,
     slice_state,
     slice_tensor,
+    strategies,
     transfer,
     transfer_unit_of,
 )
@@ -51,15 +54,19 @@ def half(model: nn.Module) -> tuple[Any, dict[str, list[int]]]:
     return graph, {w.name: list(range(0, w.size, 2)) for w in graph.widths}
 
 
+def carried(name: str, model: nn.Module, batches: Any = None) -> State:
+    graph = ChannelGraph((), (), {}, (), nx.Graph())
+    return dict(transfer(name, Transfer(pruned=model, original=model, graph=graph, kept={}, batches=batches)).state)
+
+
 # ---------------------------------------------------------------------------------------------- refusals
 
 
 @pytest.mark.parametrize(
     "name, message",
     [
-        ("lstsq", r"--transfer lstsq \(re-fitting weights by least squares\) is not in this version; use slice or bn"),
         ("slise", "there is no transfer strategy 'slise': did you mean slice?"),
-        ("magic", "there is no transfer strategy 'magic': there are slice and bn"),
+        ("magic", "there is no transfer strategy 'magic': there are slice, bn, lstsq"),
     ],
 )
 def test_unknown_strategies_are_refused(name: str, message: str) -> None:
@@ -79,7 +86,7 @@ def test_unknown_strategies_are_refused(name: str, message: str) -> None:
 def test_batch_norm_without_usable_data_is_refused(batches: Any, message: str) -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
     with pytest.raises(UsageError, match=message):
-        transfer("bn", model, batches)
+        carried("bn", model, batches)
 
 
 def test_optimizer_state_of_other_parameters_is_refused() -> None:
@@ -263,12 +270,12 @@ def test_units_belong_to_classes() -> None:
 
 
 def test_the_strategies_have_names() -> None:
-    assert list(STRATEGIES) == ["slice", "bn"]
+    assert list(strategies()) == ["slice", "bn", "lstsq"]
 
 
 def test_slice_gives_the_weights_as_they_are() -> None:
     model = network()
-    state = transfer("slice", model)
+    state = carried("slice", model)
     assert list(state) == list(model.state_dict())
     assert all(torch.equal(v, state[k]) and v.data_ptr() != state[k].data_ptr() for k, v in model.state_dict().items())
 
@@ -277,7 +284,7 @@ def test_bn_averages_the_batches_means_and_variances() -> None:
     model = nn.Sequential(nn.BatchNorm2d(3), nn.Dropout(0.5), nn.Conv2d(3, 2, 1)).train()
     batches = [X, X * 3 + 1]
     before = copy.deepcopy(model.state_dict())
-    state = transfer("bn", model, [(b, torch.zeros(4)) for b in batches])
+    state = carried("bn", model, [(b, torch.zeros(4)) for b in batches])
     means = torch.stack([b.mean((0, 2, 3)) for b in batches])
     variances = torch.stack([b.var((0, 2, 3)) for b in batches])
     assert torch.allclose(state["0.running_mean"], means.mean(0), atol=1e-6)
@@ -297,7 +304,7 @@ def test_bn_repairs_statistics_after_pruning() -> None:
     pruned = slice_model(model, graph, kept, X).model
     with torch.no_grad():
         pruned[0].weight.mul_(3)
-    state = transfer("bn", pruned, [X])
+    state = carried("bn", pruned, [X])
     pruned.load_state_dict(state)
     normed = pruned.eval()[:2](X)
     assert normed.mean((0, 2, 3)).abs().max() < 1e-4
@@ -306,7 +313,7 @@ def test_bn_repairs_statistics_after_pruning() -> None:
 
 def test_bn_leaves_norms_without_statistics_and_networks_without_norms() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, track_running_stats=False), nn.Conv2d(4, 2, 1))
-    state = transfer("bn", model, [X])
+    state = carried("bn", model, [X])
     assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
 
 

@@ -1,0 +1,10 @@
+"""``--transfer lstsq``: weights that make up for what is gone, by least squares, from images without labels.
+
+    found = reconstruct(original, pruned, graph, kept, batches)
+    pruned.load_state_dict(found.state)
+"""
+
+from pruners.reconstruction.networks import Reconstruction, reconstruct
+from pruners.reconstruction.walk import Settings
+
+__all__ = ["Reconstruction", "Settings", "reconstruct"]
