@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pruners.costs import stored_tensors
 from pruners.errors import OutOfMemory, UsageError
-from training.binarization.levels import sqnr
+from training.binarization.levels import sqnr_of
 from training.binarization.post_training import (
     SCOPES,
     Half,
@@ -52,7 +52,8 @@ class Form:
         """The network in this form; ``batches`` are looked at for int8. UsageError, or torch's own error."""
         if self.kind == "half":
             half = Half(network)
-            noise = sqnr(_flat(network), _flat(half.network)) if weights_of(network).tensors else None
+            pairs = list(zip(_weights(network), _weights(half.network), strict=True))
+            noise = sqnr_of(pairs) if pairs else None
             return Quantized(half, packed_size(half.network), noise)
         if self.kind == "fixed":
             found = to_fixed_point(network, self.bits, self.scope)
@@ -167,6 +168,6 @@ def _int8_size(values: Iterable[Any]) -> int:
     return size
 
 
-def _flat(network: nn.Module) -> Tensor:
-    """The weights that fixed point overwrites, so that one SQNR may be held against another."""
-    return torch.cat([tensor.flatten() for tensor, _ in weights_of(network).tensors.values()])
+def _weights(network: nn.Module) -> list[Tensor]:
+    """Those that fixed point overwrites, so that one SQNR may be held against another."""
+    return [tensor for tensor, _ in weights_of(network).tensors.values()]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -107,9 +109,18 @@ def fixed_point(x: Tensor, bits: int, exponent: int) -> Tensor:
 
 def sqnr(x: Tensor, quantized: Tensor) -> float:
     """Signal to quantization noise in dB: 10 log10( sum x^2 / sum (x - quantized)^2 ); infinite where they agree."""
-    x, quantized = x.detach().double(), quantized.detach().double()
-    noise = (x - quantized).square().sum()
-    return float("inf") if noise == 0 else float(10 * torch.log10(x.square().sum() / noise))
+    return sqnr_of([(x, quantized)])
+
+
+@torch.no_grad()
+def sqnr_of(pairs: Iterable[tuple[Tensor, Tensor]]) -> float:
+    """``sqnr`` over all of these, each before and after quantization."""
+    signal, noise = 0.0, 0.0
+    for x, quantized in pairs:
+        x, quantized = x.double(), quantized.double()
+        signal += float(x.square().sum())
+        noise += float((x - quantized).square().sum())
+    return float("inf") if noise == 0 else 10 * math.log10(signal / noise)
 
 
 def best_exponent(x: Tensor, bits: int) -> int:

@@ -14,7 +14,7 @@ from torch.fx import GraphModule
 
 from pruners.costs import is_table, stored_tensors
 from pruners.errors import UsageError
-from training.binarization.levels import best_exponent, best_exponents, fixed_point, sqnr
+from training.binarization.levels import best_exponent, best_exponents, fixed_point, sqnr_of
 
 Scope = Literal["net", "layer", "kernel"]
 SCOPES: tuple[Scope, ...] = ("net", "layer", "kernel")
@@ -142,7 +142,7 @@ def to_fixed_point(network: nn.Module, bits: int, scope: Scope = "layer") -> Fix
     weights = weights_of(made)
     if not weights.tensors:
         raise UsageError("this network has no layer with real weights to quantize")
-    before = [tensor.clone() for tensor, _ in weights.tensors.values()]
+    before = [tensor for tensor, _ in weights_of(network).tensors.values()]
     together = best_exponent(torch.cat([t.flatten() for t in before]), bits) if scope == "net" else None
     exponents = {}
     for key, (tensor, layer) in weights.tensors.items():
@@ -152,10 +152,10 @@ def to_fixed_point(network: nn.Module, bits: int, scope: Scope = "layer") -> Fix
         made_rows = [fixed_point(row.double(), bits, e) for row, e in zip(rows, found, strict=True)]
         outputs.copy_(torch.stack(made_rows).view(outputs.shape))
         exponents[key] = tuple(found)
-    whole = [torch.cat([t.flatten() for t in ts]) for ts in (before, [t for t, _ in weights.tensors.values()])]
     scales = 1 if scope == "net" else sum(map(len, exponents.values()))
     exponents |= {key: exponents[other] for key, other in weights.shared.items()}
-    return FixedPoint(made, bits, scales, exponents, sqnr(*whole))
+    after = [tensor for tensor, _ in weights.tensors.values()]
+    return FixedPoint(made, bits, scales, exponents, sqnr_of(zip(before, after, strict=True)))
 
 
 def _by_output(weight: Tensor, layer: nn.Module) -> Tensor:
@@ -193,7 +193,9 @@ class Int8(nn.Module):
         self.network = network
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.network.forward(x)  # called as a module, a graph prints what goes wrong before it raises
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of numbers that may get worse, which accuracy tells
+            return self.network.forward(x)  # called as a module, a graph prints what goes wrong before it raises
 
 
 def to_int8(network: nn.Module, batches: Iterable[Any]) -> Int8:
