@@ -52,6 +52,8 @@ def run(options: TrainOptions) -> None:
         "test": asdict(test),
     }
     best = f"epoch {result.best.number} of {regime.epochs} is best"
+    if not result.best.number:
+        best = f"none of {regime.epochs} epochs was better than the weights it began with"
     voice.result(f"{path}: {best}, test accuracy {test.top1:.2%}", values)
 
 

@@ -216,3 +216,10 @@ def test_measuring_a_network_without_weights_says_so(here: Path) -> None:
 def test_names_with_dots_keep_their_files_apart() -> None:
     assert beside(Path("a/net.pt"), ".last.pt") == Path("a/net.last.pt")
     assert beside(Path("a/net.v1"), ".last.pt") == Path("a/net.v1.last.pt")
+
+
+def test_a_training_that_makes_nothing_better_says_so(here: Path) -> None:
+    words = ("--data", "digits", "--epochs", "2", "-o", "w.pt", "-q", "--lr", "1e-12")  # too little to change a float
+    result = app("train", "--model", "own_small.py:Nothing", *words)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.startswith("w.pt: none of 2 epochs was better than the weights it began with, test accuracy ")

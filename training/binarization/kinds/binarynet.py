@@ -27,7 +27,7 @@ class BinaryNetLinear(nn.Linear):
 BINARYNET = register(
     Kind(
         "BinaryNet", BinaryNetConv2d, BinaryNetLinear, BinaryConnectConv2d, BinaryConnectLinear, 1, 1,
-        activation_quantizer=sign_clipped, after_step=clip_latent,
+        after_step=clip_latent,
         weight_quantizer=lambda weight, layer: sign_identity(weight),
     )
 )  # fmt: skip

@@ -77,7 +77,7 @@ def dorefa(weight_bits: int = 2, activation_bits: int = 2, gradient_bits: int = 
     return Kind(
         "DoReFa", partial(DoReFaConv2d, **bits), partial(DoReFaLinear, **bits),
         partial(DoReFaConv2d, **on_real), partial(DoReFaLinear, **on_real), weight_bits, activation_bits,
-        activation_quantizer=partial(dorefa_activation, bits=activation_bits), alpha=7.0, options=bits, variant=dorefa,
+        alpha=7.0, options=bits, variant=dorefa,
         weight_quantizer=lambda weight, layer: dorefa_weight(weight, layer.weight_bits),
     )  # fmt: skip
 

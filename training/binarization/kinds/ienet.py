@@ -138,7 +138,7 @@ def start_scales(model: nn.Module) -> None:
 IENET = register(
     Kind(
         "IENet", IEConv2d, IELinear, IEWeightConv2d, IEWeightLinear, 1, 1,
-        activation_quantizer=sign_iee, start=start_scales, at_epoch=sharpen_tents,
+        start=start_scales, at_epoch=sharpen_tents,
         weight_quantizer=scaled_balanced_sign,
     )
 )  # fmt: skip

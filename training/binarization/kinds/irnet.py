@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.binarization.kinds.registry import Kind, identity, register, require, require_number
+from training.binarization.kinds.registry import Kind, register, require, require_number
 from training.binarization.kinds.schedules import sharpen
 from training.binarization.quantizers import libra_sign, sign_clipped, sign_ede, sign_identity
 
@@ -90,7 +90,7 @@ def irnet(activation_bits: int = 1, t_min: float = 0.1) -> Kind:
     return Kind(
         "IRNet", IRConv2d if binary else IRWeightConv2d, IRLinear if binary else IRWeightLinear,
         IRWeightConv2d, IRWeightLinear, 1, activation_bits,
-        activation=nn.Identity if binary else nn.ReLU, activation_quantizer=sign_ede if binary else identity,
+        activation=nn.Identity if binary else nn.ReLU,
         at_epoch=partial(sharpen, low=t_min), options={"activation_bits": 1, "t_min": 0.1},
         usual={"resnet20_binary": {"t_min": 1e-3}}, variant=irnet,
         weight_quantizer=lambda weight, layer: libra_sign(weight, layer.k, layer.t), scales_per_filter=True,

@@ -28,19 +28,14 @@ def no_schedule(model: nn.Module, done: float) -> None:
     """No schedule."""
 
 
-def identity(x: Tensor) -> Tensor:
-    return x
-
-
 @dataclass(frozen=True)
 class Kind:
     """One kind of network: the layers it is made of and how they are trained.
 
     ``conv``, ``linear``: hidden layers. ``input_conv``, ``input_linear``: the same weights on inputs that stay real,
     for a first or last layer that is to be binary. ``activation``: what a network puts in front of a layer that does
-    not quantize its own input. ``activation_quantizer``: what the layers do to their inputs. ``weight_quantizer``:
-    ``(weight, layer)`` -> what the layers compute with; None: the weights as they are. ``scales_per_filter``: a number
-    of 32 bits is stored with each filter.
+    not quantize its own input. ``weight_quantizer``: ``(weight, layer)`` -> what the layers compute with; None: the
+    weights as they are. ``scales_per_filter``: a number of 32 bits is stored with each filter.
     ``start(model)``: sets the tensors that only this kind has once weights of another kind were loaded.
     ``after_step(model)``: keeps the latent weights where the kind wants them. ``at_epoch(model, done)``: sets what
     changes while the share ``done`` (0..1) of training passes. ``alpha``: how much size weighs in a search.
@@ -56,7 +51,6 @@ class Kind:
     weight_bits: int
     activation_bits: int
     activation: Callable[[], nn.Module] = nn.Identity
-    activation_quantizer: Callable[..., Tensor] = identity
     weight_quantizer: Quantize | None = None
     scales_per_filter: bool = False
     start: Callable[[nn.Module], None] = nothing

@@ -41,13 +41,10 @@ def semireal(activation: str = "sign") -> Kind:
     """``activation``: "sign", or "hardtanh", the softer warm-up that the original code ran under this name."""
     require("SemiReal", "activation", activation, ("sign", "hardtanh"))
     if activation == "hardtanh":
-        return Kind(
-            "SemiReal", HardtanhConv2d, HardtanhLinear, nn.Conv2d, nn.Linear, FULL, FULL,
-            activation_quantizer=F.hardtanh,
-        )  # fmt: skip
+        return Kind("SemiReal", HardtanhConv2d, HardtanhLinear, nn.Conv2d, nn.Linear, FULL, FULL)
     return Kind(
         "SemiReal", SemiRealConv2d, SemiRealLinear, nn.Conv2d, nn.Linear, FULL, 1,
-        activation_quantizer=sign_clipped, options={"activation": "sign"}, variant=semireal,
+        options={"activation": "sign"}, variant=semireal,
     )  # fmt: skip
 
 

@@ -115,7 +115,7 @@ def xnornet(scale_activations: bool = False, gradient: str = "corrected", min_ga
         conv, linear = InputScaledXnorConv2d, InputScaledXnorLinear
     return Kind(
         "XnorNet", conv, linear, BwnConv2d, BwnLinear, 1, 1,
-        activation_quantizer=sign_clipped, after_step=partial(keep, min_gain=min_gain), alpha=5.0,
+        after_step=partial(keep, min_gain=min_gain), alpha=5.0,
         weight_quantizer=lambda weight, layer: scaled_sign(weight), scales_per_filter=True,
         options={"scale_activations": False, "gradient": "corrected", "min_gain": 0.01}, variant=xnornet,
     )  # fmt: skip
