@@ -126,7 +126,7 @@ class CostModel:
 
     def __init__(self, graph: ChannelGraph, stored: Mapping[str, Stored]) -> None:
         names = [n for n in graph.shapes if graph.aliases.get(n, n) == n]
-        row = {name: i for i, name in enumerate(names)}
+        row = self._row = {name: i for i, name in enumerate(names)}
         axes = max((len(graph.shapes[n]) for n in names), default=0) or 1
         self._widths = {w.name: i for i, w in enumerate(graph.widths)}
         self._full = np.array([w.size for w in graph.widths], dtype=np.int64)
@@ -158,6 +158,15 @@ class CostModel:
             if f.is_parameter and is_table(graph.shapes[n]) and not self._positions[row[n]]
             and row[n] not in [place for place, _, _ in self._mixing]
         )  # fmt: skip
+
+    def axis(self, parameter: str, dim: int) -> tuple[int, dict[str, float]]:
+        """The whole size of one axis, and for every width that it shrinks with, how much goes with a group."""
+        place = self._row[parameter] * self._sizes.shape[1] + dim
+        lost = self._lost[[place], :].tocoo()
+        widths = list(self._widths)
+        return int(self._sizes[self._row[parameter], dim]), {
+            widths[w]: float(n) for w, n in zip(lost.coords[1], lost.data, strict=True)
+        }
 
     def _shrinking(self, extent: Extent) -> tuple[int, npt.NDArray[np.float64]]:
         """How many positions there are, and how many of them go with a group of each width."""

@@ -1,0 +1,118 @@
+"""Measured times in a file, so that the next run need not measure again.
+
+    {"schema": 1, "machines": {"<hash>": {"facts": {"cpu": ..., "threads": 2, ...}, "seconds": {"<what ran>": 0.0012}}}}
+
+Times of one machine are never taken on another: each has its own part of the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pruners.errors import OutputError, UsageError
+
+SCHEMA = 1
+
+
+class Damaged(Exception):
+    """The file is no table; the text says why."""
+
+
+def default_path() -> Path:
+    """In the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "secateur" / "latency.json"
+
+
+class Table:
+    """What ran -> seconds, on one machine.
+
+    A file that the user named (``path``) must be a table or not exist; the default one is only a cache, so a damaged one
+    is set aside and begun anew. Raises ``UsageError`` or ``OutputError``. ``remark`` says what is of interest.
+    """
+
+    def __init__(self, machine: Mapping[str, Any], path: Path | None = None) -> None:
+        self.path = path or default_path()
+        self.machine = dict(machine)
+        self._key = hashlib.sha256(json.dumps(self.machine, sort_keys=True).encode()).hexdigest()[:16]
+        self.remark = ""
+        try:
+            parts = _read(self.path)
+        except Damaged as error:
+            if path is not None:
+                raise UsageError(f"--latency-table {path}: {error}; remove it, or name another file") from None
+            self._set_aside(error)
+            parts = {}
+        self.seconds: dict[str, float] = dict(parts.get(self._key, {}).get("seconds", {}))
+        if parts and self._key not in parts:
+            self.remark = f"{self.path} holds times of other machines or threads only: measuring anew"
+
+    def _set_aside(self, error: Damaged) -> None:
+        kept = self.path.with_suffix(".damaged")
+        try:
+            os.replace(self.path, kept)
+        except OSError as failed:
+            raise OutputError(f"{self.path}: {error}, and it can't be moved away ({failed.strerror})") from None
+        self.remark = f"{self.path}: {error}; it is now {kept.name}, and times are measured anew"
+
+    def save(self) -> None:
+        """Write what is known beside what others have written by now, in one rename."""
+        try:
+            parts = _read(self.path)
+        except Damaged:
+            parts = {}
+        others = parts.get(self._key, {}).get("seconds", {})
+        parts[self._key] = {"facts": self.machine, "seconds": {**others, **self.seconds}}
+        text = json.dumps({"schema": SCHEMA, "machines": parts}, indent=1, sort_keys=True) + "\n"
+        temporary = None
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self.path)
+            temporary = None
+        except OSError as error:
+            raise OutputError(
+                f"{self.path}: measured times can't be written ({error.strerror}); name a file with --latency-table"
+            ) from None
+        finally:
+            if temporary is not None:
+                Path(temporary).unlink(missing_ok=True)
+
+
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    """The parts of the file by machine; none where there is no file."""
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise Damaged(f"can't be read ({getattr(error, 'strerror', None) or 'not a text'})") from None
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        raise Damaged("not a JSON text") from None
+    if not isinstance(found, dict) or found.get("schema") != SCHEMA or not isinstance(found.get("machines"), dict):
+        raise Damaged("not a table of measured times of this version")
+    parts: dict[str, dict[str, Any]] = found["machines"]
+    for part in parts.values():
+        if not isinstance(part, dict) or not isinstance(part.get("seconds"), dict):
+            raise Damaged("not a table of measured times of this version")
+        wrong = next((name for name, n in part["seconds"].items() if not _is_time(n)), None)
+        if wrong is not None:
+            raise Damaged(f"{part['seconds'][wrong]!r} is no time, for {wrong[:60]}")
+    return parts
+
+
+def _is_time(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and value > 0
