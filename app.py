@@ -177,10 +177,15 @@ def cli() -> None:
 @click.option("--macs", type=float, metavar="X", help="Keep at most this fraction of the MACs.")
 @click.option("--params", type=float, metavar="X", help="Keep at most this fraction of the parameters.")
 @click.option("--ratio", type=float, metavar="X", help="Remove this fraction of the channels.")
+@click.option("--latency", type=float, metavar="X", help="Keep at most this fraction of the time that one input takes, "
+              "measured on this machine and --device.")  # fmt: skip
+@click.option("--latency-batch", type=click.IntRange(1), default=1, metavar="N", help="Measure N inputs at a time [1].")
+@click.option("--latency-table", type=PATH, metavar="FILE", help="Where measured times are kept "
+              "[~/.cache/secateur/latency.json].")  # fmt: skip
 @click.option("--metric", metavar="NAME", help="Which channels go first: l1, l2, bn_scale, fpgm, taylor, random; "
               "of few bits: angle, distance, angle_next_layer, distance_next_layer.")  # fmt: skip
 @click.option("--search", metavar="NAME", help="bayesian (default without a budget), sensitivity (default for "
-              "--macs and --params with images), uniform or global.")  # fmt: skip
+              "--macs, --params and --latency with images), uniform or global.")  # fmt: skip
 @click.option("--alpha", type=float, metavar="X", help="bayesian: how much size weighs against loss; default: 1, "
               "or 2 where first and last layer are binary; 7 for DoReFa, 5 for XnorNet.")  # fmt: skip
 @click.option("--mode", default="prune", show_default=True, help="bayesian: retrain sliced networks, or with zeroOut "

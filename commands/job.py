@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from commands.by_latency import Timed
 from commands.console import Voice
-from commands.measuring import latencies
 from commands.networks import Network
 from commands.options import PruneOptions
 from commands.setup import setup_pruner
@@ -53,6 +53,7 @@ class PruneJob:
             network.arch, network.model, network.example_input,
             entry=network.entry, skip=options.skip, provenance=network.facts,
         )  # fmt: skip
+        self.timed = Timed(options, settings, self.pruner, self.device, voice)
         self.result: SearchResult | None = None
         self.cache = PrefixCache(int(options.cache_gb * 1e9))
 
@@ -63,17 +64,21 @@ class PruneJob:
         graph = self.pruner.graph
         groups = sum(w.size for w in graph.widths)
         self.voice.remark(f"{self.network.name}: {len(graph.widths)} widths with {groups} groups of channels")
+        latency = self.timed.measure(self.network.model, self._realize)
         with SearchWatcher(self.voice) as watcher:
             self.result = search(
                 self.network.model, graph, self.settings, realize=self._realize, batches=self._batches(),
                 evaluate=self._evaluate if self.data else None, retrain=self._retrain if self.data else None,
                 ledger=self.work and self.work / "search.jsonl", resume=self.options.resume, watcher=watcher,
-                fingerprint=self._fingerprint(), cache=self.cache,
+                fingerprint=self._fingerprint(), cache=self.cache, latency=latency,
             )  # fmt: skip
         self.cache.clear()
         for note in (*self.result.notes, self.cache.speed.told):
             if note:
                 self.voice.remark(note)
+        if latency is not None:
+            left = latency.fraction({name: len(groups) for name, groups in self.result.kept.items()})
+            self.voice.remark(f"predicted: {left:.1%} of the time remain")
         return self.pruner.plan(self.result.kept, **self._decisions())
 
     def _realize(self, model: nn.Module, kept: Mapping[str, Any]) -> nn.Module:
@@ -116,6 +121,8 @@ class PruneJob:
         facts = {"metric": s.metric, "search": s.strategy, "seed": s.seed, "transfer": self.options.transfer}
         if s.budget is not None:
             facts[s.budget.kind] = s.budget.value
+            if s.budget.kind == "latency":
+                facts |= {"device": self.device.type, "latency_batch": self.options.latency_batch}
         if self.options.calibration:
             facts["calibration"] = self.options.calibration
         if self.options.beta:
@@ -146,7 +153,7 @@ class PruneJob:
         accuracy = self._retrained(generated) if self.data else {}
         measured: dict[str, Any] = {
             "accuracy": {k: accuracy.get(k) for k in ("before", "pruned", "retrained")},
-            "latency_ms": latencies({"before": self.network.model, "after": generated}, self.network.example_input),
+            **self.timed.compared(self.network.model, generated, plan.kept),
         }
         if self.cache.speed.evaluations:
             measured["search"] = self.cache.speed.as_dict()

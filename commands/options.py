@@ -62,6 +62,9 @@ class PruneOptions(NetworkOptions, StepOptions):
     macs: float | None = None
     params: float | None = None
     ratio: float | None = None
+    latency: float | None = None
+    latency_batch: int = 1
+    latency_table: Path | None = None
     alpha: float | None = None
     mode: str = "prune"
     metric: str | None = None

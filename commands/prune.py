@@ -127,9 +127,11 @@ def _alpha(options: PruneOptions) -> float:
 
 
 def _budget(options: PruneOptions) -> Budget | None:
-    given = {k: v for k in ("macs", "params", "ratio") if (v := getattr(options, k)) is not None}
+    given = {k: v for k in ("macs", "params", "ratio", "latency") if (v := getattr(options, k)) is not None}
     if len(given) > 1:
         raise UsageError(f"give one budget, not {' and '.join(f'--{k}' for k in given)}")
+    if "latency" not in given and (options.latency_table or options.latency_batch != 1):
+        raise UsageError("--latency-batch and --latency-table say how --latency measures: give --latency")
     return next((Budget(kind, value) for kind, value in given.items()), None)
 
 

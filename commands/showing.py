@@ -8,6 +8,7 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from pruners.bundle import Bundle
+from pruners.latency import verdict_text
 from pruners.report import comparison
 
 
@@ -26,7 +27,8 @@ def outcome(bundle: Bundle) -> list[RenderableType]:
     for row in comparison(bundle.summary):
         shown.add_row(row.name, row.before, row.after, row.change)
     found = f"verified in a fresh process, largest difference {bundle.summary['max_abs_diff']:.2g}"
-    return [shown, f"\n{bundle.file}: {found}"]
+    timed = bundle.summary.get("latency")
+    return [shown, *([f"\n{verdict_text(timed)}"] if timed else []), f"\n{bundle.file}: {found}"]
 
 
 def some(names: Sequence[str], named: int = 3) -> str:

@@ -10,9 +10,12 @@ from typing import Any
 from torch import nn
 
 from pruners.base import BasicPruning, Kept
-from pruners.budget import Budget
+from pruners.budget import Allowance, Budget
 from pruners.bundle import Bundle, check_free
 from pruners.errors import BudgetError
+from pruners.latency import LatencyModel, Measuring, Table, device_of, latencies, machine, verdict
+from pruners.plan import PruningPlan
+from pruners.running import batch_size
 from pruners.search import SearchSettings, search
 from pruners.source import Entry
 from pruners.weight_transfer import Transfer, Transferred
@@ -30,6 +33,8 @@ def prune(
     ratio: float | None = None,
     macs: float | None = None,
     params: float | None = None,
+    latency: float | None = None,
+    latency_table: str | Path | None = None,
     metric: str = "l1",
     strategy: str = "uniform",
     transfer: str = "slice",
@@ -43,18 +48,21 @@ def prune(
     """Prune a network and publish the bundle in ``output``.
 
     Exactly one budget: ``ratio`` removes that fraction of the channels of every width, ``macs`` and ``params`` keep
-    at most that fraction of the multiply-accumulates or parameters. ``strategy``: "uniform" or "global" (those that
-    need no data). ``transfer``: "slice" keeps the kept slices of the weights, "bn" re-estimates batch-norm statistics
-    on ``batches``, too, "lstsq" fits the layers to what the original gives on ``batches``. ``batches``: (images,
-    labels) pairs for what looks at data; tensors do where no labels are needed. ``skip``: layers that stay.
+    at most that fraction of the multiply-accumulates or parameters, ``latency`` of the time that ``example_input``
+    takes where the model is, as predicted from measured times (kept in the file ``latency_table``). ``strategy``:
+    "uniform" or "global" (those that need no data). ``transfer``: "slice" keeps the kept slices of the weights, "bn"
+    re-estimates batch-norm statistics on ``batches``, too, "lstsq" fits the layers to what the original gives on
+    ``batches``. ``batches``: (images, labels) pairs for what looks at data; tensors do where no labels are needed.
+    ``skip``: layers that stay.
     ``entry``: the factory that built the model, if it isn't simply its class.
 
     The model itself is not changed. Raises the errors of ``pruners.errors``; nothing is published unless the
     generated file computes the pruned network in a fresh process.
     """
-    given = {k: v for k, v in {"ratio": ratio, "macs": macs, "params": params}.items() if v is not None}
+    budgets = {"ratio": ratio, "macs": macs, "params": params, "latency": latency}
+    given = {k: v for k, v in budgets.items() if v is not None}
     if len(given) != 1:
-        raise BudgetError(f"give exactly one of ratio, macs and params, not {', '.join(given) or 'none'}")
+        raise BudgetError(f"give exactly one of ratio, macs, params and latency, not {', '.join(given) or 'none'}")
     check_free(Path(output), force)
     find_transfer(transfer)
     batches = None if batches is None else list(batches)
@@ -63,12 +71,15 @@ def prune(
     settings = SearchSettings(
         strategy=strategy, metric=metric, budget=Budget(kind, value), round_to=round_to, seed=seed
     )  # fmt: skip
-    result = search(model, pruner.graph, settings, batches=batches)
+    timed = _timed(pruner, settings, latency_table) if latency is not None else None
+    result = search(model, pruner.graph, settings, batches=batches, latency=timed)
     plan = pruner.plan(result.kept, strategy=strategy, metric=metric, transfer=transfer, seed=seed, **given)
     found = None
     if transfer != "slice":
         found = _transferred(transfer, pruner, plan.kept, batches, seed)
-    summary = {"transfer": found.facts} if found and found.facts else None
+    summary = {"transfer": found.facts} if found and found.facts else {}
+    if timed is not None:
+        summary |= _verdict(pruner, plan, timed, value)
     return pruner.publish(plan, output, state=found.state if found else None, summary=summary, force=force)
 
 
@@ -82,3 +93,20 @@ def _transferred(
     for note in found.notes:
         log.warning(note)
     return found
+
+
+def _timed(pruner: BasicPruning, settings: SearchSettings, path: str | Path | None) -> LatencyModel:
+    device = device_of(pruner.model)
+    table = Table(machine(device), None if path is None else Path(path))
+    allowance = Allowance(pruner.graph, pruner.costs, settings.limits, None)
+    inputs = pruner.example_input
+    measuring = Measuring(table, device=device, batch=batch_size(inputs))
+    return measuring.model(pruner.model, pruner.graph, inputs, allowance, lambda m, kept: pruner.realize(kept, m))
+
+
+def _verdict(pruner: BasicPruning, plan: PruningPlan, timed: LatencyModel, target: float) -> dict[str, Any]:
+    device = device_of(pruner.model)
+    ms = latencies({"before": pruner.model, "after": pruner.realize(plan.kept)}, pruner.example_input, device)
+    predicted = timed.fraction({name: len(groups) for name, groups in plan.kept.items()})
+    found = verdict(target, predicted, ms, device, batch_size(pruner.example_input))
+    return {"latency_ms": ms, "latency": found}

@@ -1,7 +1,8 @@
 """Budgets, and how many groups each width may keep so that one is met.
 
-All counting is exact (``costs.CostModel``), and costs only grow with the counts, so every projection is a bisection
-that ends at or just under the budget; single channels that still fit are then given back.
+All counting is exact (``costs.CostModel``; time is predicted, ``latency.LatencyModel``), and costs only grow with the
+counts, so every projection is a bisection that ends at or just under the budget; single channels that still fit are
+then given back.
 """
 
 from __future__ import annotations
@@ -17,16 +18,18 @@ from pruners.costs import CostModel
 from pruners.errors import BudgetError, UsageError
 
 Counts = dict[str, int]
+Share = Callable[[Mapping[str, int]], float]
 _MEANING = {
     "macs": ("keeps half of the MACs", "of the MACs"),
     "params": ("keeps half of the parameters", "of the parameters"),
     "ratio": ("removes half of the channels", "of the channels"),
+    "latency": ("keeps half of the time of one input", "of the time"),
 }
 
 
 @dataclass(frozen=True)
 class Budget:
-    """``macs`` and ``params``: the fraction to keep at most; ``ratio``: the fraction of channels to remove.
+    """``macs``, ``params``, ``latency``: the fraction to keep at most; ``ratio``: the fraction of channels to remove.
 
     Raises ``BudgetError`` unless 0 < value < 1.
     """
@@ -65,9 +68,17 @@ class Limits:
 
 
 class Allowance:
-    """One network's widths, the counts each of them may keep, and a budget to meet (or none)."""
+    """One network's widths, the counts each of them may keep, and a budget to meet (or none).
 
-    def __init__(self, graph: ChannelGraph, costs: CostModel, limits: Limits, budget: Budget | None) -> None:
+    ``time``: what of the whole network's time remains with some counts; a budget of ``latency`` is of that.
+    """
+
+    def __init__(
+        self, graph: ChannelGraph, costs: CostModel, limits: Limits, budget: Budget | None, time: Share | None = None
+    ) -> None:
+        if budget is not None and budget.kind == "latency" and time is None:
+            raise BudgetError("a budget of latency needs measured times: see pruners.latency")
+        self._time = time
         self.costs = costs
         self.limits = limits
         self.budget = budget
@@ -79,6 +90,9 @@ class Allowance:
         """What of the budgeted quantity remains with these counts."""
         if self.budget is None or self.budget.kind == "ratio":
             return sum(counts.values()) / sum(self.sizes.values())
+        if self.budget.kind == "latency":
+            assert self._time is not None
+            return self._time(counts)
         return self.costs.count(counts).relative_to(self._whole)[self.budget.kind]
 
     def meets(self, counts: Mapping[str, int]) -> bool:

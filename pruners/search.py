@@ -19,6 +19,7 @@ from pruners.budget import Allowance, Budget
 from pruners.channel_graph import ChannelGraph
 from pruners.costs import CostModel
 from pruners.errors import NotPrunableError
+from pruners.latency import LatencyModel
 from pruners.plan import sha256_of_state
 from pruners.prefix import PrefixCache
 from pruners.ranking import Batch
@@ -74,6 +75,7 @@ def search(
     watcher: Watcher | None = None,
     fingerprint: Mapping[str, Any] | None = None,
     cache: PrefixCache | None = None,
+    latency: LatencyModel | None = None,
 ) -> SearchResult:
     """Choose the groups that every width keeps. The model is not changed.
 
@@ -84,6 +86,7 @@ def search(
     there goes on and ends as if it had never stopped, provided the callables repeat. ``fingerprint``: what else decides
     the outcome (data set, number of images, training regime), as JSON values; a ledger with another one is refused.
     ``cache``: what candidates have in common is computed once, in up to 2 GB; the outcome is the same with any limit.
+    ``latency``: what a budget of latency is counted with; its measurements are a part of the fingerprint.
 
     Raises ``NotPrunableError`` when there is nothing to prune, ``BudgetError`` when the budget is out of reach,
     ``UsageError`` for settings or ledgers that don't fit, ``Interrupted`` after Ctrl-C.
@@ -92,10 +95,11 @@ def search(
     run = find_strategy(settings.strategy)
     _require_widths(graph)
     costs = CostModel.of(model, graph)
-    allowance = Allowance(graph, costs, settings.limits, settings.budget)
+    allowance = Allowance(graph, costs, settings.limits, settings.budget, latency.fraction if latency else None)
     header = {
         **settings.as_dict(),
         "fingerprint": dict(fingerprint or {}),
+        "latency": latency.digest if latency is not None else None,
         "retraining": retrain is not None,
         "weights": sha256_of_state(model.state_dict()) if ledger is not None else None,
         "widths": {w.name: w.size for w in graph.widths},

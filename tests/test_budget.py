@@ -39,7 +39,7 @@ def test_a_budget_out_of_range_is_refused(value):
 def test_each_kind_of_budget_says_what_its_number_means():
     assert refusal(Budget, "params", 1).endswith("0.5 keeps half of the parameters")
     assert refusal(Budget, "ratio", 1).endswith("0.5 removes half of the channels")
-    assert refusal(Budget, "flops", 0.5) == "unknown budget 'flops', known are macs, params, ratio"
+    assert refusal(Budget, "flops", 0.5) == "unknown budget 'flops', known are macs, params, ratio, latency"
 
 
 def test_impossible_limits_are_refused():

@@ -99,7 +99,7 @@ def test_settings_out_of_range_are_refused(changed, message):
 @pytest.mark.parametrize("name", ["uniform", "global"])
 def test_a_strategy_that_needs_a_budget_says_so(name):
     assert refusal(BudgetError, Bench().search, SearchSettings(name)) == (
-        f"--search {name} needs a budget: give --macs, --params or --ratio"
+        f"--search {name} needs a budget: give --macs, --params, --latency or --ratio"
     )
 
 

@@ -3,6 +3,19 @@
 from pruners.latency.measuring import Measuring, with_batch
 from pruners.latency.model import LatencyModel
 from pruners.latency.table import Table
-from pruners.latency.timing import Run, in_turns, machine
+from pruners.latency.timing import Run, device_of, in_turns, machine
+from pruners.latency.verdict import latencies, verdict, verdict_text
 
-__all__ = ["LatencyModel", "Measuring", "Run", "Table", "in_turns", "machine", "with_batch"]
+__all__ = [
+    "LatencyModel",
+    "Measuring",
+    "Run",
+    "Table",
+    "device_of",
+    "in_turns",
+    "latencies",
+    "machine",
+    "verdict",
+    "verdict_text",
+    "with_batch",
+]

@@ -19,10 +19,11 @@ from torch.utils._pytree import tree_flatten, tree_map
 from pruners.budget import Allowance
 from pruners.channel_graph import ChannelGraph, Width
 from pruners.errors import Interrupted, NotPrunableError
+from pruners.latency import timing
 from pruners.latency.layers import Layer, layers_of
 from pruners.latency.model import Grid, LatencyModel, never_falling
 from pruners.latency.table import Table
-from pruners.latency.timing import Measure, Run, in_turns
+from pruners.latency.timing import Measure, Run
 from pruners.running import as_it_was, batch_size, call_arguments
 
 log = logging.getLogger(__name__)
@@ -31,23 +32,24 @@ Realize = Callable[[nn.Module, Mapping[str, tuple[int, ...]]], nn.Module]
 Told = Callable[[int, int], None]
 """(cells done, cells in all)"""
 _ROUNDS, _SECONDS = 11, 60.0
-_VERSION_ROUNDS, _VERSION_SECONDS = 25, 30.0
+_VERSION_ROUNDS, _VERSION_SECONDS = 61, 30.0
 _VERSIONS = (0.78, 0.53, 0.28)
 _CELLS, _BYTES = 128, 256 * 2**20
 """Cells that take turns: few enough for the caches of kernels, and for memory."""
 
 
 class Measuring:
-    """Measures on ``device`` with inputs of ``batch``; all times are in ``table``, and only what is missing is measured.
+    """Measures on ``device`` with inputs of ``batch``; all times are in ``table``, only what is missing is measured.
 
     ``realize`` makes the versions that are run as a whole; without it, or where it can't, only the whole network is.
     """
 
     def __init__(
         self, table: Table, *, device: torch.device | None = None, batch: int = 1,
-        measure: Measure = in_turns, told: Told = lambda done, total: None,
+        measure: Measure | None = None, told: Told = lambda done, total: None,
     ) -> None:  # fmt: skip
-        self.table, self.batch, self.measure, self.told = table, batch, measure, told
+        self.table, self.batch, self.told = table, batch, told
+        self.measure = measure or timing.in_turns
         self.device = device or torch.device("cpu")
 
     def model(
@@ -83,6 +85,8 @@ class Measuring:
         # neighbours in time are neither of one layer nor of one size, so a slow moment spoils no row of a grid
         order = sorted(missing, key=lambda name: hashlib.sha256(name.encode()).digest())
         done = 0
+        if order:
+            self.told(done, len(order))
         for group in _groups([missing[name] for name in order]):
             seconds = self._timed(group, _ROUNDS, _SECONDS * len(group) / len(order))
             self.table.seconds.update(zip((run.name for run in group), seconds, strict=True))
@@ -134,7 +138,7 @@ class Measuring:
                 log.warning("versions can't be run as a whole, so what is no layer counts as constant: %s", error)
                 break
             runs.append(Run(name, small.eval(), args, kwargs))
-        home = next((p.device for p in network.parameters()), torch.device("cpu"))
+        home = timing.device_of(network)
         try:
             seconds = self._timed(runs, _VERSION_ROUNDS, _VERSION_SECONDS)
         finally:

@@ -2,9 +2,9 @@
 
     seconds = scale * (sum of the layers' times) + slope * (activations) + constant
 
-The layers' times are looked up in their grids, with straight lines between; the three numbers, none of them below 0, are
-such that the versions that were run as a whole come out right. So whatever is no layer with a rule (functions, products
-of activations, Python) counts as well: in proportion to the activations, or as a constant.
+The layers' times are looked up in their grids, with straight lines between; the three numbers, none of them below 0,
+are such that the versions that were run as a whole come out right. So whatever is no layer with a rule (functions,
+products of activations, Python) counts as well: in proportion to the activations, or as a constant.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _TRUST = 0.05
 
 @dataclass(frozen=True)
 class Grid:
-    """A layer's measured seconds, at all sizes of its axes that are measured (an axis of length 1 for each it lacks)."""
+    """A layer's seconds at all measured sizes of its two axes (one of length 1 for each that it lacks)."""
 
     layer: Layer
     seconds: FloatArray
@@ -93,8 +93,9 @@ class _Lookup:
         self._last = ends - 1  # where a whole axis is looked up
         side = max((len(a.measured) for a in axes), default=1) + 1
         self._side = side
-        self._first = np.array([number[g.layer.axes[0]] if g.layer.axes else -1 for g in grids], dtype=np.int64)
-        self._second = np.array([number[g.layer.axes[1]] if len(g.layer.axes) > 1 else -1 for g in grids], dtype=np.int64)
+        places = [[number[axis] for axis in g.layer.axes] + [-1, -1] for g in grids]
+        self._first = np.array([p[0] for p in places], dtype=np.int64)
+        self._second = np.array([p[1] for p in places], dtype=np.int64)
         self._times = np.array([float(g.layer.times) for g in grids])
         padded = [np.pad(g.seconds, [(0, side - n) for n in g.seconds.shape], mode="edge") for g in grids]
         self._seconds = np.array(padded).ravel()

@@ -21,7 +21,7 @@ from pruners.errors import OutputError, UsageError
 SCHEMA = 1
 
 
-class Damaged(Exception):
+class DamagedError(Exception):
     """The file is no table; the text says why."""
 
 
@@ -34,8 +34,8 @@ def default_path() -> Path:
 class Table:
     """What ran -> seconds, on one machine.
 
-    A file that the user named (``path``) must be a table or not exist; the default one is only a cache, so a damaged one
-    is set aside and begun anew. Raises ``UsageError`` or ``OutputError``. ``remark`` says what is of interest.
+    A file that the user named (``path``) must be a table or not exist; the default one is only a cache, so a damaged
+    one is set aside and begun anew. Raises ``UsageError`` or ``OutputError``. ``remark`` says what is of interest.
     """
 
     def __init__(self, machine: Mapping[str, Any], path: Path | None = None) -> None:
@@ -45,7 +45,7 @@ class Table:
         self.remark = ""
         try:
             parts = _read(self.path)
-        except Damaged as error:
+        except DamagedError as error:
             if path is not None:
                 raise UsageError(f"--latency-table {path}: {error}; remove it, or name another file") from None
             self._set_aside(error)
@@ -54,7 +54,7 @@ class Table:
         if parts and self._key not in parts:
             self.remark = f"{self.path} holds times of other machines or threads only: measuring anew"
 
-    def _set_aside(self, error: Damaged) -> None:
+    def _set_aside(self, error: DamagedError) -> None:
         kept = self.path.with_suffix(".damaged")
         try:
             os.replace(self.path, kept)
@@ -66,7 +66,7 @@ class Table:
         """Write what is known beside what others have written by now, in one rename."""
         try:
             parts = _read(self.path)
-        except Damaged:
+        except DamagedError:
             parts = {}
         others = parts.get(self._key, {}).get("seconds", {})
         parts[self._key] = {"facts": self.machine, "seconds": {**others, **self.seconds}}
@@ -97,20 +97,20 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:
-        raise Damaged(f"can't be read ({getattr(error, 'strerror', None) or 'not a text'})") from None
+        raise DamagedError(f"can't be read ({getattr(error, 'strerror', None) or 'not a text'})") from None
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
-        raise Damaged("not a JSON text") from None
+        raise DamagedError("not a JSON text") from None
     if not isinstance(found, dict) or found.get("schema") != SCHEMA or not isinstance(found.get("machines"), dict):
-        raise Damaged("not a table of measured times of this version")
+        raise DamagedError("not a table of measured times of this version")
     parts: dict[str, dict[str, Any]] = found["machines"]
     for part in parts.values():
         if not isinstance(part, dict) or not isinstance(part.get("seconds"), dict):
-            raise Damaged("not a table of measured times of this version")
+            raise DamagedError("not a table of measured times of this version")
         wrong = next((name for name, n in part["seconds"].items() if not _is_time(n)), None)
         if wrong is not None:
-            raise Damaged(f"{part['seconds'][wrong]!r} is no time, for {wrong[:60]}")
+            raise DamagedError(f"{part['seconds'][wrong]!r} is no time, for {wrong[:60]}")
     return parts
 
 

@@ -38,9 +38,9 @@ class Run:
     def __call__(self) -> Any:
         return self.model(*self.args, **self.kwargs)
 
-    @property
-    def device(self) -> torch.device:
-        return next((p.device for p in self.model.parameters()), torch.device("cpu"))
+
+def device_of(model: nn.Module) -> torch.device:
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
 Measure = Callable[[Sequence[Run], int, float], list[float]]
@@ -56,9 +56,9 @@ class _Sample:
 def in_turns(runs: Sequence[Run], rounds: int, seconds: float = float("inf")) -> list[float]:
     """The median of each over the rounds; fewer rounds, but at least LEAST_ROUNDS, when the time is up.
 
-    Every round has another order, each sample follows another run of the same, and two rounds to warm up don't count. Samples during which the system gave the
-    processor to others don't count either, unless too few are left. Modules run in eval mode and are left in the mode
-    they were in.
+    Every round has another order, each sample follows another run of the same, and two rounds to warm up don't count.
+    Samples during which the system gave the processor to others don't count either, unless too few are left. Modules
+    run in eval mode and are left in the mode they were in.
     """
     taken: list[list[_Sample]] = [[] for _ in runs]
     root = nn.ModuleList({id(run.model): run.model for run in runs}.values())
@@ -82,14 +82,15 @@ def _typical(samples: Sequence[_Sample]) -> float:
 
 def _once(run: Run) -> _Sample:
     run()  # what it reads is in the caches then, as in a network that has just made it
-    if run.device.type == "cuda":  # kernels run beside Python, so the device keeps the time
+    device = device_of(run.model)
+    if device.type == "cuda":  # kernels run beside Python, so the device keeps the time
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        torch.cuda.synchronize(run.device)
-        begin.record()  # type: ignore[no-untyped-call]
+        torch.cuda.synchronize(device)
+        begin.record()
         run()
-        end.record()  # type: ignore[no-untyped-call]
-        end.synchronize()  # type: ignore[no-untyped-call]
-        return _Sample(float(begin.elapsed_time(end)) / 1000, False)  # type: ignore[no-untyped-call]
+        end.record()
+        end.synchronize()
+        return _Sample(float(begin.elapsed_time(end)) / 1000, False)
     # on one thread: time on the processor, which is time on the clock unless others want the processor, too
     clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
     switches, started = _switches(), clock()

@@ -46,7 +46,7 @@ def require_budget(problem: Problem) -> None:
     """BudgetError where the strategy has nothing to aim at."""
     if problem.allowance.budget is None:
         name = problem.settings.strategy
-        raise BudgetError(f"--search {name} needs a budget: give --macs, --params or --ratio")
+        raise BudgetError(f"--search {name} needs a budget: give --macs, --params, --latency or --ratio")
 
 
 def decided(problem: Problem, ranking: Ranking, counts: Counts) -> SearchResult:
