@@ -202,6 +202,7 @@ def cli() -> None:
 @click.option("--round-to", default=1, metavar="N", help="Keep multiples of N channels.")
 @click.option("--min-channels", default=2, metavar="N", help="Keep at least N channels of every width [2].")
 @skip
+@click.option("--stop-early", is_flag=True, help="bayesian: give hopeless candidates up after a part of the images.")
 @cache
 @output
 @resume

@@ -30,7 +30,7 @@ from training.binarization.kinds.registry import recognise
 from training.binarization.orthogonality import soft_orthogonality
 from training.data import Data
 from training.execution import device_for
-from training.loop import evaluate, evaluate_fn, resolve_device
+from training.loop import Stop, evaluate, evaluate_fn, resolve_device
 from training.trainer import fit, retrain_fn
 
 _RANKING_IMAGES = 256
@@ -90,13 +90,15 @@ class PruneJob:
             recognise(model, self.network.kind)
         return model
 
-    def _evaluate(self, model: nn.Module) -> tuple[float, float]:
+    def _evaluate(self, model: nn.Module, stop: Stop | None = None) -> tuple[float, float]:
         assert self.data is not None
-        loss, accuracy = evaluate_fn(self.data.val)(model.to(self.device))
+        penalty = 0.0
         if self.options.beta:
             with torch.no_grad():
-                loss += self.options.beta * float(soft_orthogonality(model))
-        return loss, accuracy
+                penalty = self.options.beta * float(soft_orthogonality(model.to(self.device)))
+        asked = None if stop is None else lambda losses, images: stop(losses + penalty, images)
+        loss, accuracy = evaluate_fn(self.data.val)(model.to(self.device), asked)
+        return loss + penalty, accuracy
 
     def _retrain(self, model: nn.Module, epochs: int) -> None:
         assert self.data is not None

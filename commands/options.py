@@ -77,6 +77,7 @@ class PruneOptions(NetworkOptions, StepOptions):
     round_to: int = 1
     min_channels: int = 2
     skip: tuple[str, ...] = ()
+    stop_early: bool = False
     cache_gb: float = 2.0
     output: Path | None = None
     resume: bool = False

@@ -104,6 +104,7 @@ def settings_from(options: PruneOptions) -> SearchSettings:
         alpha=_alpha(options),
         mode=options.mode,
         direction=options.direction,
+        stop_early=options.stop_early,
         retrain_epochs=epochs,
         seed=options.seed,
     )

@@ -37,16 +37,21 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def evaluate(model: nn.Module, split: Split, *, batch_size: int = EVALUATION_BATCH) -> Score:
+Stop = Callable[[Tensor, int], bool]
+"""(losses of the images so far, number of all images) -> whether that is enough."""
+
+
+def evaluate(model: nn.Module, split: Split, *, batch_size: int = EVALUATION_BATCH, stop: Stop | None = None) -> Score:
     """Measures the model in eval mode, on the device it is on; its mode is left as it was."""
-    return score_of(*totals(model, split, batch_size=batch_size))
+    return score_of(*totals(model, split, batch_size=batch_size, stop=stop))
 
 
 @torch.no_grad()
 def totals(
-    model: nn.Module, split: Split, *, batch_size: int = EVALUATION_BATCH, part: Part = WHOLE
+    model: nn.Module, split: Split, *, batch_size: int = EVALUATION_BATCH, part: Part = WHOLE, stop: Stop | None = None
 ) -> tuple[float, int, int, int]:
     """Sums over images, or over a part of them: the loss, how many are right, right within five, and all."""
+    seen: list[Tensor] = []
     was_training = model.training
     model.eval()
     loss, top1, top5, count = 0.0, 0, 0, 0
@@ -58,6 +63,10 @@ def totals(
             top1 += int(best[:, 0].sum())
             top5 += int(best.sum())
             count += len(labels)
+            if stop is not None:
+                seen.append(F.cross_entropy(logits, labels, reduction="none").cpu())
+                if stop(torch.cat(seen), len(split)):
+                    break
     finally:
         model.train(was_training)
     return loss, top1, top5, count
@@ -70,11 +79,11 @@ def score_of(loss: float, top1: int, top5: int, count: int) -> Score:
     return Score(loss / count, top1 / count, top5 / count, count)
 
 
-def evaluate_fn(split: Split, *, batch_size: int = EVALUATION_BATCH) -> Callable[[nn.Module], tuple[float, float]]:
-    """``model -> (loss, accuracy)`` on a split: what a search asks for."""
+def evaluate_fn(split: Split, *, batch_size: int = EVALUATION_BATCH) -> Callable[..., tuple[float, float]]:
+    """``(model, stop=None) -> (loss, accuracy)`` on a split: what a search asks for."""
 
-    def measure(model: nn.Module) -> tuple[float, float]:
-        score = evaluate(model, split, batch_size=batch_size)
+    def measure(model: nn.Module, stop: Stop | None = None) -> tuple[float, float]:
+        score = evaluate(model, split, batch_size=batch_size, stop=stop)
         return score.loss, score.top1
 
     return measure

@@ -21,8 +21,10 @@ from pruners.ranking import Batch
 from pruners.searching.ledger import Ledger
 
 Kept = Mapping[str, tuple[int, ...]]
-Evaluate = Callable[[nn.Module], tuple[float, float]]
-"""model -> (loss, accuracy) on held-out data."""
+Evaluate = Callable[..., tuple[float, float]]
+"""model -> (loss, accuracy) on held-out data. To stop early, (model, stop): ``stop(losses, images)`` is to be asked
+after every batch with the losses of the images so far and the number of all; when it says True, the means over those so
+far are given."""
 Retrain = Callable[[nn.Module, int], None]
 """(model, epochs): train the model in place."""
 Realize = Callable[[nn.Module, Kept], nn.Module]
@@ -37,6 +39,8 @@ class SearchSettings:
     the largest fraction of a width that may go (bayesian). ``init_points`` random and ``n_iter`` suggested ratios
     follow three fixed ones. No retraining follows a width that lost less than the fraction ``considerable``.
     ``mode``: what is retrained inside a search, ``prune`` the sliced network, ``zeroOut`` the whole one with zeros.
+    ``stop_early``: candidates that are hopeless on part of the images are not shown the others (``Judge``); what is
+    suggested next may differ then, which is why it isn't the default.
     ``min_fraction`` is 10 % by default for ``global``, else 0. Raises ``UsageError`` for values out of range.
     """
 
@@ -55,6 +59,7 @@ class SearchSettings:
     considerable: float = 0.05
     retrain_epochs: int = 5
     mode: str = "prune"
+    stop_early: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -13,7 +13,6 @@ Every step is a pure function of (settings, seed, network, events so far): rando
 from __future__ import annotations
 
 import copy
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -28,6 +27,7 @@ from pruners.plan import sha256_of_state
 from pruners.ranking import rank
 from pruners.searching.base import Evaluation, Problem, SearchResult, evaluation_from, strategy
 from pruners.searching.interrupts import StopRequest
+from pruners.searching.measuring import Measurements, Task
 from pruners.searching.retraining import Checkpoints, seeded
 from pruners.searching.suggesting import derived_seed, random_ratio, suggest_ratio
 from pruners.searching.weights import State, scatter, zero_removed
@@ -72,7 +72,7 @@ class LayerwiseSearch:
         self.counts: Counts = {}
         self.best: dict[str, Evaluation] = {}
         self.evaluations: list[Evaluation] = []
-        self.known: dict[tuple[Any, ...], tuple[float | None, float | None]] = {}
+        self.measurements = Measurements(self.evaluate, problem.cache, self.settings.stop_early)
         self.retrains = 0
         self.checkpoints = Checkpoints(problem.ledger.path)
         self.weights_to_load: str | None = None  # digest
@@ -97,6 +97,7 @@ class LayerwiseSearch:
 
     def _decide(self, position: int, width: Width) -> None:
         self.problem.cache.start_from(lambda: self._candidate(self.counts))
+        self.measurements.keep_only(self._key(width.name, width.size))
         self._try_ratios(position, width)
         name, size, kept = width.name, width.size, self.best[width.name].kept
         entry = self.problem.ledger.recorded("decision", width=name, size=size, kept=kept)
@@ -147,14 +148,16 @@ class LayerwiseSearch:
         entry = self.problem.ledger.recorded("evaluation", width=width.name, step=step)
         if entry is not None:
             record = evaluation_from(entry)
-            self.known[self._key(width.name, record.kept)] = (record.loss, record.accuracy)
+            self.measurements.known[self._key(width.name, record.kept)] = (record.loss, record.accuracy)
             return record
         started = time.perf_counter()
         ratio = self._ratio(width.name, step, points)
         count = self._count(width, ratio)
-        cached = self._key(width.name, count) in self.known
-        loss, accuracy = self._measure(width.name, count)
-        size = self.problem.costs.count({**self.counts, width.name: count}).relative_to(self.whole)
+        cached = self._key(width.name, count) in self.measurements.known
+        best_so_far = self.best.get(width.name)
+        rival = None if best_so_far is None else self._task(width, best_so_far.kept)
+        loss, accuracy = self.measurements.score(self._task(width, count), rival)
+        size = self._size(width.name, count)
         objective = self._objective(width.name, loss, size, points)
         best = max([objective, *(value for _, value in points)])
         finished = step == self.per_width or unseen <= {count}
@@ -172,7 +175,7 @@ class LayerwiseSearch:
         self, name: str, loss: float | None, size: Mapping[str, float], points: list[tuple[float, float]]
     ) -> float:
         if loss is not None:
-            return -(loss + self.settings.alpha * (size["params"] + size["bits"] / 4))
+            return -(loss + self._price(size))
         if not points:
             raise UsageError(
                 f"the network's loss is not finite before {name!r} is pruned; check weights and data, "
@@ -181,15 +184,17 @@ class LayerwiseSearch:
         # the Gaussian process takes finite numbers only: clearly worse than all others, yet of their scale
         return min(value for _, value in points) - 1.0
 
-    def _measure(self, name: str, count: int) -> tuple[float | None, float | None]:
-        key = self._key(name, count)
-        if key not in self.known:
-            pruned = name if count < self.problem.graph.width(name).size else ""
-            loss, accuracy = self.problem.cache.evaluate(
-                pruned, lambda: self._candidate({**self.counts, name: count}, name), self.evaluate
-            )
-            self.known[key] = _finite(loss), _finite(accuracy)
-        return self.known[key]
+    def _price(self, size: Mapping[str, float]) -> float:
+        return self.settings.alpha * (size["params"] + size["bits"] / 4)
+
+    def _size(self, name: str, count: int) -> dict[str, float]:
+        return self.problem.costs.count({**self.counts, name: count}).relative_to(self.whole)
+
+    def _task(self, width: Width, count: int) -> Task:
+        name = width.name
+        pruned = name if count < width.size else ""
+        price = self._price(self._size(name, count))
+        return Task(self._key(name, count), pruned, lambda: self._candidate({**self.counts, name: count}, name), price)
 
     def _key(self, name: str, count: int) -> tuple[Any, ...]:
         """What a measurement depends on: the weights, and all counts that are not whole."""
@@ -291,7 +296,3 @@ def in_direction(problem: Problem) -> list[Width]:
     last = len(ran) + len(problem.graph.contractions)
     widths = sorted(problem.graph.widths, key=lambda w: min((ran.get(p, last) for p in w.producers), default=last))
     return widths if problem.settings.direction == "bottom-up" else widths[::-1]
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,111 @@
+"""Candidates' scores, each measured once, and candidates that are given up before all images are seen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pruners.prefix import PrefixCache
+
+Key = tuple[Any, ...]
+Score = tuple[float | None, float | None]
+"""Loss and accuracy, None where they are not finite."""
+Stop = Callable[[Tensor, int], bool]
+"""(losses of the images so far, number of all images) -> whether that is enough."""
+
+SHARE, ERRORS = 0.25, 3.0
+
+
+@dataclass(frozen=True)
+class Task:
+    """``pruned``: the width that sets the candidate apart, or ""; ``price``: what its objective adds to the loss."""
+
+    key: Key
+    pruned: str
+    make: Callable[[], nn.Module]
+    price: float
+
+
+class Judge:
+    """Sees the losses of a candidate batch by batch and gives it up when it is hopeless.
+
+    With the differences ``d_i = loss_i(candidate) - loss_i(best)`` over the first ``m`` images, at least a quarter of
+    all, the candidate is hopeless when its objective is worse by more than three standard errors::
+
+        mean(d) + price(candidate) - price(best) > 3 * deviation(d) / sqrt(m)
+
+    As the same images are compared, the error is that of the difference, which is far smaller than that of a loss.
+    """
+
+    def __init__(self, best: Tensor | None, handicap: float) -> None:
+        self._best, self._handicap = best, handicap
+        self.losses = torch.empty(0)
+        self.stopped = False
+
+    def __call__(self, losses: Tensor, total: int) -> bool:
+        self.losses, self.stopped = losses, False
+        if self._best is None or not SHARE * total <= len(losses) < total:
+            return False
+        error = self._differences.std().item() / math.sqrt(len(losses))
+        self.stopped = self.behind + self._handicap > ERRORS * error
+        return self.stopped
+
+    @property
+    def behind(self) -> float:
+        """The mean difference."""
+        return self._differences.mean().item()
+
+    @property
+    def _differences(self) -> Tensor:
+        assert self._best is not None
+        return self.losses.double() - self._best[: len(self.losses)].double()
+
+
+class Measurements:
+    """``stop_early``: the evaluation takes a ``Stop`` as well, and candidates are judged on part of the images.
+
+    What is known of one that was given up is an estimate: the best one's loss plus the mean difference.
+    """
+
+    def __init__(self, evaluate: Callable[..., tuple[float, float]], cache: PrefixCache, stop_early: bool) -> None:
+        self._evaluate, self._cache, self._stop_early = evaluate, cache, stop_early
+        self.known: dict[Key, Score] = {}
+        self._losses: dict[Key, Tensor] = {}
+
+    def keep_only(self, key: Key) -> None:
+        """Forget the losses of single images of all other candidates."""
+        self._losses = {k: losses for k, losses in self._losses.items() if k == key}
+
+    def score(self, task: Task, best: Task | None) -> Score:
+        if task.key not in self.known:
+            self.known[task.key] = self._judged(task, best) if self._stop_early else self._whole(task)
+        return self.known[task.key]
+
+    def _whole(self, task: Task) -> Score:
+        loss, accuracy = self._cache.evaluate(task.pruned, task.make, self._evaluate)
+        return finite(loss), finite(accuracy)
+
+    def _judged(self, task: Task, best: Task | None) -> Score:
+        if best is None:
+            return self._watched(task, Judge(None, 0.0))
+        if best.key not in self._losses:  # after a replay
+            self._watched(best, Judge(None, 0.0))
+        judge = Judge(self._losses[best.key], task.price - best.price)
+        loss, accuracy = self._watched(task, judge)
+        known = self.known[best.key][0]
+        return (known + judge.behind if judge.stopped and known is not None else loss), accuracy
+
+    def _watched(self, task: Task, judge: Judge) -> Score:
+        loss, accuracy = self._cache.evaluate(task.pruned, task.make, lambda model: self._evaluate(model, judge))
+        if not judge.stopped:
+            self._losses[task.key] = judge.losses
+        return finite(loss), finite(accuracy)
+
+
+def finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
