@@ -182,8 +182,8 @@ def cli() -> None:
 @click.option("--latency-batch", type=click.IntRange(1), default=1, metavar="N", help="Measure N inputs at a time [1].")
 @click.option("--latency-table", type=PATH, metavar="FILE", help="Where measured times are kept "
               "[~/.cache/secateur/latency.json].")  # fmt: skip
-@click.option("--metric", metavar="NAME", help="Which channels go first: l1, l2, bn_scale, fpgm, taylor, random; "
-              "of few bits: angle, distance, angle_next_layer, distance_next_layer.")  # fmt: skip
+@click.option("--metric", metavar="NAME", help="Which channels go first: l1, l2, bn_scale, fpgm, taylor, random, "
+              "reconstruction; of few bits: angle, distance, angle_next_layer, distance_next_layer.")  # fmt: skip
 @click.option("--search", metavar="NAME", help="bayesian (default without a budget), sensitivity (default for "
               "--macs, --params and --latency with images), uniform or global.")  # fmt: skip
 @click.option("--alpha", type=float, metavar="X", help="bayesian: how much size weighs against loss; default: 1, "

@@ -77,7 +77,9 @@ def metric(name: str, *, largest_first: bool = False) -> Callable[[Metric], Metr
 
 
 def _registered() -> Mapping[str, Metric]:
-    from pruners import binary_metrics  # noqa: F401  (importing it registers its metrics; it reads this module)
+    # importing them registers their metrics; they read this module
+    from pruners import binary_metrics  # noqa: F401
+    from pruners.reconstruction import metric  # noqa: F401
 
     return _METRICS
 

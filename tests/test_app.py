@@ -113,7 +113,7 @@ def tree(folder: Path) -> set[str]:
         pytest.param(
             [*MODEL, "--ratio", "0.5", "--metric", "l3"],
             "error: unknown metric 'l3', did you mean 'l2'? known are angle, angle_next_layer, "
-                "bn_scale, distance, distance_next_layer, fpgm, l1, l2, random, taylor",
+                "bn_scale, distance, distance_next_layer, fpgm, l1, l2, random, reconstruction, taylor",
             id="an unknown metric",
         ),
         pytest.param(

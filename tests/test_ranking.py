@@ -21,7 +21,7 @@ def refusal(error, call, *args, **kwargs) -> str:
 def test_an_unknown_metric_is_refused_with_the_closest_name():
     assert refusal(UsageError, rank, *plain(), "taylr") == (
         "unknown metric 'taylr', did you mean 'taylor'? known are angle, angle_next_layer, bn_scale, distance, "
-        "distance_next_layer, fpgm, l1, l2, random, taylor"
+        "distance_next_layer, fpgm, l1, l2, random, reconstruction, taylor"
     )
     assert refusal(UsageError, rank, *plain(), "xyz").startswith("unknown metric 'xyz'; known are angle, angle_next")
 
