@@ -246,16 +246,22 @@ def reestimate_batch_norm(request: Transfer) -> Transferred:
     batches' means and (unbiased) variances; all other layers run in eval mode. The count of batches is kept."""
     network = copy.deepcopy(request.pruned).eval()
     norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._NormBase) and m.track_running_stats]
+    if settle(network, norms, request.batches or ()) == 0:
+        raise UsageError("--transfer bn got no batches: the statistics would be lost")
+    return Transferred(_copied(network))
+
+
+def settle(network: nn.Module, norms: Sequence[nn.modules.batchnorm._NormBase], batches: Iterable[Any]) -> int:
+    """Take the statistics of these layers of a network in eval mode anew; on how many batches."""
     counts = [copy.deepcopy(m.num_batches_tracked) for m in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # the plain average
         norm.train()
-    if _run(network, request.batches or ()) == 0:
-        raise UsageError("--transfer bn got no batches: the statistics would be lost")
+    seen = _run(network, batches)
     for norm, count in zip(norms, counts, strict=True):
         norm.num_batches_tracked = count
-    return Transferred(_copied(network))
+    return seen
 
 
 def _run(network: nn.Module, batches: Iterable[Any]) -> int:

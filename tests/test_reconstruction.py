@@ -137,6 +137,27 @@ def test_consumers_that_are_not_fitted_are_named() -> None:
     assert not found.fitted
 
 
+class SignConv(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight.sign())
+
+
+register_quantizer(SignConv, lambda weight, layer: weight.sign())
+
+
+def test_behind_a_layer_of_few_bits_statistics_are_taken_anew() -> None:
+    torch.manual_seed(0)
+    model = settled(nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), SignConv(8, 4, 1, bias=False), nn.BatchNorm2d(4)))
+    x = noise(32, 3, 4, 4)
+    pruned, found = fitted(model, x)
+    with torch.no_grad():
+        y = pruned[:3](x)
+    assert torch.allclose(pruned[3].running_mean, y.mean((0, 2, 3)))
+    assert pruned[3].momentum == 0.1
+    assert dict(found.left) == {"2": "SignConv quantizes its weights"}
+    assert torch.equal(pruned[2].weight, model[2].weight[:, ::2])
+
+
 # ---------------------------------------------------------------------------------------------- exact cases
 
 

@@ -20,6 +20,7 @@ from pruners.reconstruction.fitting import Fitted
 from pruners.reconstruction.survey import Stop, Survey, survey
 from pruners.reconstruction.walk import Report, Settings, Walk
 from pruners.running import as_it_was
+from pruners.weight_transfer import settle
 
 _ROOM = 1.5  # what a pass takes, in parts of the activations that are alive between two layers
 
@@ -58,7 +59,7 @@ def reconstruct(
     report: Report | None = None,
 ) -> Reconstruction:
     """Fit the layers of ``pruned``, which holds sliced weights: the first that reads a pruned width, and all after it,
-    because what they read has changed.
+    because what they read has changed. Where a reader can't be fitted, the batch norm behind it is settled anew.
 
     ``batches``: tensors, or tuples that begin with one. Neither network is changed. The same seed gives the same
     weights.
@@ -73,6 +74,7 @@ def reconstruct(
     smaller = [w for w in graph.widths if w.name in kept and np.asarray(kept[w.name]).size < w.size]
     readers = consumers(student, smaller)
     layers = layers_to_fit(student)
+    _settle(student, [layer for layer, reason in readers.items() if reason], images)
     with as_it_was(original):
         original.eval()
         theirs, ours = (survey(network, layers, images[0]) for network in (original, student))
@@ -85,6 +87,19 @@ def reconstruct(
             if layer not in reached}  # fmt: skip
     state = {k: v.detach().clone() for k, v in student.state_dict().items()}
     return Reconstruction(state, tuple(fitted), left, sum(len(b) for b in images))
+
+
+def _settle(student: nn.Module, left: Collection[str], images: list[Tensor]) -> None:
+    """Behind layers that aren't fitted, statistics of batch norms are taken anew, as ``--transfer bn`` does."""
+    layers = [name for name, _ in student.named_modules() if name in left]
+    means = [stop.mean for stop in survey(student, layers, images[0]).stops.values()] if layers else []
+    norms: list[Any] = [student.get_submodule(mean.rpartition(".")[0]) for mean in means if mean is not None]
+    if norms:
+        momenta = [norm.momentum for norm in norms]
+        settle(student, norms, images)
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+            norm.eval()
 
 
 def _agreed(theirs: Survey, ours: Survey, readers: Collection[str]) -> list[Stop]:

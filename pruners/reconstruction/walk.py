@@ -59,7 +59,8 @@ class Walk:
             visit(self.pruned, self.batches[0], self.stops, _Onward(self))
             return self._found
         for stop in self.stops:
-            system, targets = self.system(stop), self.targets(stop)
+            targets = self.targets(stop)
+            system = self.system(stop, targets)
             for number, batch in enumerate(self.batches):
                 visit(self.pruned, batch, [stop], _Gathering(self, system, targets, number))
             self.fit(stop, system)
@@ -71,8 +72,9 @@ class Walk:
     def layer(self, stop: Stop) -> nn.Module:
         return self.pruned.get_submodule(stop.layer)
 
-    def system(self, stop: Stop) -> System:
-        return System(self.layer(stop), few=unknowns(self.layer(stop)) - 1 > self.settings.large)
+    def system(self, stop: Stop, targets: Targets) -> System:
+        samples = sum(len(rows) for calls in targets for rows in calls)
+        return System(self.layer(stop), few=samples < unknowns(self.layer(stop)) - 1)
 
     def _limit(self, stop: Stop) -> int:
         few = unknowns(self.layer(stop)) - 1 > self.settings.large
@@ -125,7 +127,8 @@ class _Onward(_Gathering):
         self._walk, self._number, self._left = walk, 0, len(walk.stops)
 
     def enters(self, stop: Stop, call: int, x: Tensor) -> None:
-        self._system, self._targets = self._walk.system(stop), self._walk.targets(stop)
+        self._targets = self._walk.targets(stop)
+        self._system = self._walk.system(stop, self._targets)
         self._whole = x
         super().enters(stop, call, x)
 
