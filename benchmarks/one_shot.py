@@ -1,0 +1,170 @@
+"""Smaller networks without training: Secateur and Torch-Pruning on the same network, images and budgets.
+
+    pip install torch-pruning==1.6.1
+    python benchmarks/one_shot.py --arch resnet20 --data folder:DIR --weights FILE [--targets 0.5] [--epochs 1]
+
+Both see the same calibration images of the training part; Torch-Pruning gets their labels too where an importance wants
+them, and chooses the best of all its settings with the test images, which no user could. Where a network of its making
+does not run, it gets a second chance with the residual channels left alone ("helped"). ``bn``: batch-norm statistics
+re-estimated on the calibration images. ``--epochs`` retrains what is best of each for so many epochs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch_pruning_side import Calibration, macs, prune, settings
+
+from models.registry import create, find
+from pruners.base import BasicPruning
+from pruners.budget import Budget
+from pruners.search import SearchSettings, search
+from pruners.weight_transfer import Transfer, transfer
+from training.checkpoints import load_checkpoint, load_weights
+from training.data import Data, calibration_images, load_data
+from training.loop import evaluate
+from training.regimes import regime_for
+from training.trainer import retrain_fn
+
+GRADIENT_IMAGES = 256
+OURS = (("uniform", "l1"), ("uniform", "reconstruction"), ("sensitivity", "l1"), ("sensitivity", "reconstruction"))
+
+
+@dataclass(frozen=True)
+class Row:
+    target: float
+    tool: str
+    setting: str
+    accuracy: float | None
+    macs: float
+    params: float
+    seconds: float
+    note: str = ""
+
+    def __str__(self) -> str:
+        accuracy = "-" if self.accuracy is None else f"{100 * self.accuracy:.2f}"
+        cells = [
+            f"{self.target:g}", self.tool, self.setting, accuracy, f"{100 * self.macs:.1f}", f"{100 * self.params:.1f}",
+            f"{self.seconds:.0f}", self.note,
+        ]  # fmt: skip
+        return f"| {' | '.join(cells)} |"
+
+
+class Bench:
+    def __init__(self, model: nn.Module, arch: str, data: Data, images: int, test_images: int) -> None:
+        self.model, self.arch, self.data = model.eval(), arch, data
+        self.images = calibration_images(data, images)
+        labelled = next(iter(data.train.sample(GRADIENT_IMAGES).batches(GRADIENT_IMAGES)))
+        self.calibration = Calibration(*labelled)
+        self.test = data.test if not test_images else data.test.sample(test_images)
+        self.pruner = BasicPruning(self.model, self.images[:1])
+        self.whole = macs(self.model, self.images[:1]), sum(p.numel() for p in self.model.parameters())
+        self.best: dict[tuple[float, str], tuple[float, nn.Module]] = {}
+
+    def row(self, target: float, tool: str, setting: str, network: nn.Module, seconds: float, note: str = "") -> Row:
+        accuracy = evaluate(network, self.test).top1
+        if accuracy > self.best.get((target, tool), (-1.0, network))[0]:
+            self.best[target, tool] = accuracy, copy.deepcopy(network)
+        left = macs(network, self.images[:1]) / self.whole[0]
+        params = sum(p.numel() for p in network.parameters()) / self.whole[1]
+        return Row(target, tool, setting, accuracy, left, params, seconds, note)
+
+    def ours(self, target: float, strategy: str, metric: str) -> Row:
+        began = time.perf_counter()
+        batches = [(b, torch.zeros(len(b), dtype=torch.long)) for b in self.images[:512].split(128)]
+        found = search(
+            self.model, self.pruner.graph, SearchSettings(strategy, metric=metric, budget=Budget("macs", target)),
+            realize=lambda m, kept: self.pruner.realize(kept, m), finish=self._finish(self.images[:256]),
+            batches=batches,
+        )  # fmt: skip
+        network = self._finish(self.images)(self.model, found.kept)
+        return self.row(target, "Secateur", f"{strategy}, {metric}, lstsq", network, time.perf_counter() - began)
+
+    def _finish(self, images: torch.Tensor) -> Callable[..., nn.Module]:
+        def finish(model: nn.Module, kept: object) -> nn.Module:
+            pruned = self.pruner.realize(kept, model)  # type: ignore[arg-type]
+            request = Transfer(
+                pruned=pruned, original=model, graph=self.pruner.graph, kept=kept, batches=images.split(128),  # type: ignore[arg-type]
+            )  # fmt: skip
+            pruned.load_state_dict(transfer("lstsq", request).state)
+            return pruned.eval()
+
+        return finish
+
+    def theirs(self, target: float, importance: str, everywhere: bool) -> list[Row]:
+        setting = f"{importance}, {'global' if everywhere else 'uniform'}"
+        began = time.perf_counter()
+        found, helped = prune(self.model, self.calibration, target, importance, everywhere, ()), ""
+        if found.network is None:
+            helped = f"helped ({found.problem})"
+            found = prune(self.model, self.calibration, target, importance, everywhere, self._residual())
+        if found.network is None:
+            return [Row(target, "Torch-Pruning", setting, None, 0, 0, time.perf_counter() - began, found.problem)]
+        raw = self.row(target, "Torch-Pruning", setting, found.network, time.perf_counter() - began, helped)
+        request = Transfer(
+            pruned=found.network, original=self.model, graph=self.pruner.graph, kept={}, batches=self.images.split(128)
+        )
+        found.network.load_state_dict(transfer("bn", request).state)
+        seconds = time.perf_counter() - began
+        return [raw, self.row(target, "Torch-Pruning", f"{setting}, bn", found.network, seconds, helped)]
+
+    def _residual(self) -> list[str]:
+        """The layers that share their output channels with another one."""
+        return [p for w in self.pruner.graph.widths if len(w.producers) > 1 for p in w.producers]
+
+    def retrained(self, target: float, tool: str, epochs: int) -> Row:
+        began = time.perf_counter()
+        accuracy, network = self.best[target, tool]
+        train = retrain_fn(self.data, regime_for(self.arch, self.data.name, "retrain"), seed=0)
+        train(network, epochs)
+        seconds = time.perf_counter() - began
+        note = f"from {100 * accuracy:.2f}"
+        return self.row(target, tool, f"its best, {epochs} epochs of retraining", network.eval(), seconds, note)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--arch", default="resnet20")
+    parser.add_argument("--data", default="digits")
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--targets", default="0.3,0.5,0.7")
+    parser.add_argument("--images", type=int, default=1024)
+    parser.add_argument("--test-images", type=int, default=0, help="0: all")
+    parser.add_argument("--epochs", type=int, default=0)
+    parser.add_argument("--only", choices=("ours", "theirs"))
+    asked = parser.parse_args()
+    try:
+        import torch_pruning as _
+    except ModuleNotFoundError:
+        sys.exit("Torch-Pruning is missing: pip install torch-pruning==1.6.1")
+    data = load_data(asked.data)
+    image = calibration_images(data, 1)
+    model = create(find(asked.arch).name, num_classes=data.num_classes, in_channels=image.shape[1])
+    weights = asked.weights or Path(f"pretrained/model_{asked.data}_{find(asked.arch).name}_Real.pt")
+    load_weights(model, load_checkpoint(weights).model, weights)
+    bench = Bench(model, find(asked.arch).name, data, asked.images, asked.test_images)
+    whole = evaluate(model, bench.test).top1
+    print(f"{asked.arch} on {asked.data.partition(':')[0]}: {100 * whole:.2f} % with all channels\n")
+    print("| MACs asked for | tool | setting | accuracy % | MACs % | parameters % | seconds | |")
+    print("|---|---|---|---|---|---|---|---|")
+    for target in map(float, asked.targets.split(",")):
+        for strategy, metric in OURS if asked.only != "theirs" else ():
+            print(bench.ours(target, strategy, metric), flush=True)
+        for importance, everywhere in settings() if asked.only != "ours" else ():
+            for row in bench.theirs(target, importance, everywhere):
+                print(row, flush=True)
+        for tool in ("Secateur", "Torch-Pruning") if asked.epochs else ():
+            if (target, tool) in bench.best:
+                print(bench.retrained(target, tool, asked.epochs), flush=True)
+
+
+if __name__ == "__main__":
+    main()
