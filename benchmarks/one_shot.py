@@ -27,7 +27,7 @@ from models.registry import create, find
 from pruners.base import BasicPruning
 from pruners.budget import Budget
 from pruners.search import SearchSettings, search
-from pruners.weight_transfer import Transfer, transfer
+from pruners.weight_transfer import Transfer, finishing, transfer
 from training.checkpoints import load_checkpoint, load_weights
 from training.data import Data, calibration_images, load_data
 from training.loop import evaluate
@@ -89,15 +89,7 @@ class Bench:
         return self.row(target, "Secateur", f"{strategy}, {metric}, lstsq", network, time.perf_counter() - began)
 
     def _finish(self, images: torch.Tensor) -> Callable[..., nn.Module]:
-        def finish(model: nn.Module, kept: object) -> nn.Module:
-            pruned = self.pruner.realize(kept, model)  # type: ignore[arg-type]
-            request = Transfer(
-                pruned=pruned, original=model, graph=self.pruner.graph, kept=kept, batches=images.split(128),  # type: ignore[arg-type]
-            )  # fmt: skip
-            pruned.load_state_dict(transfer("lstsq", request).state)
-            return pruned.eval()
-
-        return finish
+        return finishing("lstsq", lambda m, kept: self.pruner.realize(kept, m), self.pruner.graph, images.split(128))
 
     def theirs(self, target: float, importance: str, everywhere: bool) -> list[Row]:
         setting = f"{importance}, {'global' if everywhere else 'uniform'}"
@@ -142,7 +134,7 @@ def main() -> None:
     parser.add_argument("--only", choices=("ours", "theirs"))
     asked = parser.parse_args()
     try:
-        import torch_pruning as _
+        import torch_pruning as _  # noqa: F401
     except ModuleNotFoundError:
         sys.exit("Torch-Pruning is missing: pip install torch-pruning==1.6.1")
     data = load_data(asked.data)

@@ -25,10 +25,12 @@ from pruners.plan import PruningPlan
 from pruners.prefix import PrefixCache
 from pruners.ranking import Batch
 from pruners.search import SearchResult, SearchSettings, search
-from pruners.weight_transfer import slice_optimizer_state
+from pruners.searching.base import Realize
+from pruners.weight_transfer import find_strategy as find_transfer
+from pruners.weight_transfer import finishing, slice_optimizer_state
 from training.binarization.kinds.registry import recognise
 from training.binarization.orthogonality import soft_orthogonality
-from training.data import Data
+from training.data import Data, calibration_images
 from training.execution import device_for
 from training.loop import Stop, evaluate, evaluate_fn, resolve_device
 from training.trainer import fit, retrain_fn
@@ -69,8 +71,8 @@ class PruneJob:
             self.result = search(
                 self.network.model, graph, self.settings, realize=self._realize, batches=self._batches(),
                 evaluate=self._evaluate if self.data else None, retrain=self._retrain if self.data else None,
-                ledger=self.work and self.work / "search.jsonl", resume=self.options.resume, watcher=watcher,
-                fingerprint=self._fingerprint(), cache=self.cache, latency=latency,
+                finish=self._finish(), ledger=self.work and self.work / "search.jsonl", resume=self.options.resume,
+                watcher=watcher, fingerprint=self._fingerprint(), cache=self.cache, latency=latency,
             )  # fmt: skip
         self.cache.clear()
         for note in (*self.result.notes, self.cache.speed.told):
@@ -83,6 +85,13 @@ class PruneJob:
 
     def _realize(self, model: nn.Module, kept: Mapping[str, Any]) -> nn.Module:
         return self._known(self.pruner.realize(kept, model))
+
+    def _finish(self) -> Realize | None:
+        """Candidates with the weights that ``--transfer`` would give them, from fewer images than in the end."""
+        if self.data is None or not find_transfer(self.options.transfer).images:
+            return None
+        images = calibration_images(self.data, _RANKING_IMAGES, self.options.seed).split(64)
+        return finishing(self.options.transfer, self._realize, self.pruner.graph, images, self.options.seed)
 
     def _known(self, model: nn.Module) -> nn.Module:
         """A written network's layers are classes of their own."""

@@ -18,7 +18,7 @@ from pruners.plan import PruningPlan
 from pruners.running import batch_size
 from pruners.search import SearchSettings, search
 from pruners.source import Entry
-from pruners.weight_transfer import Transfer, Transferred
+from pruners.weight_transfer import Transfer, Transferred, finishing
 from pruners.weight_transfer import find_strategy as find_transfer
 from pruners.weight_transfer import transfer as carry_over
 
@@ -50,7 +50,8 @@ def prune(
     Exactly one budget: ``ratio`` removes that fraction of the channels of every width, ``macs`` and ``params`` keep
     at most that fraction of the multiply-accumulates or parameters, ``latency`` of the time that ``example_input``
     takes where the model is, as predicted from measured times (kept in the file ``latency_table``). ``strategy``:
-    "uniform" or "global" (those that need no data). ``transfer``: "slice" keeps the kept slices of the weights, "bn"
+    "uniform" or "global", which need no data, or "sensitivity", which looks at ``batches``. ``transfer``: "slice" keeps
+    the kept slices of the weights, "bn"
     re-estimates batch-norm statistics on ``batches``, too, "lstsq" fits the layers to what the original gives on
     ``batches``. ``batches``: (images, labels) pairs for what looks at data; tensors do where no labels are needed.
     ``skip``: layers that stay.
@@ -64,7 +65,7 @@ def prune(
     if len(given) != 1:
         raise BudgetError(f"give exactly one of ratio, macs, params and latency, not {', '.join(given) or 'none'}")
     check_free(Path(output), force)
-    find_transfer(transfer)
+    improving = find_transfer(transfer).images > 0
     batches = None if batches is None else list(batches)
     [(kind, value)] = given.items()
     pruner = BasicPruning(model, example_input, entry=entry, skip=skip)
@@ -72,11 +73,16 @@ def prune(
         strategy=strategy, metric=metric, budget=Budget(kind, value), round_to=round_to, seed=seed
     )  # fmt: skip
     timed = _timed(pruner, settings, latency_table) if latency is not None else None
-    result = search(model, pruner.graph, settings, batches=batches, latency=timed)
+
+    def realize(network: nn.Module, kept: Kept) -> nn.Module:
+        return pruner.realize(kept, network)
+
+    finish = finishing(transfer, realize, pruner.graph, batches, seed) if improving and batches else None
+    result = search(
+        model, pruner.graph, settings, batches=batches, realize=realize, finish=finish, latency=timed
+    )  # fmt: skip
     plan = pruner.plan(result.kept, strategy=strategy, metric=metric, transfer=transfer, seed=seed, **given)
-    found = None
-    if transfer != "slice":
-        found = _transferred(transfer, pruner, plan.kept, batches, seed)
+    found = _transferred(transfer, pruner, plan.kept, batches, seed) if improving else None
     summary = {"transfer": found.facts} if found and found.facts else {}
     if timed is not None:
         summary |= _verdict(pruner, plan, timed, value)

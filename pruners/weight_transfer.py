@@ -217,6 +217,21 @@ def transfer(name: str, request: Transfer) -> Transferred:
     return found.run(request)
 
 
+def finishing(
+    name: str, realize: Callable[[nn.Module, Any], nn.Module], graph: ChannelGraph, batches: Sequence[Any],
+    seed: int = 0,
+) -> Callable[[nn.Module, Any], nn.Module]:  # fmt: skip
+    """``realize(whole model, kept)`` followed by the strategy ``name``: candidates as they would be in the end."""
+
+    def finish(model: nn.Module, kept: Kept) -> nn.Module:
+        pruned = realize(model, kept)
+        request = Transfer(pruned=pruned, original=model, graph=graph, kept=kept, batches=batches, seed=seed)
+        pruned.load_state_dict(transfer(name, request).state)
+        return pruned
+
+    return finish
+
+
 def strategies() -> Mapping[str, Strategy]:
     """All of them, by name."""
     from pruners.reconstruction import strategy  # noqa: F401  (importing it registers lstsq; it reads this module)

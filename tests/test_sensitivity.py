@@ -217,3 +217,26 @@ def test_an_interrupted_pass_goes_on(tmp_path):
     resumed = run(ledger=ledger, resume=True)
     assert resumed.kept == whole.kept
     assert [e.loss for e in resumed.evaluations] == [e.loss for e in whole.evaluations]
+
+
+def test_candidates_are_finished_with_the_weights_of_the_transfer():
+    from pruners.tracing import trace
+    from pruners.weight_transfer import finishing
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 5)).eval()
+    graph = trace(model, IMAGES[:1])
+    [width] = graph.widths
+    model[0].weight.data[4:] = model[0].weight.data[:4]  # half of the channels say nothing new
+    model[0].bias.data[4:] = model[0].bias.data[:4]
+
+    def realize(network, kept):
+        from pruners.slicing import slice_model
+
+        return slice_model(network, graph, kept, IMAGES[:1]).model
+
+    images = torch.randn(64, 3, 4, 4, generator=torch.Generator().manual_seed(1))
+    finish = finishing("lstsq", realize, graph, images.split(32))
+    reference = Reference(model, BATCHES)
+    kept = {width.name: (0, 1, 2, 3)}
+    assert reference.compare(finish(model, kept)).damage < 1e-3 * reference.compare(realize(model, kept)).damage
