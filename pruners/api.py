@@ -51,11 +51,9 @@ def prune(
     at most that fraction of the multiply-accumulates or parameters, ``latency`` of the time that ``example_input``
     takes where the model is, as predicted from measured times (kept in the file ``latency_table``). ``strategy``:
     "uniform" or "global", which need no data, or "sensitivity", which looks at ``batches``. ``transfer``: "slice" keeps
-    the kept slices of the weights, "bn"
-    re-estimates batch-norm statistics on ``batches``, too, "lstsq" fits the layers to what the original gives on
-    ``batches``. ``batches``: (images, labels) pairs for what looks at data; tensors do where no labels are needed.
-    ``skip``: layers that stay.
-    ``entry``: the factory that built the model, if it isn't simply its class.
+    the kept slices of the weights, "bn" re-estimates batch-norm statistics on ``batches``, too, "lstsq" fits the layers
+    to what the original gives on ``batches``. ``batches``: (images, labels) pairs for what looks at data; tensors do
+    where no labels are needed. ``skip``: layers that stay. ``entry``: the factory that built the model, if it isn't simply its class.
 
     The model itself is not changed. Raises the errors of ``pruners.errors``; nothing is published unless the
     generated file computes the pruned network in a fresh process.
