@@ -53,7 +53,8 @@ def prune(
     "uniform" or "global", which need no data, or "sensitivity", which looks at ``batches``. ``transfer``: "slice" keeps
     the kept slices of the weights, "bn" re-estimates batch-norm statistics on ``batches``, too, "lstsq" fits the layers
     to what the original gives on ``batches``. ``batches``: (images, labels) pairs for what looks at data; tensors do
-    where no labels are needed. ``skip``: layers that stay. ``entry``: the factory that built the model, if it isn't simply its class.
+    where no labels are needed. ``skip``: layers that stay. ``entry``: the factory that built the model, if it isn't
+    simply its class.
 
     The model itself is not changed. Raises the errors of ``pruners.errors``; nothing is published unless the
     generated file computes the pruned network in a fresh process.
