@@ -60,7 +60,8 @@ def run(options: BundleOptions) -> None:
             description="retraining", upkeep=kind, execution=execution(options), checkpoint_path=checkpoint,
             resume=options.resume, about={"network": facts["network"]} if facts.get("network") else {},
         )  # fmt: skip
-        if not result.best.number:
+        if result.stopped and not result.best.number:
+            checkpoint.unlink(missing_ok=True)  # nothing to go on with
             refuse_divergence(result)
         if damaged := damaged_in(data):
             voice.remark(skipped(damaged))
