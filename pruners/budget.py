@@ -86,6 +86,11 @@ class Allowance:
         self.levels = {w.name: levels(w, limits) for w in graph.widths}
         self._whole = costs.count({})
 
+    @property
+    def uneven(self) -> bool:
+        """Whether a step may save nothing though several together do."""
+        return self.budget is not None and self.budget.kind == "latency"
+
     def fraction(self, counts: Mapping[str, int]) -> float:
         """What of the budgeted quantity remains with these counts."""
         if self.budget is None or self.budget.kind == "ratio":

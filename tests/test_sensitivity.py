@@ -150,6 +150,20 @@ def test_the_width_that_does_not_matter_goes_first():
     assert all(counts[n] == allowance.sizes[n] for n in names[1:])
 
 
+def test_a_width_that_saves_time_in_stairs_only_is_not_passed_over():
+    """Eight channels of the first width take as long as five; the other one saves with every channel, but it hurts."""
+    model, graph = plain()
+    costs = CostModel.of(model, graph)
+    first, second = (w.name for w in graph.widths)
+
+    def time(counts):
+        return (0.5 if counts[first] > 4 else 0.1) + 0.5 * counts[second] / 6
+
+    allowance = Allowance(graph, costs, Limits(), Budget("latency", 0.65), time)
+    curves = {first: curve_through([(6, 0.1)]), second: curve_through([(4, 5.0)])}
+    assert marginal_counts(allowance, curves) == {first: 4, second: 6}
+
+
 @pytest.mark.parametrize("kind", ["macs", "params", "ratio"])
 @given(data=st.data(), value=st.floats(0.35, 0.95), round_to=st.sampled_from([1, 2, 4]))
 def test_counts_meet_the_budget_and_no_step_fits_any_more(kind, data, value, round_to):

@@ -18,6 +18,8 @@ from pruners.searching.probing import PROBED, Curve, Reference, curve_through
 
 _STEPS = 64
 """Of a width that may keep more counts than this, several are skipped at a time."""
+_AHEAD = (1, 2, 4, 8, 16)
+"""Steps that are looked at together where one may save nothing by itself, as with time."""
 
 
 @strategy("sensitivity")
@@ -122,24 +124,29 @@ def marginal_counts(allowance: Allowance, curves: dict[str, Curve]) -> Counts:
     counts = dict(allowance.sizes)
     ladders = {name: _ladder(allowed) for name, allowed in allowance.levels.items()}
 
-    def entry(name: str) -> tuple[float, int, str] | None:
+    ahead = _AHEAD if allowance.uneven else _AHEAD[:1]
+
+    def entry(name: str) -> tuple[float, int, str, int] | None:
         rung = bisect_left(ladders[name], counts[name])
-        if rung == 0:
+        lower = [ladders[name][rung - n] for n in ahead if n <= rung]
+        rates = [(_rate(allowance, curves[name], counts, name, n), -n) for n in lower]
+        if not rates:
             return None
-        return _rate(allowance, curves[name], counts, name, ladders[name][rung - 1]), position[name], name
+        rate, count = min(rates)
+        return rate, position[name], name, -count
 
     position = {name: i for i, name in enumerate(counts)}
     queue = [e for e in map(entry, counts) if e is not None]
     heapq.heapify(queue)
     while not allowance.meets(counts):
-        _, _, name = heapq.heappop(queue)
+        name = heapq.heappop(queue)[2]
         now = entry(name)
         if now is None:
             continue
         if queue and now > queue[0]:
             heapq.heappush(queue, now)
             continue
-        counts[name] = ladders[name][bisect_left(ladders[name], counts[name]) - 1]
+        counts[name] = now[3]
         following = entry(name)
         if following is not None:
             heapq.heappush(queue, following)
