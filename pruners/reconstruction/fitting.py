@@ -12,6 +12,9 @@ from pruners.reconstruction.gram import Gram, Rows, Samples
 from pruners.reconstruction.layers import as_system, unknowns
 from pruners.reconstruction.solve import Change, solved
 
+_PLENTY = 4  # samples for each unknown, from which on the ridge isn't looked for
+_STRONGER = (1, 10, 100, 1000)
+
 
 @dataclass(frozen=True)
 class Fitted:
@@ -61,8 +64,9 @@ class System:
         whole = _joined(self._used, self._held)
         none = _nothing(self.layer)
         before, after, change = whole.loss(none.weight, none.shift), float("inf"), none
-        if before and self._generalises(ridge, shifted, none):
-            change = solved(whole, ridge=ridge, shifted=shifted)
+        best = self._best(ridge, shifted, none) if before else None
+        if best is not None:
+            change = solved(whole, ridge=best, shifted=shifted)
             after = whole.loss(change.weight, change.shift)
         taken = after < before
         variance = max(float((self._square - self._sum.square() / self._count).sum()), 1e-300)
@@ -70,11 +74,18 @@ class System:
                      unknowns(self.layer), change.condition, taken, False)  # fmt: skip
         return (change if taken else None), how
 
-    def _generalises(self, ridge: float, shifted: bool, none: Change) -> bool:
+    def _best(self, ridge: float, shifted: bool, none: Change) -> float | None:
+        """The ridge, or where samples are scarce a stronger one, that does best on samples it has not seen; None where
+        none does better than no change."""
         if not (self._used.count and self._held.count):
-            return True
-        trial = solved(self._used, ridge=ridge, shifted=shifted)
-        return self._held.loss(trial.weight, trial.shift) <= self._held.loss(none.weight, none.shift)
+            return ridge
+        scarce = self._used.count < _PLENTY * unknowns(self.layer) and ridge > 0
+        losses = {}
+        for strength in _STRONGER if scarce else (1,):
+            trial = solved(self._used, ridge=strength * ridge, shifted=shifted)
+            losses[strength * ridge] = self._held.loss(trial.weight, trial.shift)
+        best = min(losses, key=lambda r: losses[r])
+        return best if losses[best] <= self._held.loss(none.weight, none.shift) else None
 
 
 def apply(layer: Any, change: Change, mean: Tensor | None) -> None:
