@@ -18,6 +18,8 @@ from pruners.costs import CostModel
 from pruners.errors import BudgetError, UsageError
 
 Counts = dict[str, int]
+_CLOSE = 0.01  # of a budget may be left
+_EXCHANGED = 4  # steps of one width
 Share = Callable[[Mapping[str, int]], float]
 _MEANING = {
     "macs": ("keeps half of the MACs", "of the MACs"),
@@ -170,7 +172,7 @@ def grow(allowance: Allowance, base: Mapping[str, int]) -> Counts:
 
     counts = _largest(scaled, allowance.meets)
     regained = {name: max(sizes[name] - n, 1) for name, n in base.items()}
-    return give_back(allowance, counts, sizes, lambda name, n: (n - base[name]) / regained[name])
+    return give_back(allowance, counts, sizes, lambda name, n: (n - base[name]) / regained[name], floors=base)
 
 
 def _largest(scaled: Callable[[float], Counts], meets: Callable[[Counts], bool]) -> Counts:
@@ -184,12 +186,48 @@ def _largest(scaled: Callable[[float], Counts], meets: Callable[[Counts], bool])
 
 
 def give_back(
-    allowance: Allowance, counts: Counts, caps: Mapping[str, int], need: Callable[[str, int], float]
+    allowance: Allowance,
+    counts: Counts,
+    caps: Mapping[str, int],
+    need: Callable[[str, int], float],
+    floors: Mapping[str, int] | None = None,
 ) -> Counts:
     """Raise widths by single steps while the budget is met, the one with the smallest ``need(name, count)`` first.
 
-    A step that doesn't fit never fits later, so each width drops out once.
+    Where steps are so coarse that more than 1 % of a budget of MACs or parameters would be left, one width is lowered
+    by a few steps, not below ``floors``, if others come closer to the budget in exchange.
     """
+    counts = _raised(allowance, counts, caps, need)
+    while _left(allowance, counts) > _CLOSE:
+        lower = [{**counts, name: n} for name in counts for n in _below(allowance, counts, name, floors or {})]
+        tried = [_raised(allowance, c, {**caps, _lowered(counts, c): c[_lowered(counts, c)]}, need) for c in lower]
+        best = min(tried, key=lambda c: _left(allowance, c), default=counts)
+        if _left(allowance, best) >= _left(allowance, counts):
+            break
+        counts = _raised(allowance, best, caps, need)
+    return counts
+
+
+def _left(allowance: Allowance, counts: Counts) -> float:
+    """The share of a budget of MACs or parameters that is not used."""
+    budget = allowance.budget
+    if budget is None or budget.kind not in ("macs", "params") or counts == allowance.sizes:
+        return 0.0
+    return 1 - allowance.fraction(counts) / budget.limit
+
+
+def _below(allowance: Allowance, counts: Counts, name: str, floors: Mapping[str, int]) -> tuple[int, ...]:
+    allowed = allowance.levels[name]
+    place = bisect_left(allowed, counts[name])
+    return tuple(n for n in allowed[max(place - _EXCHANGED, 0) : place] if n >= floors.get(name, 0))
+
+
+def _lowered(counts: Counts, lower: Counts) -> str:
+    return next(name for name, n in counts.items() if lower[name] < n)
+
+
+def _raised(allowance: Allowance, counts: Counts, caps: Mapping[str, int], need: Callable[[str, int], float]) -> Counts:
+    """Single steps up; one that doesn't fit never fits later, so each width drops out once."""
     counts = dict(counts)
     position = {name: i for i, name in enumerate(counts)}
     queue = [(need(name, n), position[name], name) for name, n in counts.items()]

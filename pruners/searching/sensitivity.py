@@ -150,7 +150,9 @@ def marginal_counts(allowance: Allowance, curves: dict[str, Curve]) -> Counts:
         following = entry(name)
         if following is not None:
             heapq.heappush(queue, following)
-    return give_back(allowance, counts, allowance.sizes, lambda name, n: -_relief(curves[name], allowance, name, n))
+    return give_back(
+        allowance, counts, allowance.sizes, lambda name, n: -_relief(curves[name], allowance, name, n), floors=counts
+    )
 
 
 def _ladder(allowed: tuple[int, ...]) -> tuple[int, ...]:
