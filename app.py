@@ -3,7 +3,8 @@
     python app.py prune --arch resnet
     python app.py prune --model my_net.py:make --ratio 0.5 --input-shape 3,224,224
 
-This file parses, calls and prints; what the commands do is in ``commands/``, one file each, imported when needed.
+This file parses, calls and prints; what the commands do is in ``commands/``, one file each, imported when needed, and
+options that several of them share are in ``commands/flags.py``.
 """
 
 from __future__ import annotations
@@ -12,21 +13,20 @@ import importlib
 import os
 import shlex
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from commands import flags
 
 if TYPE_CHECKING:
     from torch import nn
 
     from pruners.base import BasicPruning
 
-F = TypeVar("F", bound=Callable[..., Any])
 DEBUG = "secateur.debug"
 FAULT = 70  # what a program returns for a fault of its own (sysexits.h)
-PATH = click.Path(path_type=Path)
 
 
 def setup_pruner(arch: str, model: nn.Module, example_input: Any, **arguments: Any) -> BasicPruning:
@@ -90,98 +90,14 @@ def run(command: str, options: str, given: dict[str, Any]) -> None:
     importlib.import_module(f"commands.{command}").run(kind(**given))
 
 
-def options(*decorators: Callable[[F], F]) -> Callable[[F], F]:
-    def decorate(function: F) -> F:
-        for decorator in reversed(decorators):
-            function = decorator(function)
-        return function
-
-    return decorate
-
-
-common = options(
-    click.option("--seed", default=0, show_default=True, help="Decides everything that is drawn."),
-    click.option("--device", default="auto", show_default=True, help="cpu, cuda, or auto."),
-    click.option("--json", is_flag=True, help="Print values instead of tables."),
-    click.option("-q", "--quiet", is_flag=True, help="Show no progress."),
-    click.option("-v", "--verbose", count=True, help="Say more; -vv shows tracebacks."),
-)
-network = options(
-    click.option("--arch", metavar="NAME", help="A bundled network; see archs."),
-    click.option("--model", metavar="FILE.py:FACTORY", help="Your own network; or package.module:FACTORY."),
-    click.option("--model-arg", multiple=True, metavar="K=V", help="An argument for the factory. Repeatable."),
-    click.option("--weights", type=PATH, metavar="FILE", help="A state_dict or training checkpoint."),
-    click.option("--network", metavar="KIND", help="Kind of layers of a bundled network: Real, SemiReal, "
-                 "BinaryConnect, BinaryNet, XnorNet, BWN, DoReFa, IRNet or IENet."),
-    click.option("--kind-arg", multiple=True, metavar="K=V", help="An option of the kind: weight_bits=1. Repeatable."),
-    click.option("--first-layer", metavar="real|binary", help="With --network; default: the kind's own."),
-    click.option("--last-layer", metavar="real|binary", help="With --network; default: the kind's own."),
-    click.option("--init-from", type=PATH, metavar="FILE", help="Start from weights of another kind."),
-    click.option("--input-shape", multiple=True, metavar="C,H,W", help="One input, without the batch. Repeatable."),
-    click.option("--example", metavar="FILE.py:FUNCTION", help="Returns what the network is called with: a tensor, a "
-                 "tuple, a dict. For tokens, several inputs, masks."),
-    click.option("--data", metavar="NAME[:DIR]", help="digits, mnist:DIR, cifar10:DIR, cifar100:DIR, minicifar:DIR, "
-                 "tiny_imagenet:DIR, imagenet:DIR or folder:DIR; "
-                 "NAME+thermometer codes images as signs, three channels for one."),
-)  # fmt: skip
-output = options(
-    click.option("-o", "--output", type=PATH, metavar="DIR", help="Where to write; a file, for train."),
-    click.option("--force", is_flag=True, help="Overwrite what is there."),
-)
-regime = click.option("--regime", metavar="NAME", help="Optimizer and learning rates; default: by network, kind, data.")
-training = options(
-    click.option("--epochs", type=click.IntRange(1), help="How long; default: the regime's own number."), regime
-)
-workers = click.option("--workers", type=click.IntRange(0), metavar="N",
-                       help="Processes that read image files; default: one a core, up to 8.")  # fmt: skip
-warm_up = click.option("--warm-up", type=click.IntRange(0), metavar="N", help="Epochs in which the rate rises.")
-rates = options(
-    click.option("--lr", type=click.FloatRange(0, min_open=True), metavar="X",
-                 help="The learning rate to begin with; later ones stay in proportion."),
-    click.option("--optimizer", type=click.Choice(["sgd", "adam"]), help="Default: the regime's."),
-    click.option("--batch-size", type=click.IntRange(1), metavar="N",
-                 help="Images a step, of all processes and passes together; default: the regime's."),
-    click.option("--loss", type=click.Choice(["cross_entropy", "square_hinge"]), help="Default: the regime's."),
-    click.option("--label-smoothing", type=click.FloatRange(0, 1, max_open=True), metavar="X",
-                 help="Share of the target that goes to all classes alike."),
-    click.option("--beta", type=click.FloatRange(0), default=0.0, show_default=True, metavar="X",
-                 help="Weight of filters that are not orthogonal in the losses of training and search; 1e-5 is "
-                      "usual for binary networks."),
-)  # fmt: skip
-execution = options(
-    click.option("--amp", type=click.Choice(["bf16", "fp16"]),
-                 help="Mixed precision: products in 16 bits, weights in 32; fp16 on a GPU only."),
-    click.option("--half", is_flag=True, help="Everything in 16 bits (fp16), weights as well; with --optimizer sgd."),
-    click.option("--accumulate", type=click.IntRange(1), default=1, metavar="N",
-                 help="Take every step in N passes, in as much less memory."),
-    workers,
-)  # fmt: skip
-keeping = options(
-    click.option("--save-every", type=click.IntRange(1), default=1, metavar="N",
-                 help="Epochs between checkpoints; one more is written on Ctrl-C."),
-    click.option("--tensorboard", is_flag=True, help="Write the curve for TensorBoard too; needs '.[tensorboard]'."),
-)  # fmt: skip
-resume = click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
-cache = click.option("--cache-gb", type=click.FloatRange(0), default=2.0, show_default=True, metavar="X",
-                     help="Memory for what candidates have in common, so that it is computed once; 0 for none.")
-skip = click.option("--skip", multiple=True, metavar="LAYER", help="Leave this layer whole. Repeatable.")
-
-
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
     """Prune a PyTorch network and get its own source file back, with the new widths and weights that fit."""
 
 
 @cli.command()
-@network
-@click.option("--macs", type=float, metavar="X", help="Keep at most this fraction of the MACs.")
-@click.option("--params", type=float, metavar="X", help="Keep at most this fraction of the parameters.")
-@click.option("--ratio", type=float, metavar="X", help="Remove this fraction of the channels.")
-@click.option("--latency", type=float, metavar="X", help="Keep at most this fraction of the time that one input takes, "
-              "measured on this machine and --device.")  # fmt: skip
-@click.option("--latency-batch", type=click.IntRange(1), default=1, metavar="N", help="Measure N inputs at a time [1].")
-@click.option("--latency-table", type=PATH, metavar="FILE", help="Where measured times are kept "
-              "[~/.cache/secateur/latency.json].")  # fmt: skip
+@flags.network
+@flags.budgets
 @click.option("--metric", metavar="NAME", help="Which channels go first: l1, l2, bn_scale, fpgm, taylor, random, "
               "reconstruction; of few bits: angle, distance, angle_next_layer, distance_next_layer.")  # fmt: skip
 @click.option("--search", metavar="NAME", help="bayesian (default without a budget), sensitivity (default for "
@@ -196,33 +112,33 @@ def cli() -> None:
 @click.option("--calibration", type=int, metavar="N", help="bn and lstsq: training images to look at [1024].")
 @click.option("--retrain-epochs", type=int, metavar="N", help="bayesian: after a width was pruned considerably [5].")
 @click.option("--final-epochs", type=int, metavar="N", help="Of the final retraining; default: the regime's [10].")
-@regime
-@rates
-@execution
+@flags.regime
+@flags.rates
+@flags.execution
 @click.option("--round-to", default=1, metavar="N", help="Keep multiples of N channels.")
 @click.option("--min-channels", default=2, metavar="N", help="Keep at least N channels of every width [2].")
-@skip
+@flags.skip
 @click.option("--stop-early", is_flag=True, help="bayesian: give hopeless candidates up after a part of the images.")
-@cache
-@output
-@resume
+@flags.cache
+@flags.output
+@flags.resume
 @click.option("--dry-run", is_flag=True, help="Print the source diff and the predicted costs, write nothing.")
-@common
+@flags.common
 def prune(**given: Any) -> None:
     """Search widths, write the source, retrain, verify and publish a bundle in generated/."""
     run("prune", "PruneOptions", given)
 
 
 @cli.command()
-@network
-@training
-@rates
-@warm_up
-@execution
-@keeping
-@output
-@resume
-@common
+@flags.network
+@flags.training
+@flags.rates
+@flags.warm_up
+@flags.execution
+@flags.keeping
+@flags.output
+@flags.resume
+@flags.common
 def train(**given: Any) -> None:
     """Train a network and keep its best weights in pretrained/, and its curve beside them.
 
@@ -232,38 +148,38 @@ def train(**given: Any) -> None:
 
 
 @cli.command()
-@click.argument("bundle", type=PATH)
+@click.argument("bundle", type=flags.PATH)
 @click.option("--data", metavar="NAME[:DIR]", help="Default: what the bundle was made with.")
-@training
-@rates
-@warm_up
-@execution
-@output
-@resume
-@common
+@flags.training
+@flags.rates
+@flags.warm_up
+@flags.execution
+@flags.output
+@flags.resume
+@flags.common
 def retrain(**given: Any) -> None:
     """Retrain a bundle's generated network and publish it anew."""
     run("retrain", "BundleOptions", given)
 
 
 @cli.command()
-@click.argument("bundle", type=PATH, required=False)
-@network
+@click.argument("bundle", type=flags.PATH, required=False)
+@flags.network
 @click.option("--batch-size", type=click.IntRange(1), metavar="N", help="Images at a time [256].")
-@workers
+@flags.workers
 @click.option("--confusion", is_flag=True, help="Show how often each class was taken for each other one.")
-@click.option("--confusion-csv", type=PATH, metavar="FILE", help="Write that table.")
-@click.option("-d", "--draw", type=PATH, is_flag=False, flag_value=Path("predictions.png"), metavar="[FILE.png]",
+@click.option("--confusion-csv", type=flags.PATH, metavar="FILE", help="Write that table.")
+@click.option("-d", "--draw", type=flags.PATH, is_flag=False, flag_value=Path("predictions.png"), metavar="[FILE.png]",
               help="Draw 16 test images with what they are taken for [predictions.png].")
-@common
+@flags.common
 def evaluate(**given: Any) -> None:
     """Measure a bundle, or any network, on test images."""
     run("evaluate", "EvaluateOptions", given)
 
 
 @cli.command()
-@click.argument("bundle", type=PATH, required=False)
-@network
+@click.argument("bundle", type=flags.PATH, required=False)
+@flags.network
 @click.option("--bits", default="8,6,4", show_default=True, metavar="N,N", help="Of fixed-point numbers, 2 to 16.")
 @click.option("--scope", multiple=True, type=click.Choice(["net", "layer", "kernel"]),
               help="What shares an exponent, the one with the highest SQNR. Repeatable; default: all.")
@@ -272,77 +188,77 @@ def evaluate(**given: Any) -> None:
 @click.option("--save", type=click.Choice(["half", "fixed", "int8"]), help="Write these weights to -o DIR, as a "
               "state_dict for the same model file. Not int8, which fits no model file.")
 @click.option("--batch-size", type=click.IntRange(1), metavar="N", help="Images at a time [256].")
-@workers
-@output
-@common
+@flags.workers
+@flags.output
+@flags.common
 def quantize(**given: Any) -> None:
     """Measure 16 bits, fixed point and 8-bit integers on test images, without training, and write the weights."""
     run("quantize", "QuantizeOptions", given)
 
 
 @cli.command()
-@network
-@skip
+@flags.network
+@flags.skip
 @click.option("--why", metavar="LAYER", help="Which layers go together with this one, and why.")
-@common
+@flags.common
 def inspect(**given: Any) -> None:
     """Show widths, groups, and what must stay, with file and line."""
     run("inspect", "InspectOptions", given)
 
 
 @cli.command()
-@click.argument("plan", type=PATH)
-@network
-@output
-@common
+@click.argument("plan", type=flags.PATH)
+@flags.network
+@flags.output
+@flags.common
 def apply(**given: Any) -> None:
     """Write the bundle that a plan.json describes: the same bytes, or those of a plan edited by hand."""
     run("apply", "ApplyOptions", given)
 
 
 @cli.command()
-@click.argument("file", type=PATH)
-@common
+@click.argument("file", type=flags.PATH)
+@flags.common
 def check(**given: Any) -> None:
     """Try a block kind's own EXAMPLE: trace, declare, compare, prune, write, transfer, verify."""
     run("check", "CheckOptions", given)
 
 
 @cli.command()
-@click.argument("bundle", type=PATH, required=False)
-@network
+@click.argument("bundle", type=flags.PATH, required=False)
+@flags.network
 @click.option("--repeats", default=10, show_default=True, help="Forward passes to time.")
-@common
+@flags.common
 def profile(**given: Any) -> None:
     """Show parameters, MACs, bits, bit operations, bytes and milliseconds of every layer."""
     run("profile", "ProfileOptions", given)
 
 
 @cli.command()
-@network
+@flags.network
 @click.option("--metric", multiple=True, metavar="NAME", help="As for prune, and angles_kernel, distances_kernel: "
               "kernels go instead of channels. Repeatable.")  # fmt: skip
 @click.option("--ranking", multiple=True, metavar="NAME", help="Which go first: smallest, largest, random. Repeatable; "
               "default: all.")  # fmt: skip
-@skip
-@cache
-@output
-@resume
-@common
+@flags.skip
+@flags.cache
+@flags.output
+@flags.resume
+@flags.common
 def curves(**given: Any) -> None:
     """Measure accuracy and loss against the pruned share of each layer; JSONL, and pictures (.[plots])."""
     run("curves", "CurvesOptions", given)
 
 
 @cli.command()
-@common
+@flags.common
 def archs(**given: Any) -> None:
     """List the bundled networks."""
     run("archs", "CommonOptions", given)
 
 
 @cli.command()
-@common
+@flags.common
 def doctor(**given: Any) -> None:
     """Show versions and devices, and whether everything fits together."""
     run("doctor", "CommonOptions", given)

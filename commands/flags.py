@@ -1,0 +1,100 @@
+"""The options of app.py that several commands share, as decorators. Loading this imports click only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+PATH = click.Path(path_type=Path)
+
+
+def options(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    def decorate(function: F) -> F:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+common = options(
+    click.option("--seed", default=0, show_default=True, help="Decides everything that is drawn."),
+    click.option("--device", default="auto", show_default=True, help="cpu, cuda, or auto."),
+    click.option("--json", is_flag=True, help="Print values instead of tables."),
+    click.option("-q", "--quiet", is_flag=True, help="Show no progress."),
+    click.option("-v", "--verbose", count=True, help="Say more; -vv shows tracebacks."),
+)
+network = options(
+    click.option("--arch", metavar="NAME", help="A bundled network; see archs."),
+    click.option("--model", metavar="FILE.py:FACTORY", help="Your own network; or package.module:FACTORY."),
+    click.option("--model-arg", multiple=True, metavar="K=V", help="An argument for the factory. Repeatable."),
+    click.option("--weights", type=PATH, metavar="FILE", help="A state_dict or training checkpoint."),
+    click.option("--network", metavar="KIND", help="Kind of layers of a bundled network: Real, SemiReal, "
+                 "BinaryConnect, BinaryNet, XnorNet, BWN, DoReFa, IRNet or IENet."),
+    click.option("--kind-arg", multiple=True, metavar="K=V", help="An option of the kind: weight_bits=1. Repeatable."),
+    click.option("--first-layer", metavar="real|binary", help="With --network; default: the kind's own."),
+    click.option("--last-layer", metavar="real|binary", help="With --network; default: the kind's own."),
+    click.option("--init-from", type=PATH, metavar="FILE", help="Start from weights of another kind."),
+    click.option("--input-shape", multiple=True, metavar="C,H,W", help="One input, without the batch. Repeatable."),
+    click.option("--example", metavar="FILE.py:FUNCTION", help="Returns what the network is called with: a tensor, a "
+                 "tuple, a dict. For tokens, several inputs, masks."),
+    click.option("--data", metavar="NAME[:DIR]", help="digits, mnist:DIR, cifar10:DIR, cifar100:DIR, minicifar:DIR, "
+                 "tiny_imagenet:DIR, imagenet:DIR or folder:DIR; "
+                 "NAME+thermometer codes images as signs, three channels for one."),
+)  # fmt: skip
+output = options(
+    click.option("-o", "--output", type=PATH, metavar="DIR", help="Where to write; a file, for train."),
+    click.option("--force", is_flag=True, help="Overwrite what is there."),
+)
+regime = click.option("--regime", metavar="NAME", help="Optimizer and learning rates; default: by network, kind, data.")
+training = options(
+    click.option("--epochs", type=click.IntRange(1), help="How long; default: the regime's own number."), regime
+)
+workers = click.option("--workers", type=click.IntRange(0), metavar="N",
+                       help="Processes that read image files; default: one a core, up to 8.")  # fmt: skip
+warm_up = click.option("--warm-up", type=click.IntRange(0), metavar="N", help="Epochs in which the rate rises.")
+rates = options(
+    click.option("--lr", type=click.FloatRange(0, min_open=True), metavar="X",
+                 help="The learning rate to begin with; later ones stay in proportion."),
+    click.option("--optimizer", type=click.Choice(["sgd", "adam"]), help="Default: the regime's."),
+    click.option("--batch-size", type=click.IntRange(1), metavar="N",
+                 help="Images a step, of all processes and passes together; default: the regime's."),
+    click.option("--loss", type=click.Choice(["cross_entropy", "square_hinge"]), help="Default: the regime's."),
+    click.option("--label-smoothing", type=click.FloatRange(0, 1, max_open=True), metavar="X",
+                 help="Share of the target that goes to all classes alike."),
+    click.option("--beta", type=click.FloatRange(0), default=0.0, show_default=True, metavar="X",
+                 help="Weight of filters that are not orthogonal in the losses of training and search; 1e-5 is "
+                      "usual for binary networks."),
+)  # fmt: skip
+execution = options(
+    click.option("--amp", type=click.Choice(["bf16", "fp16"]),
+                 help="Mixed precision: products in 16 bits, weights in 32; fp16 on a GPU only."),
+    click.option("--half", is_flag=True, help="Everything in 16 bits (fp16), weights as well; with --optimizer sgd."),
+    click.option("--accumulate", type=click.IntRange(1), default=1, metavar="N",
+                 help="Take every step in N passes, in as much less memory."),
+    workers,
+)  # fmt: skip
+keeping = options(
+    click.option("--save-every", type=click.IntRange(1), default=1, metavar="N",
+                 help="Epochs between checkpoints; one more is written on Ctrl-C."),
+    click.option("--tensorboard", is_flag=True, help="Write the curve for TensorBoard too; needs '.[tensorboard]'."),
+)  # fmt: skip
+resume = click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
+cache = click.option("--cache-gb", type=click.FloatRange(0), default=2.0, show_default=True, metavar="X",
+                     help="Memory for what candidates have in common, so that it is computed once; 0 for none.")
+skip = click.option("--skip", multiple=True, metavar="LAYER", help="Leave this layer whole. Repeatable.")
+budgets = options(
+    click.option("--macs", type=float, metavar="X", help="Keep at most this fraction of the MACs."),
+    click.option("--params", type=float, metavar="X", help="Keep at most this fraction of the parameters."),
+    click.option("--ratio", type=float, metavar="X", help="Remove this fraction of the channels."),
+    click.option("--latency", type=float, metavar="X", help="Keep at most this fraction of the time that one input "
+                 "takes, measured on this machine and --device."),
+    click.option("--latency-batch", type=click.IntRange(1), default=1, metavar="N",
+                 help="Measure N inputs at a time [1]."),
+    click.option("--latency-table", type=PATH, metavar="FILE", help="Where measured times are kept "
+                 "[~/.cache/secateur/latency.json]."),
+)  # fmt: skip
