@@ -110,6 +110,9 @@ def cli() -> None:
 @click.option("--transfer", default="slice", show_default=True, help="How weights are carried over: slice, bn "
               "or lstsq, which fits them to what the network gave, without labels.")  # fmt: skip
 @click.option("--calibration", type=int, metavar="N", help="bn and lstsq: training images to look at [1024].")
+@click.option("--distill", type=float, is_flag=False, flag_value=0.5, metavar="[SHARE]", help="Retrain with the "
+              "unpruned network as the teacher, whose word counts this share, labels the rest [0.5].")  # fmt: skip
+@click.option("--temperature", type=float, metavar="T", help="--distill: how soft what the teacher says is made [4].")
 @click.option("--retrain-epochs", type=int, metavar="N", help="bayesian: after a width was pruned considerably [5].")
 @click.option("--final-epochs", type=int, metavar="N", help="Of the final retraining; default: the regime's [10].")
 @flags.regime

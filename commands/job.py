@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import io
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ from training.binarization.orthogonality import soft_orthogonality
 from training.data import Data, calibration_images
 from training.execution import device_for
 from training.loop import Stop, evaluate, evaluate_fn, resolve_device
+from training.objective import Teacher
 from training.trainer import fit, retrain_fn
 
 _RANKING_IMAGES = 256
@@ -113,9 +116,17 @@ class PruneJob:
         assert self.data is not None
         train = retrain_fn(
             self.data, self.regime, seed=self.options.seed, progress=self.voice.progress, upkeep=self.network.kind,
-            execution=self.execution,
+            execution=self.execution, teacher=self._teacher,
         )  # fmt: skip
         train(model.to(self.device), epochs)
+
+    @cached_property
+    def _teacher(self) -> Teacher | None:
+        options = self.options
+        if options.distill is None:
+            return None
+        network = copy.deepcopy(self.network.model).to(self.device).requires_grad_(False)
+        return Teacher(network, options.distill, options.temperature or Teacher.temperature)
 
     def _batches(self) -> list[Batch] | None:
         if self.data is None:
@@ -125,7 +136,8 @@ class PruneJob:
     def _fingerprint(self) -> dict[str, Any]:
         images = {"train": len(self.data.train), "val": len(self.data.val)} if self.data else {}
         changed = {k: v for k, v in asdict(self.execution).items() if v not in (None, False, 1)}
-        return {"data": self.network.facts["data"], "images": images, "regime": repr(self.regime), **changed}
+        taught = {} if self._teacher is None else {"teacher": repr(self._teacher)}
+        return {"data": self.network.facts["data"], "images": images, "regime": repr(self.regime), **changed, **taught}
 
     def _decisions(self) -> dict[str, Any]:
         s = self.settings
@@ -138,6 +150,8 @@ class PruneJob:
             facts["calibration"] = self.options.calibration
         if self.options.beta:
             facts["beta"] = self.options.beta
+        if self._teacher is not None:
+            facts |= {"distill": self._teacher.share, "temperature": self._teacher.temperature}
         if s.strategy == "bayesian":
             facts |= {"alpha": s.alpha, "mode": s.mode, "direction": s.direction, "retrain_epochs": s.retrain_epochs}
         if self.data is not None:
@@ -206,7 +220,7 @@ class PruneJob:
                 generated, data, self.regime, self._final_epochs, seed=self.options.seed, device=self.device,
                 progress=self.voice.progress, description="final retraining", resume=self.options.resume,
                 checkpoint_path=self.work and self.work / "retraining.pt", upkeep=self.network.kind,
-                execution=self.execution,
+                execution=self.execution, teacher=self._teacher,
             )  # fmt: skip
             accuracy["retrained"] = self._test(generated)
         for model in (self.network.model, generated):

@@ -72,6 +72,8 @@ class PruneOptions(NetworkOptions, StepOptions):
     direction: str = "bottom-up"
     transfer: str = "slice"
     calibration: int | None = None
+    distill: float | None = None
+    temperature: float | None = None
     retrain_epochs: int | None = None
     final_epochs: int | None = None
     round_to: int = 1

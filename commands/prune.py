@@ -94,6 +94,8 @@ def settings_from(options: PruneOptions) -> SearchSettings:
         find_metric(options.metric)
     if options.final_epochs is not None and options.final_epochs < 0:
         raise UsageError(f"--final-epochs {options.final_epochs}: must be 0 or more")
+    if options.temperature is not None and options.distill is None:
+        raise UsageError("--temperature is for --distill: add it, or leave --temperature out")
     epochs = SearchSettings.retrain_epochs if options.retrain_epochs is None else options.retrain_epochs
     settings = SearchSettings(
         strategy=strategy,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from training.execution import Execution
 from training.loop import Score, device_of, fitting, score_of, totals
-from training.objective import Objective
+from training.objective import Criterion
 from training.splits import Split
 
 
@@ -36,7 +36,7 @@ class Accelerated:
         self.network = self.accelerator.prepare_model(_WithObjective(model))
         self.optimizer = self.accelerator.prepare_optimizer(optimizer, device_placement=False)
 
-    def step(self, images: Tensor, labels: Tensor, objective: Objective, seed: Callable[[int], None]) -> float:
+    def step(self, images: Tensor, labels: Tensor, objective: Criterion, seed: Callable[[int], None]) -> float:
         images = fitting(images, self.model)
         labels = labels.to(images.device)
         whole = self._sum(len(labels))
@@ -92,5 +92,5 @@ class _WithObjective(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, images: Tensor, labels: Tensor, objective: Objective) -> Tensor:
+    def forward(self, images: Tensor, labels: Tensor, objective: Criterion) -> Tensor:
         return objective(self.model, images, labels)

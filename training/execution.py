@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pruners.errors import UsageError
 from training.loop import Score, evaluate, fitting
-from training.objective import Objective
+from training.objective import Criterion
 from training.splits import WHOLE, Part, Split
 
 Amp = Literal["bf16", "fp16"]
@@ -37,7 +37,7 @@ class Engine(Protocol):
 
     part: Part
 
-    def step(self, images: Tensor, labels: Tensor, objective: Objective, seed: Callable[[int], None]) -> float:
+    def step(self, images: Tensor, labels: Tensor, objective: Criterion, seed: Callable[[int], None]) -> float:
         """One step down the gradient of the objective, which is returned. If it is not finite, no step is taken.
 
         ``seed`` is called before every pass with a number that no other pass of the step has.
@@ -67,7 +67,7 @@ class Plain:
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         self.model, self.optimizer = model, optimizer
 
-    def step(self, images: Tensor, labels: Tensor, objective: Objective, seed: Callable[[int], None]) -> float:
+    def step(self, images: Tensor, labels: Tensor, objective: Criterion, seed: Callable[[int], None]) -> float:
         seed(0)
         images = fitting(images, self.model)
         loss = objective(self.model, images, labels.to(images.device))

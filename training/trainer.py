@@ -22,6 +22,7 @@ from training.history import Epoch, FitResult, Upkeep, Watch
 from training.interrupts import interrupt_as_flag
 from training.loop import EVALUATION_BATCH, Score, device_of, seed_step
 from training.memory import memory_explained
+from training.objective import Teacher, criterion
 from training.progress import Progress, Silent
 from training.regime import Regime
 from training.splits import derive_seed, number_of_steps
@@ -44,6 +45,7 @@ def fit(
     execution: Execution | None = None,
     watch: Watch | None = None,
     about: Mapping[str, Any] | None = None,
+    teacher: Teacher | None = None,
 ) -> FitResult:
     """Trains the model in place for ``epochs`` and leaves it with its best weights.
 
@@ -54,8 +56,8 @@ def fit(
     With ``checkpoint_path`` the run is saved after every ``save_every`` epochs and on Ctrl-C, which finishes the step
     first and raises Interrupted; ``resume`` goes on from there (or starts, if there is nothing yet). A loss that is not
     finite ends the run: the best weights so far are kept and ``stopped`` says where it happened. ``upkeep`` is what the
-    network's kind wants done on the way; ``about`` is noted in the checkpoint. Under torchrun all processes call this,
-    and the first one writes and watches.
+    network's kind wants done on the way; ``about`` is noted in the checkpoint. ``teacher``: what it learns from beside
+    the labels. Under torchrun all processes call this, and the first one writes and watches.
     Raises CheckpointError if the checkpoint is of another run, OutOfMemory where there is too little.
     """
     started = time.monotonic()
@@ -64,7 +66,7 @@ def fit(
     with _as_before(model, execution.half), interrupt_as_flag() as interrupted:
         run = _Run(
             model, data, regime, epochs, seed, progress or Silent(), checkpoint_path, save_every, interrupted, upkeep,
-            execution, watch, about or {},
+            execution, watch, about or {}, teacher,
         )  # fmt: skip
         try:
             if resume and checkpoint_path is not None and checkpoint_path.exists():
@@ -80,14 +82,14 @@ def fit(
 
 def retrain_fn(
     data: Data, regime: Regime, *, seed: int = 0, progress: Progress | None = None, upkeep: Upkeep | None = None,
-    execution: Execution | None = None,
+    execution: Execution | None = None, teacher: Teacher | None = None,
 ) -> Callable[[nn.Module, int], None]:  # fmt: skip
     """``(model, epochs) -> None``, training in place: what a search asks for. The same model gives the same result."""
 
     def retrain(model: nn.Module, epochs: int) -> None:
         fit(
             model, data, regime, epochs, seed=seed, progress=progress, description="retraining", upkeep=upkeep,
-            execution=execution,
+            execution=execution, teacher=teacher,
         )  # fmt: skip
 
     return retrain
@@ -110,6 +112,7 @@ class _Run:
     execution: Execution
     watch: Watch | None
     about: Mapping[str, Any]
+    teacher: Teacher | None
 
     epoch: int = 0
     step: int = 0
@@ -136,6 +139,7 @@ class _Run:
             "data set": f"{self.data.name} with {len(self.data.train)} training images",
             "precision": self.execution.amp or ("half" if self.execution.half else "full"),
             **{key: self.about[key] for key in ("network",) if key in self.about},
+            **({"teacher": repr(self.teacher)} if self.teacher is not None else {}),
         }
 
     def begin(self) -> None:
@@ -166,7 +170,7 @@ class _Run:
         self.model.train()
         if self.upkeep is not None:
             self.upkeep.at_epoch(self.model, self.epoch / self.epochs)
-        order, objective = derive_seed(self.seed, self.epoch), self.regime.objective
+        order, objective = derive_seed(self.seed, self.epoch), criterion(self.regime.objective, self.teacher)
         batches = self.data.train.batches(self.regime.batch_size, seed=order, start=self.step, part=self.engine.part)
         for images, labels in batches:
             self.regime.apply(self.optimizer, self.epoch + self.step / self.steps, self.epochs)
