@@ -109,3 +109,14 @@ def test_widths_that_nothing_reads_that_could_be_fitted_fall_back_to_l1_with_a_n
     found = ranked(model, [X])
     assert found.notes == ("reconstruction: nothing that could be fitted reads first; l1 there",)
     assert found.order["first"].tolist() == rank(model, trace(model, X[:1]), "l1").order["first"].tolist()
+
+
+def test_where_nothing_moves_the_weights_decide() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 6), nn.ReLU(), nn.Linear(6, 3)).eval()
+    image = torch.rand(1, 3, 2, 2)
+    graph = trace(model, image)
+    [width] = graph.widths
+    found = rank(model, graph, "reconstruction", [(image, torch.zeros(1))])
+    weakest = int(model[3].weight.square().sum(0).argmin())
+    assert found.order[width.name][0] == weakest

@@ -13,6 +13,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+_STILL = 1e-30  # outputs that vary less than this do not vary
+
 
 class System(Protocol):
     """A layer, or one convolution group of it; ``members``: the groups of the width that it reads."""
@@ -45,8 +47,10 @@ class Elimination:
     """One linear system. ``places``: (members, m) inputs that go with each of ``members``, groups of a width."""
 
     def __init__(self, covariance: Tensor, weight: Tensor, places: Tensor, members: Tensor, ridge: float) -> None:
-        level = covariance.diagonal().mean().clamp_min(torch.finfo(torch.float64).tiny)
-        system = covariance + ridge * level * torch.eye(len(covariance), dtype=torch.float64, device=covariance.device)
+        alike = torch.eye(len(covariance), dtype=torch.float64, device=covariance.device)
+        if not float(((weight @ covariance) * weight).sum()) > _STILL:
+            covariance = alike  # nothing moves on these images (or there is but one): the weights decide
+        system = covariance + ridge * covariance.diagonal().mean() * alike
         self._scale = float(((weight @ covariance) * weight).sum().clamp_min(1e-300))
         self._inverse, self._weight, self._places = torch.linalg.inv(system), weight.clone(), places
         self._row_of = {int(group): row for row, group in enumerate(members)}
