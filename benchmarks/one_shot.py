@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import importlib.util
 import sys
 import time
 from collections.abc import Callable
@@ -23,7 +24,7 @@ import torch
 from torch import nn
 from torch_pruning_side import Calibration, macs, prune, settings
 
-from models.registry import create, find
+from models.registry import arguments_for, create, find
 from pruners.base import BasicPruning
 from pruners.budget import Budget
 from pruners.search import SearchSettings, search
@@ -133,16 +134,15 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=0)
     parser.add_argument("--only", choices=("ours", "theirs"))
     asked = parser.parse_args()
-    try:
-        import torch_pruning as _  # noqa: F401
-    except ModuleNotFoundError:
+    if importlib.util.find_spec("torch_pruning") is None:
         sys.exit("Torch-Pruning is missing: pip install torch-pruning==1.6.1")
     data = load_data(asked.data)
-    image = calibration_images(data, 1)
-    model = create(find(asked.arch).name, num_classes=data.num_classes, in_channels=image.shape[1])
-    weights = asked.weights or Path(f"pretrained/model_{asked.data}_{find(asked.arch).name}_Real.pt")
+    _, channels, height, width = calibration_images(data, 1).shape
+    name = find(asked.arch).name
+    model = create(name, **arguments_for(name, (channels, height, width), data.num_classes))
+    weights = asked.weights or Path(f"pretrained/model_{asked.data}_{name}_Real.pt")
     load_weights(model, load_checkpoint(weights).model, weights)
-    bench = Bench(model, find(asked.arch).name, data, asked.images, asked.test_images)
+    bench = Bench(model, name, data, asked.images, asked.test_images)
     whole = evaluate(model, bench.test).top1
     print(f"{asked.arch} on {asked.data.partition(':')[0]}: {100 * whole:.2f} % with all channels\n")
     print("| MACs asked for | tool | setting | accuracy % | MACs % | parameters % | seconds | |")
