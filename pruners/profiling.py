@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from pruners.costs import Costs, input_bits, is_table, stored_tensors
+from pruners.running import as_it_was
 
 MacCounter = Callable[[Any, tuple[Any, ...], Any], int]
 _COUNTERS: dict[type[nn.Module], MacCounter] = {}
@@ -221,11 +222,5 @@ def _run(model: nn.Module, example_input: Any) -> None:
     def first(value: Any) -> Any:
         return value[:1] if torch.is_tensor(value) and value.dim() and value.shape[0] == batch else value
 
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad():
-            model(*map(first, inputs), **{name: first(value) for name, value in named.items()})
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    with as_it_was(model), torch.no_grad():
+        model.eval()(*map(first, inputs), **{name: first(value) for name, value in named.items()})

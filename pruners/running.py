@@ -71,6 +71,11 @@ def batch_size(example_input: Any) -> int:
     return int(tensors[0].shape[0]) if tensors else 1
 
 
+def images_of(batch: Any) -> Tensor:
+    """A batch of images, given by itself or first in a tuple, with their labels."""
+    return batch[0] if isinstance(batch, (tuple, list)) else batch
+
+
 @contextmanager
 def as_it_was(model: nn.Module) -> Iterator[None]:
     """Puts every module back into training or evaluation mode afterwards."""

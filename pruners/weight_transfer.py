@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from pruners.channel_graph import BoolArray, ChannelGraph, Slot
 from pruners.decorators import declaration_of
 from pruners.errors import CheckpointError, DeclarationError, UsageError
+from pruners.running import images_of
 
 Kept = Mapping[str, npt.ArrayLike]
 State = dict[str, Tensor]
@@ -285,7 +286,7 @@ def _run(network: nn.Module, batches: Iterable[Any]) -> int:
     with torch.no_grad():
         for batch in batches:
             try:
-                network(batch[0] if isinstance(batch, (tuple, list)) else batch)
+                network(images_of(batch))
             except ValueError as error:  # torch's word for a batch of one value per channel
                 raise UsageError(f"--transfer bn can't use batch {seen + 1}: {error}") from error
             seen += 1

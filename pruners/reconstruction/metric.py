@@ -20,7 +20,7 @@ from pruners.reconstruction.passes import Visitor, visit
 from pruners.reconstruction.sampling import Sampler
 from pruners.reconstruction.solve import RIDGE
 from pruners.reconstruction.survey import Stop
-from pruners.running import as_it_was
+from pruners.running import as_it_was, images_of
 
 _SAMPLES = 20_000
 _LARGE = 6_000  # inputs from which on they are taken to be independent
@@ -63,7 +63,7 @@ def _readers(evidence: Evidence, width: Width) -> list[Slot]:
 
 def _grams(evidence: Evidence, layers: Iterable[str]) -> dict[str, Gram]:
     """Of what each layer reads in the original; layers that don't run have none."""
-    batches = [b[0] if isinstance(b, (tuple, list)) else b for b in evidence.batches or ()]
+    batches = [images_of(b) for b in evidence.batches or ()]
     device = next(evidence.model.parameters()).device
     stops = [Stop(layer) for layer in layers]
     gathering = _Gathering(evidence.model, Sampler([len(b) for b in batches], evidence.seed))

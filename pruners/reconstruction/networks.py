@@ -19,7 +19,7 @@ from pruners.reconstruction.consumers import consumers, kept_outputs, layers_to_
 from pruners.reconstruction.fitting import Fitted
 from pruners.reconstruction.survey import Stop, Survey, survey
 from pruners.reconstruction.walk import Report, Settings, Walk
-from pruners.running import as_it_was
+from pruners.running import as_it_was, images_of
 from pruners.weight_transfer import settle
 
 _ROOM = 1.5  # what a pass takes, in parts of the activations that are alive between two layers
@@ -67,7 +67,7 @@ def reconstruct(
     settings = settings or Settings()
     student = copy.deepcopy(pruned).eval()
     device = next(student.parameters()).device
-    images = [(b[0] if isinstance(b, (tuple, list)) else b).to(device) for b in batches]
+    images = [images_of(b).to(device) for b in batches]
     images = [b for b in images if len(b)]
     if not images:
         raise UsageError("--transfer lstsq got no batches: there is nothing to fit to")

@@ -14,7 +14,7 @@ from torch import nn
 from pruners.budget import Allowance, Budget, Limits
 from pruners.channel_graph import ChannelGraph
 from pruners.costs import CostModel, Costs
-from pruners.errors import UsageError
+from pruners.errors import Interrupted, UsageError
 from pruners.plan import PruningPlan, from_kept
 from pruners.prefix import PrefixCache
 from pruners.ranking import Batch
@@ -177,6 +177,12 @@ class SearchResult:
     def plan(self, graph: ChannelGraph, provenance: Mapping[str, Any] | None = None) -> PruningPlan:
         """The result as a validated plan."""
         return from_kept(graph, self.kept, provenance)
+
+
+def interrupted(problem: Problem, after: str) -> Interrupted:
+    """The error that ends a search on Ctrl-C, with what is kept of it."""
+    kept = "continue with --resume" if problem.ledger.path else "without a ledger nothing is kept"
+    return Interrupted(f"search interrupted after {after}; {kept}")
 
 
 Strategy = Callable[[Problem], SearchResult]

@@ -25,7 +25,7 @@ from pruners.channel_graph import Width
 from pruners.errors import CheckpointError, Interrupted, UsageError
 from pruners.plan import sha256_of_state
 from pruners.ranking import rank
-from pruners.searching.base import Evaluation, Problem, SearchResult, evaluation_from, strategy
+from pruners.searching.base import Evaluation, Problem, SearchResult, evaluation_from, interrupted, strategy
 from pruners.searching.interrupts import StopRequest
 from pruners.searching.measuring import Measurements, Task
 from pruners.searching.retraining import Checkpoints, seeded
@@ -286,8 +286,7 @@ class LayerwiseSearch:
 
     def _interrupted(self) -> Interrupted:
         done = self.evaluations[-1].done if self.evaluations else 0
-        kept = "continue with --resume" if self.problem.ledger.path else "without a ledger nothing is kept"
-        return Interrupted(f"search interrupted after {done} of {self.total} evaluations; {kept}")
+        return interrupted(self.problem, f"{done} of {self.total} evaluations")
 
 
 def in_direction(problem: Problem) -> list[Width]:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pruners.errors import UsageError
+from pruners.running import as_it_was, images_of
 
 PROBED = (0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125)
 """Fractions of a width that are kept in its probes; the least it may keep comes on top."""
@@ -40,7 +41,7 @@ class Reference:
     """
 
     def __init__(self, model: nn.Module, batches: Iterable[Any]) -> None:
-        self.images = [b[0] if isinstance(b, (tuple, list)) else b for b in batches]
+        self.images = [images_of(b) for b in batches]
         if not self.images:
             raise UsageError("there are no images to probe with; give --data")
         self.outputs = [_output(model, images) for images in self.images]
@@ -73,12 +74,9 @@ def _finite(value: Tensor) -> float:
 @torch.no_grad()
 def _output(model: nn.Module, images: Tensor) -> Tensor:
     """All floating outputs in float64 on the CPU: of one tensor as it is, of several side by side."""
-    training = model.training
     parameter = next(model.parameters(), images)
-    try:
+    with as_it_was(model):
         found = _tensors(model.eval()(images.to(parameter.device)))
-    finally:
-        model.train(training)
     if not found:
         raise UsageError(f"{type(model).__name__} gives no tensors of numbers, so candidates can't be compared with it")
     flat = found if len(found) == 1 else [torch.cat([y.flatten(1) for y in found], 1)[:, :, None]]

@@ -12,7 +12,7 @@ from pruners.budget import Allowance, Counts, give_back
 from pruners.errors import Interrupted, UsageError
 from pruners.ranking import Ranking
 from pruners.searching.allocation import decided, ranked, require_budget
-from pruners.searching.base import Evaluation, Problem, SearchResult, evaluation_from, strategy
+from pruners.searching.base import Evaluation, Problem, SearchResult, evaluation_from, interrupted, strategy
 from pruners.searching.interrupts import StopRequest
 from pruners.searching.probing import PROBED, Curve, Reference, curve_through
 
@@ -100,8 +100,7 @@ class Probes:
         )  # fmt: skip
 
     def _interrupted(self) -> Interrupted:
-        kept = "continue with --resume" if self.problem.ledger.path else "without a ledger nothing is kept"
-        return Interrupted(f"search interrupted after {len(self.evaluations)} of {self.total} probes; {kept}")
+        return interrupted(self.problem, f"{len(self.evaluations)} of {self.total} probes")
 
 
 def probed_counts(allowed: tuple[int, ...]) -> tuple[int, ...]:
