@@ -186,22 +186,31 @@ class Transferred:
     notes: tuple[str, ...] = ()
 
 
+Quick = Callable[[nn.Module, Kept], bool]
+"""(sliced network, kept) -> whether its weights were improved in place; False, and nothing is changed, where only the
+whole strategy can."""
+
+
 @dataclass(frozen=True)
 class Strategy:
-    """``images``: on how many it looks unless more or fewer are given; 0 for one that needs none."""
+    """``images``: on how many it looks unless more or fewer are given; 0 for one that needs none. ``quick``: from
+    (original, graph, batches, seed) what comes near to it for each of many candidates of a search."""
 
     run: Callable[[Transfer], Transferred]
     images: int
+    quick: Callable[[nn.Module, ChannelGraph, Sequence[Any], int], Quick] | None = None
 
 
 _STRATEGIES: dict[str, Strategy] = {}
 
 
-def strategy(name: str, images: int = 0) -> Callable[[Callable[[Transfer], Transferred]], Callable[..., Transferred]]:
+def strategy(
+    name: str, images: int = 0, quick: Callable[[nn.Module, ChannelGraph, Sequence[Any], int], Quick] | None = None
+) -> Callable[[Callable[[Transfer], Transferred]], Callable[..., Transferred]]:
     """Register what ``transfer`` does under this name."""
 
     def register(function: Callable[[Transfer], Transferred]) -> Callable[[Transfer], Transferred]:
-        _STRATEGIES[name] = Strategy(function, images)
+        _STRATEGIES[name] = Strategy(function, images, quick)
         return function
 
     return register
@@ -222,12 +231,18 @@ def finishing(
     name: str, realize: Callable[[nn.Module, Any], nn.Module], graph: ChannelGraph, batches: Sequence[Any],
     seed: int = 0,
 ) -> Callable[[nn.Module, Any], nn.Module]:  # fmt: skip
-    """``realize(whole model, kept)`` followed by the strategy ``name``: candidates as they would be in the end."""
+    """``realize(whole model, kept)`` and then what the strategy ``name`` would make of the weights, or what comes near
+    to it where it has a quick way for candidates. All candidates must come from one whole model."""
+    make = find_strategy(name).quick
+    known: list[Quick] = []
 
     def finish(model: nn.Module, kept: Kept) -> nn.Module:
         pruned = realize(model, kept)
-        request = Transfer(pruned=pruned, original=model, graph=graph, kept=kept, batches=batches, seed=seed)
-        pruned.load_state_dict(transfer(name, request).state)
+        if make is not None and not known:
+            known.append(make(model, graph, batches, seed))
+        if not known or not known[0](pruned, kept):
+            request = Transfer(pruned=pruned, original=model, graph=graph, kept=kept, batches=batches, seed=seed)
+            pruned.load_state_dict(transfer(name, request).state)
         return pruned
 
     return finish

@@ -83,7 +83,7 @@ def test_channels_that_others_can_stand_for_go_first_at_no_price() -> None:
 
 
 def test_large_layers_are_ranked_by_what_flows_through_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metric, "_LARGE", 10)
+    monkeypatch.setattr(metric, "LARGE", 10)
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 16, 2))
     found = ranked(model)

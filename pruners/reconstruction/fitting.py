@@ -12,7 +12,7 @@ from pruners.reconstruction.gram import Gram, Rows, Samples
 from pruners.reconstruction.layers import as_system, unknowns
 from pruners.reconstruction.solve import Change, solved
 
-_PLENTY = 4  # samples for each unknown, from which on the ridge isn't looked for
+PLENTY = 4  # samples for each unknown, from which on the ridge isn't looked for
 _STRONGER = (1, 10, 100, 1000)
 
 
@@ -79,7 +79,7 @@ class System:
         none does better than no change."""
         if not (self._used.count and self._held.count):
             return ridge
-        scarce = self._used.count < _PLENTY * unknowns(self.layer) and ridge > 0
+        scarce = self._used.count < PLENTY * unknowns(self.layer) and ridge > 0
         losses = {}
         for strength in _STRONGER if scarce else (1,):
             trial = solved(self._used, ridge=strength * ridge, shifted=shifted)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,15 +15,11 @@ from pruners.ranking import Evidence, Scores, l1, metric
 from pruners.reconstruction.consumers import consumers
 from pruners.reconstruction.elimination import Elimination, Independent, System, eliminate
 from pruners.reconstruction.gram import Gram
-from pruners.reconstruction.layers import as_system, inputs_at, positions
-from pruners.reconstruction.passes import Visitor, visit
-from pruners.reconstruction.sampling import Sampler
+from pruners.reconstruction.inputs import LARGE, Reader, run
+from pruners.reconstruction.layers import as_system
+from pruners.reconstruction.sampling import Look
 from pruners.reconstruction.solve import RIDGE
-from pruners.reconstruction.survey import Stop
-from pruners.running import as_it_was, images_of
-
-_SAMPLES = 20_000
-_LARGE = 6_000  # inputs from which on they are taken to be independent
+from pruners.running import images_of
 
 
 @metric("reconstruction")
@@ -63,31 +59,22 @@ def _readers(evidence: Evidence, width: Width) -> list[Slot]:
 
 def _grams(evidence: Evidence, layers: Iterable[str]) -> dict[str, Gram]:
     """Of what each layer reads in the original; layers that don't run have none."""
-    batches = [images_of(b) for b in evidence.batches or ()]
-    device = next(evidence.model.parameters()).device
-    stops = [Stop(layer) for layer in layers]
-    gathering = _Gathering(evidence.model, Sampler([len(b) for b in batches], evidence.seed))
-    with as_it_was(evidence.model):
-        evidence.model.eval()
-        for gathering.number, batch in enumerate(batches):
-            visit(evidence.model, batch.to(device), stops, gathering)
-    return gathering.grams
+    batches = evidence.batches or ()
+    sums = _Sums(evidence.model, [len(images_of(b)) for b in batches], evidence.seed, {})
+    run(sums, evidence.model, layers, batches)
+    return sums.grams
 
 
-class _Gathering(Visitor):
-    def __init__(self, model: nn.Module, sampler: Sampler) -> None:
-        self._model, self._sampler, self.number = model, sampler, 0
+class _Sums(Reader):
+    def __init__(self, model: nn.Module, sizes: Sequence[int], seed: int, limits: Mapping[str, int]) -> None:
+        super().__init__(model, sizes, seed, limits)
         self.grams: dict[str, Gram] = {}
 
-    def enters(self, stop: Stop, call: int, x: Tensor) -> None:
-        layer: Any = self._model.get_submodule(stop.layer)
-        groups, _, inputs = as_system(layer, layer.weight).shape
-        total = math.prod(positions(layer, x))
-        look = self._sampler.look(stop.layer, self.number, call, total, _SAMPLES)
-        rows = inputs_at(layer, x, look.rows.to(x.device))
-        if inputs > _LARGE:  # each input a system of its own: only its power is known
+    def read(self, layer: str, rows: Tensor, look: Look) -> None:
+        groups, inputs = rows.shape[1:]
+        if inputs > LARGE:  # each input a system of its own: only its power is known
             groups, inputs, rows = groups * inputs, 1, rows.reshape(len(rows), -1, 1)
-        gram = self.grams.setdefault(stop.layer, Gram.empty(groups, inputs, 0, x.device))
+        gram = self.grams.setdefault(layer, Gram.empty(groups, inputs, 0, rows.device))
         gram.add(rows, rows.new_zeros(len(rows), groups, 0))
 
 

@@ -7,13 +7,14 @@ from typing import Any
 
 from pruners.reconstruction.fitting import Fitted
 from pruners.reconstruction.networks import Reconstruction, reconstruct
+from pruners.reconstruction.quick import QuickFits
 from pruners.reconstruction.walk import Settings
 from pruners.weight_transfer import Transfer, Transferred, strategy
 
 _NAMED = 3
 
 
-@strategy("lstsq", images=1024)
+@strategy("lstsq", images=1024, quick=QuickFits)
 def lstsq(request: Transfer) -> Transferred:
     """Every layer from the first that reads a pruned width on, fitted by least squares to what the original gives."""
     found = reconstruct(
