@@ -4,9 +4,9 @@
     python benchmarks/one_shot.py --arch resnet20 --data folder:DIR --weights FILE [--targets 0.5] [--epochs 1]
 
 Both see the same calibration images of the training part; Torch-Pruning gets their labels too where an importance wants
-them, and chooses the best of all its settings with the test images, which no user could. Where a network of its making
-does not run, it gets a second chance with the residual channels left alone ("helped"). ``bn``: batch-norm statistics
-re-estimated on the calibration images. ``--epochs`` retrains what is best of each for so many epochs.
+them, and the best of all its settings is chosen with the test images, which no user could. "helped": residual channels
+were left alone by hand; some networks run only so. ``bn``: batch norms re-estimated on the calibration images.
+``--epochs`` retrains what is best of each for so many epochs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import copy
 import importlib.util
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from models.registry import arguments_for, create, find
 from pruners.base import BasicPruning
 from pruners.budget import Budget
 from pruners.search import SearchSettings, search
+from pruners.searching.base import Kept
 from pruners.weight_transfer import Transfer, finishing, transfer
 from training.checkpoints import load_checkpoint, load_weights
 from training.data import Data, calibration_images, load_data
@@ -35,7 +36,7 @@ from training.loop import evaluate
 from training.regimes import regime_for
 from training.trainer import retrain_fn
 
-GRADIENT_IMAGES = 256
+GRADIENT_IMAGES = PROBED = 256
 OURS = (("uniform", "l1"), ("uniform", "reconstruction"), ("sensitivity", "l1"), ("sensitivity", "reconstruction"))
 
 
@@ -80,34 +81,42 @@ class Bench:
 
     def ours(self, target: float, strategy: str, metric: str) -> Row:
         began = time.perf_counter()
-        batches = [(b, torch.zeros(len(b), dtype=torch.long)) for b in self.images[:512].split(128)]
+        probed = [(b, torch.zeros(len(b), dtype=torch.long)) for b in self.images[:PROBED].split(64)]
+        graph, batches = self.pruner.graph, self.images.split(128)
+
+        def realize(network: nn.Module, kept: Kept) -> nn.Module:
+            return self.pruner.realize(kept, network)
+
         found = search(
-            self.model, self.pruner.graph, SearchSettings(strategy, metric=metric, budget=Budget("macs", target)),
-            realize=lambda m, kept: self.pruner.realize(kept, m), finish=self._finish(self.images[:256]),
-            batches=batches,
+            self.model, graph, SearchSettings(strategy, metric=metric, budget=Budget("macs", target)),
+            realize=realize, finish=finishing("lstsq", realize, graph, batches), batches=probed,
         )  # fmt: skip
-        network = self._finish(self.images)(self.model, found.kept)
+        network = realize(self.model, found.kept)
+        request = Transfer(pruned=network, original=self.model, graph=graph, kept=found.kept, batches=batches)
+        network.load_state_dict(transfer("lstsq", request).state)
         return self.row(target, "Secateur", f"{strategy}, {metric}, lstsq", network, time.perf_counter() - began)
 
-    def _finish(self, images: torch.Tensor) -> Callable[..., nn.Module]:
-        return finishing("lstsq", lambda m, kept: self.pruner.realize(kept, m), self.pruner.graph, images.split(128))
-
-    def theirs(self, target: float, importance: str, everywhere: bool) -> list[Row]:
+    def theirs(self, target: float, importance: str, everywhere: bool) -> Iterator[Row]:
         setting = f"{importance}, {'global' if everywhere else 'uniform'}"
+        yield from self._theirs(target, importance, everywhere, setting, [])
+        residual = self._residual()
+        if residual:
+            yield from self._theirs(target, importance, everywhere, f"{setting}, helped", residual)
+
+    def _theirs(
+        self, target: float, importance: str, everywhere: bool, setting: str, ignored: list[str]
+    ) -> Iterator[Row]:
         began = time.perf_counter()
-        found, helped = prune(self.model, self.calibration, target, importance, everywhere, ()), ""
+        found = prune(self.model, self.calibration, target, importance, everywhere, ignored)
         if found.network is None:
-            helped = f"helped ({found.problem})"
-            found = prune(self.model, self.calibration, target, importance, everywhere, self._residual())
-        if found.network is None:
-            return [Row(target, "Torch-Pruning", setting, None, 0, 0, time.perf_counter() - began, found.problem)]
-        raw = self.row(target, "Torch-Pruning", setting, found.network, time.perf_counter() - began, helped)
+            yield Row(target, "Torch-Pruning", setting, None, 0, 0, time.perf_counter() - began, found.problem)
+            return
+        yield self.row(target, "Torch-Pruning", setting, found.network, time.perf_counter() - began)
         request = Transfer(
             pruned=found.network, original=self.model, graph=self.pruner.graph, kept={}, batches=self.images.split(128)
         )
         found.network.load_state_dict(transfer("bn", request).state)
-        seconds = time.perf_counter() - began
-        return [raw, self.row(target, "Torch-Pruning", f"{setting}, bn", found.network, seconds, helped)]
+        yield self.row(target, "Torch-Pruning", f"{setting}, bn", found.network, time.perf_counter() - began)
 
     def _residual(self) -> list[str]:
         """The layers that share their output channels with another one."""

@@ -90,10 +90,13 @@ class PruneJob:
         return self._known(self.pruner.realize(kept, model))
 
     def _finish(self) -> Realize | None:
-        """Candidates with the weights that ``--transfer`` would give them, from fewer images than in the end."""
-        if self.data is None or not find_transfer(self.options.transfer).images:
+        """Candidates with the weights that ``--transfer`` would give them or, where that takes a while for each, with
+        those that it would give them from fewer images."""
+        found = find_transfer(self.options.transfer)
+        if self.data is None or not found.images:
             return None
-        images = calibration_images(self.data, _RANKING_IMAGES, self.options.seed).split(64)
+        number = (self.options.calibration or found.images) if found.quick else _RANKING_IMAGES
+        images = calibration_images(self.data, number, self.options.seed).split(64)
         return finishing(self.options.transfer, self._realize, self.pruner.graph, images, self.options.seed)
 
     def _known(self, model: nn.Module) -> nn.Module:
