@@ -128,7 +128,7 @@ def test_curves_are_increasing_convex_and_not_above_the_highest_so_far(points):
 
 
 def test_probes_go_down_to_the_least_count_and_are_allowed():
-    assert probed_counts(tuple(range(2, 17))) == (14, 12, 10, 8, 6, 4, 2)
+    assert probed_counts(tuple(range(2, 17))) == (12, 8, 4, 2)
     assert probed_counts((8, 16)) == (8,)
     assert probed_counts((16,)) == ()
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from pruners.errors import UsageError
 from pruners.running import as_it_was, images_of
 
-PROBED = (0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125)
+PROBED = (0.75, 0.5, 0.25, 0.125)
 """Fractions of a width that are kept in its probes; the least it may keep comes on top."""
 
 
