@@ -21,7 +21,8 @@ from pruners.errors import PlanError
 from pruners.plan import PruningPlan
 from training.checkpoints import load_checkpoint
 
-_CARRIED = ("accuracy", "latency_ms", "latency")  # measured, so not to be had again byte for byte
+_CARRIED = ("accuracy", "agreement", "latency_ms", "latency", "search", "transfer", "notes")
+"""Measured, so not to be had again byte for byte."""
 
 
 @dataclass(frozen=True)

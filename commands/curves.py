@@ -21,6 +21,7 @@ from pruners.prefix import PrefixCache
 from pruners.ranking import FIRST
 from pruners.searching.ledger import Ledger
 from training.binarization.kinds.registry import quantized_layers
+from training.data import require_labels
 from training.loop import evaluate_fn, resolve_device
 
 OUTPUT = Path("generated")
@@ -37,6 +38,7 @@ def run(options: CurvesOptions) -> None:
         network = network_from(options, voice)
         if network.data is None:
             raise UsageError("curves are measured on images: add --data")
+        require_labels(network.data, "measuring curves")
         output = options.output or OUTPUT / f"{network.label}_curves"
         file = _free(output / "curves.jsonl", options)
         network = with_trained_weights(network, voice, options.seed, options.device)

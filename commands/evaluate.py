@@ -15,7 +15,7 @@ from commands.options import EvaluateOptions
 from commands.showing import skipped, table
 from commands.subject import require_one, subject_of_bundle
 from pruners.errors import OutputError, UsageError
-from training.data import Data, damaged_in, with_workers
+from training.data import Data, damaged_in, require_labels, with_workers
 from training.loop import EVALUATION_BATCH, evaluate, resolve_device
 from training.memory import memory_explained
 
@@ -36,6 +36,7 @@ def run(options: EvaluateOptions) -> None:
                 voice.remark(_untrained(network))
         if data is None:
             raise UsageError("measuring needs images: add --data")
+        require_labels(data, "measuring")
         data, batch = with_workers(data, options.workers), options.batch_size or EVALUATION_BATCH
         with memory_explained(lambda: f"with {batch} images at a time: take a smaller --batch-size"):
             score = evaluate(model.to(resolve_device(options.device)), data.test, batch_size=batch)

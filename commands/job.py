@@ -15,26 +15,27 @@ from torch import Tensor, nn
 
 from commands.by_latency import Timed
 from commands.console import Voice
+from commands.judging import NO_LABELS, answers, doubt, doubt_without_labels
 from commands.networks import Network
 from commands.options import PruneOptions
 from commands.setup import setup_pruner
+from commands.showing import skipped
 from commands.starting import adjusted, chosen_regime, execution
-from commands.transferring import check_transfer, transferred
+from commands.transferring import check_transfer, finishing_on, transferred
 from commands.watching import SearchWatcher
 from pruners.bundle import Bundle, import_text
 from pruners.errors import CheckpointError, UsageError
 from pruners.plan import PruningPlan
 from pruners.prefix import PrefixCache
-from pruners.ranking import Batch
 from pruners.search import SearchResult, SearchSettings, search
 from pruners.searching.base import Realize
 from pruners.weight_transfer import find_strategy as find_transfer
-from pruners.weight_transfer import finishing, slice_optimizer_state
+from pruners.weight_transfer import slice_optimizer_state
 from training.binarization.kinds.registry import recognise
 from training.binarization.orthogonality import soft_orthogonality
-from training.data import Data, calibration_images
+from training.data import Data, calibration_images, damaged_in
 from training.execution import device_for
-from training.loop import Stop, evaluate, evaluate_fn, resolve_device
+from training.loop import Score, Stop, evaluate, evaluate_fn, resolve_device
 from training.objective import Teacher
 from training.trainer import fit, retrain_fn
 
@@ -60,6 +61,7 @@ class PruneJob:
         )  # fmt: skip
         self.timed = Timed(options, settings, self.pruner, self.device, voice)
         self.result: SearchResult | None = None
+        self.notes: list[str] = []
         self.cache = PrefixCache(int(options.cache_gb * 1e9))
 
     # -- how many
@@ -69,11 +71,15 @@ class PruneJob:
         graph = self.pruner.graph
         groups = sum(w.size for w in graph.widths)
         self.voice.remark(f"{self.network.name}: {len(graph.widths)} widths with {groups} groups of channels")
+        batches = self._batches()
+        if self.data is not None and not self.options.dry_run:
+            self._look_at(self.data)
         latency = self.timed.measure(self.network.model, self._realize)
+        judged = self.data is not None and self.data.labelled
         with SearchWatcher(self.voice) as watcher:
             self.result = search(
-                self.network.model, graph, self.settings, realize=self._realize, batches=self._batches(),
-                evaluate=self._evaluate if self.data else None, retrain=self._retrain if self.data else None,
+                self.network.model, graph, self.settings, realize=self._realize, batches=batches,
+                evaluate=self._evaluate if judged else None, retrain=self._retrain if judged else None,
                 finish=self._finish(), ledger=self.work and self.work / "search.jsonl", resume=self.options.resume,
                 watcher=watcher, fingerprint=self._fingerprint(), cache=self.cache, latency=latency,
             )  # fmt: skip
@@ -86,6 +92,23 @@ class PruneJob:
             self.voice.remark(f"predicted: {left:.1%} of the time remain")
         return self.pruner.plan(self.result.kept, **self._decisions())
 
+    def _look_at(self, data: Data) -> None:
+        """Say, before anything takes long, where the network seems not to know the images."""
+        if data.labelled:
+            doubted = doubt(self._before, data.test.classes)
+        else:
+            self._note(NO_LABELS)
+            looked_at = data.train.sample(_RANKING_IMAGES, self.options.seed)
+            doubted = doubt_without_labels(answers(self.network.model, looked_at))
+        if doubted:  # of weights nobody trained something was said already
+            self._note(doubted, said=self.network.weights is None)
+
+    def _note(self, note: str, said: bool = False) -> None:
+        """For the summary, and to be said."""
+        self.notes.append(note)
+        if not said:
+            self.voice.remark(note, highlight=True)
+
     def _realize(self, model: nn.Module, kept: Mapping[str, Any]) -> nn.Module:
         return self._known(self.pruner.realize(kept, model))
 
@@ -97,7 +120,10 @@ class PruneJob:
             return None
         number = (self.options.calibration or found.images) if found.quick else _RANKING_IMAGES
         images = calibration_images(self.data, number, self.options.seed).split(64)
-        return finishing(self.options.transfer, self._realize, self.pruner.graph, images, self.options.seed)
+        return finishing_on(
+            self.device, self.network.model, self.options.transfer, self._realize, self.pruner.graph, images,
+            self.options.seed,
+        )  # fmt: skip
 
     def _known(self, model: nn.Module) -> nn.Module:
         """A written network's layers are classes of their own."""
@@ -131,10 +157,12 @@ class PruneJob:
         network = copy.deepcopy(self.network.model).to(self.device).requires_grad_(False)
         return Teacher(network, options.distill, options.temperature or Teacher.temperature)
 
-    def _batches(self) -> list[Batch] | None:
+    def _batches(self) -> list[Any] | None:
+        """Training images, with their labels if there are some."""
         if self.data is None:
             return None
-        return list(self.data.train.sample(_RANKING_IMAGES, self.options.seed).batches(64))
+        batches = self.data.train.sample(_RANKING_IMAGES, self.options.seed).batches(64)
+        return list(batches) if self.data.labelled else [images for images, _ in batches]
 
     def _fingerprint(self) -> dict[str, Any]:
         images = {"train": len(self.data.train), "val": len(self.data.val)} if self.data else {}
@@ -163,6 +191,8 @@ class PruneJob:
 
     @property
     def _final_epochs(self) -> int:
+        if self.data is None or not self.data.labelled:
+            return 0
         return self.regime.epochs if self.options.final_epochs is None else self.options.final_epochs
 
     # -- the bundle
@@ -173,16 +203,19 @@ class PruneJob:
         generated = self._known(import_text(self.pruner.source(plan), self.pruner.netName))
         carried = transferred(
             self.options.transfer, generated, self._whole_state(), self.pruner, plan, self.data,
-            self.options.calibration, self.options.seed, self.voice.progress,
+            self.options.calibration, self.options.seed, self.voice.progress, self.device,
         )  # fmt: skip
         for note in carried.notes:
             self.voice.remark(note)
         generated.load_state_dict(carried.state)
-        accuracy = self._retrained(generated) if self.data else {}
         measured: dict[str, Any] = {
-            "accuracy": {k: accuracy.get(k) for k in ("before", "pruned", "retrained")},
+            **self._judged(generated),
             **self.timed.compared(self.network.model, generated, plan.kept),
         }
+        if self.data is not None and (damaged := damaged_in(self.data)):
+            self._note(skipped(damaged))
+        if self.notes:
+            measured["notes"] = self.notes
         if self.cache.speed.evaluations:
             measured["search"] = self.cache.speed.as_dict()
         if carried.facts:
@@ -214,10 +247,21 @@ class PruneJob:
         trained = self.result.state if self.result else None
         return self.network.model.state_dict() if trained is None else trained
 
+    def _judged(self, generated: nn.Module) -> dict[str, Any]:
+        """For the summary: accuracies where labels are known, else how many images are taken for the same class."""
+        accuracy, more = {}, {}
+        if self.data is not None and self.data.labelled:
+            accuracy = self._retrained(generated)
+        elif self.data is not None:
+            before, after = (answers(model, self.data.test) for model in (self.network.model, generated))
+            if before is not None and after is not None:
+                more["agreement"] = {"pruned": float((before == after).double().mean()), "images": len(before)}
+        return {"accuracy": {k: accuracy.get(k) for k in ("before", "pruned", "retrained")}, **more}
+
     def _retrained(self, generated: nn.Module) -> dict[str, float]:
         """Test accuracies; the network ends with the weights that did best on the validation images."""
         data = self._require_data()
-        accuracy = {"before": self._test(self.network.model), "pruned": self._test(generated)}
+        accuracy = {"before": self._before.top1, "pruned": self._test(generated).top1}
         if self._final_epochs:
             fit(
                 generated, data, self.regime, self._final_epochs, seed=self.options.seed, device=self.device,
@@ -225,13 +269,17 @@ class PruneJob:
                 checkpoint_path=self.work and self.work / "retraining.pt", upkeep=self.network.kind,
                 execution=self.execution, teacher=self._teacher,
             )  # fmt: skip
-            accuracy["retrained"] = self._test(generated)
-        for model in (self.network.model, generated):
-            model.to(torch.device("cpu"))
+            accuracy["retrained"] = self._test(generated).top1
         return accuracy
 
-    def _test(self, model: nn.Module) -> float:
-        return evaluate(model.to(self.device), self._require_data().test).top1
+    @cached_property
+    def _before(self) -> Score:
+        return self._test(self.network.model)
+
+    def _test(self, model: nn.Module) -> Score:
+        score = evaluate(model.to(self.device), self._require_data().test)
+        model.to(torch.device("cpu"))
+        return score
 
     def _require_data(self) -> Data:
         if self.data is None:

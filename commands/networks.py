@@ -16,7 +16,7 @@ from commands.inputs import Shape, images, made_by, shapes_of
 from commands.kinds import Chosen, binary_form, chosen_kind, start
 from commands.options import NetworkOptions
 from models import registry
-from pruners.errors import ModelFileError, UsageError
+from pruners.errors import CheckpointError, ModelFileError, UsageError
 from pruners.frames import describe
 from pruners.loading import build, entry_for, load_factory, parse_arguments
 from pruners.running import as_it_was, call_arguments
@@ -92,12 +92,24 @@ def network_from(options: NetworkOptions, voice: Voice) -> Network:
     data = load_data(options.data) if options.data else None
     shapes = shapes_of(options, data)
     network = _bundled(known, options, data, shapes, chosen) if known else _own(options, data, shapes)
-    checkpoint = start(network.model, chosen, options)
+    try:
+        checkpoint = start(network.model, chosen, options)
+    except CheckpointError as error:
+        raise _explained(error, options, data) from None
     if checkpoint is not None:
         network = replace(network, optimizer=checkpoint.optimizer)
     if data is not None:
         check_outputs(network.name, network.model, network.example_input, data)
     return network
+
+
+def _explained(error: CheckpointError, options: NetworkOptions, data: Data | None) -> CheckpointError:
+    """A bundled network gets the shape of the data's images, which its weights may not have."""
+    if data is None or options.arch is None or "doesn't fit" not in str(error):
+        return error
+    shape = ",".join(map(str, data.input_shape))
+    more = f" and {data.num_classes} classes" if data.labelled else "; add --model-arg num_classes=N for other classes"
+    return CheckpointError(f"{error}, which was made for images of {data.name} ({shape}){more}")
 
 
 def _bundled(
@@ -108,7 +120,8 @@ def _bundled(
         shape = shapes[0]
         if len(shapes) != 1 or len(shape) != 3:
             raise UsageError(f"{arch.name} takes images: --input-shape channels,height,width, once")
-        arguments = registry.arguments_for(arch.name, (shape[0], shape[1], shape[2]), data.num_classes if data else 10)
+        classes = data.num_classes if data is not None and data.labelled else 10
+        arguments = registry.arguments_for(arch.name, (shape[0], shape[1], shape[2]), classes)
     arguments |= parse_arguments(options.model_arg)
     layers = chosen.layers(arch) if chosen is not None else {}
     with _seeded(options.seed):
@@ -172,7 +185,8 @@ def _check_runs(name: str, model: nn.Module, shapes: Sequence[Shape]) -> None:
 
 
 def check_outputs(name: str, model: nn.Module, example_input: Any, data: Data) -> None:
-    """UsageError unless the network takes the data's images and returns a row with a score for each of its classes."""
+    """UsageError unless the network takes the data's images and returns a row with a score for each of its classes,
+    if they are known."""
     try:
         with as_it_was(model), torch.no_grad():
             out = model.eval()(example_input)
@@ -180,6 +194,8 @@ def check_outputs(name: str, model: nn.Module, example_input: Any, data: Data) -
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         shape = ",".join(map(str, data.input_shape))
         raise UsageError(f"{name} can't be run on images of {data.name} ({shape}): {reason}") from error
+    if not data.labelled:
+        return
     if not isinstance(out, torch.Tensor) or out.ndim != 2:
         raise UsageError(f"{name} must return one row of class scores for each image to be judged on --data")
     if out.shape[1] != data.num_classes:

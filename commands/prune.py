@@ -11,6 +11,7 @@ from pathlib import Path
 
 from commands.console import Voice
 from commands.job import PruneJob
+from commands.judging import check_data
 from commands.kinds import chosen_kind
 from commands.networks import Network, data_of, network_from
 from commands.options import PruneOptions
@@ -35,6 +36,7 @@ def run(options: PruneOptions) -> None:
     started = time.monotonic()
     with Voice(options.verbose, options.json) as voice:
         network = network_from(options, voice)
+        check_data(options, settings, network)
         if options.dry_run:
             job = _job(options, settings, network, None, voice)
             plan = job.decide()

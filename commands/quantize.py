@@ -21,7 +21,7 @@ from pruners.bundle import check_free, published, write_file, write_state
 from pruners.errors import BundleExistsError, UsageError
 from pruners.plan import sha256_of_state
 from training.binarization.post_training import FEWEST, MOST, SCOPES, Scope, require_finite, weights_of
-from training.data import Data, damaged_in, with_workers
+from training.data import Data, damaged_in, require_labels, with_workers
 
 WEIGHTS, FACTS = "weights.pth", "quantization.json"
 NO_INT8 = (
@@ -88,10 +88,12 @@ def _subject(options: QuantizeOptions, voice: Voice) -> tuple[str, nn.Module, Da
     else:
         network = network_from(options, voice)
         if network.data is not None:
+            require_labels(network.data, "quantizing")
             network = with_trained_weights(network, voice, options.seed, options.device)
         name, model, data = network.name, network.model, network.data
     if data is None:
         raise UsageError("quantizing measures accuracy on images of known classes: add --data")
+    require_labels(data, "quantizing")
     return name, model.eval(), data
 
 

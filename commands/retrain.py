@@ -32,7 +32,7 @@ from pruners.report import render_report
 from pruners.running import training_batch
 from pruners.verify import Case, fits_double, measured, trains, varied, verify_bundle
 from training.checkpoints import check_writable
-from training.data import damaged_in, load_data, with_workers
+from training.data import damaged_in, load_data, require_labels, with_workers
 from training.loop import evaluate, resolve_device
 from training.trainer import fit
 
@@ -50,6 +50,7 @@ def run(options: BundleOptions) -> None:
         if not spec:
             raise UsageError(f"{bundle.path} was made without images: say what to train on with --data")
         data = with_workers(load_data(spec), options.workers)
+        require_labels(data, "retraining")
         network, device = bundle.model, resolve_device(options.device)
         kind = of_bundle(network, facts)
         regime = chosen_regime(options.regime, str(facts.get("arch") or ""), network, data.name, "retrain", kind)

@@ -14,7 +14,7 @@ from commands.starting import adjusted, chosen_regime, execution, refuse_unfinis
 from pruners.errors import BundleExistsError, UsageError
 from training.checkpoints import beside, check_writable
 from training.curve import curve_beside, tensorboard_beside
-from training.data import damaged_in, with_workers
+from training.data import damaged_in, require_labels, with_workers
 from training.execution import is_main
 from training.history import Epoch, Watch
 from training.loop import evaluate, resolve_device
@@ -27,6 +27,7 @@ def run(options: TrainOptions) -> None:
         network = network_from(options, voice)
         if network.data is None:
             raise UsageError("training needs images: add --data")
+        require_labels(network.data, "training")
         data = with_workers(network.data, options.workers)
         network = replace(network, data=data)
         path = options.output or (network.pretrained if network.arch else PRETRAINED / f"{network.label}.pt")

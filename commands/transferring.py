@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from pruners.base import BasicPruning
+from pruners.channel_graph import ChannelGraph
 from pruners.errors import UsageError
 from pruners.plan import PruningPlan
-from pruners.weight_transfer import Transfer, Transferred, find_strategy, slice_state, transfer
+from pruners.searching.base import Realize
+from pruners.weight_transfer import Transfer, Transferred, find_strategy, finishing, slice_state, transfer
 from training.data import Data, calibration_images
 from training.progress import Progress
 
@@ -30,9 +33,10 @@ def check_transfer(name: str, with_data: bool, images: int | None = None) -> Non
 
 def transferred(
     name: str, network: nn.Module, whole: Mapping[str, Tensor], pruner: BasicPruning, plan: PruningPlan,
-    data: Data | None, images: int | None, seed: int, progress: Progress,
+    data: Data | None, images: int | None, seed: int, progress: Progress, device: torch.device,
 ) -> Transferred:  # fmt: skip
-    """The state of ``network``, the pruned one, from the state of the whole one."""
+    """The state of ``network``, the pruned one, from the state of the whole one. Both networks stay where they are;
+    copies look at images on the device, where the state is then."""
     network.load_state_dict(slice_state(whole, pruner.graph, plan.kept, pruner.model))
     found = find_strategy(name)
     if data is None or not found.images:
@@ -41,13 +45,28 @@ def transferred(
     original.load_state_dict(whole)
     shown = _Shown(progress, name)
     request = Transfer(
-        pruned=network, original=original, graph=pruner.graph, kept=plan.kept, seed=seed, report=shown.report,
-        batches=calibration_images(data, images or found.images, seed).split(_BATCH),
+        pruned=copy.deepcopy(network).to(device), original=original.to(device), graph=pruner.graph, kept=plan.kept,
+        batches=calibration_images(data, images or found.images, seed).to(device).split(_BATCH), seed=seed,
+        report=shown.report,
     )  # fmt: skip
     try:
         return transfer(name, request)
     finally:
         shown.finish()
+
+
+def finishing_on(
+    device: torch.device, model: nn.Module, name: str, realize: Realize, graph: ChannelGraph, batches: Sequence[Tensor],
+    seed: int,
+) -> Realize:  # fmt: skip
+    """``finishing`` for candidates of ``model``, with images that are looked at on the device; what it gives has come
+    back from there."""
+    home = next((p.device for p in model.parameters()), device)
+    if home == device:
+        return finishing(name, realize, graph, batches, seed)
+    whole, there = copy.deepcopy(model).to(device), [b.to(device) for b in batches]
+    finish = finishing(name, lambda _, kept: realize(model, kept).to(device), graph, there, seed)
+    return lambda _, kept: finish(whole, kept).to(home)
 
 
 class _Shown:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from pruners.base import BasicPruning, Kept
 from pruners.budget import Allowance, Budget
 from pruners.bundle import Bundle, check_free
-from pruners.errors import BudgetError
+from pruners.errors import BudgetError, UsageError
+from pruners.frames import describe
 from pruners.latency import LatencyModel, Measuring, Table, device_of, latencies, machine, verdict
 from pruners.plan import PruningPlan
-from pruners.running import batch_size
+from pruners.ranking import check_labels
+from pruners.running import as_it_was, batch_size, call_arguments, images_of
 from pruners.search import SearchSettings, search
 from pruners.source import Entry
 from pruners.weight_transfer import Transfer, Transferred, finishing
@@ -66,6 +70,9 @@ def prune(
     check_free(Path(output), force)
     improving = find_transfer(transfer).images > 0
     batches = None if batches is None else list(batches)
+    check_labels(metric, batches)
+    if batches is not None:
+        _require_runnable(model, example_input, batches)
     [(kind, value)] = given.items()
     pruner = BasicPruning(model, example_input, entry=entry, skip=skip)
     settings = SearchSettings(
@@ -86,6 +93,28 @@ def prune(
     if timed is not None:
         summary |= _verdict(pruner, plan, timed, value)
     return pruner.publish(plan, output, state=found.state if found else None, summary=summary, force=force)
+
+
+def _require_runnable(model: nn.Module, example_input: Any, batches: Sequence[Any]) -> None:
+    """UsageError unless the batches' images are all that the model is called with, and it takes them."""
+    args, kwargs = call_arguments(example_input)
+    first = next(iter(inspect.signature(model.forward).parameters), "")
+    alone = len(args) + len(kwargs) == 1 and all(isinstance(v, Tensor) for v in (*args, *kwargs.values()))
+    if not alone or (kwargs and first not in kwargs):
+        call = ", ".join([*(type(a).__name__ for a in args), *(f"{name}=..." for name in kwargs)])
+        raise UsageError(
+            f"the model would be called with a batch's images alone, but example_input calls it with ({call}): leave "
+            "batches out, with transfer slice, strategy uniform or global, and a metric of weights such as l1"
+        )
+    if not batches:
+        raise UsageError("batches are empty: give some, or leave them out")
+    images = images_of(batches[0])[:2]
+    try:
+        with as_it_was(model), torch.no_grad():
+            model.eval()(images.to(next(model.parameters(), images).device))
+    except Exception as error:
+        shape = ",".join(map(str, images.shape[1:]))
+        raise UsageError(f"the model can't be run on the batches' images ({shape}): {describe(error)}") from error
 
 
 def _transferred(

@@ -13,6 +13,7 @@ import difflib
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ from torch import nn
 
 from pruners.channel_graph import ChannelGraph, IntArray, Slot, Use, Width
 from pruners.errors import CheckpointError, PlanError, UsageError
+from pruners.running import images_of, labels_of
 
 FloatArray = npt.NDArray[np.float64]
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -57,12 +59,13 @@ class Evidence:
 Metric = Callable[[Evidence], Scores]
 _METRICS: dict[str, Metric] = {}
 _LARGEST_FIRST: set[str] = set()
+_LABELS: set[str] = set()
 FIRST = ("smallest", "largest", "random")
 
 
-def metric(name: str, *, largest_first: bool = False) -> Callable[[Metric], Metric]:
+def metric(name: str, *, largest_first: bool = False, labels: bool = False) -> Callable[[Metric], Metric]:
     """Register a pure function: evidence -> for every width one value per group, the larger the more useful; with
-    ``largest_first`` the less useful.
+    ``largest_first`` the less useful. ``labels``: it can't do without them.
 
     ``--search global`` compares values across widths, so they should be means over slots, not sums.
     """
@@ -71,6 +74,8 @@ def metric(name: str, *, largest_first: bool = False) -> Callable[[Metric], Metr
         _METRICS[name] = function
         if largest_first:
             _LARGEST_FIRST.add(name)
+        if labels:
+            _LABELS.add(name)
         return function
 
     return register
@@ -226,7 +231,7 @@ def _is_scale(evidence: Evidence, use: Use) -> bool:
     return isinstance(evidence.model.get_submodule(layer), _NORMS)
 
 
-@metric("taylor")
+@metric("taylor", labels=True)
 def taylor(evidence: Evidence) -> Scores:
     """score = mean over slots and batches of (sum over the slice of w * dL/dw)^2, L the cross entropy on the batch.
 
@@ -234,14 +239,15 @@ def taylor(evidence: Evidence) -> Scores:
     change of the loss when the channel goes. Molchanov et al. 2019, arXiv 1906.10771 (eq. 8, with the channel as
     the gate). Raises ``UsageError`` without batches.
     """
-    if not evidence.batches:
-        raise UsageError("metric taylor needs labelled data; give --data or take l1")
+    check_labels("taylor", evidence.batches)
     model = copy.deepcopy(evidence.model).eval()
     parameters = {n: p.requires_grad_() for n, p in model.named_parameters() if p.is_floating_point()}
     device = next(iter(parameters.values())).device
     scores = {w.name: torch.zeros(w.size, dtype=torch.float64) for w in evidence.graph.widths}
-    for images, targets in evidence.batches:
-        loss = nn.functional.cross_entropy(model(images.to(device)), targets.to(device))
+    batches = evidence.batches or ()
+    for batch in batches:
+        images, targets = images_of(batch).to(device), labels_of(batch, "metric taylor").to(device)
+        loss = nn.functional.cross_entropy(model(images), targets)
         found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
         gradients = dict(zip(parameters, found, strict=True))
         for width in evidence.graph.widths:
@@ -249,7 +255,7 @@ def taylor(evidence: Evidence) -> Scores:
             for use in uses:
                 change = (parameters[use.slot.parameter] * gradients[use.slot.parameter]).detach()
                 part = slices(change, use).sum(1).square().cpu()
-                scores[width.name] += part / (len(uses) * len(evidence.batches))
+                scores[width.name] += part / (len(uses) * len(batches))
     return scores
 
 
@@ -340,3 +346,19 @@ def find_metric(name: str) -> Metric:
         guess = f", did you mean {close[0]!r}?" if close else ";"
         raise UsageError(f"unknown metric {name!r}{guess} known are {', '.join(metrics())}")
     return known[name]
+
+
+def needs_labels(name: str) -> bool:
+    """Whether the metric can't do without them."""
+    find_metric(name)
+    return name in _LABELS
+
+
+def check_labels(name: str, batches: Sequence[Any] | None) -> None:
+    """UsageError where the metric needs labels and there are none, or no proper ones, in the batches."""
+    if not needs_labels(name):
+        return
+    if not batches:
+        raise UsageError(f"metric {name} needs labelled data; give --data or take l1")
+    for batch in batches:
+        labels_of(batch, f"metric {name}")

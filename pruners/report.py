@@ -98,6 +98,9 @@ def comparison(summary: Mapping[str, Any]) -> list[Row]:
         if accuracy.get(key) is not None:
             before, after = accuracy["before"], accuracy[key]
             rows.append(Row(name, f"{before:.2%}", f"{after:.2%}", f"{100 * (after - before):+.2f} points"))
+    agreement = summary.get("agreement")
+    if agreement:
+        rows.append(Row("taken for the same class as before", "", f"{agreement['pruned']:.2%}"))
     return rows
 
 

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from pruners.errors import UsageError
+
 
 class Modules:
     """Which module runs at the moment, by its path in the tree."""
@@ -72,8 +74,27 @@ def batch_size(example_input: Any) -> int:
 
 
 def images_of(batch: Any) -> Tensor:
-    """A batch of images, given by itself or first in a tuple, with their labels."""
-    return batch[0] if isinstance(batch, (tuple, list)) else batch
+    """A batch of images, given by itself or first in a tuple, with their labels. UsageError for anything else."""
+    images = batch[0] if isinstance(batch, (tuple, list)) and batch else batch
+    if not isinstance(images, Tensor):
+        inside = "" if images is batch else f" of {type(images).__name__}"
+        raise UsageError(
+            f"a batch must be a tensor of images, or a tuple that begins with one, not {type(batch).__name__}{inside}"
+        )
+    return images
+
+
+def labels_of(batch: Any, what: str) -> Tensor:
+    """The labels of a batch: class indices, or a row of numbers for each image. UsageError where there are none."""
+    labels = batch[1] if isinstance(batch, (tuple, list)) and len(batch) > 1 else None
+    if not isinstance(labels, Tensor):
+        raise UsageError(
+            f"{what} needs labels, and these batches are images alone: give (images, labels) pairs, or take a metric "
+            "that needs none, such as reconstruction or l1"
+        )
+    if not labels.is_floating_point() and labels.numel() and int(labels.min()) < 0:
+        raise UsageError(f"{what} needs labels, and {int(labels.min())} is none: number the classes from 0 on")
+    return labels
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pruners.errors import DataError
-from training.splits import CodedSplit, FileSplit, Split
+from training.splits import CodedSplit, FileSplit, Split, generator
 
 SPLIT_SEED = 0
 """Fixed, whatever the seed of a run: what one run trained on must not be what the next one validates on."""
@@ -24,7 +24,8 @@ class Data:
 
     ``train`` is augmented when it is asked for shuffled batches. ``val`` is held out of the training set and
     decides everything that is decided (the best epoch, the search). ``test`` decides nothing: it is for reporting.
-    ``input_shape`` is (channels, height, width).
+    ``input_shape`` is (channels, height, width). Images without labels have no classes: their class is -1 each, and
+    ``test`` is ``val``.
     """
 
     name: str
@@ -37,6 +38,10 @@ class Data:
     @property
     def num_classes(self) -> int:
         return len(self.classes)
+
+    @property
+    def labelled(self) -> bool:
+        return bool(self.classes)
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,15 @@ def with_workers(data: Data, workers: int | None) -> Data:
     return replace(data, train=served(data.train), val=served(data.val), test=served(data.test))
 
 
+def require_labels(data: Data, what: str) -> None:
+    """DataError where nobody knows the classes of the images."""
+    if not data.labelled:
+        raise DataError(
+            f"{what} needs labels, and the images of {data.name} have none: sort them into train/<class>/ and "
+            "test/<class>/"
+        )
+
+
 def damaged_in(data: Data) -> list[str]:
     """The image files that could not be read so far, and were left out."""
     splits = [s.split if isinstance(s, CodedSplit) else s for s in (data.train, data.val, data.test)]
@@ -115,9 +129,13 @@ def damaged_in(data: Data) -> list[str]:
 
 
 def hold_out(labels: Tensor, count: int, seed: int = SPLIT_SEED) -> tuple[Tensor, Tensor]:
-    """Splits indices 0..N-1 in two, both sorted: the rest, and ``count`` with the class proportions of the whole."""
+    """Splits indices 0..N-1 in two, both sorted: the rest, and ``count`` with the class proportions of the whole. Of
+    images without labels (all are -1), any."""
     from sklearn.model_selection import train_test_split
 
+    if len(labels) > 1 and int(labels.max()) < 0:
+        order = torch.randperm(len(labels), generator=generator(seed))
+        return order[max(count, 1) :].sort().values, order[: max(count, 1)].sort().values
     smallest = int(torch.bincount(labels).min()) if len(labels) else 0
     classes = len(labels.unique())
     if smallest < 2 or len(labels) - count < classes:

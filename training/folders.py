@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -54,28 +55,37 @@ def tiny_imagenet(folder: Path) -> Data:
 @data_set("imagenet", "train/<class>/ and val/<class>/")
 def imagenet(folder: Path) -> Data:
     """ImageNet sorted into class folders. Its test set has no labels: the validation set is ``test``."""
-    return _large("imagenet", folder / "train", folder / "val")
+    return _large("imagenet", *_two_parts("imagenet", folder / "train", folder / "val"))
 
 
-@data_set("folder", "train/<class>/ and test/<class>/")
+@data_set("folder", "train/<class>/ and test/<class>/, or images without labels")
 def folder_of_images(folder: Path) -> Data:
-    """Your own images, in a folder per class; classes are numbered alphabetically.
+    """Your own images, in a folder per class; classes are numbered alphabetically. Images that lie in the folder
+    itself have no labels.
 
     Small images (all of one size, at most 96 pixels) are held in memory, up to 2 GiB, and shifted by an eighth of
     their size; larger ones are treated like ImageNet's. All are normalised with ImageNet's mean and deviation.
     """
-    paths, labels, classes = _class_folders("folder", folder / "train")
-    width, height = _size_of(paths[0])
+    if (folder / "train").is_dir():
+        return _own_images(*_two_parts("folder", folder / "train", folder / "test"))
+    paths = _images_in(folder)
+    if len(paths) < 2:
+        held = "one image alone" if paths else "neither train/<class>/ and test/<class>/ nor images (without labels)"
+        raise DataError(f"folder: {folder} holds {held}: add images, or give another folder")
+    files = paths, torch.full((len(paths),), -1)
+    data = _own_images(files, files, ())
+    return replace(data, test=data.val)
+
+
+def _own_images(learn: Files, test: Files, classes: tuple[str, ...]) -> Data:
+    width, height = _size_of(learn[0][0])
     if max(width, height) > LARGE:
-        return _large("folder", folder / "train", folder / "test")
-    test_paths, test_labels, test_classes = _class_folders("folder", folder / "test")
-    _same_classes("folder", classes, test_classes)
-    if 3 * width * height * (len(paths) + len(test_paths)) > HELD:
-        return _many("folder", (paths, labels), (test_paths, test_labels), classes, (width, height))
+        return _large("folder", learn, test, classes)
+    if 3 * width * height * (len(learn[0]) + len(test[0])) > HELD:
+        return _many("folder", learn, test, classes, (width, height))
     return in_memory(
         "folder",
-        Images(labels, partial(_decode, "folder", paths)),
-        Images(test_labels, partial(_decode, "folder", test_paths)),
+        *(Images(labels, partial(_decode, "folder", paths)) for paths, labels in (learn, test)),
         classes=classes,
         normalization=IMAGENET,
         augment=shift_and_flip(max(1, height // 8)),
@@ -83,15 +93,12 @@ def folder_of_images(folder: Path) -> Data:
     )
 
 
-def _large(name: str, train: Path, test: Path) -> Data:
+def _large(name: str, learn: Files, test: Files, classes: tuple[str, ...]) -> Data:
     from torchvision import transforms
 
-    paths, labels, classes = _class_folders(name, train)
-    test_paths, test_labels, test_classes = _class_folders(name, test)
-    _same_classes(name, classes, test_classes)
     plain = [transforms.Resize(256), transforms.CenterCrop(224)]
     augment = [transforms.RandomResizedCrop(224), transforms.RandomHorizontalFlip()]
-    return _in_files(name, (paths, labels), (test_paths, test_labels), classes, plain, augment, (3, 224, 224))
+    return _in_files(name, learn, test, classes, plain, augment, (3, 224, 224))
 
 
 def _many(name: str, learn: Files, test: Files, classes: tuple[str, ...], size: tuple[int, int]) -> Data:
@@ -124,6 +131,24 @@ def _in_files(
     )
 
 
+def _two_parts(name: str, train: Path, test: Path) -> tuple[Files, Files, tuple[str, ...]]:
+    paths, labels, classes = _class_folders(name, train)
+    if len(classes) == 1:
+        raise DataError(
+            f"{name}: {train} holds one class only, {classes[0]}: add another, or write --data "
+            f"folder:{train / classes[0]} to use its images without labels"
+        )
+    test_paths, test_labels, test_classes = _class_folders(name, test)
+    _same_classes(name, classes, test_classes)
+    return (paths, labels), (test_paths, test_labels), classes
+
+
+def _images_in(folder: Path) -> list[str]:
+    from torchvision.datasets.folder import IMG_EXTENSIONS
+
+    return sorted(str(f) for f in folder.iterdir() if f.is_file() and f.suffix.lower() in IMG_EXTENSIONS)
+
+
 def _class_folders(name: str, root: Path) -> tuple[list[str], Tensor, tuple[str, ...]]:
     from torchvision.datasets import ImageFolder
 
@@ -133,7 +158,10 @@ def _class_folders(name: str, root: Path) -> tuple[list[str], Tensor, tuple[str,
         found = ImageFolder(str(root))
     except FileNotFoundError as error:
         reason = "it has no class folders" if "class folder" in str(error) else str(error).split(". ")[0]
-        raise DataError(f"{name}: {root} can't be used: {reason}; it must hold a folder of images per class") from None
+        instead = f", or write --data folder:{root} to use its images without labels" if _images_in(root) else ""
+        raise DataError(
+            f"{name}: {root} can't be used: {reason}; it must hold a folder of images per class{instead}"
+        ) from None
     return [path for path, _ in found.samples], torch.tensor(found.targets), tuple(found.classes)
 
 

@@ -57,6 +57,8 @@ def totals(
     loss, top1, top5, count = 0.0, 0, 0, 0
     try:
         for images, labels in split.batches(batch_size, part=part):
+            if int(labels.min()) < 0:
+                raise DataError("images without labels can't be measured on: their classes aren't known")
             logits, labels = model(fitting(images, model)).float(), labels.to(device_of(model))
             loss += F.cross_entropy(logits, labels, reduction="sum").item()
             best = logits.topk(min(5, logits.shape[1])).indices == labels.unsqueeze(1)

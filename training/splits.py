@@ -45,6 +45,11 @@ def generator(*parts: int) -> torch.Generator:
 class Split(Protocol):
     """Part of a data set."""
 
+    @property
+    def classes(self) -> Tensor:
+        """The class index of each image, in order; -1 where it isn't known."""
+        ...
+
     def __len__(self) -> int: ...
 
     def batches(
@@ -102,6 +107,10 @@ class TensorSplit:
     normalization: Normalization
     augment: Augment | None = None
 
+    @property
+    def classes(self) -> Tensor:
+        return self.images.labels[self.indices]
+
     def __len__(self) -> int:
         return len(self.indices)
 
@@ -135,6 +144,10 @@ class FileSplit:
     augment: Callable[[Any], Tensor] | None = None
     workers: int = min(8, os.cpu_count() or 1)
     damaged: set[str] = field(default_factory=set)
+
+    @property
+    def classes(self) -> Tensor:
+        return self.labels[self.indices]
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -175,6 +188,10 @@ class CodedSplit:
 
     split: Split
     coding: Callable[[Tensor], Tensor]
+
+    @property
+    def classes(self) -> Tensor:
+        return self.split.classes
 
     def __len__(self) -> int:
         return len(self.split)

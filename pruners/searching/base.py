@@ -187,13 +187,16 @@ def interrupted(problem: Problem, after: str) -> Interrupted:
 
 Strategy = Callable[[Problem], SearchResult]
 _STRATEGIES: dict[str, Strategy] = {}
+_LABELS: set[str] = set()
 
 
-def strategy(name: str) -> Callable[[Strategy], Strategy]:
-    """Register a strategy: problem -> result."""
+def strategy(name: str, *, labels: bool = False) -> Callable[[Strategy], Strategy]:
+    """Register a strategy: problem -> result. ``labels``: it judges candidates, for which it takes labelled images."""
 
     def register(function: Strategy) -> Strategy:
         _STRATEGIES[name] = function
+        if labels:
+            _LABELS.add(name)
         return function
 
     return register
@@ -210,3 +213,8 @@ def find_strategy(name: str) -> Strategy:
         guess = f", did you mean {close[0]!r}?" if close else ";"
         raise UsageError(f"unknown search {name!r}{guess} known are {', '.join(strategies())}")
     return _STRATEGIES[name]
+
+
+def needs_labels(name: str) -> bool:
+    """Whether the strategy can't do without them."""
+    return name in _LABELS

@@ -34,7 +34,7 @@ from pruners.searching.weights import State, scatter, zero_removed
 from pruners.zeroing import zero_out
 
 
-@strategy("bayesian")
+@strategy("bayesian", labels=True)
 def bayesian(problem: Problem) -> SearchResult:
     """For every width the ratio r in [0, max_pruning] that maximises
 

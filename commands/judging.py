@@ -1,0 +1,93 @@
+"""Whether the images of ``--data`` can give what is asked for, and what networks make of them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from commands.networks import Network
+from commands.options import PruneOptions
+from pruners import ranking
+from pruners.errors import UsageError
+from pruners.running import as_it_was
+from pruners.search import SearchSettings
+from pruners.searching import base as searching
+from training.loop import EVALUATION_BATCH, Score, fitting
+from training.splits import Split
+
+NO_LABELS = "the images have no labels: nothing is retrained, and no accuracy is measured"
+_SURE = 0.01
+_ARE_THESE = "are these its weights (--weights), its data, its normalisation?"
+
+
+def check_data(options: PruneOptions, settings: SearchSettings, network: Network) -> None:
+    """Refuse what there are too few images for, or what needs labels where there are none."""
+    data = network.data
+    if data is None:
+        return
+    if options.calibration is not None and options.calibration > len(data.train):
+        raise UsageError(
+            f"--calibration {options.calibration}: {data.name} has {len(data.train)} training images; "
+            "take no more than that, or leave the option out"
+        )
+    refused = None if data.labelled else _needing_labels(options, settings, network)
+    if refused is not None:
+        option, instead = refused
+        raise UsageError(f"{option} needs labels, and the images of {network.facts['data']} have none: {instead}")
+
+
+def _needing_labels(options: PruneOptions, settings: SearchSettings, network: Network) -> tuple[str, str] | None:
+    """The first thing asked for that needs labels, and what to do instead."""
+    if ranking.needs_labels(settings.metric):
+        return f"--metric {settings.metric}", "take --metric reconstruction or l1"
+    if searching.needs_labels(settings.strategy):
+        return f"--search {settings.strategy}", "take --search sensitivity, and a budget such as --macs 0.5"
+    if options.final_epochs:
+        return f"--final-epochs {options.final_epochs}", "leave it out, and nothing is retrained (--transfer lstsq)"
+    if options.distill is not None:
+        return "--distill (retraining)", "leave it out, and nothing is retrained (--transfer lstsq)"
+    if network.arch and network.weights is None and not network.pretrained.exists():
+        return f"training {network.name} first", "give its weights with --weights"
+    return None
+
+
+def doubt(score: Score, classes: Tensor) -> str:
+    """What to say of a network that knows no more of images of these classes than which class is most frequent."""
+    share = float(torch.bincount(classes).max()) / len(classes)
+    if _chance(score.images, score.images, share) > _SURE:  # so few images that nothing could be told
+        return ""
+    right = round(score.top1 * score.images)
+    if _chance(right, score.images, share) <= _SURE:
+        return ""
+    return (
+        f"the network gets {score.top1:.1%} of {score.images} held-out images right, no better than always saying one "
+        f"class: {_ARE_THESE}"
+    )
+
+
+def _chance(right: int, images: int, share: float) -> float:
+    """How likely so many, or more, of the images are right where each is with the probability ``share``."""
+    p, n = torch.tensor([min(share, 1 - 1e-12), images], dtype=torch.float64)
+    k = torch.arange(right, images + 1, dtype=torch.float64)
+    ways = torch.lgamma(n + 1) - torch.lgamma(k + 1) - torch.lgamma(n - k + 1)
+    return float((ways + k * p.log() + (n - k) * torch.log1p(-p)).exp().sum())
+
+
+def doubt_without_labels(answers: Tensor | None) -> str:
+    """What to say of a network that takes all images for one class."""
+    if answers is None or len(answers) < 2 or len(answers.unique()) > 1:
+        return ""
+    return f"the network takes all {len(answers)} images for one class: {_ARE_THESE}"
+
+
+@torch.no_grad()
+def answers(model: nn.Module, split: Split) -> Tensor | None:
+    """Which class each image is taken for; None where the outputs aren't rows of class scores."""
+    found: list[Tensor] = []
+    with as_it_was(model):
+        for images, _ in split.batches(EVALUATION_BATCH):
+            scores = model.eval()(fitting(images, model))
+            if not isinstance(scores, Tensor) or scores.ndim != 2 or scores.shape[1] < 2:
+                return None
+            found.append(scores.argmax(1).cpu())
+    return torch.cat(found)
