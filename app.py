@@ -107,6 +107,9 @@ def cli() -> None:
 @click.option("--mode", default="prune", show_default=True, help="bayesian: retrain sliced networks, or with zeroOut "
               "the whole one with zeros. Same outcome, slower.")  # fmt: skip
 @click.option("--direction", default="bottom-up", show_default=True, help="bayesian: or top-down, from the output.")
+@click.option("--per", default="layer", show_default=True, metavar="layer|stage", help="bayesian: a ratio for every "
+              "width, one after the other, or for 4 to 8 stages of widths at once: for deep networks, far fewer "
+              "evaluations, no retraining in between.")  # fmt: skip
 @click.option("--transfer", default="slice", show_default=True, help="How weights are carried over: slice, bn "
               "or lstsq, which fits them to what the network gave, without labels.")  # fmt: skip
 @click.option("--calibration", type=int, metavar="N", help="bn and lstsq: training images to look at [1024].")

@@ -183,7 +183,9 @@ class PruneJob:
             facts["beta"] = self.options.beta
         if self._teacher is not None:
             facts |= {"distill": self._teacher.share, "temperature": self._teacher.temperature}
-        if s.strategy == "bayesian":
+        if s.per == "stage":
+            facts |= {"alpha": s.alpha, "per": s.per}
+        elif s.strategy == "bayesian":
             facts |= {"alpha": s.alpha, "mode": s.mode, "direction": s.direction, "retrain_epochs": s.retrain_epochs}
         if self.data is not None:
             facts["final_epochs"] = self._final_epochs

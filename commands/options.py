@@ -70,6 +70,7 @@ class PruneOptions(NetworkOptions, StepOptions):
     metric: str | None = None
     search: str | None = None
     direction: str = "bottom-up"
+    per: str = "layer"
     transfer: str = "slice"
     calibration: int | None = None
     distill: float | None = None

@@ -29,6 +29,8 @@ from pruners.searching.base import find_strategy
 from training.data import with_workers
 
 GENERATED = Path("generated")
+_STAGED = 10, 30
+"""Random and suggested points for all stages at once; what the settings have is for one width."""
 
 
 def run(options: PruneOptions) -> None:
@@ -108,6 +110,9 @@ def settings_from(options: PruneOptions) -> SearchSettings:
         alpha=_alpha(options),
         mode=options.mode,
         direction=options.direction,
+        per=options.per,
+        init_points=_STAGED[0] if options.per == "stage" else SearchSettings.init_points,
+        n_iter=_STAGED[1] if options.per == "stage" else SearchSettings.n_iter,
         stop_early=options.stop_early,
         retrain_epochs=epochs,
         seed=options.seed,

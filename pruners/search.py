@@ -25,7 +25,7 @@ from pruners.prefix import PrefixCache
 from pruners.ranking import Batch
 from pruners.searching import (  # noqa: F401  (importing them registers their strategies)
     allocation,
-    layerwise,
+    bayesian,
     sensitivity,
 )
 from pruners.searching.base import (

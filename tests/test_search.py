@@ -21,7 +21,7 @@ from pruners.ranking import rank
 from pruners.search import SearchSettings, Watcher, search, strategies
 from pruners.searching.interrupts import StopRequest
 from pruners.searching.ledger import Ledger
-from pruners.searching.suggesting import derived_seed, random_ratio, suggest_ratio
+from pruners.searching.suggesting import derived_seed, random_ratios, suggest_ratios
 from pruners.searching.weights import scatter, zero_removed
 from pruners.weight_transfer import slice_state
 
@@ -90,6 +90,7 @@ def test_an_unknown_strategy_is_refused_with_the_closest_name():
         ({"max_pruning": 1.0}, "max-pruning 1.0: must be between 0 and 1, both excluded"),
         ({"n_iter": -1}, "n-iter -1: must be 0 or more"),
         ({"retrain_epochs": -5}, "retrain-epochs -5: must be 0 or more"),
+        ({"per": "block"}, "per 'block': must be layer or stage"),
     ],
 )
 def test_settings_out_of_range_are_refused(changed, message):
@@ -273,17 +274,20 @@ def test_global_keeps_a_tenth_of_every_width():
 # -- the pieces of the bayesian search
 
 
-def test_suggestions_are_a_function_of_the_points():
-    points = [(0.0, -1.0), (0.2, -0.8), (0.4, -1.5), (0.2, -0.8)]
-    first = suggest_ratio(points, 0.4, seed=3)
-    assert 0 <= first <= 0.4
-    assert suggest_ratio(points, 0.4, seed=3) == first
-    assert random_ratio(0.4, 1) == random_ratio(0.4, 1) != random_ratio(0.4, 2)
+@pytest.mark.parametrize("axes", [1, 4])
+def test_suggestions_are_a_function_of_the_points(axes):
+    values = [(0.0, -1.0), (0.2, -0.8), (0.4, -1.5), (0.2, -0.8)]
+    points = [((ratio,) * axes, objective) for ratio, objective in values]
+    first = suggest_ratios(points, 0.4, seed=3)
+    assert len(first) == axes and all(0 <= ratio <= 0.4 for ratio in first)
+    assert suggest_ratios(points, 0.4, seed=3) == first
+    assert random_ratios(axes, 0.4, 1) == random_ratios(axes, 0.4, 1) != random_ratios(axes, 0.4, 2)
     assert derived_seed(0, "a", 1) != derived_seed(0, "a", 2)
 
 
 def test_suggestions_survive_flat_objectives():
-    assert 0 <= suggest_ratio([(0.0, -1.0), (0.2, -1.0), (0.4, -1.0)], 0.4, seed=0) <= 0.4
+    (ratio,) = suggest_ratios([((0.0,), -1.0), ((0.2,), -1.0), ((0.4,), -1.0)], 0.4, seed=0)
+    assert 0 <= ratio <= 0.4
 
 
 @pytest.mark.parametrize("build", [plain, grouped])

@@ -41,7 +41,9 @@ class SearchSettings:
     ``mode``: what is retrained inside a search, ``prune`` the sliced network, ``zeroOut`` the whole one with zeros.
     ``stop_early``: candidates that are hopeless on part of the images are not shown the others (``Judge``); what is
     suggested next may differ then, which is why it isn't the default.
-    ``min_fraction`` is 10 % by default for ``global``, else 0. Raises ``UsageError`` for values out of range.
+    ``per``: what the bayesian search gives a ratio, every ``layer``'s width, one after the other, or every ``stage`` of
+    widths, jointly. ``min_fraction`` is 10 % by default where scores of several widths are compared (``global``, and
+    per stage), else 0. Raises ``UsageError`` for values out of range.
     """
 
     strategy: str = "bayesian"
@@ -60,6 +62,7 @@ class SearchSettings:
     retrain_epochs: int = 5
     mode: str = "prune"
     stop_early: bool = False
+    per: str = "layer"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -67,6 +70,7 @@ class SearchSettings:
             "alpha": (0 <= self.alpha < float("inf"), "a number that is 0 or more"),
             "direction": (self.direction in ("bottom-up", "top-down"), "bottom-up or top-down"),
             "mode": (self.mode in ("prune", "zeroOut"), "prune or zeroOut"),
+            "per": (self.per in ("layer", "stage"), "layer or stage"),
             "max_pruning": (0 < self.max_pruning < 1, "between 0 and 1, both excluded"),
             "init_points": (self.init_points >= 0, "0 or more"),
             "n_iter": (self.n_iter >= 0, "0 or more"),
@@ -76,11 +80,19 @@ class SearchSettings:
         for name, (fine, rule) in rules.items():
             if not fine:
                 raise UsageError(f"{name.replace('_', '-')} {getattr(self, name)!r}: must be {rule}")
+        if self.per == "stage" and self.strategy != "bayesian":
+            raise UsageError(
+                f"--per stage is for --search bayesian, this is {self.strategy}: add it, or leave --per out"
+            )
 
     @property
     def limits(self) -> Limits:
-        default = 0.1 if self.strategy == "global" else 0.0
+        default = 0.1 if self.strategy == "global" or self.per == "stage" else 0.0
         return Limits(self.min_channels, default if self.min_fraction is None else self.min_fraction, self.round_to)
+
+    def price(self, size: Mapping[str, float]) -> float:
+        """What the size of a network, as fractions of the whole one's, adds to its loss: alpha * P + alpha / 4 * B."""
+        return self.alpha * (size["params"] + size["bits"] / 4)
 
     def as_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -159,6 +171,12 @@ class Problem:
     watcher: Watcher = field(default_factory=Watcher)
     cache: PrefixCache = field(default_factory=PrefixCache)
 
+    def required(self) -> tuple[Evaluate, Realize]:
+        """How candidates are judged and made. Raises ``UsageError`` where they can't be."""
+        if self.candidates.evaluate is None or self.candidates.realize is None:
+            raise UsageError("--search bayesian evaluates candidates; give --data, or take --search uniform or global")
+        return self.candidates.evaluate, self.candidates.realize
+
 
 @dataclass(frozen=True)
 class SearchResult:
@@ -177,6 +195,12 @@ class SearchResult:
     def plan(self, graph: ChannelGraph, provenance: Mapping[str, Any] | None = None) -> PruningPlan:
         """The result as a validated plan."""
         return from_kept(graph, self.kept, provenance)
+
+
+def objective_of(loss: float | None, price: float, others: Sequence[float]) -> float:
+    """What a search maximises: ``-(loss + price)``. A Gaussian process takes finite numbers only: for another loss
+    something clearly worse than all others, yet of their scale."""
+    return -(loss + price) if loss is not None else min(others) - 1.0
 
 
 def interrupted(problem: Problem, after: str) -> Interrupted:

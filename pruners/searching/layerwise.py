@@ -25,17 +25,17 @@ from pruners.channel_graph import Width
 from pruners.errors import CheckpointError, Interrupted, UsageError
 from pruners.plan import sha256_of_state
 from pruners.ranking import rank
-from pruners.searching.base import Evaluation, Problem, SearchResult, evaluation_from, interrupted, strategy
+from pruners.searching.base import Evaluation, Problem, SearchResult, evaluation_from, interrupted, objective_of
 from pruners.searching.interrupts import StopRequest
 from pruners.searching.measuring import Measurements, Task
 from pruners.searching.retraining import Checkpoints, seeded
-from pruners.searching.suggesting import derived_seed, random_ratio, suggest_ratio
+from pruners.searching.stages import in_run_order
+from pruners.searching.suggesting import derived_seed, random_ratios, suggest_ratios
 from pruners.searching.weights import State, scatter, zero_removed
 from pruners.zeroing import zero_out
 
 
-@strategy("bayesian", labels=True)
-def bayesian(problem: Problem) -> SearchResult:
+class LayerwiseSearch:
     """For every width the ratio r in [0, max_pruning] that maximises
 
         -(L + alpha * P + alpha / 4 * B)
@@ -48,18 +48,10 @@ def bayesian(problem: Problem) -> SearchResult:
     With a budget, the result is projected onto it at the end: the kept counts times a common factor when it is over,
     the removed counts times a common factor when it is under.
     """
-    problem.allowance.require_reachable()
-    return LayerwiseSearch(problem).run()
-
-
-class LayerwiseSearch:
-    """One run; see ``bayesian``."""
 
     def __init__(self, problem: Problem) -> None:
-        candidates = problem.candidates
-        if candidates.evaluate is None or candidates.realize is None:
-            raise UsageError("--search bayesian evaluates candidates; give --data, or take --search uniform or global")
-        self.evaluate, self.realize, self.retrain = candidates.evaluate, candidates.realize, candidates.retrain
+        self.evaluate, self.realize = problem.required()
+        self.retrain = problem.candidates.retrain
         self.problem = problem
         self.settings = problem.settings
         self.widths = in_direction(problem)
@@ -139,8 +131,8 @@ class LayerwiseSearch:
         if step <= 3:
             return upper * (step - 1) / 2
         if step <= 3 + self.settings.init_points:
-            return random_ratio(upper, seed)
-        return suggest_ratio(points, upper, seed)
+            return random_ratios(1, upper, seed)[0]
+        return suggest_ratios([((ratio,), value) for ratio, value in points], upper, seed)[0]
 
     def _evaluation(
         self, position: int, width: Width, step: int, points: list[tuple[float, float]], unseen: set[int]
@@ -174,18 +166,12 @@ class LayerwiseSearch:
     def _objective(
         self, name: str, loss: float | None, size: Mapping[str, float], points: list[tuple[float, float]]
     ) -> float:
-        if loss is not None:
-            return -(loss + self._price(size))
-        if not points:
+        if loss is None and not points:
             raise UsageError(
                 f"the network's loss is not finite before {name!r} is pruned; check weights and data, "
                 "or retrain at a lower learning rate"
             )
-        # the Gaussian process takes finite numbers only: clearly worse than all others, yet of their scale
-        return min(value for _, value in points) - 1.0
-
-    def _price(self, size: Mapping[str, float]) -> float:
-        return self.settings.alpha * (size["params"] + size["bits"] / 4)
+        return objective_of(loss, self.settings.price(size), [value for _, value in points])
 
     def _size(self, name: str, count: int) -> dict[str, float]:
         return self.problem.costs.count({**self.counts, name: count}).relative_to(self.whole)
@@ -193,7 +179,7 @@ class LayerwiseSearch:
     def _task(self, width: Width, count: int) -> Task:
         name = width.name
         pruned = name if count < width.size else ""
-        price = self._price(self._size(name, count))
+        price = self.settings.price(self._size(name, count))
         return Task(self._key(name, count), pruned, lambda: self._candidate({**self.counts, name: count}, name), price)
 
     def _key(self, name: str, count: int) -> tuple[Any, ...]:
@@ -290,8 +276,6 @@ class LayerwiseSearch:
 
 
 def in_direction(problem: Problem) -> list[Width]:
-    """The widths in the order of their first producer in the network's run, or from the output for top-down."""
-    ran = {c.module: i for i, c in reversed(list(enumerate(problem.graph.contractions)))}
-    last = len(ran) + len(problem.graph.contractions)
-    widths = sorted(problem.graph.widths, key=lambda w: min((ran.get(p, last) for p in w.producers), default=last))
+    """The widths in the order of the network's run, or from the output for top-down."""
+    widths = in_run_order(problem.graph)
     return widths if problem.settings.direction == "bottom-up" else widths[::-1]

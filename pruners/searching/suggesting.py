@@ -1,9 +1,11 @@
-"""The next ratio to try on one width, by Bayesian optimisation."""
+"""The next ratios to try, one for each width or stage at hand, by Bayesian optimisation."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+
+Ratios = tuple[float, ...]
 
 
 def derived_seed(seed: int, *labels: object) -> int:
@@ -12,16 +14,16 @@ def derived_seed(seed: int, *labels: object) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 
-def random_ratio(upper: float, seed: int) -> float:
-    """A uniformly distributed ratio between 0 and ``upper``."""
+def random_ratios(n: int, upper: float, seed: int) -> Ratios:
+    """``n`` uniformly distributed ratios between 0 and ``upper``."""
     import numpy as np
 
-    return float(np.random.RandomState(seed).uniform(0.0, upper))
+    return tuple(np.random.RandomState(seed).uniform(0.0, upper, n).tolist())
 
 
-def suggest_ratio(points: Sequence[tuple[float, float]], upper: float, seed: int, kappa: float = 2.576) -> float:
-    """argmax over [0, upper] of ``mean(r) + kappa * deviation(r)`` of a Gaussian process (Matern 5/2) through the
-    ``(ratio, objective)`` points; objectives are to be maximised and must be finite.
+def suggest_ratios(points: Sequence[tuple[Ratios, float]], upper: float, seed: int, kappa: float = 2.576) -> Ratios:
+    """argmax over [0, upper] in each axis of ``mean(r) + kappa * deviation(r)`` of a Gaussian process (Matern 5/2)
+    through the ``(ratios, objective)`` points; objectives are to be maximised and must be finite.
 
     A pure function: the optimizer is built anew from the points each time, so that a search resumed from its ledger
     suggests what the uninterrupted one would have.
@@ -30,8 +32,11 @@ def suggest_ratio(points: Sequence[tuple[float, float]], upper: float, seed: int
     from bayes_opt.acquisition import UpperConfidenceBound
 
     acquisition = UpperConfidenceBound(kappa=kappa)
-    optimizer = BayesianOptimization(None, {"ratio": (0.0, upper)}, acquisition, random_state=seed, verbose=0)
-    # the package refuses to register one point twice; a repeated measurement of the same ratio says nothing new
-    for ratio, objective in dict(points).items():
-        optimizer.register({"ratio": ratio}, objective)
-    return float(optimizer.suggest()["ratio"])
+    names = [f"ratio{i}" for i in range(len(points[0][0]))]
+    bounds = dict.fromkeys(names, (0.0, upper))
+    optimizer = BayesianOptimization(None, bounds, acquisition, random_state=seed, verbose=0)
+    # the package refuses to register one point twice; a repeated measurement of the same ratios says nothing new
+    for ratios, objective in dict(points).items():
+        optimizer.register(dict(zip(names, ratios, strict=True)), objective)
+    found = optimizer.suggest()
+    return tuple(float(found[name]) for name in names)
