@@ -19,7 +19,7 @@ import torch
 from hand_graphs import graph_of, grouped, plain, use, width
 from hypothesis import given
 from hypothesis import strategies as st
-from test_search import Bench, Crash, crash_at, events, refusal, without_seconds
+from test_search import IMAGES, Bench, Crash, crash_at, events, refusal, without_seconds
 from torch import nn
 
 from commands.options import PruneOptions
@@ -325,6 +325,28 @@ def test_ctrl_c_finishes_the_evaluation_and_can_be_resumed(tmp_path: Path, unint
     assert re.fullmatch(r"search interrupted after \d of 5 evaluations; continue with --resume", message)
     assert len(bench.evaluated) == 2
     check_same_end(path, uninterrupted)
+
+
+def test_hopeless_candidates_are_given_up_and_resuming_ends_the_same(tmp_path: Path) -> None:
+    bench, seen = bench_of_four(), []
+
+    def evaluate(model: nn.Module, stop: Any = None) -> tuple[float, float]:
+        losses = torch.empty(0)
+        for images, wanted in zip(IMAGES.split(2), bench.expected.split(2), strict=True):
+            with torch.no_grad():
+                losses = torch.cat([losses, 500 * (model(images) - wanted).square().mean(1)])
+            if stop is not None and stop(losses, len(IMAGES)):
+                break
+        seen.append(len(losses))
+        return losses.mean().item(), 0.0
+
+    path = tmp_path / "search.jsonl"
+    settings = SearchSettings(**{**QUICK, "init_points": 8}, max_pruning=0.9, alpha=0.1, stop_early=True)
+    expected = bench.search(settings, ledger=path, evaluate=evaluate)
+    assert min(seen) < len(IMAGES)
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:14]))
+    resumed = bench.search(settings, ledger=path, resume=True, evaluate=evaluate)
+    assert without_seconds(resumed) == without_seconds(expected)
 
 
 # -- who should know of it
