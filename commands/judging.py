@@ -24,6 +24,9 @@ def check_data(options: PruneOptions, settings: SearchSettings, network: Network
     """Refuse what there are too few images for, or what needs labels where there are none."""
     data = network.data
     if data is None:
+        ranking.check_labels(settings.metric, None)
+        if searching.needs_labels(settings.strategy):
+            raise UsageError(searching.UNJUDGED.format(settings.strategy))
         return
     if options.calibration is not None and options.calibration > len(data.train):
         raise UsageError(

@@ -71,6 +71,8 @@ def prune(
     improving = find_transfer(transfer).images > 0
     batches = None if batches is None else list(batches)
     check_labels(metric, batches)
+    if improving and batches is None:
+        raise UsageError(f"transfer {transfer} looks at data: give batches, or use slice")
     if batches is not None:
         _require_runnable(model, example_input, batches)
     [(kind, value)] = given.items()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from app_helpers import NETWORK, app, refusal
+from app_helpers import MODEL, NETWORK, app, refusal
 from PIL import Image
 from torch import Tensor, nn
 
@@ -114,6 +114,23 @@ def test_what_needs_labels_or_more_images_is_refused_at_once(
     monkeypatch.setattr(job.PruneJob, "decide", lambda self: pytest.fail("the search began"))
     assert refusal("prune", "-q", *words) == (2, message)
     assert {p.name for p in own.iterdir()} == {"own_small.py", "own_rgb.py", "own.pt", "flat"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--metric", "taylor"), "error: metric taylor needs labelled data; give --data or take l1"),
+        (
+            ("--search", "bayesian"),
+            "error: --search bayesian evaluates candidates; give --data, or take --search uniform or global",
+        ),
+    ],
+)
+def test_what_needs_labels_is_refused_without_data_before_latency_is_measured(
+    here: Path, words: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job.PruneJob, "decide", lambda self: pytest.fail("measuring began"))
+    assert refusal("prune", "-q", *MODEL, "--latency", "0.9", *words) == (2, message)
 
 
 @pytest.mark.parametrize(
@@ -470,6 +487,9 @@ ALONE = (
             id="a keyword that isn't first",
         ),
         pytest.param(
+            X, {"transfer": "lstsq"}, "transfer lstsq looks at data: give batches, or use slice", id="lstsq on nothing"
+        ),
+        pytest.param(
             X, {"transfer": "lstsq", "batches": []}, "batches are empty: give some, or leave them out", id="no batches"
         ),
         pytest.param(
@@ -495,9 +515,7 @@ def test_batches_that_do_not_suit_are_refused_before_the_network_is_traced(
 
 def test_batches_of_another_shape_are_refused_with_the_reason(tmp_path: Path) -> None:
     model = Small().train()
-    with pytest.raises(
-        UsageError, match=r"the batches' images \(3,8,8\): RuntimeError: Given groups=1"
-    ):
+    with pytest.raises(UsageError, match=r"the batches' images \(3,8,8\): RuntimeError: Given groups=1"):
         prune(model, X, ratio=0.5, output=tmp_path, force=True, transfer="bn", batches=[IMAGES.expand(4, 3, 8, 8)])
     assert model.training
 

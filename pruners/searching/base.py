@@ -20,6 +20,7 @@ from pruners.prefix import PrefixCache
 from pruners.ranking import Batch
 from pruners.searching.ledger import Ledger
 
+UNJUDGED = "--search {} evaluates candidates; give --data, or take --search uniform or global"
 Kept = Mapping[str, tuple[int, ...]]
 Evaluate = Callable[..., tuple[float, float]]
 """model -> (loss, accuracy) on held-out data. To stop early, (model, stop): ``stop(losses, images)`` is to be asked
@@ -174,7 +175,7 @@ class Problem:
     def required(self) -> tuple[Evaluate, Realize]:
         """How candidates are judged and made. Raises ``UsageError`` where they can't be."""
         if self.candidates.evaluate is None or self.candidates.realize is None:
-            raise UsageError("--search bayesian evaluates candidates; give --data, or take --search uniform or global")
+            raise UsageError(UNJUDGED.format(self.settings.strategy))
         return self.candidates.evaluate, self.candidates.realize
 
 
