@@ -110,8 +110,8 @@ def cli() -> None:
 @click.option("--per", default="layer", show_default=True, metavar="layer|stage", help="bayesian: a ratio for every "
               "width, one after the other, or for 4 to 8 stages of widths at once: for deep networks, far fewer "
               "evaluations, no retraining in between.")  # fmt: skip
-@click.option("--transfer", default="slice", show_default=True, help="How weights are carried over: slice, bn "
-              "or lstsq, which fits them to what the network gave, without labels.")  # fmt: skip
+@click.option("--transfer", metavar="NAME", help="How weights are carried over: lstsq (default with images), which "
+              "fits them to what the network gave, without labels; bn; or slice (default for bayesian).")  # fmt: skip
 @click.option("--calibration", type=int, metavar="N", help="bn and lstsq: training images to look at [1024].")
 @click.option("--distill", type=float, is_flag=False, flag_value=0.5, metavar="[SHARE]", help="Retrain with the "
               "unpruned network as the teacher, whose word counts this share, labels the rest [0.5].")  # fmt: skip

@@ -119,6 +119,6 @@ def _neighbours(path: Path, plan: PruningPlan, voice: Voice) -> Neighbours:
     ledger = path.with_name("search.jsonl")
     return Neighbours(
         load_checkpoint(path.with_name("weights.pth")).model,
-        {k: bundle.summary[k] for k in _CARRIED if k in bundle.summary},
+        {k: v for k, v in bundle.summary.items() if k in _CARRIED},
         {ledger.name: ledger.read_bytes()} if ledger.is_file() else {},
     )

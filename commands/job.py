@@ -21,7 +21,7 @@ from commands.options import PruneOptions
 from commands.setup import setup_pruner
 from commands.showing import skipped
 from commands.starting import adjusted, chosen_regime, execution
-from commands.transferring import check_transfer, finishing_on, transferred
+from commands.transferring import check_transfer, finishing_on, transferred, usual_transfer
 from commands.watching import SearchWatcher
 from pruners.bundle import Bundle, import_text
 from pruners.errors import CheckpointError, UsageError
@@ -49,7 +49,8 @@ class PruneJob:
         self, options: PruneOptions, settings: SearchSettings, network: Network, work: Path | None, voice: Voice
     ) -> None:
         self.options, self.settings, self.network, self.work, self.voice = options, settings, network, work, voice
-        check_transfer(options.transfer, network.data is not None, options.calibration)
+        self.transfer = options.transfer or usual_transfer(settings.strategy, network.data is not None)
+        check_transfer(self.transfer, network.data is not None, options.calibration)
         self.data = network.data
         data_name = self.data.name if self.data else ""
         regime = chosen_regime(options.regime, network.arch, network.model, data_name, "retrain", network.kind)
@@ -115,13 +116,13 @@ class PruneJob:
     def _finish(self) -> Realize | None:
         """Candidates with the weights that ``--transfer`` would give them or, where that takes a while for each, with
         those that it would give them from fewer images."""
-        found = find_transfer(self.options.transfer)
+        found = find_transfer(self.transfer)
         if self.data is None or not found.images:
             return None
         number = (self.options.calibration or found.images) if found.quick else _RANKING_IMAGES
         images = calibration_images(self.data, number, self.options.seed).split(64)
         return finishing_on(
-            self.device, self.network.model, self.options.transfer, self._realize, self.pruner.graph, images,
+            self.device, self.network.model, self.transfer, self._realize, self.pruner.graph, images,
             self.options.seed,
         )  # fmt: skip
 
@@ -172,7 +173,7 @@ class PruneJob:
 
     def _decisions(self) -> dict[str, Any]:
         s = self.settings
-        facts = {"metric": s.metric, "search": s.strategy, "seed": s.seed, "transfer": self.options.transfer}
+        facts = {"metric": s.metric, "search": s.strategy, "seed": s.seed, "transfer": self.transfer}
         if s.budget is not None:
             facts[s.budget.kind] = s.budget.value
             if s.budget.kind == "latency":
@@ -204,7 +205,7 @@ class PruneJob:
         self.voice.remark("writing the source")
         generated = self._known(import_text(self.pruner.source(plan), self.pruner.netName))
         carried = transferred(
-            self.options.transfer, generated, self._whole_state(), self.pruner, plan, self.data,
+            self.transfer, generated, self._whole_state(), self.pruner, plan, self.data,
             self.options.calibration, self.options.seed, self.voice.progress, self.device,
         )  # fmt: skip
         for note in carried.notes:

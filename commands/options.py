@@ -56,8 +56,8 @@ class StepOptions:
 @dataclass(frozen=True, kw_only=True)
 class PruneOptions(NetworkOptions, StepOptions):
     """``metric`` None is the pruner's default, ``alpha`` None the network kind's; ``search`` None is bayesian without a
-    budget, else sensitivity where there are images, or uniform; ``calibration`` None is the transfer strategy's own
-    number of images."""
+    budget, else sensitivity where there are images, or uniform; ``transfer`` None is lstsq where there are images, but
+    slice for bayesian; ``calibration`` None is the transfer strategy's own number of images."""
 
     macs: float | None = None
     params: float | None = None
@@ -71,7 +71,7 @@ class PruneOptions(NetworkOptions, StepOptions):
     search: str | None = None
     direction: str = "bottom-up"
     per: str = "layer"
-    transfer: str = "slice"
+    transfer: str | None = None
     calibration: int | None = None
     distill: float | None = None
     temperature: float | None = None

@@ -19,7 +19,7 @@ from commands.preview import preview_text, preview_values
 from commands.setup import pruner_class
 from commands.showing import minutes, outcome
 from commands.starting import execution, with_trained_weights
-from commands.transferring import check_transfer
+from commands.transferring import check_transfer, usual_transfer
 from pruners.budget import Budget
 from pruners.bundle import check_free
 from pruners.errors import OutputError, UsageError
@@ -91,9 +91,11 @@ def _work_folder(output: Path, options: PruneOptions, keep: bool) -> Iterator[Pa
 def settings_from(options: PruneOptions) -> SearchSettings:
     """Settings that are known to be valid, before anything slow begins."""
     budget = _budget(options)
-    strategy = options.search or _usual_search(budget, data_of(options) is not None)
+    with_data = data_of(options) is not None
+    strategy = options.search or _usual_search(budget, with_data)
     find_strategy(strategy)
-    check_transfer(options.transfer, True, options.calibration)  # whether there are images is known later
+    transfer = options.transfer or usual_transfer(strategy, with_data)
+    check_transfer(transfer, True, options.calibration)  # whether there are images is known later
     if options.metric:
         find_metric(options.metric)
     if options.final_epochs is not None and options.final_epochs < 0:

@@ -20,6 +20,11 @@ from training.progress import Progress
 _BATCH = 128
 
 
+def usual_transfer(search: str, with_data: bool) -> str:
+    """Slices are what ``bayesian`` has judged and retrained; other searches leave a network that images can mend."""
+    return "lstsq" if with_data and search != "bayesian" else "slice"
+
+
 def check_transfer(name: str, with_data: bool, images: int | None = None) -> None:
     """Refuse an unknown strategy, one that needs images where there are none, and a number of images that can't be."""
     found = find_strategy(name)

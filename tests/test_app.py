@@ -133,7 +133,7 @@ def tree(folder: Path) -> set[str]:
             id="no calibration images",
         ),
         pytest.param(
-            [*DATA, "--ratio", "0.5", "--calibration", "64"],
+            [*DATA, "--ratio", "0.5", "--transfer", "slice", "--calibration", "64"],
             "error: --calibration 64: --transfer slice looks at no images; leave the option out",
             id="calibration images for slices",
         ),
@@ -485,6 +485,22 @@ def test_the_resume_command_starts_as_many_processes(monkeypatch):
 
 
 # -- apply
+
+
+@pytest.mark.parametrize(
+    "arguments, transfer",
+    [
+        ((*DATA, "--macs", "0.6", "--final-epochs", "0"), "lstsq"),
+        ((*DATA, "--macs", "0.6", "--final-epochs", "0", "--transfer", "slice"), "slice"),
+        ((*DATA, "--macs", "0.6", "--search", "bayesian", *QUICK), "slice"),
+        ((*MODEL, "--macs", "0.6"), "slice"),
+    ],
+    ids=["images", "as asked", "slices that were judged and retrained", "no images"],
+)
+def test_how_weights_are_carried_over_unless_it_is_said(here, arguments, transfer):
+    assert app("prune", "-q", *arguments, "-o", "out").exit_code == 0
+    assert json.loads((here / "out" / "plan.json").read_text())["provenance"]["transfer"] == transfer
+    assert ("transfer" in json.loads((here / "out" / "summary.json").read_text())) == (transfer == "lstsq")
 
 
 @pytest.fixture
