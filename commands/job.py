@@ -49,7 +49,7 @@ class PruneJob:
         self, options: PruneOptions, settings: SearchSettings, network: Network, work: Path | None, voice: Voice
     ) -> None:
         self.options, self.settings, self.network, self.work, self.voice = options, settings, network, work, voice
-        self.transfer = options.transfer or usual_transfer(settings.strategy, network.data is not None)
+        self.transfer = options.transfer or usual_transfer(settings.strategy, settings.per, network.data is not None)
         check_transfer(self.transfer, network.data is not None, options.calibration)
         self.data = network.data
         data_name = self.data.name if self.data else ""
@@ -116,15 +116,14 @@ class PruneJob:
     def _finish(self) -> Realize | None:
         """Candidates with the weights that ``--transfer`` would give them or, where that takes a while for each, with
         those that it would give them from fewer images."""
-        found = find_transfer(self.transfer)
-        if self.data is None or not found.images:
+        if self.data is None:
             return None
-        number = (self.options.calibration or found.images) if found.quick else _RANKING_IMAGES
-        images = calibration_images(self.data, number, self.options.seed).split(64)
+        found, seed = find_transfer(self.transfer), self.options.seed
+        number = (self.options.calibration or found.images) if found.quick else min(found.images, _RANKING_IMAGES)
+        images = calibration_images(self.data, number, seed).split(64) if number else ()
         return finishing_on(
-            self.device, self.network.model, self.transfer, self._realize, self.pruner.graph, images,
-            self.options.seed,
-        )  # fmt: skip
+            self.device, self.network.model, self.transfer, self._realize, self.pruner.graph, images, seed
+        )
 
     def _known(self, model: nn.Module) -> nn.Module:
         """A written network's layers are classes of their own."""

@@ -94,7 +94,7 @@ def settings_from(options: PruneOptions) -> SearchSettings:
     with_data = data_of(options) is not None
     strategy = options.search or _usual_search(budget, with_data)
     find_strategy(strategy)
-    transfer = options.transfer or usual_transfer(strategy, with_data)
+    transfer = options.transfer or usual_transfer(strategy, options.per, with_data)
     check_transfer(transfer, True, options.calibration)  # whether there are images is known later
     if options.metric:
         find_metric(options.metric)

@@ -20,9 +20,9 @@ from training.progress import Progress
 _BATCH = 128
 
 
-def usual_transfer(search: str, with_data: bool) -> str:
-    """Slices are what ``bayesian`` has judged and retrained; other searches leave a network that images can mend."""
-    return "lstsq" if with_data and search != "bayesian" else "slice"
+def usual_transfer(search: str, per: str, with_data: bool) -> str:
+    """Slices are what ``bayesian`` judges and retrains width by width; other searches leave what images can mend."""
+    return "lstsq" if with_data and (search != "bayesian" or per == "stage") else "slice"
 
 
 def check_transfer(name: str, with_data: bool, images: int | None = None) -> None:
@@ -64,14 +64,13 @@ def finishing_on(
     device: torch.device, model: nn.Module, name: str, realize: Realize, graph: ChannelGraph, batches: Sequence[Tensor],
     seed: int,
 ) -> Realize:  # fmt: skip
-    """``finishing`` for candidates of ``model``, with images that are looked at on the device; what it gives has come
-    back from there."""
+    """``finishing`` for candidates of ``model``, which look at images on the device and stay there."""
     home = next((p.device for p in model.parameters()), device)
     if home == device:
         return finishing(name, realize, graph, batches, seed)
     whole, there = copy.deepcopy(model).to(device), [b.to(device) for b in batches]
     finish = finishing(name, lambda _, kept: realize(model, kept).to(device), graph, there, seed)
-    return lambda _, kept: finish(whole, kept).to(home)
+    return lambda _, kept: finish(whole, kept)
 
 
 class _Shown:
