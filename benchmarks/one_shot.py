@@ -27,9 +27,10 @@ from torch_pruning_side import Calibration, macs, prune, settings
 from models.registry import arguments_for, create, find
 from pruners.base import BasicPruning
 from pruners.budget import Budget
+from pruners.finishing import finishing, probing
 from pruners.search import SearchSettings, search
 from pruners.searching.base import Kept
-from pruners.weight_transfer import Transfer, finishing, transfer
+from pruners.weight_transfer import Transfer, transfer
 from training.checkpoints import load_checkpoint, load_weights
 from training.data import Data, calibration_images, load_data
 from training.loop import evaluate
@@ -89,7 +90,9 @@ class Bench:
 
         found = search(
             self.model, graph, SearchSettings(strategy, metric=metric, budget=Budget("macs", target)),
-            realize=realize, finish=finishing("lstsq", realize, graph, batches), batches=probed,
+            realize=realize, batches=probed,
+            finish=finishing("lstsq", realize, graph, self.images[PROBED : 2 * PROBED].split(128)),
+            probe=probing("lstsq", realize, graph, batches),
         )  # fmt: skip
         network = realize(self.model, found.kept)
         request = Transfer(pruned=network, original=self.model, graph=graph, kept=found.kept, batches=batches)

@@ -21,7 +21,7 @@ from commands.options import PruneOptions
 from commands.setup import setup_pruner
 from commands.showing import skipped
 from commands.starting import adjusted, chosen_regime, execution
-from commands.transferring import check_transfer, finishing_on, transferred, usual_transfer
+from commands.transferring import candidates_on, check_transfer, transferred, usual_transfer
 from commands.watching import SearchWatcher
 from pruners.bundle import Bundle, import_text
 from pruners.errors import CheckpointError, UsageError
@@ -77,12 +77,14 @@ class PruneJob:
             self._look_at(self.data)
         latency = self.timed.measure(self.network.model, self._realize)
         judged = self.data is not None and self.data.labelled
+        finish, probe = self._candidates()
         with SearchWatcher(self.voice) as watcher:
             self.result = search(
                 self.network.model, graph, self.settings, realize=self._realize, batches=batches,
                 evaluate=self._evaluate if judged else None, retrain=self._retrain if judged else None,
-                finish=self._finish(), ledger=self.work and self.work / "search.jsonl", resume=self.options.resume,
-                watcher=watcher, fingerprint=self._fingerprint(), cache=self.cache, latency=latency,
+                finish=finish, probe=probe, ledger=self.work and self.work / "search.jsonl",
+                resume=self.options.resume, watcher=watcher, fingerprint=self._fingerprint(), cache=self.cache,
+                latency=latency,
             )  # fmt: skip
         self.cache.clear()
         for note in (*self.result.notes, self.cache.speed.told):
@@ -113,16 +115,19 @@ class PruneJob:
     def _realize(self, model: nn.Module, kept: Mapping[str, Any]) -> nn.Module:
         return self._known(self.pruner.realize(kept, model))
 
-    def _finish(self) -> Realize | None:
-        """Candidates with the weights that ``--transfer`` would give them or, where that takes a while for each, with
-        those that it would give them from fewer images."""
+    def _candidates(self) -> tuple[Realize | None, Realize | None]:
+        """Candidates with the weights that ``--transfer`` would give them from fewer images than in the end, and those
+        of probes. Both are fitted to other images than they are judged by, where there are enough."""
         if self.data is None:
-            return None
+            return None, None
         found, seed = find_transfer(self.transfer), self.options.seed
-        number = (self.options.calibration or found.images) if found.quick else min(found.images, _RANKING_IMAGES)
-        images = calibration_images(self.data, number, seed).split(64) if number else ()
-        return finishing_on(
-            self.device, self.network.model, self.transfer, self._realize, self.pruner.graph, images, seed
+        few = many = None
+        if found.images:
+            few = calibration_images(self.data, 2 * _RANKING_IMAGES, seed)[-_RANKING_IMAGES:]
+        if found.quick:
+            many = calibration_images(self.data, self.options.calibration or found.images, seed)
+        return candidates_on(
+            self.device, self.network.model, self.transfer, self._realize, self.pruner.graph, few, many, seed
         )
 
     def _known(self, model: nn.Module) -> nn.Module:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from pruners.base import BasicPruning
 from pruners.channel_graph import ChannelGraph
 from pruners.errors import UsageError
+from pruners.finishing import finishing, probing
 from pruners.plan import PruningPlan
-from pruners.searching.base import Realize
-from pruners.weight_transfer import Transfer, Transferred, find_strategy, finishing, slice_state, transfer
+from pruners.searching.base import Kept, Realize
+from pruners.weight_transfer import Transfer, Transferred, find_strategy, slice_state, transfer
 from training.data import Data, calibration_images
 from training.progress import Progress
 
@@ -60,17 +61,25 @@ def transferred(
         shown.finish()
 
 
-def finishing_on(
-    device: torch.device, model: nn.Module, name: str, realize: Realize, graph: ChannelGraph, batches: Sequence[Tensor],
-    seed: int,
-) -> Realize:  # fmt: skip
-    """``finishing`` for candidates of ``model``, which look at images on the device and stay there."""
+def candidates_on(
+    device: torch.device, model: nn.Module, name: str, realize: Realize, graph: ChannelGraph, few: Tensor | None,
+    many: Tensor | None, seed: int,
+) -> tuple[Realize, Realize | None]:  # fmt: skip
+    """``finishing`` with few images and ``probing`` with many, for candidates of ``model``. They look at the images on
+    the device and stay there."""
     home = next((p.device for p in model.parameters()), device)
-    if home == device:
-        return finishing(name, realize, graph, batches, seed)
-    whole, there = copy.deepcopy(model).to(device), [b.to(device) for b in batches]
-    finish = finishing(name, lambda _, kept: realize(model, kept).to(device), graph, there, seed)
-    return lambda _, kept: finish(whole, kept)
+    whole = model if home == device else copy.deepcopy(model).to(device)
+
+    def there(_: nn.Module, kept: Kept) -> nn.Module:
+        return realize(model, kept).to(device)
+
+    def of_whole(make: Realize) -> Realize:
+        return lambda _, kept: make(whole, kept)
+
+    batches = [() if images is None else images.to(device).split(_BATCH) for images in (few, many)]
+    finish, probe = (way(name, there, graph, b, seed) for way, b in zip((finishing, probing), batches, strict=True))
+    assert finish is not None
+    return of_whole(finish), None if probe is None else of_whole(probe)
 
 
 class _Shown:

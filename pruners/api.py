@@ -15,6 +15,7 @@ from pruners.base import BasicPruning, Kept
 from pruners.budget import Allowance, Budget
 from pruners.bundle import Bundle, check_free
 from pruners.errors import BudgetError, UsageError
+from pruners.finishing import finishing, probing
 from pruners.frames import describe
 from pruners.latency import LatencyModel, Measuring, Table, device_of, latencies, machine, verdict
 from pruners.plan import PruningPlan
@@ -22,7 +23,7 @@ from pruners.ranking import check_labels
 from pruners.running import as_it_was, batch_size, call_arguments, images_of
 from pruners.search import SearchSettings, search
 from pruners.source import Entry
-from pruners.weight_transfer import Transfer, Transferred, finishing
+from pruners.weight_transfer import Transfer, Transferred
 from pruners.weight_transfer import find_strategy as find_transfer
 from pruners.weight_transfer import transfer as carry_over
 
@@ -85,9 +86,11 @@ def prune(
     def realize(network: nn.Module, kept: Kept) -> nn.Module:
         return pruner.realize(kept, network)
 
-    finish = finishing(transfer, realize, pruner.graph, batches, seed) if improving and batches else None
+    looking = (transfer, realize, pruner.graph, batches or [], seed)
+    finish, probe = (finishing(*looking), probing(*looking)) if improving and batches else (None, None)
     result = search(
-        model, pruner.graph, settings, batches=batches, realize=realize, finish=finish, latency=timed
+        model, pruner.graph, settings, batches=batches, realize=realize, finish=finish, probe=probe,
+        latency=timed,
     )  # fmt: skip
     plan = pruner.plan(result.kept, strategy=strategy, metric=metric, transfer=transfer, seed=seed, **given)
     found = _transferred(transfer, pruner, plan.kept, batches, seed) if improving else None

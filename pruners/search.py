@@ -69,6 +69,7 @@ def search(
     retrain: Retrain | None = None,
     realize: Realize | None = None,
     finish: Realize | None = None,
+    probe: Realize | None = None,
     batches: Iterable[Batch] | None = None,
     ledger: str | Path | None = None,
     resume: bool = False,
@@ -81,7 +82,8 @@ def search(
 
     ``evaluate(model) -> (loss, accuracy)`` on held-out data, ``retrain(model, epochs)`` and
     ``realize(model, kept) -> sliced model`` are needed by strategies that look at candidates; ``finish``, where it is
-    given, is ``realize`` with better weights than the slices. ``batches``: (images, labels) for metrics that need data,
+    given, is ``realize`` with better weights than the slices, ``probe`` the same in less time where one width alone is
+    narrower. ``batches``: (images, labels) for metrics that need data,
     and for probes, which don't look at the labels. ``ledger``: path of ``search.jsonl``; with ``resume`` a search found
     there goes on and ends as if it had never stopped, provided the callables repeat. ``fingerprint``: what else decides
     the outcome (data set, number of images, training regime), as JSON values; a ledger with another one is refused.
@@ -107,7 +109,7 @@ def search(
     }
     known_batches = None if batches is None else list(batches)
     with Ledger(None if ledger is None else Path(ledger), header, resume) as book:
-        candidates = Candidates(evaluate, retrain, realize, finish)
+        candidates = Candidates(evaluate, retrain, realize, finish, probe)
         watcher, cache = watcher or Watcher(), cache or PrefixCache()
         result = run(Problem(model, graph, settings, costs, allowance, book, candidates, known_batches, watcher, cache))
     for note in result.notes:

@@ -227,27 +227,6 @@ def transfer(name: str, request: Transfer) -> Transferred:
     return found.run(request)
 
 
-def finishing(
-    name: str, realize: Callable[[nn.Module, Any], nn.Module], graph: ChannelGraph, batches: Sequence[Any],
-    seed: int = 0,
-) -> Callable[[nn.Module, Any], nn.Module]:  # fmt: skip
-    """``realize(whole model, kept)`` and then what the strategy ``name`` would make of the weights, or what comes near
-    to it where it has a quick way for candidates. All candidates must come from one whole model."""
-    make = find_strategy(name).quick
-    known: list[Quick] = []
-
-    def finish(model: nn.Module, kept: Kept) -> nn.Module:
-        pruned = realize(model, kept)
-        if make is not None and not known:
-            known.append(make(model, graph, batches, seed))
-        if not known or not known[0](pruned, kept):
-            request = Transfer(pruned=pruned, original=model, graph=graph, kept=kept, batches=batches, seed=seed)
-            pruned.load_state_dict(transfer(name, request).state)
-        return pruned
-
-    return finish
-
-
 def strategies() -> Mapping[str, Strategy]:
     """All of them, by name."""
     from pruners.reconstruction import strategy  # noqa: F401  (importing it registers lstsq; it reads this module)

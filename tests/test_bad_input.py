@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from commands import job, judging, transferring
 from commands.judging import answers, doubt, doubt_without_labels
-from pruners import prune, trace, weight_transfer
+from pruners import finishing, prune, trace
 from pruners.bundle import Bundle
 from pruners.errors import DataError, UsageError
 from pruners.ranking import rank
@@ -405,14 +405,17 @@ def test_candidates_look_at_images_on_the_device_and_stay_there(monkeypatch: pyt
         seen.append(request.original is model)
         return Transferred(request.pruned.state_dict())
 
-    monkeypatch.setattr(weight_transfer, "transfer", transfer)
+    monkeypatch.setattr(finishing, "transfer", transfer)
     monkeypatch.setattr(Moved, "sent", [])
-    model, batches = Moved(), [torch.ones(1, 2)]
+    model = Moved()
     graph: Any = None
     for device in ("meta", "cpu"):
-        finish = transferring.finishing_on(torch.device(device), model, "bn", lambda *_: Moved(), graph, batches, 0)
+        finish, probe = transferring.candidates_on(
+            torch.device(device), model, "bn", lambda *_: Moved(), graph, torch.ones(1, 2), None, 0
+        )
         finish(model, {})
-    assert Moved.sent == ["meta", "meta"]  # the whole network and the candidate
+        assert probe is None
+    assert Moved.sent == ["meta", "meta", "cpu"]  # the whole network and the candidates
     assert seen == ["meta", False, "cpu", True]
 
 

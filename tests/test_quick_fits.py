@@ -10,9 +10,9 @@ import torch
 from test_reconstruction import EXACT_CASES, Leftovers, halved, noise, same, settled
 from torch import nn
 
+from pruners.finishing import probing
 from pruners.reconstruction import Settings, reconstruct
 from pruners.reconstruction.quick import QuickFits
-from pruners.weight_transfer import finishing
 
 
 def test_where_a_reader_can_not_be_fitted_nothing_is_changed() -> None:
@@ -80,8 +80,8 @@ def test_candidates_share_one_pass_over_the_images() -> None:
         passes += 1
 
     model.register_forward_pre_hook(count)
-    finish = finishing("lstsq", lambda m, k: copy.deepcopy(pruned), graph, x.split(16))
-    first, second = finish(model, kept), finish(model, kept)
+    probe = probing("lstsq", lambda m, k: copy.deepcopy(pruned), graph, x.split(16))
+    first, second = probe(model, kept), probe(model, kept)
     assert passes == 5  # one batch to survey the network, four to look at its inputs
     assert torch.equal(first[3].weight, second[3].weight)
     assert not torch.equal(first[3].weight, pruned[3].weight)

@@ -12,8 +12,12 @@ from torch import nn
 from pruners.budget import Allowance, Budget, Limits
 from pruners.costs import CostModel
 from pruners.errors import BudgetError, Interrupted, UsageError
+from pruners.ranking import rank
 from pruners.search import SearchSettings, Watcher, search
-from pruners.searching.probing import Curve, Reference, curve_through
+from pruners.searching.balancing import Balance, attempts
+from pruners.searching.base import Candidates, Problem
+from pruners.searching.ledger import Ledger
+from pruners.searching.probing import Curve, Difference, Reference, curve_through
 from pruners.searching.sensitivity import marginal_counts, probed_counts
 
 IMAGES = torch.randn(8, 3, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -193,9 +197,11 @@ def test_it_probes_each_width_alone_and_meets_the_budget():
         return slice_by_hand(m, graph, kept)
 
     result = run((model, graph), realize=realize)
-    assert all(len(kept) == 1 for kept in realized)
-    assert {name for kept in realized for name in kept} == {w.name for w in graph.widths}
-    assert len(result.evaluations) == len(realized) == result.evaluations[-1].total
+    probes = [kept for kept in realized if len(kept) == 1]
+    assert {name for kept in probes for name in kept} == {w.name for w in graph.widths}
+    assert realized[: len(probes)] == probes  # whole candidates come after them
+    assert len(result.evaluations) == len(realized)
+    assert result.evaluations[-1].done <= result.evaluations[-1].total
     assert result.after.macs <= 0.5 * result.before.macs
     assert all(e.loss >= 0 and 0 <= e.accuracy <= 1 for e in result.evaluations)
 
@@ -209,24 +215,68 @@ def test_finished_candidates_are_probed_where_there_are_some():
         return slice_by_hand(m, graph, kept)
 
     run((model, graph), realize=lambda m, kept: pytest.fail("not this one"), finish=finish)
-    assert finished
+    assert {len(kept) for kept in finished} == {1, len(graph.widths)}
+    quick = []
+    finished.clear()
+    run((model, graph), finish=finish, probe=lambda m, kept: quick.append(kept) or slice_by_hand(m, graph, kept))
+    assert {len(kept) for kept in quick} == {1}
+    assert {len(kept) for kept in finished} == {len(graph.widths)}
+
+
+def balanced(damage, record=lambda e: None):
+    """What ``Balance`` ends with for two widths, one a stage, that start with equal shares of a budget of 12 channels,
+    where a candidate does the damage ``damage(counts)``."""
+    model, graph = plain()
+    names = [w.name for w in graph.widths]
+    problem = Problem(
+        model, graph, HALF, CostModel.of(model, graph), allowance_of((model, graph)), Ledger(None, {}, False),
+        Candidates(realize=lambda m, kept: {n: len(k) for n, k in kept.items()}),
+    )  # fmt: skip
+
+    def allocate(weights):
+        first, second = (weights[n] for n in names)
+        share = round(6 * (first / second) ** 0.5)
+        return {names[0]: max(2, min(8, share)), names[1]: max(2, min(6, 12 - share))}
+
+    ranking = rank(model, graph, "l1")
+    compare = lambda counts: Difference(damage(*counts.values()), None)  # noqa: E731
+    return tuple(Balance(problem, ranking, compare, allocate, 0, attempts(problem), record).run().values())
+
+
+def test_what_probes_can_not_tell_is_set_right_on_whole_candidates():
+    records = []
+    assert balanced(lambda first, second: abs(first - 8)) == (8, 4)
+    assert balanced(lambda first, second: first, records.append) == (3, 6)
+    assert balanced(lambda first, second: 1.0) == (6, 6)  # no better, no change
+    assert [r.width for r in records] == ["all stages"] * len(records)
+    assert [r.done for r in records] == sorted(r.done for r in records)
+    assert records[-1].done <= records[-1].total == 5
+
+
+def test_candidates_that_fall_apart_are_no_better():
+    assert balanced(lambda first, second: float("inf") if first != 6 else 1.0) == (6, 6)
+    assert balanced(lambda first, second: float("inf") if first == 6 else 1.0) != (6, 6)
 
 
 def test_it_needs_no_labels():
     assert run(batches=[(images, None) for images, _ in BATCHES]).kept == run().kept
 
 
-def test_an_interrupted_pass_goes_on(tmp_path):
+@pytest.mark.parametrize("at", [3, 7], ids=["among the probes", "among whole candidates"])
+def test_an_interrupted_pass_goes_on(tmp_path, at):
     class Impatient(Watcher):
+        seen = 0
+
         def on_evaluation(self, record):
-            if record.done == 3:
+            self.seen += 1
+            if self.seen == at:
                 import signal
 
                 signal.raise_signal(signal.SIGINT)
 
     ledger = tmp_path / "search.jsonl"
     whole = run()
-    with pytest.raises(Interrupted, match=r"after 3 of \d+ probes; continue with --resume"):
+    with pytest.raises(Interrupted, match=rf"after {at} of \d+ evaluations; continue with --resume"):
         run(ledger=ledger, watcher=Impatient())
     resumed = run(ledger=ledger, resume=True)
     assert resumed.kept == whole.kept
@@ -234,8 +284,8 @@ def test_an_interrupted_pass_goes_on(tmp_path):
 
 
 def test_candidates_are_finished_with_the_weights_of_the_transfer():
+    from pruners.finishing import finishing
     from pruners.tracing import trace
-    from pruners.weight_transfer import finishing
 
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 5)).eval()

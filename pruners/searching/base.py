@@ -149,12 +149,14 @@ class Watcher:
 @dataclass(frozen=True)
 class Candidates:
     """How pruned versions are made, judged and trained; what is None isn't available. ``realize`` makes one with the
-    slices of the whole network's weights, ``finish`` one with those that it would have in the end (``--transfer``)."""
+    slices of the whole network's weights, ``finish`` one with those that it would have in the end (``--transfer``), and
+    ``probe`` one with what comes near to them where one width alone is narrower, and takes less time."""
 
     evaluate: Evaluate | None = None
     retrain: Retrain | None = None
     realize: Realize | None = None
     finish: Realize | None = None
+    probe: Realize | None = None
 
 
 @dataclass(frozen=True)

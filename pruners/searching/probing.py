@@ -103,6 +103,9 @@ class Curve:
     removed: tuple[int, ...]
     damage: tuple[float, ...]
 
+    def times(self, factor: float) -> Curve:
+        return Curve(self.removed, tuple(factor * d for d in self.damage))
+
     def at(self, removed: int) -> float:
         if len(self.removed) == 1:
             return 0.0

@@ -6,15 +6,20 @@ import copy
 import heapq
 import time
 from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, replace
+
+from torch import nn
 
 from pruners.budget import Allowance, Counts, give_back
 from pruners.errors import Interrupted, UsageError
 from pruners.ranking import Ranking
 from pruners.searching.allocation import decided, ranked, require_budget
+from pruners.searching.balancing import Balance, attempts
 from pruners.searching.base import Evaluation, Problem, SearchResult, evaluation_from, interrupted, strategy
 from pruners.searching.interrupts import StopRequest
-from pruners.searching.probing import PROBED, Curve, Reference, curve_through
+from pruners.searching.probing import PROBED, Curve, Difference, Reference, curve_through
 
 _STEPS = 64
 """Of a width that may keep more counts than this, several are skipped at a time."""
@@ -28,14 +33,20 @@ def sensitivity(problem: Problem) -> SearchResult:
 
     The damage of a width is then a convex curve over what is removed from it. From the whole network down, that step
     is taken which does least damage per unit of the budget saved, until the budget is met; single channels that still
-    fit are given back. Damages of several widths are taken to add up. Needs images, but no labels.
+    fit are given back. Damages of several widths are taken to add up, but for a factor on those of each stage, which is
+    found on whole candidates (``Balance``). Needs images, but no labels.
     """
     require_budget(problem)
     problem.allowance.require_reachable()
     ranking = ranked(problem)
     probes = Probes(problem, ranking)
-    counts = marginal_counts(problem.allowance, probes.curves())
-    best = {e.width: e for e in probes.evaluations if e.kept == counts[e.width]}
+    curves = probes.curves()
+
+    def allocate(weights: Mapping[str, float]) -> Counts:
+        return marginal_counts(problem.allowance, {name: c.times(weights[name]) for name, c in curves.items()})
+
+    counts = probes.balanced(allocate)
+    best = {e.width: e for e in probes.evaluations if e.kept == counts.get(e.width)}
     return replace(decided(problem, ranking, counts), evaluations=tuple(probes.evaluations), best=best)
 
 
@@ -43,12 +54,14 @@ class Probes:
     """The probes of all widths, in the order of the graph; an interrupted pass goes on where it was."""
 
     def __init__(self, problem: Problem, ranking: Ranking) -> None:
-        realize = problem.candidates.finish or problem.candidates.realize
+        candidates = problem.candidates
+        realize = candidates.probe or candidates.finish or candidates.realize
         if realize is None or not problem.batches:
             raise UsageError("--search sensitivity looks at images; give --data, or take --search uniform or global")
         self.problem, self.ranking, self.realize = problem, ranking, realize
         self.probed = {name: probed_counts(allowed) for name, allowed in problem.allowance.levels.items()}
-        self.total = sum(len(counts) for counts in self.probed.values())
+        self.number = sum(len(counts) for counts in self.probed.values())
+        self.total = self.number + attempts(problem)
         self.whole = problem.costs.count({})
         self.evaluations: list[Evaluation] = []
         self.stop = StopRequest()
@@ -57,36 +70,53 @@ class Probes:
 
     def curves(self) -> dict[str, Curve]:
         found = {}
+        with self._listening():
+            for name, counts in self.probed.items():
+                size = self.problem.allowance.sizes[name]
+                records = [self._probe(name, step, kept) for step, kept in enumerate(counts, 1)]
+                points = [(size - r.kept, float("inf") if r.loss is None else r.loss) for r in records]
+                found[name] = curve_through(points)
+        return found
+
+    def balanced(self, allocate: Callable[[Mapping[str, float]], Counts]) -> Counts:
+        """The counts that do best together, of those that factors on the damages of stages lead to."""
+        balance = Balance(
+            self.problem, self.ranking, self._compare, allocate, self.number, self.total, self._noted
+        )
+        with self._listening():
+            return balance.run()
+
+    @contextmanager
+    def _listening(self) -> Iterator[None]:
         try:
             with self.stop.listening():
-                for name, counts in self.probed.items():
-                    size = self.problem.allowance.sizes[name]
-                    records = [self._probe(name, step, kept) for step, kept in enumerate(counts, 1)]
-                    points = [(size - r.kept, float("inf") if r.loss is None else r.loss) for r in records]
-                    found[name] = curve_through(points)
+                yield
         except KeyboardInterrupt:
             raise self._interrupted() from None
-        return found
 
     def _probe(self, name: str, step: int, kept: int) -> Evaluation:
         entry = self.problem.ledger.recorded("evaluation", width=name, step=step)
         record = self._measured(name, step, kept) if entry is None else evaluation_from(entry)
         if entry is None:
             self.problem.ledger.append("evaluation", asdict(record))
+        self._noted(record)
+        return record
+
+    def _noted(self, record: Evaluation) -> None:
         self.evaluations.append(record)
         self.problem.watcher.on_evaluation(record)
         if self.stop.requested:
             raise self._interrupted()
-        return record
+
+    def _compare(self, network: nn.Module) -> Difference:
+        if self._reference is None:
+            self._reference = Reference(self.problem.model, self.problem.batches or ())
+        return self._reference.compare(network)
 
     def _measured(self, name: str, step: int, kept: int) -> Evaluation:
         started = time.perf_counter()
-        if self._reference is None:
-            self._reference = Reference(self.problem.model, self.problem.batches or ())
         pruned = {name: self.ranking.keep(name, kept)}
-        found = self.problem.cache.evaluate(
-            name, lambda: self.realize(self.problem.model, pruned), self._reference.compare
-        )
+        found = self.problem.cache.evaluate(name, lambda: self.realize(self.problem.model, pruned), self._compare)
         size = self.problem.costs.count({name: kept}).relative_to(self.whole)
         known = [e.objective for e in self.evaluations if e.width == name]
         finite = found.damage if found.damage != float("inf") else None
@@ -100,7 +130,7 @@ class Probes:
         )  # fmt: skip
 
     def _interrupted(self) -> Interrupted:
-        return interrupted(self.problem, f"{len(self.evaluations)} of {self.total} probes")
+        return interrupted(self.problem, f"{len(self.evaluations)} of {self.total} evaluations")
 
 
 def probed_counts(allowed: tuple[int, ...]) -> tuple[int, ...]:

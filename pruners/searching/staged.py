@@ -13,7 +13,7 @@ from pruners.errors import Interrupted, UsageError
 from pruners.searching.allocation import decided, ranked, steps
 from pruners.searching.base import Evaluation, Problem, SearchResult, evaluation_from, interrupted, objective_of
 from pruners.searching.interrupts import StopRequest
-from pruners.searching.measuring import Measurements, Task
+from pruners.searching.measuring import Measurements, Score, Task
 from pruners.searching.stages import stages
 from pruners.searching.suggesting import Ratios, derived_seed, random_ratios, suggest_ratios
 
@@ -130,13 +130,9 @@ class StagedSearch:
                 "check weights and data"
             )
         objective = objective_of(loss, task.price, others)
-        size = self.problem.costs.count(counts).relative_to(self.whole)
-        return Evaluation(
-            ALL, step, (groups - kept) / groups, groups - kept, kept, loss, accuracy, objective,
-            max([objective, *others]), is_best=all(objective > value for value in others),
-            params=size["params"], macs=size["macs"], bits=size["bits"],
-            seconds=round(time.perf_counter() - started, 3), cached=cached, seed=self.settings.seed,
-            done=step, total=self.total,
+        return joint_record(
+            self.problem, step, counts, (loss, accuracy), objective, others, cached=cached, since=started, done=step,
+            total=self.total,
         )  # fmt: skip
 
     def _task(self, counts: Counts) -> Task:
@@ -150,6 +146,21 @@ class StagedSearch:
 
     def _interrupted(self) -> Interrupted:
         return interrupted(self.problem, f"{len(self.evaluations)} of {self.total} evaluations")
+
+
+def joint_record(
+    problem: Problem, step: int, counts: Counts, score: Score, objective: float, others: Sequence[float], *,
+    cached: bool, since: float, done: int, total: int,
+) -> Evaluation:  # fmt: skip
+    """The record of a candidate in which several widths are narrower; ``others``: objectives of those before it."""
+    groups, kept = sum(problem.allowance.sizes.values()), sum(counts.values())
+    size = problem.costs.count(counts).relative_to(problem.costs.count({}))
+    return Evaluation(
+        ALL, step, (groups - kept) / groups, groups - kept, kept, *score, objective, max([objective, *others]),
+        is_best=all(objective > value for value in others), params=size["params"], macs=size["macs"],
+        bits=size["bits"], seconds=round(time.perf_counter() - since, 3), cached=cached, seed=problem.settings.seed,
+        done=done, total=total,
+    )  # fmt: skip
 
 
 def lowest_gone(allowance: Allowance, stage: Sequence[str], ordered: Sequence[Step], ratio: float) -> Counts:

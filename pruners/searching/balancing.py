@@ -1,0 +1,96 @@
+"""Candidates as a whole, to set right what probes of single widths can't tell.
+
+Damages of several widths don't simply add up: the layers behind an early width make up for more of what it lost than
+those behind a late one, and widths of one stage lose the same things. So it is tried out how much the damages of each
+stage should count.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+
+from torch import nn
+
+from pruners.budget import Counts
+from pruners.ranking import Ranking
+from pruners.searching.base import Evaluation, Problem, evaluation_from
+from pruners.searching.probing import Difference
+from pruners.searching.staged import ALL, joint_record
+from pruners.searching.stages import Stage, stages
+
+FACTORS = (2.0, 0.5)
+"""By which the damages of a stage are multiplied; the second is tried where the first does no good."""
+_WORST = -1e300
+
+Weights = Mapping[str, float]
+Record = Callable[[Evaluation], None]
+
+
+class Balance:
+    """``allocate``: the counts for a factor on each width's damage. ``done`` evaluations of ``total`` come before."""
+
+    def __init__(
+        self, problem: Problem, ranking: Ranking, compare: Callable[[nn.Module], Difference],
+        allocate: Callable[[Weights], Counts], done: int, total: int, record: Record,
+    ) -> None:  # fmt: skip
+        self.problem, self.ranking, self.compare = problem, ranking, compare
+        self.allocate, self.done, self.total, self.record = allocate, done, total, record
+        realize = problem.candidates.finish or problem.candidates.realize
+        assert realize is not None
+        self.realize = realize
+        self.stages = stages(problem.graph)
+        self.step = 0
+        self.known: dict[tuple[int, ...], Evaluation] = {}
+
+    def run(self) -> Counts:
+        """The counts of the candidate that is nearest to the whole network."""
+        weights = dict.fromkeys(self.problem.allowance.sizes, 1.0)
+        counts = self.allocate(weights)
+        if len(self.stages) > 1:
+            self._better(counts, 1)
+            for number, stage in enumerate(self.stages):
+                for attempt, tried in enumerate(_tried(weights, stage), 1):
+                    if self._better(self.allocate(tried), 1 + len(FACTORS) * number + attempt):
+                        weights, counts = tried, self.allocate(tried)
+                        break
+        return counts
+
+    def _better(self, counts: Counts, done: int) -> bool:
+        key = tuple(counts.values())
+        if key in self.known:
+            return False
+        self.step += 1
+        entry = self.problem.ledger.recorded("evaluation", width=ALL, step=self.step)
+        found = self._measured(counts, done) if entry is None else evaluation_from(entry)
+        if entry is None:
+            self.problem.ledger.append("evaluation", asdict(found))
+        self.known[key] = found
+        self.record(found)
+        return found.is_best
+
+    def _measured(self, counts: Counts, done: int) -> Evaluation:
+        started = time.perf_counter()
+        kept = {name: self.ranking.keep(name, n) for name, n in counts.items()}
+        found = self.problem.cache.evaluate("", lambda: self._candidate(kept), self.compare)
+        loss = found.damage if found.damage != float("inf") else None
+        others = [e.objective for e in self.known.values()]
+        return joint_record(
+            self.problem, self.step, counts, (loss, found.agreement), _WORST if loss is None else -loss, others,
+            cached=False, since=started, done=self.done + done, total=self.total,
+        )  # fmt: skip
+
+    def _candidate(self, kept: Mapping[str, tuple[int, ...]]) -> nn.Module:
+        return self.realize(self.problem.model, kept)
+
+
+def attempts(problem: Problem) -> int:
+    """How many evaluations there are at most."""
+    found = len(stages(problem.graph))
+    return 1 + len(FACTORS) * found if found > 1 else 0
+
+
+def _tried(weights: Weights, stage: Stage) -> Iterator[dict[str, float]]:
+    for factor in FACTORS:
+        yield {name: w * factor if name in stage else w for name, w in weights.items()}
