@@ -145,7 +145,9 @@ def main() -> None:
     parser.add_argument("--test-images", type=int, default=0, help="0: all")
     parser.add_argument("--epochs", type=int, default=0)
     parser.add_argument("--only", choices=("ours", "theirs"))
+    parser.add_argument("--without", default="", help="metrics and importances to leave out: reconstruction,hessian")
     asked = parser.parse_args()
+    without = asked.without.split(",")
     if importlib.util.find_spec("torch_pruning") is None:
         sys.exit("Torch-Pruning is missing: pip install torch-pruning==1.6.1")
     data = load_data(asked.data)
@@ -161,10 +163,12 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|")
     for target in map(float, asked.targets.split(",")):
         for strategy, metric in OURS if asked.only != "theirs" else ():
-            print(bench.ours(target, strategy, metric), flush=True)
+            if metric not in without:
+                print(bench.ours(target, strategy, metric), flush=True)
         for importance, everywhere in settings() if asked.only != "ours" else ():
-            for row in bench.theirs(target, importance, everywhere):
-                print(row, flush=True)
+            if importance not in without:
+                for row in bench.theirs(target, importance, everywhere):
+                    print(row, flush=True)
         for tool in ("Secateur", "Torch-Pruning") if asked.epochs else ():
             if (target, tool) in bench.best:
                 print(bench.retrained(target, tool, asked.epochs), flush=True)
