@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pruners.errors import UsageError
 from pruners.ranking import rank
-from pruners.reconstruction import metric
+from pruners.reconstruction import elimination, metric
 from pruners.reconstruction.elimination import Elimination, Independent, eliminate
 from pruners.tracing import trace
 
@@ -45,14 +45,17 @@ def test_every_price_is_what_least_squares_leaves(kernel: int) -> None:
     kept = list(range(len(places)))
     lost = 0.0
     while len(kept) > 1:
-        prices = elimination.prices()
+        prices = dict(zip(elimination.members.tolist(), elimination.prices().tolist(), strict=True))
+        part = elimination.part(torch.tensor(kept[:2]))
+        assert part.prices().tolist() == pytest.approx([prices[g] for g in kept[:2]])
+        assert sorted(prices) == kept
         for group in kept:
             rest = [p for g in kept if g != group for p in places[g].tolist()]
             best = x[:, rest] @ torch.linalg.lstsq(x[:, rest], y).solution
-            assert float((y - best).square().sum() / y.square().sum()) == pytest.approx(lost + float(prices[group]))
-        gone = min(kept, key=lambda g: float(prices[g]))
-        lost += float(prices[gone])
-        elimination.remove(gone)
+            assert float((y - best).square().sum() / y.square().sum()) == pytest.approx(lost + prices[group])
+        gone = min(kept, key=lambda g: prices[g])
+        lost += prices[gone]
+        elimination.remove(torch.tensor([gone]))
         kept.remove(gone)
 
 
@@ -66,6 +69,27 @@ def test_groups_go_from_the_blocks_in_turn_and_scores_add_up() -> None:
     assert float(scores.max()) == pytest.approx(1.0)
     alone = Independent(torch.ones(6).double(), weight, places, torch.arange(6))
     assert float(alone.prices().sum()) == pytest.approx(1.0)
+
+
+def test_of_large_systems_several_groups_go_at_a_time_but_never_both_of_a_pair(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(400, 64, generator=generator, dtype=torch.float64)
+    x[:, 1::2] = x[:, ::2] + 1e-3 * x[:, 1::2]  # pairs that say the same
+    weight = torch.randn(5, 64, generator=generator, dtype=torch.float64)
+    places = torch.arange(64)[:, None]
+
+    def scores() -> torch.Tensor:
+        found = Elimination(x.mT @ x, weight, places, torch.arange(64), ridge=1e-6)
+        return eliminate([found], torch.zeros(64, dtype=torch.long))
+
+    one_by_one = scores()
+    monkeypatch.setattr(elimination, "_LARGE", 32)
+    several = scores()
+    for found in (one_by_one, several):
+        first = found.argsort()[:32]
+        assert sorted(g // 2 for g in first.tolist()) == list(range(32))
+    assert float(several.max()) == pytest.approx(float(one_by_one.max()), rel=1e-4) == pytest.approx(1.0, rel=1e-4)
+    assert torch.allclose(several.sort().values[32:], one_by_one.sort().values[32:], rtol=0.3)
 
 
 def test_channels_that_others_can_stand_for_go_first_at_no_price() -> None:
