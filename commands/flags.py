@@ -44,7 +44,8 @@ network = options(
                  "tuple, a dict. For tokens, several inputs, masks."),
     click.option("--data", metavar="NAME[:DIR]", help="digits, mnist:DIR, cifar10:DIR, cifar100:DIR, minicifar:DIR, "
                  "tiny_imagenet:DIR, imagenet:DIR or folder:DIR; "
-                 "NAME+thermometer codes images as signs, three channels for one."),
+                 "NAME+thermometer codes images as signs, three channels for one; NAME+normalize=M,M,M/S,S,S takes "
+                 "these means and deviations."),
 )  # fmt: skip
 output = options(
     click.option("-o", "--output", type=PATH, metavar="DIR", help="Where to write; a file, for train."),

@@ -67,6 +67,7 @@ class Network:
 def data_name(spec: str) -> str:
     """``digits``, ``cifar10``; the user's own folders by their names: ``folder-flowers``."""
     name, _, folder = spec.partition(":")
+    name = name.replace("/", "_")  # of +normalize
     return f"{name}-{Path(folder).resolve().name}" if name.partition("+")[0] == "folder" else name
 
 

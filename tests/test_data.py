@@ -18,7 +18,7 @@ from torchvision.datasets import CIFAR10, CIFAR100
 from pruners.errors import DataError
 from training import folders
 from training.data import Data, calibration_images, damaged_in, hold_out, load_data, with_workers
-from training.splits import FileSplit, Split, number_of_steps, random_flip, random_shift
+from training.splits import FileSplit, Normalization, Split, number_of_steps, random_flip, random_shift
 
 
 def write_image(path: Path, value: int = 0, size: tuple[int, int] = (8, 8)) -> None:
@@ -334,10 +334,44 @@ def test_tiny_imagenet_without_usable_annotations_is_refused(
         load_data(f"tiny_imagenet:{tmp_path}")
 
 
-def test_an_unknown_coding_is_refused() -> None:
+EXAMPLE = "digits+normalize=0.5,0.5,0.5/0.25,0.25,0.25"
+WRITE = "write the mean of each channel, a slash, and the deviation of each, for values from 0 to 1"
+
+
+@pytest.mark.parametrize(
+    "spec, message",
+    [
+        ("digits+termometer", f"unknown coding 'termometer' of digits: there are digits+thermometer and {EXAMPLE}"),
+        ("digits+normalize", f"unknown coding 'normalize' of digits: there are digits+thermometer and {EXAMPLE}"),
+        *(
+            (f"digits+normalize={text}", f"digits+normalize={text}: {WRITE}: {EXAMPLE}")
+            for text in ("", "0.5", "0.5/0", "0.5/x", "nan/1", "0.5,0.5/0.1", "0.1/0.2/0.3")
+        ),
+        ("digits+normalize=0,0,0/1,1,1", "digits+normalize: its images have 1 channels, not 3"),
+        (
+            "digits+thermometer+normalize=0,0,0/1,1,1",
+            "digits+thermometer+normalize: signs can't be normalised; write +normalize before +thermometer",
+        ),
+    ],
+)
+def test_codings_that_are_not_known_or_do_not_fit_are_refused(spec: str, message: str) -> None:
     with pytest.raises(DataError) as caught:
-        load_data("digits+termometer")
-    assert str(caught.value) == "unknown coding 'termometer' of digits: there is digits+thermometer"
+        load_data(spec)
+    assert str(caught.value) == message
+
+
+def test_images_are_normalised_as_it_is_asked() -> None:
+    raw, labels = everything(load_data("digits+normalize=0/1").test)
+    usual = load_data("digits")
+    assert usual.normalization is not None
+    assert (float(raw.min()), float(raw.max())) == (pytest.approx(0, abs=1e-6), pytest.approx(1))
+    assert torch.allclose((raw - 0.305) / 0.376, everything(usual.test)[0], atol=1e-6)
+    other = load_data("digits+normalize=0.5/0.25")
+    assert torch.allclose(everything(other.test)[0], (raw - 0.5) / 0.25, atol=1e-5)
+    assert torch.equal(everything(other.test)[1], labels)
+    assert (other.name, other.normalization) == ("digits", Normalization((0.5,), (0.25,)))
+    twice = load_data("digits+normalize=0.5/0.25+thermometer")
+    assert (twice.name, twice.normalization) == ("digits+thermometer", None)
 
 
 def test_images_coded_by_a_thermometer_are_signs_in_three_channels_each() -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pruners.errors import DataError
-from training.splits import CodedSplit, FileSplit, Split, generator
+from training.splits import CodedSplit, FileSplit, Normalization, Split, generator
 
 SPLIT_SEED = 0
 """Fixed, whatever the seed of a run: what one run trained on must not be what the next one validates on."""
@@ -43,6 +43,10 @@ class Data:
     def labelled(self) -> bool:
         return bool(self.classes)
 
+    @property
+    def normalization(self) -> Normalization | None:
+        return self.test.normalization
+
 
 @dataclass(frozen=True)
 class DataSet:
@@ -70,16 +74,17 @@ def data_set(name: str, layout: str, needs_folder: bool = True) -> Callable[[Cal
 def load_data(spec: str) -> Data:
     """Reads ``digits`` or ``NAME:DIR``; raises DataError in one line if it is missing, empty or laid out otherwise.
 
-    ``NAME+thermometer`` codes the images as signs.
+    ``NAME+thermometer`` codes the images as signs; ``NAME+normalize=M,../S,..`` takes other means and deviations.
     """
     for module in ("training.layouts", "training.folders"):
         importlib.import_module(module)  # registers the readers
     coded, colon, folder = spec.partition(":")
-    name, plus, coding = coded.partition("+")
-    if plus and coding != "thermometer":
-        raise DataError(f"unknown coding {coding!r} of {name}: there is {name}+thermometer")
+    name, *codings = coded.split("+")
+    coders = [importlib.import_module("training.coding").coder(name, coding) for coding in codings]
     data = _read(name, colon, folder)
-    return importlib.import_module("training.coding").thermometer_coded(data) if plus else data
+    for code in coders:
+        data = code(data)
+    return data
 
 
 def _read(name: str, colon: str, folder: str) -> Data:

@@ -123,9 +123,9 @@ def _in_files(
     train, val = hold_out(learn[1], held_out(len(learn[1])))
     return Data(
         name=name,
-        train=FileSplit(*learn, train, as_it_is, augmented),
-        val=FileSplit(*learn, val, as_it_is),
-        test=FileSplit(*test, torch.arange(len(test[0])), as_it_is),
+        train=FileSplit(*learn, train, as_it_is, augmented, normalization=IMAGENET),
+        val=FileSplit(*learn, val, as_it_is, normalization=IMAGENET),
+        test=FileSplit(*test, torch.arange(len(test[0])), as_it_is, normalization=IMAGENET),
         input_shape=input_shape,
         classes=classes,
     )

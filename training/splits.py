@@ -50,6 +50,11 @@ class Split(Protocol):
         """The class index of each image, in order; -1 where it isn't known."""
         ...
 
+    @property
+    def normalization(self) -> Normalization | None:
+        """How the images are normalised; None where they are coded so that none is left."""
+        ...
+
     def __len__(self) -> int: ...
 
     def batches(
@@ -144,6 +149,7 @@ class FileSplit:
     augment: Callable[[Any], Tensor] | None = None
     workers: int = min(8, os.cpu_count() or 1)
     damaged: set[str] = field(default_factory=set)
+    normalization: Normalization | None = None
 
     @property
     def classes(self) -> Tensor:
@@ -188,6 +194,7 @@ class CodedSplit:
 
     split: Split
     coding: Callable[[Tensor], Tensor]
+    normalization: Normalization | None = None
 
     @property
     def classes(self) -> Tensor:
