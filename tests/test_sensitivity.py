@@ -239,7 +239,11 @@ def balanced(damage, record=lambda e: None):
         return {names[0]: max(2, min(8, share)), names[1]: max(2, min(6, 12 - share))}
 
     ranking = rank(model, graph, "l1")
-    compare = lambda counts: Difference(damage(*counts.values()), None)  # noqa: E731
+
+    def compare(counts):
+        found = torch.tensor(damage(*counts.values()), dtype=torch.float64).expand(4)
+        return Difference(float(found.mean()), None, found)
+
     return tuple(Balance(problem, ranking, compare, allocate, 0, attempts(problem), record).run().values())
 
 
@@ -251,6 +255,11 @@ def test_what_probes_can_not_tell_is_set_right_on_whole_candidates():
     assert [r.width for r in records] == ["all stages"] * len(records)
     assert [r.done for r in records] == sorted(r.done for r in records)
     assert records[-1].done <= records[-1].total == 5
+
+
+def test_what_is_better_by_chance_is_no_better():
+    assert balanced(lambda first, second: (1.0, 1.0, 1.0, 1.0) if first == 6 else (0.1, 0.2, 0.1, 0.3)) != (6, 6)
+    assert balanced(lambda first, second: (1.0, 1.0, 1.0, 1.0) if first == 6 else (0.0, 1.2, 1.0, 0.9)) == (6, 6)
 
 
 def test_candidates_that_fall_apart_are_no_better():

@@ -7,11 +7,12 @@ stage should count.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
-from torch import nn
+from torch import Tensor, nn
 
 from pruners.budget import Counts
 from pruners.ranking import Ranking
@@ -23,13 +24,18 @@ from pruners.searching.stages import Stage, stages
 FACTORS = (2.0, 0.5)
 """By which the damages of a stage are multiplied; the second is tried where the first does no good."""
 _WORST = -1e300
+ERRORS = 2.0
 
 Weights = Mapping[str, float]
 Record = Callable[[Evaluation], None]
 
 
 class Balance:
-    """``allocate``: the counts for a factor on each width's damage. ``done`` evaluations of ``total`` come before."""
+    """``allocate``: the counts for a factor on each width's damage. ``done`` evaluations of ``total`` come before.
+
+    A candidate is better than the best one so far when its damage is less by more than two standard errors of the
+    difference over the same images; what is better on so few images by less is rarely better on others.
+    """
 
     def __init__(
         self, problem: Problem, ranking: Ranking, compare: Callable[[nn.Module], Difference],
@@ -43,6 +49,8 @@ class Balance:
         self.stages = stages(problem.graph)
         self.step = 0
         self.known: dict[tuple[int, ...], Evaluation] = {}
+        self.best: Counts = {}
+        self.damages: dict[tuple[int, ...], Tensor] = {}
 
     def run(self) -> Counts:
         """The counts of the candidate that is nearest to the whole network."""
@@ -67,19 +75,37 @@ class Balance:
         if entry is None:
             self.problem.ledger.append("evaluation", asdict(found))
         self.known[key] = found
+        if found.is_best:
+            self.best = counts
         self.record(found)
         return found.is_best
 
     def _measured(self, counts: Counts, done: int) -> Evaluation:
         started = time.perf_counter()
-        kept = {name: self.ranking.keep(name, n) for name, n in counts.items()}
-        found = self.problem.cache.evaluate("", lambda: self._candidate(kept), self.compare)
+        found = self._difference(counts)
         loss = found.damage if found.damage != float("inf") else None
         others = [e.objective for e in self.known.values()]
-        return joint_record(
+        record = joint_record(
             self.problem, self.step, counts, (loss, found.agreement), _WORST if loss is None else -loss, others,
             cached=False, since=started, done=self.done + done, total=self.total,
         )  # fmt: skip
+        return replace(record, is_best=not self.best or self._clearly_less(found.each))
+
+    def _clearly_less(self, damages: Tensor) -> bool:
+        best = tuple(self.best.values())
+        if best not in self.damages:  # after a replay
+            self._difference(self.best)
+        less = self.damages[best] - damages
+        if not bool(less.isfinite().all()):
+            return bool(damages.isfinite().all())
+        return bool(less.mean() > ERRORS * less.std(correction=0) / math.sqrt(len(less)))
+
+    def _difference(self, counts: Counts) -> Difference:
+        kept = {name: self.ranking.keep(name, n) for name, n in counts.items()}
+        found = self.problem.cache.evaluate("", lambda: self._candidate(kept), self.compare)
+        self.damages = {k: d for k, d in self.damages.items() if k == tuple(self.best.values())}
+        self.damages[tuple(counts.values())] = found.each
+        return found
 
     def _candidate(self, kept: Mapping[str, tuple[int, ...]]) -> nn.Module:
         return self.realize(self.problem.model, kept)

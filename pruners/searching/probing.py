@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -27,11 +27,12 @@ class Difference:
 
     ``damage``: for classifiers the Kullback-Leibler divergence of the classes' probabilities in nats, for other
     networks ``||y - y'||^2 / ||y - mean y||^2``. ``agreement``: the share of images whose first class is the same; None
-    where outputs are no classes.
+    where outputs are no classes. ``each``: the damage of every image.
     """
 
     damage: float
     agreement: float | None
+    each: Tensor = field(default_factory=lambda: torch.empty(0), compare=False, repr=False)
 
 
 class Reference:
@@ -57,14 +58,15 @@ class Reference:
             return _of_classes(torch.cat(self.outputs), torch.cat(outputs))
         wanted, got = (torch.cat([y.flatten(1) for y in ys]) for ys in (self.outputs, outputs))
         spread = (wanted - wanted.mean(0)).square().sum().clamp_min(torch.finfo(wanted.dtype).tiny)
-        return Difference(_finite((wanted - got).square().sum() / spread), None)
+        each = (wanted - got).square().sum(1) * (len(wanted) / spread)
+        return Difference(_finite(each.mean()), None, each)
 
 
 def _of_classes(wanted: Tensor, got: Tensor) -> Difference:
     logs = F.log_softmax(wanted, 1), F.log_softmax(got, 1)
-    damage = F.kl_div(logs[1], logs[0], reduction="batchmean", log_target=True)
+    each = F.kl_div(logs[1], logs[0], reduction="none", log_target=True).sum(1)
     same = (wanted.argmax(1) == got.argmax(1)).double().mean()
-    return Difference(max(_finite(damage), 0.0), float(same))
+    return Difference(max(_finite(each.mean()), 0.0), float(same), each)
 
 
 def _finite(value: Tensor) -> float:
