@@ -28,7 +28,7 @@ from pruners.errors import CheckpointError, UsageError
 from pruners.plan import PruningPlan
 from pruners.prefix import PrefixCache
 from pruners.search import SearchResult, SearchSettings, search
-from pruners.searching.base import Realize
+from pruners.searching.base import Kept, Realize
 from pruners.weight_transfer import find_strategy as find_transfer
 from pruners.weight_transfer import slice_optimizer_state
 from training.binarization.kinds.registry import recognise
@@ -116,10 +116,25 @@ class PruneJob:
         return self._known(self.pruner.realize(kept, model))
 
     def _candidates(self) -> tuple[Realize | None, Realize | None]:
-        """Candidates with the weights that ``--transfer`` would give them from fewer images than in the end, and those
-        of probes. Both are fitted to other images than they are judged by, where there are enough."""
+        """How a search finishes candidates and probes; not every search does, so images are only read when one does."""
         if self.data is None:
             return None, None
+
+        def finish(model: nn.Module, kept: Kept) -> nn.Module:
+            return self._finishing[0](model, kept)
+
+        def probe(model: nn.Module, kept: Kept) -> nn.Module:
+            quick = self._finishing[1]
+            assert quick is not None
+            return quick(model, kept)
+
+        return finish, probe if find_transfer(self.transfer).quick else None
+
+    @cached_property
+    def _finishing(self) -> tuple[Realize, Realize | None]:
+        """Candidates with the weights that ``--transfer`` would give them from fewer images than in the end, and those
+        of probes. Both are fitted to other images than they are judged by, where there are enough."""
+        assert self.data is not None
         found, seed = find_transfer(self.transfer), self.options.seed
         few = many = None
         if found.images:

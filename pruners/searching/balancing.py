@@ -60,8 +60,9 @@ class Balance:
             self._better(counts, 1)
             for number, stage in enumerate(self.stages):
                 for attempt, tried in enumerate(_tried(weights, stage), 1):
-                    if self._better(self.allocate(tried), 1 + len(FACTORS) * number + attempt):
-                        weights, counts = tried, self.allocate(tried)
+                    found = self.allocate(tried)
+                    if self._better(found, 1 + len(FACTORS) * number + attempt):
+                        weights, counts = tried, found
                         break
         return counts
 
@@ -102,13 +103,10 @@ class Balance:
 
     def _difference(self, counts: Counts) -> Difference:
         kept = {name: self.ranking.keep(name, n) for name, n in counts.items()}
-        found = self.problem.cache.evaluate("", lambda: self._candidate(kept), self.compare)
+        found = self.problem.cache.evaluate("", lambda: self.realize(self.problem.model, kept), self.compare)
         self.damages = {k: d for k, d in self.damages.items() if k == tuple(self.best.values())}
         self.damages[tuple(counts.values())] = found.each
         return found
-
-    def _candidate(self, kept: Mapping[str, tuple[int, ...]]) -> nn.Module:
-        return self.realize(self.problem.model, kept)
 
 
 def attempts(problem: Problem) -> int:
