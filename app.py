@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from commands import flags
+from secateur.commands import flags
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from pruners.base import BasicPruning
+    from secateur.pruners.base import BasicPruning
 
 DEBUG = "secateur.debug"
 FAULT = 70  # what a program returns for a fault of its own (sysexits.h)
@@ -31,7 +31,7 @@ FAULT = 70  # what a program returns for a fault of its own (sysexits.h)
 
 def setup_pruner(arch: str, model: nn.Module, example_input: Any, **arguments: Any) -> BasicPruning:
     """The pruner for a network: the one registered for the bundled network ``arch``, else ``BasicPruning``."""
-    from commands.setup import setup_pruner as setup
+    from secateur.commands.setup import setup_pruner as setup
 
     return setup(arch, model, example_input, **arguments)
 
@@ -40,7 +40,7 @@ class Commands(click.Group):
     """Turns errors into one line and an exit code; shows a traceback only when asked for with -vv."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        from pruners.errors import Interrupted, SecateurError
+        from secateur.pruners.errors import Interrupted, SecateurError
 
         try:
             return super().invoke(ctx)
@@ -86,7 +86,7 @@ def run(command: str, options: str, given: dict[str, Any]) -> None:
     given["verbose"] = -1 if quiet else verbose
     # waiting threads sleep: where others use the cores as well, spinning makes small networks many times slower
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    kind = getattr(importlib.import_module("commands.options"), options)
+    kind = getattr(importlib.import_module("secateur.commands.options"), options)
     importlib.import_module(f"commands.{command}").run(kind(**given))
 
 
@@ -270,5 +270,12 @@ def doctor(**given: Any) -> None:
     run("doctor", "CommonOptions", given)
 
 
+def main() -> None:
+    """The console script."""
+    cli(prog_name="secateur")
+
+
 if __name__ == "__main__":
+    if sys.path[:1] == [os.path.dirname(os.path.abspath(__file__))]:
+        del sys.path[0]  # what lies beside this file is not what the user's files import
     cli(prog_name="app.py")

@@ -17,11 +17,11 @@ from typing import Any
 
 import torch
 
-from models import registry
-from pruners.base import BasicPruning
-from pruners.search import Budget, SearchSettings, search
-from pruners.source import Entry
-from pruners.verify import many_verifications
+from secateur.models import registry
+from secateur.pruners.base import BasicPruning
+from secateur.pruners.search import Budget, SearchSettings, search
+from secateur.pruners.source import Entry
+from secateur.pruners.verify import many_verifications
 
 RUNS = 5
 

@@ -19,11 +19,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from models.registry import create
-from pruners.base import BasicPruning
-from pruners.budget import Allowance, Budget, Limits
-from pruners.latency import LatencyModel, Measuring, Run, Table, in_turns, machine
-from pruners.search import SearchSettings, search
+from secateur.models.registry import create
+from secateur.pruners.base import BasicPruning
+from secateur.pruners.budget import Allowance, Budget, Limits
+from secateur.pruners.latency import LatencyModel, Measuring, Run, Table, in_turns, machine
+from secateur.pruners.search import SearchSettings, search
 
 NETWORKS = ("resnet20", "vgg11", "mobilenetv2", "torchvision:resnet18")
 TARGETS = (0.7, 0.5)

@@ -24,18 +24,18 @@ import torch
 from torch import nn
 from torch_pruning_side import Calibration, macs, prune, settings
 
-from models.registry import arguments_for, create, find
-from pruners.base import BasicPruning
-from pruners.budget import Budget
-from pruners.finishing import finishing, probing
-from pruners.search import SearchSettings, search
-from pruners.searching.base import Kept
-from pruners.weight_transfer import Transfer, transfer
-from training.checkpoints import load_checkpoint, load_weights
-from training.data import Data, calibration_images, load_data
-from training.loop import evaluate
-from training.regimes import regime_for
-from training.trainer import retrain_fn
+from secateur.models.registry import arguments_for, create, find
+from secateur.pruners.base import BasicPruning
+from secateur.pruners.budget import Budget
+from secateur.pruners.finishing import finishing, probing
+from secateur.pruners.search import SearchSettings, search
+from secateur.pruners.searching.base import Kept
+from secateur.pruners.weight_transfer import Transfer, transfer
+from secateur.training.checkpoints import load_checkpoint, load_weights
+from secateur.training.data import Data, calibration_images, load_data
+from secateur.training.loop import evaluate
+from secateur.training.regimes import regime_for
+from secateur.training.trainer import retrain_fn
 
 GRADIENT_IMAGES = PROBED = 256
 OURS = (("uniform", "l1"), ("uniform", "reconstruction"), ("sensitivity", "l1"), ("sensitivity", "reconstruction"))

@@ -68,9 +68,9 @@ def measure(blocks: int) -> dict[str, list[float]]:
     """Seconds and megabytes of every stage."""
     import torch
 
-    from pruners.base import BasicPruning
-    from pruners.search import Budget, SearchSettings, search
-    from pruners.source import Entry
+    from secateur.pruners.base import BasicPruning
+    from secateur.pruners.search import Budget, SearchSettings, search
+    from secateur.pruners.source import Entry
 
     torch.set_num_threads(1)
     found: dict[str, list[float]] = {}

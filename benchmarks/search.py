@@ -17,12 +17,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.cifar.resnet import resnet20
-from models.cifar.vgg import vgg16
-from pruners import oracle
-from pruners.base import BasicPruning
-from pruners.prefix import PrefixCache
-from pruners.search import SearchResult, SearchSettings, search
+from secateur.models.cifar.resnet import resnet20
+from secateur.models.cifar.vgg import vgg16
+from secateur.pruners import oracle
+from secateur.pruners.base import BasicPruning
+from secateur.pruners.prefix import PrefixCache
+from secateur.pruners.search import SearchResult, SearchSettings, search
 
 BATCH = 64
 

@@ -54,9 +54,9 @@ def row(name: str) -> str:
 
     import torch
 
-    from pruners.base import BasicPruning
-    from pruners.search import Budget, SearchSettings, search
-    from pruners.source import Entry
+    from secateur.pruners.base import BasicPruning
+    from secateur.pruners.search import Budget, SearchSettings, search
+    from secateur.pruners.source import Entry
 
     torch.set_num_threads(1)
     factory, arguments, size = network(name)

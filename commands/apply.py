@@ -9,17 +9,17 @@ from typing import Any
 
 from torch import Tensor
 
-from commands.console import Voice
-from commands.networks import network_from
-from commands.options import ApplyOptions
-from commands.prune import GENERATED
-from commands.setup import setup_pruner
-from commands.showing import outcome
-from pruners import plan as plans
-from pruners.bundle import Bundle, check_free
-from pruners.errors import PlanError
-from pruners.plan import PruningPlan
-from training.checkpoints import load_checkpoint
+from secateur.commands.console import Voice
+from secateur.commands.networks import network_from
+from secateur.commands.options import ApplyOptions
+from secateur.commands.prune import GENERATED
+from secateur.commands.setup import setup_pruner
+from secateur.commands.showing import outcome
+from secateur.pruners import plan as plans
+from secateur.pruners.bundle import Bundle, check_free
+from secateur.pruners.errors import PlanError
+from secateur.pruners.plan import PruningPlan
+from secateur.training.checkpoints import load_checkpoint
 
 _CARRIED = ("accuracy", "agreement", "latency_ms", "latency", "search", "transfer", "notes")
 """Measured, so not to be had again byte for byte."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
-from commands.options import CommonOptions
-from models.registry import ALIASES, ARCHS
+from secateur.commands.options import CommonOptions
+from secateur.models.registry import ALIASES, ARCHS
 
 
 def run(options: CommonOptions) -> None:

@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from commands.console import Voice
-from commands.options import PruneOptions
-from pruners.base import BasicPruning
-from pruners.budget import Allowance
-from pruners.latency import LatencyModel, Measuring, Table, latencies, machine, verdict, with_batch
-from pruners.latency.measuring import Realize
-from pruners.search import SearchSettings
+from secateur.commands.console import Voice
+from secateur.commands.options import PruneOptions
+from secateur.pruners.base import BasicPruning
+from secateur.pruners.budget import Allowance
+from secateur.pruners.latency import LatencyModel, Measuring, Table, latencies, machine, verdict, with_batch
+from secateur.pruners.latency.measuring import Realize
+from secateur.pruners.search import SearchSettings
 
 
 class Timed:

@@ -8,21 +8,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from commands.console import Voice
-from commands.networks import Network, network_from
-from commands.options import CurvesOptions
-from commands.setup import setup_pruner
-from commands.showing import table
-from commands.starting import with_trained_weights
-from pruners.curves import RATIOS, Point, mean_curve, series_of, sweep
-from pruners.errors import BundleExistsError, UsageError
-from pruners.plan import sha256_of_state
-from pruners.prefix import PrefixCache
-from pruners.ranking import FIRST
-from pruners.searching.ledger import Ledger
-from training.binarization.kinds.registry import quantized_layers
-from training.data import require_labels
-from training.loop import evaluate_fn, resolve_device
+from secateur.commands.console import Voice
+from secateur.commands.networks import Network, network_from
+from secateur.commands.options import CurvesOptions
+from secateur.commands.setup import setup_pruner
+from secateur.commands.showing import table
+from secateur.commands.starting import with_trained_weights
+from secateur.pruners.curves import RATIOS, Point, mean_curve, series_of, sweep
+from secateur.pruners.errors import BundleExistsError, UsageError
+from secateur.pruners.plan import sha256_of_state
+from secateur.pruners.prefix import PrefixCache
+from secateur.pruners.ranking import FIRST
+from secateur.pruners.searching.ledger import Ledger
+from secateur.training.binarization.kinds.registry import quantized_layers
+from secateur.training.data import require_labels
+from secateur.training.loop import evaluate_fn, resolve_device
 
 OUTPUT = Path("generated")
 OF_FEW_BITS = ("angle", "distance", "angle_next_layer", "distance_next_layer")
@@ -102,7 +102,7 @@ def _drawn(points: Sequence[Point], network: Network, output: Path, voice: Voice
     if importlib.util.find_spec("matplotlib") is None:
         voice.remark(NO_MATPLOTLIB)
         return []
-    from commands.drawing import draw_curves
+    from secateur.commands.drawing import draw_curves
 
     return draw_curves(points, network.label, output)
 

@@ -9,10 +9,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from commands.console import Voice
-from commands.options import CommonOptions
-from commands.showing import table
-from pruners.errors import UsageError
+from secateur.commands.console import Voice
+from secateur.commands.options import CommonOptions
+from secateur.commands.showing import table
+from secateur.pruners.errors import UsageError
 
 PACKAGES = (
     "torch", "torchvision", "libcst", "jinja2", "bayesian-optimization", "networkx", "click", "rich", "numpy",

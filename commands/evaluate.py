@@ -9,15 +9,15 @@ from typing import Any
 from rich.console import RenderableType
 from torch import Tensor, nn
 
-from commands.console import Voice
-from commands.networks import Network, network_from
-from commands.options import EvaluateOptions
-from commands.showing import skipped, table
-from commands.subject import require_one, subject_of_bundle
-from pruners.errors import OutputError, UsageError
-from training.data import Data, damaged_in, require_labels, with_workers
-from training.loop import EVALUATION_BATCH, evaluate, resolve_device
-from training.memory import memory_explained
+from secateur.commands.console import Voice
+from secateur.commands.networks import Network, network_from
+from secateur.commands.options import EvaluateOptions
+from secateur.commands.showing import skipped, table
+from secateur.commands.subject import require_one, subject_of_bundle
+from secateur.pruners.errors import OutputError, UsageError
+from secateur.training.data import Data, damaged_in, require_labels, with_workers
+from secateur.training.loop import EVALUATION_BATCH, evaluate, resolve_device
+from secateur.training.memory import memory_explained
 
 _SHOWN = 20
 """A table with more classes is not read: then the most frequent mistakes are shown."""
@@ -63,7 +63,7 @@ def _confusion(
     """What is to be shown of the mistakes, for people and as values."""
     if not (options.confusion or options.confusion_csv):
         return [], {}
-    from training.predictions import confusion, confusion_csv
+    from secateur.training.predictions import confusion, confusion_csv
 
     counts = confusion(model, data.test, data.num_classes, batch_size=batch_size)
     if options.confusion_csv is not None:
@@ -74,7 +74,7 @@ def _confusion(
 
 
 def _table(counts: Tensor, classes: tuple[str, ...]) -> RenderableType:
-    from training.predictions import mistakes
+    from secateur.training.predictions import mistakes
 
     if len(classes) > _SHOWN:
         shown = table("most frequent mistakes", "is", "taken for", "#images")
@@ -95,7 +95,7 @@ def _check_draw(path: Path | None) -> None:
 def _draw(path: Path, model: nn.Module, data: Data, title: str, seed: int) -> None:
     import io
 
-    from training.predictions import prediction_grid
+    from secateur.training.predictions import prediction_grid
 
     picture = io.BytesIO()
     prediction_grid(model, data.test, data.classes, title, seed).save(picture, "PNG")

@@ -7,15 +7,15 @@ from typing import Any
 
 from rich.console import RenderableType
 
-from commands.console import Voice
-from commands.networks import network_from
-from commands.options import InspectOptions
-from commands.setup import setup_pruner
-from commands.showing import table
-from models import registry
-from pruners.channel_graph import ChannelGraph, Width
-from pruners.explaining import explain, why
-from pruners.report import frozen_facts, place
+from secateur.commands.console import Voice
+from secateur.commands.networks import network_from
+from secateur.commands.options import InspectOptions
+from secateur.commands.setup import setup_pruner
+from secateur.commands.showing import table
+from secateur.models import registry
+from secateur.pruners.channel_graph import ChannelGraph, Width
+from secateur.pruners.explaining import explain, why
+from secateur.pruners.report import frozen_facts, place
 
 
 def run(options: InspectOptions) -> None:

@@ -13,31 +13,31 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from commands.by_latency import Timed
-from commands.console import Voice
-from commands.judging import NO_LABELS, answers, doubt, doubt_without_labels
-from commands.networks import Network
-from commands.options import PruneOptions
-from commands.setup import setup_pruner
-from commands.showing import skipped
-from commands.starting import adjusted, chosen_regime, execution
-from commands.transferring import candidates_on, check_transfer, transferred, usual_transfer
-from commands.watching import SearchWatcher
-from pruners.bundle import Bundle, import_text
-from pruners.errors import CheckpointError, UsageError
-from pruners.plan import PruningPlan
-from pruners.prefix import PrefixCache
-from pruners.search import SearchResult, SearchSettings, search
-from pruners.searching.base import Kept, Realize
-from pruners.weight_transfer import find_strategy as find_transfer
-from pruners.weight_transfer import slice_optimizer_state
-from training.binarization.kinds.registry import recognise
-from training.binarization.orthogonality import soft_orthogonality
-from training.data import Data, calibration_images, damaged_in
-from training.execution import device_for
-from training.loop import Score, Stop, evaluate, evaluate_fn, resolve_device
-from training.objective import Teacher
-from training.trainer import fit, retrain_fn
+from secateur.commands.by_latency import Timed
+from secateur.commands.console import Voice
+from secateur.commands.judging import NO_LABELS, answers, doubt, doubt_without_labels
+from secateur.commands.networks import Network
+from secateur.commands.options import PruneOptions
+from secateur.commands.setup import setup_pruner
+from secateur.commands.showing import skipped
+from secateur.commands.starting import adjusted, chosen_regime, execution
+from secateur.commands.transferring import candidates_on, check_transfer, transferred, usual_transfer
+from secateur.commands.watching import SearchWatcher
+from secateur.pruners.bundle import Bundle, import_text
+from secateur.pruners.errors import CheckpointError, UsageError
+from secateur.pruners.plan import PruningPlan
+from secateur.pruners.prefix import PrefixCache
+from secateur.pruners.search import SearchResult, SearchSettings, search
+from secateur.pruners.searching.base import Kept, Realize
+from secateur.pruners.weight_transfer import find_strategy as find_transfer
+from secateur.pruners.weight_transfer import slice_optimizer_state
+from secateur.training.binarization.kinds.registry import recognise
+from secateur.training.binarization.orthogonality import soft_orthogonality
+from secateur.training.data import Data, calibration_images, damaged_in
+from secateur.training.execution import device_for
+from secateur.training.loop import Score, Stop, evaluate, evaluate_fn, resolve_device
+from secateur.training.objective import Teacher
+from secateur.training.trainer import fit, retrain_fn
 
 _RANKING_IMAGES = 256
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from commands.networks import Network
-from commands.options import PruneOptions
-from pruners import ranking
-from pruners.errors import UsageError
-from pruners.running import as_it_was
-from pruners.search import SearchSettings
-from pruners.searching import base as searching
-from training.loop import EVALUATION_BATCH, Score, fitting
-from training.splits import Split
+from secateur.commands.networks import Network
+from secateur.commands.options import PruneOptions
+from secateur.pruners import ranking
+from secateur.pruners.errors import UsageError
+from secateur.pruners.running import as_it_was
+from secateur.pruners.search import SearchSettings
+from secateur.pruners.searching import base as searching
+from secateur.training.loop import EVALUATION_BATCH, Score, fitting
+from secateur.training.splits import Split
 
 NO_LABELS = "the images have no labels: nothing is retrained, and no accuracy is measured"
 _SURE = 0.01

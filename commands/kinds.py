@@ -9,14 +9,14 @@ from typing import Any
 
 from torch import nn
 
-from commands.options import NetworkOptions
-from models import registry
-from pruners.errors import CheckpointError, UsageError
-from pruners.loading import parse_arguments
-from training.binarization.kinds import KINDS, Kind, find_kind
-from training.binarization.kinds.registry import recognise
-from training.binarization.starting import load_from_kind
-from training.checkpoints import Checkpoint, load_checkpoint, load_weights
+from secateur.commands.options import NetworkOptions
+from secateur.models import registry
+from secateur.pruners.errors import CheckpointError, UsageError
+from secateur.pruners.loading import parse_arguments
+from secateur.training.binarization.kinds import KINDS, Kind, find_kind
+from secateur.training.binarization.kinds.registry import recognise
+from secateur.training.binarization.starting import load_from_kind
+from secateur.training.checkpoints import Checkpoint, load_checkpoint, load_weights
 
 
 @dataclass(frozen=True)

@@ -11,18 +11,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from commands.console import Voice
-from commands.inputs import Shape, images, made_by, shapes_of
-from commands.kinds import Chosen, binary_form, chosen_kind, start
-from commands.options import NetworkOptions
-from models import registry
-from pruners.errors import CheckpointError, ModelFileError, UsageError
-from pruners.frames import describe
-from pruners.loading import build, entry_for, load_factory, parse_arguments
-from pruners.running import as_it_was, call_arguments
-from pruners.source import Entry
-from training.binarization.kinds import Kind
-from training.data import Data, load_data
+from secateur.commands.console import Voice
+from secateur.commands.inputs import Shape, images, made_by, shapes_of
+from secateur.commands.kinds import Chosen, binary_form, chosen_kind, start
+from secateur.commands.options import NetworkOptions
+from secateur.models import registry
+from secateur.pruners.errors import CheckpointError, ModelFileError, UsageError
+from secateur.pruners.frames import describe
+from secateur.pruners.loading import build, entry_for, load_factory, parse_arguments
+from secateur.pruners.running import as_it_was, call_arguments
+from secateur.pruners.source import Entry
+from secateur.training.binarization.kinds import Kind
+from secateur.training.data import Data, load_data
 
 PRETRAINED = Path("pretrained")
 KIND = "Real"
@@ -128,7 +128,7 @@ def _bundled(
     with _seeded(options.seed):
         model = registry.create(arch.name, **arguments, **layers)
     shown = ", ".join(f"{k}={v!r}" for k, v in arguments.items())
-    origin = f"{arch.module.replace('.', '/')}.py, {arch.factory}({shown})"
+    origin = f"{arch.home.replace('.', '/')}.py, {arch.factory}({shown})"
     origin += f" of kind {chosen.label}" if chosen is not None else ""
     entry = Entry(registry.load_factory(arch.name), {**arguments, **layers}, arch.factory, origin)
     shapes = shapes or ([] if options.example else [arch.input_shape])

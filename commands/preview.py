@@ -7,9 +7,9 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from pruners.base import BasicPruning
-from pruners.plan import PruningPlan
-from pruners.report import comparison
+from secateur.pruners.base import BasicPruning
+from secateur.pruners.plan import PruningPlan
+from secateur.pruners.report import comparison
 
 
 def source_diff(pruner: BasicPruning, plan: PruningPlan) -> str:

@@ -9,17 +9,17 @@ from typing import Any
 from rich.table import Table
 from torch import Tensor, nn
 
-from commands.console import Voice
-from commands.inputs import inputs_of_bundle
-from commands.kinds import of_bundle
-from commands.networks import data_name, network_from
-from commands.options import ProfileOptions
-from commands.showing import table
-from commands.subject import require_one
-from pruners.bundle import Bundle
-from pruners.costs import Costs
-from pruners.profiling import ProfileRow, measure, profile
-from training.binarization import micronet
+from secateur.commands.console import Voice
+from secateur.commands.inputs import inputs_of_bundle
+from secateur.commands.kinds import of_bundle
+from secateur.commands.networks import data_name, network_from
+from secateur.commands.options import ProfileOptions
+from secateur.commands.showing import table
+from secateur.commands.subject import require_one
+from secateur.pruners.bundle import Bundle
+from secateur.pruners.costs import Costs
+from secateur.pruners.profiling import ProfileRow, measure, profile
+from secateur.training.binarization import micronet
 
 
 def run(options: ProfileOptions) -> None:

@@ -9,24 +9,24 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from commands.console import Voice
-from commands.job import PruneJob
-from commands.judging import check_data
-from commands.kinds import chosen_kind
-from commands.networks import Network, data_of, network_from
-from commands.options import PruneOptions
-from commands.preview import preview_text, preview_values
-from commands.setup import pruner_class
-from commands.showing import minutes, outcome
-from commands.starting import execution, with_trained_weights
-from commands.transferring import check_transfer, usual_transfer
-from pruners.budget import Budget
-from pruners.bundle import check_free
-from pruners.errors import OutputError, UsageError
-from pruners.ranking import find_metric
-from pruners.search import SearchSettings
-from pruners.searching.base import find_strategy
-from training.data import with_workers
+from secateur.commands.console import Voice
+from secateur.commands.job import PruneJob
+from secateur.commands.judging import check_data
+from secateur.commands.kinds import chosen_kind
+from secateur.commands.networks import Network, data_of, network_from
+from secateur.commands.options import PruneOptions
+from secateur.commands.preview import preview_text, preview_values
+from secateur.commands.setup import pruner_class
+from secateur.commands.showing import minutes, outcome
+from secateur.commands.starting import execution, with_trained_weights
+from secateur.commands.transferring import check_transfer, usual_transfer
+from secateur.pruners.budget import Budget
+from secateur.pruners.bundle import check_free
+from secateur.pruners.errors import OutputError, UsageError
+from secateur.pruners.ranking import find_metric
+from secateur.pruners.search import SearchSettings
+from secateur.pruners.searching.base import find_strategy
+from secateur.training.data import with_workers
 
 GENERATED = Path("generated")
 _STAGED = 10, 30

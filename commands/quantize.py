@@ -10,24 +10,24 @@ from typing import Any
 from rich.console import RenderableType
 from torch import nn
 
-from commands.console import Voice
-from commands.networks import network_from
-from commands.options import QuantizeOptions
-from commands.quantizing import CALIBRATION_IMAGES, Bench, Result, finite
-from commands.showing import skipped, some, table
-from commands.starting import with_trained_weights
-from commands.subject import require_one, subject_of_bundle
-from pruners.bundle import check_free, published, write_file, write_state
-from pruners.errors import BundleExistsError, UsageError
-from pruners.plan import sha256_of_state
-from training.binarization.post_training import FEWEST, MOST, SCOPES, Scope, require_finite, weights_of
-from training.data import Data, damaged_in, require_labels, with_workers
+from secateur.commands.console import Voice
+from secateur.commands.networks import network_from
+from secateur.commands.options import QuantizeOptions
+from secateur.commands.quantizing import CALIBRATION_IMAGES, Bench, Result, finite
+from secateur.commands.showing import skipped, some, table
+from secateur.commands.starting import with_trained_weights
+from secateur.commands.subject import require_one, subject_of_bundle
+from secateur.pruners.bundle import check_free, published, write_file, write_state
+from secateur.pruners.errors import BundleExistsError, UsageError
+from secateur.pruners.plan import sha256_of_state
+from secateur.training.binarization.post_training import FEWEST, MOST, SCOPES, Scope, require_finite, weights_of
+from secateur.training.data import Data, damaged_in, require_labels, with_workers
 
 WEIGHTS, FACTS = "weights.pth", "quantization.json"
 NO_INT8 = (
     "--save int8: torch's 8-bit network is a program of its own, with layers that hold packed integers, so none of its "
     "weights fit your model file; take --save fixed --bits 8, which do, or make it where it is to run, in Python: "
-    "training.binarization.post_training.to_int8(network, batches)"
+    "secateur.training.binarization.post_training.to_int8(network, batches)"
 )
 
 

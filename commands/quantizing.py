@@ -10,17 +10,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from commands.console import Voice
-from commands.options import QuantizeOptions
-from pruners.bundle import size_of_state
-from pruners.errors import UsageError
-from pruners.frames import describe
-from training.binarization.comparison import FLOAT32, Form, Row, forms, measured
-from training.binarization.post_training import FEWEST, MOST, SCOPES, Half, Scope, enough_bits, weights_of, within
-from training.data import Data
-from training.loop import EVALUATION_BATCH, Score, evaluate, resolve_device
-from training.memory import memory_explained
-from training.splits import Split
+from secateur.commands.console import Voice
+from secateur.commands.options import QuantizeOptions
+from secateur.pruners.bundle import size_of_state
+from secateur.pruners.errors import UsageError
+from secateur.pruners.frames import describe
+from secateur.training.binarization.comparison import FLOAT32, Form, Row, forms, measured
+from secateur.training.binarization.post_training import (
+    FEWEST,
+    MOST,
+    SCOPES,
+    Half,
+    Scope,
+    enough_bits,
+    weights_of,
+    within,
+)
+from secateur.training.data import Data
+from secateur.training.loop import EVALUATION_BATCH, Score, evaluate, resolve_device
+from secateur.training.memory import memory_explained
+from secateur.training.splits import Split
 
 CALIBRATION_IMAGES = 256
 _NOT_FINITE = "its outputs are not finite: a number on the way is too large for this precision"

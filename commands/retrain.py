@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from commands.console import Voice
-from commands.inputs import inputs_of_bundle
-from commands.kinds import of_bundle
-from commands.options import BundleOptions
-from commands.showing import outcome, skipped
-from commands.starting import (
+from secateur.commands.console import Voice
+from secateur.commands.inputs import inputs_of_bundle
+from secateur.commands.kinds import of_bundle
+from secateur.commands.options import BundleOptions
+from secateur.commands.showing import outcome, skipped
+from secateur.commands.starting import (
     adjusted,
     chosen_regime,
     execution,
@@ -25,16 +25,16 @@ from commands.starting import (
     refuse_unfinished,
     unfinished,
 )
-from pruners.bundle import Bundle, check_free, published, write_file, write_state
-from pruners.costs import Costs
-from pruners.errors import UsageError
-from pruners.report import render_report
-from pruners.running import training_batch
-from pruners.verify import Case, fits_double, measured, trains, varied, verify_bundle
-from training.checkpoints import check_writable
-from training.data import damaged_in, load_data, require_labels, with_workers
-from training.loop import evaluate, resolve_device
-from training.trainer import fit
+from secateur.pruners.bundle import Bundle, check_free, published, write_file, write_state
+from secateur.pruners.costs import Costs
+from secateur.pruners.errors import UsageError
+from secateur.pruners.report import render_report
+from secateur.pruners.running import training_batch
+from secateur.pruners.verify import Case, fits_double, measured, trains, varied, verify_bundle
+from secateur.training.checkpoints import check_writable
+from secateur.training.data import damaged_in, load_data, require_labels, with_workers
+from secateur.training.loop import evaluate, resolve_device
+from secateur.training.trainer import fit
 
 
 def run(options: BundleOptions) -> None:

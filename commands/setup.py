@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from models import registry
-from pruners.base import PRUNERS, BasicPruning
+from secateur.models import registry
+from secateur.pruners.base import PRUNERS, BasicPruning
 
 
 def setup_pruner(arch: str, model: nn.Module, example_input: Any, **arguments: Any) -> BasicPruning:
@@ -23,8 +23,8 @@ def setup_pruner(arch: str, model: nn.Module, example_input: Any, **arguments: A
 def pruner_class(arch: str) -> type[BasicPruning]:
     if not arch:
         return BasicPruning
-    module = registry.find(arch).module
-    home = f"pruners.{module.rpartition('.')[2]}"  # models.cifar.resnet is registered by pruners/resnet.py
-    if importlib.util.find_spec(home) is not None:
-        importlib.import_module(home)
-    return PRUNERS.get(module, BasicPruning)
+    home = registry.find(arch).home
+    module = f"secateur.pruners.{home.rpartition('.')[2]}"  # models.cifar.resnet is registered by pruners/resnet.py
+    if importlib.util.find_spec(module) is not None:
+        importlib.import_module(module)
+    return PRUNERS.get(home, BasicPruning)

@@ -9,19 +9,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from commands.console import Voice
-from commands.kinds import require_kind
-from commands.networks import Network
-from commands.options import StepOptions
-from pruners.errors import TrainingError, UsageError
-from training.binarization.kinds import Kind
-from training.checkpoints import beside, load_checkpoint, load_weights, save_weights
-from training.execution import Execution, is_main
-from training.history import FitResult
-from training.loop import resolve_device
-from training.regime import Regime
-from training.regimes import Purpose, find_regime, regime_for
-from training.trainer import fit
+from secateur.commands.console import Voice
+from secateur.commands.kinds import require_kind
+from secateur.commands.networks import Network
+from secateur.commands.options import StepOptions
+from secateur.pruners.errors import TrainingError, UsageError
+from secateur.training.binarization.kinds import Kind
+from secateur.training.checkpoints import beside, load_checkpoint, load_weights, save_weights
+from secateur.training.execution import Execution, is_main
+from secateur.training.history import FitResult
+from secateur.training.loop import resolve_device
+from secateur.training.regime import Regime
+from secateur.training.regimes import Purpose, find_regime, regime_for
+from secateur.training.trainer import fit
 
 _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 

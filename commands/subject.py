@@ -6,13 +6,13 @@ from pathlib import Path
 
 from torch import nn
 
-from commands.inputs import images
-from commands.kinds import of_bundle
-from commands.networks import check_outputs
-from commands.options import SubjectOptions
-from pruners.bundle import Bundle
-from pruners.errors import UsageError
-from training.data import Data, load_data
+from secateur.commands.inputs import images
+from secateur.commands.kinds import of_bundle
+from secateur.commands.networks import check_outputs
+from secateur.commands.options import SubjectOptions
+from secateur.pruners.bundle import Bundle
+from secateur.pruners.errors import UsageError
+from secateur.training.data import Data, load_data
 
 
 def require_one(options: SubjectOptions) -> None:

@@ -6,20 +6,20 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from commands.console import Voice
-from commands.networks import PRETRAINED, Network, network_from
-from commands.options import TrainOptions
-from commands.showing import skipped
-from commands.starting import adjusted, chosen_regime, execution, refuse_unfinished, train_network, unfinished
-from pruners.errors import BundleExistsError, UsageError
-from training.checkpoints import beside, check_writable
-from training.curve import curve_beside, tensorboard_beside
-from training.data import damaged_in, require_labels, with_workers
-from training.execution import is_main
-from training.history import Epoch, Watch
-from training.loop import evaluate, resolve_device
-from training.memory import memory_explained
-from training.regime import Regime
+from secateur.commands.console import Voice
+from secateur.commands.networks import PRETRAINED, Network, network_from
+from secateur.commands.options import TrainOptions
+from secateur.commands.showing import skipped
+from secateur.commands.starting import adjusted, chosen_regime, execution, refuse_unfinished, train_network, unfinished
+from secateur.pruners.errors import BundleExistsError, UsageError
+from secateur.training.checkpoints import beside, check_writable
+from secateur.training.curve import curve_beside, tensorboard_beside
+from secateur.training.data import damaged_in, require_labels, with_workers
+from secateur.training.execution import is_main
+from secateur.training.history import Epoch, Watch
+from secateur.training.loop import evaluate, resolve_device
+from secateur.training.memory import memory_explained
+from secateur.training.regime import Regime
 
 
 def run(options: TrainOptions) -> None:

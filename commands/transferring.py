@@ -8,15 +8,15 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from pruners.base import BasicPruning
-from pruners.channel_graph import ChannelGraph
-from pruners.errors import UsageError
-from pruners.finishing import finishing, probing
-from pruners.plan import PruningPlan
-from pruners.searching.base import Kept, Realize
-from pruners.weight_transfer import Transfer, Transferred, find_strategy, slice_state, transfer
-from training.data import Data, calibration_images
-from training.progress import Progress
+from secateur.pruners.base import BasicPruning
+from secateur.pruners.channel_graph import ChannelGraph
+from secateur.pruners.errors import UsageError
+from secateur.pruners.finishing import finishing, probing
+from secateur.pruners.plan import PruningPlan
+from secateur.pruners.searching.base import Kept, Realize
+from secateur.pruners.weight_transfer import Transfer, Transferred, find_strategy, slice_state, transfer
+from secateur.training.data import Data, calibration_images
+from secateur.training.progress import Progress
 
 _BATCH = 128
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from commands.console import Voice
-from pruners.search import Evaluation, Watcher
+from secateur.commands.console import Voice
+from secateur.pruners.search import Evaluation, Watcher
 
 
 class SearchWatcher(Watcher):

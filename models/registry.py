@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from pruners.errors import UsageError
+from secateur.pruners.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Arch:
-    """Where a network is and what it is.
+    """Where a network is (``home``: its file, written with dots) and what it is.
 
     ``input_shape`` (channels, height, width) is what the factory builds for when it is given no arguments.
     ``binary``: the bundled network that is the same in the form for binary layers; its own name if it is that form,
@@ -26,11 +26,16 @@ class Arch:
     """
 
     name: str
-    module: str
+    home: str
     factory: str
     description: str
     input_shape: tuple[int, int, int] = (3, 32, 32)
     binary: str = ""
+
+    @property
+    def module(self) -> str:
+        """The name it is imported by."""
+        return f"{__package__.partition('.')[0]}.{self.home}"
 
 
 _BUNDLED = (

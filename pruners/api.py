@@ -11,21 +11,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pruners.base import BasicPruning, Kept
-from pruners.budget import Allowance, Budget
-from pruners.bundle import Bundle, check_free
-from pruners.errors import BudgetError, UsageError
-from pruners.finishing import finishing, probing
-from pruners.frames import describe
-from pruners.latency import LatencyModel, Measuring, Table, device_of, latencies, machine, verdict
-from pruners.plan import PruningPlan
-from pruners.ranking import check_labels
-from pruners.running import as_it_was, batch_size, call_arguments, images_of
-from pruners.search import SearchSettings, search
-from pruners.source import Entry
-from pruners.weight_transfer import Transfer, Transferred
-from pruners.weight_transfer import find_strategy as find_transfer
-from pruners.weight_transfer import transfer as carry_over
+from secateur.pruners.base import BasicPruning, Kept
+from secateur.pruners.budget import Allowance, Budget
+from secateur.pruners.bundle import Bundle, check_free
+from secateur.pruners.errors import BudgetError, UsageError
+from secateur.pruners.finishing import finishing, probing
+from secateur.pruners.frames import describe
+from secateur.pruners.latency import LatencyModel, Measuring, Table, device_of, latencies, machine, verdict
+from secateur.pruners.plan import PruningPlan
+from secateur.pruners.ranking import check_labels
+from secateur.pruners.running import as_it_was, batch_size, call_arguments, images_of
+from secateur.pruners.search import SearchSettings, search
+from secateur.pruners.source import Entry
+from secateur.pruners.weight_transfer import Transfer, Transferred
+from secateur.pruners.weight_transfer import find_strategy as find_transfer
+from secateur.pruners.weight_transfer import transfer as carry_over
 
 log = logging.getLogger(__name__)
 

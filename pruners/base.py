@@ -15,24 +15,24 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from pruners.bundle import Bundle, check_free, import_text, published, write_file, write_state
-from pruners.channel_graph import ChannelGraph
-from pruners.costs import CostModel, Costs
-from pruners.declared import check_declarations
-from pruners.errors import NotPrunableError
-from pruners.plan import PruningPlan, from_kept, sha256_of_file, sha256_of_state, validate
-from pruners.proof import cases
-from pruners.ranking import Ranking, rank
-from pruners.report import frozen_facts, render_report
-from pruners.running import batch_size
-from pruners.slicing import SlicedModel, slice_model
-from pruners.source import Entry, Header, write_source
-from pruners.source.files import Sources
-from pruners.source.refuse import refuse
-from pruners.source.tree import Tree
-from pruners.tracing import observe
-from pruners.trials import workable
-from pruners.verify import verify_bundle
+from secateur.pruners.bundle import Bundle, check_free, import_text, published, write_file, write_state
+from secateur.pruners.channel_graph import ChannelGraph
+from secateur.pruners.costs import CostModel, Costs
+from secateur.pruners.declared import check_declarations
+from secateur.pruners.errors import NotPrunableError
+from secateur.pruners.plan import PruningPlan, from_kept, sha256_of_file, sha256_of_state, validate
+from secateur.pruners.proof import cases
+from secateur.pruners.ranking import Ranking, rank
+from secateur.pruners.report import frozen_facts, render_report
+from secateur.pruners.running import batch_size
+from secateur.pruners.slicing import SlicedModel, slice_model
+from secateur.pruners.source import Entry, Header, write_source
+from secateur.pruners.source.files import Sources
+from secateur.pruners.source.refuse import refuse
+from secateur.pruners.source.tree import Tree
+from secateur.pruners.tracing import observe
+from secateur.pruners.trials import workable
+from secateur.pruners.verify import verify_bundle
 
 Kept = Mapping[str, npt.ArrayLike]
 PRUNERS: dict[str, type[BasicPruning]] = {}

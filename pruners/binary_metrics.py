@@ -31,10 +31,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pruners.channel_graph import Use, Width
-from pruners.errors import UsageError
-from pruners.quantized import quantizer_of
-from pruners.ranking import Evidence, Scores, metric, relative
+from secateur.pruners.channel_graph import Use, Width
+from secateur.pruners.errors import UsageError
+from secateur.pruners.quantized import quantizer_of
+from secateur.pruners.ranking import Evidence, Scores, metric, relative
 
 _DECIMALS = 9  # of angles in degrees: equal angles must come out equal
 Error = Callable[[Tensor, Tensor], Tensor]  # (latent, quantized): vectors along the last axis -> one number each

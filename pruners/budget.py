@@ -13,9 +13,9 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from pruners.channel_graph import ChannelGraph, Width
-from pruners.costs import CostModel
-from pruners.errors import BudgetError, UsageError
+from secateur.pruners.channel_graph import ChannelGraph, Width
+from secateur.pruners.costs import CostModel
+from secateur.pruners.errors import BudgetError, UsageError
 
 Counts = dict[str, int]
 _CLOSE = 0.01  # of a budget may be left

@@ -20,8 +20,8 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor, nn
 
-from pruners.errors import BundleExistsError, OutputError, UsageError
-from pruners.plan import PruningPlan, load
+from secateur.pruners.errors import BundleExistsError, OutputError, UsageError
+from secateur.pruners.plan import PruningPlan, load
 
 _numbers = count()
 

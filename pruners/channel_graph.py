@@ -198,7 +198,7 @@ class ChannelGraph:
 
     def why(self, layer: str) -> str:
         """Which channels go together with a layer's, or why they stay, with the operation, file and line."""
-        from pruners.explaining import why  # explaining reads this module
+        from secateur.pruners.explaining import why  # explaining reads this module
 
         return why(self, layer)
 

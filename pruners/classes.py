@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pruners.channel_graph import NOWHERE, BoolArray, IntArray
-from pruners.facts import Facts, Freeze, Tie
+from secateur.pruners.channel_graph import NOWHERE, BoolArray, IntArray
+from secateur.pruners.facts import Facts, Freeze, Tie
 
 _UNREAD = "no layer reads these channels"
 _UNMADE = "no layer makes these channels"

@@ -10,10 +10,10 @@ from typing import Any
 
 from torch import nn
 
-from pruners.channel_graph import Site
-from pruners.expressions import AttributePatch, Stale, attribute_of, tree_of
-from pruners.frames import is_author_file
-from pruners.running import Modules
+from secateur.pruners.channel_graph import Site
+from secateur.pruners.expressions import AttributePatch, Stale, attribute_of, tree_of
+from secateur.pruners.frames import is_author_file
+from secateur.pruners.running import Modules
 
 _HARMLESS = (ast.Name, ast.Attribute, ast.Subscript, ast.Constant, ast.UnaryOp, ast.USub, ast.Call, ast.expr_context)
 

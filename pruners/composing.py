@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import nn
 
-from pruners.channel_graph import NOWHERE, ChannelGraph, IntArray, Slot
-from pruners.decorators import skipped_layers
-from pruners.dependencies import declared_block
-from pruners.layer_facts import NORMS, LayerFacts, groups_of, is_weighted
-from pruners.solving import solve
+from secateur.pruners.channel_graph import NOWHERE, ChannelGraph, IntArray, Slot
+from secateur.pruners.decorators import skipped_layers
+from secateur.pruners.dependencies import declared_block
+from secateur.pruners.layer_facts import NORMS, LayerFacts, groups_of, is_weighted
+from secateur.pruners.solving import solve
 
 _MODULES = nn.modules
 _PASSING = (_MODULES.activation, _MODULES.pooling, _MODULES.dropout, _MODULES.flatten, _MODULES.padding,

@@ -21,7 +21,7 @@ import torch
 from scipy.sparse import coo_array
 from torch import nn
 
-from pruners.channel_graph import ChannelGraph, Extent, Slot
+from secateur.pruners.channel_graph import ChannelGraph, Extent, Slot
 
 Bits = float | Callable[[Any], float]
 _PRECISIONS: dict[tuple[type[nn.Module], str], tuple[Bits, float]] = {}

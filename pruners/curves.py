@@ -15,16 +15,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from pruners.binary_metrics import KERNEL_METRICS
-from pruners.channel_graph import ChannelGraph, Width
-from pruners.errors import Interrupted, UsageError
-from pruners.prefix import PrefixCache
-from pruners.quantized import quantizer_of
-from pruners.ranking import FIRST, Batch, find_metric, rank
-from pruners.searching.base import Evaluate, Realize
-from pruners.searching.interrupts import StopRequest
-from pruners.searching.ledger import Ledger
-from pruners.zeroing import zero_kernels
+from secateur.pruners.binary_metrics import KERNEL_METRICS
+from secateur.pruners.channel_graph import ChannelGraph, Width
+from secateur.pruners.errors import Interrupted, UsageError
+from secateur.pruners.prefix import PrefixCache
+from secateur.pruners.quantized import quantizer_of
+from secateur.pruners.ranking import FIRST, Batch, find_metric, rank
+from secateur.pruners.searching.base import Evaluate, Realize
+from secateur.pruners.searching.interrupts import StopRequest
+from secateur.pruners.searching.ledger import Ledger
+from secateur.pruners.zeroing import zero_kernels
 
 RATIOS = tuple(range(0, 100, 10))  # percent
 

@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pruners.channel_graph import ChannelGraph, IntArray, Slot
-from pruners.decorators import BlockKind
-from pruners.dependencies import Block, declared_block, shortcut_convs
-from pruners.errors import DeclarationError
-from pruners.facts import Facts
-from pruners.layer_facts import NORMS, LayerFacts, canonical_keys
-from pruners.running import call_arguments
-from pruners.tracing import observe
+from secateur.pruners.channel_graph import ChannelGraph, IntArray, Slot
+from secateur.pruners.decorators import BlockKind
+from secateur.pruners.dependencies import Block, declared_block, shortcut_convs
+from secateur.pruners.errors import DeclarationError
+from secateur.pruners.facts import Facts
+from secateur.pruners.layer_facts import NORMS, LayerFacts, canonical_keys
+from secateur.pruners.running import call_arguments
+from secateur.pruners.tracing import observe
 
 _TRANSPOSED = nn.modules.conv._ConvTransposeNd
 

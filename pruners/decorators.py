@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from pruners.channel_graph import Site
-from pruners.errors import DeclarationError
+from secateur.pruners.channel_graph import Site
+from secateur.pruners.errors import DeclarationError
 
 C = TypeVar("C", bound=type[nn.Module])
 Decorator = Callable[..., Callable[[C], C]]
@@ -98,10 +98,10 @@ def block_decorator(kind: BlockKind) -> Decorator:
     return decorator
 
 
-basic_block = block_decorator(BlockKind("basic_block", "pruners.dependencies:RESIDUAL"))
-bottleneck = block_decorator(BlockKind("bottleneck", "pruners.dependencies:RESIDUAL"))
-mb_conv = block_decorator(BlockKind("mb_conv", "pruners.dependencies:MB_CONV"))
-fire = block_decorator(BlockKind("fire", "pruners.dependencies:FIRE", arguments=("convs",)))
+basic_block = block_decorator(BlockKind("basic_block", "secateur.pruners.dependencies:RESIDUAL"))
+bottleneck = block_decorator(BlockKind("bottleneck", "secateur.pruners.dependencies:RESIDUAL"))
+mb_conv = block_decorator(BlockKind("mb_conv", "secateur.pruners.dependencies:MB_CONV"))
+fire = block_decorator(BlockKind("fire", "secateur.pruners.dependencies:FIRE", arguments=("convs",)))
 
 
 def skip(*args: object, **given: Any) -> Callable[[C], C]:

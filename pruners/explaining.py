@@ -8,8 +8,8 @@ from pathlib import Path
 
 import networkx as nx
 
-from pruners.channel_graph import NOWHERE, ChannelGraph, Site, Slot, Width
-from pruners.errors import UsageError
+from secateur.pruners.channel_graph import NOWHERE, ChannelGraph, Site, Slot, Width
+from secateur.pruners.errors import UsageError
 
 
 @dataclass(frozen=True)

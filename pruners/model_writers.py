@@ -11,8 +11,8 @@ from weakref import WeakKeyDictionary
 
 from torch import nn
 
-from pruners.decorators import declaration_of
-from pruners.errors import DeclarationError
+from secateur.pruners.decorators import declaration_of
+from secateur.pruners.errors import DeclarationError
 
 
 class Writer:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from pruners.channel_graph import BoolArray, ChannelGraph, Slot
+from secateur.pruners.channel_graph import BoolArray, ChannelGraph, Slot
 
 
 def zeroed(model: nn.Module, graph: ChannelGraph, kept: Mapping[str, npt.ArrayLike]) -> nn.Module:

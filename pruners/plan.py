@@ -24,12 +24,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pruners.errors import PlanError
+from secateur.pruners.errors import PlanError
 
 if TYPE_CHECKING:
     import torch
 
-    from pruners.channel_graph import ChannelGraph, Width
+    from secateur.pruners.channel_graph import ChannelGraph, Width
 
 SCHEMA = 1
 

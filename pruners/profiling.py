@@ -14,8 +14,8 @@ import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from pruners.costs import Costs, input_bits, is_table, stored_tensors
-from pruners.running import as_it_was
+from secateur.pruners.costs import Costs, input_bits, is_table, stored_tensors
+from secateur.pruners.running import as_it_was
 
 MacCounter = Callable[[Any, tuple[Any, ...], Any], int]
 _COUNTERS: dict[type[nn.Module], MacCounter] = {}

@@ -13,15 +13,15 @@ from typing import Any
 import numpy.typing as npt
 from torch import Tensor, nn
 
-from pruners import oracle
-from pruners.channel_graph import ChannelGraph
-from pruners.errors import VerificationError
-from pruners.frames import run
-from pruners.masking import masking
-from pruners.rehearsal import corrected
-from pruners.running import call_arguments, training_batch
-from pruners.verify import Case, fits_double, measured, outputs_of, trains, varied
-from pruners.weight_transfer import slice_state
+from secateur.pruners import oracle
+from secateur.pruners.channel_graph import ChannelGraph
+from secateur.pruners.errors import VerificationError
+from secateur.pruners.frames import run
+from secateur.pruners.masking import masking
+from secateur.pruners.rehearsal import corrected
+from secateur.pruners.running import call_arguments, training_batch
+from secateur.pruners.verify import Case, fits_double, measured, outputs_of, trains, varied
+from secateur.pruners.weight_transfer import slice_state
 
 Kept = Mapping[str, npt.ArrayLike]
 

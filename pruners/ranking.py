@@ -20,9 +20,9 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from pruners.channel_graph import ChannelGraph, IntArray, Slot, Use, Width
-from pruners.errors import CheckpointError, PlanError, UsageError
-from pruners.running import images_of, labels_of
+from secateur.pruners.channel_graph import ChannelGraph, IntArray, Slot, Use, Width
+from secateur.pruners.errors import CheckpointError, PlanError, UsageError
+from secateur.pruners.running import images_of, labels_of
 
 FloatArray = npt.NDArray[np.float64]
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -83,8 +83,8 @@ def metric(name: str, *, largest_first: bool = False, labels: bool = False) -> C
 
 def _registered() -> Mapping[str, Metric]:
     # importing them registers their metrics; they read this module
-    from pruners import binary_metrics  # noqa: F401
-    from pruners.reconstruction import metric  # noqa: F401
+    from secateur.pruners import binary_metrics  # noqa: F401
+    from secateur.pruners.reconstruction import metric  # noqa: F401
 
     return _METRICS
 

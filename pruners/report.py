@@ -10,10 +10,9 @@ from typing import Any
 
 import jinja2
 
-from pruners.channel_graph import ChannelGraph, Site
-from pruners.plan import PruningPlan
+from secateur.pruners.channel_graph import ChannelGraph, Site
+from secateur.pruners.plan import PruningPlan
 
-TEMPLATES = Path(__file__).parents[1] / "templates"
 _CHART = (640.0, 200.0, 8.0)  # width, height and margin of the drawing
 _QUANTITIES = (
     ("params", "parameters", "{:,}"),
@@ -142,7 +141,7 @@ def chart(evaluations: Sequence[Mapping[str, Any]]) -> Chart | None:
 def render_report(summary: Mapping[str, Any], plan: PruningPlan, ledger: bytes = b"") -> str:
     """The text of ``report.html``: a function of what else lies in the bundle."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
+        loader=jinja2.PackageLoader("secateur"),
         undefined=jinja2.StrictUndefined,
         autoescape=True,
         trim_blocks=True,

@@ -15,20 +15,15 @@ from typing import Any
 
 from torch import nn
 
-from pruners.budget import Allowance, Budget
-from pruners.channel_graph import ChannelGraph
-from pruners.costs import CostModel
-from pruners.errors import NotPrunableError
-from pruners.latency import LatencyModel
-from pruners.plan import sha256_of_state
-from pruners.prefix import PrefixCache
-from pruners.ranking import Batch
-from pruners.searching import (  # noqa: F401  (importing them registers their strategies)
-    allocation,
-    bayesian,
-    sensitivity,
-)
-from pruners.searching.base import (
+from secateur.pruners.budget import Allowance, Budget
+from secateur.pruners.channel_graph import ChannelGraph
+from secateur.pruners.costs import CostModel
+from secateur.pruners.errors import NotPrunableError
+from secateur.pruners.latency import LatencyModel
+from secateur.pruners.plan import sha256_of_state
+from secateur.pruners.prefix import PrefixCache
+from secateur.pruners.ranking import Batch
+from secateur.pruners.searching.base import (
     Candidates,
     Evaluate,
     Evaluation,
@@ -43,7 +38,7 @@ from pruners.searching.base import (
     strategies,
     strategy,
 )
-from pruners.searching.ledger import Ledger
+from secateur.pruners.searching.ledger import Ledger
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +122,7 @@ def realize_by_slicing(graph: ChannelGraph, example_input: Any) -> Realize:
 
 
 def _sliced(graph: ChannelGraph, example_input: Any, model: nn.Module, kept: Kept) -> nn.Module:
-    from pruners.slicing import slice_model
+    from secateur.pruners.slicing import slice_model
 
     sliced = slice_model(model, graph, kept, example_input)
     if sliced.literals:

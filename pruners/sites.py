@@ -15,14 +15,14 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from pruners.channel_graph import Span
-from pruners.facts import SiteCall
-from pruners.frames import author_frame, author_site, in_stand_in, span
-from pruners.labels import along
-from pruners.special import SPECIAL
+from secateur.pruners.channel_graph import Span
+from secateur.pruners.facts import SiteCall
+from secateur.pruners.frames import author_frame, author_site, in_stand_in, span
+from secateur.pruners.labels import along
+from secateur.pruners.special import SPECIAL
 
 if TYPE_CHECKING:
-    from pruners.tracer import Tracer
+    from secateur.pruners.tracer import Tracer
 
 Path = tuple[int | str, ...]
 

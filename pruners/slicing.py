@@ -15,11 +15,11 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from pruners.channel_graph import ChannelGraph
-from pruners.rehearsal import rehearse
-from pruners.source.entry import LiteralSite
-from pruners.standing_in import fit_attention
-from pruners.weight_transfer import slice_state
+from secateur.pruners.channel_graph import ChannelGraph
+from secateur.pruners.rehearsal import rehearse
+from secateur.pruners.source.entry import LiteralSite
+from secateur.pruners.standing_in import fit_attention
+from secateur.pruners.weight_transfer import slice_state
 
 Kept = Mapping[str, npt.ArrayLike]
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 import networkx as nx
 import numpy as np
 
-from pruners.channel_graph import (
+from secateur.pruners.channel_graph import (
     BoolArray,
     ChannelGraph,
     Contraction,
@@ -23,8 +23,8 @@ from pruners.channel_graph import (
     Use,
     Width,
 )
-from pruners.classes import Classes, settle
-from pruners.facts import SILENT, Facts, SiteCall, Tie
+from secateur.pruners.classes import Classes, settle
+from secateur.pruners.facts import SILENT, Facts, SiteCall, Tie
 
 
 def solve(

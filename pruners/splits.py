@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from pruners.channel_graph import IntArray, Site
-from pruners.classes import prunable
-from pruners.facts import Facts
+from secateur.pruners.channel_graph import IntArray, Site
+from secateur.pruners.classes import prunable
+from secateur.pruners.facts import Facts
 
 Split = tuple[str, Site, int]  # module, place, and which of those made there
 

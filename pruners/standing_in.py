@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from pruners import stand_ins
-from pruners.channel_graph import BoolArray, ChannelGraph, Slot
+from secateur.pruners import stand_ins
+from secateur.pruners.channel_graph import BoolArray, ChannelGraph, Slot
 
 _LAYERS: dict[type[nn.Module], type[nn.Module]] = {
     nn.TransformerEncoderLayer: stand_ins.TransformerEncoderLayer,

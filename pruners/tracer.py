@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from pruners.channel_graph import (
+from secateur.pruners.channel_graph import (
     NOWHERE,
     ChannelGraph,
     Contraction,
@@ -24,15 +24,15 @@ from pruners.channel_graph import (
     Slot,
     Step,
 )
-from pruners.errors import UsageError
-from pruners.facts import SILENT, Facts, SiteCall
-from pruners.frames import author_site, forward_site
-from pruners.labels import NONE, Labels, on_axis
-from pruners.rules import Call
-from pruners.running import Modules
-from pruners.solving import solve
-from pruners.source.entry import SMALL, is_blank
-from pruners.splits import Splits
+from secateur.pruners.errors import UsageError
+from secateur.pruners.facts import SILENT, Facts, SiteCall
+from secateur.pruners.frames import author_site, forward_site
+from secateur.pruners.labels import NONE, Labels, on_axis
+from secateur.pruners.rules import Call
+from secateur.pruners.running import Modules
+from secateur.pruners.solving import solve
+from secateur.pruners.source.entry import SMALL, is_blank
+from secateur.pruners.splits import Splits
 
 
 class Tracer:

@@ -18,16 +18,16 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pruners.channel_graph import NOWHERE, ChannelGraph, Site
-from pruners.decorators import skipped_layers
-from pruners.errors import NotPrunableError, SecateurError
-from pruners.frames import author_site, describe, forward_site, run
-from pruners.fresh import tensors_in, without_compiler
-from pruners.rules import Call, rule_for
-from pruners.running import as_it_was, batch_size, call_arguments, training_batch
-from pruners.sites import SiteRecorder
-from pruners.splits import Splits
-from pruners.tracer import Tracer
+from secateur.pruners.channel_graph import NOWHERE, ChannelGraph, Site
+from secateur.pruners.decorators import skipped_layers
+from secateur.pruners.errors import NotPrunableError, SecateurError
+from secateur.pruners.frames import author_site, describe, forward_site, run
+from secateur.pruners.fresh import tensors_in, without_compiler
+from secateur.pruners.rules import Call, rule_for
+from secateur.pruners.running import as_it_was, batch_size, call_arguments, training_batch
+from secateur.pruners.sites import SiteRecorder
+from secateur.pruners.splits import Splits
+from secateur.pruners.tracer import Tracer
 
 
 def trace(model: nn.Module, example_input: Any, *, skip: Sequence[str] = ()) -> ChannelGraph:

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from pruners.channel_graph import ChannelGraph, Site, Width
-from pruners.errors import NotPrunableError, StuckError
-from pruners.facts import Facts, Freeze, Tie
-from pruners.slicing import slice_model
-from pruners.tracer import Tracer
-from pruners.tracing import observe
+from secateur.pruners.channel_graph import ChannelGraph, Site, Width
+from secateur.pruners.errors import NotPrunableError, StuckError
+from secateur.pruners.facts import Facts, Freeze, Tie
+from secateur.pruners.slicing import slice_model
+from secateur.pruners.tracer import Tracer
+from secateur.pruners.tracing import observe
 
 
 def workable(tracer: Tracer, model: nn.Module, example_input: Any, skip: Sequence[str] = ()) -> ChannelGraph:

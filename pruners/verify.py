@@ -17,13 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from pruners import fresh
-from pruners.costs import Costs
-from pruners.errors import VerificationError
-from pruners.frames import run
-from pruners.running import call_arguments
+from secateur.pruners import fresh
+from secateur.pruners.costs import Costs
+from secateur.pruners.errors import VerificationError
+from secateur.pruners.frames import run
+from secateur.pruners.running import call_arguments
 
-BLOCKED = ("pruners", "models", "training", "app", "commands")
+BLOCKED = ("secateur", "pruners")
 _TOLERANCE = {True: 1e-9, False: 1e-4}  # largest difference relative to the outputs' scale: float64, float32
 _DOUBLE_UP_TO = 200_000_000  # parameters; a larger network is compared in float32, for want of memory
 _TIMEOUT = 1800

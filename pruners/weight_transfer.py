@@ -18,10 +18,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from pruners.channel_graph import BoolArray, ChannelGraph, Slot
-from pruners.decorators import declaration_of
-from pruners.errors import CheckpointError, DeclarationError, UsageError
-from pruners.running import images_of
+from secateur.pruners.channel_graph import BoolArray, ChannelGraph, Slot
+from secateur.pruners.decorators import declaration_of
+from secateur.pruners.errors import CheckpointError, DeclarationError, UsageError
+from secateur.pruners.running import images_of
 
 Kept = Mapping[str, npt.ArrayLike]
 State = dict[str, Tensor]
@@ -229,7 +229,7 @@ def transfer(name: str, request: Transfer) -> Transferred:
 
 def strategies() -> Mapping[str, Strategy]:
     """All of them, by name."""
-    from pruners.reconstruction import strategy  # noqa: F401  (importing it registers lstsq; it reads this module)
+    from secateur.pruners.reconstruction import strategy  # noqa: F401  (importing it registers lstsq; it reads this module)
 
     return _STRATEGIES
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from click.testing import CliRunner, Result
 
-from app import cli
+from secateur.app import cli
 
 NETWORK = '''"""A small network of somebody's own."""
 

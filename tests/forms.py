@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from pruners import oracle
-from pruners.base import BasicPruning
-from pruners.bundle import import_file
-from pruners.search import Budget, SearchSettings, search
-from pruners.source import Entry
+from secateur.pruners import oracle
+from secateur.pruners.base import BasicPruning
+from secateur.pruners.bundle import import_file
+from secateur.pruners.search import Budget, SearchSettings, search
+from secateur.pruners.source import Entry
 
 HEAD = "import torch\nimport torch.nn.functional as F\nfrom torch import nn\n\n\n"
 

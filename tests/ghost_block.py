@@ -15,11 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pruners.base import BasicPruning, pruner_for
-from pruners.decorators import BlockKind, block_decorator
-from pruners.dependencies import Chain, Names
-from pruners.model_writers import Writer
-from pruners.weight_transfer import State, WeightTransferUnit
+from secateur.pruners.base import BasicPruning, pruner_for
+from secateur.pruners.decorators import BlockKind, block_decorator
+from secateur.pruners.dependencies import Chain, Names
+from secateur.pruners.model_writers import Writer
+from secateur.pruners.weight_transfer import State, WeightTransferUnit
 
 # ---- dependency calculator
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pruners.channel_graph import ChannelGraph, Contraction, Slot, Use, Width
+from secateur.pruners.channel_graph import ChannelGraph, Contraction, Slot, Use, Width
 
 
 class Plain(nn.Module):

@@ -12,7 +12,7 @@ from types import ModuleType
 import torch
 from torch import nn
 
-from pruners.source import Entry, LiteralSite, write_source
+from secateur.pruners.source import Entry, LiteralSite, write_source
 
 _NUMBER = count(1)
 

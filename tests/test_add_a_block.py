@@ -13,12 +13,12 @@ import pytest
 import torch
 from torch import nn
 
-from pruners.base import PRUNERS
-from pruners.composing import declared_graph, same_groups
-from pruners.declared import check_declarations, check_kind
-from pruners.decorators import basic_block, fire
-from pruners.errors import DeclarationError
-from pruners.tracing import observe
+from secateur.pruners.base import PRUNERS
+from secateur.pruners.composing import declared_graph, same_groups
+from secateur.pruners.declared import check_declarations, check_kind
+from secateur.pruners.decorators import basic_block, fire
+from secateur.pruners.errors import DeclarationError
+from secateur.pruners.tracing import observe
 
 PAGE = Path(__file__).parent.parent / "docs" / "add_a_block.md"
 
@@ -55,7 +55,7 @@ def test_its_example_becomes_a_verified_bundle(ghost: ModuleType, tmp_path: Path
 
 
 def test_the_five_questions_of_the_page_are_all_there_are(ghost: ModuleType) -> None:
-    from pruners.dependencies import DependencyCalculator
+    from secateur.pruners.dependencies import DependencyCalculator
 
     text = PAGE.read_text("utf-8")
     assert len(DependencyCalculator.__abstractmethods__) == 5

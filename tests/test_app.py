@@ -15,14 +15,14 @@ import pytest
 import torch
 from app_helpers import MODEL, NETWORK, app, refusal
 
-import app as command_line
-from commands.doctor import pair_problem
-from commands.watching import SearchWatcher
-from models import registry
-from pruners.bundle import Bundle
-from pruners.errors import VerificationError
-from training import regimes
-from training.checkpoints import save_weights
+import secateur.app as command_line
+from secateur.commands.doctor import pair_problem
+from secateur.commands.watching import SearchWatcher
+from secateur.models import registry
+from secateur.pruners.bundle import Bundle
+from secateur.pruners.errors import VerificationError
+from secateur.training import regimes
+from secateur.training.checkpoints import save_weights
 
 ROOT = Path(command_line.__file__).parent
 DATA = ("--model", "own_small.py:small", "--data", "digits")
@@ -271,7 +271,7 @@ def test_a_read_only_folder_is_refused(here, monkeypatch):
 
 @pytest.mark.parametrize("name", ["model.py", "weights.pth", "summary.json"])
 def test_a_full_disk_leaves_nothing_half_written(here, monkeypatch, name):
-    from pruners import base
+    from secateur.pruners import base
 
     written = base.write_file
 
@@ -293,7 +293,7 @@ def test_a_bundle_that_fails_its_check_is_not_published(here, monkeypatch):
     def fail(*_: object, **__: object) -> None:
         raise VerificationError("the generated file computes something else")
 
-    monkeypatch.setattr("pruners.base.verify_bundle", fail)
+    monkeypatch.setattr("secateur.pruners.base.verify_bundle", fail)
     code, message = refusal("prune", "-q", *MODEL, "--ratio", "0.5", "-o", "out")
     assert (code, message) == (1, "error: the generated file computes something else")
     assert tree(here) == {"own_small.py"}
@@ -303,7 +303,7 @@ def test_a_fault_of_the_tool_is_one_line_and_has_its_own_exit_code(here, monkeyp
     def fail(*_: object) -> None:
         raise ZeroDivisionError("oh\nno")
 
-    monkeypatch.setattr("commands.prune.settings_from", fail)
+    monkeypatch.setattr("secateur.commands.prune.settings_from", fail)
     code, message = refusal("prune", "-q", *MODEL, "--ratio", "0.5")
     expected = "error: ZeroDivisionError: oh (a fault of this tool: run again with -vv for the place, and report it)"
     assert (code, message) == (70, expected)
@@ -337,7 +337,7 @@ HEAVY = {"torch", "torchvision", "numpy", "networkx", "libcst", "jinja2", "rich"
 @pytest.mark.parametrize("command", ["", *sorted(command_line.cli.commands)])
 def test_help_imports_nothing_heavy(command):
     code = (
-        "import sys\nfrom app import cli\n"
+        "import sys\nfrom secateur.app import cli\n"
         f"try: cli({[command, '--help'] if command else ['--help']!r}, prog_name='app.py')\n"
         "except SystemExit as end: code = end.code\n"
         "print('LOADED', code, *{m.partition('.')[0] for m in sys.modules})"
@@ -687,7 +687,7 @@ def test_doctor_compares_torch_and_torchvision(installed, needs, problem):
 
 
 def test_setup_pruner_looks_names_up_whole():
-    from pruners.base import PRUNERS, BasicPruning
+    from secateur.pruners.base import PRUNERS, BasicPruning
 
     image = torch.zeros(1, 1, 8, 8)
     model = registry.create("lenet5", in_channels=1)

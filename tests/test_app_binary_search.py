@@ -9,8 +9,8 @@ import pytest
 import torch
 from app_helpers import app
 
-from commands.options import PruneOptions
-from commands.prune import settings_from
+from secateur.commands.options import PruneOptions
+from secateur.commands.prune import settings_from
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ import pytest
 import torch
 from app_helpers import app
 
-from app import cli
-from training.binarization.comparison import rendered, table
-from training.binarization.kinds import KINDS
-from training.binarization.post_training import to_fixed_point
+from secateur.app import cli
+from secateur.training.binarization.comparison import rendered, table
+from secateur.training.binarization.kinds import KINDS
+from secateur.training.binarization.post_training import to_fixed_point
 
 PAGE = (Path(__file__).parents[1] / "docs" / "network_kinds.md").read_text("utf-8")
 LENET = ("--arch", "lenet5", "--network")

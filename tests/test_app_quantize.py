@@ -11,10 +11,10 @@ import pytest
 import torch
 from app_helpers import NETWORK, app, refusal
 
-from commands import quantize, quantizing
-from pruners.bundle import import_network, import_text
-from training.data import load_data
-from training.loop import evaluate
+from secateur.commands import quantize, quantizing
+from secateur.pruners.bundle import import_network, import_text
+from secateur.training.data import load_data
+from secateur.training.loop import evaluate
 
 OWN = ("--model", "own_small.py:small")
 DATA = (*OWN, "--data", "digits", "--weights", "own.pt", "-q")

@@ -12,9 +12,9 @@ import torch
 from forms import pruned
 from torch import Tensor, nn
 
-from pruners.bundle import import_file
-from pruners.stand_ins import MultiheadAttention
-from pruners.verify import many_verifications
+from secateur.pruners.bundle import import_file
+from secateur.pruners.stand_ins import MultiheadAttention
+from secateur.pruners.verify import many_verifications
 
 NET = '''
 class Net(nn.Module):

@@ -13,19 +13,20 @@ from app_helpers import MODEL, NETWORK, app, refusal
 from PIL import Image
 from torch import Tensor, nn
 
-from commands import job, judging, transferring
-from commands.judging import answers, doubt, doubt_without_labels
-from pruners import finishing, prune, trace
-from pruners.bundle import Bundle
-from pruners.errors import DataError, UsageError
-from pruners.ranking import rank
-from pruners.reconstruction import reconstruct
-from pruners.searching.probing import Reference
-from pruners.weight_transfer import Transferred
-from training.checkpoints import save_weights
-from training.data import Data, load_data, require_labels
-from training.loop import Score, evaluate
-from training.splits import FileSplit
+from secateur import prune, trace
+from secateur.commands import job, judging, transferring
+from secateur.commands.judging import answers, doubt, doubt_without_labels
+from secateur.pruners import finishing
+from secateur.pruners.bundle import Bundle
+from secateur.pruners.errors import DataError, UsageError
+from secateur.pruners.ranking import rank
+from secateur.pruners.reconstruction import reconstruct
+from secateur.pruners.searching.probing import Reference
+from secateur.pruners.weight_transfer import Transferred
+from secateur.training.checkpoints import save_weights
+from secateur.training.data import Data, load_data, require_labels
+from secateur.training.loop import Score, evaluate
+from secateur.training.splits import FileSplit
 
 OWN = ("--model", "own_rgb.py:small")
 FLAT = (*OWN, "--weights", "own.pt", "--data", "folder:flat")
@@ -288,7 +289,7 @@ def test_a_network_for_other_images_is_refused(own: Path) -> None:
 
 
 def test_weights_for_other_images_say_what_the_network_was_made_for(own: Path) -> None:
-    from models.registry import create
+    from secateur.models.registry import create
 
     save_weights(create("lenet5", in_channels=1, image_size=8), own / "grey.pt")
     words = ("--arch", "lenet5", "--weights", "grey.pt", "--data", "folder:flat", "--macs", "0.5")
@@ -509,7 +510,7 @@ ALONE = (
 def test_batches_that_do_not_suit_are_refused_before_the_network_is_traced(
     example: Any, arguments: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pruners.api.BasicPruning", lambda *_, **__: pytest.fail("tracing began"))
+    monkeypatch.setattr("secateur.pruners.api.BasicPruning", lambda *_, **__: pytest.fail("tracing began"))
     with pytest.raises(UsageError) as caught:
         prune(Small(), example, ratio=0.5, output=tmp_path / "out", **arguments)
     assert str(caught.value) == message

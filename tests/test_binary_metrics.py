@@ -11,16 +11,16 @@ import torch
 from hand_graphs import graph_of, use, width
 from torch import Tensor, nn
 
-from models import registry
-from pruners.base import BasicPruning
-from pruners.binary_metrics import angle, kernel_angles, kernel_distances, lines
-from pruners.binary_metrics import distance as squared
-from pruners.channel_graph import ChannelGraph
-from pruners.errors import UsageError
-from pruners.quantized import quantizer_of
-from pruners.ranking import rank
-from training.binarization.kinds import KINDS
-from training.binarization.kinds.registry import quantized_layers
+from secateur.models import registry
+from secateur.pruners.base import BasicPruning
+from secateur.pruners.binary_metrics import angle, kernel_angles, kernel_distances, lines
+from secateur.pruners.binary_metrics import distance as squared
+from secateur.pruners.channel_graph import ChannelGraph
+from secateur.pruners.errors import UsageError
+from secateur.pruners.quantized import quantizer_of
+from secateur.pruners.ranking import rank
+from secateur.training.binarization.kinds import KINDS
+from secateur.training.binarization.kinds.registry import quantized_layers
 
 FEW_BITS = [name for name in sorted(KINDS) if name not in ("Real", "SemiReal")]
 

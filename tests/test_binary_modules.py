@@ -8,12 +8,18 @@ import pytest
 import torch
 from torch import nn
 
-from pruners.errors import UsageError
-from pruners.tracing import trace
-from training.binarization import micronet
-from training.binarization.kinds import KINDS
-from training.binarization.modules import CheckerboardPad2d, IRBatchNorm2d, ThermometerCoding, fold, thermometer
-from training.binarization.quantizers import sign
+from secateur.pruners.errors import UsageError
+from secateur.pruners.tracing import trace
+from secateur.training.binarization import micronet
+from secateur.training.binarization.kinds import KINDS
+from secateur.training.binarization.modules import (
+    CheckerboardPad2d,
+    IRBatchNorm2d,
+    ThermometerCoding,
+    fold,
+    thermometer,
+)
+from secateur.training.binarization.quantizers import sign
 
 
 def test_a_norm_without_statistics_is_not_folded() -> None:

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models import registry
-from pruners.errors import UsageError
-from training.binarization.kinds import KINDS
-from training.binarization.starting import load_from_kind
+from secateur.models import registry
+from secateur.pruners.errors import UsageError
+from secateur.training.binarization.kinds import KINDS
+from secateur.training.binarization.starting import load_from_kind
 
 SMALL = {
     "alexnet_binary": {"hidden": 64},

@@ -12,17 +12,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models import registry
-from pruners import oracle
-from pruners.api import prune
-from pruners.base import BasicPruning
-from pruners.bundle import import_file, import_text
-from pruners.errors import VerificationError
-from pruners.proof import cases
-from pruners.source import Entry
-from pruners.verify import many_verifications, outputs_of, verify_bundle
-from training.binarization.kinds import KINDS, Kind
-from training.binarization.kinds.registry import quantized_layers
+from secateur.models import registry
+from secateur.pruners import oracle
+from secateur.pruners.api import prune
+from secateur.pruners.base import BasicPruning
+from secateur.pruners.bundle import import_file, import_text
+from secateur.pruners.errors import VerificationError
+from secateur.pruners.proof import cases
+from secateur.pruners.source import Entry
+from secateur.pruners.verify import many_verifications, outputs_of, verify_bundle
+from secateur.training.binarization.kinds import KINDS, Kind
+from secateur.training.binarization.kinds.registry import quantized_layers
 
 VARIANTS = {
     **{name: KINDS[name] for name in sorted(KINDS) if name != "Real"},

@@ -12,8 +12,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from models import registry
-from pruners.budget import (
+from secateur.models import registry
+from secateur.pruners.budget import (
     Allowance,
     Budget,
     Limits,
@@ -25,11 +25,11 @@ from pruners.budget import (
     shrink,
     uniform_counts,
 )
-from pruners.costs import CostModel
-from pruners.errors import BudgetError, UsageError
-from pruners.ranking import rank
-from pruners.searching.allocation import steps
-from pruners.tracing import trace
+from secateur.pruners.costs import CostModel
+from secateur.pruners.errors import BudgetError, UsageError
+from secateur.pruners.ranking import rank
+from secateur.pruners.searching.allocation import steps
+from secateur.pruners.tracing import trace
 
 
 def refusal(call, *args, **kwargs) -> str:
@@ -202,7 +202,7 @@ def test_coarse_steps_are_exchanged_for_others_but_not_below_a_floor(sizes, valu
     assert gap(room, uniform_counts(room)) < 0.01
     least = {"w0": 2, "w1": sizes[1] // 5}
     assert all(n >= least[name] for name, n in grow(room, least).items())
-    monkeypatch.setattr("pruners.budget._EXCHANGED", 0)
+    monkeypatch.setattr("secateur.pruners.budget._EXCHANGED", 0)
     assert gap(room, uniform_counts(room)) > 0.01
 
 

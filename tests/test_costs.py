@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from pruners.channel_graph import ChannelGraph
-from pruners.costs import CostModel, Costs, Stored, predict, register_precision, stored_tensors
-from pruners.profiling import measure, profile
+from secateur.pruners.channel_graph import ChannelGraph
+from secateur.pruners.costs import CostModel, Costs, Stored, predict, register_precision, stored_tensors
+from secateur.pruners.profiling import measure, profile
 
 IMAGE = torch.zeros(2, 3, 4, 4)
 

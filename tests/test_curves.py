@@ -15,14 +15,14 @@ from app_helpers import app
 from hand_graphs import grouped, plain, slice_by_hand
 from torch import Tensor, nn
 
-from pruners.binary_metrics import kernel_distances
-from pruners.channel_graph import ChannelGraph
-from pruners.curves import Point, mean_curve, series_of, sweep
-from pruners.errors import Interrupted, UsageError
-from pruners.ranking import rank
-from pruners.searching.ledger import Ledger
-from pruners.zeroing import zero_kernels
-from training.binarization.kinds import KINDS
+from secateur.pruners.binary_metrics import kernel_distances
+from secateur.pruners.channel_graph import ChannelGraph
+from secateur.pruners.curves import Point, mean_curve, series_of, sweep
+from secateur.pruners.errors import Interrupted, UsageError
+from secateur.pruners.ranking import rank
+from secateur.pruners.searching.ledger import Ledger
+from secateur.pruners.zeroing import zero_kernels
+from secateur.training.binarization.kinds import KINDS
 
 IMAGES = torch.randn(8, 3, 4, 4, generator=torch.Generator().manual_seed(0))
 
@@ -198,7 +198,7 @@ def test_the_command_writes_points_and_resumes(here: Path, monkeypatch: pytest.M
 
 def test_pictures_are_drawn(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    from commands.drawing import draw_curves
+    from secateur.commands.drawing import draw_curves
 
     points = sweep(series(plain(), ["l1", "fpgm"]), evaluate, Ledger(None, {}))
     points.append(Point("conv9", "l1", "smallest", 10, 1, 9, None, None))

@@ -15,10 +15,10 @@ import torch
 from PIL import Image
 from torchvision.datasets import CIFAR10, CIFAR100
 
-from pruners.errors import DataError
-from training import folders
-from training.data import Data, calibration_images, damaged_in, hold_out, load_data, with_workers
-from training.splits import FileSplit, Normalization, Split, number_of_steps, random_flip, random_shift
+from secateur.pruners.errors import DataError
+from secateur.training import folders
+from secateur.training.data import Data, calibration_images, damaged_in, hold_out, load_data, with_workers
+from secateur.training.splits import FileSplit, Normalization, Split, number_of_steps, random_flip, random_shift
 
 
 def write_image(path: Path, value: int = 0, size: tuple[int, int] = (8, 8)) -> None:

@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch import nn
 
-from models import registry
-from pruners.budget import Budget
-from pruners.costs import CostModel
-from pruners.errors import NotPrunableError
-from pruners.profiling import measure
-from pruners.ranking import metrics, rank
-from pruners.search import SearchSettings, realize_by_slicing, search
-from pruners.searching.weights import scatter, zero_removed
-from pruners.slicing import slice_model
-from pruners.tracing import trace
+from secateur.models import registry
+from secateur.pruners.budget import Budget
+from secateur.pruners.costs import CostModel
+from secateur.pruners.errors import NotPrunableError
+from secateur.pruners.profiling import measure
+from secateur.pruners.ranking import metrics, rank
+from secateur.pruners.search import SearchSettings, realize_by_slicing, search
+from secateur.pruners.searching.weights import scatter, zero_removed
+from secateur.pruners.slicing import slice_model
+from secateur.pruners.tracing import trace
 
 ARCHS = ["alexnet", "lenet5", "mobilenetv2", "nin", "resnet20", "squeezenet", "vgg11", "vgg_small"]
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pruners.decorators import (
+from secateur.pruners.decorators import (
     BlockKind,
     basic_block,
     block_decorator,
@@ -22,8 +22,8 @@ from pruners.decorators import (
     skip,
     skipped_layers,
 )  # fmt: skip
-from pruners.errors import DeclarationError
-from pruners.tracing import trace
+from secateur.pruners.errors import DeclarationError
+from secateur.pruners.tracing import trace
 
 
 class Plain(nn.Module):
@@ -114,7 +114,7 @@ def test_kinds_of_one_name_never_meet() -> None:
 
 @pytest.mark.parametrize("decorator", [basic_block, bottleneck, mb_conv, fire])
 def test_every_decorator_knows_a_calculator(decorator: Any) -> None:
-    from pruners.dependencies import DependencyCalculator
+    from secateur.pruners.dependencies import DependencyCalculator
 
     assert isinstance(decorator.kind.part("calculator"), DependencyCalculator)
 
@@ -142,7 +142,8 @@ def test_a_name_is_never_found_within_a_longer_one() -> None:
 
 
 def test_model_files_do_not_load_calculators() -> None:
-    heavy = ["pruners.dependencies", "pruners.declared", "pruners.tracing", "pruners.weight_transfer", "libcst"]
-    code = f"import sys, models.cifar.resnet; print([m for m in {heavy} if m in sys.modules])"
+    rooms = ("dependencies", "declared", "tracing", "weight_transfer")
+    heavy = ["libcst", *(f"secateur.pruners.{room}" for room in rooms)]
+    code = f"import sys, secateur.models.cifar.resnet; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -12,15 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.registry import ARCHS, create
-from pruners.channel_graph import Slot
-from pruners.composing import declare, declared_graph, same_groups
-from pruners.declared import check_declarations
-from pruners.decorators import BlockKind, basic_block, block_decorator, declaration_of, fire, mb_conv, skip
-from pruners.dependencies import Chain, DependencyCalculator, Fire, MBConv, Residual, declared_block
-from pruners.errors import DeclarationError, NotPrunableError
-from pruners.layer_facts import LayerFacts
-from pruners.tracing import observe, trace
+from secateur.models.registry import ARCHS, create
+from secateur.pruners.channel_graph import Slot
+from secateur.pruners.composing import declare, declared_graph, same_groups
+from secateur.pruners.declared import check_declarations
+from secateur.pruners.decorators import BlockKind, basic_block, block_decorator, declaration_of, fire, mb_conv, skip
+from secateur.pruners.dependencies import Chain, DependencyCalculator, Fire, MBConv, Residual, declared_block
+from secateur.pruners.errors import DeclarationError, NotPrunableError
+from secateur.pruners.layer_facts import LayerFacts
+from secateur.pruners.tracing import observe, trace
 
 
 class Pair(nn.Module):

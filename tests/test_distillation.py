@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from models.registry import create
-from pruners.errors import UsageError
-from training.data import load_data
-from training.objective import Distillation, Objective, Teacher, criterion
-from training.regimes import find_regime
-from training.trainer import fit
+from secateur.models.registry import create
+from secateur.pruners.errors import UsageError
+from secateur.training.data import load_data
+from secateur.training.objective import Distillation, Objective, Teacher, criterion
+from secateur.training.regimes import find_regime
+from secateur.training.trainer import fit
 
 
 class Says(nn.Module):

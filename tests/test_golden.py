@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from models import registry
-from pruners import oracle
-from pruners.base import BasicPruning
-from pruners.bundle import import_network
-from pruners.channel_graph import ChannelGraph
-from pruners.source import Entry, write_source
+from secateur.models import registry
+from secateur.pruners import oracle
+from secateur.pruners.base import BasicPruning
+from secateur.pruners.bundle import import_network
+from secateur.pruners.channel_graph import ChannelGraph
+from secateur.pruners.source import Entry, write_source
 
 GOLDEN = Path(__file__).parent / "golden"
 ROOT = Path(__file__).parents[1]
@@ -106,7 +106,7 @@ def test_writing_twice_gives_the_same_text() -> None:
 def test_the_identity_plan_writes_the_original_network(name: str) -> None:
     pruner = pruner_of(name)
     text = pruner.source(pruner.plan({}))
-    from pruners.bundle import import_text
+    from secateur.pruners.bundle import import_text
 
     model = import_text(text, pruner.netName)
     assert list(model.state_dict()) == list(pruner.model.state_dict())

@@ -7,17 +7,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from commands.kinds import chosen_kind
-from commands.options import NetworkOptions
-from pruners.costs import stored_tensors
-from pruners.errors import CheckpointError, UsageError
-from pruners.profiling import measure, profile
-from training.binarization.kinds import KINDS, find_kind
-from training.binarization.kinds.binaryconnect import BinaryConnectLinear
-from training.binarization.kinds.ienet import sharpen_tents
-from training.binarization.kinds.irnet import FinalIRConv2d, ShiftIRConv2d
-from training.binarization.kinds.schedules import sharpen, sharpness
-from training.binarization.starting import load_from_kind
+from secateur.commands.kinds import chosen_kind
+from secateur.commands.options import NetworkOptions
+from secateur.pruners.costs import stored_tensors
+from secateur.pruners.errors import CheckpointError, UsageError
+from secateur.pruners.profiling import measure, profile
+from secateur.training.binarization.kinds import KINDS, find_kind
+from secateur.training.binarization.kinds.binaryconnect import BinaryConnectLinear
+from secateur.training.binarization.kinds.ienet import sharpen_tents
+from secateur.training.binarization.kinds.irnet import FinalIRConv2d, ShiftIRConv2d
+from secateur.training.binarization.kinds.schedules import sharpen, sharpness
+from secateur.training.binarization.starting import load_from_kind
 
 VARIANTS = {
     **{name: KINDS[name] for name in sorted(KINDS)},

@@ -13,15 +13,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from pruners import trace
-from pruners.budget import Allowance, Budget, Limits, uniform_counts
-from pruners.costs import CostModel
-from pruners.errors import BudgetError, Interrupted, UsageError
-from pruners.latency import Measuring, Run, Table, in_turns, timing, verdict_text, with_batch
-from pruners.latency.layers import layers_of
-from pruners.latency.model import never_falling
-from pruners.profiling import measure
-from pruners.search import SearchSettings, search
+from secateur import trace
+from secateur.pruners.budget import Allowance, Budget, Limits, uniform_counts
+from secateur.pruners.costs import CostModel
+from secateur.pruners.errors import BudgetError, Interrupted, UsageError
+from secateur.pruners.latency import Measuring, Run, Table, in_turns, timing, verdict_text, with_batch
+from secateur.pruners.latency.layers import layers_of
+from secateur.pruners.latency.model import never_falling
+from secateur.pruners.profiling import measure
+from secateur.pruners.search import SearchSettings, search
 
 IMAGE = torch.zeros(1, 3, 4, 4)
 HERE = {"cpu": "a slide rule", "threads": 1}
@@ -167,7 +167,7 @@ def test_two_runs_that_share_a_file_lose_nothing(tmp_path):
 
 
 def test_what_was_measured_before_an_interruption_stays(tmp_path, monkeypatch):
-    monkeypatch.setattr("pruners.latency.measuring._CELLS", 20)
+    monkeypatch.setattr("secateur.pruners.latency.measuring._CELLS", 20)
     whole = Clock()
     built(path=tmp_path / "whole.json", clock=whole)
     clock = Clock()

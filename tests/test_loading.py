@@ -7,8 +7,8 @@ import sys
 import pytest
 from torch import nn
 
-from pruners.errors import ModelFileError
-from pruners.loading import build, entry_for, load_factory, parse_arguments
+from secateur.pruners.errors import ModelFileError
+from secateur.pruners.loading import build, entry_for, load_factory, parse_arguments
 
 SOURCE = """
 from torch import nn

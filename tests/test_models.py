@@ -9,9 +9,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models import registry
-from models.cifar.resnet import ResNet, resnet20, resnet44, resnet56
-from pruners.errors import UsageError
+from secateur.models import registry
+from secateur.models.cifar.resnet import ResNet, resnet20, resnet44, resnet56
+from secateur.pruners.errors import UsageError
 
 IMAGES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar": (3, 32, 32)}
 
@@ -92,7 +92,7 @@ def test_bottlenecks_below_depth_44_are_refused() -> None:
 
 
 def test_listing_the_networks_imports_neither_torch_nor_a_network() -> None:
-    code = "import sys; from models import registry; registry.find('resnet'); print('torch' in sys.modules)"
+    code = "import sys; from secateur.models import registry; registry.find('resnet'); print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout == "False\n"
 

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from training.binarization.kinds import KINDS
-from training.binarization.orthogonality import soft_orthogonality
-from training.execution import Execution, engine_for
-from training.objective import Objective
-from training.regimes import find_regime
+from secateur.training.binarization.kinds import KINDS
+from secateur.training.binarization.orthogonality import soft_orthogonality
+from secateur.training.execution import Execution, engine_for
+from secateur.training.objective import Objective
+from secateur.training.regimes import find_regime
 
 
 def conv(kind: str, weight: list[list[float]]) -> nn.Conv2d:

@@ -8,9 +8,9 @@ from hand_graphs import grouped, plain
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pruners import plan as plans
-from pruners.errors import PlanError
-from pruners.plan import PruningPlan, WidthPlan
+from secateur.pruners import plan as plans
+from secateur.pruners.errors import PlanError
+from secateur.pruners.plan import PruningPlan, WidthPlan
 
 WIDTH = '"size": 3, "kept": [0, 2]'
 

@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from pruners.errors import OutOfMemory, UsageError
-from training.binarization.comparison import Form, measured, packed_size, rendered, table
-from training.binarization.kinds import KINDS
-from training.binarization.levels import best_exponent, best_exponents, fixed_point, sqnr
-from training.binarization.post_training import Half, enough_bits, to_fixed_point, to_int8, weights_of
+from secateur.pruners.errors import OutOfMemory, UsageError
+from secateur.training.binarization.comparison import Form, measured, packed_size, rendered, table
+from secateur.training.binarization.kinds import KINDS
+from secateur.training.binarization.levels import best_exponent, best_exponents, fixed_point, sqnr
+from secateur.training.binarization.post_training import Half, enough_bits, to_fixed_point, to_int8, weights_of
 
 
 class Small(nn.Module):

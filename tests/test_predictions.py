@@ -12,8 +12,8 @@ from app_helpers import NETWORK, app, refusal
 from PIL import Image
 from torch import Tensor, nn
 
-from training.data import Data, load_data
-from training.predictions import confusion, confusion_csv, mistakes, prediction_grid
+from secateur.training.data import Data, load_data
+from secateur.training.predictions import confusion, confusion_csv, mistakes, prediction_grid
 
 SMALL = ("evaluate", "--model", "own_small.py:small", "--data", "digits", "-q")
 
@@ -55,7 +55,7 @@ def test_too_little_memory_is_told_with_what_to_lower(here: Path, monkeypatch: p
     def greedy(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("commands.evaluate.evaluate", greedy)
+    monkeypatch.setattr("secateur.commands.evaluate.evaluate", greedy)
     said = refusal(*SMALL, "--batch-size", "999")[1]
     assert said == "error: out of memory with 999 images at a time: take a smaller --batch-size"
 

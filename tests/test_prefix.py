@@ -14,10 +14,10 @@ from test_zoo import CASES, pruner_of
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from pruners.base import BasicPruning
-from pruners.prefix import PrefixCache
-from pruners.running import call_arguments
-from pruners.search import Budget, SearchResult, SearchSettings, search
+from secateur.pruners.base import BasicPruning
+from secateur.pruners.prefix import PrefixCache
+from secateur.pruners.running import call_arguments
+from secateur.pruners.search import Budget, SearchResult, SearchSettings, search
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.registry import create, layer_arguments
-from training.binarization.kinds import find_kind
-from training.checkpoints import load_checkpoint, load_weights
+from secateur.models.registry import create, layer_arguments
+from secateur.training.binarization.kinds import find_kind
+from secateur.training.checkpoints import load_checkpoint, load_weights
 
 ROOT = Path(__file__).parent.parent / "pretrained"
 FILES = sorted(ROOT.glob("*/*.pt"))

@@ -17,14 +17,14 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from random_networks import network_sources
 
-from pruners import oracle
-from pruners.base import BasicPruning
-from pruners.bundle import import_file
-from pruners.channel_graph import ChannelGraph
-from pruners.masking import masking
-from pruners.plan import compose
-from pruners.source import Entry
-from pruners.verify import many_verifications
+from secateur.pruners import oracle
+from secateur.pruners.base import BasicPruning
+from secateur.pruners.bundle import import_file
+from secateur.pruners.channel_graph import ChannelGraph
+from secateur.pruners.masking import masking
+from secateur.pruners.plan import compose
+from secateur.pruners.source import Entry
+from secateur.pruners.verify import many_verifications
 
 EXAMPLES = int(os.environ.get("SECATEUR_EXAMPLES", "200"))
 quiet = settings(

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from pruners.errors import UsageError
-from training.binarization import levels as k_bits
-from training.binarization import quantizers as q
+from secateur.pruners.errors import UsageError
+from secateur.training.binarization import levels as k_bits
+from secateur.training.binarization import quantizers as q
 
 W = torch.randn(3, 4, 2, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 G = torch.randn(3, 4, 2, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)

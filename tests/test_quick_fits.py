@@ -10,9 +10,9 @@ import torch
 from test_reconstruction import EXACT_CASES, Leftovers, halved, noise, same, settled
 from torch import nn
 
-from pruners.finishing import probing
-from pruners.reconstruction import Settings, reconstruct
-from pruners.reconstruction.quick import QuickFits
+from secateur.pruners.finishing import probing
+from secateur.pruners.reconstruction import Settings, reconstruct
+from secateur.pruners.reconstruction.quick import QuickFits
 
 
 def test_where_a_reader_can_not_be_fitted_nothing_is_changed() -> None:

@@ -6,8 +6,8 @@ import torch
 from hand_graphs import grouped, plain, slice_by_hand
 from torch import nn
 
-from pruners.errors import CheckpointError, PlanError, UsageError
-from pruners.ranking import metrics, rank, slices
+from secateur.pruners.errors import CheckpointError, PlanError, UsageError
+from secateur.pruners.ranking import metrics, rank, slices
 
 BATCHES = [(torch.randn(4, 3, 4, 4, generator=torch.Generator().manual_seed(i)), torch.arange(4)) for i in range(3)]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from app import cli
-from pruners.bundle import Bundle
+from secateur.app import cli
+from secateur.pruners.bundle import Bundle
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")

@@ -12,17 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from pruners import prune
-from pruners.errors import UsageError
-from pruners.quantized import register_quantizer
-from pruners.reconstruction import Reconstruction, Settings, reconstruct
-from pruners.reconstruction.following import Follower, Trail
-from pruners.reconstruction.gram import Gram, Rows
-from pruners.reconstruction.layers import as_system, inputs_at, outputs_at, positions
-from pruners.reconstruction.solve import solved
-from pruners.slicing import slice_model
-from pruners.tracing import trace
-from pruners.weight_transfer import Transfer, transfer
+from secateur import prune
+from secateur.pruners.errors import UsageError
+from secateur.pruners.quantized import register_quantizer
+from secateur.pruners.reconstruction import Reconstruction, Settings, reconstruct
+from secateur.pruners.reconstruction.following import Follower, Trail
+from secateur.pruners.reconstruction.gram import Gram, Rows
+from secateur.pruners.reconstruction.layers import as_system, inputs_at, outputs_at, positions
+from secateur.pruners.reconstruction.solve import solved
+from secateur.pruners.slicing import slice_model
+from secateur.pruners.tracing import trace
+from secateur.pruners.weight_transfer import Transfer, transfer
 
 EXACT = Settings(ridge=0.0)
 

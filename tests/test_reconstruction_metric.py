@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pruners.errors import UsageError
-from pruners.ranking import rank
-from pruners.reconstruction import elimination, metric
-from pruners.reconstruction.elimination import Elimination, Independent, eliminate
-from pruners.tracing import trace
+from secateur.pruners.errors import UsageError
+from secateur.pruners.ranking import rank
+from secateur.pruners.reconstruction import elimination, metric
+from secateur.pruners.reconstruction.elimination import Elimination, Independent, eliminate
+from secateur.pruners.tracing import trace
 
 X = torch.randn(64, 3, 6, 6, generator=torch.Generator().manual_seed(0))
 

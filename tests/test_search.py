@@ -13,17 +13,17 @@ import torch
 from hand_graphs import grouped, plain, slice_by_hand
 from torch import nn
 
-from pruners.budget import Budget
-from pruners.channel_graph import ChannelGraph, FrozenChannels, Site
-from pruners.costs import CostModel
-from pruners.errors import BudgetError, CheckpointError, Interrupted, NotPrunableError, OutputError, UsageError
-from pruners.ranking import rank
-from pruners.search import SearchSettings, Watcher, search, strategies
-from pruners.searching.interrupts import StopRequest
-from pruners.searching.ledger import Ledger
-from pruners.searching.suggesting import derived_seed, random_ratios, suggest_ratios
-from pruners.searching.weights import scatter, zero_removed
-from pruners.weight_transfer import slice_state
+from secateur.pruners.budget import Budget
+from secateur.pruners.channel_graph import ChannelGraph, FrozenChannels, Site
+from secateur.pruners.costs import CostModel
+from secateur.pruners.errors import BudgetError, CheckpointError, Interrupted, NotPrunableError, OutputError, UsageError
+from secateur.pruners.ranking import rank
+from secateur.pruners.search import SearchSettings, Watcher, search, strategies
+from secateur.pruners.searching.interrupts import StopRequest
+from secateur.pruners.searching.ledger import Ledger
+from secateur.pruners.searching.suggesting import derived_seed, random_ratios, suggest_ratios
+from secateur.pruners.searching.weights import scatter, zero_removed
+from secateur.pruners.weight_transfer import slice_state
 
 IMAGES = torch.randn(8, 3, 4, 4, generator=torch.Generator().manual_seed(0))
 QUICK = {"init_points": 1, "n_iter": 1, "retrain_epochs": 1}

@@ -9,16 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from pruners.budget import Allowance, Budget, Limits
-from pruners.costs import CostModel
-from pruners.errors import BudgetError, Interrupted, UsageError
-from pruners.ranking import rank
-from pruners.search import SearchSettings, Watcher, search
-from pruners.searching.balancing import Balance, attempts
-from pruners.searching.base import Candidates, Problem
-from pruners.searching.ledger import Ledger
-from pruners.searching.probing import Curve, Difference, Reference, curve_through
-from pruners.searching.sensitivity import marginal_counts, probed_counts
+from secateur.pruners.budget import Allowance, Budget, Limits
+from secateur.pruners.costs import CostModel
+from secateur.pruners.errors import BudgetError, Interrupted, UsageError
+from secateur.pruners.ranking import rank
+from secateur.pruners.search import SearchSettings, Watcher, search
+from secateur.pruners.searching.balancing import Balance, attempts
+from secateur.pruners.searching.base import Candidates, Problem
+from secateur.pruners.searching.ledger import Ledger
+from secateur.pruners.searching.probing import Curve, Difference, Reference, curve_through
+from secateur.pruners.searching.sensitivity import marginal_counts, probed_counts
 
 IMAGES = torch.randn(8, 3, 4, 4, generator=torch.Generator().manual_seed(0))
 BATCHES = [(images, torch.zeros(len(images), dtype=torch.long)) for images in IMAGES.split(4)]
@@ -293,8 +293,8 @@ def test_an_interrupted_pass_goes_on(tmp_path, at):
 
 
 def test_candidates_are_finished_with_the_weights_of_the_transfer():
-    from pruners.finishing import finishing
-    from pruners.tracing import trace
+    from secateur.pruners.finishing import finishing
+    from secateur.pruners.tracing import trace
 
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 5)).eval()
@@ -304,7 +304,7 @@ def test_candidates_are_finished_with_the_weights_of_the_transfer():
     model[0].bias.data[4:] = model[0].bias.data[:4]
 
     def realize(network, kept):
-        from pruners.slicing import slice_model
+        from secateur.pruners.slicing import slice_model
 
         return slice_model(network, graph, kept, IMAGES[:1]).model
 

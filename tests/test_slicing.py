@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pruners import oracle
-from pruners.channel_graph import ChannelGraph
-from pruners.errors import NotPrunableError
-from pruners.masking import masking
-from pruners.slicing import SlicedModel, slice_model
-from pruners.tracing import trace
+from secateur.pruners import oracle
+from secateur.pruners.channel_graph import ChannelGraph
+from secateur.pruners.errors import NotPrunableError
+from secateur.pruners.masking import masking
+from secateur.pruners.slicing import SlicedModel, slice_model
+from secateur.pruners.tracing import trace
 
 X = torch.randn(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 

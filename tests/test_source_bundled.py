@@ -13,9 +13,9 @@ import pytest
 import torch
 from source_helpers import assert_writes
 
-from pruners.slicing import slice_model
-from pruners.source import Entry
-from pruners.tracing import trace
+from secateur.pruners.slicing import slice_model
+from secateur.pruners.source import Entry
+from secateur.pruners.tracing import trace
 
 NETWORKS = [
     ("resnet", "resnet20", {}),
@@ -70,7 +70,7 @@ def test_a_network_whose_every_block_has_other_widths_is_written(
 
 @pytest.mark.parametrize("row", NETWORKS[:5], ids=_names)
 def test_written_text_is_clean_for_the_linter(row: tuple[str, str, dict[str, Any]], tmp_path: Path) -> None:
-    from pruners.source import write_source
+    from secateur.pruners.source import write_source
 
     model, entry, _ = _made(row)
     path = tmp_path / "model.py"

@@ -17,8 +17,8 @@ import torch
 from source_helpers import assert_writes, load
 from torch import nn
 
-from pruners.errors import SourceError
-from pruners.source import Entry, write_source
+from secateur.pruners.errors import SourceError
+from secateur.pruners.source import Entry, write_source
 
 _NUMBER = count(1)
 IMAGE = (2, 3, 8, 8)

@@ -12,9 +12,9 @@ from source_helpers import assert_writes, body, load
 from source_networks import Flat, Gates, Odd, Parts, Tied, Unit, Units, odd, pairs, units
 from torch import nn
 
-from pruners.slicing import slice_model
-from pruners.source import Entry, Header, LiteralSite, write_source
-from pruners.tracing import trace
+from secateur.pruners.slicing import slice_model
+from secateur.pruners.source import Entry, Header, LiteralSite, write_source
+from secateur.pruners.tracing import trace
 
 IMAGE = (2, 3, 8, 8)
 

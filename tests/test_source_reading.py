@@ -11,11 +11,11 @@ import torch
 from reading_networks import Reader
 from source_helpers import assert_writes
 
-from pruners.slicing import slice_model
-from pruners.source import Entry
-from pruners.source.dead_branches import without_dead_branches
-from pruners.source.docs import without_entries
-from pruners.tracing import trace
+from secateur.pruners.slicing import slice_model
+from secateur.pruners.source import Entry
+from secateur.pruners.source.dead_branches import without_dead_branches
+from secateur.pruners.source.docs import without_entries
+from secateur.pruners.tracing import trace
 
 
 def _absent(kind: ast.expr) -> bool:

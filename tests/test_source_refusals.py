@@ -11,8 +11,8 @@ from source_networks import Base, Flat
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from pruners.errors import NotPrunableError, SourceError
-from pruners.source import Entry, LiteralSite, write_source
+from secateur.pruners.errors import NotPrunableError, SourceError
+from secateur.pruners.source import Entry, LiteralSite, write_source
 
 
 def _hooked() -> nn.Module:

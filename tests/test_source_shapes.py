@@ -12,9 +12,9 @@ import torch
 from source_helpers import assert_writes, load
 from torch import nn
 
-from pruners.errors import SourceError
-from pruners.source import Entry, LiteralSite, write_source
-from pruners.source.concrete import Concrete
+from secateur.pruners.errors import SourceError
+from secateur.pruners.source import Entry, LiteralSite, write_source
+from secateur.pruners.source.concrete import Concrete
 
 X = torch.arange(12.0).view(3, 4)
 IMAGE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))

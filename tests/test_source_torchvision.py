@@ -14,10 +14,10 @@ import torchvision.models
 from source_helpers import body, load
 from torchvision.models.convnext import CNBlockConfig
 
-from pruners.base import BasicPruning
-from pruners.search import Budget, SearchSettings, search
-from pruners.source import Entry, write_source
-from pruners.verify import many_verifications
+from secateur.pruners.base import BasicPruning
+from secateur.pruners.search import Budget, SearchSettings, search
+from secateur.pruners.source import Entry, write_source
+from secateur.pruners.verify import many_verifications
 
 NETWORKS = {
     "resnet18": 32,

@@ -11,10 +11,10 @@ import torch
 from test_prefix import Deep, timeless
 from torch import Tensor, nn
 
-from pruners.base import BasicPruning
-from pruners.prefix import PrefixCache
-from pruners.search import SearchResult, SearchSettings, search
-from pruners.searching.measuring import Judge
+from secateur.pruners.base import BasicPruning
+from secateur.pruners.prefix import PrefixCache
+from secateur.pruners.search import SearchResult, SearchSettings, search
+from secateur.pruners.searching.measuring import Judge
 
 
 def test_nobody_is_given_up_without_a_rival_or_on_too_few_images_or_all() -> None:

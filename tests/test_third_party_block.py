@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from pruners.base import PRUNERS
-from pruners.bundle import Bundle
-from pruners.channel_graph import ChannelGraph
-from pruners.composing import declared_graph, same_groups
-from pruners.declared import check_kind
-from pruners.errors import DeclarationError
-from pruners.tracing import trace
+from secateur.pruners.base import PRUNERS
+from secateur.pruners.bundle import Bundle
+from secateur.pruners.channel_graph import ChannelGraph
+from secateur.pruners.composing import declared_graph, same_groups
+from secateur.pruners.declared import check_kind
+from secateur.pruners.errors import DeclarationError
+from secateur.pruners.tracing import trace
 
 X = torch.zeros(1, 3, 8, 8)
 

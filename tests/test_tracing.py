@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pruners.channel_graph import ChannelGraph
-from pruners.errors import NotPrunableError, UsageError
-from pruners.tracing import trace
+from secateur.pruners.channel_graph import ChannelGraph
+from secateur.pruners.errors import NotPrunableError, UsageError
+from secateur.pruners.tracing import trace
 
 
 class Function(nn.Module):

@@ -12,9 +12,9 @@ from app_helpers import app, refusal
 from click.testing import Result
 from test_training import InterruptAt
 
-from commands import console
-from training.checkpoints import beside, save_weights
-from training.progress import Progress
+from secateur.commands import console
+from secateur.training.checkpoints import beside, save_weights
+from secateur.training.progress import Progress
 
 LENET = ("--arch", "lenet5", "--network")
 TRAIN = ("train", "--model", "own_small.py:small", "--data", "digits", "--epochs", "2", "-o", "w.pt")
@@ -163,7 +163,7 @@ def test_a_retraining_is_resumed_as_if_it_had_not_been_interrupted(
 
 
 def test_a_search_retrains_as_it_is_asked_to(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from training import trainer
+    from secateur.training import trainer
 
     seen = []
 

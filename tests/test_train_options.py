@@ -16,18 +16,18 @@ from app_helpers import MODEL, NETWORK, app, refusal
 from test_training import SHORT, InterruptAt, comparable, new_net, same_state
 from torch import Tensor, nn
 
-import app as command_line
-from pruners.errors import Interrupted, OutOfMemory
-from training import trainer
-from training.binarization.kinds import KINDS
-from training.binarization.orthogonality import soft_orthogonality
-from training.data import Data, load_data
-from training.execution import Execution
-from training.loop import evaluate
-from training.objective import square_hinge
-from training.regime import Regime
-from training.regimes import REGIMES, find_regime, regime_for
-from training.trainer import fit
+import secateur.app as command_line
+from secateur.pruners.errors import Interrupted, OutOfMemory
+from secateur.training import trainer
+from secateur.training.binarization.kinds import KINDS
+from secateur.training.binarization.orthogonality import soft_orthogonality
+from secateur.training.data import Data, load_data
+from secateur.training.execution import Execution
+from secateur.training.loop import evaluate
+from secateur.training.objective import square_hinge
+from secateur.training.regime import Regime
+from secateur.training.regimes import REGIMES, find_regime, regime_for
+from secateur.training.trainer import fit
 
 ROOT = Path(command_line.__file__).parent
 TRAIN = ("train", "--model", "own_small.py:small", "--data", "digits", "-o", "w.pt")
@@ -381,11 +381,11 @@ import json, os, signal, sys
 from pathlib import Path
 import torch
 from torch import nn
-from pruners.errors import Interrupted
-from training.data import load_data
-from training.progress import Silent
-from training.regime import Regime
-from training.trainer import fit
+from secateur.pruners.errors import Interrupted
+from secateur.training.data import load_data
+from secateur.training.progress import Silent
+from secateur.training.regime import Regime
+from secateur.training.trainer import fit
 
 rank = int(os.environ["RANK"])
 data, regime = load_data("digits"), Regime("r", "sgd", {0: {"lr": 0.1}}, batch_size=255)

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from pruners import oracle
-from pruners.base import BasicPruning
-from pruners.bundle import import_file
-from pruners.errors import NotPrunableError
-from pruners.masking import masking
-from pruners.search import Budget, SearchSettings, search
+from secateur.pruners import oracle
+from secateur.pruners.base import BasicPruning
+from secateur.pruners.bundle import import_file
+from secateur.pruners.errors import NotPrunableError
+from secateur.pruners.masking import masking
+from secateur.pruners.search import Budget, SearchSettings, search
 
 HEAD = "import torch\nfrom torch import nn\n\n\n"
 NET = """

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import nn
 
-from pruners import bundle as bundle_module
-from pruners import oracle, verify
-from pruners.bundle import Bundle, import_text, published, write_file, write_state
-from pruners.costs import Costs
-from pruners.errors import BundleExistsError, OutputError, UsageError, VerificationError
-from pruners.tracing import trace
-from pruners.verify import Case, fits_double, many_verifications, measured, outputs_of, verify_bundle
+from secateur.pruners import bundle as bundle_module
+from secateur.pruners import oracle, verify
+from secateur.pruners.bundle import Bundle, import_text, published, write_file, write_state
+from secateur.pruners.costs import Costs
+from secateur.pruners.errors import BundleExistsError, OutputError, UsageError, VerificationError
+from secateur.pruners.tracing import trace
+from secateur.pruners.verify import Case, fits_double, many_verifications, measured, outputs_of, verify_bundle
 
 TEXT = '''"""A small network."""
 
@@ -61,7 +61,7 @@ def test_a_right_file_passes(tmp_path: Path) -> None:
 
 
 WRONG = {
-    "it imports the toolkit": ("import pruners\n" + TEXT, "needs the package pruners"),
+    "it imports the toolkit": ("import secateur\n" + TEXT, "needs the package secateur"),
     "it does not import": (TEXT.replace("class Net", "klass Net"), "SyntaxError"),
     "it has no factory": (TEXT.replace("def net", "def other"), "AttributeError"),
     "it has other keys": (TEXT.replace("self.a", "self.c"), "Missing key"),

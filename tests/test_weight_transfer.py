@@ -13,14 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pruners import prune
-from pruners.channel_graph import ChannelGraph, Slot
-from pruners.decorators import BlockKind, block_decorator
-from pruners.dependencies import Chain
-from pruners.errors import CheckpointError, DeclarationError, UsageError
-from pruners.slicing import slice_model
-from pruners.tracing import trace
-from pruners.weight_transfer import (
+from secateur import prune
+from secateur.pruners.channel_graph import ChannelGraph, Slot
+from secateur.pruners.decorators import BlockKind, block_decorator
+from secateur.pruners.dependencies import Chain
+from secateur.pruners.errors import CheckpointError, DeclarationError, UsageError
+from secateur.pruners.slicing import slice_model
+from secateur.pruners.tracing import trace
+from secateur.pruners.weight_transfer import (
     State,
     Transfer,
     WeightTransferUnit,

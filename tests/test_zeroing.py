@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models import registry
-from pruners import oracle
-from pruners.base import BasicPruning
-from pruners.errors import UsageError
-from pruners.zeroing import zero_out
-from training.binarization.kinds import KINDS, Kind
+from secateur.models import registry
+from secateur.pruners import oracle
+from secateur.pruners.base import BasicPruning
+from secateur.pruners.errors import UsageError
+from secateur.pruners.zeroing import zero_out
+from secateur.training.binarization.kinds import KINDS, Kind
 
 X = torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([0, 1, 2, 0, 1, 2])

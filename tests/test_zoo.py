@@ -16,12 +16,12 @@ import pytest
 import torch
 from torch import nn
 
-from pruners import oracle
-from pruners.base import BasicPruning
-from pruners.errors import NotPrunableError
-from pruners.search import Budget, SearchSettings, search
-from pruners.source import Entry
-from pruners.verify import many_verifications
+from secateur.pruners import oracle
+from secateur.pruners.base import BasicPruning
+from secateur.pruners.errors import NotPrunableError
+from secateur.pruners.search import Budget, SearchSettings, search
+from secateur.pruners.source import Entry
+from secateur.pruners.verify import many_verifications
 
 Factory = Callable[[], nn.Module]
 ROOMS = ("shapes", "parts", "channels", "layers", "habits", "wiring", "flow", "tensors", "files")

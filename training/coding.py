@@ -10,10 +10,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from pruners.errors import DataError
-from training.binarization.modules import thermometer
-from training.data import Data, calibration_images
-from training.splits import CodedSplit, Normalization
+from secateur.pruners.errors import DataError
+from secateur.training.binarization.modules import thermometer
+from secateur.training.data import Data, calibration_images
+from secateur.training.splits import CodedSplit, Normalization
 
 _LOOKED_AT = 500
 _EXAMPLE = "normalize=0.5,0.5,0.5/0.25,0.25,0.25"

@@ -10,9 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pruners.errors import OutputError, UsageError
-from training.checkpoints import beside
-from training.history import Epoch, Watch
+from secateur.pruners.errors import OutputError, UsageError
+from secateur.training.checkpoints import beside
+from secateur.training.history import Epoch, Watch
 
 
 def curve_beside(weights: Path) -> Watch:

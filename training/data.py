@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pruners.errors import DataError
-from training.splits import CodedSplit, FileSplit, Normalization, Split, generator
+from secateur.pruners.errors import DataError
+from secateur.training.splits import CodedSplit, FileSplit, Normalization, Split, generator
 
 SPLIT_SEED = 0
 """Fixed, whatever the seed of a run: what one run trained on must not be what the next one validates on."""
@@ -76,11 +76,11 @@ def load_data(spec: str) -> Data:
 
     ``NAME+thermometer`` codes the images as signs; ``NAME+normalize=M,../S,..`` takes other means and deviations.
     """
-    for module in ("training.layouts", "training.folders"):
+    for module in ("secateur.training.layouts", "secateur.training.folders"):
         importlib.import_module(module)  # registers the readers
     coded, colon, folder = spec.partition(":")
     name, *codings = coded.split("+")
-    coders = [importlib.import_module("training.coding").coder(name, coding) for coding in codings]
+    coders = [importlib.import_module("secateur.training.coding").coder(name, coding) for coding in codings]
     data = _read(name, colon, folder)
     for code in coders:
         data = code(data)

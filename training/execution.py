@@ -11,10 +11,10 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from pruners.errors import UsageError
-from training.loop import Score, evaluate, fitting
-from training.objective import Criterion
-from training.splits import WHOLE, Part, Split
+from secateur.pruners.errors import UsageError
+from secateur.training.loop import Score, evaluate, fitting
+from secateur.training.objective import Criterion
+from secateur.training.splits import WHOLE, Part, Split
 
 Amp = Literal["bf16", "fp16"]
 
@@ -98,7 +98,7 @@ def engine_for(execution: Execution, model: nn.Module, optimizer: torch.optim.Op
     """UsageError if the machine can't, or if ``batch_size`` images are too few for all parts and processes."""
     if not (execution.amp or execution.accumulate > 1 or processes() > 1):
         return Plain(model, optimizer)
-    from training.accelerated import Accelerated
+    from secateur.training.accelerated import Accelerated
 
     passes = execution.accumulate * processes()
     if batch_size < passes:

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pruners.errors import DataError
-from training.data import Data, data_set, hold_out
-from training.layouts import held_out, in_memory
-from training.splits import FileSplit, Images, Normalization, open_rgb, shift_and_flip
+from secateur.pruners.errors import DataError
+from secateur.training.data import Data, data_set, hold_out
+from secateur.training.layouts import held_out, in_memory
+from secateur.training.splits import FileSplit, Images, Normalization, open_rgb, shift_and_flip
 
 Files = tuple[list[str], Tensor]
 """Paths and labels of images."""

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pruners.errors import DataError
-from training.data import Data, data_set, hold_out
-from training.splits import Augment, Images, Normalization, TensorSplit, random_shift, shift_and_flip
+from secateur.pruners.errors import DataError
+from secateur.training.data import Data, data_set, hold_out
+from secateur.training.splits import Augment, Images, Normalization, TensorSplit, random_shift, shift_and_flip
 
 
 @data_set("digits", "nothing: the images are part of scikit-learn", needs_folder=False)

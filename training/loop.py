@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pruners.errors import DataError, UsageError
-from training.splits import WHOLE, Part, Split, derive_seed
+from secateur.pruners.errors import DataError, UsageError
+from secateur.training.splits import WHOLE, Part, Split, derive_seed
 
 EVALUATION_BATCH = 256
 

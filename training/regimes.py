@@ -6,8 +6,8 @@ import difflib
 from collections.abc import Mapping
 from typing import Literal
 
-from pruners.errors import UsageError
-from training.regime import Regime
+from secateur.pruners.errors import UsageError
+from secateur.training.regime import Regime
 
 Purpose = Literal["train", "retrain"]
 

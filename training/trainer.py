@@ -14,18 +14,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from pruners.errors import CheckpointError, Interrupted
-from training.checkpoints import State, load_checkpoint, load_weights, save_atomically
-from training.data import Data
-from training.execution import Execution, device_for, engine_for, is_main
-from training.history import Epoch, FitResult, Upkeep, Watch
-from training.interrupts import interrupt_as_flag
-from training.loop import EVALUATION_BATCH, Score, device_of, seed_step
-from training.memory import memory_explained
-from training.objective import Teacher, criterion
-from training.progress import Progress, Silent
-from training.regime import Regime
-from training.splits import derive_seed, number_of_steps
+from secateur.pruners.errors import CheckpointError, Interrupted
+from secateur.training.checkpoints import State, load_checkpoint, load_weights, save_atomically
+from secateur.training.data import Data
+from secateur.training.execution import Execution, device_for, engine_for, is_main
+from secateur.training.history import Epoch, FitResult, Upkeep, Watch
+from secateur.training.interrupts import interrupt_as_flag
+from secateur.training.loop import EVALUATION_BATCH, Score, device_of, seed_step
+from secateur.training.memory import memory_explained
+from secateur.training.objective import Teacher, criterion
+from secateur.training.progress import Progress, Silent
+from secateur.training.regime import Regime
+from secateur.training.splits import derive_seed, number_of_steps
 
 
 def fit(

@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pruners.budget import Allowance
-from pruners.channel_graph import ChannelGraph
-from pruners.latency.timing import Run
-from pruners.slicing import resize
+from secateur.pruners.budget import Allowance
+from secateur.pruners.channel_graph import ChannelGraph
+from secateur.pruners.latency.timing import Run
+from secateur.pruners.slicing import resize
 
 Shape = tuple[int, ...]
 Reads = Callable[[Any, Shape], Shape]

@@ -16,15 +16,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map
 
-from pruners.budget import Allowance
-from pruners.channel_graph import ChannelGraph, Width
-from pruners.errors import Interrupted, NotPrunableError
-from pruners.latency import timing
-from pruners.latency.layers import Layer, layers_of
-from pruners.latency.model import Grid, LatencyModel, never_falling
-from pruners.latency.table import Table
-from pruners.latency.timing import Measure, Run
-from pruners.running import as_it_was, batch_size, call_arguments
+from secateur.pruners.budget import Allowance
+from secateur.pruners.channel_graph import ChannelGraph, Width
+from secateur.pruners.errors import Interrupted, NotPrunableError
+from secateur.pruners.latency import timing
+from secateur.pruners.latency.layers import Layer, layers_of
+from secateur.pruners.latency.model import Grid, LatencyModel, never_falling
+from secateur.pruners.latency.table import Table
+from secateur.pruners.latency.timing import Measure, Run
+from secateur.pruners.running import as_it_was, batch_size, call_arguments
 
 log = logging.getLogger(__name__)
 

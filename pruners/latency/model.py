@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import nnls
 
-from pruners.channel_graph import ChannelGraph
-from pruners.costs import CostModel
-from pruners.latency.layers import Axis, Layer
+from secateur.pruners.channel_graph import ChannelGraph
+from secateur.pruners.costs import CostModel
+from secateur.pruners.latency.layers import Axis, Layer
 
 FloatArray = npt.NDArray[np.float64]
 _TRUST = 0.05

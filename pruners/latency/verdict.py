@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from pruners.latency import timing
-from pruners.running import call_arguments
+from secateur.pruners.latency import timing
+from secateur.pruners.running import call_arguments
 
 _MISSED = 1.1
 

@@ -4,7 +4,7 @@
     pruned.load_state_dict(found.state)
 """
 
-from pruners.reconstruction.networks import Reconstruction, reconstruct
-from pruners.reconstruction.walk import Settings
+from secateur.pruners.reconstruction.networks import Reconstruction, reconstruct
+from secateur.pruners.reconstruction.walk import Settings
 
 __all__ = ["Reconstruction", "Settings", "reconstruct"]

@@ -9,9 +9,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from pruners.channel_graph import ChannelGraph, Slot, Width
-from pruners.quantized import quantizer_of
-from pruners.reconstruction.layers import fittable
+from secateur.pruners.channel_graph import ChannelGraph, Slot, Width
+from secateur.pruners.quantized import quantizer_of
+from secateur.pruners.reconstruction.layers import fittable
 
 
 def layers_to_fit(network: nn.Module) -> list[str]:

@@ -8,11 +8,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pruners.reconstruction.layers import inputs_at, positions
-from pruners.reconstruction.passes import Visitor, visit
-from pruners.reconstruction.sampling import Look, Sampler
-from pruners.reconstruction.survey import Stop
-from pruners.running import as_it_was, images_of
+from secateur.pruners.reconstruction.layers import inputs_at, positions
+from secateur.pruners.reconstruction.passes import Visitor, visit
+from secateur.pruners.reconstruction.sampling import Look, Sampler
+from secateur.pruners.reconstruction.survey import Stop
+from secateur.pruners.running import as_it_was, images_of
 
 SAMPLES = 20_000  # positions at most that are looked at
 LARGE = 6_000  # inputs from which on only fewer samples than inputs are worth their memory

@@ -9,17 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pruners.channel_graph import Slot, Width
-from pruners.errors import UsageError
-from pruners.ranking import Evidence, Scores, l1, metric
-from pruners.reconstruction.consumers import consumers
-from pruners.reconstruction.elimination import Elimination, Independent, System, eliminate
-from pruners.reconstruction.gram import Gram
-from pruners.reconstruction.inputs import LARGE, Reader, run
-from pruners.reconstruction.layers import as_system
-from pruners.reconstruction.sampling import Look
-from pruners.reconstruction.solve import RIDGE
-from pruners.running import images_of
+from secateur.pruners.channel_graph import Slot, Width
+from secateur.pruners.errors import UsageError
+from secateur.pruners.ranking import Evidence, Scores, l1, metric
+from secateur.pruners.reconstruction.consumers import consumers
+from secateur.pruners.reconstruction.elimination import Elimination, Independent, System, eliminate
+from secateur.pruners.reconstruction.gram import Gram
+from secateur.pruners.reconstruction.inputs import LARGE, Reader, run
+from secateur.pruners.reconstruction.layers import as_system
+from secateur.pruners.reconstruction.sampling import Look
+from secateur.pruners.reconstruction.solve import RIDGE
+from secateur.pruners.running import images_of
 
 
 @metric("reconstruction")

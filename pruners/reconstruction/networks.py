@@ -13,14 +13,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from pruners.channel_graph import ChannelGraph
-from pruners.errors import UsageError
-from pruners.reconstruction.consumers import consumers, kept_outputs, layers_to_fit
-from pruners.reconstruction.fitting import Fitted
-from pruners.reconstruction.survey import Stop, Survey, survey
-from pruners.reconstruction.walk import Report, Settings, Walk
-from pruners.running import as_it_was, images_of
-from pruners.weight_transfer import settle
+from secateur.pruners.channel_graph import ChannelGraph
+from secateur.pruners.errors import UsageError
+from secateur.pruners.reconstruction.consumers import consumers, kept_outputs, layers_to_fit
+from secateur.pruners.reconstruction.fitting import Fitted
+from secateur.pruners.reconstruction.survey import Stop, Survey, survey
+from secateur.pruners.reconstruction.walk import Report, Settings, Walk
+from secateur.pruners.running import as_it_was, images_of
+from secateur.pruners.weight_transfer import settle
 
 _ROOM = 1.5  # what a pass takes, in parts of the activations that are alive between two layers
 

@@ -9,16 +9,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from pruners.channel_graph import BoolArray, ChannelGraph, Slot
-from pruners.reconstruction.consumers import consumers, kept_outputs
-from pruners.reconstruction.fitting import PLENTY, System, apply
-from pruners.reconstruction.gram import Gram
-from pruners.reconstruction.inputs import LARGE, Reader, run
-from pruners.reconstruction.layers import as_system, unknowns
-from pruners.reconstruction.sampling import Look
-from pruners.reconstruction.solve import RIDGE, Change, solved
-from pruners.reconstruction.survey import survey
-from pruners.running import as_it_was, images_of
+from secateur.pruners.channel_graph import BoolArray, ChannelGraph, Slot
+from secateur.pruners.reconstruction.consumers import consumers, kept_outputs
+from secateur.pruners.reconstruction.fitting import PLENTY, System, apply
+from secateur.pruners.reconstruction.gram import Gram
+from secateur.pruners.reconstruction.inputs import LARGE, Reader, run
+from secateur.pruners.reconstruction.layers import as_system, unknowns
+from secateur.pruners.reconstruction.sampling import Look
+from secateur.pruners.reconstruction.solve import RIDGE, Change, solved
+from secateur.pruners.reconstruction.survey import survey
+from secateur.pruners.running import as_it_was, images_of
 
 
 class QuickFits:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from pruners.reconstruction.fitting import Fitted
-from pruners.reconstruction.networks import Reconstruction, reconstruct
-from pruners.reconstruction.quick import QuickFits
-from pruners.reconstruction.walk import Settings
-from pruners.weight_transfer import Transfer, Transferred, strategy
+from secateur.pruners.reconstruction.fitting import Fitted
+from secateur.pruners.reconstruction.networks import Reconstruction, reconstruct
+from secateur.pruners.reconstruction.quick import QuickFits
+from secateur.pruners.reconstruction.walk import Settings
+from secateur.pruners.weight_transfer import Transfer, Transferred, strategy
 
 _NAMED = 3
 

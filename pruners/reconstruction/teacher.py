@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from pruners.reconstruction.following import Trail
-from pruners.reconstruction.layers import outputs_at
-from pruners.reconstruction.passes import Enough, Visitor, visit
-from pruners.reconstruction.sampling import Sampler
-from pruners.reconstruction.survey import Stop
+from secateur.pruners.reconstruction.following import Trail
+from secateur.pruners.reconstruction.layers import outputs_at
+from secateur.pruners.reconstruction.passes import Enough, Visitor, visit
+from secateur.pruners.reconstruction.sampling import Sampler
+from secateur.pruners.reconstruction.survey import Stop
 
 Targets = list[list[Tensor]]  # for each batch and call: (samples, outputs)
 

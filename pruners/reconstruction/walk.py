@@ -14,14 +14,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from pruners.reconstruction.fitting import Fitted, System, apply
-from pruners.reconstruction.following import Trail
-from pruners.reconstruction.layers import inputs_at, outputs_at, positions, unknowns
-from pruners.reconstruction.passes import Enough, Visitor, visit
-from pruners.reconstruction.sampling import Look, Sampler
-from pruners.reconstruction.solve import RIDGE
-from pruners.reconstruction.survey import Stop
-from pruners.reconstruction.teacher import Targets, Teacher
+from secateur.pruners.reconstruction.fitting import Fitted, System, apply
+from secateur.pruners.reconstruction.following import Trail
+from secateur.pruners.reconstruction.layers import inputs_at, outputs_at, positions, unknowns
+from secateur.pruners.reconstruction.passes import Enough, Visitor, visit
+from secateur.pruners.reconstruction.sampling import Look, Sampler
+from secateur.pruners.reconstruction.solve import RIDGE
+from secateur.pruners.reconstruction.survey import Stop
+from secateur.pruners.reconstruction.teacher import Targets, Teacher
 
 Report = Callable[[int, int, str], None]  # layers done, layers in all, the name of the last one
 

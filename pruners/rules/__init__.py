@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pruners.rules import along_axes, contractions, elementwise, indexing, movement, normalisation
-from pruners.rules.registry import RULES, Call, Rule, rule, rule_for
+from secateur.pruners.rules import along_axes, contractions, elementwise, indexing, movement, normalisation
+from secateur.pruners.rules.registry import RULES, Call, Rule, rule, rule_for
 
 __all__ = [
     "RULES",

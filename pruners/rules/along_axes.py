@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from pruners.labels import Labels, axes_of, touching
-from pruners.rules.registry import RULES, Call, Rule, freeze_axes, rule
+from secateur.pruners.labels import Labels, axes_of, touching
+from secateur.pruners.rules.registry import RULES, Call, Rule, freeze_axes, rule
 
 if TYPE_CHECKING:
-    from pruners.tracer import Tracer
+    from secateur.pruners.tracer import Tracer
 
 
 STATISTICS = {"sum", "mean", "amax", "amin", "var", "var_mean", "std", "std_mean", "norm", "linalg_vector_norm",

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from pruners.labels import Labels, along, axes_of, on_axis, touching
-from pruners.rules.registry import Call, rule
+from secateur.pruners.labels import Labels, along, axes_of, on_axis, touching
+from secateur.pruners.rules.registry import Call, rule
 
 if TYPE_CHECKING:
-    from pruners.tracer import Tracer
+    from secateur.pruners.tracer import Tracer
 
 
 _UNKNOWN = "reads the network's input, or channels that must stay"

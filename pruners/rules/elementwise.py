@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from pruners.channel_graph import Site
-from pruners.labels import Labels, align, axes_of, on_axis
-from pruners.rules.registry import RULES, Call, rule
+from secateur.pruners.channel_graph import Site
+from secateur.pruners.labels import Labels, align, axes_of, on_axis
+from secateur.pruners.rules.registry import RULES, Call, rule
 
 if TYPE_CHECKING:
-    from pruners.tracer import Tracer
+    from secateur.pruners.tracer import Tracer
 
 
 def pointwise(tracer: Tracer, call: Call) -> None:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pruners.labels import Labels, axes_of, on_axis, touching
-from pruners.rules.elementwise import join
-from pruners.rules.registry import Call, freeze_axes, rule
+from secateur.pruners.labels import Labels, axes_of, on_axis, touching
+from secateur.pruners.rules.elementwise import join
+from secateur.pruners.rules.registry import Call, freeze_axes, rule
 
 if TYPE_CHECKING:
-    from pruners.tracer import Tracer
+    from secateur.pruners.tracer import Tracer
 
 
 @rule("scatter", "scatter_add", "scatter_reduce", "index_add", "index_copy", "index_fill", "index_reduce")

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from pruners.labels import Labels, Planes, axes_of, compact
-from pruners.rules.registry import Call, freeze_axes, rule, unknown
+from secateur.pruners.labels import Labels, Planes, axes_of, compact
+from secateur.pruners.rules.registry import Call, freeze_axes, rule, unknown
 
 if TYPE_CHECKING:
-    from pruners.tracer import Tracer
+    from secateur.pruners.tracer import Tracer
 
 
 _VIEWS = {"view", "_unsafe_view", "reshape", "_reshape_alias", "flatten"}

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from pruners.labels import Labels, axes_of, touching
-from pruners.rules.registry import Call, freeze_axes, rule
+from secateur.pruners.labels import Labels, axes_of, touching
+from secateur.pruners.rules.registry import Call, freeze_axes, rule
 
 if TYPE_CHECKING:
-    from pruners.tracer import Tracer
+    from secateur.pruners.tracer import Tracer
 
 
 @rule("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "cudnn_batch_norm")

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from pruners.channel_graph import Site
-from pruners.labels import Labels, axes_of, touching
+from secateur.pruners.channel_graph import Site
+from secateur.pruners.labels import Labels, axes_of, touching
 
 if TYPE_CHECKING:
-    from pruners.tracer import Tracer
+    from secateur.pruners.tracer import Tracer
 
 aten = torch.ops.aten
 

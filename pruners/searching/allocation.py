@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pruners.budget import Counts, Step, global_counts, uniform_counts
-from pruners.errors import BudgetError
-from pruners.ranking import Ranking, rank
-from pruners.searching.base import Problem, SearchResult, strategy
+from secateur.pruners.budget import Counts, Step, global_counts, uniform_counts
+from secateur.pruners.errors import BudgetError
+from secateur.pruners.ranking import Ranking, rank
+from secateur.pruners.searching.base import Problem, SearchResult, strategy
 
 
 @strategy("uniform")

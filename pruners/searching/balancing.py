@@ -14,12 +14,12 @@ from dataclasses import asdict, replace
 
 from torch import Tensor, nn
 
-from pruners.budget import Counts
-from pruners.ranking import Ranking
-from pruners.searching.base import Evaluation, Problem, evaluation_from
-from pruners.searching.probing import Difference
-from pruners.searching.staged import ALL, joint_record
-from pruners.searching.stages import Stage, stages
+from secateur.pruners.budget import Counts
+from secateur.pruners.ranking import Ranking
+from secateur.pruners.searching.base import Evaluation, Problem, evaluation_from
+from secateur.pruners.searching.probing import Difference
+from secateur.pruners.searching.staged import ALL, joint_record
+from secateur.pruners.searching.stages import Stage, stages
 
 FACTORS = (2.0, 0.5)
 """By which the damages of a stage are multiplied; the second is tried where the first does no good."""

@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from pruners.budget import Allowance, Budget, Limits
-from pruners.channel_graph import ChannelGraph
-from pruners.costs import CostModel, Costs
-from pruners.errors import Interrupted, UsageError
-from pruners.plan import PruningPlan, from_kept
-from pruners.prefix import PrefixCache
-from pruners.ranking import Batch
-from pruners.searching.ledger import Ledger
+from secateur.pruners.budget import Allowance, Budget, Limits
+from secateur.pruners.channel_graph import ChannelGraph
+from secateur.pruners.costs import CostModel, Costs
+from secateur.pruners.errors import Interrupted, UsageError
+from secateur.pruners.plan import PruningPlan, from_kept
+from secateur.pruners.prefix import PrefixCache
+from secateur.pruners.ranking import Batch
+from secateur.pruners.searching.ledger import Ledger
 
 UNJUDGED = "--search {} evaluates candidates; give --data, or take --search uniform or global"
 Kept = Mapping[str, tuple[int, ...]]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 
-from pruners.searching.base import Problem, SearchResult, strategy
-from pruners.searching.layerwise import LayerwiseSearch
-from pruners.searching.staged import StagedSearch
+from secateur.pruners.searching.base import Problem, SearchResult, strategy
+from secateur.pruners.searching.layerwise import LayerwiseSearch
+from secateur.pruners.searching.staged import StagedSearch
 
 log = logging.getLogger(__name__)
 

@@ -20,19 +20,26 @@ from typing import Any
 
 from torch import nn
 
-from pruners.budget import Counts, grow, shrink
-from pruners.channel_graph import Width
-from pruners.errors import CheckpointError, Interrupted, UsageError
-from pruners.plan import sha256_of_state
-from pruners.ranking import rank
-from pruners.searching.base import Evaluation, Problem, SearchResult, evaluation_from, interrupted, objective_of
-from pruners.searching.interrupts import StopRequest
-from pruners.searching.measuring import Measurements, Task
-from pruners.searching.retraining import Checkpoints, seeded
-from pruners.searching.stages import in_run_order
-from pruners.searching.suggesting import derived_seed, random_ratios, suggest_ratios
-from pruners.searching.weights import State, scatter, zero_removed
-from pruners.zeroing import zero_out
+from secateur.pruners.budget import Counts, grow, shrink
+from secateur.pruners.channel_graph import Width
+from secateur.pruners.errors import CheckpointError, Interrupted, UsageError
+from secateur.pruners.plan import sha256_of_state
+from secateur.pruners.ranking import rank
+from secateur.pruners.searching.base import (
+    Evaluation,
+    Problem,
+    SearchResult,
+    evaluation_from,
+    interrupted,
+    objective_of,
+)
+from secateur.pruners.searching.interrupts import StopRequest
+from secateur.pruners.searching.measuring import Measurements, Task
+from secateur.pruners.searching.retraining import Checkpoints, seeded
+from secateur.pruners.searching.stages import in_run_order
+from secateur.pruners.searching.suggesting import derived_seed, random_ratios, suggest_ratios
+from secateur.pruners.searching.weights import State, scatter, zero_removed
+from secateur.pruners.zeroing import zero_out
 
 
 class LayerwiseSearch:

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from pruners.errors import OutputError, UsageError
+from secateur.pruners.errors import OutputError, UsageError
 
 SCHEMA = 1
 

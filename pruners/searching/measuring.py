@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pruners.prefix import PrefixCache
+from secateur.pruners.prefix import PrefixCache
 
 Key = tuple[Any, ...]
 Score = tuple[float | None, float | None]

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pruners.errors import CheckpointError, OutputError
-from pruners.plan import sha256_of_state
-from pruners.searching.weights import State
+from secateur.pruners.errors import CheckpointError, OutputError
+from secateur.pruners.plan import sha256_of_state
+from secateur.pruners.searching.weights import State
 
 
 @contextmanager

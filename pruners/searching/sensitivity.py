@@ -12,14 +12,14 @@ from dataclasses import asdict, replace
 
 from torch import nn
 
-from pruners.budget import Allowance, Counts, give_back
-from pruners.errors import Interrupted, UsageError
-from pruners.ranking import Ranking
-from pruners.searching.allocation import decided, ranked, require_budget
-from pruners.searching.balancing import Balance, attempts
-from pruners.searching.base import Evaluation, Problem, SearchResult, evaluation_from, interrupted, strategy
-from pruners.searching.interrupts import StopRequest
-from pruners.searching.probing import PROBED, Curve, Difference, Reference, curve_through
+from secateur.pruners.budget import Allowance, Counts, give_back
+from secateur.pruners.errors import Interrupted, UsageError
+from secateur.pruners.ranking import Ranking
+from secateur.pruners.searching.allocation import decided, ranked, require_budget
+from secateur.pruners.searching.balancing import Balance, attempts
+from secateur.pruners.searching.base import Evaluation, Problem, SearchResult, evaluation_from, interrupted, strategy
+from secateur.pruners.searching.interrupts import StopRequest
+from secateur.pruners.searching.probing import PROBED, Curve, Difference, Reference, curve_through
 
 _STEPS = 64
 """Of a width that may keep more counts than this, several are skipped at a time."""

@@ -8,14 +8,21 @@ from dataclasses import asdict, replace
 
 from torch import nn
 
-from pruners.budget import Allowance, Counts, Step, grow, shrink
-from pruners.errors import Interrupted, UsageError
-from pruners.searching.allocation import decided, ranked, steps
-from pruners.searching.base import Evaluation, Problem, SearchResult, evaluation_from, interrupted, objective_of
-from pruners.searching.interrupts import StopRequest
-from pruners.searching.measuring import Measurements, Score, Task
-from pruners.searching.stages import stages
-from pruners.searching.suggesting import Ratios, derived_seed, random_ratios, suggest_ratios
+from secateur.pruners.budget import Allowance, Counts, Step, grow, shrink
+from secateur.pruners.errors import Interrupted, UsageError
+from secateur.pruners.searching.allocation import decided, ranked, steps
+from secateur.pruners.searching.base import (
+    Evaluation,
+    Problem,
+    SearchResult,
+    evaluation_from,
+    interrupted,
+    objective_of,
+)
+from secateur.pruners.searching.interrupts import StopRequest
+from secateur.pruners.searching.measuring import Measurements, Score, Task
+from secateur.pruners.searching.stages import stages
+from secateur.pruners.searching.suggesting import Ratios, derived_seed, random_ratios, suggest_ratios
 
 ALL = "all stages"
 """What stands for a width in the records: a candidate changes them all."""

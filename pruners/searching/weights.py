@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pruners.channel_graph import BoolArray, ChannelGraph, Slot
+from secateur.pruners.channel_graph import BoolArray, ChannelGraph, Slot
 
 Kept = Mapping[str, npt.ArrayLike]
 State = dict[str, torch.Tensor]

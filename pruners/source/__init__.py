@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pruners.source.entry import Entry, Header, LiteralSite
-from pruners.source.writer import write_source
+from secateur.pruners.source.entry import Entry, Header, LiteralSite
+from secateur.pruners.source.writer import write_source
 
 __all__ = ["Entry", "Header", "LiteralSite", "write_source"]

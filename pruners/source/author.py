@@ -13,9 +13,9 @@ from typing import Any
 
 from torch import nn
 
-from pruners.source.files import FunctionNode, SourceFile, Sources
-from pruners.source.hints import stored_names
-from pruners.source.tree import author_init
+from secateur.pruners.source.files import FunctionNode, SourceFile, Sources
+from secateur.pruners.source.hints import stored_names
+from secateur.pruners.source.tree import author_init
 
 PURE = frozenset(
     {"abs", "all", "any", "bool", "divmod", "float", "int", "isinstance", "issubclass", "len", "list", "max", "min"}

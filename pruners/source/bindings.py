@@ -7,8 +7,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pruners.source.author import Unproved, evaluate
-from pruners.source.files import SourceFile, code_of
+from secateur.pruners.source.author import Unproved, evaluate
+from secateur.pruners.source.files import SourceFile, code_of
 
 _ABSENT = object()
 

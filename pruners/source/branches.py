@@ -16,11 +16,11 @@ from typing import Any
 
 from torch import nn
 
-from pruners.source.author import Unproved, evaluate
-from pruners.source.bindings import binding, namespace_of, usual
-from pruners.source.files import FunctionNode, Position, SourceFile, Sources
-from pruners.source.hints import loaded_names, stored_names
-from pruners.source.terms import is_plain
+from secateur.pruners.source.author import Unproved, evaluate
+from secateur.pruners.source.bindings import binding, namespace_of, usual
+from secateur.pruners.source.files import FunctionNode, Position, SourceFile, Sources
+from secateur.pruners.source.hints import loaded_names, stored_names
+from secateur.pruners.source.terms import is_plain
 
 Settled = Mapping[Position, bool]
 _SWITCHES = (bool, int, str, type(None))

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from pruners.errors import SourceError
-from pruners.source.births import undisturbed
-from pruners.source.entry import UNSAVED
-from pruners.source.tree import Tree, is_torch
+from secateur.pruners.errors import SourceError
+from secateur.pruners.source.births import undisturbed
+from secateur.pruners.source.entry import UNSAVED
+from secateur.pruners.source.tree import Tree, is_torch
 
 _NUMBER = itertools.count(1)
 

@@ -7,21 +7,21 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from pruners.source.author import Unproved, evaluate
-from pruners.source.conditions import INDENT
-from pruners.source.context import ClassContext
-from pruners.source.hints import loaded_names
-from pruners.source.idioms import Idioms
-from pruners.source.init_writer import InitWriter
-from pruners.source.layout import STEP, flat
-from pruners.source.names import Namer
-from pruners.source.naming import Group, name_holes, type_name
-from pruners.source.parameters import Parameter, WrittenInit, header_lines
-from pruners.source.printer import Printer
-from pruners.source.scope import Scope, Vector, as_term
-from pruners.source.terms import Arg, Call, Lit, Ref, Term, is_plain, same, same_vector
-from pruners.source.values import literal
-from pruners.source.walk import Walk
+from secateur.pruners.source.author import Unproved, evaluate
+from secateur.pruners.source.conditions import INDENT
+from secateur.pruners.source.context import ClassContext
+from secateur.pruners.source.hints import loaded_names
+from secateur.pruners.source.idioms import Idioms
+from secateur.pruners.source.init_writer import InitWriter
+from secateur.pruners.source.layout import STEP, flat
+from secateur.pruners.source.names import Namer
+from secateur.pruners.source.naming import Group, name_holes, type_name
+from secateur.pruners.source.parameters import Parameter, WrittenInit, header_lines
+from secateur.pruners.source.printer import Printer
+from secateur.pruners.source.scope import Scope, Vector, as_term
+from secateur.pruners.source.terms import Arg, Call, Lit, Ref, Term, is_plain, same, same_vector
+from secateur.pruners.source.values import literal
+from secateur.pruners.source.walk import Walk
 
 PASSES = 16
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 
-from pruners.source.author import AuthorClass
-from pruners.source.hints import call_in
-from pruners.source.tree import Tree, ancestors
+from secateur.pruners.source.author import AuthorClass
+from secateur.pruners.source.hints import call_in
+from secateur.pruners.source.tree import Tree, ancestors
 
 Found = tuple[list[str], str]  # above, behind
 _NONE: Found = ([], "")

@@ -5,15 +5,15 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 
-from pruners.source.author import Unproved
-from pruners.source.context import ClassContext
-from pruners.source.hints import loaded_names
-from pruners.source.layout import WIDTH
-from pruners.source.printer import Printer
-from pruners.source.scope import Scope
-from pruners.source.statements import Lines, rows
-from pruners.source.terms import Box, Call, Hole, Item, Lit, Term
-from pruners.source.walk import Mask, Walk, line_in
+from secateur.pruners.source.author import Unproved
+from secateur.pruners.source.context import ClassContext
+from secateur.pruners.source.hints import loaded_names
+from secateur.pruners.source.layout import WIDTH
+from secateur.pruners.source.printer import Printer
+from secateur.pruners.source.scope import Scope
+from secateur.pruners.source.statements import Lines, rows
+from secateur.pruners.source.terms import Box, Call, Hole, Item, Lit, Term
+from secateur.pruners.source.walk import Mask, Walk, line_in
 
 INDENT = 8  # of statements in a method
 

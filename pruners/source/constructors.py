@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from pruners.errors import SourceError
-from pruners.source.births import undisturbed
-from pruners.source.made import parameter_call
-from pruners.source.terms import Arg, Call, Display, Lit, Ref, Term, is_plain
+from secateur.pruners.errors import SourceError
+from secateur.pruners.source.births import undisturbed
+from secateur.pruners.source.made import parameter_call
+from secateur.pruners.source.terms import Arg, Call, Display, Lit, Ref, Term, is_plain
 
 Values = dict[str, Any]
 _REGISTRY: dict[type[nn.Module], Callable[[Any], Values]] = {}

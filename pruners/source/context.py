@@ -8,12 +8,12 @@ from typing import Any
 
 from torch import nn
 
-from pruners.source.author import AuthorClass
-from pruners.source.births import Birth
-from pruners.source.records import Record, Recorder
-from pruners.source.terms import Box, Call, Term
-from pruners.source.tree import Tree, ancestors
-from pruners.source.values import term_of_value
+from secateur.pruners.source.author import AuthorClass
+from secateur.pruners.source.births import Birth
+from secateur.pruners.source.records import Record, Recorder
+from secateur.pruners.source.terms import Box, Call, Term
+from secateur.pruners.source.tree import Tree, ancestors
+from secateur.pruners.source.values import term_of_value
 
 
 @dataclass

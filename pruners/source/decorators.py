@@ -9,8 +9,8 @@ import types
 from functools import lru_cache
 from typing import Any
 
-from pruners.source.bindings import namespace_of, usual
-from pruners.source.files import SourceFile
+from secateur.pruners.source.bindings import namespace_of, usual
+from secateur.pruners.source.files import SourceFile
 
 
 def only_notes(decorator: ast.expr, file: SourceFile) -> bool:
@@ -24,7 +24,7 @@ def only_notes(decorator: ast.expr, file: SourceFile) -> bool:
     for word in rest:
         found = getattr(found, word, None)
     home = str(getattr(found, "__module__", ""))
-    if home.partition(".")[0] == "pruners":
+    if home.partition(".")[0] == __name__.partition(".")[0]:
         return True
     return isinstance(found, types.FunctionType) and not usual(home) and _hands_back(found, called)
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import libcst as cst
 
-from pruners.source.branches import Settled
-from pruners.source.concrete import own_parentheses
-from pruners.source.files import SourceFile
+from secateur.pruners.source.branches import Settled
+from secateur.pruners.source.concrete import own_parentheses
+from secateur.pruners.source.files import SourceFile
 
 PASS = cst.SimpleStatementLine([cst.Pass()])
 

@@ -8,14 +8,14 @@ import types
 from collections.abc import Sequence, Set
 from typing import Any
 
-from pruners.source.births import Birth
-from pruners.source.docs import without_entries
-from pruners.source.entry import Entry
-from pruners.source.files import FunctionNode, SourceFile, Sources
-from pruners.source.gather import Chunk
-from pruners.source.hints import argument_hints
-from pruners.source.layout import STEP, WIDTH
-from pruners.source.parameters import Parameter
+from secateur.pruners.source.births import Birth
+from secateur.pruners.source.docs import without_entries
+from secateur.pruners.source.entry import Entry
+from secateur.pruners.source.files import FunctionNode, SourceFile, Sources
+from secateur.pruners.source.gather import Chunk
+from secateur.pruners.source.hints import argument_hints
+from secateur.pruners.source.layout import STEP, WIDTH
+from secateur.pruners.source.parameters import Parameter
 
 
 def factory_chunk(

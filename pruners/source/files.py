@@ -11,8 +11,8 @@ import tokenize
 import types
 from functools import cached_property, lru_cache
 
-from pruners.errors import SourceError
-from pruners.source.concrete import Concrete
+from secateur.pruners.errors import SourceError
+from secateur.pruners.source.concrete import Concrete
 
 Position = tuple[int, int]
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef

@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pruners.errors import SourceError
-from pruners.source.bindings import binding, module_of, usual
-from pruners.source.files import SourceFile, Sources
-from pruners.source.hints import loaded_names
-from pruners.source.names import unwelcome
-from pruners.source.renames import free, quoted_notes, renamed
-from pruners.source.values import global_name
+from secateur.pruners.errors import SourceError
+from secateur.pruners.source.bindings import binding, module_of, usual
+from secateur.pruners.source.files import SourceFile, Sources
+from secateur.pruners.source.hints import loaded_names
+from secateur.pruners.source.names import unwelcome
+from secateur.pruners.source.renames import free, quoted_notes, renamed
+from secateur.pruners.source.values import global_name
 
 Key = tuple[str, str]  # file, name
 

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from pruners.errors import SourceError
-from pruners.source.author import AuthorClass
-from pruners.source.births import Birth, undisturbed
-from pruners.source.constructors import call_of, is_torch
-from pruners.source.hints import argument_hints, stored_names
-from pruners.source.terms import Arg, Call, Lit, Ref, Term, for_instance, is_plain, same, value_of
-from pruners.source.tree import Tree, ancestors
+from secateur.pruners.errors import SourceError
+from secateur.pruners.source.author import AuthorClass
+from secateur.pruners.source.births import Birth, undisturbed
+from secateur.pruners.source.constructors import call_of, is_torch
+from secateur.pruners.source.hints import argument_hints, stored_names
+from secateur.pruners.source.terms import Arg, Call, Lit, Ref, Term, for_instance, is_plain, same, value_of
+from secateur.pruners.source.tree import Tree, ancestors
 
 _OTHER = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD, inspect.Parameter.POSITIONAL_ONLY)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator, Mapping
 
-from pruners.source.context import ClassContext
-from pruners.source.files import Sources
-from pruners.source.hints import loaded_names
-from pruners.source.scope import Scope, Vector
-from pruners.source.terms import Lit
+from secateur.pruners.source.context import ClassContext
+from secateur.pruners.source.files import Sources
+from secateur.pruners.source.hints import loaded_names
+from secateur.pruners.source.scope import Scope, Vector
+from secateur.pruners.source.terms import Lit
 
 
 class Idioms:

@@ -10,13 +10,13 @@ from collections.abc import Iterator, Sequence
 
 from torch import nn
 
-from pruners.source.author import Unproved
-from pruners.source.dead_branches import without_dead_branches
-from pruners.source.hints import loaded_names, stored_names
-from pruners.source.members import Members
-from pruners.source.names import unwelcome
-from pruners.source.records import CHILD
-from pruners.source.statements import (
+from secateur.pruners.source.author import Unproved
+from secateur.pruners.source.dead_branches import without_dead_branches
+from secateur.pruners.source.hints import loaded_names, stored_names
+from secateur.pruners.source.members import Members
+from secateur.pruners.source.names import unwelcome
+from secateur.pruners.source.records import CHILD
+from secateur.pruners.source.statements import (
     Lines,
     indented,
     is_docstring,
@@ -28,8 +28,8 @@ from pruners.source.statements import (
     warns,
     within,
 )
-from pruners.source.tree import author_init, is_authored
-from pruners.source.walk import Mask, line_in
+from secateur.pruners.source.tree import author_init, is_authored
+from secateur.pruners.source.walk import Mask, line_in
 
 
 class InitWriter(Members):

@@ -6,13 +6,13 @@ import ast
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pruners.errors import SourceError
-from pruners.source.edits import Edit
-from pruners.source.entry import LiteralSite
-from pruners.source.files import SourceFile, Sources
-from pruners.source.terms import Lit, is_plain, same
-from pruners.source.tree import Tree
-from pruners.source.values import literal
+from secateur.pruners.errors import SourceError
+from secateur.pruners.source.edits import Edit
+from secateur.pruners.source.entry import LiteralSite
+from secateur.pruners.source.files import SourceFile, Sources
+from secateur.pruners.source.terms import Lit, is_plain, same
+from secateur.pruners.source.tree import Tree
+from secateur.pruners.source.values import literal
 
 _NAMES = {
     "view": "flat_features",

@@ -8,23 +8,19 @@ from collections.abc import Sequence
 
 import torch
 
-from pruners.errors import SourceError
-from pruners.source.entry import SMALL, UNSAVED, is_blank
-from pruners.source.layout import STEP, Group, flat, lines_of
-from pruners.source.made import tensor_call
-from pruners.source.printer import Code
-from pruners.source.records import BUFFER, CHILD, PARAMETER
-from pruners.source.replay import prepared
-from pruners.source.sequences import Sequences
-from pruners.source.statements import (
-    Lines,
-    numbered,
-    same_code,
-)
-from pruners.source.tensors import creator, gives_something, gives_tensor, size_hints
-from pruners.source.terms import Box, Call, Display, Hole, Lit, Term, unify
-from pruners.source.values import literal
-from pruners.source.walk import Mask
+from secateur.pruners.errors import SourceError
+from secateur.pruners.source.entry import SMALL, UNSAVED, is_blank
+from secateur.pruners.source.layout import STEP, Group, flat, lines_of
+from secateur.pruners.source.made import tensor_call
+from secateur.pruners.source.printer import Code
+from secateur.pruners.source.records import BUFFER, CHILD, PARAMETER
+from secateur.pruners.source.replay import prepared
+from secateur.pruners.source.sequences import Sequences
+from secateur.pruners.source.statements import Lines, numbered, same_code
+from secateur.pruners.source.tensors import creator, gives_something, gives_tensor, size_hints
+from secateur.pruners.source.terms import Box, Call, Display, Hole, Lit, Term, unify
+from secateur.pruners.source.values import literal
+from secateur.pruners.source.walk import Mask
 
 
 class Members(Sequences):

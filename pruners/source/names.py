@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional
 from torch import nn
 
-from pruners.errors import SourceError
-from pruners.source.constructors import is_torch
-from pruners.source.values import global_name
+from secateur.pruners.errors import SourceError
+from secateur.pruners.source.constructors import is_torch
+from secateur.pruners.source.values import global_name
 
 _USUAL: tuple[tuple[str, types.ModuleType], ...] = (("nn", nn), ("F", torch.nn.functional), ("torch", torch))
-UNWELCOME = ("torchvision", "models", "pruners", "training")
+UNWELCOME = ("torchvision", __name__.partition(".")[0])
 
 
 def unwelcome(module: str) -> bool:

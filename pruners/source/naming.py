@@ -7,9 +7,9 @@ import keyword
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
-from pruners.source.printer import Open
-from pruners.source.scope import Vector
-from pruners.source.terms import WIDTH_ARGUMENTS, Box, Call, Lit, same_vector
+from secateur.pruners.source.printer import Open
+from secateur.pruners.source.scope import Vector
+from secateur.pruners.source.terms import WIDTH_ARGUMENTS, Box, Call, Lit, same_vector
 
 
 @dataclass

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pruners.source.author import AuthorClass
-from pruners.source.layout import STEP, WIDTH
-from pruners.source.scope import Vector
-from pruners.source.terms import Call, Term
+from secateur.pruners.source.author import AuthorClass
+from secateur.pruners.source.layout import STEP, WIDTH
+from secateur.pruners.source.scope import Vector
+from secateur.pruners.source.terms import Call, Term
 
 
 @dataclass(frozen=True)

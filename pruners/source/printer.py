@@ -10,17 +10,17 @@ from typing import Any
 
 from torch import nn
 
-from pruners.source.author import AuthorClass
-from pruners.source.comments import Comments
-from pruners.source.constructors import is_torch
-from pruners.source.helpers import Helpers
-from pruners.source.hints import argument_hints, bind, call_in, loaded_names, parameter_names
-from pruners.source.layout import Group, commented, flat, labelled
-from pruners.source.names import Namer
-from pruners.source.scope import Scope, Vector
-from pruners.source.terms import Alias, Arg, Box, Call, Display, Hole, Item, Lit, Ref, Term, Text, same
-from pruners.source.tree import Tree, ancestors, is_authored
-from pruners.source.values import literal
+from secateur.pruners.source.author import AuthorClass
+from secateur.pruners.source.comments import Comments
+from secateur.pruners.source.constructors import is_torch
+from secateur.pruners.source.helpers import Helpers
+from secateur.pruners.source.hints import argument_hints, bind, call_in, loaded_names, parameter_names
+from secateur.pruners.source.layout import Group, commented, flat, labelled
+from secateur.pruners.source.names import Namer
+from secateur.pruners.source.scope import Scope, Vector
+from secateur.pruners.source.terms import Alias, Arg, Box, Call, Display, Hole, Item, Lit, Ref, Term, Text, same
+from secateur.pruners.source.tree import Tree, ancestors, is_authored
+from secateur.pruners.source.values import literal
 
 Code = Group | str
 POSITIONAL_WIDTHS = 4

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from pruners.errors import SourceError
-from pruners.source.constructors import call_of, is_torch
-from pruners.source.entry import SMALL, is_blank
-from pruners.source.made import parameter_call, tensor_call
-from pruners.source.terms import Alias, Arg, Box, Call, Item, Lit, Ref, Term
-from pruners.source.tree import Tree, author_init, is_box, torch_base
-from pruners.source.values import term_of_value
+from secateur.pruners.errors import SourceError
+from secateur.pruners.source.constructors import call_of, is_torch
+from secateur.pruners.source.entry import SMALL, is_blank
+from secateur.pruners.source.made import parameter_call, tensor_call
+from secateur.pruners.source.terms import Alias, Arg, Box, Call, Item, Lit, Ref, Term
+from secateur.pruners.source.tree import Tree, author_init, is_box, torch_base
+from secateur.pruners.source.values import term_of_value
 
 CHILD, PARAMETER, BUFFER, PLAIN = "child", "parameter", "buffer", "plain"
 _INTERNAL = frozenset(vars(nn.Module())) | {"training"}

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from pruners.errors import SourceError
-from pruners.source.tree import Tree, is_authored
-from pruners.source.values import own_method
+from secateur.pruners.errors import SourceError
+from secateur.pruners.source.tree import Tree, is_authored
+from secateur.pruners.source.values import own_method
 
 _HOOKS = {
     "_forward_hooks": "a forward hook",

@@ -5,21 +5,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from pathlib import Path
 
 import jinja2
 
-from pruners.source.entry import Entry, Header
-from pruners.source.gather import Chunk, Import
-from pruners.source.layout import STEP, WIDTH
-
-TEMPLATES = Path(__file__).parents[2] / "templates"
+from secateur.pruners.source.entry import Entry, Header
+from secateur.pruners.source.gather import Chunk, Import
+from secateur.pruners.source.layout import STEP, WIDTH
 
 
 @lru_cache(maxsize=1)
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, keep_trailing_newline=True,
+        loader=jinja2.PackageLoader("secateur"), undefined=jinja2.StrictUndefined, keep_trailing_newline=True,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     return environment.get_template("model.py.j2")

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from pruners.source.births import undisturbed
-from pruners.source.hints import loaded_names, stored_names
-from pruners.source.scope import Scope
-from pruners.source.terms import is_plain, value_of
+from secateur.pruners.source.births import undisturbed
+from secateur.pruners.source.hints import loaded_names, stored_names
+from secateur.pruners.source.scope import Scope
+from secateur.pruners.source.terms import is_plain, value_of
 
 _RESULT = "_result_"
 

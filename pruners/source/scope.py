@@ -12,9 +12,9 @@ from typing import Any
 
 from torch import nn
 
-from pruners.source.author import AuthorClass, Unproved, evaluate
-from pruners.source.hints import loaded_names
-from pruners.source.terms import Lit, Ref, Term, is_plain, same, value_of
+from secateur.pruners.source.author import AuthorClass, Unproved, evaluate
+from secateur.pruners.source.hints import loaded_names
+from secateur.pruners.source.terms import Lit, Ref, Term, is_plain, same, value_of
 
 Vector = tuple[Term | None, ...]
 

@@ -7,17 +7,14 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from pruners.errors import SourceError
-from pruners.source.conditions import Conditions
-from pruners.source.layout import STEP, Group, commented, flat, lines_of
-from pruners.source.printer import Code
-from pruners.source.statements import (
-    Lines,
-    indented,
-)
-from pruners.source.terms import Box, Call, Display, Hole, Item, Term, unify
-from pruners.source.tree import torch_base
-from pruners.source.walk import Mask
+from secateur.pruners.errors import SourceError
+from secateur.pruners.source.conditions import Conditions
+from secateur.pruners.source.layout import STEP, Group, commented, flat, lines_of
+from secateur.pruners.source.printer import Code
+from secateur.pruners.source.statements import Lines, indented
+from secateur.pruners.source.terms import Box, Call, Display, Hole, Item, Term, unify
+from secateur.pruners.source.tree import torch_base
+from secateur.pruners.source.walk import Mask
 
 
 class Sequences(Conditions):

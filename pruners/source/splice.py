@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 import libcst as cst
 
-from pruners.source.author import AuthorClass
-from pruners.source.concrete import Concrete, Line
-from pruners.source.decorators import only_notes
-from pruners.source.docs import without_entries
-from pruners.source.edits import PASS, Changes, edited
-from pruners.source.files import Definition, SourceFile
+from secateur.pruners.source.author import AuthorClass
+from secateur.pruners.source.concrete import Concrete, Line
+from secateur.pruners.source.decorators import only_notes
+from secateur.pruners.source.docs import without_entries
+from secateur.pruners.source.edits import PASS, Changes, edited
+from secateur.pruners.source.files import Definition, SourceFile
 
 Statement = cst.SimpleStatementLine | cst.BaseCompoundStatement
 

@@ -8,12 +8,12 @@ from functools import cached_property
 import torch
 from torch import nn
 
-from pruners.errors import SourceError
-from pruners.source.births import Birth, Births, observe
-from pruners.source.constructors import is_torch
-from pruners.source.entry import Entry
-from pruners.source.files import Sources, code_of
-from pruners.source.renames import free
+from secateur.pruners.errors import SourceError
+from secateur.pruners.source.births import Birth, Births, observe
+from secateur.pruners.source.constructors import is_torch
+from secateur.pruners.source.entry import Entry
+from secateur.pruners.source.files import Sources, code_of
+from secateur.pruners.source.renames import free
 
 BOXES = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from pruners.source.files import Sources
-from pruners.source.terms import Alias, Arg, Call, Display, Lit, Ref, Term, Text, is_plain
+from secateur.pruners.source.files import Sources
+from secateur.pruners.source.terms import Alias, Arg, Call, Display, Lit, Ref, Term, Text, is_plain
 
 
 def term_of_value(value: Any, sources: Sources) -> Term:

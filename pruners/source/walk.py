@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from pruners.source.author import Unproved, evaluate
-from pruners.source.births import Birth
-from pruners.source.context import ClassContext
-from pruners.source.records import PARAMETER
+from secateur.pruners.source.author import Unproved, evaluate
+from secateur.pruners.source.births import Birth
+from secateur.pruners.source.context import ClassContext
+from secateur.pruners.source.records import PARAMETER
 
 Mask = frozenset[int]
 LOOPS = (ast.For, ast.While, ast.With, ast.Try, ast.AsyncFor, ast.AsyncWith, ast.Match)

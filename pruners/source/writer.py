@@ -12,30 +12,30 @@ from typing import Any
 import torch
 from torch import nn
 
-from pruners.errors import SourceError
-from pruners.model_writers import writer_of
-from pruners.source.author import AuthorClass
-from pruners.source.bindings import binding
-from pruners.source.branches import Branches
-from pruners.source.check import check, failing_lines, run
-from pruners.source.class_writer import ClassWriter
-from pruners.source.conditions import INDENT
-from pruners.source.context import make_context
-from pruners.source.edits import Changes
-from pruners.source.entry import Entry, Header, LiteralSite
-from pruners.source.factory import factory_chunk
-from pruners.source.files import SourceFile, Sources
-from pruners.source.gather import Chunk, Gatherer
-from pruners.source.keep import attribute_reads, code_in, only_for, reads_of_helpers
-from pruners.source.literals import Rewrites, plan_rewrites
-from pruners.source.parameters import WrittenInit
-from pruners.source.reach import Reach, Unreached
-from pruners.source.records import Recorder
-from pruners.source.refuse import refuse
-from pruners.source.render import render
-from pruners.source.repairs import repairs, shared, tie
-from pruners.source.splice import ClassParts, class_text, statement_text
-from pruners.source.tree import Tree, is_authored, is_torch, torch_base
+from secateur.pruners.errors import SourceError
+from secateur.pruners.model_writers import writer_of
+from secateur.pruners.source.author import AuthorClass
+from secateur.pruners.source.bindings import binding
+from secateur.pruners.source.branches import Branches
+from secateur.pruners.source.check import check, failing_lines, run
+from secateur.pruners.source.class_writer import ClassWriter
+from secateur.pruners.source.conditions import INDENT
+from secateur.pruners.source.context import make_context
+from secateur.pruners.source.edits import Changes
+from secateur.pruners.source.entry import Entry, Header, LiteralSite
+from secateur.pruners.source.factory import factory_chunk
+from secateur.pruners.source.files import SourceFile, Sources
+from secateur.pruners.source.gather import Chunk, Gatherer
+from secateur.pruners.source.keep import attribute_reads, code_in, only_for, reads_of_helpers
+from secateur.pruners.source.literals import Rewrites, plan_rewrites
+from secateur.pruners.source.parameters import WrittenInit
+from secateur.pruners.source.reach import Reach, Unreached
+from secateur.pruners.source.records import Recorder
+from secateur.pruners.source.refuse import refuse
+from secateur.pruners.source.render import render
+from secateur.pruners.source.repairs import repairs, shared, tie
+from secateur.pruners.source.splice import ClassParts, class_text, statement_text
+from secateur.pruners.source.tree import Tree, is_authored, is_torch, torch_base
 
 ROUNDS = 5
 _ENCODING = re.compile(r"#.*?coding[:=]")  # the generated file is UTF-8

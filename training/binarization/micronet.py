@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pruners.costs import input_bits, stored_tensors
-from pruners.errors import UsageError
+from secateur.pruners.costs import input_bits, stored_tensors
+from secateur.pruners.errors import UsageError
 
 FULL = 32
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-from training.binarization.kinds.registry import KINDS, Kind, find_kind, register
+from secateur.training.binarization.kinds.registry import KINDS, Kind, find_kind, register
 
 for _entry in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_entry.name}")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.binarization.kinds.registry import FULL, Kind, centre_and_clip_latent, register
-from training.binarization.quantizers import scaled_sign
+from secateur.training.binarization.kinds.registry import FULL, Kind, centre_and_clip_latent, register
+from secateur.training.binarization.quantizers import scaled_sign
 
 
 class BwnConv2d(nn.Conv2d):

@@ -8,9 +8,9 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pruners.costs import register_input_precision, register_precision
-from training.binarization.kinds.registry import FULL, Kind, register, require
-from training.binarization.levels import dorefa_activation, dorefa_gradient, dorefa_weight
+from secateur.pruners.costs import register_input_precision, register_precision
+from secateur.training.binarization.kinds.registry import FULL, Kind, register, require
+from secateur.training.binarization.levels import dorefa_activation, dorefa_gradient, dorefa_weight
 
 
 class DoReFaConv2d(nn.Conv2d):

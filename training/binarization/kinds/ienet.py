@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.binarization.kinds.registry import Kind, register
-from training.binarization.kinds.schedules import sharpen, sharpness
-from training.binarization.quantizers import sign_iee, standardised_sign
+from secateur.training.binarization.kinds.registry import Kind, register
+from secateur.training.binarization.kinds.schedules import sharpen, sharpness
+from secateur.training.binarization.quantizers import sign_iee, standardised_sign
 
 
 def equalised(x: Tensor) -> Tensor:

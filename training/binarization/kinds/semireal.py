@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.binarization.kinds.registry import FULL, Kind, register, require
-from training.binarization.quantizers import sign_clipped
+from secateur.training.binarization.kinds.registry import FULL, Kind, register, require
+from secateur.training.binarization.quantizers import sign_clipped
 
 
 class SemiRealConv2d(nn.Conv2d):

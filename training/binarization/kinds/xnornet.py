@@ -7,9 +7,9 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pruners.errors import UsageError
-from training.binarization.kinds.bwn import BwnConv2d, BwnLinear
-from training.binarization.kinds.registry import (
+from secateur.pruners.errors import UsageError
+from secateur.training.binarization.kinds.bwn import BwnConv2d, BwnLinear
+from secateur.training.binarization.kinds.registry import (
     Kind,
     centre_and_clip_latent,
     change_kept,
@@ -17,7 +17,7 @@ from training.binarization.kinds.registry import (
     require,
     require_number,
 )
-from training.binarization.quantizers import (
+from secateur.training.binarization.quantizers import (
     input_scale,
     scaled_sign,
     scaled_sign_diagonal,
