@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from secateur.commands import flags
+from secateur.commands.cli import flags
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,7 +31,7 @@ FAULT = 70  # what a program returns for a fault of its own (sysexits.h)
 
 def setup_pruner(arch: str, model: nn.Module, example_input: Any, **arguments: Any) -> BasicPruning:
     """The pruner for a network: the one registered for the bundled network ``arch``, else ``BasicPruning``."""
-    from secateur.commands.setup import setup_pruner as setup
+    from secateur.commands.network.pruner import setup_pruner as setup
 
     return setup(arch, model, example_input, **arguments)
 
@@ -86,7 +86,7 @@ def run(command: str, options: str, given: dict[str, Any]) -> None:
     given["verbose"] = -1 if quiet else verbose
     # waiting threads sleep: where others use the cores as well, spinning makes small networks many times slower
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    kind = getattr(importlib.import_module("secateur.commands.options"), options)
+    kind = getattr(importlib.import_module("secateur.commands.cli.options"), options)
     importlib.import_module(f"commands.{command}").run(kind(**given))
 
 

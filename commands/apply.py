@@ -9,12 +9,12 @@ from typing import Any
 
 from torch import Tensor
 
-from secateur.commands.console import Voice
-from secateur.commands.networks import network_from
-from secateur.commands.options import ApplyOptions
+from secateur.commands.cli.console import Voice
+from secateur.commands.cli.options import ApplyOptions
+from secateur.commands.cli.tables import outcome
+from secateur.commands.network.build import network_from
+from secateur.commands.network.pruner import setup_pruner
 from secateur.commands.prune import GENERATED
-from secateur.commands.setup import setup_pruner
-from secateur.commands.showing import outcome
 from secateur.pruners import plan as plans
 from secateur.pruners.bundle import Bundle, check_free
 from secateur.pruners.errors import PlanError

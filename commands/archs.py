@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
-from secateur.commands.options import CommonOptions
+from secateur.commands.cli.options import CommonOptions
 from secateur.models.registry import ALIASES, ARCHS
 
 

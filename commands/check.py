@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from secateur.commands.console import Voice
-from secateur.commands.options import CheckOptions
+from secateur.commands.cli.console import Voice
+from secateur.commands.cli.options import CheckOptions
 from secateur.pruners import decorators
 from secateur.pruners.base import PRUNERS, BasicPruning
 from secateur.pruners.decorators import BlockKind

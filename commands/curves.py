@@ -8,12 +8,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from secateur.commands.console import Voice
-from secateur.commands.networks import Network, network_from
-from secateur.commands.options import CurvesOptions
-from secateur.commands.setup import setup_pruner
-from secateur.commands.showing import table
-from secateur.commands.starting import with_trained_weights
+from secateur.commands.cli.console import Voice
+from secateur.commands.cli.options import CurvesOptions
+from secateur.commands.cli.tables import table
+from secateur.commands.network.build import Network, network_from
+from secateur.commands.network.pruner import setup_pruner
+from secateur.commands.network.trained import with_trained_weights
 from secateur.pruners.curves import RATIOS, Point, mean_curve, series_of, sweep
 from secateur.pruners.errors import BundleExistsError, UsageError
 from secateur.pruners.plan import sha256_of_state
@@ -102,7 +102,7 @@ def _drawn(points: Sequence[Point], network: Network, output: Path, voice: Voice
     if importlib.util.find_spec("matplotlib") is None:
         voice.remark(NO_MATPLOTLIB)
         return []
-    from secateur.commands.drawing import draw_curves
+    from secateur.commands.cli.pictures import draw_curves
 
     return draw_curves(points, network.label, output)
 

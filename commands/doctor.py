@@ -9,9 +9,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from secateur.commands.console import Voice
-from secateur.commands.options import CommonOptions
-from secateur.commands.showing import table
+from secateur.commands.cli.console import Voice
+from secateur.commands.cli.options import CommonOptions
+from secateur.commands.cli.tables import table
 from secateur.pruners.errors import UsageError
 
 PACKAGES = (

@@ -9,11 +9,11 @@ from typing import Any
 from rich.console import RenderableType
 from torch import Tensor, nn
 
-from secateur.commands.console import Voice
-from secateur.commands.networks import Network, network_from
-from secateur.commands.options import EvaluateOptions
-from secateur.commands.showing import skipped, table
-from secateur.commands.subject import require_one, subject_of_bundle
+from secateur.commands.cli.console import Voice
+from secateur.commands.cli.options import EvaluateOptions
+from secateur.commands.cli.tables import skipped, table
+from secateur.commands.network.build import Network, network_from
+from secateur.commands.network.subject import require_one, subject_of_bundle
 from secateur.pruners.errors import OutputError, UsageError
 from secateur.training.data import Data, damaged_in, require_labels, with_workers
 from secateur.training.loop import EVALUATION_BATCH, evaluate, resolve_device

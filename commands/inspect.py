@@ -7,11 +7,11 @@ from typing import Any
 
 from rich.console import RenderableType
 
-from secateur.commands.console import Voice
-from secateur.commands.networks import network_from
-from secateur.commands.options import InspectOptions
-from secateur.commands.setup import setup_pruner
-from secateur.commands.showing import table
+from secateur.commands.cli.console import Voice
+from secateur.commands.cli.options import InspectOptions
+from secateur.commands.cli.tables import table
+from secateur.commands.network.build import network_from
+from secateur.commands.network.pruner import setup_pruner
 from secateur.models import registry
 from secateur.pruners.channel_graph import ChannelGraph, Width
 from secateur.pruners.explaining import explain, why

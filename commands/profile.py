@@ -9,13 +9,13 @@ from typing import Any
 from rich.table import Table
 from torch import Tensor, nn
 
-from secateur.commands.console import Voice
-from secateur.commands.inputs import inputs_of_bundle
-from secateur.commands.kinds import of_bundle
-from secateur.commands.networks import data_name, network_from
-from secateur.commands.options import ProfileOptions
-from secateur.commands.showing import table
-from secateur.commands.subject import require_one
+from secateur.commands.cli.console import Voice
+from secateur.commands.cli.options import ProfileOptions
+from secateur.commands.cli.tables import table
+from secateur.commands.network.build import data_name, network_from
+from secateur.commands.network.inputs import inputs_of_bundle
+from secateur.commands.network.kinds import of_bundle
+from secateur.commands.network.subject import require_one
 from secateur.pruners.bundle import Bundle
 from secateur.pruners.costs import Costs
 from secateur.pruners.profiling import ProfileRow, measure, profile

@@ -9,17 +9,17 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from secateur.commands.console import Voice
-from secateur.commands.job import PruneJob
-from secateur.commands.judging import check_data
-from secateur.commands.kinds import chosen_kind
-from secateur.commands.networks import Network, data_of, network_from
-from secateur.commands.options import PruneOptions
-from secateur.commands.preview import preview_text, preview_values
-from secateur.commands.setup import pruner_class
-from secateur.commands.showing import minutes, outcome
-from secateur.commands.starting import execution, with_trained_weights
-from secateur.commands.transferring import check_transfer, usual_transfer
+from secateur.commands.cli.console import Voice
+from secateur.commands.cli.options import PruneOptions
+from secateur.commands.cli.tables import minutes, outcome
+from secateur.commands.network.build import Network, data_of, network_from
+from secateur.commands.network.kinds import chosen_kind
+from secateur.commands.network.pruner import pruner_class
+from secateur.commands.network.trained import execution, with_trained_weights
+from secateur.commands.pruning.data_checks import check_data
+from secateur.commands.pruning.job import PruneJob
+from secateur.commands.pruning.preview import preview_text, preview_values
+from secateur.commands.pruning.transferred import check_transfer, usual_transfer
 from secateur.pruners.budget import Budget
 from secateur.pruners.bundle import check_free
 from secateur.pruners.errors import OutputError, UsageError

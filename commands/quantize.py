@@ -10,13 +10,13 @@ from typing import Any
 from rich.console import RenderableType
 from torch import nn
 
-from secateur.commands.console import Voice
-from secateur.commands.networks import network_from
-from secateur.commands.options import QuantizeOptions
+from secateur.commands.cli.console import Voice
+from secateur.commands.cli.options import QuantizeOptions
+from secateur.commands.cli.tables import skipped, some, table
+from secateur.commands.network.build import network_from
+from secateur.commands.network.subject import require_one, subject_of_bundle
+from secateur.commands.network.trained import with_trained_weights
 from secateur.commands.quantizing import CALIBRATION_IMAGES, Bench, Result, finite
-from secateur.commands.showing import skipped, some, table
-from secateur.commands.starting import with_trained_weights
-from secateur.commands.subject import require_one, subject_of_bundle
 from secateur.pruners.bundle import check_free, published, write_file, write_state
 from secateur.pruners.errors import BundleExistsError, UsageError
 from secateur.pruners.plan import sha256_of_state

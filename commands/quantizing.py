@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateur.commands.console import Voice
-from secateur.commands.options import QuantizeOptions
+from secateur.commands.cli.console import Voice
+from secateur.commands.cli.options import QuantizeOptions
 from secateur.pruners.bundle import size_of_state
 from secateur.pruners.errors import UsageError
 from secateur.pruners.frames import describe

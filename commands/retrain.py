@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from secateur.commands.console import Voice
-from secateur.commands.inputs import inputs_of_bundle
-from secateur.commands.kinds import of_bundle
-from secateur.commands.options import BundleOptions
-from secateur.commands.showing import outcome, skipped
-from secateur.commands.starting import (
+from secateur.commands.cli.console import Voice
+from secateur.commands.cli.options import BundleOptions
+from secateur.commands.cli.tables import outcome, skipped
+from secateur.commands.network.inputs import inputs_of_bundle
+from secateur.commands.network.kinds import of_bundle
+from secateur.commands.network.trained import (
     adjusted,
     chosen_regime,
     execution,

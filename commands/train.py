@@ -6,11 +6,18 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from secateur.commands.console import Voice
-from secateur.commands.networks import PRETRAINED, Network, network_from
-from secateur.commands.options import TrainOptions
-from secateur.commands.showing import skipped
-from secateur.commands.starting import adjusted, chosen_regime, execution, refuse_unfinished, train_network, unfinished
+from secateur.commands.cli.console import Voice
+from secateur.commands.cli.options import TrainOptions
+from secateur.commands.cli.tables import skipped
+from secateur.commands.network.build import PRETRAINED, Network, network_from
+from secateur.commands.network.trained import (
+    adjusted,
+    chosen_regime,
+    execution,
+    refuse_unfinished,
+    train_network,
+    unfinished,
+)
 from secateur.pruners.errors import BundleExistsError, UsageError
 from secateur.training.checkpoints import beside, check_writable
 from secateur.training.curve import curve_beside, tensorboard_beside

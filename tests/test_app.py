@@ -17,7 +17,7 @@ from app_helpers import MODEL, NETWORK, app, refusal
 
 import secateur.app as command_line
 from secateur.commands.doctor import pair_problem
-from secateur.commands.watching import SearchWatcher
+from secateur.commands.pruning.watcher import SearchWatcher
 from secateur.models import registry
 from secateur.pruners.bundle import Bundle
 from secateur.pruners.errors import VerificationError

@@ -14,8 +14,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from secateur import prune, trace
-from secateur.commands import job, judging, transferring
-from secateur.commands.judging import answers, doubt, doubt_without_labels
+from secateur.commands.pruning import data_checks as judging
+from secateur.commands.pruning import job
+from secateur.commands.pruning import transferred as transferring
+from secateur.commands.pruning.data_checks import answers, doubt, doubt_without_labels
 from secateur.pruners import finishing
 from secateur.pruners.bundle import Bundle
 from secateur.pruners.errors import DataError, UsageError

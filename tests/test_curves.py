@@ -198,7 +198,7 @@ def test_the_command_writes_points_and_resumes(here: Path, monkeypatch: pytest.M
 
 def test_pictures_are_drawn(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    from secateur.commands.drawing import draw_curves
+    from secateur.commands.cli.pictures import draw_curves
 
     points = sweep(series(plain(), ["l1", "fpgm"]), evaluate, Ledger(None, {}))
     points.append(Point("conv9", "l1", "smallest", 10, 1, 9, None, None))

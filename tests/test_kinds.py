@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from secateur.commands.kinds import chosen_kind
-from secateur.commands.options import NetworkOptions
+from secateur.commands.cli.options import NetworkOptions
+from secateur.commands.network.kinds import chosen_kind
 from secateur.pruners.costs import stored_tensors
 from secateur.pruners.errors import CheckpointError, UsageError
 from secateur.pruners.profiling import measure, profile

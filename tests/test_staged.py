@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from test_search import IMAGES, Bench, Crash, crash_at, events, refusal, without_seconds
 from torch import nn
 
-from secateur.commands.options import PruneOptions
+from secateur.commands.cli.options import PruneOptions
 from secateur.commands.prune import settings_from
 from secateur.pruners.budget import Allowance, Budget, Limits, Step
 from secateur.pruners.channel_graph import ChannelGraph

@@ -12,7 +12,7 @@ from app_helpers import app, refusal
 from click.testing import Result
 from test_training import InterruptAt
 
-from secateur.commands import console
+from secateur.commands.cli import console
 from secateur.training.checkpoints import beside, save_weights
 from secateur.training.progress import Progress
 

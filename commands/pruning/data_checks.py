@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from secateur.commands.networks import Network
-from secateur.commands.options import PruneOptions
+from secateur.commands.cli.options import PruneOptions
+from secateur.commands.network.build import Network
 from secateur.pruners import ranking
 from secateur.pruners.errors import UsageError
 from secateur.pruners.running import as_it_was

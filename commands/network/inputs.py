@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_leaves
 
-from secateur.commands.options import NetworkOptions
+from secateur.commands.cli.options import NetworkOptions
 from secateur.pruners.bundle import Bundle
 from secateur.pruners.errors import ModelFileError, PlanError, UsageError
 from secateur.pruners.loading import call, load_factory

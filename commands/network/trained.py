@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from secateur.commands.console import Voice
-from secateur.commands.kinds import require_kind
-from secateur.commands.networks import Network
-from secateur.commands.options import StepOptions
+from secateur.commands.cli.console import Voice
+from secateur.commands.cli.options import StepOptions
+from secateur.commands.network.build import Network
+from secateur.commands.network.kinds import require_kind
 from secateur.pruners.errors import TrainingError, UsageError
 from secateur.training.binarization.kinds import Kind
 from secateur.training.checkpoints import beside, load_checkpoint, load_weights, save_weights

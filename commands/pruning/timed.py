@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from secateur.commands.console import Voice
-from secateur.commands.options import PruneOptions
+from secateur.commands.cli.console import Voice
+from secateur.commands.cli.options import PruneOptions
 from secateur.pruners.base import BasicPruning
 from secateur.pruners.budget import Allowance
 from secateur.pruners.latency import LatencyModel, Measuring, Table, latencies, machine, verdict, with_batch

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from secateur.commands.console import Voice
+from secateur.commands.cli.console import Voice
 from secateur.pruners.search import Evaluation, Watcher
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from secateur.commands.options import NetworkOptions
+from secateur.commands.cli.options import NetworkOptions
 from secateur.models import registry
 from secateur.pruners.errors import CheckpointError, UsageError
 from secateur.pruners.loading import parse_arguments

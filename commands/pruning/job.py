@@ -13,16 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateur.commands.by_latency import Timed
-from secateur.commands.console import Voice
-from secateur.commands.judging import NO_LABELS, answers, doubt, doubt_without_labels
-from secateur.commands.networks import Network
-from secateur.commands.options import PruneOptions
-from secateur.commands.setup import setup_pruner
-from secateur.commands.showing import skipped
-from secateur.commands.starting import adjusted, chosen_regime, execution
-from secateur.commands.transferring import candidates_on, check_transfer, transferred, usual_transfer
-from secateur.commands.watching import SearchWatcher
+from secateur.commands.cli.console import Voice
+from secateur.commands.cli.options import PruneOptions
+from secateur.commands.cli.tables import skipped
+from secateur.commands.network.build import Network
+from secateur.commands.network.pruner import setup_pruner
+from secateur.commands.network.trained import adjusted, chosen_regime, execution
+from secateur.commands.pruning.data_checks import NO_LABELS, answers, doubt, doubt_without_labels
+from secateur.commands.pruning.timed import Timed
+from secateur.commands.pruning.transferred import candidates_on, check_transfer, transferred, usual_transfer
+from secateur.commands.pruning.watcher import SearchWatcher
 from secateur.pruners.bundle import Bundle, import_text
 from secateur.pruners.errors import CheckpointError, UsageError
 from secateur.pruners.plan import PruningPlan

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from secateur.commands.console import Voice
-from secateur.commands.inputs import Shape, images, made_by, shapes_of
-from secateur.commands.kinds import Chosen, binary_form, chosen_kind, start
-from secateur.commands.options import NetworkOptions
+from secateur.commands.cli.console import Voice
+from secateur.commands.cli.options import NetworkOptions
+from secateur.commands.network.inputs import Shape, images, made_by, shapes_of
+from secateur.commands.network.kinds import Chosen, binary_form, chosen_kind, start
 from secateur.models import registry
 from secateur.pruners.errors import CheckpointError, ModelFileError, UsageError
 from secateur.pruners.frames import describe
