@@ -10,24 +10,10 @@ import networkx as nx
 import numpy as np
 import numpy.typing as npt
 
+from secateur.pruners.places import Site, Span
+
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
-Span = tuple[int, int, int, int]  # line, column, end line, end column of an expression, as in ast
-
-
-@dataclass(frozen=True, order=True)
-class Site:
-    """A place in somebody's source: where an operation is called."""
-
-    file: str
-    line: int
-    function: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}" if self.file else "(unknown place)"
-
-
-NOWHERE = Site("", 0)
 
 
 @dataclass(frozen=True, order=True)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from secateur.pruners.channel_graph import NOWHERE, BoolArray, IntArray
+from secateur.pruners.channel_graph import BoolArray, IntArray
 from secateur.pruners.facts import Facts, Freeze, Tie
+from secateur.pruners.places import NOWHERE
 
 _UNREAD = "no layer reads these channels"
 _UNMADE = "no layer makes these channels"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from torch import nn
 
-from secateur.pruners.channel_graph import NOWHERE, ChannelGraph, IntArray, Slot
+from secateur.pruners.channel_graph import ChannelGraph, IntArray, Slot
 from secateur.pruners.decorators import skipped_layers
 from secateur.pruners.dependencies import declared_block
 from secateur.pruners.layer_facts import NORMS, LayerFacts, groups_of, is_weighted
+from secateur.pruners.places import NOWHERE
 from secateur.pruners.solving import solve
 
 _MODULES = nn.modules

@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from secateur.pruners.channel_graph import Site
 from secateur.pruners.errors import DeclarationError
+from secateur.pruners.places import Site
 
 C = TypeVar("C", bound=type[nn.Module])
 Decorator = Callable[..., Callable[[C], C]]

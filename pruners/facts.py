@@ -15,7 +15,8 @@ import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from secateur.pruners.channel_graph import IntArray, Site, Slot, Span
+from secateur.pruners.channel_graph import IntArray, Slot
+from secateur.pruners.places import Site, Span
 
 SILENT = ""
 """The reason of freezes that nobody wants to read about: positions of an axis that holds no channels."""

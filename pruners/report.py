@@ -10,7 +10,8 @@ from typing import Any
 
 import jinja2
 
-from secateur.pruners.channel_graph import ChannelGraph, Site
+from secateur.pruners.channel_graph import ChannelGraph
+from secateur.pruners.places import Site
 from secateur.pruners.plan import PruningPlan
 
 _CHART = (640.0, 200.0, 8.0)  # width, height and margin of the drawing

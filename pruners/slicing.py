@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from secateur.pruners.channel_graph import ChannelGraph
+from secateur.pruners.places import LiteralSite
 from secateur.pruners.rehearsal import rehearse
-from secateur.pruners.source.entry import LiteralSite
 from secateur.pruners.standing_in import fit_attention
 from secateur.pruners.weight_transfer import slice_state
 

@@ -13,21 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from secateur.pruners.channel_graph import (
-    NOWHERE,
-    ChannelGraph,
-    Contraction,
-    FrozenChannels,
-    IntArray,
-    Operation,
-    Site,
-    Slot,
-    Step,
-)
+from secateur.pruners.channel_graph import ChannelGraph, Contraction, FrozenChannels, IntArray, Operation, Slot, Step
 from secateur.pruners.errors import UsageError
 from secateur.pruners.facts import SILENT, Facts, SiteCall
 from secateur.pruners.frames import author_site, forward_site
 from secateur.pruners.labels import NONE, Labels, on_axis
+from secateur.pruners.places import NOWHERE, Site
 from secateur.pruners.rules import Call
 from secateur.pruners.running import Modules
 from secateur.pruners.solving import solve

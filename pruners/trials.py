@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from secateur.pruners.channel_graph import ChannelGraph, Site, Width
+from secateur.pruners.channel_graph import ChannelGraph, Width
 from secateur.pruners.errors import NotPrunableError, StuckError
 from secateur.pruners.facts import Facts, Freeze, Tie
+from secateur.pruners.places import Site
 from secateur.pruners.slicing import slice_model
 from secateur.pruners.tracer import Tracer
 from secateur.pruners.tracing import observe

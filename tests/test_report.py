@@ -8,7 +8,8 @@ from html.parser import HTMLParser
 import jinja2
 import pytest
 
-from secateur.pruners.channel_graph import NOWHERE, ChannelGraph, FrozenChannels, Site, Slot
+from secateur.pruners.channel_graph import ChannelGraph, FrozenChannels, Slot
+from secateur.pruners.places import NOWHERE, Site
 from secateur.pruners.plan import PruningPlan, WidthPlan
 from secateur.pruners.report import TEMPLATES, chart, comparison, evaluations_in, frozen_facts, place, render_report
 

@@ -14,9 +14,10 @@ from hand_graphs import grouped, plain, slice_by_hand
 from torch import nn
 
 from secateur.pruners.budget import Budget
-from secateur.pruners.channel_graph import ChannelGraph, FrozenChannels, Site
+from secateur.pruners.channel_graph import ChannelGraph, FrozenChannels
 from secateur.pruners.costs import CostModel
 from secateur.pruners.errors import BudgetError, CheckpointError, Interrupted, NotPrunableError, OutputError, UsageError
+from secateur.pruners.places import Site
 from secateur.pruners.ranking import rank
 from secateur.pruners.search import SearchSettings, Watcher, search, strategies
 from secateur.pruners.searching.interrupts import StopRequest

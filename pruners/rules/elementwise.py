@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from secateur.pruners.channel_graph import Site
 from secateur.pruners.labels import Labels, align, axes_of, on_axis
+from secateur.pruners.places import Site
 from secateur.pruners.rules.registry import RULES, Call, rule
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from secateur.pruners.channel_graph import Site
 from secateur.pruners.labels import Labels, axes_of, touching
+from secateur.pruners.places import Site
 
 if TYPE_CHECKING:
     from secateur.pruners.tracer import Tracer

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from secateur.pruners.source.entry import Entry, Header, LiteralSite
+from secateur.pruners.places import LiteralSite
+from secateur.pruners.source.entry import Entry, Header
 from secateur.pruners.source.writer import write_source
 
 __all__ = ["Entry", "Header", "LiteralSite", "write_source"]

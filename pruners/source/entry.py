@@ -37,25 +37,6 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class LiteralSite:
-    """An expression in kept code that holds a stale number once the channels are gone.
-
-    ``keyword``: the expression is a call, which has to say the number by an argument of this name.
-
-    The span is the expression's, as in ``ast``: lines from 1, columns (UTF-8 bytes) from 0. ``values`` maps the path
-    of each module whose code runs there (``""`` is the root) to the new value: int, float or a tuple of them.
-    """
-
-    file: str
-    line: int
-    col: int
-    end_line: int
-    end_col: int
-    values: Mapping[str, object]
-    keyword: str = ""
-
-
-@dataclass(frozen=True)
 class Header:
     """Ready strings for the docstring of the generated file; None leaves a line out."""
 

@@ -14,6 +14,7 @@ from torch import nn
 
 from secateur.pruners.errors import SourceError
 from secateur.pruners.model_writers import writer_of
+from secateur.pruners.places import LiteralSite
 from secateur.pruners.source.author import AuthorClass
 from secateur.pruners.source.bindings import binding
 from secateur.pruners.source.branches import Branches
@@ -22,7 +23,7 @@ from secateur.pruners.source.class_writer import ClassWriter
 from secateur.pruners.source.conditions import INDENT
 from secateur.pruners.source.context import make_context
 from secateur.pruners.source.edits import Changes
-from secateur.pruners.source.entry import Entry, Header, LiteralSite
+from secateur.pruners.source.entry import Entry, Header
 from secateur.pruners.source.factory import factory_chunk
 from secateur.pruners.source.files import SourceFile, Sources
 from secateur.pruners.source.gather import Chunk, Gatherer
