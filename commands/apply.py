@@ -16,7 +16,7 @@ from secateur.commands.network.build import network_from
 from secateur.commands.network.pruner import setup_pruner
 from secateur.commands.prune import GENERATED
 from secateur.pruners import plan as plans
-from secateur.pruners.bundle import Bundle, check_free
+from secateur.pruners.bundle.folder import Bundle, check_free
 from secateur.pruners.errors import PlanError
 from secateur.pruners.plan import PruningPlan
 from secateur.training.checkpoints import load_checkpoint

@@ -13,9 +13,9 @@ from secateur.commands.cli.tables import table
 from secateur.commands.network.build import network_from
 from secateur.commands.network.pruner import setup_pruner
 from secateur.models import registry
+from secateur.pruners.bundle.report import frozen_facts, place
 from secateur.pruners.channel_graph import ChannelGraph, Width
 from secateur.pruners.explaining import explain, why
-from secateur.pruners.report import frozen_facts, place
 
 
 def run(options: InspectOptions) -> None:

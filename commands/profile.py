@@ -16,7 +16,7 @@ from secateur.commands.network.build import data_name, network_from
 from secateur.commands.network.inputs import inputs_of_bundle
 from secateur.commands.network.kinds import of_bundle
 from secateur.commands.network.subject import require_one
-from secateur.pruners.bundle import Bundle
+from secateur.pruners.bundle.folder import Bundle
 from secateur.pruners.costs import Costs
 from secateur.pruners.profiling import ProfileRow, measure, profile
 from secateur.training.binarization import micronet

@@ -17,7 +17,7 @@ from secateur.commands.network.build import network_from
 from secateur.commands.network.subject import require_one, subject_of_bundle
 from secateur.commands.network.trained import with_trained_weights
 from secateur.commands.quantizing import CALIBRATION_IMAGES, Bench, Result, finite
-from secateur.pruners.bundle import check_free, published, write_file, write_state
+from secateur.pruners.bundle.folder import check_free, published, write_file, write_state
 from secateur.pruners.errors import BundleExistsError, UsageError
 from secateur.pruners.plan import sha256_of_state
 from secateur.training.binarization.post_training import FEWEST, MOST, SCOPES, Scope, require_finite, weights_of

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from secateur.commands.cli.console import Voice
 from secateur.commands.cli.options import QuantizeOptions
-from secateur.pruners.bundle import size_of_state
+from secateur.pruners.bundle.folder import size_of_state
 from secateur.pruners.errors import UsageError
 from secateur.pruners.frames import describe
 from secateur.training.binarization.comparison import FLOAT32, Form, Row, forms, measured

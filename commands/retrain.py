@@ -25,10 +25,10 @@ from secateur.commands.network.trained import (
     refuse_unfinished,
     unfinished,
 )
-from secateur.pruners.bundle import Bundle, check_free, published, write_file, write_state
+from secateur.pruners.bundle.folder import Bundle, check_free, published, write_file, write_state
+from secateur.pruners.bundle.report import render_report
 from secateur.pruners.costs import Costs
 from secateur.pruners.errors import UsageError
-from secateur.pruners.report import render_report
 from secateur.pruners.running import training_batch
 from secateur.pruners.verify import Case, fits_double, measured, trains, varied, verify_bundle
 from secateur.training.checkpoints import check_writable

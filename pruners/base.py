@@ -15,7 +15,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from secateur.pruners.bundle import Bundle, check_free, import_text, published, write_file, write_state
+from secateur.pruners.bundle.folder import Bundle, check_free, import_text, published, write_file, write_state
+from secateur.pruners.bundle.report import frozen_facts, render_report
 from secateur.pruners.channel_graph import ChannelGraph
 from secateur.pruners.costs import CostModel, Costs
 from secateur.pruners.declared import check_declarations
@@ -23,7 +24,6 @@ from secateur.pruners.errors import NotPrunableError
 from secateur.pruners.plan import PruningPlan, from_kept, sha256_of_file, sha256_of_state, validate
 from secateur.pruners.proof import cases
 from secateur.pruners.ranking import Ranking, rank
-from secateur.pruners.report import frozen_facts, render_report
 from secateur.pruners.running import batch_size
 from secateur.pruners.slicing import SlicedModel, slice_model
 from secateur.pruners.source import Entry, Header, write_source

@@ -16,7 +16,7 @@ from secateur import _documented
 if TYPE_CHECKING:
     from secateur.pruners.api import prune
     from secateur.pruners.base import BasicPruning
-    from secateur.pruners.bundle import Bundle
+    from secateur.pruners.bundle.folder import Bundle
     from secateur.pruners.tracing import trace
 
 __version__ = "0.2.0.dev0"

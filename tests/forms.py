@@ -10,7 +10,7 @@ import torch
 
 from secateur.pruners import oracle
 from secateur.pruners.base import BasicPruning
-from secateur.pruners.bundle import import_file
+from secateur.pruners.bundle.folder import import_file
 from secateur.pruners.search import Budget, SearchSettings, search
 from secateur.pruners.source import Entry
 

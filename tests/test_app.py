@@ -19,7 +19,7 @@ import secateur.app as command_line
 from secateur.commands.doctor import pair_problem
 from secateur.commands.pruning.watcher import SearchWatcher
 from secateur.models import registry
-from secateur.pruners.bundle import Bundle
+from secateur.pruners.bundle.folder import Bundle
 from secateur.pruners.errors import VerificationError
 from secateur.training import regimes
 from secateur.training.checkpoints import save_weights

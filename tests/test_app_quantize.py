@@ -12,7 +12,7 @@ import torch
 from app_helpers import NETWORK, app, refusal
 
 from secateur.commands import quantize, quantizing
-from secateur.pruners.bundle import import_network, import_text
+from secateur.pruners.bundle.folder import import_network, import_text
 from secateur.training.data import load_data
 from secateur.training.loop import evaluate
 

@@ -12,7 +12,7 @@ import torch
 from forms import pruned
 from torch import Tensor, nn
 
-from secateur.pruners.bundle import import_file
+from secateur.pruners.bundle.folder import import_file
 from secateur.pruners.stand_ins import MultiheadAttention
 from secateur.pruners.verify import many_verifications
 

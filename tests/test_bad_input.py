@@ -19,7 +19,7 @@ from secateur.commands.pruning import job
 from secateur.commands.pruning import transferred as transferring
 from secateur.commands.pruning.data_checks import answers, doubt, doubt_without_labels
 from secateur.pruners import finishing
-from secateur.pruners.bundle import Bundle
+from secateur.pruners.bundle.folder import Bundle
 from secateur.pruners.errors import DataError, UsageError
 from secateur.pruners.ranking import rank
 from secateur.pruners.reconstruction import reconstruct

@@ -16,7 +16,7 @@ from secateur.models import registry
 from secateur.pruners import oracle
 from secateur.pruners.api import prune
 from secateur.pruners.base import BasicPruning
-from secateur.pruners.bundle import import_file, import_text
+from secateur.pruners.bundle.folder import import_file, import_text
 from secateur.pruners.errors import VerificationError
 from secateur.pruners.proof import cases
 from secateur.pruners.source import Entry

@@ -19,7 +19,7 @@ from random_networks import network_sources
 
 from secateur.pruners import oracle
 from secateur.pruners.base import BasicPruning
-from secateur.pruners.bundle import import_file
+from secateur.pruners.bundle.folder import import_file
 from secateur.pruners.channel_graph import ChannelGraph
 from secateur.pruners.masking import masking
 from secateur.pruners.plan import compose

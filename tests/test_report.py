@@ -8,10 +8,18 @@ from html.parser import HTMLParser
 import jinja2
 import pytest
 
+from secateur.pruners.bundle.report import (
+    TEMPLATES,
+    chart,
+    comparison,
+    evaluations_in,
+    frozen_facts,
+    place,
+    render_report,
+)
 from secateur.pruners.channel_graph import ChannelGraph, FrozenChannels, Slot
 from secateur.pruners.places import NOWHERE, Site
 from secateur.pruners.plan import PruningPlan, WidthPlan
-from secateur.pruners.report import TEMPLATES, chart, comparison, evaluations_in, frozen_facts, place, render_report
 
 PLAN = PruningPlan({"conv1": WidthPlan(8, (0, 1, 2)), "conv2": WidthPlan(4, (0, 1, 2, 3))}, {"metric": "l1", "seed": 3})
 SUMMARY = {

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from secateur.pruners.base import PRUNERS
-from secateur.pruners.bundle import Bundle
+from secateur.pruners.bundle.folder import Bundle
 from secateur.pruners.channel_graph import ChannelGraph
 from secateur.pruners.composing import declared_graph, same_groups
 from secateur.pruners.declared import check_kind

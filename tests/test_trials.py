@@ -9,7 +9,7 @@ import torch
 
 from secateur.pruners import oracle
 from secateur.pruners.base import BasicPruning
-from secateur.pruners.bundle import import_file
+from secateur.pruners.bundle.folder import import_file
 from secateur.pruners.errors import NotPrunableError
 from secateur.pruners.masking import masking
 from secateur.pruners.search import Budget, SearchSettings, search

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from secateur.pruners import bundle as bundle_module
 from secateur.pruners import oracle, verify
-from secateur.pruners.bundle import Bundle, import_text, published, write_file, write_state
+from secateur.pruners.bundle import folder as bundle_module
+from secateur.pruners.bundle.folder import Bundle, import_text, published, write_file, write_state
 from secateur.pruners.costs import Costs
 from secateur.pruners.errors import BundleExistsError, OutputError, UsageError, VerificationError
 from secateur.pruners.tracing import trace

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from rich.console import RenderableType
 from rich.table import Table
 
-from secateur.pruners.bundle import Bundle
+from secateur.pruners.bundle.folder import Bundle
+from secateur.pruners.bundle.report import comparison
 from secateur.pruners.latency import verdict_text
-from secateur.pruners.report import comparison
 
 
 def table(title: str, *columns: str) -> Table:

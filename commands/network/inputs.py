@@ -9,7 +9,7 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from secateur.commands.cli.options import NetworkOptions
-from secateur.pruners.bundle import Bundle
+from secateur.pruners.bundle.folder import Bundle
 from secateur.pruners.errors import ModelFileError, PlanError, UsageError
 from secateur.pruners.loading import call, load_factory
 from secateur.training.data import Data

@@ -10,7 +10,7 @@ from secateur.commands.cli.options import SubjectOptions
 from secateur.commands.network.build import check_outputs
 from secateur.commands.network.inputs import images
 from secateur.commands.network.kinds import of_bundle
-from secateur.pruners.bundle import Bundle
+from secateur.pruners.bundle.folder import Bundle
 from secateur.pruners.errors import UsageError
 from secateur.training.data import Data, load_data
 

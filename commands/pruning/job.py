@@ -23,7 +23,7 @@ from secateur.commands.pruning.data_checks import NO_LABELS, answers, doubt, dou
 from secateur.commands.pruning.timed import Timed
 from secateur.commands.pruning.transferred import candidates_on, check_transfer, transferred, usual_transfer
 from secateur.commands.pruning.watcher import SearchWatcher
-from secateur.pruners.bundle import Bundle, import_text
+from secateur.pruners.bundle.folder import Bundle, import_text
 from secateur.pruners.errors import CheckpointError, UsageError
 from secateur.pruners.plan import PruningPlan
 from secateur.pruners.prefix import PrefixCache

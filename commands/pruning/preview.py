@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from secateur.pruners.base import BasicPruning
+from secateur.pruners.bundle.report import comparison
 from secateur.pruners.plan import PruningPlan
-from secateur.pruners.report import comparison
 
 
 def source_diff(pruner: BasicPruning, plan: PruningPlan) -> str:
