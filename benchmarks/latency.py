@@ -21,7 +21,7 @@ from torch import nn
 
 from secateur.models.registry import create
 from secateur.pruners.base import BasicPruning
-from secateur.pruners.budget import Allowance, Budget, Limits
+from secateur.pruners.costs.budget import Allowance, Budget, Limits
 from secateur.pruners.latency import LatencyModel, Measuring, Run, Table, in_turns, machine
 from secateur.pruners.search import SearchSettings, search
 

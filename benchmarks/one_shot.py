@@ -26,7 +26,7 @@ from torch_pruning_side import Calibration, macs, prune, settings
 
 from secateur.models.registry import arguments_for, create, find
 from secateur.pruners.base import BasicPruning
-from secateur.pruners.budget import Budget
+from secateur.pruners.costs.budget import Budget
 from secateur.pruners.finishing import finishing, probing
 from secateur.pruners.search import SearchSettings, search
 from secateur.pruners.searching.base import Kept

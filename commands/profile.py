@@ -17,8 +17,8 @@ from secateur.commands.network.inputs import inputs_of_bundle
 from secateur.commands.network.kinds import of_bundle
 from secateur.commands.network.subject import require_one
 from secateur.pruners.bundle.folder import Bundle
-from secateur.pruners.costs import Costs
-from secateur.pruners.profiling import ProfileRow, measure, profile
+from secateur.pruners.costs.model import Costs
+from secateur.pruners.costs.profile import ProfileRow, measure, profile
 from secateur.training.binarization import micronet
 
 

@@ -20,8 +20,8 @@ from secateur.commands.pruning.data_checks import check_data
 from secateur.commands.pruning.job import PruneJob
 from secateur.commands.pruning.preview import preview_text, preview_values
 from secateur.commands.pruning.transferred import check_transfer, usual_transfer
-from secateur.pruners.budget import Budget
 from secateur.pruners.bundle.folder import check_free
+from secateur.pruners.costs.budget import Budget
 from secateur.pruners.errors import OutputError, UsageError
 from secateur.pruners.ranking import find_metric
 from secateur.pruners.search import SearchSettings

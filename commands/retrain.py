@@ -27,7 +27,7 @@ from secateur.commands.network.trained import (
 )
 from secateur.pruners.bundle.folder import Bundle, check_free, published, write_file, write_state
 from secateur.pruners.bundle.report import render_report
-from secateur.pruners.costs import Costs
+from secateur.pruners.costs.model import Costs
 from secateur.pruners.errors import UsageError
 from secateur.pruners.running import training_batch
 from secateur.pruners.verify import Case, fits_double, measured, trains, varied, verify_bundle

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from secateur.pruners.base import BasicPruning, Kept
-from secateur.pruners.budget import Allowance, Budget
 from secateur.pruners.bundle.folder import Bundle, check_free
+from secateur.pruners.costs.budget import Allowance, Budget
 from secateur.pruners.errors import BudgetError, UsageError
 from secateur.pruners.finishing import finishing, probing
 from secateur.pruners.frames import describe

@@ -32,8 +32,8 @@ import torch
 from torch import Tensor, nn
 
 from secateur.pruners.channel_graph import Use, Width
+from secateur.pruners.costs.precision import quantizer_of
 from secateur.pruners.errors import UsageError
-from secateur.pruners.quantized import quantizer_of
 from secateur.pruners.ranking import Evidence, Scores, metric, relative
 
 _DECIMALS = 9  # of angles in degrees: equal angles must come out equal

@@ -15,9 +15,9 @@ from typing import Any
 
 from torch import nn
 
-from secateur.pruners.budget import Allowance, Budget
 from secateur.pruners.channel_graph import ChannelGraph
-from secateur.pruners.costs import CostModel
+from secateur.pruners.costs.budget import Allowance, Budget
+from secateur.pruners.costs.model import CostModel
 from secateur.pruners.errors import NotPrunableError
 from secateur.pruners.latency import LatencyModel
 from secateur.pruners.plan import sha256_of_state

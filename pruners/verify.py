@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from secateur.pruners import fresh
-from secateur.pruners.costs import Costs
+from secateur.pruners.costs.model import Costs
 from secateur.pruners.errors import VerificationError
 from secateur.pruners.frames import run
 from secateur.pruners.running import call_arguments

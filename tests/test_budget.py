@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from secateur.models import registry
-from secateur.pruners.budget import (
+from secateur.pruners.costs.budget import (
     Allowance,
     Budget,
     Limits,
@@ -25,7 +25,7 @@ from secateur.pruners.budget import (
     shrink,
     uniform_counts,
 )
-from secateur.pruners.costs import CostModel
+from secateur.pruners.costs.model import CostModel
 from secateur.pruners.errors import BudgetError, UsageError
 from secateur.pruners.ranking import rank
 from secateur.pruners.searching.allocation import steps
@@ -202,7 +202,7 @@ def test_coarse_steps_are_exchanged_for_others_but_not_below_a_floor(sizes, valu
     assert gap(room, uniform_counts(room)) < 0.01
     least = {"w0": 2, "w1": sizes[1] // 5}
     assert all(n >= least[name] for name, n in grow(room, least).items())
-    monkeypatch.setattr("secateur.pruners.budget._EXCHANGED", 0)
+    monkeypatch.setattr("secateur.pruners.costs.budget._EXCHANGED", 0)
     assert gap(room, uniform_counts(room)) > 0.01
 
 

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from secateur.pruners.channel_graph import ChannelGraph
-from secateur.pruners.costs import CostModel, Costs, Stored, predict, register_precision, stored_tensors
-from secateur.pruners.profiling import measure, profile
+from secateur.pruners.costs.model import CostModel, Costs, Stored, predict, stored_tensors
+from secateur.pruners.costs.precision import register_precision
+from secateur.pruners.costs.profile import measure, profile
 
 IMAGE = torch.zeros(2, 3, 4, 4)
 

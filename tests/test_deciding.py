@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from secateur.models import registry
-from secateur.pruners.budget import Budget
-from secateur.pruners.costs import CostModel
+from secateur.pruners.costs.budget import Budget
+from secateur.pruners.costs.model import CostModel
+from secateur.pruners.costs.profile import measure
 from secateur.pruners.errors import NotPrunableError
-from secateur.pruners.profiling import measure
 from secateur.pruners.ranking import metrics, rank
 from secateur.pruners.search import SearchSettings, realize_by_slicing, search
 from secateur.pruners.searching.weights import scatter, zero_removed

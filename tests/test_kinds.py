@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from secateur.commands.cli.options import NetworkOptions
 from secateur.commands.network.kinds import chosen_kind
-from secateur.pruners.costs import stored_tensors
+from secateur.pruners.costs.model import stored_tensors
+from secateur.pruners.costs.profile import measure, profile
 from secateur.pruners.errors import CheckpointError, UsageError
-from secateur.pruners.profiling import measure, profile
 from secateur.training.binarization.kinds import KINDS, find_kind
 from secateur.training.binarization.kinds.binaryconnect import BinaryConnectLinear
 from secateur.training.binarization.kinds.ienet import sharpen_tents

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from secateur import prune
+from secateur.pruners.costs.precision import register_quantizer
 from secateur.pruners.errors import UsageError
-from secateur.pruners.quantized import register_quantizer
 from secateur.pruners.reconstruction import Reconstruction, Settings, reconstruct
 from secateur.pruners.reconstruction.following import Follower, Trail
 from secateur.pruners.reconstruction.gram import Gram, Rows

@@ -12,7 +12,7 @@ PACKAGE = "secateur"
 MAY_IMPORT = {
     "models": {"secateur.pruners.decorators", "secateur.pruners.errors", "models"},
     "pruners": {"pruners"},
-    "training": {"secateur.pruners.costs", "secateur.pruners.errors", "secateur.pruners.quantized", "training"},
+    "training": {"secateur.pruners.costs.model", "secateur.pruners.errors", "secateur.pruners.costs.precision", "training"},
     "commands": {"commands", "models", "pruners", "training"},
     "app.py": {"commands", "pruners"},
 }

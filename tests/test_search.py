@@ -13,9 +13,9 @@ import torch
 from hand_graphs import grouped, plain, slice_by_hand
 from torch import nn
 
-from secateur.pruners.budget import Budget
 from secateur.pruners.channel_graph import ChannelGraph, FrozenChannels
-from secateur.pruners.costs import CostModel
+from secateur.pruners.costs.budget import Budget
+from secateur.pruners.costs.model import CostModel
 from secateur.pruners.errors import BudgetError, CheckpointError, Interrupted, NotPrunableError, OutputError, UsageError
 from secateur.pruners.places import Site
 from secateur.pruners.ranking import rank

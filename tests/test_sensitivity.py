@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from secateur.pruners.budget import Allowance, Budget, Limits
-from secateur.pruners.costs import CostModel
+from secateur.pruners.costs.budget import Allowance, Budget, Limits
+from secateur.pruners.costs.model import CostModel
 from secateur.pruners.errors import BudgetError, Interrupted, UsageError
 from secateur.pruners.ranking import rank
 from secateur.pruners.search import SearchSettings, Watcher, search

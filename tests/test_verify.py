@@ -13,7 +13,7 @@ from torch import nn
 from secateur.pruners import oracle, verify
 from secateur.pruners.bundle import folder as bundle_module
 from secateur.pruners.bundle.folder import Bundle, import_text, published, write_file, write_state
-from secateur.pruners.costs import Costs
+from secateur.pruners.costs.model import Costs
 from secateur.pruners.errors import BundleExistsError, OutputError, UsageError, VerificationError
 from secateur.pruners.tracing import trace
 from secateur.pruners.verify import Case, fits_double, many_verifications, measured, outputs_of, verify_bundle

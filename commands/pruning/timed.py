@@ -10,7 +10,7 @@ from torch import nn
 from secateur.commands.cli.console import Voice
 from secateur.commands.cli.options import PruneOptions
 from secateur.pruners.base import BasicPruning
-from secateur.pruners.budget import Allowance
+from secateur.pruners.costs.budget import Allowance
 from secateur.pruners.latency import LatencyModel, Measuring, Table, latencies, machine, verdict, with_batch
 from secateur.pruners.latency.measuring import Realize
 from secateur.pruners.search import SearchSettings

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from scipy.optimize import nnls
 
 from secateur.pruners.channel_graph import ChannelGraph
-from secateur.pruners.costs import CostModel
+from secateur.pruners.costs.model import CostModel
 from secateur.pruners.latency.layers import Axis, Layer
 
 FloatArray = npt.NDArray[np.float64]

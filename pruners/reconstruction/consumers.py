@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from secateur.pruners.channel_graph import ChannelGraph, Slot, Width
-from secateur.pruners.quantized import quantizer_of
+from secateur.pruners.costs.precision import quantizer_of
 from secateur.pruners.reconstruction.layers import fittable
 
 

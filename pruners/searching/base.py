@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from secateur.pruners.budget import Allowance, Budget, Limits
 from secateur.pruners.channel_graph import ChannelGraph
-from secateur.pruners.costs import CostModel, Costs
+from secateur.pruners.costs.budget import Allowance, Budget, Limits
+from secateur.pruners.costs.model import CostModel, Costs
 from secateur.pruners.errors import Interrupted, UsageError
 from secateur.pruners.plan import PruningPlan, from_kept
 from secateur.pruners.prefix import PrefixCache

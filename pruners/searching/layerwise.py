@@ -20,8 +20,8 @@ from typing import Any
 
 from torch import nn
 
-from secateur.pruners.budget import Counts, grow, shrink
 from secateur.pruners.channel_graph import Width
+from secateur.pruners.costs.budget import Counts, grow, shrink
 from secateur.pruners.errors import CheckpointError, Interrupted, UsageError
 from secateur.pruners.plan import sha256_of_state
 from secateur.pruners.ranking import rank

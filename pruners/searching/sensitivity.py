@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 
 from torch import nn
 
-from secateur.pruners.budget import Allowance, Counts, give_back
+from secateur.pruners.costs.budget import Allowance, Counts, give_back
 from secateur.pruners.errors import Interrupted, UsageError
 from secateur.pruners.ranking import Ranking
 from secateur.pruners.searching.allocation import decided, ranked, require_budget

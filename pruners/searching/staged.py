@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 
 from torch import nn
 
-from secateur.pruners.budget import Allowance, Counts, Step, grow, shrink
+from secateur.pruners.costs.budget import Allowance, Counts, Step, grow, shrink
 from secateur.pruners.errors import Interrupted, UsageError
 from secateur.pruners.searching.allocation import decided, ranked, steps
 from secateur.pruners.searching.base import (

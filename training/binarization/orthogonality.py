@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from secateur.pruners.quantized import quantizer_of
+from secateur.pruners.costs.precision import quantizer_of
 
 
 def soft_orthogonality(model: nn.Module) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from secateur.pruners.costs import register_input_precision, register_precision
+from secateur.pruners.costs.precision import register_input_precision, register_precision
 from secateur.training.binarization.kinds.registry import FULL, Kind, register, require
 from secateur.training.binarization.levels import dorefa_activation, dorefa_gradient, dorefa_weight
 

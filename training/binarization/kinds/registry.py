@@ -12,9 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateur.pruners.costs import register_input_precision, register_precision, register_same_precision
+from secateur.pruners.costs.precision import (
+    Quantize,
+    register_input_precision,
+    register_precision,
+    register_quantizer,
+    register_same_precision,
+    register_same_quantizer,
+)
 from secateur.pruners.errors import UsageError
-from secateur.pruners.quantized import Quantize, register_quantizer, register_same_quantizer
 
 Layer = Callable[..., nn.Module]
 FULL = 32  # bits of a number that is not quantized

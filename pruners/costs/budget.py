@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from secateur.pruners.channel_graph import ChannelGraph, Width
-from secateur.pruners.costs import CostModel
+from secateur.pruners.costs.model import CostModel
 from secateur.pruners.errors import BudgetError, UsageError
 
 Counts = dict[str, int]

@@ -14,7 +14,8 @@ import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from secateur.pruners.costs import Costs, input_bits, is_table, stored_tensors
+from secateur.pruners.costs.model import Costs, is_table, stored_tensors
+from secateur.pruners.costs.precision import input_bits
 from secateur.pruners.running import as_it_was
 
 MacCounter = Callable[[Any, tuple[Any, ...], Any], int]

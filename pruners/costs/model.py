@@ -10,10 +10,9 @@ and buffers as they lie in a checkpoint.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +21,7 @@ from scipy.sparse import coo_array
 from torch import nn
 
 from secateur.pruners.channel_graph import ChannelGraph, Extent, Slot
-
-Bits = float | Callable[[Any], float]
-_PRECISIONS: dict[tuple[type[nn.Module], str], tuple[Bits, float]] = {}
-_INPUT_PRECISIONS: dict[type[nn.Module], Bits] = {}
+from secateur.pruners.costs.precision import _PRECISIONS
 
 
 @dataclass(frozen=True)
@@ -59,36 +55,6 @@ class Stored:
     def bits_of(self, shape: Sequence[int]) -> float:
         """What a tensor of this shape needs."""
         return self.bits * math.prod(shape) + self.row_bits * (shape[0] if shape else 0)
-
-
-def register_precision(layer: type[nn.Module], bits: Bits, parameter: str = "weight", *, per_row: float = 0.0) -> None:
-    """Say how many bits one element of ``parameter`` needs in layers of this class and its subclasses (default:
-    what its dtype takes). A binary layer registers 1, or a function of the layer. ``per_row``: bits that are stored
-    on top for each position of the first axis, such as a scale per filter."""
-    _PRECISIONS[layer, parameter] = bits, per_row
-
-
-def register_input_precision(layer: type[nn.Module], bits: Bits) -> None:
-    """Say to how many bits layers of this class and its subclasses quantize their inputs (default: not at all)."""
-    _INPUT_PRECISIONS[layer] = bits
-
-
-def input_bits(module: nn.Module) -> float:
-    """Bits of one number that enters the arithmetic of this layer; 32 where they are not quantized."""
-    for kind in type(module).__mro__:
-        if kind in _INPUT_PRECISIONS:
-            bits = _INPUT_PRECISIONS[kind]
-            return bits(module) if callable(bits) else bits
-    return 32.0
-
-
-def register_same_precision(layer: type[nn.Module], twin: type[nn.Module]) -> None:
-    """What is registered for ``twin`` holds for ``layer``, too."""
-    if twin in _INPUT_PRECISIONS:
-        _INPUT_PRECISIONS[layer] = _INPUT_PRECISIONS[twin]
-    for (kind, parameter), precision in list(_PRECISIONS.items()):
-        if kind is twin:
-            _PRECISIONS[layer, parameter] = precision
 
 
 def is_table(shape: Sequence[int]) -> bool:
