@@ -31,7 +31,7 @@ def run(options: CheckOptions) -> None:
 
 def _checked(kind: BlockKind, pruner_class: type[BasicPruning], voice: Voice, seed: int) -> dict[str, object]:
     """Trace, declare, compare; then remove every second group and prove the file."""
-    from secateur.pruners.declared import check_kind
+    from secateur.pruners.declare.check import check_kind
 
     graph = check_kind(kind)
     voice.remark(f"@{kind.name}: what the decorator says is what forward does")

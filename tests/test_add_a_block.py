@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from secateur.pruners.base import PRUNERS
-from secateur.pruners.composing import declared_graph, same_groups
-from secateur.pruners.declared import check_declarations, check_kind
+from secateur.pruners.declare.check import check_declarations, check_kind
+from secateur.pruners.declare.compose import declared_graph, same_groups
 from secateur.pruners.decorators import basic_block, fire
 from secateur.pruners.errors import DeclarationError
 from secateur.pruners.tracing import observe
