@@ -14,8 +14,9 @@ from secateur.commands.network.build import network_from
 from secateur.commands.network.pruner import setup_pruner
 from secateur.models import registry
 from secateur.pruners.bundle.report import frozen_facts, place
-from secateur.pruners.channel_graph import ChannelGraph, Width
-from secateur.pruners.explaining import explain, why
+from secateur.pruners.graph.channel_graph import ChannelGraph
+from secateur.pruners.graph.explain import explain, why
+from secateur.pruners.graph.widths import Width
 
 
 def run(options: InspectOptions) -> None:

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from secateur.pruners.bundle.folder import Bundle, check_free, import_text, published, write_file, write_state
 from secateur.pruners.bundle.report import frozen_facts, render_report
-from secateur.pruners.channel_graph import ChannelGraph
 from secateur.pruners.costs.model import CostModel, Costs
 from secateur.pruners.declare.check import check_declarations
 from secateur.pruners.errors import NotPrunableError
+from secateur.pruners.graph.channel_graph import ChannelGraph
 from secateur.pruners.plan import PruningPlan, from_kept, sha256_of_file, sha256_of_state, validate
 from secateur.pruners.proof import cases
 from secateur.pruners.ranking import Ranking, rank

@@ -31,9 +31,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateur.pruners.channel_graph import Use, Width
 from secateur.pruners.costs.precision import quantizer_of
 from secateur.pruners.errors import UsageError
+from secateur.pruners.graph.widths import Use, Width
 from secateur.pruners.ranking import Evidence, Scores, metric, relative
 
 _DECIMALS = 9  # of angles in degrees: equal angles must come out equal

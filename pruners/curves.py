@@ -16,9 +16,10 @@ import torch
 from torch import nn
 
 from secateur.pruners.binary_metrics import KERNEL_METRICS
-from secateur.pruners.channel_graph import ChannelGraph, Width
 from secateur.pruners.costs.precision import quantizer_of
 from secateur.pruners.errors import Interrupted, UsageError
+from secateur.pruners.graph.channel_graph import ChannelGraph
+from secateur.pruners.graph.widths import Width
 from secateur.pruners.prefix import PrefixCache
 from secateur.pruners.ranking import FIRST, Batch, find_metric, rank
 from secateur.pruners.searching.base import Evaluate, Realize

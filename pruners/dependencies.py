@@ -21,9 +21,9 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import nn
 
-from secateur.pruners.channel_graph import IntArray
 from secateur.pruners.decorators import Declaration, closest, declaration_of, layer_named
-from secateur.pruners.layer_facts import NORMS, LayerFacts, fits, groups_of, input_size, is_weighted, norm_size
+from secateur.pruners.graph.layer_facts import NORMS, LayerFacts, fits, groups_of, input_size, is_weighted, norm_size
+from secateur.pruners.graph.widths import IntArray
 
 Names = Sequence[str]
 Connections = Mapping[str, Sequence[tuple[str, int]]]

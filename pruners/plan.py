@@ -29,7 +29,8 @@ from secateur.pruners.errors import PlanError
 if TYPE_CHECKING:
     import torch
 
-    from secateur.pruners.channel_graph import ChannelGraph, Width
+    from secateur.pruners.graph.channel_graph import ChannelGraph
+    from secateur.pruners.graph.widths import Width
 
 SCHEMA = 1
 

@@ -14,9 +14,9 @@ import numpy.typing as npt
 from torch import Tensor, nn
 
 from secateur.pruners import oracle
-from secateur.pruners.channel_graph import ChannelGraph
 from secateur.pruners.errors import VerificationError
 from secateur.pruners.frames import run
+from secateur.pruners.graph.channel_graph import ChannelGraph
 from secateur.pruners.masking import masking
 from secateur.pruners.rehearsal import corrected
 from secateur.pruners.running import call_arguments, training_batch

@@ -20,8 +20,9 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from secateur.pruners.channel_graph import ChannelGraph, IntArray, Slot, Use, Width
 from secateur.pruners.errors import CheckpointError, PlanError, UsageError
+from secateur.pruners.graph.channel_graph import ChannelGraph
+from secateur.pruners.graph.widths import IntArray, Slot, Use, Width
 from secateur.pruners.running import images_of, labels_of
 
 FloatArray = npt.NDArray[np.float64]

@@ -15,10 +15,10 @@ from typing import Any
 
 from torch import nn
 
-from secateur.pruners.channel_graph import ChannelGraph
 from secateur.pruners.costs.budget import Allowance, Budget
 from secateur.pruners.costs.model import CostModel
 from secateur.pruners.errors import NotPrunableError
+from secateur.pruners.graph.channel_graph import ChannelGraph
 from secateur.pruners.latency import LatencyModel
 from secateur.pruners.plan import sha256_of_state
 from secateur.pruners.prefix import PrefixCache

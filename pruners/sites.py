@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from secateur.pruners.facts import SiteCall
 from secateur.pruners.frames import author_frame, author_site, in_stand_in, span
+from secateur.pruners.graph.facts import SiteCall
 from secateur.pruners.labels import along
 from secateur.pruners.places import Span
 from secateur.pruners.special import SPECIAL

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from secateur.pruners.channel_graph import ChannelGraph
+from secateur.pruners.graph.channel_graph import ChannelGraph
 from secateur.pruners.places import LiteralSite
 from secateur.pruners.rehearsal import rehearse
 from secateur.pruners.standing_in import fit_attention

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from secateur.pruners.channel_graph import IntArray
-from secateur.pruners.classes import prunable
-from secateur.pruners.facts import Facts
+from secateur.pruners.graph.equivalence import prunable
+from secateur.pruners.graph.facts import Facts
+from secateur.pruners.graph.widths import IntArray
 from secateur.pruners.places import Site
 
 Split = tuple[str, Site, int]  # module, place, and which of those made there

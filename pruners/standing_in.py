@@ -9,7 +9,8 @@ from typing import Any
 from torch import nn
 
 from secateur.pruners import stand_ins
-from secateur.pruners.channel_graph import BoolArray, ChannelGraph, Slot
+from secateur.pruners.graph.channel_graph import ChannelGraph
+from secateur.pruners.graph.widths import BoolArray, Slot
 
 _LAYERS: dict[type[nn.Module], type[nn.Module]] = {
     nn.TransformerEncoderLayer: stand_ins.TransformerEncoderLayer,

@@ -13,15 +13,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from secateur.pruners.channel_graph import ChannelGraph, Contraction, FrozenChannels, IntArray, Operation, Slot, Step
 from secateur.pruners.errors import UsageError
-from secateur.pruners.facts import SILENT, Facts, SiteCall
 from secateur.pruners.frames import author_site, forward_site
+from secateur.pruners.graph.channel_graph import ChannelGraph
+from secateur.pruners.graph.facts import SILENT, Facts, SiteCall
+from secateur.pruners.graph.solve import solve
+from secateur.pruners.graph.widths import Contraction, FrozenChannels, IntArray, Operation, Slot, Step
 from secateur.pruners.labels import NONE, Labels, on_axis
 from secateur.pruners.places import NOWHERE, Site
 from secateur.pruners.rules import Call
 from secateur.pruners.running import Modules
-from secateur.pruners.solving import solve
 from secateur.pruners.source.entry import SMALL, is_blank
 from secateur.pruners.splits import Splits
 

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from secateur.pruners.channel_graph import ChannelGraph, Width
 from secateur.pruners.errors import NotPrunableError, StuckError
-from secateur.pruners.facts import Facts, Freeze, Tie
+from secateur.pruners.graph.channel_graph import ChannelGraph
+from secateur.pruners.graph.facts import Facts, Freeze, Tie
+from secateur.pruners.graph.widths import Width
 from secateur.pruners.places import Site
 from secateur.pruners.slicing import slice_model
 from secateur.pruners.tracer import Tracer

@@ -14,16 +14,15 @@ from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from secateur.pruners.channel_graph import BoolArray, ChannelGraph, Slot
 from secateur.pruners.decorators import declaration_of
 from secateur.pruners.errors import CheckpointError, DeclarationError, UsageError
+from secateur.pruners.graph.channel_graph import ChannelGraph
+from secateur.pruners.graph.widths import BoolArray, Kept, Slot
 from secateur.pruners.running import images_of
 
-Kept = Mapping[str, npt.ArrayLike]
 State = dict[str, Tensor]
 
 

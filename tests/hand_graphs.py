@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from secateur.pruners.channel_graph import ChannelGraph, Contraction, Slot, Use, Width
+from secateur.pruners.graph.channel_graph import ChannelGraph
+from secateur.pruners.graph.widths import Contraction, Slot, Use, Width
 
 
 class Plain(nn.Module):

@@ -16,7 +16,7 @@ from secateur.models import registry
 from secateur.pruners import oracle
 from secateur.pruners.base import BasicPruning
 from secateur.pruners.bundle.folder import import_network
-from secateur.pruners.channel_graph import ChannelGraph
+from secateur.pruners.graph.channel_graph import ChannelGraph
 from secateur.pruners.source import Entry, write_source
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -17,7 +17,8 @@ from secateur.pruners.bundle.report import (
     place,
     render_report,
 )
-from secateur.pruners.channel_graph import ChannelGraph, FrozenChannels, Slot
+from secateur.pruners.graph.channel_graph import ChannelGraph
+from secateur.pruners.graph.widths import FrozenChannels, Slot
 from secateur.pruners.places import NOWHERE, Site
 from secateur.pruners.plan import PruningPlan, WidthPlan
 

@@ -13,10 +13,11 @@ import torch
 from hand_graphs import grouped, plain, slice_by_hand
 from torch import nn
 
-from secateur.pruners.channel_graph import ChannelGraph, FrozenChannels
 from secateur.pruners.costs.budget import Budget
 from secateur.pruners.costs.model import CostModel
 from secateur.pruners.errors import BudgetError, CheckpointError, Interrupted, NotPrunableError, OutputError, UsageError
+from secateur.pruners.graph.channel_graph import ChannelGraph
+from secateur.pruners.graph.widths import FrozenChannels
 from secateur.pruners.places import Site
 from secateur.pruners.ranking import rank
 from secateur.pruners.search import SearchSettings, Watcher, search, strategies

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from secateur.pruners import oracle
-from secateur.pruners.channel_graph import ChannelGraph
 from secateur.pruners.errors import NotPrunableError
+from secateur.pruners.graph.channel_graph import ChannelGraph
 from secateur.pruners.masking import masking
 from secateur.pruners.slicing import SlicedModel, slice_model
 from secateur.pruners.tracing import trace

@@ -24,10 +24,10 @@ from torch import nn
 
 from secateur.commands.cli.options import PruneOptions
 from secateur.commands.prune import settings_from
-from secateur.pruners.channel_graph import ChannelGraph
 from secateur.pruners.costs.budget import Allowance, Budget, Limits, Step
 from secateur.pruners.costs.model import CostModel
 from secateur.pruners.errors import Interrupted, UsageError
+from secateur.pruners.graph.channel_graph import ChannelGraph
 from secateur.pruners.search import SearchSettings, Watcher
 from secateur.pruners.searching.staged import ALL, lowest_gone
 from secateur.pruners.searching.stages import grouped as grouped_by

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from secateur.pruners.channel_graph import ChannelGraph
 from secateur.pruners.errors import NotPrunableError, UsageError
+from secateur.pruners.graph.channel_graph import ChannelGraph
 from secateur.pruners.tracing import trace
 
 

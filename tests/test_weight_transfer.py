@@ -14,10 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from secateur import prune
-from secateur.pruners.channel_graph import ChannelGraph, Slot
 from secateur.pruners.decorators import BlockKind, block_decorator
 from secateur.pruners.dependencies import Chain
 from secateur.pruners.errors import CheckpointError, DeclarationError, UsageError
+from secateur.pruners.graph.channel_graph import ChannelGraph
+from secateur.pruners.graph.widths import Slot
 from secateur.pruners.slicing import slice_model
 from secateur.pruners.tracing import trace
 from secateur.pruners.weight_transfer import (

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from secateur.pruners.base import BasicPruning
-from secateur.pruners.channel_graph import ChannelGraph
 from secateur.pruners.errors import UsageError
 from secateur.pruners.finishing import finishing, probing
+from secateur.pruners.graph.channel_graph import ChannelGraph
 from secateur.pruners.plan import PruningPlan
 from secateur.pruners.searching.base import Kept, Realize
 from secateur.pruners.weight_transfer import Transfer, Transferred, find_strategy, slice_state, transfer

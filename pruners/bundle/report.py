@@ -10,7 +10,7 @@ from typing import Any
 
 import jinja2
 
-from secateur.pruners.channel_graph import ChannelGraph
+from secateur.pruners.graph.channel_graph import ChannelGraph
 from secateur.pruners.places import Site
 from secateur.pruners.plan import PruningPlan
 

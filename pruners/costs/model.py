@@ -20,8 +20,9 @@ import torch
 from scipy.sparse import coo_array
 from torch import nn
 
-from secateur.pruners.channel_graph import ChannelGraph, Extent, Slot
 from secateur.pruners.costs.precision import _PRECISIONS
+from secateur.pruners.graph.channel_graph import ChannelGraph
+from secateur.pruners.graph.widths import Extent, Slot
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from secateur.pruners.channel_graph import ChannelGraph, IntArray, Slot
 from secateur.pruners.decorators import BlockKind
 from secateur.pruners.dependencies import Block, declared_block, shortcut_convs
 from secateur.pruners.errors import DeclarationError
-from secateur.pruners.facts import Facts
-from secateur.pruners.layer_facts import NORMS, LayerFacts, canonical_keys
+from secateur.pruners.graph.channel_graph import ChannelGraph
+from secateur.pruners.graph.facts import Facts
+from secateur.pruners.graph.layer_facts import NORMS, LayerFacts, canonical_keys
+from secateur.pruners.graph.widths import IntArray, Slot
 from secateur.pruners.running import call_arguments
 from secateur.pruners.tracing import observe
 

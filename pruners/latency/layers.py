@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateur.pruners.channel_graph import ChannelGraph
 from secateur.pruners.costs.budget import Allowance
+from secateur.pruners.graph.channel_graph import ChannelGraph
 from secateur.pruners.latency.timing import Run
 from secateur.pruners.slicing import resize
 

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map
 
-from secateur.pruners.channel_graph import ChannelGraph, Width
 from secateur.pruners.costs.budget import Allowance
 from secateur.pruners.errors import Interrupted, NotPrunableError
+from secateur.pruners.graph.channel_graph import ChannelGraph
+from secateur.pruners.graph.widths import Width
 from secateur.pruners.latency import timing
 from secateur.pruners.latency.layers import Layer, layers_of
 from secateur.pruners.latency.model import Grid, LatencyModel, never_falling

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import nnls
 
-from secateur.pruners.channel_graph import ChannelGraph
 from secateur.pruners.costs.model import CostModel
+from secateur.pruners.graph.channel_graph import ChannelGraph
 from secateur.pruners.latency.layers import Axis, Layer
 
 FloatArray = npt.NDArray[np.float64]

@@ -9,8 +9,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from secateur.pruners.channel_graph import ChannelGraph, Slot, Width
 from secateur.pruners.costs.precision import quantizer_of
+from secateur.pruners.graph.channel_graph import ChannelGraph
+from secateur.pruners.graph.widths import Slot, Width
 from secateur.pruners.reconstruction.layers import fittable
 
 

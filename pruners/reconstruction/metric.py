@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateur.pruners.channel_graph import Slot, Width
 from secateur.pruners.errors import UsageError
+from secateur.pruners.graph.widths import Slot, Width
 from secateur.pruners.ranking import Evidence, Scores, l1, metric
 from secateur.pruners.reconstruction.consumers import consumers
 from secateur.pruners.reconstruction.elimination import Elimination, Independent, System, eliminate

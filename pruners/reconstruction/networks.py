@@ -13,8 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from secateur.pruners.channel_graph import ChannelGraph
 from secateur.pruners.errors import UsageError
+from secateur.pruners.graph.channel_graph import ChannelGraph
 from secateur.pruners.reconstruction.consumers import consumers, kept_outputs, layers_to_fit
 from secateur.pruners.reconstruction.fitting import Fitted
 from secateur.pruners.reconstruction.survey import Stop, Survey, survey

@@ -9,7 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from secateur.pruners.channel_graph import BoolArray, ChannelGraph, Slot
+from secateur.pruners.graph.channel_graph import ChannelGraph
+from secateur.pruners.graph.widths import BoolArray, Slot
 from secateur.pruners.reconstruction.consumers import consumers, kept_outputs
 from secateur.pruners.reconstruction.fitting import PLENTY, System, apply
 from secateur.pruners.reconstruction.gram import Gram

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from secateur.pruners.channel_graph import ChannelGraph
 from secateur.pruners.costs.budget import Allowance, Budget, Limits
 from secateur.pruners.costs.model import CostModel, Costs
 from secateur.pruners.errors import Interrupted, UsageError
+from secateur.pruners.graph.channel_graph import ChannelGraph
 from secateur.pruners.plan import PruningPlan, from_kept
 from secateur.pruners.prefix import PrefixCache
 from secateur.pruners.ranking import Batch

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from secateur.pruners.channel_graph import BoolArray, ChannelGraph, Slot
+from secateur.pruners.graph.channel_graph import ChannelGraph
+from secateur.pruners.graph.widths import BoolArray, Slot
 
 Kept = Mapping[str, npt.ArrayLike]
 State = dict[str, torch.Tensor]

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from secateur.pruners.channel_graph import IntArray, Slot
 from secateur.pruners.errors import NotPrunableError
-from secateur.pruners.facts import Facts
+from secateur.pruners.graph.facts import Facts
+from secateur.pruners.graph.widths import IntArray, Slot
 from secateur.pruners.places import Site
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.PReLU)

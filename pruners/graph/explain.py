@@ -8,8 +8,9 @@ from pathlib import Path
 
 import networkx as nx
 
-from secateur.pruners.channel_graph import ChannelGraph, Slot, Width
 from secateur.pruners.errors import UsageError
+from secateur.pruners.graph.channel_graph import ChannelGraph
+from secateur.pruners.graph.widths import Slot, Width
 from secateur.pruners.places import NOWHERE, Site
 
 

@@ -9,9 +9,11 @@ from itertools import pairwise
 import networkx as nx
 import numpy as np
 
-from secateur.pruners.channel_graph import (
+from secateur.pruners.graph.channel_graph import ChannelGraph
+from secateur.pruners.graph.equivalence import Classes, settle
+from secateur.pruners.graph.facts import SILENT, Facts, SiteCall, Tie
+from secateur.pruners.graph.widths import (
     BoolArray,
-    ChannelGraph,
     Contraction,
     CountedCall,
     Extent,
@@ -23,8 +25,6 @@ from secateur.pruners.channel_graph import (
     Use,
     Width,
 )
-from secateur.pruners.classes import Classes, settle
-from secateur.pruners.facts import SILENT, Facts, SiteCall, Tie
 
 
 def solve(

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from secateur.pruners.channel_graph import IntArray, Slot
+from secateur.pruners.graph.widths import IntArray, Slot
 from secateur.pruners.places import Site, Span
 
 SILENT = ""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from secateur.pruners.channel_graph import BoolArray, IntArray
-from secateur.pruners.facts import Facts, Freeze, Tie
+from secateur.pruners.graph.facts import Facts, Freeze, Tie
+from secateur.pruners.graph.widths import BoolArray, IntArray
 from secateur.pruners.places import NOWHERE
 
 _UNREAD = "no layer reads these channels"

@@ -1,0 +1,73 @@
+"""The channel graph: which slices of which parameters can only go together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import networkx as nx
+import numpy as np
+import numpy.typing as npt
+
+from secateur.pruners.graph.widths import (
+    BoolArray,
+    Contraction,
+    CountedCall,
+    FrozenChannels,
+    Operation,
+    Positions,
+    Slot,
+    Step,
+    Width,
+)
+
+
+@dataclass(frozen=True)
+class ChannelGraph:
+    """Slots, groups and widths of one network, and the reasons that tie them.
+
+    ``network`` is an undirected networkx graph: nodes are ``Slot`` and width names; an edge slot-width carries
+    ``index``; an edge slot-slot is a tie and carries ``reason`` and ``site``.
+    """
+
+    widths: tuple[Width, ...]
+    frozen: tuple[FrozenChannels, ...]
+    shapes: Mapping[str, tuple[int, ...]]
+    contractions: tuple[Contraction, ...]
+    network: nx.Graph = field(compare=False, repr=False)
+    aliases: Mapping[str, str] = field(default_factory=dict)  # state_dict key -> the key that Slots name
+    calls: tuple[CountedCall, ...] = ()  # of a pass in eval mode, in order of execution
+    steps: tuple[Step, ...] = field(default=(), compare=False, repr=False)  # of a pass in eval mode
+    training_calls: tuple[CountedCall, ...] = ()  # of a pass in training, where it reaches more modules
+    # operations that read removable channels without weights: products of two activations, norms, other statistics
+    readers: Mapping[Operation, Positions] = field(default_factory=dict, compare=False, repr=False)
+
+    def width(self, name: str) -> Width:
+        return next(w for w in self.widths if w.name == name)
+
+    def why(self, layer: str) -> str:
+        """Which channels go together with a layer's, or why they stay, with the operation, file and line."""
+        from secateur.pruners.graph.explain import why  # explaining reads this module
+
+        return why(self, layer)
+
+    def masks(self, kept: Mapping[str, npt.ArrayLike]) -> dict[Slot, BoolArray]:
+        """For every slot that loses something, which positions stay. ``kept``: width name -> kept group indices."""
+        masks: dict[Slot, BoolArray] = {}
+        for width in self.widths:
+            if width.name not in kept:
+                continue
+            gone = np.ones(width.size, dtype=bool)
+            gone[np.asarray(kept[width.name], dtype=np.int64)] = False
+            if not gone.any():
+                continue
+            for use in width.uses:
+                if use.slot.virtual:
+                    continue
+                if use.slot not in masks:
+                    masks[use.slot] = np.ones(self.slot_size(use.slot), dtype=bool)
+                masks[use.slot][use.index[gone].ravel()] = False
+        return masks
+
+    def slot_size(self, slot: Slot) -> int:
+        return self.shapes[slot.parameter][slot.dim] * slot.blocks
