@@ -85,7 +85,7 @@ def metric(name: str, *, largest_first: bool = False, labels: bool = False) -> C
 def _registered() -> Mapping[str, Metric]:
     # importing them registers their metrics; they read this module
     from secateur.pruners import binary_metrics  # noqa: F401
-    from secateur.pruners.reconstruction import metric  # noqa: F401
+    from secateur.pruners.least_squares import metric  # noqa: F401
 
     return _METRICS
 

@@ -228,7 +228,7 @@ def transfer(name: str, request: Transfer) -> Transferred:
 
 def strategies() -> Mapping[str, Strategy]:
     """All of them, by name."""
-    from secateur.pruners.reconstruction import strategy  # noqa: F401  (importing it registers lstsq; it reads this module)
+    from secateur.pruners.least_squares import strategy  # noqa: F401  (importing it registers lstsq; it reads this module)
 
     return _STRATEGIES
 

@@ -21,8 +21,8 @@ from secateur.commands.pruning.data_checks import answers, doubt, doubt_without_
 from secateur.pruners import finishing
 from secateur.pruners.bundle.folder import Bundle
 from secateur.pruners.errors import DataError, UsageError
+from secateur.pruners.least_squares import reconstruct
 from secateur.pruners.ranking import rank
-from secateur.pruners.reconstruction import reconstruct
 from secateur.pruners.searching.probing import Reference
 from secateur.pruners.weight_transfer import Transferred
 from secateur.training.checkpoints import save_weights

@@ -11,8 +11,8 @@ from test_reconstruction import EXACT_CASES, Leftovers, halved, noise, same, set
 from torch import nn
 
 from secateur.pruners.finishing import probing
-from secateur.pruners.reconstruction import Settings, reconstruct
-from secateur.pruners.reconstruction.quick import QuickFits
+from secateur.pruners.least_squares import Settings, reconstruct
+from secateur.pruners.least_squares.probe_fits import QuickFits
 
 
 def test_where_a_reader_can_not_be_fitted_nothing_is_changed() -> None:

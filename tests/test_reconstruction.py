@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from secateur import prune
 from secateur.pruners.costs.precision import register_quantizer
 from secateur.pruners.errors import UsageError
-from secateur.pruners.reconstruction import Reconstruction, Settings, reconstruct
-from secateur.pruners.reconstruction.following import Follower, Trail
-from secateur.pruners.reconstruction.gram import Gram, Rows
-from secateur.pruners.reconstruction.layers import as_system, inputs_at, outputs_at, positions
-from secateur.pruners.reconstruction.solve import solved
+from secateur.pruners.least_squares import Reconstruction, Settings, reconstruct
+from secateur.pruners.least_squares.affine_paths import Follower, Trail
+from secateur.pruners.least_squares.gram import Gram, Rows
+from secateur.pruners.least_squares.linear_layers import as_system, inputs_at, outputs_at, positions
+from secateur.pruners.least_squares.solve import solved
 from secateur.pruners.slicing import slice_model
 from secateur.pruners.tracing import trace
 from secateur.pruners.weight_transfer import Transfer, transfer

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 from secateur.pruners.errors import UsageError
 from secateur.pruners.graph.widths import Slot, Width
+from secateur.pruners.least_squares.elimination import Elimination, Independent, System, eliminate
+from secateur.pruners.least_squares.fittable import consumers
+from secateur.pruners.least_squares.gram import Gram
+from secateur.pruners.least_squares.layer_inputs import LARGE, Reader, run
+from secateur.pruners.least_squares.linear_layers import as_system
+from secateur.pruners.least_squares.sampling import Look
+from secateur.pruners.least_squares.solve import RIDGE
 from secateur.pruners.ranking import Evidence, Scores, l1, metric
-from secateur.pruners.reconstruction.consumers import consumers
-from secateur.pruners.reconstruction.elimination import Elimination, Independent, System, eliminate
-from secateur.pruners.reconstruction.gram import Gram
-from secateur.pruners.reconstruction.inputs import LARGE, Reader, run
-from secateur.pruners.reconstruction.layers import as_system
-from secateur.pruners.reconstruction.sampling import Look
-from secateur.pruners.reconstruction.solve import RIDGE
 from secateur.pruners.running import images_of
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from secateur.pruners.reconstruction.fitting import Fitted
-from secateur.pruners.reconstruction.networks import Reconstruction, reconstruct
-from secateur.pruners.reconstruction.quick import QuickFits
-from secateur.pruners.reconstruction.walk import Settings
+from secateur.pruners.least_squares.fit import Fitted
+from secateur.pruners.least_squares.layer_by_layer import Settings
+from secateur.pruners.least_squares.probe_fits import QuickFits
+from secateur.pruners.least_squares.reconstruct import Reconstruction, reconstruct
 from secateur.pruners.weight_transfer import Transfer, Transferred, strategy
 
 _NAMED = 3

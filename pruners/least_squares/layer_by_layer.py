@@ -14,14 +14,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from secateur.pruners.reconstruction.fitting import Fitted, System, apply
-from secateur.pruners.reconstruction.following import Trail
-from secateur.pruners.reconstruction.layers import inputs_at, outputs_at, positions, unknowns
-from secateur.pruners.reconstruction.passes import Enough, Visitor, visit
-from secateur.pruners.reconstruction.sampling import Look, Sampler
-from secateur.pruners.reconstruction.solve import RIDGE
-from secateur.pruners.reconstruction.survey import Stop
-from secateur.pruners.reconstruction.teacher import Targets, Teacher
+from secateur.pruners.least_squares.affine_paths import Trail
+from secateur.pruners.least_squares.fit import Fitted, System, apply
+from secateur.pruners.least_squares.linear_layers import inputs_at, outputs_at, positions, unknowns
+from secateur.pruners.least_squares.sampling import Look, Sampler
+from secateur.pruners.least_squares.solve import RIDGE
+from secateur.pruners.least_squares.survey import Stop
+from secateur.pruners.least_squares.teacher import Targets, Teacher
+from secateur.pruners.least_squares.visits import Enough, Visitor, visit
 
 Report = Callable[[int, int, str], None]  # layers done, layers in all, the name of the last one
 

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from secateur.pruners.errors import UsageError
 from secateur.pruners.graph.channel_graph import ChannelGraph
-from secateur.pruners.reconstruction.consumers import consumers, kept_outputs, layers_to_fit
-from secateur.pruners.reconstruction.fitting import Fitted
-from secateur.pruners.reconstruction.survey import Stop, Survey, survey
-from secateur.pruners.reconstruction.walk import Report, Settings, Walk
+from secateur.pruners.least_squares.fit import Fitted
+from secateur.pruners.least_squares.fittable import consumers, kept_outputs, layers_to_fit
+from secateur.pruners.least_squares.layer_by_layer import Report, Settings, Walk
+from secateur.pruners.least_squares.survey import Stop, Survey, survey
 from secateur.pruners.running import as_it_was, images_of
 from secateur.pruners.weight_transfer import settle
 

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 from secateur.pruners.graph.channel_graph import ChannelGraph
 from secateur.pruners.graph.widths import BoolArray, Slot
-from secateur.pruners.reconstruction.consumers import consumers, kept_outputs
-from secateur.pruners.reconstruction.fitting import PLENTY, System, apply
-from secateur.pruners.reconstruction.gram import Gram
-from secateur.pruners.reconstruction.inputs import LARGE, Reader, run
-from secateur.pruners.reconstruction.layers import as_system, unknowns
-from secateur.pruners.reconstruction.sampling import Look
-from secateur.pruners.reconstruction.solve import RIDGE, Change, solved
-from secateur.pruners.reconstruction.survey import survey
+from secateur.pruners.least_squares.fit import PLENTY, System, apply
+from secateur.pruners.least_squares.fittable import consumers, kept_outputs
+from secateur.pruners.least_squares.gram import Gram
+from secateur.pruners.least_squares.layer_inputs import LARGE, Reader, run
+from secateur.pruners.least_squares.linear_layers import as_system, unknowns
+from secateur.pruners.least_squares.sampling import Look
+from secateur.pruners.least_squares.solve import RIDGE, Change, solved
+from secateur.pruners.least_squares.survey import survey
 from secateur.pruners.running import as_it_was, images_of
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from secateur.pruners.costs.precision import quantizer_of
 from secateur.pruners.graph.channel_graph import ChannelGraph
 from secateur.pruners.graph.widths import Slot, Width
-from secateur.pruners.reconstruction.layers import fittable
+from secateur.pruners.least_squares.linear_layers import fittable
 
 
 def layers_to_fit(network: nn.Module) -> list[str]:

@@ -4,7 +4,7 @@
     pruned.load_state_dict(found.state)
 """
 
-from secateur.pruners.reconstruction.networks import Reconstruction, reconstruct
-from secateur.pruners.reconstruction.walk import Settings
+from secateur.pruners.least_squares.layer_by_layer import Settings
+from secateur.pruners.least_squares.reconstruct import Reconstruction, reconstruct
 
 __all__ = ["Reconstruction", "Settings", "reconstruct"]

@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from secateur.pruners.reconstruction.layers import inputs_at, positions
-from secateur.pruners.reconstruction.passes import Visitor, visit
-from secateur.pruners.reconstruction.sampling import Look, Sampler
-from secateur.pruners.reconstruction.survey import Stop
+from secateur.pruners.least_squares.linear_layers import inputs_at, positions
+from secateur.pruners.least_squares.sampling import Look, Sampler
+from secateur.pruners.least_squares.survey import Stop
+from secateur.pruners.least_squares.visits import Visitor, visit
 from secateur.pruners.running import as_it_was, images_of
 
 SAMPLES = 20_000  # positions at most that are looked at
