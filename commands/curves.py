@@ -16,9 +16,9 @@ from secateur.commands.network.pruner import setup_pruner
 from secateur.commands.network.trained import with_trained_weights
 from secateur.pruners.curves import RATIOS, Point, mean_curve, series_of, sweep
 from secateur.pruners.errors import BundleExistsError, UsageError
+from secateur.pruners.metrics.ranking import FIRST
 from secateur.pruners.plan import sha256_of_state
 from secateur.pruners.prefix import PrefixCache
-from secateur.pruners.ranking import FIRST
 from secateur.pruners.searching.ledger import Ledger
 from secateur.training.binarization.kinds.registry import quantized_layers
 from secateur.training.data import require_labels

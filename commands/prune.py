@@ -23,7 +23,7 @@ from secateur.commands.pruning.transferred import check_transfer, usual_transfer
 from secateur.pruners.bundle.folder import check_free
 from secateur.pruners.costs.budget import Budget
 from secateur.pruners.errors import OutputError, UsageError
-from secateur.pruners.ranking import find_metric
+from secateur.pruners.metrics.registry import find_metric
 from secateur.pruners.search import SearchSettings
 from secateur.pruners.searching.base import find_strategy
 from secateur.training.data import with_workers

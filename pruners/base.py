@@ -21,9 +21,9 @@ from secateur.pruners.costs.model import CostModel, Costs
 from secateur.pruners.declare.check import check_declarations
 from secateur.pruners.errors import NotPrunableError
 from secateur.pruners.graph.channel_graph import ChannelGraph
+from secateur.pruners.metrics.ranking import Ranking, rank
 from secateur.pruners.plan import PruningPlan, from_kept, sha256_of_file, sha256_of_state, validate
 from secateur.pruners.proof import cases
-from secateur.pruners.ranking import Ranking, rank
 from secateur.pruners.running import batch_size
 from secateur.pruners.slicing import SlicedModel, slice_model
 from secateur.pruners.source import Entry, Header, write_source

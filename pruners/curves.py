@@ -15,13 +15,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from secateur.pruners.binary_metrics import KERNEL_METRICS
 from secateur.pruners.costs.precision import quantizer_of
 from secateur.pruners.errors import Interrupted, UsageError
 from secateur.pruners.graph.channel_graph import ChannelGraph
 from secateur.pruners.graph.widths import Width
+from secateur.pruners.metrics.binary import KERNEL_METRICS
+from secateur.pruners.metrics.ranking import FIRST, rank
+from secateur.pruners.metrics.registry import Batch, find_metric
 from secateur.pruners.prefix import PrefixCache
-from secateur.pruners.ranking import FIRST, Batch, find_metric, rank
 from secateur.pruners.searching.base import Evaluate, Realize
 from secateur.pruners.searching.interrupts import StopRequest
 from secateur.pruners.searching.ledger import Ledger

@@ -20,9 +20,9 @@ from secateur.pruners.costs.model import CostModel
 from secateur.pruners.errors import NotPrunableError
 from secateur.pruners.graph.channel_graph import ChannelGraph
 from secateur.pruners.latency import LatencyModel
+from secateur.pruners.metrics.registry import Batch
 from secateur.pruners.plan import sha256_of_state
 from secateur.pruners.prefix import PrefixCache
-from secateur.pruners.ranking import Batch
 from secateur.pruners.searching import allocation as _allocation  # noqa: F401  (importing registers strategies)
 from secateur.pruners.searching import bayesian as _bayesian  # noqa: F401
 from secateur.pruners.searching import sensitivity as _sensitivity  # noqa: F401

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from secateur.models import registry
 from secateur.pruners.base import BasicPruning
-from secateur.pruners.binary_metrics import angle, kernel_angles, kernel_distances, lines
-from secateur.pruners.binary_metrics import distance as squared
 from secateur.pruners.costs.precision import quantizer_of
 from secateur.pruners.errors import UsageError
 from secateur.pruners.graph.channel_graph import ChannelGraph
-from secateur.pruners.ranking import rank
+from secateur.pruners.metrics.binary import angle, kernel_angles, kernel_distances, lines
+from secateur.pruners.metrics.binary import distance as squared
+from secateur.pruners.metrics.ranking import rank
 from secateur.training.binarization.kinds import KINDS
 from secateur.training.binarization.kinds.registry import quantized_layers
 

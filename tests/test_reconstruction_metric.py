@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from secateur.pruners.errors import UsageError
 from secateur.pruners.least_squares import elimination, metric
 from secateur.pruners.least_squares.elimination import Elimination, Independent, eliminate
-from secateur.pruners.ranking import rank
+from secateur.pruners.metrics.ranking import rank
 from secateur.pruners.tracing import trace
 
 X = torch.randn(64, 3, 6, 6, generator=torch.Generator().manual_seed(0))

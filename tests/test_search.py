@@ -18,8 +18,8 @@ from secateur.pruners.costs.model import CostModel
 from secateur.pruners.errors import BudgetError, CheckpointError, Interrupted, NotPrunableError, OutputError, UsageError
 from secateur.pruners.graph.channel_graph import ChannelGraph
 from secateur.pruners.graph.widths import FrozenChannels
+from secateur.pruners.metrics.ranking import rank
 from secateur.pruners.places import Site
-from secateur.pruners.ranking import rank
 from secateur.pruners.search import SearchSettings, Watcher, search, strategies
 from secateur.pruners.searching.interrupts import StopRequest
 from secateur.pruners.searching.ledger import Ledger

@@ -12,7 +12,7 @@ from torch import nn
 from secateur.pruners.costs.budget import Allowance, Budget, Limits
 from secateur.pruners.costs.model import CostModel
 from secateur.pruners.errors import BudgetError, Interrupted, UsageError
-from secateur.pruners.ranking import rank
+from secateur.pruners.metrics.ranking import rank
 from secateur.pruners.search import SearchSettings, Watcher, search
 from secateur.pruners.searching.balancing import Balance, attempts
 from secateur.pruners.searching.base import Candidates, Problem

@@ -11,7 +11,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from secateur.pruners.curves import Point, mean_curve
-from secateur.pruners.ranking import FIRST
+from secateur.pruners.metrics.ranking import FIRST
 
 _COLOURS = {"smallest": "tab:green", "random": "tab:blue", "largest": "tab:red"}
 _RANDOM = ("random", "random_kernel")

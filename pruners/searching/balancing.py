@@ -15,7 +15,7 @@ from dataclasses import asdict, replace
 from torch import Tensor, nn
 
 from secateur.pruners.costs.budget import Counts
-from secateur.pruners.ranking import Ranking
+from secateur.pruners.metrics.ranking import Ranking
 from secateur.pruners.searching.base import Evaluation, Problem, evaluation_from
 from secateur.pruners.searching.probing import Difference
 from secateur.pruners.searching.staged import ALL, joint_record

@@ -15,9 +15,9 @@ from secateur.pruners.costs.budget import Allowance, Budget, Limits
 from secateur.pruners.costs.model import CostModel, Costs
 from secateur.pruners.errors import Interrupted, UsageError
 from secateur.pruners.graph.channel_graph import ChannelGraph
+from secateur.pruners.metrics.registry import Batch
 from secateur.pruners.plan import PruningPlan, from_kept
 from secateur.pruners.prefix import PrefixCache
-from secateur.pruners.ranking import Batch
 from secateur.pruners.searching.ledger import Ledger
 
 UNJUDGED = "--search {} evaluates candidates; give --data, or take --search uniform or global"

@@ -23,8 +23,8 @@ from torch import nn
 from secateur.pruners.costs.budget import Counts, grow, shrink
 from secateur.pruners.errors import CheckpointError, Interrupted, UsageError
 from secateur.pruners.graph.widths import Width
+from secateur.pruners.metrics.ranking import rank
 from secateur.pruners.plan import sha256_of_state
-from secateur.pruners.ranking import rank
 from secateur.pruners.searching.base import (
     Evaluation,
     Problem,

@@ -18,7 +18,8 @@ from secateur.pruners.least_squares.layer_inputs import LARGE, Reader, run
 from secateur.pruners.least_squares.linear_layers import as_system
 from secateur.pruners.least_squares.sampling import Look
 from secateur.pruners.least_squares.solve import RIDGE
-from secateur.pruners.ranking import Evidence, Scores, l1, metric
+from secateur.pruners.metrics.registry import Evidence, Scores, metric
+from secateur.pruners.metrics.weights import l1
 from secateur.pruners.running import images_of
 
 

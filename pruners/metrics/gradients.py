@@ -1,0 +1,39 @@
+"""TODO"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+from secateur.pruners.metrics.registry import Evidence, Scores, check_labels, metric, slices
+from secateur.pruners.running import images_of, labels_of
+
+
+@metric("taylor", labels=True)
+def taylor(evidence: Evidence) -> Scores:
+    """score = mean over slots and batches of (sum over the slice of w * dL/dw)^2, L the cross entropy on the batch.
+
+    For a consumer's slice the inner sum equals sum over positions of activation * dL/dactivation, the first-order
+    change of the loss when the channel goes. Molchanov et al. 2019, arXiv 1906.10771 (eq. 8, with the channel as
+    the gate). Raises ``UsageError`` without batches.
+    """
+    check_labels("taylor", evidence.batches)
+    model = copy.deepcopy(evidence.model).eval()
+    parameters = {n: p.requires_grad_() for n, p in model.named_parameters() if p.is_floating_point()}
+    device = next(iter(parameters.values())).device
+    scores = {w.name: torch.zeros(w.size, dtype=torch.float64) for w in evidence.graph.widths}
+    batches = evidence.batches or ()
+    for batch in batches:
+        images, targets = images_of(batch).to(device), labels_of(batch, "metric taylor").to(device)
+        loss = nn.functional.cross_entropy(model(images), targets)
+        found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+        gradients = dict(zip(parameters, found, strict=True))
+        for width in evidence.graph.widths:
+            uses = [u for u in evidence.uses(width) if gradients.get(u.slot.parameter) is not None]
+            for use in uses:
+                change = (parameters[use.slot.parameter] * gradients[use.slot.parameter]).detach()
+                part = slices(change, use).sum(1).square().cpu()
+                scores[width.name] += part / (len(uses) * len(batches))
+    return scores

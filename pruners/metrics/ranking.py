@@ -1,0 +1,113 @@
+"""Which channels go first: metrics that score the groups of every width, and the ranking made from them.
+
+A group owns one slice in each of its slots. Metrics look at the slices of weights (parameters with two axes or more);
+biases and norm parameters have other scales and are left out, except by ``bn_scale``. ``slots`` says which slots
+count: ``"all"`` (default), ``"producer"`` (weights that make the channel) or ``"consumer"`` (weights that read it).
+A width that has none of the wanted kind uses all of its slots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from secateur.pruners.errors import CheckpointError, PlanError, UsageError
+from secateur.pruners.graph.channel_graph import ChannelGraph
+from secateur.pruners.graph.widths import IntArray, Width
+from secateur.pruners.metrics.registry import (
+    _LARGEST_FIRST,
+    _ROLES,
+    Batch,
+    Evidence,
+    FloatArray,
+    Metric,
+    find_metric,
+)
+from secateur.pruners.metrics.weights import random
+
+FIRST = ("smallest", "largest", "random")
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Per width ``scores`` (one per group) and ``order``: the groups in the order in which they go.
+
+    The order is ascending by score, ties by index. With blocks, it takes the least useful group of every block,
+    then the second least of every block and so on, so that a prefix of whole rounds leaves equal blocks.
+    """
+
+    metric: str
+    scores: Mapping[str, FloatArray]
+    order: Mapping[str, IntArray]
+    blocks: Mapping[str, int]
+    notes: tuple[str, ...] = ()
+
+    def keep(self, width: Width | str, n: int) -> tuple[int, ...]:
+        """The indices of the ``n`` most useful groups, increasing, equally many per block.
+
+        Raises ``PlanError`` when ``n`` is not a positive multiple of the number of blocks or too large.
+        """
+        name = width if isinstance(width, str) else width.name
+        order, blocks = self.order[name], self.blocks[name]
+        if not 0 < n <= len(order) or n % blocks:
+            rule = f"a multiple of {blocks} (equal blocks), " if blocks > 1 else ""
+            raise PlanError(f"width {name!r} can't keep {n} channels: it must be {rule}from {blocks} to {len(order)}")
+        return tuple(sorted(order[len(order) - n :].tolist()))
+
+
+def rank(
+    model: nn.Module,
+    graph: ChannelGraph,
+    metric: str = "l1",
+    batches: Iterable[Batch] | None = None,
+    seed: int = 0,
+    slots: str = "all",
+    first: str | None = None,
+) -> Ranking:
+    """Score and order the groups of all widths. The model is not changed; the same input gives the same ranking.
+
+    ``batches``: (images, labels) pairs, for metrics that look at data. ``first``: which go first, those with the
+    "smallest" or the "largest" values of the metric, or "random" ones; default: the metric's own rule. Raises
+    ``UsageError`` for an unknown metric, ``slots`` or ``first``, ``CheckpointError`` when a weight is not finite.
+    """
+    function, sign = _with_sign(metric, first)
+    if slots not in _ROLES:
+        raise UsageError(f"unknown slots {slots!r}, known are {', '.join(_ROLES)}")
+    evidence = Evidence(model, graph, slots, None if batches is None else list(batches), seed)
+    for name, parameter in evidence.parameters.items():
+        if not torch.isfinite(parameter.sum()) and not torch.isfinite(parameter).all():
+            raise CheckpointError(f"{name} holds NaN or infinite values; take a checkpoint from before training broke")
+    # float32 makes ties of what only rounding errors tell apart
+    found = function(evidence)
+    scores = {w.name: sign * found[w.name].float().cpu().double().numpy() for w in graph.widths}
+    for name, values in scores.items():
+        if not np.isfinite(values).all():
+            raise UsageError(f"metric {metric} gives width {name!r} a score that is not finite; check the data")
+    order = {w.name: _removal_order(scores[w.name], w) for w in graph.widths}
+    blocks = {w.name: w.n_blocks for w in graph.widths}
+    return Ranking(metric, scores, order, blocks, tuple(evidence.notes))
+
+
+def _removal_order(scores: FloatArray, width: Width) -> IntArray:
+    ascending = np.argsort(scores, kind="stable")
+    turn = np.empty(width.size, dtype=np.int64)
+    for block in range(width.n_blocks):
+        members = ascending[width.block_of[ascending] == block]
+        turn[members] = np.arange(members.size)
+    return np.lexsort((np.arange(width.size), scores, turn))
+
+
+def _with_sign(name: str, first: str | None) -> tuple[Metric, int]:
+    """A metric, and what makes a score of its value: the larger the more useful."""
+    function = find_metric(name)
+    if first not in (None, *FIRST):
+        raise UsageError(f"unknown ranking {first!r}, known are {', '.join(FIRST)}")
+    if first == "random":
+        return random, 1
+    return function, -1 if first == "largest" or (first is None and name in _LARGEST_FIRST) else 1
+
+

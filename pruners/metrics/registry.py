@@ -1,0 +1,148 @@
+"""TODO"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from secateur.pruners.errors import UsageError
+from secateur.pruners.graph.channel_graph import ChannelGraph
+from secateur.pruners.graph.widths import Use, Width
+from secateur.pruners.running import labels_of
+
+FloatArray = npt.NDArray[np.float64]
+
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+
+
+Scores = dict[str, torch.Tensor]
+
+
+_ROLES = {"all": ("out", "in", "per"), "producer": ("out",), "consumer": ("in",)}
+
+
+@dataclass
+class Evidence:
+    """What a metric may look at. ``notes`` collects remarks for the user."""
+
+    model: nn.Module
+    graph: ChannelGraph
+    slots: str = "all"
+    batches: Sequence[Batch] | None = None
+    seed: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.parameters = dict(self.model.named_parameters(remove_duplicate=False))
+
+    def uses(self, width: Width) -> list[Use]:
+        """The uses whose slices count: weights first, other parameters only where there are no weights."""
+        stored = [u for u in width.uses if u.slot.parameter in self.parameters]
+        weights = [u for u in stored if self.parameters[u.slot.parameter].dim() > 1] or stored
+        return [u for u in weights if u.role in _ROLES[self.slots]] or weights
+
+    def slices(self, width: Width) -> list[torch.Tensor]:
+        """For every use that counts, its slices: one row per group, float64."""
+        return [slices(self.parameters[u.slot.parameter].detach(), u) for u in self.uses(width)]
+
+
+Metric = Callable[[Evidence], Scores]
+
+
+_METRICS: dict[str, Metric] = {}
+
+
+_LARGEST_FIRST: set[str] = set()
+
+
+_LABELS: set[str] = set()
+
+
+def metric(name: str, *, largest_first: bool = False, labels: bool = False) -> Callable[[Metric], Metric]:
+    """Register a pure function: evidence -> for every width one value per group, the larger the more useful; with
+    ``largest_first`` the less useful. ``labels``: it can't do without them.
+
+    ``--search global`` compares values across widths, so they should be means over slots, not sums.
+    """
+
+    def register(function: Metric) -> Metric:
+        _METRICS[name] = function
+        if largest_first:
+            _LARGEST_FIRST.add(name)
+        if labels:
+            _LABELS.add(name)
+        return function
+
+    return register
+
+
+def _registered() -> Mapping[str, Metric]:
+    # importing them registers their metrics; they read this module
+    from secateur.pruners.least_squares import metric  # noqa: F401
+    from secateur.pruners.metrics import binary as binary_metrics  # noqa: F401
+
+    return _METRICS
+
+
+def metrics() -> tuple[str, ...]:
+    """The names of all registered metrics."""
+    return tuple(sorted(_registered()))
+
+
+def slices(tensor: torch.Tensor, use: Use) -> torch.Tensor:
+    """The slices of one slot, one row per group of the width: (groups, elements), float64.
+
+    A slot with blocks lies on axis 1 and its rows belong to convolution groups in order; see ``Slot``.
+    """
+    slot = use.slot
+    if slot.blocks > 1:
+        rows, columns = tensor.shape[:2]
+        blocked = tensor.reshape(slot.blocks, rows // slot.blocks, columns, -1).transpose(1, 2)
+        flat = blocked.reshape(slot.blocks * columns, -1)
+    else:
+        flat = tensor.movedim(slot.dim, 0).reshape(tensor.shape[slot.dim], -1)
+    index = torch.from_numpy(use.index).to(tensor.device)
+    return flat[index].reshape(index.shape[0], -1).double()
+
+
+def relative(parts: list[torch.Tensor], size: int) -> torch.Tensor:
+    """The mean over slots of ``v[g] / mean(v)``: no layer counts more because it is larger or scaled up."""
+    total = torch.zeros(size, dtype=torch.float64)
+    for part in parts:
+        mean = part.mean().clamp_min(torch.finfo(torch.float64).tiny)
+        total += (part / mean).cpu() / len(parts)
+    return total
+
+
+def find_metric(name: str) -> Metric:
+    """The metric called ``name``. Raises UsageError with the closest name."""
+    known = _registered()
+    if name not in known:
+        close = difflib.get_close_matches(name, known, 1, 0.4)
+        guess = f", did you mean {close[0]!r}?" if close else ";"
+        raise UsageError(f"unknown metric {name!r}{guess} known are {', '.join(metrics())}")
+    return known[name]
+
+
+def needs_labels(name: str) -> bool:
+    """Whether the metric can't do without them."""
+    find_metric(name)
+    return name in _LABELS
+
+
+def check_labels(name: str, batches: Sequence[Any] | None) -> None:
+    """UsageError where the metric needs labels and there are none, or no proper ones, in the batches."""
+    if not needs_labels(name):
+        return
+    if not batches:
+        raise UsageError(f"metric {name} needs labelled data; give --data or take l1")
+    for batch in batches:
+        labels_of(batch, f"metric {name}")
