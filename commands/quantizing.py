@@ -14,7 +14,7 @@ from secateur.commands.cli.console import Voice
 from secateur.commands.cli.options import QuantizeOptions
 from secateur.pruners.bundle.folder import size_of_state
 from secateur.pruners.errors import UsageError
-from secateur.pruners.frames import describe
+from secateur.pruners.run.frames import describe
 from secateur.training.binarization.comparison import FLOAT32, Form, Row, forms, measured
 from secateur.training.binarization.post_training import (
     FEWEST,

@@ -29,7 +29,7 @@ from secateur.pruners.bundle.folder import Bundle, check_free, published, write_
 from secateur.pruners.bundle.report import render_report
 from secateur.pruners.costs.model import Costs
 from secateur.pruners.errors import UsageError
-from secateur.pruners.running import training_batch
+from secateur.pruners.run.calling import training_batch
 from secateur.pruners.verify import Case, fits_double, measured, trains, varied, verify_bundle
 from secateur.training.checkpoints import check_writable
 from secateur.training.data import damaged_in, load_data, require_labels, with_workers

@@ -16,11 +16,11 @@ from secateur.pruners.bundle.folder import Bundle, check_free
 from secateur.pruners.costs.budget import Allowance, Budget
 from secateur.pruners.errors import BudgetError, UsageError
 from secateur.pruners.finishing import finishing, probing
-from secateur.pruners.frames import describe
 from secateur.pruners.latency import LatencyModel, Measuring, Table, device_of, latencies, machine, verdict
 from secateur.pruners.metrics.registry import check_labels
 from secateur.pruners.plan import PruningPlan
-from secateur.pruners.running import as_it_was, batch_size, call_arguments, images_of
+from secateur.pruners.run.calling import as_it_was, batch_size, call_arguments, images_of
+from secateur.pruners.run.frames import describe
 from secateur.pruners.search import SearchSettings, search
 from secateur.pruners.source import Entry
 from secateur.pruners.weight_transfer import Transfer, Transferred

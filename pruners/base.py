@@ -24,7 +24,7 @@ from secateur.pruners.graph.channel_graph import ChannelGraph
 from secateur.pruners.metrics.ranking import Ranking, rank
 from secateur.pruners.plan import PruningPlan, from_kept, sha256_of_file, sha256_of_state, validate
 from secateur.pruners.proof import cases
-from secateur.pruners.running import batch_size
+from secateur.pruners.run.calling import batch_size
 from secateur.pruners.slicing import SlicedModel, slice_model
 from secateur.pruners.source import Entry, Header, write_source
 from secateur.pruners.source.files import Sources

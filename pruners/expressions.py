@@ -13,9 +13,9 @@ from typing import Any
 from torch import nn
 
 from secateur.pruners.errors import StuckError
-from secateur.pruners.frames import is_author_file, span
 from secateur.pruners.places import Site, Span
-from secateur.pruners.running import Modules
+from secateur.pruners.run.calling import Modules
+from secateur.pruners.run.frames import is_author_file, span
 
 # file and span of an expression, and the argument that is to be added where it is a call that doesn't say the number
 Place = tuple[str, int, int, int, int, str]

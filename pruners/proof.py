@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from secateur.pruners import oracle
 from secateur.pruners.errors import VerificationError
-from secateur.pruners.frames import run
 from secateur.pruners.graph.channel_graph import ChannelGraph
 from secateur.pruners.masking import masking
 from secateur.pruners.rehearsal import corrected
-from secateur.pruners.running import call_arguments, training_batch
+from secateur.pruners.run.calling import call_arguments, training_batch
+from secateur.pruners.run.frames import run
 from secateur.pruners.verify import Case, fits_double, measured, outputs_of, trains, varied
 from secateur.pruners.weight_transfer import slice_state
 

@@ -21,12 +21,12 @@ from torch.overrides import TorchFunctionMode
 from secateur.pruners.comparisons import outdated
 from secateur.pruners.errors import NotPrunableError, SecateurError, StuckError
 from secateur.pruners.expressions import AttributePatch, Place, Stale, resolve
-from secateur.pruners.frames import author_frame, author_site, describe, in_stand_in, layer_frame, run, site_of
 from secateur.pruners.graph.channel_graph import ChannelGraph
 from secateur.pruners.graph.widths import CountedCall, Step
 from secateur.pruners.places import LiteralSite, Site, Span
-from secateur.pruners.running import Modules, call_arguments, training_batch
-from secateur.pruners.sites import SITE_RULES, Path, constants, name_of, said
+from secateur.pruners.run.calling import Modules, call_arguments, name_of, training_batch
+from secateur.pruners.run.frames import author_frame, author_site, describe, in_stand_in, layer_frame, run, site_of
+from secateur.pruners.sites import SITE_RULES, Path, constants, said
 
 Kept = Mapping[str, npt.ArrayLike]
 Where = tuple[Site, Span]  # of a call

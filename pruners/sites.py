@@ -15,10 +15,11 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from secateur.pruners.frames import author_frame, author_site, in_stand_in, span
 from secateur.pruners.graph.facts import SiteCall
 from secateur.pruners.labels import along
 from secateur.pruners.places import Span
+from secateur.pruners.run.calling import name_of
+from secateur.pruners.run.frames import author_frame, author_site, in_stand_in, span
 from secateur.pruners.special import SPECIAL
 
 if TYPE_CHECKING:
@@ -272,10 +273,6 @@ def constants(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[
         query = args[0] if args else kwargs["query"]
         found["scale",] = query.shape[-1] ** -0.5
     return found
-
-
-def name_of(func: Any) -> str:
-    return getattr(func, "__name__", str(func))
 
 
 def here() -> Span:

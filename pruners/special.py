@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_leaves
 
-from secateur.pruners.frames import author_site
 from secateur.pruners.labels import Labels, on_axis
+from secateur.pruners.run.frames import author_site
 
 if TYPE_CHECKING:
     from secateur.pruners.tracer import Tracer

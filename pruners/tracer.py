@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from secateur.pruners.errors import UsageError
-from secateur.pruners.frames import author_site, forward_site
 from secateur.pruners.graph.channel_graph import ChannelGraph
 from secateur.pruners.graph.facts import SILENT, Facts, SiteCall
 from secateur.pruners.graph.solve import solve
@@ -22,8 +21,9 @@ from secateur.pruners.graph.widths import Contraction, FrozenChannels, IntArray,
 from secateur.pruners.labels import NONE, Labels, on_axis
 from secateur.pruners.places import NOWHERE, Site
 from secateur.pruners.rules import Call
-from secateur.pruners.running import Modules
-from secateur.pruners.source.entry import SMALL, is_blank
+from secateur.pruners.run.buffers import SMALL, is_blank
+from secateur.pruners.run.calling import Modules
+from secateur.pruners.run.frames import author_site, forward_site
 from secateur.pruners.splits import Splits
 
 

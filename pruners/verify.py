@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from secateur.pruners import fresh
 from secateur.pruners.costs.model import Costs
 from secateur.pruners.errors import VerificationError
-from secateur.pruners.frames import run
-from secateur.pruners.running import call_arguments
+from secateur.pruners.run import isolated as fresh
+from secateur.pruners.run.calling import call_arguments
+from secateur.pruners.run.frames import run
 
 BLOCKED = ("secateur", "pruners")
 _TOLERANCE = {True: 1e-9, False: 1e-4}  # largest difference relative to the outputs' scale: float64, float32

@@ -21,7 +21,7 @@ from secateur.pruners.decorators import declaration_of
 from secateur.pruners.errors import CheckpointError, DeclarationError, UsageError
 from secateur.pruners.graph.channel_graph import ChannelGraph
 from secateur.pruners.graph.widths import BoolArray, Kept, Slot
-from secateur.pruners.running import images_of
+from secateur.pruners.run.batch_norm import settle
 
 State = dict[str, Tensor]
 
@@ -258,32 +258,6 @@ def reestimate_batch_norm(request: Transfer) -> Transferred:
     if settle(network, norms, request.batches or ()) == 0:
         raise UsageError("--transfer bn got no batches: the statistics would be lost")
     return Transferred(_copied(network))
-
-
-def settle(network: nn.Module, norms: Sequence[nn.modules.batchnorm._NormBase], batches: Iterable[Any]) -> int:
-    """Take the statistics of these layers of a network in eval mode anew; on how many batches."""
-    counts = [copy.deepcopy(m.num_batches_tracked) for m in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # the plain average
-        norm.train()
-    seen = _run(network, batches)
-    for norm, count in zip(norms, counts, strict=True):
-        norm.num_batches_tracked = count
-    return seen
-
-
-def _run(network: nn.Module, batches: Iterable[Any]) -> int:
-    """Run the network on every batch; how many there were."""
-    seen = 0
-    with torch.no_grad():
-        for batch in batches:
-            try:
-                network(images_of(batch))
-            except ValueError as error:  # torch's word for a batch of one value per channel
-                raise UsageError(f"--transfer bn can't use batch {seen + 1}: {error}") from error
-            seen += 1
-    return seen
 
 
 def _copied(model: nn.Module) -> State:

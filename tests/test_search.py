@@ -20,8 +20,8 @@ from secateur.pruners.graph.channel_graph import ChannelGraph
 from secateur.pruners.graph.widths import FrozenChannels
 from secateur.pruners.metrics.ranking import rank
 from secateur.pruners.places import Site
+from secateur.pruners.run.interrupts import StopRequest
 from secateur.pruners.search import SearchSettings, Watcher, search, strategies
-from secateur.pruners.searching.interrupts import StopRequest
 from secateur.pruners.searching.ledger import Ledger
 from secateur.pruners.searching.suggesting import derived_seed, random_ratios, suggest_ratios
 from secateur.pruners.searching.weights import scatter, zero_removed

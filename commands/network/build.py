@@ -17,9 +17,9 @@ from secateur.commands.network.inputs import Shape, images, made_by, shapes_of
 from secateur.commands.network.kinds import Chosen, binary_form, chosen_kind, start
 from secateur.models import registry
 from secateur.pruners.errors import CheckpointError, ModelFileError, UsageError
-from secateur.pruners.frames import describe
 from secateur.pruners.loading import build, entry_for, load_factory, parse_arguments
-from secateur.pruners.running import as_it_was, call_arguments
+from secateur.pruners.run.calling import as_it_was, call_arguments
+from secateur.pruners.run.frames import describe
 from secateur.pruners.source import Entry
 from secateur.training.binarization.kinds import Kind
 from secateur.training.data import Data, load_data

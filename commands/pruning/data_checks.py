@@ -9,7 +9,7 @@ from secateur.commands.cli.options import PruneOptions
 from secateur.commands.network.build import Network
 from secateur.pruners.errors import UsageError
 from secateur.pruners.metrics import ranking
-from secateur.pruners.running import as_it_was
+from secateur.pruners.run.calling import as_it_was
 from secateur.pruners.search import SearchSettings
 from secateur.pruners.searching import base as searching
 from secateur.training.loop import EVALUATION_BATCH, Score, fitting

@@ -16,7 +16,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from secateur.pruners.costs.model import Costs, is_table, stored_tensors
 from secateur.pruners.costs.precision import input_bits
-from secateur.pruners.running import as_it_was
+from secateur.pruners.run.calling import as_it_was
 
 MacCounter = Callable[[Any, tuple[Any, ...], Any], int]
 _COUNTERS: dict[type[nn.Module], MacCounter] = {}

@@ -25,7 +25,7 @@ from secateur.pruners.latency.layers import Layer, layers_of
 from secateur.pruners.latency.model import Grid, LatencyModel, never_falling
 from secateur.pruners.latency.table import Table
 from secateur.pruners.latency.timing import Measure, Run
-from secateur.pruners.running import as_it_was, batch_size, call_arguments
+from secateur.pruners.run.calling import as_it_was, batch_size, call_arguments
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from secateur.pruners.latency import timing
-from secateur.pruners.running import call_arguments
+from secateur.pruners.run.calling import call_arguments
 
 _MISSED = 1.1
 

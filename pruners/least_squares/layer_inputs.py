@@ -12,7 +12,7 @@ from secateur.pruners.least_squares.linear_layers import inputs_at, positions
 from secateur.pruners.least_squares.sampling import Look, Sampler
 from secateur.pruners.least_squares.survey import Stop
 from secateur.pruners.least_squares.visits import Visitor, visit
-from secateur.pruners.running import as_it_was, images_of
+from secateur.pruners.run.calling import as_it_was, images_of
 
 SAMPLES = 20_000  # positions at most that are looked at
 LARGE = 6_000  # inputs from which on only fewer samples than inputs are worth their memory

@@ -19,7 +19,7 @@ from secateur.pruners.least_squares.linear_layers import as_system, unknowns
 from secateur.pruners.least_squares.sampling import Look
 from secateur.pruners.least_squares.solve import RIDGE, Change, solved
 from secateur.pruners.least_squares.survey import survey
-from secateur.pruners.running import as_it_was, images_of
+from secateur.pruners.run.calling import as_it_was, images_of
 
 
 class QuickFits:

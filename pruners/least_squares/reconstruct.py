@@ -19,8 +19,8 @@ from secateur.pruners.least_squares.fit import Fitted
 from secateur.pruners.least_squares.fittable import consumers, kept_outputs, layers_to_fit
 from secateur.pruners.least_squares.layer_by_layer import Report, Settings, Walk
 from secateur.pruners.least_squares.survey import Stop, Survey, survey
-from secateur.pruners.running import as_it_was, images_of
-from secateur.pruners.weight_transfer import settle
+from secateur.pruners.run.batch_norm import settle
+from secateur.pruners.run.calling import as_it_was, images_of
 
 _ROOM = 1.5  # what a pass takes, in parts of the activations that are alive between two layers
 

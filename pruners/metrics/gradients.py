@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from secateur.pruners.metrics.registry import Evidence, Scores, check_labels, metric, slices
-from secateur.pruners.running import images_of, labels_of
+from secateur.pruners.run.calling import images_of, labels_of
 
 
 @metric("taylor", labels=True)

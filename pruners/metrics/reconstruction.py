@@ -20,7 +20,7 @@ from secateur.pruners.least_squares.sampling import Look
 from secateur.pruners.least_squares.solve import RIDGE
 from secateur.pruners.metrics.registry import Evidence, Scores, metric
 from secateur.pruners.metrics.weights import l1
-from secateur.pruners.running import images_of
+from secateur.pruners.run.calling import images_of
 
 
 @metric("reconstruction")

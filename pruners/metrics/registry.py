@@ -15,7 +15,7 @@ from torch import nn
 from secateur.pruners.errors import UsageError
 from secateur.pruners.graph.channel_graph import ChannelGraph
 from secateur.pruners.graph.widths import Use, Width
-from secateur.pruners.running import labels_of
+from secateur.pruners.run.calling import labels_of
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -25,6 +25,7 @@ from secateur.pruners.errors import CheckpointError, Interrupted, UsageError
 from secateur.pruners.graph.widths import Width
 from secateur.pruners.metrics.ranking import rank
 from secateur.pruners.plan import sha256_of_state
+from secateur.pruners.run.interrupts import StopRequest
 from secateur.pruners.searching.base import (
     Evaluation,
     Problem,
@@ -33,7 +34,6 @@ from secateur.pruners.searching.base import (
     interrupted,
     objective_of,
 )
-from secateur.pruners.searching.interrupts import StopRequest
 from secateur.pruners.searching.measuring import Measurements, Task
 from secateur.pruners.searching.retraining import Checkpoints, seeded
 from secateur.pruners.searching.stages import in_run_order

@@ -15,10 +15,10 @@ from torch import nn
 from secateur.pruners.costs.budget import Allowance, Counts, give_back
 from secateur.pruners.errors import Interrupted, UsageError
 from secateur.pruners.metrics.ranking import Ranking
+from secateur.pruners.run.interrupts import StopRequest
 from secateur.pruners.searching.allocation import decided, ranked, require_budget
 from secateur.pruners.searching.balancing import Balance, attempts
 from secateur.pruners.searching.base import Evaluation, Problem, SearchResult, evaluation_from, interrupted, strategy
-from secateur.pruners.searching.interrupts import StopRequest
 from secateur.pruners.searching.probing import PROBED, Curve, Difference, Reference, curve_through
 
 _STEPS = 64

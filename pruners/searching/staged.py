@@ -10,6 +10,7 @@ from torch import nn
 
 from secateur.pruners.costs.budget import Allowance, Counts, Step, grow, shrink
 from secateur.pruners.errors import Interrupted, UsageError
+from secateur.pruners.run.interrupts import StopRequest
 from secateur.pruners.searching.allocation import decided, ranked, steps
 from secateur.pruners.searching.base import (
     Evaluation,
@@ -19,7 +20,6 @@ from secateur.pruners.searching.base import (
     interrupted,
     objective_of,
 )
-from secateur.pruners.searching.interrupts import StopRequest
 from secateur.pruners.searching.measuring import Measurements, Score, Task
 from secateur.pruners.searching.stages import stages
 from secateur.pruners.searching.suggesting import Ratios, derived_seed, random_ratios, suggest_ratios

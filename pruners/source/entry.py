@@ -6,20 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import nn
-
-SMALL = 64  # elements of a buffer that may be written as a literal
 
 UNSAVED = (
     "the buffer self.{} is not in the state_dict, is too large for a literal, and no expression of the constructor "
     "gives its values; register it with persistent=True"
 )
-
-
-def is_blank(tensor: torch.Tensor) -> bool:
-    """Whether zeros or ones are all it holds."""
-    return bool((tensor == 0).all() or (tensor == 1).all())
 
 
 @dataclass(frozen=True)

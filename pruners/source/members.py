@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import torch
 
 from secateur.pruners.errors import SourceError
-from secateur.pruners.source.entry import SMALL, UNSAVED, is_blank
+from secateur.pruners.run.buffers import SMALL, is_blank
+from secateur.pruners.source.entry import UNSAVED
 from secateur.pruners.source.layout import STEP, Group, flat, lines_of
 from secateur.pruners.source.made import tensor_call
 from secateur.pruners.source.printer import Code

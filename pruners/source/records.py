@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from secateur.pruners.errors import SourceError
+from secateur.pruners.run.buffers import SMALL, is_blank
 from secateur.pruners.source.constructors import call_of, is_torch
-from secateur.pruners.source.entry import SMALL, is_blank
 from secateur.pruners.source.made import parameter_call, tensor_call
 from secateur.pruners.source.terms import Alias, Arg, Box, Call, Item, Lit, Ref, Term
 from secateur.pruners.source.tree import Tree, author_init, is_box, torch_base

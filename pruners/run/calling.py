@@ -106,3 +106,7 @@ def as_it_was(model: nn.Module) -> Iterator[None]:
     finally:
         for module, flag in training.items():
             module.training = flag
+
+
+def name_of(func: Any) -> str:
+    return getattr(func, "__name__", str(func))
