@@ -26,7 +26,7 @@ NETWORKS = ("resnet50", "densenet201", "convnext_tiny")
 
 
 def secateur(model: nn.Module, image: torch.Tensor) -> None:
-    from secateur.pruners.search import Budget, SearchSettings, search
+    from secateur.pruners.search.search import Budget, SearchSettings, search
     from secateur.pruners.slicing import slice_model
     from secateur.pruners.tracing import trace
 

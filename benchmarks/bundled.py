@@ -19,7 +19,7 @@ import torch
 
 from secateur.models import registry
 from secateur.pruners.base import BasicPruning
-from secateur.pruners.search import Budget, SearchSettings, search
+from secateur.pruners.search.search import Budget, SearchSettings, search
 from secateur.pruners.source import Entry
 from secateur.pruners.verify import many_verifications
 

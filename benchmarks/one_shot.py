@@ -28,8 +28,8 @@ from secateur.models.registry import arguments_for, create, find
 from secateur.pruners.base import BasicPruning
 from secateur.pruners.costs.budget import Budget
 from secateur.pruners.finishing import finishing, probing
-from secateur.pruners.search import SearchSettings, search
-from secateur.pruners.searching.base import Kept
+from secateur.pruners.search.problem import Kept
+from secateur.pruners.search.search import SearchSettings, search
 from secateur.pruners.weight_transfer import Transfer, transfer
 from secateur.training.checkpoints import load_checkpoint, load_weights
 from secateur.training.data import Data, calibration_images, load_data

@@ -69,7 +69,7 @@ def measure(blocks: int) -> dict[str, list[float]]:
     import torch
 
     from secateur.pruners.base import BasicPruning
-    from secateur.pruners.search import Budget, SearchSettings, search
+    from secateur.pruners.search.search import Budget, SearchSettings, search
     from secateur.pruners.source import Entry
 
     torch.set_num_threads(1)

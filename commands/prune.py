@@ -24,8 +24,8 @@ from secateur.pruners.bundle.folder import check_free
 from secateur.pruners.costs.budget import Budget
 from secateur.pruners.errors import OutputError, UsageError
 from secateur.pruners.metrics.registry import find_metric
-from secateur.pruners.search import SearchSettings
-from secateur.pruners.searching.base import find_strategy
+from secateur.pruners.search.problem import find_strategy
+from secateur.pruners.search.search import SearchSettings
 from secateur.training.data import with_workers
 
 GENERATED = Path("generated")

@@ -21,7 +21,7 @@ from secateur.pruners.metrics.registry import check_labels
 from secateur.pruners.plan import PruningPlan
 from secateur.pruners.run.calling import as_it_was, batch_size, call_arguments, images_of
 from secateur.pruners.run.frames import describe
-from secateur.pruners.search import SearchSettings, search
+from secateur.pruners.search.search import SearchSettings, search
 from secateur.pruners.source import Entry
 from secateur.pruners.weight_transfer import Transfer, Transferred
 from secateur.pruners.weight_transfer import find_strategy as find_transfer

@@ -11,7 +11,7 @@ import torch
 from secateur.pruners import oracle
 from secateur.pruners.base import BasicPruning
 from secateur.pruners.bundle.folder import import_file
-from secateur.pruners.search import Budget, SearchSettings, search
+from secateur.pruners.search.search import Budget, SearchSettings, search
 from secateur.pruners.source import Entry
 
 HEAD = "import torch\nimport torch.nn.functional as F\nfrom torch import nn\n\n\n"

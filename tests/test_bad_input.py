@@ -23,7 +23,7 @@ from secateur.pruners.bundle.folder import Bundle
 from secateur.pruners.errors import DataError, UsageError
 from secateur.pruners.least_squares import reconstruct
 from secateur.pruners.metrics.ranking import rank
-from secateur.pruners.searching.probing import Reference
+from secateur.pruners.search.damage import Reference
 from secateur.pruners.weight_transfer import Transferred
 from secateur.training.checkpoints import save_weights
 from secateur.training.data import Data, load_data, require_labels

@@ -28,7 +28,7 @@ from secateur.pruners.costs.budget import (
 from secateur.pruners.costs.model import CostModel
 from secateur.pruners.errors import BudgetError, UsageError
 from secateur.pruners.metrics.ranking import rank
-from secateur.pruners.searching.allocation import steps
+from secateur.pruners.search.one_ratio import steps
 from secateur.pruners.tracing import trace
 
 

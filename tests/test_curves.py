@@ -15,12 +15,12 @@ from app_helpers import app
 from hand_graphs import grouped, plain, slice_by_hand
 from torch import Tensor, nn
 
-from secateur.pruners.curves import Point, mean_curve, series_of, sweep
 from secateur.pruners.errors import Interrupted, UsageError
 from secateur.pruners.graph.channel_graph import ChannelGraph
 from secateur.pruners.metrics.binary import kernel_distances
 from secateur.pruners.metrics.ranking import rank
-from secateur.pruners.searching.ledger import Ledger
+from secateur.pruners.search.curves import Point, mean_curve, series_of, sweep
+from secateur.pruners.search.ledger import Ledger
 from secateur.pruners.zeroing import zero_kernels
 from secateur.training.binarization.kinds import KINDS
 

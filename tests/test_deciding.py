@@ -13,8 +13,8 @@ from secateur.pruners.costs.profile import measure
 from secateur.pruners.errors import NotPrunableError
 from secateur.pruners.metrics.ranking import rank
 from secateur.pruners.metrics.registry import metrics
-from secateur.pruners.search import SearchSettings, realize_by_slicing, search
-from secateur.pruners.searching.weights import scatter, zero_removed
+from secateur.pruners.search.scatter import scatter, zero_removed
+from secateur.pruners.search.search import SearchSettings, realize_by_slicing, search
 from secateur.pruners.slicing import slice_model
 from secateur.pruners.tracing import trace
 

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from secateur.pruners.base import BasicPruning
 from secateur.pruners.prefix import PrefixCache
 from secateur.pruners.run.calling import call_arguments
-from secateur.pruners.search import Budget, SearchResult, SearchSettings, search
+from secateur.pruners.search.search import Budget, SearchResult, SearchSettings, search
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -21,10 +21,10 @@ from secateur.pruners.graph.widths import FrozenChannels
 from secateur.pruners.metrics.ranking import rank
 from secateur.pruners.places import Site
 from secateur.pruners.run.interrupts import StopRequest
-from secateur.pruners.search import SearchSettings, Watcher, search, strategies
-from secateur.pruners.searching.ledger import Ledger
-from secateur.pruners.searching.suggesting import derived_seed, random_ratios, suggest_ratios
-from secateur.pruners.searching.weights import scatter, zero_removed
+from secateur.pruners.search.gaussian_process import derived_seed, random_ratios, suggest_ratios
+from secateur.pruners.search.ledger import Ledger
+from secateur.pruners.search.scatter import scatter, zero_removed
+from secateur.pruners.search.search import SearchSettings, Watcher, search, strategies
 from secateur.pruners.weight_transfer import slice_state
 
 IMAGES = torch.randn(8, 3, 4, 4, generator=torch.Generator().manual_seed(0))

@@ -13,12 +13,12 @@ from secateur.pruners.costs.budget import Allowance, Budget, Limits
 from secateur.pruners.costs.model import CostModel
 from secateur.pruners.errors import BudgetError, Interrupted, UsageError
 from secateur.pruners.metrics.ranking import rank
-from secateur.pruners.search import SearchSettings, Watcher, search
-from secateur.pruners.searching.balancing import Balance, attempts
-from secateur.pruners.searching.base import Candidates, Problem
-from secateur.pruners.searching.ledger import Ledger
-from secateur.pruners.searching.probing import Curve, Difference, Reference, curve_through
-from secateur.pruners.searching.sensitivity import marginal_counts, probed_counts
+from secateur.pruners.search.damage import Curve, Difference, Reference, curve_through
+from secateur.pruners.search.ledger import Ledger
+from secateur.pruners.search.problem import Candidates, Problem
+from secateur.pruners.search.search import SearchSettings, Watcher, search
+from secateur.pruners.search.sensitivity import marginal_counts, probed_counts
+from secateur.pruners.search.stage_balance import Balance, attempts
 
 IMAGES = torch.randn(8, 3, 4, 4, generator=torch.Generator().manual_seed(0))
 BATCHES = [(images, torch.zeros(len(images), dtype=torch.long)) for images in IMAGES.split(4)]

@@ -28,10 +28,10 @@ from secateur.pruners.costs.budget import Allowance, Budget, Limits, Step
 from secateur.pruners.costs.model import CostModel
 from secateur.pruners.errors import Interrupted, UsageError
 from secateur.pruners.graph.channel_graph import ChannelGraph
-from secateur.pruners.search import SearchSettings, Watcher
-from secateur.pruners.searching.staged import ALL, lowest_gone
-from secateur.pruners.searching.stages import grouped as grouped_by
-from secateur.pruners.searching.stages import stages
+from secateur.pruners.search.bayesian_staged import ALL, lowest_gone
+from secateur.pruners.search.search import SearchSettings, Watcher
+from secateur.pruners.search.stages import grouped as grouped_by
+from secateur.pruners.search.stages import stages
 
 QUICK = {"per": "stage", "init_points": 1, "n_iter": 2, "min_channels": 1}
 
@@ -356,7 +356,7 @@ def test_hopeless_candidates_are_given_up_and_resuming_ends_the_same(tmp_path: P
 def test_a_search_of_many_widths_one_by_one_says_so(
     many: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("secateur.pruners.searching.bayesian.MANY", many)
+    monkeypatch.setattr("secateur.pruners.search.bayesian.MANY", many)
     Bench().search(SearchSettings(init_points=0, n_iter=0, retrain_epochs=0))
     said = (
         "2 widths one after the other: up to 6 evaluations; "

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from secateur.pruners.base import BasicPruning
 from secateur.pruners.prefix import PrefixCache
-from secateur.pruners.search import SearchResult, SearchSettings, search
-from secateur.pruners.searching.measuring import Judge
+from secateur.pruners.search.scores import Judge
+from secateur.pruners.search.search import SearchResult, SearchSettings, search
 
 
 def test_nobody_is_given_up_without_a_rival_or_on_too_few_images_or_all() -> None:

@@ -12,7 +12,7 @@ from secateur.pruners.base import BasicPruning
 from secateur.pruners.bundle.folder import import_file
 from secateur.pruners.errors import NotPrunableError
 from secateur.pruners.masking import masking
-from secateur.pruners.search import Budget, SearchSettings, search
+from secateur.pruners.search.search import Budget, SearchSettings, search
 
 HEAD = "import torch\nfrom torch import nn\n\n\n"
 NET = """

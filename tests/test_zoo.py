@@ -19,7 +19,7 @@ from torch import nn
 from secateur.pruners import oracle
 from secateur.pruners.base import BasicPruning
 from secateur.pruners.errors import NotPrunableError
-from secateur.pruners.search import Budget, SearchSettings, search
+from secateur.pruners.search.search import Budget, SearchSettings, search
 from secateur.pruners.source import Entry
 from secateur.pruners.verify import many_verifications
 

@@ -10,8 +10,8 @@ from secateur.commands.network.build import Network
 from secateur.pruners.errors import UsageError
 from secateur.pruners.metrics import ranking
 from secateur.pruners.run.calling import as_it_was
-from secateur.pruners.search import SearchSettings
-from secateur.pruners.searching import base as searching
+from secateur.pruners.search import problem as searching
+from secateur.pruners.search.search import SearchSettings
 from secateur.training.loop import EVALUATION_BATCH, Score, fitting
 from secateur.training.splits import Split
 

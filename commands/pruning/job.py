@@ -27,8 +27,8 @@ from secateur.pruners.bundle.folder import Bundle, import_text
 from secateur.pruners.errors import CheckpointError, UsageError
 from secateur.pruners.plan import PruningPlan
 from secateur.pruners.prefix import PrefixCache
-from secateur.pruners.search import SearchResult, SearchSettings, search
-from secateur.pruners.searching.base import Kept, Realize
+from secateur.pruners.search.problem import Kept, Realize
+from secateur.pruners.search.search import SearchResult, SearchSettings, search
 from secateur.pruners.weight_transfer import find_strategy as find_transfer
 from secateur.pruners.weight_transfer import slice_optimizer_state
 from secateur.training.binarization.kinds.registry import recognise

@@ -13,7 +13,7 @@ from secateur.pruners.base import BasicPruning
 from secateur.pruners.costs.budget import Allowance
 from secateur.pruners.latency import LatencyModel, Measuring, Table, latencies, machine, verdict, with_batch
 from secateur.pruners.latency.measuring import Realize
-from secateur.pruners.search import SearchSettings
+from secateur.pruners.search.search import SearchSettings
 
 
 class Timed:

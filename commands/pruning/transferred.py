@@ -13,7 +13,7 @@ from secateur.pruners.errors import UsageError
 from secateur.pruners.finishing import finishing, probing
 from secateur.pruners.graph.channel_graph import ChannelGraph
 from secateur.pruners.plan import PruningPlan
-from secateur.pruners.searching.base import Kept, Realize
+from secateur.pruners.search.problem import Kept, Realize
 from secateur.pruners.weight_transfer import Transfer, Transferred, find_strategy, slice_state, transfer
 from secateur.training.data import Data, calibration_images
 from secateur.training.progress import Progress

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from secateur.commands.cli.console import Voice
-from secateur.pruners.search import Evaluation, Watcher
+from secateur.pruners.search.search import Evaluation, Watcher
 
 
 class SearchWatcher(Watcher):

@@ -16,10 +16,10 @@ from secateur.pruners.costs.budget import Allowance, Counts, give_back
 from secateur.pruners.errors import Interrupted, UsageError
 from secateur.pruners.metrics.ranking import Ranking
 from secateur.pruners.run.interrupts import StopRequest
-from secateur.pruners.searching.allocation import decided, ranked, require_budget
-from secateur.pruners.searching.balancing import Balance, attempts
-from secateur.pruners.searching.base import Evaluation, Problem, SearchResult, evaluation_from, interrupted, strategy
-from secateur.pruners.searching.probing import PROBED, Curve, Difference, Reference, curve_through
+from secateur.pruners.search.damage import PROBED, Curve, Difference, Reference, curve_through
+from secateur.pruners.search.one_ratio import decided, ranked, require_budget
+from secateur.pruners.search.problem import Evaluation, Problem, SearchResult, evaluation_from, interrupted, strategy
+from secateur.pruners.search.stage_balance import Balance, attempts
 
 _STEPS = 64
 """Of a width that may keep more counts than this, several are skipped at a time."""

@@ -13,7 +13,7 @@ import torch
 
 from secateur.pruners.errors import CheckpointError, OutputError
 from secateur.pruners.plan import sha256_of_state
-from secateur.pruners.searching.weights import State
+from secateur.pruners.search.scatter import State
 
 
 @contextmanager

@@ -11,8 +11,9 @@ from torch import nn
 from secateur.pruners.costs.budget import Allowance, Counts, Step, grow, shrink
 from secateur.pruners.errors import Interrupted, UsageError
 from secateur.pruners.run.interrupts import StopRequest
-from secateur.pruners.searching.allocation import decided, ranked, steps
-from secateur.pruners.searching.base import (
+from secateur.pruners.search.gaussian_process import Ratios, derived_seed, random_ratios, suggest_ratios
+from secateur.pruners.search.one_ratio import decided, ranked, steps
+from secateur.pruners.search.problem import (
     Evaluation,
     Problem,
     SearchResult,
@@ -20,9 +21,8 @@ from secateur.pruners.searching.base import (
     interrupted,
     objective_of,
 )
-from secateur.pruners.searching.measuring import Measurements, Score, Task
-from secateur.pruners.searching.stages import stages
-from secateur.pruners.searching.suggesting import Ratios, derived_seed, random_ratios, suggest_ratios
+from secateur.pruners.search.scores import Measurements, Score, Task
+from secateur.pruners.search.stages import stages
 
 ALL = "all stages"
 """What stands for a width in the records: a candidate changes them all."""

@@ -24,8 +24,8 @@ from secateur.pruners.metrics.ranking import FIRST, rank
 from secateur.pruners.metrics.registry import Batch, find_metric
 from secateur.pruners.prefix import PrefixCache
 from secateur.pruners.run.interrupts import StopRequest
-from secateur.pruners.searching.base import Evaluate, Realize
-from secateur.pruners.searching.ledger import Ledger
+from secateur.pruners.search.ledger import Ledger
+from secateur.pruners.search.problem import Evaluate, Realize
 from secateur.pruners.zeroing import zero_kernels
 
 RATIOS = tuple(range(0, 100, 10))  # percent

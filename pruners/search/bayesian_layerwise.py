@@ -26,7 +26,9 @@ from secateur.pruners.graph.widths import Width
 from secateur.pruners.metrics.ranking import rank
 from secateur.pruners.plan import sha256_of_state
 from secateur.pruners.run.interrupts import StopRequest
-from secateur.pruners.searching.base import (
+from secateur.pruners.search.checkpoints import Checkpoints, seeded
+from secateur.pruners.search.gaussian_process import derived_seed, random_ratios, suggest_ratios
+from secateur.pruners.search.problem import (
     Evaluation,
     Problem,
     SearchResult,
@@ -34,11 +36,9 @@ from secateur.pruners.searching.base import (
     interrupted,
     objective_of,
 )
-from secateur.pruners.searching.measuring import Measurements, Task
-from secateur.pruners.searching.retraining import Checkpoints, seeded
-from secateur.pruners.searching.stages import in_run_order
-from secateur.pruners.searching.suggesting import derived_seed, random_ratios, suggest_ratios
-from secateur.pruners.searching.weights import State, scatter, zero_removed
+from secateur.pruners.search.scatter import State, scatter, zero_removed
+from secateur.pruners.search.scores import Measurements, Task
+from secateur.pruners.search.stages import in_run_order
 from secateur.pruners.zeroing import zero_out
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from secateur.pruners.costs.budget import Counts, Step, global_counts, uniform_counts
 from secateur.pruners.errors import BudgetError
 from secateur.pruners.metrics.ranking import Ranking, rank
-from secateur.pruners.searching.base import Problem, SearchResult, strategy
+from secateur.pruners.search.problem import Problem, SearchResult, strategy
 
 
 @strategy("uniform")

@@ -23,10 +23,11 @@ from secateur.pruners.latency import LatencyModel
 from secateur.pruners.metrics.registry import Batch
 from secateur.pruners.plan import sha256_of_state
 from secateur.pruners.prefix import PrefixCache
-from secateur.pruners.searching import allocation as _allocation  # noqa: F401  (importing registers strategies)
-from secateur.pruners.searching import bayesian as _bayesian  # noqa: F401
-from secateur.pruners.searching import sensitivity as _sensitivity  # noqa: F401
-from secateur.pruners.searching.base import (
+from secateur.pruners.search import bayesian as _bayesian  # noqa: F401
+from secateur.pruners.search import one_ratio as _allocation  # noqa: F401  (importing registers strategies)
+from secateur.pruners.search import sensitivity as _sensitivity  # noqa: F401
+from secateur.pruners.search.ledger import Ledger
+from secateur.pruners.search.problem import (
     Candidates,
     Evaluate,
     Evaluation,
@@ -41,7 +42,6 @@ from secateur.pruners.searching.base import (
     strategies,
     strategy,
 )
-from secateur.pruners.searching.ledger import Ledger
 
 log = logging.getLogger(__name__)
 
