@@ -17,9 +17,9 @@ from secateur.commands.network.trained import with_trained_weights
 from secateur.pruners.errors import BundleExistsError, UsageError
 from secateur.pruners.metrics.ranking import FIRST
 from secateur.pruners.plan import sha256_of_state
-from secateur.pruners.prefix import PrefixCache
 from secateur.pruners.search.curves import RATIOS, Point, mean_curve, series_of, sweep
 from secateur.pruners.search.ledger import Ledger
+from secateur.pruners.search.prefix_cache.cache import PrefixCache
 from secateur.training.binarization.kinds.registry import quantized_layers
 from secateur.training.data import require_labels
 from secateur.training.loop import evaluate_fn, resolve_device

@@ -12,7 +12,7 @@ from test_prefix import Deep, timeless
 from torch import Tensor, nn
 
 from secateur.pruners.base import BasicPruning
-from secateur.pruners.prefix import PrefixCache
+from secateur.pruners.search.prefix_cache.cache import PrefixCache
 from secateur.pruners.search.scores import Judge
 from secateur.pruners.search.search import SearchResult, SearchSettings, search
 

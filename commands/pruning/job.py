@@ -26,7 +26,7 @@ from secateur.commands.pruning.watcher import SearchWatcher
 from secateur.pruners.bundle.folder import Bundle, import_text
 from secateur.pruners.errors import CheckpointError, UsageError
 from secateur.pruners.plan import PruningPlan
-from secateur.pruners.prefix import PrefixCache
+from secateur.pruners.search.prefix_cache.cache import PrefixCache
 from secateur.pruners.search.problem import Kept, Realize
 from secateur.pruners.search.search import SearchResult, SearchSettings, search
 from secateur.pruners.weight_transfer import find_strategy as find_transfer

@@ -22,9 +22,9 @@ from secateur.pruners.graph.widths import Width
 from secateur.pruners.metrics.binary import KERNEL_METRICS
 from secateur.pruners.metrics.ranking import FIRST, rank
 from secateur.pruners.metrics.registry import Batch, find_metric
-from secateur.pruners.prefix import PrefixCache
 from secateur.pruners.run.interrupts import StopRequest
 from secateur.pruners.search.ledger import Ledger
+from secateur.pruners.search.prefix_cache.cache import PrefixCache
 from secateur.pruners.search.problem import Evaluate, Realize
 from secateur.pruners.zeroing import zero_kernels
 

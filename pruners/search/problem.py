@@ -17,8 +17,8 @@ from secateur.pruners.errors import Interrupted, UsageError
 from secateur.pruners.graph.channel_graph import ChannelGraph
 from secateur.pruners.metrics.registry import Batch
 from secateur.pruners.plan import PruningPlan, from_kept
-from secateur.pruners.prefix import PrefixCache
 from secateur.pruners.search.ledger import Ledger
+from secateur.pruners.search.prefix_cache.cache import PrefixCache
 
 UNJUDGED = "--search {} evaluates candidates; give --data, or take --search uniform or global"
 Kept = Mapping[str, tuple[int, ...]]

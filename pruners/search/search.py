@@ -22,11 +22,11 @@ from secateur.pruners.graph.channel_graph import ChannelGraph
 from secateur.pruners.latency import LatencyModel
 from secateur.pruners.metrics.registry import Batch
 from secateur.pruners.plan import sha256_of_state
-from secateur.pruners.prefix import PrefixCache
 from secateur.pruners.search import bayesian as _bayesian  # noqa: F401
 from secateur.pruners.search import one_ratio as _allocation  # noqa: F401  (importing registers strategies)
 from secateur.pruners.search import sensitivity as _sensitivity  # noqa: F401
 from secateur.pruners.search.ledger import Ledger
+from secateur.pruners.search.prefix_cache.cache import PrefixCache
 from secateur.pruners.search.problem import (
     Candidates,
     Evaluate,
