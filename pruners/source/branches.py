@@ -16,10 +16,10 @@ from typing import Any
 
 from torch import nn
 
-from secateur.pruners.source.author import Unproved, evaluate
-from secateur.pruners.source.bindings import binding, namespace_of, usual
+from secateur.pruners.source.author.arguments import loaded_names, stored_names
+from secateur.pruners.source.author.bindings import binding, namespace_of, usual
+from secateur.pruners.source.author.classes import Unproved, evaluate
 from secateur.pruners.source.files import FunctionNode, Position, SourceFile, Sources
-from secateur.pruners.source.hints import loaded_names, stored_names
 from secateur.pruners.source.terms import is_plain
 
 Settled = Mapping[Position, bool]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 
-from secateur.pruners.source.author import Unproved
+from secateur.pruners.source.author.arguments import loaded_names
+from secateur.pruners.source.author.classes import Unproved
+from secateur.pruners.source.author.scope import Scope
 from secateur.pruners.source.context import ClassContext
-from secateur.pruners.source.hints import loaded_names
 from secateur.pruners.source.layout import WIDTH
 from secateur.pruners.source.printer import Printer
-from secateur.pruners.source.scope import Scope
 from secateur.pruners.source.statements import Lines, rows
 from secateur.pruners.source.terms import Box, Call, Hole, Item, Lit, Term
 from secateur.pruners.source.walk import Mask, Walk, line_in

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from secateur.pruners.source.author import AuthorClass
+from secateur.pruners.source.author.classes import AuthorClass
 from secateur.pruners.source.births import Birth
 from secateur.pruners.source.records import Record, Recorder
 from secateur.pruners.source.terms import Box, Call, Term

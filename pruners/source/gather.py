@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from secateur.pruners.errors import SourceError
-from secateur.pruners.source.bindings import binding, module_of, usual
+from secateur.pruners.source.author.arguments import loaded_names
+from secateur.pruners.source.author.bindings import binding, module_of, usual
+from secateur.pruners.source.author.namer import unwelcome
 from secateur.pruners.source.files import SourceFile, Sources
-from secateur.pruners.source.hints import loaded_names
-from secateur.pruners.source.names import unwelcome
 from secateur.pruners.source.renames import free, quoted_notes, renamed
 from secateur.pruners.source.values import global_name
 

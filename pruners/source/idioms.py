@@ -5,10 +5,10 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator, Mapping
 
+from secateur.pruners.source.author.arguments import loaded_names
+from secateur.pruners.source.author.scope import Scope, Vector
 from secateur.pruners.source.context import ClassContext
 from secateur.pruners.source.files import Sources
-from secateur.pruners.source.hints import loaded_names
-from secateur.pruners.source.scope import Scope, Vector
 from secateur.pruners.source.terms import Lit
 
 

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 
 from torch import nn
 
-from secateur.pruners.source.author import Unproved
+from secateur.pruners.source.author.arguments import loaded_names, stored_names
+from secateur.pruners.source.author.classes import Unproved
+from secateur.pruners.source.author.namer import unwelcome
 from secateur.pruners.source.dead_branches import without_dead_branches
-from secateur.pruners.source.hints import loaded_names, stored_names
 from secateur.pruners.source.members import Members
-from secateur.pruners.source.names import unwelcome
 from secateur.pruners.source.records import CHILD
 from secateur.pruners.source.statements import (
     Lines,

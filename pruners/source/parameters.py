@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from secateur.pruners.source.author import AuthorClass
+from secateur.pruners.source.author.classes import AuthorClass
+from secateur.pruners.source.author.scope import Vector
 from secateur.pruners.source.layout import STEP, WIDTH
-from secateur.pruners.source.scope import Vector
 from secateur.pruners.source.terms import Call, Term
 
 

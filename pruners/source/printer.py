@@ -10,14 +10,14 @@ from typing import Any
 
 from torch import nn
 
-from secateur.pruners.source.author import AuthorClass
-from secateur.pruners.source.comments import Comments
+from secateur.pruners.source.author.arguments import argument_hints, bind, call_in, loaded_names, parameter_names
+from secateur.pruners.source.author.classes import AuthorClass
+from secateur.pruners.source.author.comments import Comments
+from secateur.pruners.source.author.helpers import Helpers
+from secateur.pruners.source.author.namer import Namer
+from secateur.pruners.source.author.scope import Scope, Vector
 from secateur.pruners.source.constructors import is_torch
-from secateur.pruners.source.helpers import Helpers
-from secateur.pruners.source.hints import argument_hints, bind, call_in, loaded_names, parameter_names
 from secateur.pruners.source.layout import Group, commented, flat, labelled
-from secateur.pruners.source.names import Namer
-from secateur.pruners.source.scope import Scope, Vector
 from secateur.pruners.source.terms import Alias, Arg, Box, Call, Display, Hole, Item, Lit, Ref, Term, Text, same
 from secateur.pruners.source.tree import Tree, ancestors, is_authored
 from secateur.pruners.source.values import literal

@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterable, Mapping, Set
 
+from secateur.pruners.source.author.reads import DROPPED, attribute_reads, code_in, methods_of
 from secateur.pruners.source.files import FunctionNode
 from secateur.pruners.source.gather import free_names
-from secateur.pruners.source.keep import DROPPED, attribute_reads, code_in, methods_of
 
 Nodes = Mapping[type, ast.ClassDef]
 

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from secateur.pruners.source.author.arguments import loaded_names, stored_names
+from secateur.pruners.source.author.scope import Scope
 from secateur.pruners.source.births import undisturbed
-from secateur.pruners.source.hints import loaded_names, stored_names
-from secateur.pruners.source.scope import Scope
 from secateur.pruners.source.terms import value_of
 
 _CREATORS = ("zeros", "ones", "empty", "randn", "rand", "full", "Tensor", "FloatTensor")

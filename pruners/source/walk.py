@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from secateur.pruners.source.author import Unproved, evaluate
+from secateur.pruners.source.author.classes import Unproved, evaluate
 from secateur.pruners.source.births import Birth
 from secateur.pruners.source.context import ClassContext
 from secateur.pruners.source.records import PARAMETER

@@ -15,8 +15,9 @@ from torch import nn
 from secateur.pruners.errors import SourceError
 from secateur.pruners.model_writers import writer_of
 from secateur.pruners.places import LiteralSite
-from secateur.pruners.source.author import AuthorClass
-from secateur.pruners.source.bindings import binding
+from secateur.pruners.source.author.bindings import binding
+from secateur.pruners.source.author.classes import AuthorClass
+from secateur.pruners.source.author.reads import attribute_reads, code_in, only_for, reads_of_helpers
 from secateur.pruners.source.branches import Branches
 from secateur.pruners.source.check import check, failing_lines, run
 from secateur.pruners.source.class_writer import ClassWriter
@@ -27,7 +28,6 @@ from secateur.pruners.source.entry import Entry, Header
 from secateur.pruners.source.factory import factory_chunk
 from secateur.pruners.source.files import SourceFile, Sources
 from secateur.pruners.source.gather import Chunk, Gatherer
-from secateur.pruners.source.keep import attribute_reads, code_in, only_for, reads_of_helpers
 from secateur.pruners.source.literals import Rewrites, plan_rewrites
 from secateur.pruners.source.parameters import WrittenInit
 from secateur.pruners.source.reach import Reach, Unreached

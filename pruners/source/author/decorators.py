@@ -9,7 +9,7 @@ import types
 from functools import lru_cache
 from typing import Any
 
-from secateur.pruners.source.bindings import namespace_of, usual
+from secateur.pruners.source.author.bindings import namespace_of, usual
 from secateur.pruners.source.files import SourceFile
 
 

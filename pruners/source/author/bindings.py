@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from secateur.pruners.source.author import Unproved, evaluate
+from secateur.pruners.source.author.classes import Unproved, evaluate
 from secateur.pruners.source.files import SourceFile, code_of
 
 _ABSENT = object()

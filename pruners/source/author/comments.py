@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 
-from secateur.pruners.source.author import AuthorClass
-from secateur.pruners.source.hints import call_in
+from secateur.pruners.source.author.arguments import call_in
+from secateur.pruners.source.author.classes import AuthorClass
 from secateur.pruners.source.tree import Tree, ancestors
 
 Found = tuple[list[str], str]  # above, behind

@@ -13,8 +13,8 @@ from typing import Any
 
 from torch import nn
 
+from secateur.pruners.source.author.arguments import stored_names
 from secateur.pruners.source.files import FunctionNode, SourceFile, Sources
-from secateur.pruners.source.hints import stored_names
 from secateur.pruners.source.tree import author_init
 
 PURE = frozenset(
