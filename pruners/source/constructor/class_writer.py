@@ -11,17 +11,17 @@ from secateur.pruners.source.author.arguments import loaded_names
 from secateur.pruners.source.author.classes import Unproved, evaluate
 from secateur.pruners.source.author.namer import Namer
 from secateur.pruners.source.author.scope import Scope, Vector, as_term
-from secateur.pruners.source.conditions import INDENT
-from secateur.pruners.source.context import ClassContext
-from secateur.pruners.source.idioms import Idioms
-from secateur.pruners.source.init_writer import InitWriter
+from secateur.pruners.source.constructor.conditions import INDENT
+from secateur.pruners.source.constructor.context import ClassContext
+from secateur.pruners.source.constructor.idioms import Idioms
+from secateur.pruners.source.constructor.init_writer import InitWriter
+from secateur.pruners.source.constructor.naming import Group, name_holes, type_name
+from secateur.pruners.source.constructor.parameters import Parameter, WrittenInit, header_lines
+from secateur.pruners.source.constructor.printer import Printer
+from secateur.pruners.source.constructor.walk import Walk
 from secateur.pruners.source.layout import STEP, flat
-from secateur.pruners.source.naming import Group, name_holes, type_name
-from secateur.pruners.source.parameters import Parameter, WrittenInit, header_lines
-from secateur.pruners.source.printer import Printer
 from secateur.pruners.source.terms import Arg, Call, Lit, Ref, Term, is_plain, same, same_vector
 from secateur.pruners.source.values import literal
-from secateur.pruners.source.walk import Walk
 
 PASSES = 16
 

@@ -13,8 +13,9 @@ from torch import nn
 from secateur.pruners.source.author.arguments import loaded_names, stored_names
 from secateur.pruners.source.author.classes import Unproved
 from secateur.pruners.source.author.namer import unwelcome
+from secateur.pruners.source.constructor.members import Members
+from secateur.pruners.source.constructor.walk import Mask, line_in
 from secateur.pruners.source.dead_branches import without_dead_branches
-from secateur.pruners.source.members import Members
 from secateur.pruners.source.records import CHILD
 from secateur.pruners.source.statements import (
     Lines,
@@ -29,7 +30,6 @@ from secateur.pruners.source.statements import (
     within,
 )
 from secateur.pruners.source.tree import author_init, is_authored
-from secateur.pruners.source.walk import Mask, line_in
 
 
 class InitWriter(Members):

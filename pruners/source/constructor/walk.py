@@ -10,7 +10,7 @@ from torch import nn
 
 from secateur.pruners.source.author.classes import Unproved, evaluate
 from secateur.pruners.source.births import Birth
-from secateur.pruners.source.context import ClassContext
+from secateur.pruners.source.constructor.context import ClassContext
 from secateur.pruners.source.records import PARAMETER
 
 Mask = frozenset[int]

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from secateur.pruners.source.author.scope import Vector
-from secateur.pruners.source.printer import Open
+from secateur.pruners.source.constructor.printer import Open
 from secateur.pruners.source.terms import WIDTH_ARGUMENTS, Box, Call, Lit, same_vector
 
 

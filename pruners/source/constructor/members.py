@@ -10,18 +10,18 @@ import torch
 
 from secateur.pruners.errors import SourceError
 from secateur.pruners.run.buffers import SMALL, is_blank
+from secateur.pruners.source.constructor.buffer_statements import prepared
+from secateur.pruners.source.constructor.printer import Code
+from secateur.pruners.source.constructor.sequences import Sequences
+from secateur.pruners.source.constructor.tensors import creator, gives_something, gives_tensor, size_hints
+from secateur.pruners.source.constructor.walk import Mask
 from secateur.pruners.source.entry import UNSAVED
 from secateur.pruners.source.layout import STEP, Group, flat, lines_of
 from secateur.pruners.source.made import tensor_call
-from secateur.pruners.source.printer import Code
 from secateur.pruners.source.records import BUFFER, CHILD, PARAMETER
-from secateur.pruners.source.replay import prepared
-from secateur.pruners.source.sequences import Sequences
 from secateur.pruners.source.statements import Lines, numbered, same_code
-from secateur.pruners.source.tensors import creator, gives_something, gives_tensor, size_hints
 from secateur.pruners.source.terms import Box, Call, Display, Hole, Lit, Term, unify
 from secateur.pruners.source.values import literal
-from secateur.pruners.source.walk import Mask
 
 
 class Members(Sequences):

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from torch import nn
 
 from secateur.pruners.errors import SourceError
-from secateur.pruners.source.conditions import Conditions
+from secateur.pruners.source.constructor.conditions import Conditions
+from secateur.pruners.source.constructor.printer import Code
+from secateur.pruners.source.constructor.walk import Mask
 from secateur.pruners.source.layout import STEP, Group, commented, flat, lines_of
-from secateur.pruners.source.printer import Code
 from secateur.pruners.source.statements import Lines, indented
 from secateur.pruners.source.terms import Box, Call, Display, Hole, Item, Term, unify
 from secateur.pruners.source.tree import torch_base
-from secateur.pruners.source.walk import Mask
 
 
 class Sequences(Conditions):
