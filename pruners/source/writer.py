@@ -18,24 +18,24 @@ from secateur.pruners.places import LiteralSite
 from secateur.pruners.source.author.bindings import binding
 from secateur.pruners.source.author.classes import AuthorClass
 from secateur.pruners.source.author.reads import attribute_reads, code_in, only_for, reads_of_helpers
-from secateur.pruners.source.branches import Branches
-from secateur.pruners.source.check import check, failing_lines, run
 from secateur.pruners.source.constructor.class_writer import ClassWriter
 from secateur.pruners.source.constructor.conditions import INDENT
 from secateur.pruners.source.constructor.context import make_context
 from secateur.pruners.source.constructor.parameters import WrittenInit
-from secateur.pruners.source.edits import Changes
 from secateur.pruners.source.entry import Entry, Header
-from secateur.pruners.source.factory import factory_chunk
+from secateur.pruners.source.file.branches import Branches
+from secateur.pruners.source.file.check import check, failing_lines, run
+from secateur.pruners.source.file.edits import Changes
+from secateur.pruners.source.file.factory import factory_chunk
+from secateur.pruners.source.file.gather import Chunk, Gatherer
+from secateur.pruners.source.file.literals import Rewrites, plan_rewrites
+from secateur.pruners.source.file.reach import Reach, Unreached
+from secateur.pruners.source.file.render import render
+from secateur.pruners.source.file.repairs import repairs, shared, tie
+from secateur.pruners.source.file.splice import ClassParts, class_text, statement_text
 from secateur.pruners.source.files import SourceFile, Sources
-from secateur.pruners.source.gather import Chunk, Gatherer
-from secateur.pruners.source.literals import Rewrites, plan_rewrites
-from secateur.pruners.source.reach import Reach, Unreached
 from secateur.pruners.source.records import Recorder
 from secateur.pruners.source.refuse import refuse
-from secateur.pruners.source.render import render
-from secateur.pruners.source.repairs import repairs, shared, tie
-from secateur.pruners.source.splice import ClassParts, class_text, statement_text
 from secateur.pruners.source.tree import Tree, is_authored, is_torch, torch_base
 
 ROUNDS = 5

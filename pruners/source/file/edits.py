@@ -9,8 +9,8 @@ from typing import Any
 
 import libcst as cst
 
-from secateur.pruners.source.branches import Settled
 from secateur.pruners.source.concrete import own_parentheses
+from secateur.pruners.source.file.branches import Settled
 from secateur.pruners.source.files import SourceFile
 
 PASS = cst.SimpleStatementLine([cst.Pass()])

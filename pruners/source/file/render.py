@@ -9,7 +9,7 @@ from functools import lru_cache
 import jinja2
 
 from secateur.pruners.source.entry import Entry, Header
-from secateur.pruners.source.gather import Chunk, Import
+from secateur.pruners.source.file.gather import Chunk, Import
 from secateur.pruners.source.layout import STEP, WIDTH
 
 

@@ -13,8 +13,8 @@ from secateur.pruners.source.births import Birth
 from secateur.pruners.source.constructor.parameters import Parameter
 from secateur.pruners.source.docs import without_entries
 from secateur.pruners.source.entry import Entry
+from secateur.pruners.source.file.gather import Chunk
 from secateur.pruners.source.files import FunctionNode, SourceFile, Sources
-from secateur.pruners.source.gather import Chunk
 from secateur.pruners.source.layout import STEP, WIDTH
 
 

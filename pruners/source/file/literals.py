@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from secateur.pruners.errors import SourceError
 from secateur.pruners.places import LiteralSite
-from secateur.pruners.source.edits import Edit
+from secateur.pruners.source.file.edits import Edit
 from secateur.pruners.source.files import SourceFile, Sources
 from secateur.pruners.source.terms import Lit, is_plain, same
 from secateur.pruners.source.tree import Tree
