@@ -28,8 +28,8 @@ from secateur.pruners.run.calling import batch_size
 from secateur.pruners.slicing import SlicedModel, slice_model
 from secateur.pruners.source import Entry, Header, write_source
 from secateur.pruners.source.files import Sources
-from secateur.pruners.source.refuse import refuse
-from secateur.pruners.source.tree import Tree
+from secateur.pruners.source.live.refuse import refuse
+from secateur.pruners.source.live.tree import Tree
 from secateur.pruners.tracing import observe
 from secateur.pruners.trials import workable
 from secateur.pruners.verify import verify_bundle

@@ -8,8 +8,8 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from secateur.pruners.source.births import Birth, Frame
 from secateur.pruners.source.files import FunctionNode, SourceFile, Sources
+from secateur.pruners.source.live.construction import Birth, Frame
 
 Bound = dict[str, ast.expr]
 

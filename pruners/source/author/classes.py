@@ -15,7 +15,7 @@ from torch import nn
 
 from secateur.pruners.source.author.arguments import stored_names
 from secateur.pruners.source.files import FunctionNode, SourceFile, Sources
-from secateur.pruners.source.tree import author_init
+from secateur.pruners.source.live.tree import author_init
 
 PURE = frozenset(
     {"abs", "all", "any", "bool", "divmod", "float", "int", "isinstance", "issubclass", "len", "list", "max", "min"}

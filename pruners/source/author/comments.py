@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from secateur.pruners.source.author.arguments import call_in
 from secateur.pruners.source.author.classes import AuthorClass
-from secateur.pruners.source.tree import Tree, ancestors
+from secateur.pruners.source.live.tree import Tree, ancestors
 
 Found = tuple[list[str], str]  # above, behind
 _NONE: Found = ([], "")

@@ -13,8 +13,8 @@ import torch.nn.functional
 from torch import nn
 
 from secateur.pruners.errors import SourceError
-from secateur.pruners.source.constructors import is_torch
-from secateur.pruners.source.values import global_name
+from secateur.pruners.source.live.torch_layers import is_torch
+from secateur.pruners.source.live.values import global_name
 
 _USUAL: tuple[tuple[str, types.ModuleType], ...] = (("nn", nn), ("F", torch.nn.functional), ("torch", torch))
 UNWELCOME = ("torchvision", __name__.partition(".")[0])

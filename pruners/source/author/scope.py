@@ -14,7 +14,7 @@ from torch import nn
 
 from secateur.pruners.source.author.arguments import loaded_names
 from secateur.pruners.source.author.classes import AuthorClass, Unproved, evaluate
-from secateur.pruners.source.terms import Lit, Ref, Term, is_plain, same, value_of
+from secateur.pruners.source.live.terms import Lit, Ref, Term, is_plain, same, value_of
 
 Vector = tuple[Term | None, ...]
 

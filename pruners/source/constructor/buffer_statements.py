@@ -11,8 +11,8 @@ import torch
 
 from secateur.pruners.source.author.arguments import loaded_names, stored_names
 from secateur.pruners.source.author.scope import Scope
-from secateur.pruners.source.births import undisturbed
-from secateur.pruners.source.terms import is_plain, value_of
+from secateur.pruners.source.live.construction import undisturbed
+from secateur.pruners.source.live.terms import is_plain, value_of
 
 _RESULT = "_result_"
 

@@ -20,8 +20,8 @@ from secateur.pruners.source.constructor.parameters import Parameter, WrittenIni
 from secateur.pruners.source.constructor.printer import Printer
 from secateur.pruners.source.constructor.walk import Walk
 from secateur.pruners.source.layout import STEP, flat
-from secateur.pruners.source.terms import Arg, Call, Lit, Ref, Term, is_plain, same, same_vector
-from secateur.pruners.source.values import literal
+from secateur.pruners.source.live.terms import Arg, Call, Lit, Ref, Term, is_plain, same, same_vector
+from secateur.pruners.source.live.values import literal
 
 PASSES = 16
 

@@ -12,8 +12,8 @@ from secateur.pruners.source.constructor.context import ClassContext
 from secateur.pruners.source.constructor.printer import Printer
 from secateur.pruners.source.constructor.walk import Mask, Walk, line_in
 from secateur.pruners.source.layout import WIDTH
+from secateur.pruners.source.live.terms import Box, Call, Hole, Item, Lit, Term
 from secateur.pruners.source.statements import Lines, rows
-from secateur.pruners.source.terms import Box, Call, Hole, Item, Lit, Term
 
 INDENT = 8  # of statements in a method
 

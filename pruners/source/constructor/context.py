@@ -9,11 +9,11 @@ from typing import Any
 from torch import nn
 
 from secateur.pruners.source.author.classes import AuthorClass
-from secateur.pruners.source.births import Birth
-from secateur.pruners.source.records import Record, Recorder
-from secateur.pruners.source.terms import Box, Call, Term
-from secateur.pruners.source.tree import Tree, ancestors
-from secateur.pruners.source.values import term_of_value
+from secateur.pruners.source.live.construction import Birth
+from secateur.pruners.source.live.records import Record, Recorder
+from secateur.pruners.source.live.terms import Box, Call, Term
+from secateur.pruners.source.live.tree import Tree, ancestors
+from secateur.pruners.source.live.values import term_of_value
 
 
 @dataclass

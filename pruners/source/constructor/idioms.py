@@ -9,7 +9,7 @@ from secateur.pruners.source.author.arguments import loaded_names
 from secateur.pruners.source.author.scope import Scope, Vector
 from secateur.pruners.source.constructor.context import ClassContext
 from secateur.pruners.source.files import Sources
-from secateur.pruners.source.terms import Lit
+from secateur.pruners.source.live.terms import Lit
 
 
 class Idioms:

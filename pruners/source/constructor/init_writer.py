@@ -16,7 +16,8 @@ from secateur.pruners.source.author.namer import unwelcome
 from secateur.pruners.source.constructor.members import Members
 from secateur.pruners.source.constructor.walk import Mask, line_in
 from secateur.pruners.source.dead_branches import without_dead_branches
-from secateur.pruners.source.records import CHILD
+from secateur.pruners.source.live.records import CHILD
+from secateur.pruners.source.live.tree import author_init, is_authored
 from secateur.pruners.source.statements import (
     Lines,
     indented,
@@ -29,7 +30,6 @@ from secateur.pruners.source.statements import (
     warns,
     within,
 )
-from secateur.pruners.source.tree import author_init, is_authored
 
 
 class InitWriter(Members):

@@ -17,11 +17,11 @@ from secateur.pruners.source.constructor.tensors import creator, gives_something
 from secateur.pruners.source.constructor.walk import Mask
 from secateur.pruners.source.entry import UNSAVED
 from secateur.pruners.source.layout import STEP, Group, flat, lines_of
-from secateur.pruners.source.made import tensor_call
-from secateur.pruners.source.records import BUFFER, CHILD, PARAMETER
+from secateur.pruners.source.live.records import BUFFER, CHILD, PARAMETER
+from secateur.pruners.source.live.tensor_terms import tensor_call
+from secateur.pruners.source.live.terms import Box, Call, Display, Hole, Lit, Term, unify
+from secateur.pruners.source.live.values import literal
 from secateur.pruners.source.statements import Lines, numbered, same_code
-from secateur.pruners.source.terms import Box, Call, Display, Hole, Lit, Term, unify
-from secateur.pruners.source.values import literal
 
 
 class Members(Sequences):

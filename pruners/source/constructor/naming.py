@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from secateur.pruners.source.author.scope import Vector
 from secateur.pruners.source.constructor.printer import Open
-from secateur.pruners.source.terms import WIDTH_ARGUMENTS, Box, Call, Lit, same_vector
+from secateur.pruners.source.live.terms import WIDTH_ARGUMENTS, Box, Call, Lit, same_vector
 
 
 @dataclass

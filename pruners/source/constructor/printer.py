@@ -16,11 +16,11 @@ from secateur.pruners.source.author.comments import Comments
 from secateur.pruners.source.author.helpers import Helpers
 from secateur.pruners.source.author.namer import Namer
 from secateur.pruners.source.author.scope import Scope, Vector
-from secateur.pruners.source.constructors import is_torch
 from secateur.pruners.source.layout import Group, commented, flat, labelled
-from secateur.pruners.source.terms import Alias, Arg, Box, Call, Display, Hole, Item, Lit, Ref, Term, Text, same
-from secateur.pruners.source.tree import Tree, ancestors, is_authored
-from secateur.pruners.source.values import literal
+from secateur.pruners.source.live.terms import Alias, Arg, Box, Call, Display, Hole, Item, Lit, Ref, Term, Text, same
+from secateur.pruners.source.live.torch_layers import is_torch
+from secateur.pruners.source.live.tree import Tree, ancestors, is_authored
+from secateur.pruners.source.live.values import literal
 
 Code = Group | str
 POSITIONAL_WIDTHS = 4

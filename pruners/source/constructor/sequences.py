@@ -12,9 +12,9 @@ from secateur.pruners.source.constructor.conditions import Conditions
 from secateur.pruners.source.constructor.printer import Code
 from secateur.pruners.source.constructor.walk import Mask
 from secateur.pruners.source.layout import STEP, Group, commented, flat, lines_of
+from secateur.pruners.source.live.terms import Box, Call, Display, Hole, Item, Term, unify
+from secateur.pruners.source.live.tree import torch_base
 from secateur.pruners.source.statements import Lines, indented
-from secateur.pruners.source.terms import Box, Call, Display, Hole, Item, Term, unify
-from secateur.pruners.source.tree import torch_base
 
 
 class Sequences(Conditions):

@@ -11,8 +11,8 @@ from torch import nn
 
 from secateur.pruners.source.author.arguments import loaded_names, stored_names
 from secateur.pruners.source.author.scope import Scope
-from secateur.pruners.source.births import undisturbed
-from secateur.pruners.source.terms import value_of
+from secateur.pruners.source.live.construction import undisturbed
+from secateur.pruners.source.live.terms import value_of
 
 _CREATORS = ("zeros", "ones", "empty", "randn", "rand", "full", "Tensor", "FloatTensor")
 

@@ -20,7 +20,7 @@ from secateur.pruners.source.author.arguments import loaded_names, stored_names
 from secateur.pruners.source.author.bindings import binding, namespace_of, usual
 from secateur.pruners.source.author.classes import Unproved, evaluate
 from secateur.pruners.source.files import FunctionNode, Position, SourceFile, Sources
-from secateur.pruners.source.terms import is_plain
+from secateur.pruners.source.live.terms import is_plain
 
 Settled = Mapping[Position, bool]
 _SWITCHES = (bool, int, str, type(None))

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from secateur.pruners.errors import SourceError
-from secateur.pruners.source.births import undisturbed
 from secateur.pruners.source.entry import UNSAVED
-from secateur.pruners.source.tree import Tree, is_torch
+from secateur.pruners.source.live.construction import undisturbed
+from secateur.pruners.source.live.tree import Tree, is_torch
 
 _NUMBER = itertools.count(1)
 

@@ -16,8 +16,8 @@ from secateur.pruners.source.author.arguments import loaded_names
 from secateur.pruners.source.author.bindings import binding, module_of, usual
 from secateur.pruners.source.author.namer import unwelcome
 from secateur.pruners.source.files import SourceFile, Sources
+from secateur.pruners.source.live.values import global_name
 from secateur.pruners.source.renames import free, quoted_notes, renamed
-from secateur.pruners.source.values import global_name
 
 Key = tuple[str, str]  # file, name
 

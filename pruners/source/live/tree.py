@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from secateur.pruners.errors import SourceError
-from secateur.pruners.source.births import Birth, Births, observe
-from secateur.pruners.source.constructors import is_torch
 from secateur.pruners.source.entry import Entry
 from secateur.pruners.source.files import Sources, code_of
+from secateur.pruners.source.live.construction import Birth, Births, observe
+from secateur.pruners.source.live.torch_layers import is_torch
 from secateur.pruners.source.renames import free
 
 BOXES = (nn.Sequential, nn.ModuleList, nn.ModuleDict)

@@ -16,9 +16,9 @@ import torch
 from torch import nn
 
 from secateur.pruners.errors import SourceError
-from secateur.pruners.source.births import undisturbed
-from secateur.pruners.source.made import parameter_call
-from secateur.pruners.source.terms import Arg, Call, Display, Lit, Ref, Term, is_plain
+from secateur.pruners.source.live.construction import undisturbed
+from secateur.pruners.source.live.tensor_terms import parameter_call
+from secateur.pruners.source.live.terms import Arg, Call, Display, Lit, Ref, Term, is_plain
 
 Values = dict[str, Any]
 _REGISTRY: dict[type[nn.Module], Callable[[Any], Values]] = {}

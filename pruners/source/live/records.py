@@ -10,11 +10,11 @@ from torch import nn
 
 from secateur.pruners.errors import SourceError
 from secateur.pruners.run.buffers import SMALL, is_blank
-from secateur.pruners.source.constructors import call_of, is_torch
-from secateur.pruners.source.made import parameter_call, tensor_call
-from secateur.pruners.source.terms import Alias, Arg, Box, Call, Item, Lit, Ref, Term
-from secateur.pruners.source.tree import Tree, author_init, is_box, torch_base
-from secateur.pruners.source.values import term_of_value
+from secateur.pruners.source.live.tensor_terms import parameter_call, tensor_call
+from secateur.pruners.source.live.terms import Alias, Arg, Box, Call, Item, Lit, Ref, Term
+from secateur.pruners.source.live.torch_layers import call_of, is_torch
+from secateur.pruners.source.live.tree import Tree, author_init, is_box, torch_base
+from secateur.pruners.source.live.values import term_of_value
 
 CHILD, PARAMETER, BUFFER, PLAIN = "child", "parameter", "buffer", "plain"
 _INTERNAL = frozenset(vars(nn.Module())) | {"training"}

@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from secateur.pruners.errors import SourceError
-from secateur.pruners.source.tree import Tree, is_authored
-from secateur.pruners.source.values import own_method
+from secateur.pruners.source.live.tree import Tree, is_authored
+from secateur.pruners.source.live.values import own_method
 
 _HOOKS = {
     "_forward_hooks": "a forward hook",

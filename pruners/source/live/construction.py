@@ -23,9 +23,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from secateur.pruners.source.drawing import Undrawn
 from secateur.pruners.source.entry import Entry
 from secateur.pruners.source.files import Position, code_of
+from secateur.pruners.source.live.undrawn import Undrawn
 
 _LOCK = threading.Lock()
 
