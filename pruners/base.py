@@ -30,7 +30,7 @@ from secateur.pruners.source import Entry, Header, write_source
 from secateur.pruners.source.files import Sources
 from secateur.pruners.source.live.refuse import refuse
 from secateur.pruners.source.live.tree import Tree
-from secateur.pruners.tracing import observe
+from secateur.pruners.trace.trace import observe
 from secateur.pruners.trials import workable
 from secateur.pruners.verify import verify_bundle
 

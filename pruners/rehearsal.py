@@ -26,7 +26,7 @@ from secateur.pruners.graph.widths import CountedCall, Step
 from secateur.pruners.places import LiteralSite, Site, Span
 from secateur.pruners.run.calling import Modules, call_arguments, name_of, training_batch
 from secateur.pruners.run.frames import author_frame, author_site, describe, in_stand_in, layer_frame, run, site_of
-from secateur.pruners.sites import SITE_RULES, Path, constants, said
+from secateur.pruners.trace.counted_calls import SITE_RULES, Path, constants, said
 
 Kept = Mapping[str, npt.ArrayLike]
 Where = tuple[Site, Span]  # of a call

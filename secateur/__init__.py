@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from secateur.pruners.api import prune
     from secateur.pruners.base import BasicPruning
     from secateur.pruners.bundle.folder import Bundle
-    from secateur.pruners.tracing import trace
+    from secateur.pruners.trace.trace import trace
 
 __version__ = "0.2.0.dev0"
 __all__ = ["BasicPruning", "Bundle", "__version__", "prune", "trace"]

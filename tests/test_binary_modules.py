@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from secateur.pruners.errors import UsageError
-from secateur.pruners.tracing import trace
+from secateur.pruners.trace.trace import trace
 from secateur.training.binarization import micronet
 from secateur.training.binarization.kinds import KINDS
 from secateur.training.binarization.modules import (

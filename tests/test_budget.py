@@ -29,7 +29,7 @@ from secateur.pruners.costs.model import CostModel
 from secateur.pruners.errors import BudgetError, UsageError
 from secateur.pruners.metrics.ranking import rank
 from secateur.pruners.search.one_ratio import steps
-from secateur.pruners.tracing import trace
+from secateur.pruners.trace.trace import trace
 
 
 def refusal(call, *args, **kwargs) -> str:

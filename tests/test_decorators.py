@@ -23,7 +23,7 @@ from secateur.pruners.decorators import (
     skipped_layers,
 )  # fmt: skip
 from secateur.pruners.errors import DeclarationError
-from secateur.pruners.tracing import trace
+from secateur.pruners.trace.trace import trace
 
 
 class Plain(nn.Module):

@@ -20,7 +20,7 @@ from secateur.pruners.dependencies import Chain, DependencyCalculator, Fire, MBC
 from secateur.pruners.errors import DeclarationError, NotPrunableError
 from secateur.pruners.graph.layer_facts import LayerFacts
 from secateur.pruners.graph.widths import Slot
-from secateur.pruners.tracing import observe, trace
+from secateur.pruners.trace.trace import observe, trace
 
 
 class Pair(nn.Module):

@@ -21,7 +21,7 @@ from secateur.pruners.least_squares.gram import Gram, Rows
 from secateur.pruners.least_squares.linear_layers import as_system, inputs_at, outputs_at, positions
 from secateur.pruners.least_squares.solve import solved
 from secateur.pruners.slicing import slice_model
-from secateur.pruners.tracing import trace
+from secateur.pruners.trace.trace import trace
 from secateur.pruners.weight_transfer import Transfer, transfer
 
 EXACT = Settings(ridge=0.0)

@@ -12,7 +12,7 @@ from secateur.pruners.errors import UsageError
 from secateur.pruners.least_squares import elimination, metric
 from secateur.pruners.least_squares.elimination import Elimination, Independent, eliminate
 from secateur.pruners.metrics.ranking import rank
-from secateur.pruners.tracing import trace
+from secateur.pruners.trace.trace import trace
 
 X = torch.randn(64, 3, 6, 6, generator=torch.Generator().manual_seed(0))
 

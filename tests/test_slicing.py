@@ -18,7 +18,7 @@ from secateur.pruners.errors import NotPrunableError
 from secateur.pruners.graph.channel_graph import ChannelGraph
 from secateur.pruners.masking import masking
 from secateur.pruners.slicing import SlicedModel, slice_model
-from secateur.pruners.tracing import trace
+from secateur.pruners.trace.trace import trace
 
 X = torch.randn(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 

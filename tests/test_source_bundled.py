@@ -15,7 +15,7 @@ from source_helpers import assert_writes
 
 from secateur.pruners.slicing import slice_model
 from secateur.pruners.source import Entry
-from secateur.pruners.tracing import trace
+from secateur.pruners.trace.trace import trace
 
 NETWORKS = [
     ("resnet", "resnet20", {}),

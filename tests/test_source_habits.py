@@ -14,7 +14,7 @@ from torch import nn
 
 from secateur.pruners.slicing import slice_model
 from secateur.pruners.source import Entry, Header, LiteralSite, write_source
-from secateur.pruners.tracing import trace
+from secateur.pruners.trace.trace import trace
 
 IMAGE = (2, 3, 8, 8)
 

@@ -15,7 +15,7 @@ from secateur.pruners.slicing import slice_model
 from secateur.pruners.source import Entry
 from secateur.pruners.source.dead_branches import without_dead_branches
 from secateur.pruners.source.docs import without_entries
-from secateur.pruners.tracing import trace
+from secateur.pruners.trace.trace import trace
 
 
 def _absent(kind: ast.expr) -> bool:

@@ -13,7 +13,7 @@ from secateur.pruners.declare.check import check_kind
 from secateur.pruners.declare.compose import declared_graph, same_groups
 from secateur.pruners.errors import DeclarationError
 from secateur.pruners.graph.channel_graph import ChannelGraph
-from secateur.pruners.tracing import trace
+from secateur.pruners.trace.trace import trace
 
 X = torch.zeros(1, 3, 8, 8)
 

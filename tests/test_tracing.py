@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from secateur.pruners.errors import NotPrunableError, UsageError
 from secateur.pruners.graph.channel_graph import ChannelGraph
-from secateur.pruners.tracing import trace
+from secateur.pruners.trace.trace import trace
 
 
 class Function(nn.Module):

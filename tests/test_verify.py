@@ -15,7 +15,7 @@ from secateur.pruners.bundle import folder as bundle_module
 from secateur.pruners.bundle.folder import Bundle, import_text, published, write_file, write_state
 from secateur.pruners.costs.model import Costs
 from secateur.pruners.errors import BundleExistsError, OutputError, UsageError, VerificationError
-from secateur.pruners.tracing import trace
+from secateur.pruners.trace.trace import trace
 from secateur.pruners.verify import Case, fits_double, many_verifications, measured, outputs_of, verify_bundle
 
 TEXT = '''"""A small network."""

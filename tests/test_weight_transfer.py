@@ -20,7 +20,7 @@ from secateur.pruners.errors import CheckpointError, DeclarationError, UsageErro
 from secateur.pruners.graph.channel_graph import ChannelGraph
 from secateur.pruners.graph.widths import Slot
 from secateur.pruners.slicing import slice_model
-from secateur.pruners.tracing import trace
+from secateur.pruners.trace.trace import trace
 from secateur.pruners.weight_transfer import (
     State,
     Transfer,

@@ -24,7 +24,7 @@ from secateur.pruners.graph.facts import Facts
 from secateur.pruners.graph.layer_facts import NORMS, LayerFacts, canonical_keys
 from secateur.pruners.graph.widths import IntArray, Slot
 from secateur.pruners.run.calling import call_arguments
-from secateur.pruners.tracing import observe
+from secateur.pruners.trace.trace import observe
 
 _TRANSPOSED = nn.modules.conv._ConvTransposeNd
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from secateur.pruners.rules import along_axes, contractions, elementwise, indexing, movement, normalisation
-from secateur.pruners.rules.registry import RULES, Call, Rule, rule, rule_for
+from secateur.pruners.rules.registry import RULES, Rule, rule, rule_for
+from secateur.pruners.trace.call import Call
 
 __all__ = [
     "RULES",

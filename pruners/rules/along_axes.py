@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from secateur.pruners.labels import Labels, axes_of, touching
-from secateur.pruners.rules.registry import RULES, Call, Rule, freeze_axes, rule
+from secateur.pruners.rules.registry import RULES, Rule, freeze_axes, rule
+from secateur.pruners.trace.call import Call
+from secateur.pruners.trace.labels import Labels, axes_of, touching
 
 if TYPE_CHECKING:
-    from secateur.pruners.tracer import Tracer
+    from secateur.pruners.trace.tracer import Tracer
 
 
 STATISTICS = {"sum", "mean", "amax", "amin", "var", "var_mean", "std", "std_mean", "norm", "linalg_vector_norm",

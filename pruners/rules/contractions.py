@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from secateur.pruners.labels import Labels, along, axes_of, on_axis, touching
-from secateur.pruners.rules.registry import Call, rule
+from secateur.pruners.rules.registry import rule
+from secateur.pruners.trace.call import Call
+from secateur.pruners.trace.labels import Labels, along, axes_of, on_axis, touching
 
 if TYPE_CHECKING:
-    from secateur.pruners.tracer import Tracer
+    from secateur.pruners.trace.tracer import Tracer
 
 
 _UNKNOWN = "reads the network's input, or channels that must stay"

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from secateur.pruners.labels import Labels, align, axes_of, on_axis
 from secateur.pruners.places import Site
-from secateur.pruners.rules.registry import RULES, Call, rule
+from secateur.pruners.rules.registry import RULES, rule
+from secateur.pruners.trace.call import Call
+from secateur.pruners.trace.labels import Labels, align, axes_of, on_axis
 
 if TYPE_CHECKING:
-    from secateur.pruners.tracer import Tracer
+    from secateur.pruners.trace.tracer import Tracer
 
 
 def pointwise(tracer: Tracer, call: Call) -> None:

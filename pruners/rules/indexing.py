@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from secateur.pruners.labels import Labels, axes_of, on_axis, touching
 from secateur.pruners.rules.elementwise import join
-from secateur.pruners.rules.registry import Call, freeze_axes, rule
+from secateur.pruners.rules.registry import freeze_axes, rule
+from secateur.pruners.trace.call import Call
+from secateur.pruners.trace.labels import Labels, axes_of, on_axis, touching
 
 if TYPE_CHECKING:
-    from secateur.pruners.tracer import Tracer
+    from secateur.pruners.trace.tracer import Tracer
 
 
 @rule("scatter", "scatter_add", "scatter_reduce", "index_add", "index_copy", "index_fill", "index_reduce")

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from secateur.pruners.labels import Labels, Planes, axes_of, compact
-from secateur.pruners.rules.registry import Call, freeze_axes, rule, unknown
+from secateur.pruners.rules.registry import freeze_axes, rule, unknown
+from secateur.pruners.trace.call import Call
+from secateur.pruners.trace.labels import Labels, Planes, axes_of, compact
 
 if TYPE_CHECKING:
-    from secateur.pruners.tracer import Tracer
+    from secateur.pruners.trace.tracer import Tracer
 
 
 _VIEWS = {"view", "_unsafe_view", "reshape", "_reshape_alias", "flatten"}

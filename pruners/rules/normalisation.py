@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from secateur.pruners.labels import Labels, axes_of, touching
-from secateur.pruners.rules.registry import Call, freeze_axes, rule
+from secateur.pruners.rules.registry import freeze_axes, rule
+from secateur.pruners.trace.call import Call
+from secateur.pruners.trace.labels import Labels, axes_of, touching
 
 if TYPE_CHECKING:
-    from secateur.pruners.tracer import Tracer
+    from secateur.pruners.trace.tracer import Tracer
 
 
 @rule("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "cudnn_batch_norm")

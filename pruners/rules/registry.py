@@ -7,47 +7,18 @@ facts (ties, freezes). An operation without a rule freezes every label it touche
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
-from secateur.pruners.labels import Labels, axes_of, touching
 from secateur.pruners.places import Site
+from secateur.pruners.trace.call import Call
+from secateur.pruners.trace.labels import Labels, axes_of, touching
 
 if TYPE_CHECKING:
-    from secateur.pruners.tracer import Tracer
+    from secateur.pruners.trace.tracer import Tracer
 
 aten = torch.ops.aten
-
-
-@dataclass(frozen=True)
-class Call:
-    """One executed operation. ``strides``: the first operand's before it ran."""
-
-    op: torch._ops.OpOverload
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    out: Any
-    site: Site
-    strides: tuple[int, ...] = ()
-
-    @property
-    def name(self) -> str:
-        return self.op.overloadpacket.__name__
-
-    @property
-    def tensors(self) -> list[Tensor]:
-        return [t for t in tree_leaves((self.args, self.kwargs)) if isinstance(t, Tensor)]
-
-    @property
-    def outputs(self) -> list[Tensor]:
-        return [t for t in tree_leaves(self.out) if isinstance(t, Tensor)]
-
-    def arg(self, index: int, name: str, default: Any = None) -> Any:
-        return self.args[index] if len(self.args) > index else self.kwargs.get(name, default)
 
 
 Rule = Callable[["Tracer", Call], None]

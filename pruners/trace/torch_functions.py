@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_leaves
 
-from secateur.pruners.labels import Labels, on_axis
 from secateur.pruners.run.frames import author_site
+from secateur.pruners.trace.labels import Labels, on_axis
 
 if TYPE_CHECKING:
-    from secateur.pruners.tracer import Tracer
+    from secateur.pruners.trace.tracer import Tracer
 
 _TORCHS = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 Special = Callable[["Tracer", Any, tuple[Any, ...], dict[str, Any]], Any]

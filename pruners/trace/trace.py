@@ -26,9 +26,9 @@ from secateur.pruners.rules import Call, rule_for
 from secateur.pruners.run.calling import as_it_was, batch_size, call_arguments, training_batch
 from secateur.pruners.run.frames import author_site, describe, forward_site, run
 from secateur.pruners.run.isolated import tensors_in, without_compiler
-from secateur.pruners.sites import SiteRecorder
-from secateur.pruners.splits import Splits
-from secateur.pruners.tracer import Tracer
+from secateur.pruners.trace.axis_splits import Splits
+from secateur.pruners.trace.counted_calls import SiteRecorder
+from secateur.pruners.trace.tracer import Tracer
 
 
 def trace(model: nn.Module, example_input: Any, *, skip: Sequence[str] = ()) -> ChannelGraph:

@@ -16,14 +16,14 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from secateur.pruners.graph.facts import SiteCall
-from secateur.pruners.labels import along
 from secateur.pruners.places import Span
 from secateur.pruners.run.calling import name_of
 from secateur.pruners.run.frames import author_frame, author_site, in_stand_in, span
-from secateur.pruners.special import SPECIAL
+from secateur.pruners.trace.labels import along
+from secateur.pruners.trace.torch_functions import SPECIAL
 
 if TYPE_CHECKING:
-    from secateur.pruners.tracer import Tracer
+    from secateur.pruners.trace.tracer import Tracer
 
 Path = tuple[int | str, ...]
 
