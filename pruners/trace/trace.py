@@ -22,12 +22,12 @@ from secateur.pruners.decorators import skipped_layers
 from secateur.pruners.errors import NotPrunableError, SecateurError
 from secateur.pruners.graph.channel_graph import ChannelGraph
 from secateur.pruners.places import NOWHERE, Site
-from secateur.pruners.rules import Call, rule_for
 from secateur.pruners.run.calling import as_it_was, batch_size, call_arguments, training_batch
 from secateur.pruners.run.frames import author_site, describe, forward_site, run
 from secateur.pruners.run.isolated import tensors_in, without_compiler
 from secateur.pruners.trace.axis_splits import Splits
 from secateur.pruners.trace.counted_calls import SiteRecorder
+from secateur.pruners.trace.rules import Call, rule_for
 from secateur.pruners.trace.tracer import Tracer
 
 

@@ -19,12 +19,12 @@ from secateur.pruners.graph.facts import SILENT, Facts, SiteCall
 from secateur.pruners.graph.solve import solve
 from secateur.pruners.graph.widths import Contraction, FrozenChannels, IntArray, Operation, Slot, Step
 from secateur.pruners.places import NOWHERE, Site
-from secateur.pruners.rules import Call
 from secateur.pruners.run.buffers import SMALL, is_blank
 from secateur.pruners.run.calling import Modules
 from secateur.pruners.run.frames import author_site, forward_site
 from secateur.pruners.trace.axis_splits import Splits
 from secateur.pruners.trace.labels import NONE, Labels, on_axis
+from secateur.pruners.trace.rules import Call
 
 
 class Tracer:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from secateur.pruners.rules import along_axes, contractions, elementwise, indexing, movement, normalisation
-from secateur.pruners.rules.registry import RULES, Rule, rule, rule_for
 from secateur.pruners.trace.call import Call
+from secateur.pruners.trace.rules import along_axes, contractions, elementwise, indexing, movement, normalisation
+from secateur.pruners.trace.rules.registry import RULES, Rule, rule, rule_for
 
 __all__ = [
     "RULES",

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from secateur.pruners.places import Site
-from secateur.pruners.rules.registry import RULES, rule
 from secateur.pruners.trace.call import Call
 from secateur.pruners.trace.labels import Labels, align, axes_of, on_axis
+from secateur.pruners.trace.rules.registry import RULES, rule
 
 if TYPE_CHECKING:
     from secateur.pruners.trace.tracer import Tracer

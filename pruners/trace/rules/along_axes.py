@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from secateur.pruners.rules.registry import RULES, Rule, freeze_axes, rule
 from secateur.pruners.trace.call import Call
 from secateur.pruners.trace.labels import Labels, axes_of, touching
+from secateur.pruners.trace.rules.registry import RULES, Rule, freeze_axes, rule
 
 if TYPE_CHECKING:
     from secateur.pruners.trace.tracer import Tracer

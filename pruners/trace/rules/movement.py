@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from secateur.pruners.rules.registry import freeze_axes, rule, unknown
 from secateur.pruners.trace.call import Call
 from secateur.pruners.trace.labels import Labels, Planes, axes_of, compact
+from secateur.pruners.trace.rules.registry import freeze_axes, rule, unknown
 
 if TYPE_CHECKING:
     from secateur.pruners.trace.tracer import Tracer

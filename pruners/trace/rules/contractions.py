@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from secateur.pruners.rules.registry import rule
 from secateur.pruners.trace.call import Call
 from secateur.pruners.trace.labels import Labels, along, axes_of, on_axis, touching
+from secateur.pruners.trace.rules.registry import rule
 
 if TYPE_CHECKING:
     from secateur.pruners.trace.tracer import Tracer

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from secateur.pruners.rules.elementwise import join
-from secateur.pruners.rules.registry import freeze_axes, rule
 from secateur.pruners.trace.call import Call
 from secateur.pruners.trace.labels import Labels, axes_of, on_axis, touching
+from secateur.pruners.trace.rules.elementwise import join
+from secateur.pruners.trace.rules.registry import freeze_axes, rule
 
 if TYPE_CHECKING:
     from secateur.pruners.trace.tracer import Tracer
