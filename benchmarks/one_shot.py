@@ -27,10 +27,10 @@ from torch_pruning_side import Calibration, macs, prune, settings
 from secateur.models.registry import arguments_for, create, find
 from secateur.pruners.base import BasicPruning
 from secateur.pruners.costs.budget import Budget
-from secateur.pruners.finishing import finishing, probing
 from secateur.pruners.search.problem import Kept
 from secateur.pruners.search.search import SearchSettings, search
-from secateur.pruners.weight_transfer import Transfer, transfer
+from secateur.pruners.transfer.candidates import finishing, probing
+from secateur.pruners.transfer.registry import Transfer, transfer
 from secateur.training.checkpoints import load_checkpoint, load_weights
 from secateur.training.data import Data, calibration_images, load_data
 from secateur.training.loop import evaluate

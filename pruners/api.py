@@ -15,7 +15,6 @@ from secateur.pruners.base import BasicPruning, Kept
 from secateur.pruners.bundle.folder import Bundle, check_free
 from secateur.pruners.costs.budget import Allowance, Budget
 from secateur.pruners.errors import BudgetError, UsageError
-from secateur.pruners.finishing import finishing, probing
 from secateur.pruners.latency import LatencyModel, Measuring, Table, device_of, latencies, machine, verdict
 from secateur.pruners.metrics.registry import check_labels
 from secateur.pruners.plan import PruningPlan
@@ -23,9 +22,11 @@ from secateur.pruners.run.calling import as_it_was, batch_size, call_arguments, 
 from secateur.pruners.run.frames import describe
 from secateur.pruners.search.search import SearchSettings, search
 from secateur.pruners.source import Entry
-from secateur.pruners.weight_transfer import Transfer, Transferred
-from secateur.pruners.weight_transfer import find_strategy as find_transfer
-from secateur.pruners.weight_transfer import transfer as carry_over
+from secateur.pruners.transfer.candidates import finishing, probing
+from secateur.pruners.transfer.registry import Transfer
+from secateur.pruners.transfer.registry import find_strategy as find_transfer
+from secateur.pruners.transfer.registry import transfer as carry_over
+from secateur.pruners.weight_transfer import Transferred
 
 log = logging.getLogger(__name__)
 

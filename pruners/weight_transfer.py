@@ -8,8 +8,7 @@
 from __future__ import annotations
 
 import copy
-import difflib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -18,10 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from secateur.pruners.decorators import declaration_of
-from secateur.pruners.errors import CheckpointError, DeclarationError, UsageError
+from secateur.pruners.errors import CheckpointError, DeclarationError
 from secateur.pruners.graph.channel_graph import ChannelGraph
 from secateur.pruners.graph.widths import BoolArray, Kept, Slot
-from secateur.pruners.run.batch_norm import settle
 
 State = dict[str, Tensor]
 
@@ -159,23 +157,6 @@ def _apply(unit: WeightTransferUnit, path: str, module: nn.Module, state: Mappin
 # ---------------------------------------------------------------------------------------------- strategies
 
 
-@dataclass(frozen=True, kw_only=True)
-class Transfer:
-    """What a strategy may look at. ``pruned`` holds sliced weights of ``original``; neither is to be changed.
-
-    ``batches``: tensors, or tuples that begin with one. ``report``: called with the pieces of work that are done, how
-    many there are, and a name for the last one.
-    """
-
-    pruned: nn.Module
-    original: nn.Module
-    graph: ChannelGraph
-    kept: Kept
-    batches: Iterable[Any] | None = None
-    seed: int = 0
-    report: Callable[[int, int, str], None] = lambda done, total, name: None
-
-
 @dataclass(frozen=True)
 class Transferred:
     """The pruned network's new state_dict; ``facts``: JSON values for the summary; ``notes``: remarks for the user."""
@@ -185,80 +166,3 @@ class Transferred:
     notes: tuple[str, ...] = ()
 
 
-Quick = Callable[[nn.Module, Kept], bool]
-"""(sliced network, kept) -> whether its weights were improved in place; False, and nothing is changed, where only the
-whole strategy can."""
-
-
-@dataclass(frozen=True)
-class Strategy:
-    """``images``: on how many it looks unless more or fewer are given; 0 for one that needs none. ``quick``: from
-    (original, graph, batches, seed) what comes near to it for each of many candidates of a search."""
-
-    run: Callable[[Transfer], Transferred]
-    images: int
-    quick: Callable[[nn.Module, ChannelGraph, Sequence[Any], int], Quick] | None = None
-
-
-_STRATEGIES: dict[str, Strategy] = {}
-
-
-def strategy(
-    name: str, images: int = 0, quick: Callable[[nn.Module, ChannelGraph, Sequence[Any], int], Quick] | None = None
-) -> Callable[[Callable[[Transfer], Transferred]], Callable[..., Transferred]]:
-    """Register what ``transfer`` does under this name."""
-
-    def register(function: Callable[[Transfer], Transferred]) -> Callable[[Transfer], Transferred]:
-        _STRATEGIES[name] = Strategy(function, images, quick)
-        return function
-
-    return register
-
-
-def transfer(name: str, request: Transfer) -> Transferred:
-    """Carry over weights by the strategy ``name``.
-
-    Raises UsageError for a name that isn't there and where data are missing.
-    """
-    found = find_strategy(name)
-    if found.images and request.batches is None:
-        raise UsageError(f"--transfer {name} looks at data: give batches (--data), or use slice")
-    return found.run(request)
-
-
-def strategies() -> Mapping[str, Strategy]:
-    """All of them, by name."""
-    from secateur.pruners.least_squares import strategy  # noqa: F401  (importing it registers lstsq; it reads this module)
-
-    return _STRATEGIES
-
-
-def find_strategy(name: str) -> Strategy:
-    """The strategy of this name; UsageError with the closest name if there is none."""
-    known = strategies()
-    if name in known:
-        return known[name]
-    close = difflib.get_close_matches(name, known, 1)
-    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
-    raise UsageError(f"there is no transfer strategy {name!r}: {hint}")
-
-
-@strategy("slice")
-def keep_slices(request: Transfer) -> Transferred:
-    """The weights as they are."""
-    return Transferred(_copied(request.pruned))
-
-
-@strategy("bn", images=1024)
-def reestimate_batch_norm(request: Transfer) -> Transferred:
-    """Batch-norm statistics taken anew: running mean and variance become the plain averages over ``batches`` of the
-    batches' means and (unbiased) variances; all other layers run in eval mode. The count of batches is kept."""
-    network = copy.deepcopy(request.pruned).eval()
-    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._NormBase) and m.track_running_stats]
-    if settle(network, norms, request.batches or ()) == 0:
-        raise UsageError("--transfer bn got no batches: the statistics would be lost")
-    return Transferred(_copied(network))
-
-
-def _copied(model: nn.Module) -> State:
-    return {k: v.detach().clone() for k, v in model.state_dict().items()}

@@ -18,12 +18,12 @@ from secateur.commands.pruning import data_checks as judging
 from secateur.commands.pruning import job
 from secateur.commands.pruning import transferred as transferring
 from secateur.commands.pruning.data_checks import answers, doubt, doubt_without_labels
-from secateur.pruners import finishing
 from secateur.pruners.bundle.folder import Bundle
 from secateur.pruners.errors import DataError, UsageError
 from secateur.pruners.least_squares import reconstruct
 from secateur.pruners.metrics.ranking import rank
 from secateur.pruners.search.damage import Reference
+from secateur.pruners.transfer import candidates as finishing
 from secateur.pruners.weight_transfer import Transferred
 from secateur.training.checkpoints import save_weights
 from secateur.training.data import Data, load_data, require_labels

@@ -22,7 +22,7 @@ from secateur.pruners.least_squares.linear_layers import as_system, inputs_at, o
 from secateur.pruners.least_squares.solve import solved
 from secateur.pruners.slicing import slice_model
 from secateur.pruners.trace.trace import trace
-from secateur.pruners.weight_transfer import Transfer, transfer
+from secateur.pruners.transfer.registry import Transfer, transfer
 
 EXACT = Settings(ridge=0.0)
 

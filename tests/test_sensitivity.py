@@ -293,8 +293,8 @@ def test_an_interrupted_pass_goes_on(tmp_path, at):
 
 
 def test_candidates_are_finished_with_the_weights_of_the_transfer():
-    from secateur.pruners.finishing import finishing
     from secateur.pruners.trace.trace import trace
+    from secateur.pruners.transfer.candidates import finishing
 
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 5)).eval()

@@ -21,17 +21,14 @@ from secateur.pruners.graph.channel_graph import ChannelGraph
 from secateur.pruners.graph.widths import Slot
 from secateur.pruners.slicing import slice_model
 from secateur.pruners.trace.trace import trace
+from secateur.pruners.transfer.registry import Transfer, find_strategy, strategies, transfer
 from secateur.pruners.weight_transfer import (
     State,
-    Transfer,
     WeightTransferUnit,
-    find_strategy,
     register_transfer_unit,
     slice_optimizer_state,
     slice_state,
     slice_tensor,
-    strategies,
-    transfer,
     transfer_unit_of,
 )
 

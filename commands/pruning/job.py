@@ -29,7 +29,7 @@ from secateur.pruners.plan import PruningPlan
 from secateur.pruners.search.prefix_cache.cache import PrefixCache
 from secateur.pruners.search.problem import Kept, Realize
 from secateur.pruners.search.search import SearchResult, SearchSettings, search
-from secateur.pruners.weight_transfer import find_strategy as find_transfer
+from secateur.pruners.transfer.registry import find_strategy as find_transfer
 from secateur.pruners.weight_transfer import slice_optimizer_state
 from secateur.training.binarization.kinds.registry import recognise
 from secateur.training.binarization.orthogonality import soft_orthogonality

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from secateur.pruners.base import BasicPruning
 from secateur.pruners.errors import UsageError
-from secateur.pruners.finishing import finishing, probing
 from secateur.pruners.graph.channel_graph import ChannelGraph
 from secateur.pruners.plan import PruningPlan
 from secateur.pruners.search.problem import Kept, Realize
-from secateur.pruners.weight_transfer import Transfer, Transferred, find_strategy, slice_state, transfer
+from secateur.pruners.transfer.candidates import finishing, probing
+from secateur.pruners.transfer.registry import Transfer, find_strategy, transfer
+from secateur.pruners.weight_transfer import Transferred, slice_state
 from secateur.training.data import Data, calibration_images
 from secateur.training.progress import Progress
 

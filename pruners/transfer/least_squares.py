@@ -9,7 +9,8 @@ from secateur.pruners.least_squares.fit import Fitted
 from secateur.pruners.least_squares.layer_by_layer import Settings
 from secateur.pruners.least_squares.probe_fits import QuickFits
 from secateur.pruners.least_squares.reconstruct import Reconstruction, reconstruct
-from secateur.pruners.weight_transfer import Transfer, Transferred, strategy
+from secateur.pruners.transfer.registry import Transfer, strategy
+from secateur.pruners.weight_transfer import Transferred
 
 _NAMED = 3
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from secateur.pruners.graph.channel_graph import ChannelGraph
 from secateur.pruners.graph.widths import Kept
-from secateur.pruners.weight_transfer import Quick, Transfer, find_strategy, transfer
+from secateur.pruners.transfer.registry import Quick, Transfer, find_strategy, transfer
 
 Make = Callable[[nn.Module, Any], nn.Module]
 """(whole model, kept) -> a pruned network."""

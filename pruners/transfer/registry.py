@@ -1,0 +1,90 @@
+"""TODO"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from secateur.pruners.errors import UsageError
+from secateur.pruners.graph.channel_graph import ChannelGraph
+from secateur.pruners.graph.widths import Kept
+from secateur.pruners.weight_transfer import Transferred
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transfer:
+    """What a strategy may look at. ``pruned`` holds sliced weights of ``original``; neither is to be changed.
+
+    ``batches``: tensors, or tuples that begin with one. ``report``: called with the pieces of work that are done, how
+    many there are, and a name for the last one.
+    """
+
+    pruned: nn.Module
+    original: nn.Module
+    graph: ChannelGraph
+    kept: Kept
+    batches: Iterable[Any] | None = None
+    seed: int = 0
+    report: Callable[[int, int, str], None] = lambda done, total, name: None
+
+
+Quick = Callable[[nn.Module, Kept], bool]
+"""(sliced network, kept) -> whether its weights were improved in place; False, and nothing is changed, where only the
+whole strategy can."""
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """``images``: on how many it looks unless more or fewer are given; 0 for one that needs none. ``quick``: from
+    (original, graph, batches, seed) what comes near to it for each of many candidates of a search."""
+
+    run: Callable[[Transfer], Transferred]
+    images: int
+    quick: Callable[[nn.Module, ChannelGraph, Sequence[Any], int], Quick] | None = None
+
+
+_STRATEGIES: dict[str, Strategy] = {}
+
+
+def strategy(
+    name: str, images: int = 0, quick: Callable[[nn.Module, ChannelGraph, Sequence[Any], int], Quick] | None = None
+) -> Callable[[Callable[[Transfer], Transferred]], Callable[..., Transferred]]:
+    """Register what ``transfer`` does under this name."""
+
+    def register(function: Callable[[Transfer], Transferred]) -> Callable[[Transfer], Transferred]:
+        _STRATEGIES[name] = Strategy(function, images, quick)
+        return function
+
+    return register
+
+
+def transfer(name: str, request: Transfer) -> Transferred:
+    """Carry over weights by the strategy ``name``.
+
+    Raises UsageError for a name that isn't there and where data are missing.
+    """
+    found = find_strategy(name)
+    if found.images and request.batches is None:
+        raise UsageError(f"--transfer {name} looks at data: give batches (--data), or use slice")
+    return found.run(request)
+
+
+def strategies() -> Mapping[str, Strategy]:
+    """All of them, by name."""
+    from secateur.pruners.least_squares import strategy  # noqa: F401  (importing it registers lstsq; it reads this module)
+
+    return _STRATEGIES
+
+
+def find_strategy(name: str) -> Strategy:
+    """The strategy of this name; UsageError with the closest name if there is none."""
+    known = strategies()
+    if name in known:
+        return known[name]
+    close = difflib.get_close_matches(name, known, 1)
+    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
+    raise UsageError(f"there is no transfer strategy {name!r}: {hint}")

@@ -1,0 +1,33 @@
+"""TODO"""
+
+from __future__ import annotations
+
+import copy
+
+from torch import nn
+
+from secateur.pruners.errors import UsageError
+from secateur.pruners.run.batch_norm import settle
+from secateur.pruners.transfer.registry import Transfer, strategy
+from secateur.pruners.weight_transfer import State, Transferred
+
+
+@strategy("slice")
+def keep_slices(request: Transfer) -> Transferred:
+    """The weights as they are."""
+    return Transferred(_copied(request.pruned))
+
+
+@strategy("bn", images=1024)
+def reestimate_batch_norm(request: Transfer) -> Transferred:
+    """Batch-norm statistics taken anew: running mean and variance become the plain averages over ``batches`` of the
+    batches' means and (unbiased) variances; all other layers run in eval mode. The count of batches is kept."""
+    network = copy.deepcopy(request.pruned).eval()
+    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._NormBase) and m.track_running_stats]
+    if settle(network, norms, request.batches or ()) == 0:
+        raise UsageError("--transfer bn got no batches: the statistics would be lost")
+    return Transferred(_copied(network))
+
+
+def _copied(model: nn.Module) -> State:
+    return {k: v.detach().clone() for k, v in model.state_dict().items()}
