@@ -21,7 +21,7 @@ from secateur.models import registry
 from secateur.pruners.base import BasicPruning
 from secateur.pruners.search.search import Budget, SearchSettings, search
 from secateur.pruners.source import Entry
-from secateur.pruners.verify import many_verifications
+from secateur.pruners.verify.process import many_verifications
 
 RUNS = 5
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from secateur.pruners.verify.process.case import Case
+from secateur.pruners.verify.process.outputs import fits_double, measured, trains, varied
 from torch import nn
 
 from secateur.commands.cli.console import Voice
@@ -30,7 +32,7 @@ from secateur.pruners.bundle.report import render_report
 from secateur.pruners.costs.model import Costs
 from secateur.pruners.errors import UsageError
 from secateur.pruners.run.calling import training_batch
-from secateur.pruners.verify import Case, fits_double, measured, trains, varied, verify_bundle
+from secateur.pruners.verify.process import verify_bundle
 from secateur.training.checkpoints import check_writable
 from secateur.training.data import damaged_in, load_data, require_labels, with_workers
 from secateur.training.loop import evaluate, resolve_device

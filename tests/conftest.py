@@ -21,7 +21,7 @@ def interruptible() -> None:
 @pytest.fixture(scope="module")
 def quick_checks() -> Iterator[None]:
     """Fresh processes are forked from one that has torch imported."""
-    from secateur.pruners.verify import many_verifications
+    from secateur.pruners.verify.process import many_verifications
 
     with many_verifications():
         yield

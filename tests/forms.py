@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from secateur.pruners import oracle
 from secateur.pruners.base import BasicPruning
 from secateur.pruners.bundle.folder import import_file
 from secateur.pruners.search.search import Budget, SearchSettings, search
 from secateur.pruners.source import Entry
+from secateur.pruners.verify import oracle
 
 HEAD = "import torch\nimport torch.nn.functional as F\nfrom torch import nn\n\n\n"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from forms import pruned
 
-from secateur.pruners.verify import many_verifications
+from secateur.pruners.verify.process import many_verifications
 
 SELF_ATTENTION = '''
 class Attention(nn.Module):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from secateur.pruners.bundle.folder import import_file
 from secateur.pruners.stand_ins import MultiheadAttention
-from secateur.pruners.verify import many_verifications
+from secateur.pruners.verify.process import many_verifications
 
 NET = '''
 class Net(nn.Module):

@@ -10,17 +10,18 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from secateur.pruners.verify.process.outputs import outputs_of
 from torch import Tensor, nn
 
 from secateur.models import registry
-from secateur.pruners import oracle
 from secateur.pruners.api import prune
 from secateur.pruners.base import BasicPruning
 from secateur.pruners.bundle.folder import import_file, import_text
 from secateur.pruners.errors import VerificationError
-from secateur.pruners.proof import cases
 from secateur.pruners.source import Entry
-from secateur.pruners.verify import many_verifications, outputs_of, verify_bundle
+from secateur.pruners.verify import oracle
+from secateur.pruners.verify.cases import cases
+from secateur.pruners.verify.process import many_verifications, verify_bundle
 from secateur.training.binarization.kinds import KINDS, Kind
 from secateur.training.binarization.kinds.registry import quantized_layers
 

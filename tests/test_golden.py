@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from secateur.models import registry
-from secateur.pruners import oracle
 from secateur.pruners.base import BasicPruning
 from secateur.pruners.bundle.folder import import_network
 from secateur.pruners.graph.channel_graph import ChannelGraph
 from secateur.pruners.source import Entry, write_source
+from secateur.pruners.verify import oracle
 
 GOLDEN = Path(__file__).parent / "golden"
 ROOT = Path(__file__).parents[1]

@@ -17,14 +17,14 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from random_networks import network_sources
 
-from secateur.pruners import oracle
 from secateur.pruners.base import BasicPruning
 from secateur.pruners.bundle.folder import import_file
 from secateur.pruners.graph.channel_graph import ChannelGraph
-from secateur.pruners.masking import masking
 from secateur.pruners.plan import compose
 from secateur.pruners.source import Entry
-from secateur.pruners.verify import many_verifications
+from secateur.pruners.verify import oracle
+from secateur.pruners.verify.masking import masking
+from secateur.pruners.verify.process import many_verifications
 
 EXAMPLES = int(os.environ.get("SECATEUR_EXAMPLES", "200"))
 quiet = settings(

@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from secateur.pruners import oracle
 from secateur.pruners.errors import NotPrunableError
 from secateur.pruners.graph.channel_graph import ChannelGraph
-from secateur.pruners.masking import masking
 from secateur.pruners.slicing import SlicedModel, slice_model
 from secateur.pruners.trace.trace import trace
+from secateur.pruners.verify import oracle
+from secateur.pruners.verify.masking import masking
 
 X = torch.randn(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 

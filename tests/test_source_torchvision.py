@@ -17,7 +17,7 @@ from torchvision.models.convnext import CNBlockConfig
 from secateur.pruners.base import BasicPruning
 from secateur.pruners.search.search import Budget, SearchSettings, search
 from secateur.pruners.source import Entry, write_source
-from secateur.pruners.verify import many_verifications
+from secateur.pruners.verify.process import many_verifications
 
 NETWORKS = {
     "resnet18": 32,

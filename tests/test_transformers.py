@@ -9,7 +9,7 @@ import pytest
 import torch
 from forms import pruned
 
-from secateur.pruners.verify import many_verifications
+from secateur.pruners.verify.process import many_verifications
 
 IMAGES = '''
 class Attention(nn.Module):

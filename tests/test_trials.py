@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from secateur.pruners import oracle
 from secateur.pruners.base import BasicPruning
 from secateur.pruners.bundle.folder import import_file
 from secateur.pruners.errors import NotPrunableError
-from secateur.pruners.masking import masking
 from secateur.pruners.search.search import Budget, SearchSettings, search
+from secateur.pruners.verify import oracle
+from secateur.pruners.verify.masking import masking
 
 HEAD = "import torch\nfrom torch import nn\n\n\n"
 NET = """

@@ -8,15 +8,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from secateur.pruners.verify.process.case import Case
+from secateur.pruners.verify.process.outputs import fits_double, measured, outputs_of
 from torch import nn
 
-from secateur.pruners import oracle, verify
 from secateur.pruners.bundle import folder as bundle_module
 from secateur.pruners.bundle.folder import Bundle, import_text, published, write_file, write_state
 from secateur.pruners.costs.model import Costs
 from secateur.pruners.errors import BundleExistsError, OutputError, UsageError, VerificationError
 from secateur.pruners.trace.trace import trace
-from secateur.pruners.verify import Case, fits_double, many_verifications, measured, outputs_of, verify_bundle
+from secateur.pruners.verify import oracle
+from secateur.pruners.verify import process as verify
+from secateur.pruners.verify.process import many_verifications, verify_bundle
 
 TEXT = '''"""A small network."""
 

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from secateur.models import registry
-from secateur.pruners import oracle
 from secateur.pruners.base import BasicPruning
 from secateur.pruners.errors import UsageError
+from secateur.pruners.verify import oracle
 from secateur.pruners.zeroing import zero_out
 from secateur.training.binarization.kinds import KINDS, Kind
 

@@ -16,12 +16,12 @@ import pytest
 import torch
 from torch import nn
 
-from secateur.pruners import oracle
 from secateur.pruners.base import BasicPruning
 from secateur.pruners.errors import NotPrunableError
 from secateur.pruners.search.search import Budget, SearchSettings, search
 from secateur.pruners.source import Entry
-from secateur.pruners.verify import many_verifications
+from secateur.pruners.verify import oracle
+from secateur.pruners.verify.process import many_verifications
 
 Factory = Callable[[], nn.Module]
 ROOMS = ("shapes", "parts", "channels", "layers", "habits", "wiring", "flow", "tensors", "files")

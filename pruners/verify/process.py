@@ -2,48 +2,26 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils._pytree import tree_map
+from secateur.pruners.verify.process.case import Case
 
 from secateur.pruners.costs.model import Costs
 from secateur.pruners.errors import VerificationError
 from secateur.pruners.run import isolated as fresh
-from secateur.pruners.run.calling import call_arguments
-from secateur.pruners.run.frames import run
 
 BLOCKED = ("secateur", "pruners")
 _TOLERANCE = {True: 1e-9, False: 1e-4}  # largest difference relative to the outputs' scale: float64, float32
-_DOUBLE_UP_TO = 200_000_000  # parameters; a larger network is compared in float32, for want of memory
 _TIMEOUT = 1800
-
-
-@dataclass(frozen=True)
-class Case:
-    """Inputs and the outputs they must give; ``state`` None means the bundle's own weights.
-
-    ``double``: in float64; all cases of one file are, or none. ``train_inputs``: for a step in training mode;
-    ``trains`` is asked where that fails: does it work in the original?
-    """
-
-    name: str
-    inputs: Any
-    outputs: tuple[Tensor, ...]
-    state: Mapping[str, Tensor] | None = None
-    double: bool = True
-    train_inputs: Any = None
-    trains: Callable[[], bool] = lambda: True
 
 
 @dataclass(frozen=True)
@@ -153,59 +131,3 @@ def _plain(case: Case) -> dict[str, Any]:
 # -- cases
 
 
-def outputs_of(
-    model: nn.Module,
-    inputs: Any,
-    double: bool,
-    around: Callable[[nn.Module], AbstractContextManager[Any]] = nullcontext,
-) -> tuple[Tensor, ...]:
-    """The model's outputs; it is left in eval mode and, if asked, in float64. ``around``: a context for the run, given
-    the model."""
-    model.eval()
-    if double:
-        model.double()
-        inputs = fresh.as_double(inputs)
-    with torch.no_grad(), around(model):
-        out = run(model, *call_arguments(inputs))
-    return tuple(t.detach().clone() for t in fresh.tensors_in(out))
-
-
-def fits_double(model: nn.Module) -> bool:
-    """Whether a network is small enough to be compared in float64."""
-    return sum(p.numel() for p in model.parameters()) <= _DOUBLE_UP_TO
-
-
-def measured(
-    model: nn.Module,
-    inputs: Any,
-    double: bool,
-    around: Callable[[nn.Module], AbstractContextManager[Any]] = nullcontext,
-) -> tuple[tuple[Tensor, ...], bool]:
-    """The model's outputs in eval mode, and whether they are in float64. The model keeps its weights.
-
-    Float32 where ``double`` is False, and where its code makes float32 tensors of its own and so can't run in float64.
-    """
-    if double:
-        with suppress(RuntimeError):
-            return outputs_of(copy.deepcopy(model), inputs, True, around), True
-    return outputs_of(model, inputs, False, around), False
-
-
-def trains(model: nn.Module, inputs: Any) -> bool:
-    """Whether a copy of the network can take a training step."""
-    with torch.random.fork_rng(devices=[]):
-        return not fresh.train_step(copy.deepcopy(model), inputs)
-
-
-def varied(inputs: Any, seed: int) -> Any:
-    """Random inputs of the same shapes; integers (token numbers) are shuffled, not invented."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def draw(t: Any) -> Any:
-        if not isinstance(t, Tensor):
-            return t
-        if t.is_floating_point():
-            return torch.randn(t.shape, generator=generator, dtype=torch.float64).to(t.dtype)
-        return t.reshape(-1)[torch.randperm(t.numel(), generator=generator)].reshape(t.shape)
-
-    return tree_map(draw, inputs)
