@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from secateur.training.data.sets.load import load_data
 from torch import nn
 from torch_pruning_side import Calibration, macs, prune, settings
 
@@ -32,7 +33,7 @@ from secateur.pruners.search.search import SearchSettings, search
 from secateur.pruners.transfer.candidates import finishing, probing
 from secateur.pruners.transfer.registry import Transfer, transfer
 from secateur.training.checkpoints import load_checkpoint, load_weights
-from secateur.training.data import Data, calibration_images, load_data
+from secateur.training.data.sets import Data, calibration_images
 from secateur.training.loop import evaluate
 from secateur.training.regimes import regime_for
 from secateur.training.trainer import retrain_fn

@@ -21,7 +21,7 @@ from secateur.pruners.search.curves import RATIOS, Point, mean_curve, series_of,
 from secateur.pruners.search.ledger import Ledger
 from secateur.pruners.search.prefix_cache.cache import PrefixCache
 from secateur.training.binarization.kinds.registry import quantized_layers
-from secateur.training.data import require_labels
+from secateur.training.data.sets import require_labels
 from secateur.training.loop import evaluate_fn, resolve_device
 
 OUTPUT = Path("generated")

@@ -15,7 +15,7 @@ from secateur.commands.cli.tables import skipped, table
 from secateur.commands.network.build import Network, network_from
 from secateur.commands.network.subject import require_one, subject_of_bundle
 from secateur.pruners.errors import OutputError, UsageError
-from secateur.training.data import Data, damaged_in, require_labels, with_workers
+from secateur.training.data.sets import Data, damaged_in, require_labels, with_workers
 from secateur.training.loop import EVALUATION_BATCH, evaluate, resolve_device
 from secateur.training.memory import memory_explained
 

@@ -26,7 +26,7 @@ from secateur.pruners.errors import OutputError, UsageError
 from secateur.pruners.metrics.registry import find_metric
 from secateur.pruners.search.problem import find_strategy
 from secateur.pruners.search.search import SearchSettings
-from secateur.training.data import with_workers
+from secateur.training.data.sets import with_workers
 
 GENERATED = Path("generated")
 _STAGED = 10, 30

@@ -21,7 +21,7 @@ from secateur.pruners.bundle.folder import check_free, published, write_file, wr
 from secateur.pruners.errors import BundleExistsError, UsageError
 from secateur.pruners.plan import sha256_of_state
 from secateur.training.binarization.post_training import FEWEST, MOST, SCOPES, Scope, require_finite, weights_of
-from secateur.training.data import Data, damaged_in, require_labels, with_workers
+from secateur.training.data.sets import Data, damaged_in, require_labels, with_workers
 
 WEIGHTS, FACTS = "weights.pth", "quantization.json"
 NO_INT8 = (

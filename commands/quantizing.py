@@ -26,10 +26,10 @@ from secateur.training.binarization.post_training import (
     weights_of,
     within,
 )
-from secateur.training.data import Data
+from secateur.training.data.sets import Data
+from secateur.training.data.splits import Split
 from secateur.training.loop import EVALUATION_BATCH, Score, evaluate, resolve_device
 from secateur.training.memory import memory_explained
-from secateur.training.splits import Split
 
 CALIBRATION_IMAGES = 256
 _NOT_FINITE = "its outputs are not finite: a number on the way is too large for this precision"

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from secateur.pruners.verify.process.case import Case
 from secateur.pruners.verify.process.outputs import fits_double, measured, trains, varied
+from secateur.training.data.sets.load import load_data
 from torch import nn
 
 from secateur.commands.cli.console import Voice
@@ -34,7 +35,7 @@ from secateur.pruners.errors import UsageError
 from secateur.pruners.run.calling import training_batch
 from secateur.pruners.verify.process import verify_bundle
 from secateur.training.checkpoints import check_writable
-from secateur.training.data import damaged_in, load_data, require_labels, with_workers
+from secateur.training.data.sets import damaged_in, require_labels, with_workers
 from secateur.training.loop import evaluate, resolve_device
 from secateur.training.trainer import fit
 

@@ -21,7 +21,7 @@ from secateur.commands.network.trained import (
 from secateur.pruners.errors import BundleExistsError, UsageError
 from secateur.training.checkpoints import beside, check_writable
 from secateur.training.curve import curve_beside, tensorboard_beside
-from secateur.training.data import damaged_in, require_labels, with_workers
+from secateur.training.data.sets import damaged_in, require_labels, with_workers
 from secateur.training.execution import is_main
 from secateur.training.history import Epoch, Watch
 from secateur.training.loop import evaluate, resolve_device

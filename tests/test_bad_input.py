@@ -11,6 +11,7 @@ import pytest
 import torch
 from app_helpers import MODEL, NETWORK, app, refusal
 from PIL import Image
+from secateur.training.data.sets.load import load_data
 from torch import Tensor, nn
 
 from secateur import prune, trace
@@ -26,9 +27,9 @@ from secateur.pruners.search.damage import Reference
 from secateur.pruners.transfer import candidates as finishing
 from secateur.pruners.weight_transfer import Transferred
 from secateur.training.checkpoints import save_weights
-from secateur.training.data import Data, load_data, require_labels
+from secateur.training.data.sets import Data, require_labels
+from secateur.training.data.splits import FileSplit
 from secateur.training.loop import Score, evaluate
-from secateur.training.splits import FileSplit
 
 OWN = ("--model", "own_rgb.py:small")
 FLAT = (*OWN, "--weights", "own.pt", "--data", "folder:flat")

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from secateur.training.data.sets.load import load_data
 from torchvision.datasets import CIFAR10, CIFAR100
 
 from secateur.pruners.errors import DataError
-from secateur.training import folders
-from secateur.training.data import Data, calibration_images, damaged_in, hold_out, load_data, with_workers
-from secateur.training.splits import FileSplit, Normalization, Split, number_of_steps, random_flip, random_shift
+from secateur.training.data import folders
+from secateur.training.data.sets import Data, calibration_images, damaged_in, hold_out, with_workers
+from secateur.training.data.splits import FileSplit, Normalization, Split, number_of_steps, random_flip, random_shift
 
 
 def write_image(path: Path, value: int = 0, size: tuple[int, int] = (8, 8)) -> None:

@@ -10,9 +10,10 @@ import pytest
 import torch
 from app_helpers import NETWORK, app, refusal
 from PIL import Image
+from secateur.training.data.sets.load import load_data
 from torch import Tensor, nn
 
-from secateur.training.data import Data, load_data
+from secateur.training.data.sets import Data
 from secateur.training.predictions import confusion, confusion_csv, mistakes, prediction_grid
 
 SMALL = ("evaluate", "--model", "own_small.py:small", "--data", "digits", "-q")

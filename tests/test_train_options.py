@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from app_helpers import MODEL, NETWORK, app, refusal
+from secateur.training.data.sets.load import load_data
 from test_training import SHORT, InterruptAt, comparable, new_net, same_state
 from torch import Tensor, nn
 
@@ -21,7 +22,7 @@ from secateur.pruners.errors import Interrupted, OutOfMemory
 from secateur.training import trainer
 from secateur.training.binarization.kinds import KINDS
 from secateur.training.binarization.orthogonality import soft_orthogonality
-from secateur.training.data import Data, load_data
+from secateur.training.data.sets import Data
 from secateur.training.execution import Execution
 from secateur.training.loop import evaluate
 from secateur.training.objective import square_hinge

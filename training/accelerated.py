@@ -12,10 +12,10 @@ from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils import GradientAccumulationPlugin, broadcast
 from torch import Tensor, nn
 
+from secateur.training.data.splits import Split
 from secateur.training.execution import Execution
 from secateur.training.loop import Score, device_of, fitting, score_of, totals
 from secateur.training.objective import Criterion
-from secateur.training.splits import Split
 
 
 class Accelerated:

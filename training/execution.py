@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from secateur.pruners.errors import UsageError
+from secateur.training.data.splits import WHOLE, Part, Split
 from secateur.training.loop import Score, evaluate, fitting
 from secateur.training.objective import Criterion
-from secateur.training.splits import WHOLE, Part, Split
 
 Amp = Literal["bf16", "fp16"]
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from secateur.pruners.errors import DataError, UsageError
-from secateur.training.splits import WHOLE, Part, Split, derive_seed
+from secateur.training.data.splits import WHOLE, Part, Split, derive_seed
 
 EVALUATION_BATCH = 256
 

@@ -10,8 +10,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
+from secateur.training.data.splits import Split
 from secateur.training.loop import EVALUATION_BATCH, fitting
-from secateur.training.splits import Split
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 

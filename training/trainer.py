@@ -16,7 +16,8 @@ from torch import nn
 
 from secateur.pruners.errors import CheckpointError, Interrupted
 from secateur.training.checkpoints import State, load_checkpoint, load_weights, save_atomically
-from secateur.training.data import Data
+from secateur.training.data.sets import Data
+from secateur.training.data.splits import derive_seed, number_of_steps
 from secateur.training.execution import Execution, device_for, engine_for, is_main
 from secateur.training.history import Epoch, FitResult, Upkeep, Watch
 from secateur.training.interrupts import interrupt_as_flag
@@ -25,7 +26,6 @@ from secateur.training.memory import memory_explained
 from secateur.training.objective import Teacher, criterion
 from secateur.training.progress import Progress, Silent
 from secateur.training.regime import Regime
-from secateur.training.splits import derive_seed, number_of_steps
 
 
 def fit(

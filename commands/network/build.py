@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from secateur.training.data.sets.load import load_data
 from torch import nn
 
 from secateur.commands.cli.console import Voice
@@ -22,7 +23,7 @@ from secateur.pruners.run.calling import as_it_was, call_arguments
 from secateur.pruners.run.frames import describe
 from secateur.pruners.source import Entry
 from secateur.training.binarization.kinds import Kind
-from secateur.training.data import Data, load_data
+from secateur.training.data.sets import Data
 
 PRETRAINED = Path("pretrained")
 KIND = "Real"

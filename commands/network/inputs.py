@@ -12,7 +12,7 @@ from secateur.commands.cli.options import NetworkOptions
 from secateur.pruners.bundle.folder import Bundle
 from secateur.pruners.errors import ModelFileError, PlanError, UsageError
 from secateur.pruners.loading import call, load_factory
-from secateur.training.data import Data
+from secateur.training.data.sets import Data
 
 Shape = tuple[int, ...]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from secateur.training.data.sets.load import load_data
 from torch import nn
 
 from secateur.commands.cli.options import SubjectOptions
@@ -12,7 +13,7 @@ from secateur.commands.network.inputs import images
 from secateur.commands.network.kinds import of_bundle
 from secateur.pruners.bundle.folder import Bundle
 from secateur.pruners.errors import UsageError
-from secateur.training.data import Data, load_data
+from secateur.training.data.sets import Data
 
 
 def require_one(options: SubjectOptions) -> None:

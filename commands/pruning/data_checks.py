@@ -12,8 +12,8 @@ from secateur.pruners.metrics import ranking
 from secateur.pruners.run.calling import as_it_was
 from secateur.pruners.search import problem as searching
 from secateur.pruners.search.search import SearchSettings
+from secateur.training.data.splits import Split
 from secateur.training.loop import EVALUATION_BATCH, Score, fitting
-from secateur.training.splits import Split
 
 NO_LABELS = "the images have no labels: nothing is retrained, and no accuracy is measured"
 _SURE = 0.01

@@ -33,7 +33,7 @@ from secateur.pruners.transfer.registry import find_strategy as find_transfer
 from secateur.pruners.weight_transfer import slice_optimizer_state
 from secateur.training.binarization.kinds.registry import recognise
 from secateur.training.binarization.orthogonality import soft_orthogonality
-from secateur.training.data import Data, calibration_images, damaged_in
+from secateur.training.data.sets import Data, calibration_images, damaged_in
 from secateur.training.execution import device_for
 from secateur.training.loop import Score, Stop, evaluate, evaluate_fn, resolve_device
 from secateur.training.objective import Teacher

@@ -16,7 +16,7 @@ from secateur.pruners.search.problem import Kept, Realize
 from secateur.pruners.transfer.candidates import finishing, probing
 from secateur.pruners.transfer.registry import Transfer, find_strategy, transfer
 from secateur.pruners.weight_transfer import Transferred, slice_state
-from secateur.training.data import Data, calibration_images
+from secateur.training.data.sets import Data, calibration_images
 from secateur.training.progress import Progress
 
 _BATCH = 128

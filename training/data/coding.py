@@ -12,8 +12,8 @@ from torch import Tensor
 
 from secateur.pruners.errors import DataError
 from secateur.training.binarization.modules import thermometer
-from secateur.training.data import Data, calibration_images
-from secateur.training.splits import CodedSplit, Normalization
+from secateur.training.data.sets import Data, calibration_images
+from secateur.training.data.splits import CodedSplit, Normalization
 
 _LOOKED_AT = 500
 _EXAMPLE = "normalize=0.5,0.5,0.5/0.25,0.25,0.25"

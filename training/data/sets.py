@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +10,7 @@ import torch
 from torch import Tensor
 
 from secateur.pruners.errors import DataError
-from secateur.training.splits import CodedSplit, FileSplit, Normalization, Split, generator
+from secateur.training.data.splits import CodedSplit, FileSplit, Normalization, Split, generator
 
 SPLIT_SEED = 0
 """Fixed, whatever the seed of a run: what one run trained on must not be what the next one validates on."""
@@ -69,40 +67,6 @@ def data_set(name: str, layout: str, needs_folder: bool = True) -> Callable[[Cal
         return read
 
     return register
-
-
-def load_data(spec: str) -> Data:
-    """Reads ``digits`` or ``NAME:DIR``; raises DataError in one line if it is missing, empty or laid out otherwise.
-
-    ``NAME+thermometer`` codes the images as signs; ``NAME+normalize=M,../S,..`` takes other means and deviations.
-    """
-    for module in ("secateur.training.layouts", "secateur.training.folders"):
-        importlib.import_module(module)  # registers the readers
-    coded, colon, folder = spec.partition(":")
-    name, *codings = coded.split("+")
-    coders = [importlib.import_module("secateur.training.coding").coder(name, coding) for coding in codings]
-    data = _read(name, colon, folder)
-    for code in coders:
-        data = code(data)
-    return data
-
-
-def _read(name: str, colon: str, folder: str) -> Data:
-    entry = DATA_SETS.get(name)
-    if entry is None:
-        close = difflib.get_close_matches(name, DATA_SETS, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(sorted(DATA_SETS))}"
-        raise DataError(f"unknown data set {name!r}: {hint}")
-    if not entry.needs_folder:
-        if colon:
-            raise DataError(f"{name} takes no folder: write --data {name}")
-        return entry.read(Path())
-    if not folder:
-        raise DataError(f"{name} needs a folder: write --data {name}:DIR, where DIR holds {entry.layout}")
-    path = Path(folder).expanduser()
-    if not path.is_dir():
-        raise DataError(f"{name}: there is no folder {folder}")
-    return entry.read(path)
 
 
 def with_workers(data: Data, workers: int | None) -> Data:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from secateur.pruners.errors import DataError
-from secateur.training.data import Data, data_set, hold_out
-from secateur.training.splits import Augment, Images, Normalization, TensorSplit, random_shift, shift_and_flip
+from secateur.training.data.sets import Data, data_set, hold_out
+from secateur.training.data.splits import Augment, Images, Normalization, TensorSplit, random_shift, shift_and_flip
 
 
 @data_set("digits", "nothing: the images are part of scikit-learn", needs_folder=False)

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from secateur.pruners.errors import DataError
-from secateur.training.data import Data, data_set, hold_out
-from secateur.training.layouts import held_out, in_memory
-from secateur.training.splits import FileSplit, Images, Normalization, open_rgb, shift_and_flip
+from secateur.training.data.layouts import held_out, in_memory
+from secateur.training.data.sets import Data, data_set, hold_out
+from secateur.training.data.splits import FileSplit, Images, Normalization, open_rgb, shift_and_flip
 
 Files = tuple[list[str], Tensor]
 """Paths and labels of images."""
