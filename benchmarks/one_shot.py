@@ -32,11 +32,11 @@ from secateur.pruners.search.problem import Kept
 from secateur.pruners.search.search import SearchSettings, search
 from secateur.pruners.transfer.candidates import finishing, probing
 from secateur.pruners.transfer.registry import Transfer, transfer
-from secateur.training.checkpoints import load_checkpoint, load_weights
 from secateur.training.data.sets import Data, calibration_images
-from secateur.training.loop import evaluate
-from secateur.training.regimes import regime_for
-from secateur.training.trainer import retrain_fn
+from secateur.training.fit.checkpoints import load_checkpoint, load_weights
+from secateur.training.fit.loop import evaluate
+from secateur.training.fit.regimes import regime_for
+from secateur.training.fit.trainer import retrain_fn
 
 GRADIENT_IMAGES = PROBED = 256
 OURS = (("uniform", "l1"), ("uniform", "reconstruction"), ("sensitivity", "l1"), ("sensitivity", "reconstruction"))

@@ -19,7 +19,7 @@ from secateur.pruners import plan as plans
 from secateur.pruners.bundle.folder import Bundle, check_free
 from secateur.pruners.errors import PlanError
 from secateur.pruners.plan import PruningPlan
-from secateur.training.checkpoints import load_checkpoint
+from secateur.training.fit.checkpoints import load_checkpoint
 
 _CARRIED = ("accuracy", "agreement", "latency_ms", "latency", "search", "transfer", "notes")
 """Measured, so not to be had again byte for byte."""

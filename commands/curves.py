@@ -22,7 +22,7 @@ from secateur.pruners.search.ledger import Ledger
 from secateur.pruners.search.prefix_cache.cache import PrefixCache
 from secateur.training.binarization.kinds.registry import quantized_layers
 from secateur.training.data.sets import require_labels
-from secateur.training.loop import evaluate_fn, resolve_device
+from secateur.training.fit.loop import evaluate_fn, resolve_device
 
 OUTPUT = Path("generated")
 OF_FEW_BITS = ("angle", "distance", "angle_next_layer", "distance_next_layer")

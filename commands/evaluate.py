@@ -16,8 +16,8 @@ from secateur.commands.network.build import Network, network_from
 from secateur.commands.network.subject import require_one, subject_of_bundle
 from secateur.pruners.errors import OutputError, UsageError
 from secateur.training.data.sets import Data, damaged_in, require_labels, with_workers
-from secateur.training.loop import EVALUATION_BATCH, evaluate, resolve_device
-from secateur.training.memory import memory_explained
+from secateur.training.fit.loop import EVALUATION_BATCH, evaluate, resolve_device
+from secateur.training.fit.memory import memory_explained
 
 _SHOWN = 20
 """A table with more classes is not read: then the most frequent mistakes are shown."""
@@ -63,7 +63,7 @@ def _confusion(
     """What is to be shown of the mistakes, for people and as values."""
     if not (options.confusion or options.confusion_csv):
         return [], {}
-    from secateur.training.predictions import confusion, confusion_csv
+    from secateur.training.fit.predictions import confusion, confusion_csv
 
     counts = confusion(model, data.test, data.num_classes, batch_size=batch_size)
     if options.confusion_csv is not None:
@@ -74,7 +74,7 @@ def _confusion(
 
 
 def _table(counts: Tensor, classes: tuple[str, ...]) -> RenderableType:
-    from secateur.training.predictions import mistakes
+    from secateur.training.fit.predictions import mistakes
 
     if len(classes) > _SHOWN:
         shown = table("most frequent mistakes", "is", "taken for", "#images")
@@ -95,7 +95,7 @@ def _check_draw(path: Path | None) -> None:
 def _draw(path: Path, model: nn.Module, data: Data, title: str, seed: int) -> None:
     import io
 
-    from secateur.training.predictions import prediction_grid
+    from secateur.training.fit.predictions import prediction_grid
 
     picture = io.BytesIO()
     prediction_grid(model, data.test, data.classes, title, seed).save(picture, "PNG")

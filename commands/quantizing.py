@@ -28,8 +28,8 @@ from secateur.training.binarization.post_training import (
 )
 from secateur.training.data.sets import Data
 from secateur.training.data.splits import Split
-from secateur.training.loop import EVALUATION_BATCH, Score, evaluate, resolve_device
-from secateur.training.memory import memory_explained
+from secateur.training.fit.loop import EVALUATION_BATCH, Score, evaluate, resolve_device
+from secateur.training.fit.memory import memory_explained
 
 CALIBRATION_IMAGES = 256
 _NOT_FINITE = "its outputs are not finite: a number on the way is too large for this precision"

@@ -34,10 +34,10 @@ from secateur.pruners.costs.model import Costs
 from secateur.pruners.errors import UsageError
 from secateur.pruners.run.calling import training_batch
 from secateur.pruners.verify.process import verify_bundle
-from secateur.training.checkpoints import check_writable
 from secateur.training.data.sets import damaged_in, require_labels, with_workers
-from secateur.training.loop import evaluate, resolve_device
-from secateur.training.trainer import fit
+from secateur.training.fit.checkpoints import check_writable
+from secateur.training.fit.loop import evaluate, resolve_device
+from secateur.training.fit.trainer import fit
 
 
 def run(options: BundleOptions) -> None:

@@ -19,14 +19,14 @@ from secateur.commands.network.trained import (
     unfinished,
 )
 from secateur.pruners.errors import BundleExistsError, UsageError
-from secateur.training.checkpoints import beside, check_writable
-from secateur.training.curve import curve_beside, tensorboard_beside
 from secateur.training.data.sets import damaged_in, require_labels, with_workers
-from secateur.training.execution import is_main
-from secateur.training.history import Epoch, Watch
-from secateur.training.loop import evaluate, resolve_device
-from secateur.training.memory import memory_explained
-from secateur.training.regime import Regime
+from secateur.training.fit.checkpoints import beside, check_writable
+from secateur.training.fit.curve import curve_beside, tensorboard_beside
+from secateur.training.fit.execution import is_main
+from secateur.training.fit.history import Epoch, Watch
+from secateur.training.fit.loop import evaluate, resolve_device
+from secateur.training.fit.memory import memory_explained
+from secateur.training.fit.regime import Regime
 
 
 def run(options: TrainOptions) -> None:

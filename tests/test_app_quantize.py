@@ -14,7 +14,7 @@ from secateur.training.data.sets.load import load_data
 
 from secateur.commands import quantize, quantizing
 from secateur.pruners.bundle.folder import import_network, import_text
-from secateur.training.loop import evaluate
+from secateur.training.fit.loop import evaluate
 
 OWN = ("--model", "own_small.py:small")
 DATA = (*OWN, "--data", "digits", "--weights", "own.pt", "-q")

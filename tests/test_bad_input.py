@@ -26,10 +26,10 @@ from secateur.pruners.metrics.ranking import rank
 from secateur.pruners.search.damage import Reference
 from secateur.pruners.transfer import candidates as finishing
 from secateur.pruners.weight_transfer import Transferred
-from secateur.training.checkpoints import save_weights
 from secateur.training.data.sets import Data, require_labels
 from secateur.training.data.splits import FileSplit
-from secateur.training.loop import Score, evaluate
+from secateur.training.fit.checkpoints import save_weights
+from secateur.training.fit.loop import Score, evaluate
 
 OWN = ("--model", "own_rgb.py:small")
 FLAT = (*OWN, "--weights", "own.pt", "--data", "folder:flat")

@@ -7,9 +7,9 @@ from torch import nn
 
 from secateur.models.registry import create
 from secateur.pruners.errors import UsageError
-from secateur.training.objective import Distillation, Objective, Teacher, criterion
-from secateur.training.regimes import find_regime
-from secateur.training.trainer import fit
+from secateur.training.fit.objective import Distillation, Objective, Teacher, criterion
+from secateur.training.fit.regimes import find_regime
+from secateur.training.fit.trainer import fit
 
 
 class Says(nn.Module):

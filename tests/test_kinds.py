@@ -17,7 +17,7 @@ from secateur.training.binarization.kinds.binaryconnect import BinaryConnectLine
 from secateur.training.binarization.kinds.ienet import sharpen_tents
 from secateur.training.binarization.kinds.irnet import FinalIRConv2d, ShiftIRConv2d
 from secateur.training.binarization.kinds.schedules import sharpen, sharpness
-from secateur.training.binarization.starting import load_from_kind
+from secateur.training.fit.from_kind import load_from_kind
 
 VARIANTS = {
     **{name: KINDS[name] for name in sorted(KINDS)},

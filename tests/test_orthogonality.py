@@ -11,9 +11,10 @@ from torch import nn
 
 from secateur.training.binarization.kinds import KINDS
 from secateur.training.binarization.orthogonality import soft_orthogonality
-from secateur.training.execution import Execution, engine_for
-from secateur.training.objective import Objective
-from secateur.training.regimes import find_regime
+from secateur.training.fit.engines import engine_for
+from secateur.training.fit.execution import Execution
+from secateur.training.fit.objective import Objective
+from secateur.training.fit.regimes import find_regime
 
 
 def conv(kind: str, weight: list[list[float]]) -> nn.Conv2d:

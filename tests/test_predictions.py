@@ -14,7 +14,7 @@ from secateur.training.data.sets.load import load_data
 from torch import Tensor, nn
 
 from secateur.training.data.sets import Data
-from secateur.training.predictions import confusion, confusion_csv, mistakes, prediction_grid
+from secateur.training.fit.predictions import confusion, confusion_csv, mistakes, prediction_grid
 
 SMALL = ("evaluate", "--model", "own_small.py:small", "--data", "digits", "-q")
 

@@ -13,8 +13,8 @@ from click.testing import Result
 from test_training import InterruptAt
 
 from secateur.commands.cli import console
-from secateur.training.checkpoints import beside, save_weights
-from secateur.training.progress import Progress
+from secateur.training.fit.checkpoints import beside, save_weights
+from secateur.training.fit.progress import Progress
 
 LENET = ("--arch", "lenet5", "--network")
 TRAIN = ("train", "--model", "own_small.py:small", "--data", "digits", "--epochs", "2", "-o", "w.pt")
@@ -163,7 +163,7 @@ def test_a_retraining_is_resumed_as_if_it_had_not_been_interrupted(
 
 
 def test_a_search_retrains_as_it_is_asked_to(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from secateur.training import trainer
+    from secateur.training.fit import trainer
 
     seen = []
 

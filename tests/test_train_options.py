@@ -19,16 +19,16 @@ from torch import Tensor, nn
 
 import secateur.app as command_line
 from secateur.pruners.errors import Interrupted, OutOfMemory
-from secateur.training import trainer
 from secateur.training.binarization.kinds import KINDS
 from secateur.training.binarization.orthogonality import soft_orthogonality
 from secateur.training.data.sets import Data
-from secateur.training.execution import Execution
-from secateur.training.loop import evaluate
-from secateur.training.objective import square_hinge
-from secateur.training.regime import Regime
-from secateur.training.regimes import REGIMES, find_regime, regime_for
-from secateur.training.trainer import fit
+from secateur.training.fit import trainer
+from secateur.training.fit.execution import Execution
+from secateur.training.fit.loop import evaluate
+from secateur.training.fit.objective import square_hinge
+from secateur.training.fit.regime import Regime
+from secateur.training.fit.regimes import REGIMES, find_regime, regime_for
+from secateur.training.fit.trainer import fit
 
 ROOT = Path(command_line.__file__).parent
 TRAIN = ("train", "--model", "own_small.py:small", "--data", "digits", "-o", "w.pt")

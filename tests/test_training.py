@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 from secateur.pruners.errors import CheckpointError, Interrupted, OutputError, UsageError
 from secateur.training.binarization.kinds import KINDS
-from secateur.training.checkpoints import load_checkpoint, load_weights, save_atomically, save_weights
 from secateur.training.data.sets import Data
 from secateur.training.data.splits import number_of_steps
-from secateur.training.loop import evaluate, evaluate_fn, resolve_device
-from secateur.training.progress import LineProgress, RichProgress, Silent
-from secateur.training.regimes import REGIMES, Regime, find_regime, regime_for
-from secateur.training.trainer import FitResult, fit, retrain_fn
+from secateur.training.fit.checkpoints import load_checkpoint, load_weights, save_atomically, save_weights
+from secateur.training.fit.loop import evaluate, evaluate_fn, resolve_device
+from secateur.training.fit.progress import LineProgress, RichProgress, Silent
+from secateur.training.fit.regimes import REGIMES, Regime, find_regime, regime_for
+from secateur.training.fit.trainer import FitResult, fit, retrain_fn
 
 SHORT = Regime("short", "sgd", {0: {"lr": 0.1, "momentum": 0.9}}, shape="one_cycle", batch_size=256)
 

@@ -15,8 +15,8 @@ from secateur.pruners.errors import CheckpointError, UsageError
 from secateur.pruners.loading import parse_arguments
 from secateur.training.binarization.kinds import KINDS, Kind, find_kind
 from secateur.training.binarization.kinds.registry import recognise
-from secateur.training.binarization.starting import load_from_kind
-from secateur.training.checkpoints import Checkpoint, load_checkpoint, load_weights
+from secateur.training.fit.checkpoints import Checkpoint, load_checkpoint, load_weights
+from secateur.training.fit.from_kind import load_from_kind
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,13 @@ from secateur.commands.network.build import Network
 from secateur.commands.network.kinds import require_kind
 from secateur.pruners.errors import TrainingError, UsageError
 from secateur.training.binarization.kinds import Kind
-from secateur.training.checkpoints import beside, load_checkpoint, load_weights, save_weights
-from secateur.training.execution import Execution, is_main
-from secateur.training.history import FitResult
-from secateur.training.loop import resolve_device
-from secateur.training.regime import Regime
-from secateur.training.regimes import Purpose, find_regime, regime_for
-from secateur.training.trainer import fit
+from secateur.training.fit.checkpoints import beside, load_checkpoint, load_weights, save_weights
+from secateur.training.fit.execution import Execution, is_main
+from secateur.training.fit.history import FitResult
+from secateur.training.fit.loop import resolve_device
+from secateur.training.fit.regime import Regime
+from secateur.training.fit.regimes import Purpose, find_regime, regime_for
+from secateur.training.fit.trainer import fit
 
 _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 

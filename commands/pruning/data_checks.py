@@ -13,7 +13,7 @@ from secateur.pruners.run.calling import as_it_was
 from secateur.pruners.search import problem as searching
 from secateur.pruners.search.search import SearchSettings
 from secateur.training.data.splits import Split
-from secateur.training.loop import EVALUATION_BATCH, Score, fitting
+from secateur.training.fit.loop import EVALUATION_BATCH, Score, fitting
 
 NO_LABELS = "the images have no labels: nothing is retrained, and no accuracy is measured"
 _SURE = 0.01

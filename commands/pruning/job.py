@@ -34,10 +34,10 @@ from secateur.pruners.weight_transfer import slice_optimizer_state
 from secateur.training.binarization.kinds.registry import recognise
 from secateur.training.binarization.orthogonality import soft_orthogonality
 from secateur.training.data.sets import Data, calibration_images, damaged_in
-from secateur.training.execution import device_for
-from secateur.training.loop import Score, Stop, evaluate, evaluate_fn, resolve_device
-from secateur.training.objective import Teacher
-from secateur.training.trainer import fit, retrain_fn
+from secateur.training.fit.execution import device_for
+from secateur.training.fit.loop import Score, Stop, evaluate, evaluate_fn, resolve_device
+from secateur.training.fit.objective import Teacher
+from secateur.training.fit.trainer import fit, retrain_fn
 
 _RANKING_IMAGES = 256
 

@@ -17,7 +17,7 @@ from secateur.pruners.transfer.candidates import finishing, probing
 from secateur.pruners.transfer.registry import Transfer, find_strategy, transfer
 from secateur.pruners.weight_transfer import Transferred, slice_state
 from secateur.training.data.sets import Data, calibration_images
-from secateur.training.progress import Progress
+from secateur.training.fit.progress import Progress
 
 _BATCH = 128
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from secateur.pruners.errors import UsageError
-from secateur.training.regime import Regime
+from secateur.training.fit.regime import Regime
 
 Purpose = Literal["train", "retrain"]
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from secateur.pruners.errors import UsageError
 from secateur.training.data.splits import WHOLE, Part, Split
-from secateur.training.loop import Score, evaluate, fitting
-from secateur.training.objective import Criterion
+from secateur.training.fit.loop import Score, evaluate, fitting
+from secateur.training.fit.objective import Criterion
 
 Amp = Literal["bf16", "fp16"]
 
@@ -92,18 +92,6 @@ class Plain:
 
     def close(self) -> None:
         pass
-
-
-def engine_for(execution: Execution, model: nn.Module, optimizer: torch.optim.Optimizer, batch_size: int) -> Engine:
-    """UsageError if the machine can't, or if ``batch_size`` images are too few for all parts and processes."""
-    if not (execution.amp or execution.accumulate > 1 or processes() > 1):
-        return Plain(model, optimizer)
-    from secateur.training.accelerated import Accelerated
-
-    passes = execution.accumulate * processes()
-    if batch_size < passes:
-        raise UsageError(f"a step of {batch_size} images can't be shared by {passes} passes: raise --batch-size")
-    return Accelerated(execution, model, optimizer)
 
 
 def device_for(execution: Execution, device: torch.device, optimizer: str) -> torch.device:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from secateur.pruners.errors import OutputError, UsageError
-from secateur.training.checkpoints import beside
-from secateur.training.history import Epoch, Watch
+from secateur.training.fit.checkpoints import beside
+from secateur.training.fit.history import Epoch, Watch
 
 
 def curve_beside(weights: Path) -> Watch:

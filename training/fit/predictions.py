@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
 from secateur.training.data.splits import Split
-from secateur.training.loop import EVALUATION_BATCH, fitting
+from secateur.training.fit.loop import EVALUATION_BATCH, fitting
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 

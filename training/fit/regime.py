@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from secateur.pruners.errors import UsageError
 from secateur.training.binarization.kinds.registry import quantized_layers
-from secateur.training.objective import Loss, Objective
+from secateur.training.fit.objective import Loss, Objective
 
 Optimizer = Literal["sgd", "adam"]
 Shape = Literal["constant", "cosine", "exponential", "one_cycle"]

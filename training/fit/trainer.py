@@ -15,17 +15,18 @@ import torch
 from torch import nn
 
 from secateur.pruners.errors import CheckpointError, Interrupted
-from secateur.training.checkpoints import State, load_checkpoint, load_weights, save_atomically
 from secateur.training.data.sets import Data
 from secateur.training.data.splits import derive_seed, number_of_steps
-from secateur.training.execution import Execution, device_for, engine_for, is_main
-from secateur.training.history import Epoch, FitResult, Upkeep, Watch
+from secateur.training.fit.checkpoints import State, load_checkpoint, load_weights, save_atomically
+from secateur.training.fit.engines import engine_for
+from secateur.training.fit.execution import Execution, device_for, is_main
+from secateur.training.fit.history import Epoch, FitResult, Upkeep, Watch
+from secateur.training.fit.loop import EVALUATION_BATCH, Score, device_of, seed_step
+from secateur.training.fit.memory import memory_explained
+from secateur.training.fit.objective import Teacher, criterion
+from secateur.training.fit.progress import Progress, Silent
+from secateur.training.fit.regime import Regime
 from secateur.training.interrupts import interrupt_as_flag
-from secateur.training.loop import EVALUATION_BATCH, Score, device_of, seed_step
-from secateur.training.memory import memory_explained
-from secateur.training.objective import Teacher, criterion
-from secateur.training.progress import Progress, Silent
-from secateur.training.regime import Regime
 
 
 def fit(

@@ -13,9 +13,9 @@ from accelerate.utils import GradientAccumulationPlugin, broadcast
 from torch import Tensor, nn
 
 from secateur.training.data.splits import Split
-from secateur.training.execution import Execution
-from secateur.training.loop import Score, device_of, fitting, score_of, totals
-from secateur.training.objective import Criterion
+from secateur.training.fit.execution import Execution
+from secateur.training.fit.loop import Score, device_of, fitting, score_of, totals
+from secateur.training.fit.objective import Criterion
 
 
 class Accelerated:
