@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from secateur.training.data.sets.load import load_data
 from torch import nn
 from torch_pruning_side import Calibration, macs, prune, settings
 
@@ -32,6 +31,7 @@ from secateur.pruners.search.problem import Kept
 from secateur.pruners.search.search import SearchSettings, search
 from secateur.pruners.transfer.candidates import finishing, probing
 from secateur.pruners.transfer.registry import Transfer, transfer
+from secateur.training.data.load import load_data
 from secateur.training.data.sets import Data, calibration_images
 from secateur.training.fit.checkpoints import load_checkpoint, load_weights
 from secateur.training.fit.loop import evaluate

@@ -10,9 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from secateur.pruners.verify.process.case import Case
-from secateur.pruners.verify.process.outputs import fits_double, measured, trains, varied
-from secateur.training.data.sets.load import load_data
 from torch import nn
 
 from secateur.commands.cli.console import Voice
@@ -33,7 +30,10 @@ from secateur.pruners.bundle.report import render_report
 from secateur.pruners.costs.model import Costs
 from secateur.pruners.errors import UsageError
 from secateur.pruners.run.calling import training_batch
+from secateur.pruners.verify.case import Case
+from secateur.pruners.verify.outputs import fits_double, measured, trains, varied
 from secateur.pruners.verify.process import verify_bundle
+from secateur.training.data.load import load_data
 from secateur.training.data.sets import damaged_in, require_labels, with_workers
 from secateur.training.fit.checkpoints import check_writable
 from secateur.training.fit.loop import evaluate, resolve_device

@@ -24,13 +24,13 @@ from secateur.pruners.graph.channel_graph import ChannelGraph
 from secateur.pruners.metrics.ranking import Ranking, rank
 from secateur.pruners.plan import PruningPlan, from_kept, sha256_of_file, sha256_of_state, validate
 from secateur.pruners.run.calling import batch_size
-from secateur.pruners.slicing import SlicedModel, slice_model
+from secateur.pruners.slicing.slice import SlicedModel, slice_model
+from secateur.pruners.slicing.trial import workable
 from secateur.pruners.source import Entry, Header, write_source
-from secateur.pruners.source.files import Sources
 from secateur.pruners.source.live.refuse import refuse
 from secateur.pruners.source.live.tree import Tree
+from secateur.pruners.source.text.files import Sources
 from secateur.pruners.trace.trace import observe
-from secateur.pruners.trials import workable
 from secateur.pruners.verify.cases import cases
 from secateur.pruners.verify.process import verify_bundle
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 from app_helpers import NETWORK, app, refusal
-from secateur.training.data.sets.load import load_data
 
 from secateur.commands import quantize, quantizing
 from secateur.pruners.bundle.folder import import_network, import_text
+from secateur.training.data.load import load_data
 from secateur.training.fit.loop import evaluate
 
 OWN = ("--model", "own_small.py:small")

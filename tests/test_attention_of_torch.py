@@ -13,7 +13,7 @@ from forms import pruned
 from torch import Tensor, nn
 
 from secateur.pruners.bundle.folder import import_file
-from secateur.pruners.stand_ins import MultiheadAttention
+from secateur.pruners.slicing.stand_ins import MultiheadAttention
 from secateur.pruners.verify.process import many_verifications
 
 NET = '''

@@ -11,7 +11,6 @@ import pytest
 import torch
 from app_helpers import MODEL, NETWORK, app, refusal
 from PIL import Image
-from secateur.training.data.sets.load import load_data
 from torch import Tensor, nn
 
 from secateur import prune, trace
@@ -26,6 +25,7 @@ from secateur.pruners.metrics.ranking import rank
 from secateur.pruners.search.damage import Reference
 from secateur.pruners.transfer import candidates as finishing
 from secateur.pruners.weight_transfer import Transferred
+from secateur.training.data.load import load_data
 from secateur.training.data.sets import Data, require_labels
 from secateur.training.data.splits import FileSplit
 from secateur.training.fit.checkpoints import save_weights

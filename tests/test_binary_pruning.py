@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from secateur.pruners.verify.process.outputs import outputs_of
 from torch import Tensor, nn
 
 from secateur.models import registry
@@ -21,6 +20,7 @@ from secateur.pruners.errors import VerificationError
 from secateur.pruners.source import Entry
 from secateur.pruners.verify import oracle
 from secateur.pruners.verify.cases import cases
+from secateur.pruners.verify.outputs import outputs_of
 from secateur.pruners.verify.process import many_verifications, verify_bundle
 from secateur.training.binarization.kinds import KINDS, Kind
 from secateur.training.binarization.kinds.registry import quantized_layers

@@ -21,7 +21,7 @@ from secateur.pruners.metrics.binary import kernel_distances
 from secateur.pruners.metrics.ranking import rank
 from secateur.pruners.search.curves import Point, mean_curve, series_of, sweep
 from secateur.pruners.search.ledger import Ledger
-from secateur.pruners.zeroing import zero_kernels
+from secateur.pruners.slicing.zeroing import zero_kernels
 from secateur.training.binarization.kinds import KINDS
 
 IMAGES = torch.randn(8, 3, 4, 4, generator=torch.Generator().manual_seed(0))

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from secateur.training.data.sets.load import load_data
 from torchvision.datasets import CIFAR10, CIFAR100
 
 from secateur.pruners.errors import DataError
 from secateur.training.data import folders
+from secateur.training.data.load import load_data
 from secateur.training.data.sets import Data, calibration_images, damaged_in, hold_out, with_workers
 from secateur.training.data.splits import FileSplit, Normalization, Split, number_of_steps, random_flip, random_shift
 

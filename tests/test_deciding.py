@@ -14,8 +14,8 @@ from secateur.pruners.errors import NotPrunableError
 from secateur.pruners.metrics.ranking import rank
 from secateur.pruners.metrics.registry import metrics
 from secateur.pruners.search.scatter import scatter, zero_removed
-from secateur.pruners.search.search import SearchSettings, realize_by_slicing, search
-from secateur.pruners.slicing import slice_model
+from secateur.pruners.search.search import SearchSettings, search
+from secateur.pruners.slicing.slice import realize_by_slicing, slice_model
 from secateur.pruners.trace.trace import trace
 
 ARCHS = ["alexnet", "lenet5", "mobilenetv2", "nin", "resnet20", "squeezenet", "vgg11", "vgg_small"]

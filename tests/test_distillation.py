@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from secateur.training.data.sets.load import load_data
 from torch import nn
 
 from secateur.models.registry import create
 from secateur.pruners.errors import UsageError
+from secateur.training.data.load import load_data
 from secateur.training.fit.objective import Distillation, Objective, Teacher, criterion
 from secateur.training.fit.regimes import find_regime
 from secateur.training.fit.trainer import fit

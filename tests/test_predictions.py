@@ -10,9 +10,9 @@ import pytest
 import torch
 from app_helpers import NETWORK, app, refusal
 from PIL import Image
-from secateur.training.data.sets.load import load_data
 from torch import Tensor, nn
 
+from secateur.training.data.load import load_data
 from secateur.training.data.sets import Data
 from secateur.training.fit.predictions import confusion, confusion_csv, mistakes, prediction_grid
 

@@ -20,7 +20,7 @@ from secateur.pruners.least_squares.affine_paths import Follower, Trail
 from secateur.pruners.least_squares.gram import Gram, Rows
 from secateur.pruners.least_squares.linear_layers import as_system, inputs_at, outputs_at, positions
 from secateur.pruners.least_squares.solve import solved
-from secateur.pruners.slicing import slice_model
+from secateur.pruners.slicing.slice import slice_model
 from secateur.pruners.trace.trace import trace
 from secateur.pruners.transfer.registry import Transfer, transfer
 

@@ -304,7 +304,7 @@ def test_candidates_are_finished_with_the_weights_of_the_transfer():
     model[0].bias.data[4:] = model[0].bias.data[:4]
 
     def realize(network, kept):
-        from secateur.pruners.slicing import slice_model
+        from secateur.pruners.slicing.slice import slice_model
 
         return slice_model(network, graph, kept, IMAGES[:1]).model
 

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import torch
 from app_helpers import MODEL, NETWORK, app, refusal
-from secateur.training.data.sets.load import load_data
 from test_training import SHORT, InterruptAt, comparable, new_net, same_state
 from torch import Tensor, nn
 
@@ -21,6 +20,7 @@ import secateur.app as command_line
 from secateur.pruners.errors import Interrupted, OutOfMemory
 from secateur.training.binarization.kinds import KINDS
 from secateur.training.binarization.orthogonality import soft_orthogonality
+from secateur.training.data.load import load_data
 from secateur.training.data.sets import Data
 from secateur.training.fit import trainer
 from secateur.training.fit.execution import Execution

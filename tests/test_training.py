@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 import torch
-from secateur.training.data.sets.load import load_data
 from torch import Tensor, nn
 
 from secateur.pruners.errors import CheckpointError, Interrupted, OutputError, UsageError
 from secateur.training.binarization.kinds import KINDS
+from secateur.training.data.load import load_data
 from secateur.training.data.sets import Data
 from secateur.training.data.splits import number_of_steps
 from secateur.training.fit.checkpoints import load_checkpoint, load_weights, save_atomically, save_weights

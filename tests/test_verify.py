@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from secateur.pruners.verify.process.case import Case
-from secateur.pruners.verify.process.outputs import fits_double, measured, outputs_of
 from torch import nn
 
 from secateur.pruners.bundle import folder as bundle_module
@@ -19,6 +17,8 @@ from secateur.pruners.errors import BundleExistsError, OutputError, UsageError, 
 from secateur.pruners.trace.trace import trace
 from secateur.pruners.verify import oracle
 from secateur.pruners.verify import process as verify
+from secateur.pruners.verify.case import Case
+from secateur.pruners.verify.outputs import fits_double, measured, outputs_of
 from secateur.pruners.verify.process import many_verifications, verify_bundle
 
 TEXT = '''"""A small network."""

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from secateur.models import registry
 from secateur.pruners.base import BasicPruning
 from secateur.pruners.errors import UsageError
+from secateur.pruners.slicing.zeroing import zero_out
 from secateur.pruners.verify import oracle
-from secateur.pruners.zeroing import zero_out
 from secateur.training.binarization.kinds import KINDS, Kind
 
 X = torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from secateur.training.data.sets.load import load_data
 from torch import nn
 
 from secateur.commands.cli.console import Voice
@@ -23,6 +22,7 @@ from secateur.pruners.run.calling import as_it_was, call_arguments
 from secateur.pruners.run.frames import describe
 from secateur.pruners.source import Entry
 from secateur.training.binarization.kinds import Kind
+from secateur.training.data.load import load_data
 from secateur.training.data.sets import Data
 
 PRETRAINED = Path("pretrained")

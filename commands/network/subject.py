@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from secateur.training.data.sets.load import load_data
 from torch import nn
 
 from secateur.commands.cli.options import SubjectOptions
@@ -13,6 +12,7 @@ from secateur.commands.network.inputs import images
 from secateur.commands.network.kinds import of_bundle
 from secateur.pruners.bundle.folder import Bundle
 from secateur.pruners.errors import UsageError
+from secateur.training.data.load import load_data
 from secateur.training.data.sets import Data
 
 

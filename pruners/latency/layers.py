@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from secateur.pruners.costs.budget import Allowance
 from secateur.pruners.graph.channel_graph import ChannelGraph
 from secateur.pruners.latency.timing import Run
-from secateur.pruners.slicing import resize
+from secateur.pruners.slicing.layer_sizes import resize
 
 Shape = tuple[int, ...]
 Reads = Callable[[Any, Shape], Shape]

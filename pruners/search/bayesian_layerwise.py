@@ -39,7 +39,7 @@ from secateur.pruners.search.problem import (
 from secateur.pruners.search.scatter import State, scatter, zero_removed
 from secateur.pruners.search.scores import Measurements, Task
 from secateur.pruners.search.stages import in_run_order
-from secateur.pruners.zeroing import zero_out
+from secateur.pruners.slicing.zeroing import zero_out
 
 
 class LayerwiseSearch:

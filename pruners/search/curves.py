@@ -26,7 +26,7 @@ from secateur.pruners.run.interrupts import StopRequest
 from secateur.pruners.search.ledger import Ledger
 from secateur.pruners.search.prefix_cache.cache import PrefixCache
 from secateur.pruners.search.problem import Evaluate, Realize
-from secateur.pruners.zeroing import zero_kernels
+from secateur.pruners.slicing.zeroing import zero_kernels
 
 RATIOS = tuple(range(0, 100, 10))  # percent
 

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.metadata
 import logging
 from collections.abc import Iterable, Mapping
@@ -31,7 +30,6 @@ from secateur.pruners.search.problem import (
     Candidates,
     Evaluate,
     Evaluation,
-    Kept,
     Problem,
     Realize,
     Retrain,
@@ -42,6 +40,7 @@ from secateur.pruners.search.problem import (
     strategies,
     strategy,
 )
+from secateur.pruners.slicing.slice import realize_by_slicing
 
 log = logging.getLogger(__name__)
 
@@ -113,28 +112,6 @@ def search(
     for note in result.notes:
         log.warning(note)
     return result
-
-
-def realize_by_slicing(graph: ChannelGraph, example_input: Any) -> Realize:
-    """The ``realize`` of ``search`` for networks whose slices run in memory.
-
-    Raises ``NotPrunableError``, naming file and line, for a network with channel counts written into its code: its
-    slices only run once the source is written anew.
-    """
-    return functools.partial(_sliced, graph, example_input)
-
-
-def _sliced(graph: ChannelGraph, example_input: Any, model: nn.Module, kept: Kept) -> nn.Module:
-    from secateur.pruners.slicing import slice_model
-
-    sliced = slice_model(model, graph, kept, example_input)
-    if sliced.literals:
-        place = sliced.literals[0]
-        raise NotPrunableError(
-            f"{place.file}:{place.line}: a channel count is written into the code here, so candidates can't run in "
-            "memory; take --search uniform or global, or compute the number from the tensor"
-        )
-    return sliced.model
 
 
 def _require_widths(graph: ChannelGraph) -> None:

@@ -33,10 +33,10 @@ from secateur.pruners.source.file.reach import Reach, Unreached
 from secateur.pruners.source.file.render import render
 from secateur.pruners.source.file.repairs import repairs, shared, tie
 from secateur.pruners.source.file.splice import ClassParts, class_text, statement_text
-from secateur.pruners.source.files import SourceFile, Sources
 from secateur.pruners.source.live.records import Recorder
 from secateur.pruners.source.live.refuse import refuse
 from secateur.pruners.source.live.tree import Tree, is_authored, is_torch, torch_base
+from secateur.pruners.source.text.files import SourceFile, Sources
 
 ROUNDS = 5
 _ENCODING = re.compile(r"#.*?coding[:=]")  # the generated file is UTF-8

@@ -11,17 +11,17 @@ from functools import partial
 from typing import Any
 
 import numpy.typing as npt
-from secateur.pruners.verify.process.case import Case
-from secateur.pruners.verify.process.outputs import fits_double, measured, outputs_of, trains, varied
 from torch import Tensor, nn
 
 from secateur.pruners.errors import VerificationError
 from secateur.pruners.graph.channel_graph import ChannelGraph
-from secateur.pruners.rehearsal import corrected
 from secateur.pruners.run.calling import call_arguments, training_batch
 from secateur.pruners.run.frames import run
+from secateur.pruners.slicing.rehearse import corrected
 from secateur.pruners.verify import oracle
+from secateur.pruners.verify.case import Case
 from secateur.pruners.verify.masking import masking
+from secateur.pruners.verify.outputs import fits_double, measured, outputs_of, trains, varied
 from secateur.pruners.weight_transfer import slice_state
 
 Kept = Mapping[str, npt.ArrayLike]

@@ -8,8 +8,9 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from secateur.pruners.source.files import FunctionNode, SourceFile, Sources
 from secateur.pruners.source.live.construction import Birth, Frame
+from secateur.pruners.source.text.files import FunctionNode, SourceFile, Sources
+from secateur.pruners.source.text.names_in import loaded_names, stored_names
 
 Bound = dict[str, ast.expr]
 
@@ -113,10 +114,3 @@ def _substituted(expr: ast.expr, meaning: Bound, changed: set[str]) -> ast.expr 
     return None if visitor.failed else result
 
 
-def stored_names(node: ast.AST) -> set[str]:
-    """Names that a function assigns, its loops and comprehensions included."""
-    return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store | ast.Del)}
-
-
-def loaded_names(node: ast.AST) -> set[str]:
-    return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}

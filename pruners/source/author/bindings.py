@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from secateur.pruners.source.author.classes import Unproved, evaluate
-from secateur.pruners.source.files import SourceFile, code_of
+from secateur.pruners.source.text.files import SourceFile, code_of
 
 _ABSENT = object()
 

@@ -13,9 +13,9 @@ from typing import Any
 
 from torch import nn
 
-from secateur.pruners.source.author.arguments import stored_names
-from secateur.pruners.source.files import FunctionNode, SourceFile, Sources
 from secateur.pruners.source.live.tree import author_init
+from secateur.pruners.source.text.files import FunctionNode, SourceFile, Sources
+from secateur.pruners.source.text.names_in import stored_names
 
 PURE = frozenset(
     {"abs", "all", "any", "bool", "divmod", "float", "int", "isinstance", "issubclass", "len", "list", "max", "min"}

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from secateur.pruners.source.author.bindings import namespace_of, usual
-from secateur.pruners.source.files import SourceFile
+from secateur.pruners.source.text.files import SourceFile
 
 
 def only_notes(decorator: ast.expr, file: SourceFile) -> bool:

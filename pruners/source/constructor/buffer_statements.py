@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from secateur.pruners.source.author.arguments import loaded_names, stored_names
 from secateur.pruners.source.author.scope import Scope
 from secateur.pruners.source.live.construction import undisturbed
 from secateur.pruners.source.live.terms import is_plain, value_of
+from secateur.pruners.source.text.names_in import loaded_names, stored_names
 
 _RESULT = "_result_"
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from secateur.pruners.source.author.arguments import loaded_names
 from secateur.pruners.source.author.classes import Unproved, evaluate
 from secateur.pruners.source.author.namer import Namer
 from secateur.pruners.source.author.scope import Scope, Vector, as_term
@@ -19,9 +18,10 @@ from secateur.pruners.source.constructor.naming import Group, name_holes, type_n
 from secateur.pruners.source.constructor.parameters import Parameter, WrittenInit, header_lines
 from secateur.pruners.source.constructor.printer import Printer
 from secateur.pruners.source.constructor.walk import Walk
-from secateur.pruners.source.layout import STEP, flat
 from secateur.pruners.source.live.terms import Arg, Call, Lit, Ref, Term, is_plain, same, same_vector
 from secateur.pruners.source.live.values import literal
+from secateur.pruners.source.text.layout import STEP, flat
+from secateur.pruners.source.text.names_in import loaded_names
 
 PASSES = 16
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator, Mapping
 
-from secateur.pruners.source.author.arguments import loaded_names
 from secateur.pruners.source.author.scope import Scope, Vector
 from secateur.pruners.source.constructor.context import ClassContext
-from secateur.pruners.source.files import Sources
 from secateur.pruners.source.live.terms import Lit
+from secateur.pruners.source.text.files import Sources
+from secateur.pruners.source.text.names_in import loaded_names
 
 
 class Idioms:

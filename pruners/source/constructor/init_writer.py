@@ -10,15 +10,15 @@ from collections.abc import Iterator, Sequence
 
 from torch import nn
 
-from secateur.pruners.source.author.arguments import loaded_names, stored_names
 from secateur.pruners.source.author.classes import Unproved
 from secateur.pruners.source.author.namer import unwelcome
 from secateur.pruners.source.constructor.members import Members
 from secateur.pruners.source.constructor.walk import Mask, line_in
-from secateur.pruners.source.dead_branches import without_dead_branches
 from secateur.pruners.source.live.records import CHILD
 from secateur.pruners.source.live.tree import author_init, is_authored
-from secateur.pruners.source.statements import (
+from secateur.pruners.source.text.dead_branches import without_dead_branches
+from secateur.pruners.source.text.names_in import loaded_names, stored_names
+from secateur.pruners.source.text.statements import (
     Lines,
     indented,
     is_docstring,

@@ -16,12 +16,12 @@ from secateur.pruners.source.constructor.sequences import Sequences
 from secateur.pruners.source.constructor.tensors import creator, gives_something, gives_tensor, size_hints
 from secateur.pruners.source.constructor.walk import Mask
 from secateur.pruners.source.entry import UNSAVED
-from secateur.pruners.source.layout import STEP, Group, flat, lines_of
 from secateur.pruners.source.live.records import BUFFER, CHILD, PARAMETER
 from secateur.pruners.source.live.tensor_terms import tensor_call
 from secateur.pruners.source.live.terms import Box, Call, Display, Hole, Lit, Term, unify
 from secateur.pruners.source.live.values import literal
-from secateur.pruners.source.statements import Lines, numbered, same_code
+from secateur.pruners.source.text.layout import STEP, Group, flat, lines_of
+from secateur.pruners.source.text.statements import Lines, numbered, same_code
 
 
 class Members(Sequences):

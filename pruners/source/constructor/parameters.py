@@ -10,8 +10,8 @@ from typing import Any
 
 from secateur.pruners.source.author.classes import AuthorClass
 from secateur.pruners.source.author.scope import Vector
-from secateur.pruners.source.layout import STEP, WIDTH
 from secateur.pruners.source.live.terms import Call, Term
+from secateur.pruners.source.text.layout import STEP, WIDTH
 
 
 @dataclass(frozen=True)

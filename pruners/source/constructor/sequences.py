@@ -11,10 +11,10 @@ from secateur.pruners.errors import SourceError
 from secateur.pruners.source.constructor.conditions import Conditions
 from secateur.pruners.source.constructor.printer import Code
 from secateur.pruners.source.constructor.walk import Mask
-from secateur.pruners.source.layout import STEP, Group, commented, flat, lines_of
 from secateur.pruners.source.live.terms import Box, Call, Display, Hole, Item, Term, unify
 from secateur.pruners.source.live.tree import torch_base
-from secateur.pruners.source.statements import Lines, indented
+from secateur.pruners.source.text.layout import STEP, Group, commented, flat, lines_of
+from secateur.pruners.source.text.statements import Lines, indented
 
 
 class Sequences(Conditions):

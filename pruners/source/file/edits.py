@@ -9,9 +9,9 @@ from typing import Any
 
 import libcst as cst
 
-from secateur.pruners.source.concrete import own_parentheses
 from secateur.pruners.source.file.branches import Settled
-from secateur.pruners.source.files import SourceFile
+from secateur.pruners.source.text.concrete import own_parentheses
+from secateur.pruners.source.text.files import SourceFile
 
 PASS = cst.SimpleStatementLine([cst.Pass()])
 

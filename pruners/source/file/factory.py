@@ -10,12 +10,12 @@ from typing import Any
 
 from secateur.pruners.source.author.arguments import argument_hints
 from secateur.pruners.source.constructor.parameters import Parameter
-from secateur.pruners.source.docs import without_entries
 from secateur.pruners.source.entry import Entry
 from secateur.pruners.source.file.gather import Chunk
-from secateur.pruners.source.files import FunctionNode, SourceFile, Sources
-from secateur.pruners.source.layout import STEP, WIDTH
 from secateur.pruners.source.live.construction import Birth
+from secateur.pruners.source.text.docstrings import without_entries
+from secateur.pruners.source.text.files import FunctionNode, SourceFile, Sources
+from secateur.pruners.source.text.layout import STEP, WIDTH
 
 
 def factory_chunk(

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from secateur.pruners.errors import SourceError
 from secateur.pruners.places import LiteralSite
 from secateur.pruners.source.file.edits import Edit
-from secateur.pruners.source.files import SourceFile, Sources
 from secateur.pruners.source.live.terms import Lit, is_plain, same
 from secateur.pruners.source.live.tree import Tree
 from secateur.pruners.source.live.values import literal
+from secateur.pruners.source.text.files import SourceFile, Sources
 
 _NAMES = {
     "view": "flat_features",

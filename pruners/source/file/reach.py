@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Set
 
 from secateur.pruners.source.author.reads import DROPPED, attribute_reads, code_in, methods_of
 from secateur.pruners.source.file.gather import free_names
-from secateur.pruners.source.files import FunctionNode
+from secateur.pruners.source.text.files import FunctionNode
 
 Nodes = Mapping[type, ast.ClassDef]
 

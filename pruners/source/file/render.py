@@ -10,7 +10,7 @@ import jinja2
 
 from secateur.pruners.source.entry import Entry, Header
 from secateur.pruners.source.file.gather import Chunk, Import
-from secateur.pruners.source.layout import STEP, WIDTH
+from secateur.pruners.source.text.layout import STEP, WIDTH
 
 
 @lru_cache(maxsize=1)

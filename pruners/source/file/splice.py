@@ -10,10 +10,10 @@ import libcst as cst
 
 from secateur.pruners.source.author.classes import AuthorClass
 from secateur.pruners.source.author.decorators import only_notes
-from secateur.pruners.source.concrete import Concrete, Line
-from secateur.pruners.source.docs import without_entries
 from secateur.pruners.source.file.edits import PASS, Changes, edited
-from secateur.pruners.source.files import Definition, SourceFile
+from secateur.pruners.source.text.concrete import Concrete, Line
+from secateur.pruners.source.text.docstrings import without_entries
+from secateur.pruners.source.text.files import Definition, SourceFile
 
 Statement = cst.SimpleStatementLine | cst.BaseCompoundStatement
 

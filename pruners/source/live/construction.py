@@ -24,8 +24,8 @@ import torch
 from torch import nn
 
 from secateur.pruners.source.entry import Entry
-from secateur.pruners.source.files import Position, code_of
 from secateur.pruners.source.live.undrawn import Undrawn
+from secateur.pruners.source.text.files import Position, code_of
 
 _LOCK = threading.Lock()
 

@@ -10,10 +10,10 @@ from torch import nn
 
 from secateur.pruners.errors import SourceError
 from secateur.pruners.source.entry import Entry
-from secateur.pruners.source.files import Sources, code_of
 from secateur.pruners.source.live.construction import Birth, Births, observe
 from secateur.pruners.source.live.torch_layers import is_torch
-from secateur.pruners.source.renames import free
+from secateur.pruners.source.text.files import Sources, code_of
+from secateur.pruners.source.text.renames import free
 
 BOXES = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 

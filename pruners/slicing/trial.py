@@ -17,7 +17,7 @@ from secateur.pruners.graph.channel_graph import ChannelGraph
 from secateur.pruners.graph.facts import Facts, Freeze, Tie
 from secateur.pruners.graph.widths import Width
 from secateur.pruners.places import Site
-from secateur.pruners.slicing import slice_model
+from secateur.pruners.slicing.slice import slice_model
 from secateur.pruners.trace.trace import observe
 from secateur.pruners.trace.tracer import Tracer
 

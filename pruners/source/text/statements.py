@@ -9,7 +9,7 @@ import token
 import tokenize
 from collections.abc import Sequence
 
-from secateur.pruners.source.layout import STEP
+from secateur.pruners.source.text.layout import STEP
 
 Lines = list[str]
 _STRINGS = {token.STRING, getattr(token, "FSTRING_MIDDLE", token.STRING)}

@@ -12,7 +12,7 @@ import types
 from functools import cached_property, lru_cache
 
 from secateur.pruners.errors import SourceError
-from secateur.pruners.source.concrete import Concrete
+from secateur.pruners.source.text.concrete import Concrete
 
 Position = tuple[int, int]
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef

@@ -18,14 +18,14 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from secateur.pruners.comparisons import outdated
 from secateur.pruners.errors import NotPrunableError, SecateurError, StuckError
-from secateur.pruners.expressions import AttributePatch, Place, Stale, resolve
 from secateur.pruners.graph.channel_graph import ChannelGraph
 from secateur.pruners.graph.widths import CountedCall, Step
 from secateur.pruners.places import LiteralSite, Site, Span
 from secateur.pruners.run.calling import Modules, call_arguments, name_of, training_batch
 from secateur.pruners.run.frames import author_frame, author_site, describe, in_stand_in, layer_frame, run, site_of
+from secateur.pruners.slicing.expressions import AttributePatch, Place, Stale, resolve
+from secateur.pruners.slicing.size_checks import outdated
 from secateur.pruners.trace.counted_calls import SITE_RULES, Path, constants, said
 
 Kept = Mapping[str, npt.ArrayLike]

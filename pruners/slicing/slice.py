@@ -1,0 +1,91 @@
+"""A live, sliced copy of a network: the widths of a candidate made real, without writing source.
+
+Tensors are cut, the size attributes of torch's own layers follow from them, and numbers in the author's code that count
+channels are found by rehearsal (``rehearsal``).
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from secateur.pruners.errors import NotPrunableError
+from secateur.pruners.graph.channel_graph import ChannelGraph
+from secateur.pruners.places import LiteralSite
+from secateur.pruners.search.problem import Realize
+from secateur.pruners.slicing.attention import fit_attention
+from secateur.pruners.slicing.layer_sizes import resize
+from secateur.pruners.slicing.rehearse import rehearse
+from secateur.pruners.weight_transfer import slice_state
+
+Kept = Mapping[str, npt.ArrayLike]
+
+
+@dataclass(frozen=True)
+class SlicedModel:
+    """``model`` runs as it is if ``literals`` is empty; else only its written source does."""
+
+    model: nn.Module
+    literals: tuple[LiteralSite, ...] = ()
+
+    @property
+    def runs(self) -> bool:
+        return not self.literals
+
+
+def slice_model(model: nn.Module, graph: ChannelGraph, kept: Kept, example_input: Any) -> SlicedModel:
+    """A copy of the model that holds only the kept channels.
+
+    ``kept``: width name -> kept group indices; widths that are not named stay whole. The model itself is not
+    touched. Raises NotPrunableError, naming file and line, where a number in the code can't follow.
+    """
+    sliced = copy.deepcopy(model, _replacements(model, graph, kept))
+    for module in sliced.modules():
+        resize(module)
+    fit_attention(sliced, graph, graph.masks(kept))
+    return SlicedModel(sliced, rehearse(sliced, graph, kept, example_input))
+
+
+def _replacements(model: nn.Module, graph: ChannelGraph, kept: Kept) -> dict[int, torch.Tensor]:
+    """What ``copy.deepcopy`` is to take for the tensors that change, by their identity: they are never copied whole,
+    and tied ones stay one object."""
+    state = {**dict(model.named_buffers(remove_duplicate=False)), **model.state_dict(keep_vars=True)}
+    found: dict[int, torch.Tensor] = {}
+    for key, new in slice_state(state, graph, kept, model).items():
+        old = state[key]
+        if id(old) not in found and not torch.equal(new, old):
+            new = new.detach()
+            found[id(old)] = nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
+    return found
+
+
+# -- size attributes of torch's own layers
+
+
+def realize_by_slicing(graph: ChannelGraph, example_input: Any) -> Realize:
+    """The ``realize`` of ``search`` for networks whose slices run in memory.
+
+    Raises ``NotPrunableError``, naming file and line, for a network with channel counts written into its code: its
+    slices only run once the source is written anew.
+    """
+    return functools.partial(_sliced, graph, example_input)
+
+
+def _sliced(graph: ChannelGraph, example_input: Any, model: nn.Module, kept: Kept) -> nn.Module:
+    from secateur.pruners.slicing.slice import slice_model
+
+    sliced = slice_model(model, graph, kept, example_input)
+    if sliced.literals:
+        place = sliced.literals[0]
+        raise NotPrunableError(
+            f"{place.file}:{place.line}: a channel count is written into the code here, so candidates can't run in "
+            "memory; take --search uniform or global, or compute the number from the tensor"
+        )
+    return sliced.model

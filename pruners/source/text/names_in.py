@@ -1,0 +1,14 @@
+"""TODO"""
+
+from __future__ import annotations
+
+import ast
+
+
+def stored_names(node: ast.AST) -> set[str]:
+    """Names that a function assigns, its loops and comprehensions included."""
+    return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store | ast.Del)}
+
+
+def loaded_names(node: ast.AST) -> set[str]:
+    return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
