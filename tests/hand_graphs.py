@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -11,6 +13,7 @@ from torch import nn
 
 from secateur.pruners.graph.channel_graph import ChannelGraph
 from secateur.pruners.graph.widths import Contraction, Slot, Use, Width
+from secateur.pruners.slicing.slice import slice_model
 
 
 class Plain(nn.Module):
@@ -137,3 +140,14 @@ def slice_by_hand(model: nn.Module, graph: ChannelGraph, kept) -> nn.Module:
         for own, _ in module.named_buffers(prefix=name, recurse=False):
             setattr(module, own.rpartition(".")[2], state[own].clone())
     return small
+
+
+def realize_by_slicing(graph: ChannelGraph, example_input: Any) -> Callable[[nn.Module, Any], nn.Module]:
+    """The ``realize`` of a search for networks whose slices run in memory."""
+
+    def realize(model: nn.Module, kept: Any) -> nn.Module:
+        sliced = slice_model(model, graph, kept, example_input)
+        assert sliced.runs
+        return sliced.model
+
+    return realize

@@ -9,6 +9,7 @@ import networkx as nx
 import numpy as np
 import numpy.typing as npt
 
+from secateur.pruners.graph.explain import why
 from secateur.pruners.graph.widths import (
     BoolArray,
     Contraction,
@@ -47,8 +48,6 @@ class ChannelGraph:
 
     def why(self, layer: str) -> str:
         """Which channels go together with a layer's, or why they stay, with the operation, file and line."""
-        from secateur.pruners.graph.explain import why  # explaining reads this module
-
         return why(self, layer)
 
     def masks(self, kept: Mapping[str, npt.ArrayLike]) -> dict[Slot, BoolArray]:

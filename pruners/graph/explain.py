@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import networkx as nx
 
 from secateur.pruners.errors import UsageError
-from secateur.pruners.graph.channel_graph import ChannelGraph
-from secateur.pruners.graph.widths import Slot, Width
+from secateur.pruners.graph.widths import FrozenChannels, Slot, Width
 from secateur.pruners.places import NOWHERE, Site
+
+
+class Explained(Protocol):
+    """What is asked of a ``ChannelGraph``."""
+
+    @property
+    def widths(self) -> tuple[Width, ...]: ...
+    @property
+    def frozen(self) -> tuple[FrozenChannels, ...]: ...
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]: ...
+    @property
+    def network(self) -> nx.Graph: ...
 
 
 @dataclass(frozen=True)
@@ -42,7 +56,7 @@ class Reason:
     site: Site = NOWHERE
 
 
-def explain(graph: ChannelGraph, layer: str) -> tuple[Reason, ...]:
+def explain(graph: Explained, layer: str) -> tuple[Reason, ...]:
     """Every axis of a layer's main tensor: which width it belongs to, or why it stays. Raises UsageError for an
     unknown layer, with the closest name."""
     slots = _slots(graph, layer)
@@ -54,7 +68,7 @@ def explain(graph: ChannelGraph, layer: str) -> tuple[Reason, ...]:
     return tuple(reasons)
 
 
-def why(graph: ChannelGraph, layer: str) -> str:
+def why(graph: Explained, layer: str) -> str:
     """``explain`` as text."""
     lines = []
     for reason in explain(graph, layer):
@@ -69,7 +83,7 @@ def why(graph: ChannelGraph, layer: str) -> str:
     return "\n".join(lines) or f"{layer}: no channels of this layer can be pruned, and none were seen"
 
 
-def _slots(graph: ChannelGraph, layer: str) -> list[Slot]:
+def _slots(graph: Explained, layer: str) -> list[Slot]:
     known = [n for n, d in graph.network.nodes(data=True) if d["kind"] == "slot" and not n.virtual]
     known += [s for f in graph.frozen for s in f.slots if s not in graph.network]
     found = [s for s in known if layer in (s.layer, s.parameter)]
@@ -84,7 +98,7 @@ def _uses(width: Width, slot: Slot) -> bool:
     return any(u.slot == slot for u in width.uses)
 
 
-def _axis(graph: ChannelGraph, slot: Slot) -> str:
+def _axis(graph: Explained, slot: Slot) -> str:
     roles = {u.role for w in graph.widths for u in w.uses if u.slot == slot}
     if "out" in roles or (not roles and slot.dim == 0 and len(graph.shapes[slot.parameter]) > 1):
         return "output channels"
@@ -94,7 +108,7 @@ def _axis(graph: ChannelGraph, slot: Slot) -> str:
 _VERBS = {"read by": "reads", "bias": "is added to"}
 
 
-def _in_width(graph: ChannelGraph, slot: Slot, width: Width) -> Reason:
+def _in_width(graph: Explained, slot: Slot, width: Width) -> Reason:
     """The width's other layers, each with the tie that leads there on the shortest way from this slot."""
     ties = nx.subgraph_view(graph.network, filter_edge=lambda a, b: graph.network.edges[a, b]["kind"] == "tie")
     before = dict(nx.bfs_predecessors(ties, slot))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,17 +84,9 @@ def metric(name: str, *, largest_first: bool = False, labels: bool = False) -> C
     return register
 
 
-def _registered() -> Mapping[str, Metric]:
-    # importing them registers their metrics; they read this module
-    from secateur.pruners.least_squares import metric  # noqa: F401
-    from secateur.pruners.metrics import binary as binary_metrics  # noqa: F401
-
-    return _METRICS
-
-
 def metrics() -> tuple[str, ...]:
     """The names of all registered metrics."""
-    return tuple(sorted(_registered()))
+    return tuple(sorted(_METRICS))
 
 
 def slices(tensor: torch.Tensor, use: Use) -> torch.Tensor:
@@ -124,7 +116,7 @@ def relative(parts: list[torch.Tensor], size: int) -> torch.Tensor:
 
 def find_metric(name: str) -> Metric:
     """The metric called ``name``. Raises UsageError with the closest name."""
-    known = _registered()
+    known = _METRICS
     if name not in known:
         close = difflib.get_close_matches(name, known, 1, 0.4)
         guess = f", did you mean {close[0]!r}?" if close else ";"

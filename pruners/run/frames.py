@@ -18,8 +18,8 @@ from secateur.pruners.run.isolated import step_by_step
 
 _TORCH = str(Path(torch.__file__).parent) + os.sep
 _ATTENTION = torch.nn.MultiheadAttention.forward.__code__
-_STAND_INS = (str(Path(__file__).with_name("stand_ins.py")), torch.nn.modules.transformer.__file__)
-_OURS = str(Path(__file__).parent) + os.sep
+_STAND_INS = (str(Path(__file__).parents[1] / "slicing" / "stand_ins.py"), torch.nn.modules.transformer.__file__)
+_OURS = str(Path(__file__).parents[1]) + os.sep
 
 
 @lru_cache(maxsize=4096)

@@ -10,7 +10,7 @@ import importlib.metadata
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch import nn
 
@@ -18,7 +18,6 @@ from secateur.pruners.costs.budget import Allowance, Budget
 from secateur.pruners.costs.model import CostModel
 from secateur.pruners.errors import NotPrunableError
 from secateur.pruners.graph.channel_graph import ChannelGraph
-from secateur.pruners.latency import LatencyModel
 from secateur.pruners.metrics.registry import Batch
 from secateur.pruners.plan import sha256_of_state
 from secateur.pruners.search import bayesian as _bayesian  # noqa: F401
@@ -40,9 +39,19 @@ from secateur.pruners.search.problem import (
     strategies,
     strategy,
 )
-from secateur.pruners.slicing.slice import realize_by_slicing
 
 log = logging.getLogger(__name__)
+
+
+class Latency(Protocol):
+    """A predicted time, such as ``pruners.latency.LatencyModel`` gives: ``digest`` stands for what it was made of."""
+
+    digest: str
+
+    def fraction(self, counts: Mapping[str, int]) -> float:
+        """The share of the whole network's time when each width keeps so many groups."""
+        ...
+
 
 __all__ = [
     "Budget",
@@ -50,7 +59,6 @@ __all__ = [
     "SearchResult",
     "SearchSettings",
     "Watcher",
-    "realize_by_slicing",
     "search",
     "strategies",
     "strategy",
@@ -73,7 +81,7 @@ def search(
     watcher: Watcher | None = None,
     fingerprint: Mapping[str, Any] | None = None,
     cache: PrefixCache | None = None,
-    latency: LatencyModel | None = None,
+    latency: Latency | None = None,
 ) -> SearchResult:
     """Choose the groups that every width keeps. The model is not changed.
 

@@ -7,7 +7,6 @@ channels are found by rehearsal (``rehearsal``).
 from __future__ import annotations
 
 import copy
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,10 +15,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from secateur.pruners.errors import NotPrunableError
 from secateur.pruners.graph.channel_graph import ChannelGraph
 from secateur.pruners.places import LiteralSite
-from secateur.pruners.search.problem import Realize
 from secateur.pruners.slicing.attention import fit_attention
 from secateur.pruners.slicing.layer_sizes import resize
 from secateur.pruners.slicing.rehearse import rehearse
@@ -67,25 +64,3 @@ def _replacements(model: nn.Module, graph: ChannelGraph, kept: Kept) -> dict[int
 
 
 # -- size attributes of torch's own layers
-
-
-def realize_by_slicing(graph: ChannelGraph, example_input: Any) -> Realize:
-    """The ``realize`` of ``search`` for networks whose slices run in memory.
-
-    Raises ``NotPrunableError``, naming file and line, for a network with channel counts written into its code: its
-    slices only run once the source is written anew.
-    """
-    return functools.partial(_sliced, graph, example_input)
-
-
-def _sliced(graph: ChannelGraph, example_input: Any, model: nn.Module, kept: Kept) -> nn.Module:
-    from secateur.pruners.slicing.slice import slice_model
-
-    sliced = slice_model(model, graph, kept, example_input)
-    if sliced.literals:
-        place = sliced.literals[0]
-        raise NotPrunableError(
-            f"{place.file}:{place.line}: a channel count is written into the code here, so candidates can't run in "
-            "memory; take --search uniform or global, or compute the number from the tensor"
-        )
-    return sliced.model

@@ -18,8 +18,8 @@ from secateur.pruners.graph.facts import Facts, Freeze, Tie
 from secateur.pruners.graph.widths import Width
 from secateur.pruners.places import Site
 from secateur.pruners.slicing.slice import slice_model
+from secateur.pruners.trace.labelling.tracer import Tracer
 from secateur.pruners.trace.trace import observe
-from secateur.pruners.trace.tracer import Tracer
 
 
 def workable(tracer: Tracer, model: nn.Module, example_input: Any, skip: Sequence[str] = ()) -> ChannelGraph:

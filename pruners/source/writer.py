@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from secateur.pruners.entry import Entry
 from secateur.pruners.errors import SourceError
 from secateur.pruners.model_writers import writer_of
 from secateur.pruners.places import LiteralSite
@@ -22,7 +23,6 @@ from secateur.pruners.source.constructor.class_writer import ClassWriter
 from secateur.pruners.source.constructor.conditions import INDENT
 from secateur.pruners.source.constructor.context import make_context
 from secateur.pruners.source.constructor.parameters import WrittenInit
-from secateur.pruners.source.entry import Entry, Header
 from secateur.pruners.source.file.branches import Branches
 from secateur.pruners.source.file.check import check, failing_lines, run
 from secateur.pruners.source.file.edits import Changes
@@ -30,7 +30,7 @@ from secateur.pruners.source.file.factory import factory_chunk
 from secateur.pruners.source.file.gather import Chunk, Gatherer
 from secateur.pruners.source.file.literals import Rewrites, plan_rewrites
 from secateur.pruners.source.file.reach import Reach, Unreached
-from secateur.pruners.source.file.render import render
+from secateur.pruners.source.file.render import Header, render
 from secateur.pruners.source.file.repairs import repairs, shared, tie
 from secateur.pruners.source.file.splice import ClassParts, class_text, statement_text
 from secateur.pruners.source.live.records import Recorder

@@ -7,7 +7,7 @@ plan is made, ``CountedCall.extents`` give every such integer its new value.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,11 +19,9 @@ from secateur.pruners.graph.facts import SiteCall
 from secateur.pruners.places import Span
 from secateur.pruners.run.calling import name_of
 from secateur.pruners.run.frames import author_frame, author_site, in_stand_in, span
-from secateur.pruners.trace.labels import along
+from secateur.pruners.trace.labelling.labels import along
+from secateur.pruners.trace.labelling.tracer import Tracer
 from secateur.pruners.trace.torch_functions import SPECIAL
-
-if TYPE_CHECKING:
-    from secateur.pruners.trace.tracer import Tracer
 
 Path = tuple[int | str, ...]
 

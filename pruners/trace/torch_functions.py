@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,10 +12,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_leaves
 
 from secateur.pruners.run.frames import author_site
-from secateur.pruners.trace.labels import Labels, on_axis
-
-if TYPE_CHECKING:
-    from secateur.pruners.trace.tracer import Tracer
+from secateur.pruners.trace.labelling.labels import Labels, on_axis
+from secateur.pruners.trace.labelling.tracer import Tracer
 
 _TORCHS = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 Special = Callable[["Tracer", Any, tuple[Any, ...], dict[str, Any]], Any]

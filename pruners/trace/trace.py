@@ -25,10 +25,10 @@ from secateur.pruners.places import NOWHERE, Site
 from secateur.pruners.run.calling import as_it_was, batch_size, call_arguments, training_batch
 from secateur.pruners.run.frames import author_site, describe, forward_site, run
 from secateur.pruners.run.isolated import tensors_in, without_compiler
-from secateur.pruners.trace.axis_splits import Splits
 from secateur.pruners.trace.counted_calls import SiteRecorder
+from secateur.pruners.trace.labelling.axis_splits import Splits
+from secateur.pruners.trace.labelling.tracer import Tracer
 from secateur.pruners.trace.rules import Call, rule_for
-from secateur.pruners.trace.tracer import Tracer
 
 
 def trace(model: nn.Module, example_input: Any, *, skip: Sequence[str] = ()) -> ChannelGraph:

@@ -75,8 +75,6 @@ def transfer(name: str, request: Transfer) -> Transferred:
 
 def strategies() -> Mapping[str, Strategy]:
     """All of them, by name."""
-    from secateur.pruners.least_squares import strategy  # noqa: F401  (importing it registers lstsq; it reads this module)
-
     return _STRATEGIES
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from secateur.pruners.errors import CheckpointError, Interrupted
+from secateur.pruners.run.interrupts import interrupt_as_flag
 from secateur.training.data.sets import Data
 from secateur.training.data.splits import derive_seed, number_of_steps
 from secateur.training.fit.checkpoints import State, load_checkpoint, load_weights, save_atomically
@@ -26,7 +27,6 @@ from secateur.training.fit.memory import memory_explained
 from secateur.training.fit.objective import Teacher, criterion
 from secateur.training.fit.progress import Progress, Silent
 from secateur.training.fit.regime import Regime
-from secateur.training.interrupts import interrupt_as_flag
 
 
 def fit(

@@ -9,13 +9,12 @@ from collections.abc import Sequence
 import torch
 
 from secateur.pruners.errors import SourceError
-from secateur.pruners.run.buffers import SMALL, is_blank
+from secateur.pruners.run.buffers import SMALL, UNSAVED, is_blank
 from secateur.pruners.source.constructor.buffer_statements import prepared
 from secateur.pruners.source.constructor.printer import Code
 from secateur.pruners.source.constructor.sequences import Sequences
 from secateur.pruners.source.constructor.tensors import creator, gives_something, gives_tensor, size_hints
 from secateur.pruners.source.constructor.walk import Mask
-from secateur.pruners.source.entry import UNSAVED
 from secateur.pruners.source.live.records import BUFFER, CHILD, PARAMETER
 from secateur.pruners.source.live.tensor_terms import tensor_call
 from secateur.pruners.source.live.terms import Box, Call, Display, Hole, Lit, Term, unify

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from secateur.pruners.errors import SourceError
-from secateur.pruners.source.entry import UNSAVED
+from secateur.pruners.run.buffers import UNSAVED
 from secateur.pruners.source.live.construction import undisturbed
 from secateur.pruners.source.live.tree import Tree, is_torch
 

@@ -8,9 +8,9 @@ import types
 from collections.abc import Sequence, Set
 from typing import Any
 
+from secateur.pruners.entry import Entry
 from secateur.pruners.source.author.arguments import argument_hints
 from secateur.pruners.source.constructor.parameters import Parameter
-from secateur.pruners.source.entry import Entry
 from secateur.pruners.source.file.gather import Chunk
 from secateur.pruners.source.live.construction import Birth
 from secateur.pruners.source.text.docstrings import without_entries

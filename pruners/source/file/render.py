@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import jinja2
 
-from secateur.pruners.source.entry import Entry, Header
+from secateur.pruners.entry import Entry
 from secateur.pruners.source.file.gather import Chunk, Import
 from secateur.pruners.source.text.layout import STEP, WIDTH
 
@@ -103,3 +104,17 @@ def _spaced(chunks: Sequence[Chunk]) -> str:
         text += chunk.text
         previous = chunk
     return text
+
+
+@dataclass(frozen=True)
+class Header:
+    """Ready strings for the docstring of the generated file; None leaves a line out."""
+
+    title: str | None = None
+    origin: str | None = None
+    plan: str | None = None
+    params_before: str | None = None
+    params_after: str | None = None
+    macs_before: str | None = None
+    macs_after: str | None = None
+    weights: str | None = None

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from secateur.pruners.source.entry import Entry
+from secateur.pruners.entry import Entry
 from secateur.pruners.source.live.undrawn import Undrawn
 from secateur.pruners.source.text.files import Position, code_of
 

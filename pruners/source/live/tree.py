@@ -8,8 +8,8 @@ from functools import cached_property
 import torch
 from torch import nn
 
+from secateur.pruners.entry import Entry
 from secateur.pruners.errors import SourceError
-from secateur.pruners.source.entry import Entry
 from secateur.pruners.source.live.construction import Birth, Births, observe
 from secateur.pruners.source.live.torch_layers import is_torch
 from secateur.pruners.source.text.files import Sources, code_of

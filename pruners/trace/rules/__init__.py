@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from secateur.pruners.trace.call import Call
+from secateur.pruners.trace.labelling.call import Call
 from secateur.pruners.trace.rules import along_axes, contractions, elementwise, indexing, movement, normalisation
 from secateur.pruners.trace.rules.registry import RULES, Rule, rule, rule_for
 

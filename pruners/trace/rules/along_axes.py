@@ -3,17 +3,12 @@ axes must stay."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch import Tensor
 
-from secateur.pruners.trace.call import Call
-from secateur.pruners.trace.labels import Labels, axes_of, touching
+from secateur.pruners.trace.labelling.call import Call
+from secateur.pruners.trace.labelling.labels import Labels, axes_of, touching
+from secateur.pruners.trace.labelling.tracer import Tracer
 from secateur.pruners.trace.rules.registry import RULES, Rule, freeze_axes, rule
-
-if TYPE_CHECKING:
-    from secateur.pruners.trace.tracer import Tracer
-
 
 STATISTICS = {"sum", "mean", "amax", "amin", "var", "var_mean", "std", "std_mean", "norm", "linalg_vector_norm",
                "logsumexp"}  # fmt: skip

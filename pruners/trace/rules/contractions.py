@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from secateur.pruners.trace.call import Call
-from secateur.pruners.trace.labels import Labels, along, axes_of, on_axis, touching
+from secateur.pruners.trace.labelling.call import Call
+from secateur.pruners.trace.labelling.labels import Labels, along, axes_of, on_axis, touching
+from secateur.pruners.trace.labelling.tracer import Tracer
 from secateur.pruners.trace.rules.registry import rule
-
-if TYPE_CHECKING:
-    from secateur.pruners.trace.tracer import Tracer
-
 
 _UNKNOWN = "reads the network's input, or channels that must stay"
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from secateur.pruners.places import Site
-from secateur.pruners.trace.call import Call
-from secateur.pruners.trace.labels import Labels, align, axes_of, on_axis
+from secateur.pruners.trace.labelling.call import Call
+from secateur.pruners.trace.labelling.labels import Labels, align, axes_of, on_axis
+from secateur.pruners.trace.labelling.tracer import Tracer
 from secateur.pruners.trace.rules.registry import RULES, rule
-
-if TYPE_CHECKING:
-    from secateur.pruners.trace.tracer import Tracer
 
 
 def pointwise(tracer: Tracer, call: Call) -> None:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
-from secateur.pruners.trace.call import Call
-from secateur.pruners.trace.labels import Labels, axes_of, on_axis, touching
+from secateur.pruners.trace.labelling.call import Call
+from secateur.pruners.trace.labelling.labels import Labels, axes_of, on_axis, touching
+from secateur.pruners.trace.labelling.tracer import Tracer
 from secateur.pruners.trace.rules.elementwise import join
 from secateur.pruners.trace.rules.registry import freeze_axes, rule
-
-if TYPE_CHECKING:
-    from secateur.pruners.trace.tracer import Tracer
 
 
 @rule("scatter", "scatter_add", "scatter_reduce", "index_add", "index_copy", "index_fill", "index_reduce")

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from secateur.pruners.trace.call import Call
-from secateur.pruners.trace.labels import Labels, Planes, axes_of, compact
+from secateur.pruners.trace.labelling.call import Call
+from secateur.pruners.trace.labelling.labels import Labels, Planes, axes_of, compact
+from secateur.pruners.trace.labelling.tracer import Tracer
 from secateur.pruners.trace.rules.registry import freeze_axes, rule, unknown
-
-if TYPE_CHECKING:
-    from secateur.pruners.trace.tracer import Tracer
-
 
 _VIEWS = {"view", "_unsafe_view", "reshape", "_reshape_alias", "flatten"}
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from secateur.pruners.trace.call import Call
-from secateur.pruners.trace.labels import Labels, axes_of, touching
+from secateur.pruners.trace.labelling.call import Call
+from secateur.pruners.trace.labelling.labels import Labels, axes_of, touching
+from secateur.pruners.trace.labelling.tracer import Tracer
 from secateur.pruners.trace.rules.registry import freeze_axes, rule
-
-if TYPE_CHECKING:
-    from secateur.pruners.trace.tracer import Tracer
 
 
 @rule("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "cudnn_batch_norm")

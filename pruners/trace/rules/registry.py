@@ -7,16 +7,14 @@ facts (ties, freezes). An operation without a rule freezes every label it touche
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from secateur.pruners.places import Site
-from secateur.pruners.trace.call import Call
-from secateur.pruners.trace.labels import Labels, axes_of, touching
-
-if TYPE_CHECKING:
-    from secateur.pruners.trace.tracer import Tracer
+from secateur.pruners.trace.labelling.call import Call
+from secateur.pruners.trace.labelling.labels import Labels, axes_of, touching
+from secateur.pruners.trace.labelling.tracer import Tracer
 
 aten = torch.ops.aten
 

@@ -8,11 +8,6 @@ from typing import Any
 
 from torch import nn
 
-UNSAVED = (
-    "the buffer self.{} is not in the state_dict, is too large for a literal, and no expression of the constructor "
-    "gives its values; register it with persistent=True"
-)
-
 
 @dataclass(frozen=True)
 class Entry:
@@ -28,15 +23,3 @@ class Entry:
     origin: str = ""
 
 
-@dataclass(frozen=True)
-class Header:
-    """Ready strings for the docstring of the generated file; None leaves a line out."""
-
-    title: str | None = None
-    origin: str | None = None
-    plan: str | None = None
-    params_before: str | None = None
-    params_after: str | None = None
-    macs_before: str | None = None
-    macs_after: str | None = None
-    weights: str | None = None

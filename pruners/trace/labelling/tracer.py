@@ -22,9 +22,9 @@ from secateur.pruners.places import NOWHERE, Site
 from secateur.pruners.run.buffers import SMALL, is_blank
 from secateur.pruners.run.calling import Modules
 from secateur.pruners.run.frames import author_site, forward_site
-from secateur.pruners.trace.axis_splits import Splits
-from secateur.pruners.trace.labels import NONE, Labels, on_axis
-from secateur.pruners.trace.rules import Call
+from secateur.pruners.trace.labelling.axis_splits import Splits
+from secateur.pruners.trace.labelling.call import Call
+from secateur.pruners.trace.labelling.labels import NONE, Labels, on_axis
 
 
 class Tracer:
