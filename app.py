@@ -31,7 +31,7 @@ FAULT = 70  # what a program returns for a fault of its own (sysexits.h)
 
 def setup_pruner(arch: str, model: nn.Module, example_input: Any, **arguments: Any) -> BasicPruning:
     """The pruner for a network: the one registered for the bundled network ``arch``, else ``BasicPruning``."""
-    from secateur.commands.network.pruner import setup_pruner as setup
+    from secateur.commands.network import setup_pruner as setup
 
     return setup(arch, model, example_input, **arguments)
 

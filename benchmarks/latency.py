@@ -21,9 +21,9 @@ from torch import nn
 
 from secateur.models.registry import create
 from secateur.pruners.base import BasicPruning
-from secateur.pruners.costs.budget import Allowance, Budget, Limits
+from secateur.pruners.costs import Allowance, Budget, Limits
 from secateur.pruners.latency import LatencyModel, Measuring, Run, Table, in_turns, machine
-from secateur.pruners.search.search import SearchSettings, search
+from secateur.pruners.search import SearchSettings, search
 
 NETWORKS = ("resnet20", "vgg11", "mobilenetv2", "torchvision:resnet18")
 TARGETS = (0.7, 0.5)

@@ -26,17 +26,11 @@ from torch_pruning_side import Calibration, macs, prune, settings
 
 from secateur.models.registry import arguments_for, create, find
 from secateur.pruners.base import BasicPruning
-from secateur.pruners.costs.budget import Budget
-from secateur.pruners.search.problem import Kept
-from secateur.pruners.search.search import SearchSettings, search
-from secateur.pruners.transfer.candidates import finishing, probing
-from secateur.pruners.transfer.registry import Transfer, transfer
-from secateur.training.data.load import load_data
-from secateur.training.data.sets import Data, calibration_images
-from secateur.training.fit.checkpoints import load_checkpoint, load_weights
-from secateur.training.fit.loop import evaluate
-from secateur.training.fit.regimes import regime_for
-from secateur.training.fit.trainer import retrain_fn
+from secateur.pruners.costs import Budget
+from secateur.pruners.search import Kept, SearchSettings, search
+from secateur.pruners.transfer import Transfer, finishing, probing, transfer
+from secateur.training.data import Data, calibration_images, load_data
+from secateur.training.fit import evaluate, load_checkpoint, load_weights, regime_for, retrain_fn
 
 GRADIENT_IMAGES = PROBED = 256
 OURS = (("uniform", "l1"), ("uniform", "reconstruction"), ("sensitivity", "l1"), ("sensitivity", "reconstruction"))

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from secateur.models.cifar.resnet import resnet20
 from secateur.models.cifar.vgg import vgg16
 from secateur.pruners.base import BasicPruning
-from secateur.pruners.search.prefix_cache.cache import PrefixCache
-from secateur.pruners.search.search import SearchResult, SearchSettings, search
+from secateur.pruners.search import SearchResult, SearchSettings, search
+from secateur.pruners.search.prefix_cache import PrefixCache
 from secateur.pruners.verify import oracle
 
 BATCH = 64

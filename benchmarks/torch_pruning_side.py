@@ -62,7 +62,7 @@ def prune(
 
 
 def macs(model: nn.Module, image: Tensor) -> int:
-    from secateur.pruners.costs.profile import measure
+    from secateur.pruners.costs import measure
 
     return measure(model, image).macs
 

@@ -9,17 +9,15 @@ from typing import Any
 
 from torch import Tensor
 
-from secateur.commands.cli.console import Voice
-from secateur.commands.cli.options import ApplyOptions
-from secateur.commands.cli.tables import outcome
-from secateur.commands.network.build import network_from
-from secateur.commands.network.pruner import setup_pruner
-from secateur.commands.prune import GENERATED
-from secateur.pruners import plan as plans
-from secateur.pruners.bundle.folder import Bundle, check_free
-from secateur.pruners.errors import PlanError
-from secateur.pruners.plan import PruningPlan
-from secateur.training.fit.checkpoints import load_checkpoint
+from ..pruners import plan as plans
+from ..pruners.bundle import Bundle, check_free
+from ..pruners.errors import PlanError
+from ..pruners.plan import PruningPlan
+from ..training.fit import load_checkpoint
+from .cli import ApplyOptions
+from .network import network_from, setup_pruner
+from .prune import GENERATED
+from .show import Voice, outcome
 
 _CARRIED = ("accuracy", "agreement", "latency_ms", "latency", "search", "transfer", "notes")
 """Measured, so not to be had again byte for byte."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
-from secateur.commands.cli.options import CommonOptions
-from secateur.models.registry import ALIASES, ARCHS
+from ..models.registry import ALIASES, ARCHS
+from .cli import CommonOptions
 
 
 def run(options: CommonOptions) -> None:

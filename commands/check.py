@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 
-from secateur.commands.cli.console import Voice
-from secateur.commands.cli.options import CheckOptions
-from secateur.pruners import decorators
-from secateur.pruners.base import PRUNERS, BasicPruning
-from secateur.pruners.decorators import BlockKind
-from secateur.pruners.errors import UsageError
-from secateur.pruners.loading import load_module
+from ..pruners import decorators
+from ..pruners.base import PRUNERS, BasicPruning
+from ..pruners.decorators import BlockKind
+from ..pruners.errors import UsageError
+from ..pruners.loading import load_module
+from .cli import CheckOptions
+from .show import Voice
 
 
 def run(options: CheckOptions) -> None:
@@ -31,7 +31,7 @@ def run(options: CheckOptions) -> None:
 
 def _checked(kind: BlockKind, pruner_class: type[BasicPruning], voice: Voice, seed: int) -> dict[str, object]:
     """Trace, declare, compare; then remove every second group and prove the file."""
-    from secateur.pruners.declare.check import check_kind
+    from ..pruners.declare import check_kind
 
     graph = check_kind(kind)
     voice.remark(f"@{kind.name}: what the decorator says is what forward does")

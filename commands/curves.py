@@ -8,21 +8,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from secateur.commands.cli.console import Voice
-from secateur.commands.cli.options import CurvesOptions
-from secateur.commands.cli.tables import table
-from secateur.commands.network.build import Network, network_from
-from secateur.commands.network.pruner import setup_pruner
-from secateur.commands.network.trained import with_trained_weights
-from secateur.pruners.errors import BundleExistsError, UsageError
-from secateur.pruners.metrics.ranking import FIRST
-from secateur.pruners.plan import sha256_of_state
-from secateur.pruners.search.curves import RATIOS, Point, mean_curve, series_of, sweep
-from secateur.pruners.search.ledger import Ledger
-from secateur.pruners.search.prefix_cache.cache import PrefixCache
-from secateur.training.binarization.kinds.registry import quantized_layers
-from secateur.training.data.sets import require_labels
-from secateur.training.fit.loop import evaluate_fn, resolve_device
+from ..pruners.errors import BundleExistsError, UsageError
+from ..pruners.metrics import FIRST
+from ..pruners.plan import sha256_of_state
+from ..pruners.search import RATIOS, Ledger, Point, mean_curve, series_of, sweep
+from ..pruners.search.prefix_cache import PrefixCache
+from ..training.binarization.kinds import quantized_layers
+from ..training.data import require_labels
+from ..training.fit import evaluate_fn, resolve_device
+from .cli import CurvesOptions
+from .network import Network, network_from, setup_pruner, with_trained_weights
+from .show import Voice, table
 
 OUTPUT = Path("generated")
 OF_FEW_BITS = ("angle", "distance", "angle_next_layer", "distance_next_layer")
@@ -102,7 +98,7 @@ def _drawn(points: Sequence[Point], network: Network, output: Path, voice: Voice
     if importlib.util.find_spec("matplotlib") is None:
         voice.remark(NO_MATPLOTLIB)
         return []
-    from secateur.commands.cli.pictures import draw_curves
+    from .show.pictures import draw_curves
 
     return draw_curves(points, network.label, output)
 

@@ -9,10 +9,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from secateur.commands.cli.console import Voice
-from secateur.commands.cli.options import CommonOptions
-from secateur.commands.cli.tables import table
-from secateur.pruners.errors import UsageError
+from ..pruners.errors import UsageError
+from .cli import CommonOptions
+from .show import Voice, table
 
 PACKAGES = (
     "torch", "torchvision", "libcst", "jinja2", "bayesian-optimization", "networkx", "click", "rich", "numpy",

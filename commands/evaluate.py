@@ -9,15 +9,12 @@ from typing import Any
 from rich.console import RenderableType
 from torch import Tensor, nn
 
-from secateur.commands.cli.console import Voice
-from secateur.commands.cli.options import EvaluateOptions
-from secateur.commands.cli.tables import skipped, table
-from secateur.commands.network.build import Network, network_from
-from secateur.commands.network.subject import require_one, subject_of_bundle
-from secateur.pruners.errors import OutputError, UsageError
-from secateur.training.data.sets import Data, damaged_in, require_labels, with_workers
-from secateur.training.fit.loop import EVALUATION_BATCH, evaluate, resolve_device
-from secateur.training.fit.memory import memory_explained
+from ..pruners.errors import OutputError, UsageError
+from ..training.data import Data, damaged_in, require_labels, with_workers
+from ..training.fit import EVALUATION_BATCH, evaluate, memory_explained, resolve_device
+from .cli import EvaluateOptions
+from .network import Network, network_from, require_one, subject_of_bundle
+from .show import Voice, skipped, table
 
 _SHOWN = 20
 """A table with more classes is not read: then the most frequent mistakes are shown."""
@@ -63,7 +60,7 @@ def _confusion(
     """What is to be shown of the mistakes, for people and as values."""
     if not (options.confusion or options.confusion_csv):
         return [], {}
-    from secateur.training.fit.predictions import confusion, confusion_csv
+    from ..training.fit import confusion, confusion_csv
 
     counts = confusion(model, data.test, data.num_classes, batch_size=batch_size)
     if options.confusion_csv is not None:
@@ -74,7 +71,7 @@ def _confusion(
 
 
 def _table(counts: Tensor, classes: tuple[str, ...]) -> RenderableType:
-    from secateur.training.fit.predictions import mistakes
+    from ..training.fit import mistakes
 
     if len(classes) > _SHOWN:
         shown = table("most frequent mistakes", "is", "taken for", "#images")
@@ -95,7 +92,7 @@ def _check_draw(path: Path | None) -> None:
 def _draw(path: Path, model: nn.Module, data: Data, title: str, seed: int) -> None:
     import io
 
-    from secateur.training.fit.predictions import prediction_grid
+    from ..training.fit import prediction_grid
 
     picture = io.BytesIO()
     prediction_grid(model, data.test, data.classes, title, seed).save(picture, "PNG")

@@ -7,16 +7,12 @@ from typing import Any
 
 from rich.console import RenderableType
 
-from secateur.commands.cli.console import Voice
-from secateur.commands.cli.options import InspectOptions
-from secateur.commands.cli.tables import table
-from secateur.commands.network.build import network_from
-from secateur.commands.network.pruner import setup_pruner
-from secateur.models import registry
-from secateur.pruners.bundle.report import frozen_facts, place
-from secateur.pruners.graph.channel_graph import ChannelGraph
-from secateur.pruners.graph.explain import explain, why
-from secateur.pruners.graph.widths import Width
+from ..models import registry
+from ..pruners.bundle import frozen_facts, place
+from ..pruners.graph import ChannelGraph, Width, explain, why
+from .cli import InspectOptions
+from .network import network_from, setup_pruner
+from .show import Voice, table
 
 
 def run(options: InspectOptions) -> None:

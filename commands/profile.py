@@ -9,17 +9,12 @@ from typing import Any
 from rich.table import Table
 from torch import Tensor, nn
 
-from secateur.commands.cli.console import Voice
-from secateur.commands.cli.options import ProfileOptions
-from secateur.commands.cli.tables import table
-from secateur.commands.network.build import data_name, network_from
-from secateur.commands.network.inputs import inputs_of_bundle
-from secateur.commands.network.kinds import of_bundle
-from secateur.commands.network.subject import require_one
-from secateur.pruners.bundle.folder import Bundle
-from secateur.pruners.costs.model import Costs
-from secateur.pruners.costs.profile import ProfileRow, measure, profile
-from secateur.training.binarization import micronet
+from ..pruners.bundle import Bundle
+from ..pruners.costs import Costs, ProfileRow, measure, profile
+from ..training.binarization import micronet
+from .cli import ProfileOptions
+from .network import data_name, inputs_of_bundle, network_from, of_bundle, require_one
+from .show import Voice, table
 
 
 def run(options: ProfileOptions) -> None:

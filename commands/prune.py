@@ -9,24 +9,24 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from secateur.commands.cli.console import Voice
-from secateur.commands.cli.options import PruneOptions
-from secateur.commands.cli.tables import minutes, outcome
-from secateur.commands.network.build import Network, data_of, network_from
-from secateur.commands.network.kinds import chosen_kind
-from secateur.commands.network.pruner import pruner_class
-from secateur.commands.network.trained import execution, with_trained_weights
-from secateur.commands.pruning.data_checks import check_data
-from secateur.commands.pruning.job import PruneJob
-from secateur.commands.pruning.preview import preview_text, preview_values
-from secateur.commands.pruning.transferred import check_transfer, usual_transfer
-from secateur.pruners.bundle.folder import check_free
-from secateur.pruners.costs.budget import Budget
-from secateur.pruners.errors import OutputError, UsageError
-from secateur.pruners.metrics.registry import find_metric
-from secateur.pruners.search.problem import find_strategy
-from secateur.pruners.search.search import SearchSettings
-from secateur.training.data.sets import with_workers
+from ..pruners.bundle import check_free
+from ..pruners.costs import Budget
+from ..pruners.errors import OutputError, UsageError
+from ..pruners.metrics import find_metric
+from ..pruners.search import SearchSettings, find_strategy
+from ..training.data import with_workers
+from .cli import PruneOptions
+from .network import (
+    Network,
+    chosen_kind,
+    data_of,
+    execution,
+    network_from,
+    pruner_class,
+    with_trained_weights,
+)
+from .pruning import PruneJob, check_data, check_transfer, preview_text, preview_values, usual_transfer
+from .show import Voice, minutes, outcome
 
 GENERATED = Path("generated")
 _STAGED = 10, 30

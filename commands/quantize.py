@@ -10,18 +10,15 @@ from typing import Any
 from rich.console import RenderableType
 from torch import nn
 
-from secateur.commands.cli.console import Voice
-from secateur.commands.cli.options import QuantizeOptions
-from secateur.commands.cli.tables import skipped, some, table
-from secateur.commands.network.build import network_from
-from secateur.commands.network.subject import require_one, subject_of_bundle
-from secateur.commands.network.trained import with_trained_weights
-from secateur.commands.quantizing import CALIBRATION_IMAGES, Bench, Result, finite
-from secateur.pruners.bundle.folder import check_free, published, write_file, write_state
-from secateur.pruners.errors import BundleExistsError, UsageError
-from secateur.pruners.plan import sha256_of_state
-from secateur.training.binarization.post_training import FEWEST, MOST, SCOPES, Scope, require_finite, weights_of
-from secateur.training.data.sets import Data, damaged_in, require_labels, with_workers
+from ..pruners.bundle import check_free, published, write_file, write_state
+from ..pruners.errors import BundleExistsError, UsageError
+from ..pruners.plan import sha256_of_state
+from ..training.binarization import FEWEST, MOST, SCOPES, Scope, require_finite, weights_of
+from ..training.data import Data, damaged_in, require_labels, with_workers
+from .cli import QuantizeOptions
+from .network import network_from, require_one, subject_of_bundle, with_trained_weights
+from .quantizing import CALIBRATION_IMAGES, Bench, Result, finite
+from .show import Voice, skipped, some, table
 
 WEIGHTS, FACTS = "weights.pth", "quantization.json"
 NO_INT8 = (

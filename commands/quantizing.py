@@ -10,26 +10,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateur.commands.cli.console import Voice
-from secateur.commands.cli.options import QuantizeOptions
-from secateur.pruners.bundle.folder import size_of_state
-from secateur.pruners.errors import UsageError
-from secateur.pruners.run.frames import describe
-from secateur.training.binarization.comparison import FLOAT32, Form, Row, forms, measured
-from secateur.training.binarization.post_training import (
+from ..pruners.bundle import size_of_state
+from ..pruners.errors import UsageError
+from ..pruners.run import describe
+from ..training.binarization import (
     FEWEST,
+    FLOAT32,
     MOST,
     SCOPES,
+    Form,
     Half,
+    Row,
     Scope,
     enough_bits,
+    forms,
+    measured,
     weights_of,
     within,
 )
-from secateur.training.data.sets import Data
-from secateur.training.data.splits import Split
-from secateur.training.fit.loop import EVALUATION_BATCH, Score, evaluate, resolve_device
-from secateur.training.fit.memory import memory_explained
+from ..training.data import Data, Split
+from ..training.fit import EVALUATION_BATCH, Score, evaluate, memory_explained, resolve_device
+from .cli import QuantizeOptions
+from .show import Voice
 
 CALIBRATION_IMAGES = 256
 _NOT_FINITE = "its outputs are not finite: a number on the way is too large for this precision"

@@ -12,32 +12,25 @@ from typing import Any
 import torch
 from torch import nn
 
-from secateur.commands.cli.console import Voice
-from secateur.commands.cli.options import BundleOptions
-from secateur.commands.cli.tables import outcome, skipped
-from secateur.commands.network.inputs import inputs_of_bundle
-from secateur.commands.network.kinds import of_bundle
-from secateur.commands.network.trained import (
+from ..pruners.bundle import Bundle, check_free, published, render_report, write_file, write_state
+from ..pruners.costs import Costs
+from ..pruners.errors import UsageError
+from ..pruners.run import training_batch
+from ..pruners.verify import Case, fits_double, measured, trains, varied, verify_bundle
+from ..training.data import damaged_in, load_data, require_labels, with_workers
+from ..training.fit import check_writable, evaluate, fit, resolve_device
+from .cli import BundleOptions
+from .network import (
     adjusted,
     chosen_regime,
     execution,
+    inputs_of_bundle,
+    of_bundle,
     refuse_divergence,
     refuse_unfinished,
     unfinished,
 )
-from secateur.pruners.bundle.folder import Bundle, check_free, published, write_file, write_state
-from secateur.pruners.bundle.report import render_report
-from secateur.pruners.costs.model import Costs
-from secateur.pruners.errors import UsageError
-from secateur.pruners.run.calling import training_batch
-from secateur.pruners.verify.case import Case
-from secateur.pruners.verify.outputs import fits_double, measured, trains, varied
-from secateur.pruners.verify.process import verify_bundle
-from secateur.training.data.load import load_data
-from secateur.training.data.sets import damaged_in, require_labels, with_workers
-from secateur.training.fit.checkpoints import check_writable
-from secateur.training.fit.loop import evaluate, resolve_device
-from secateur.training.fit.trainer import fit
+from .show import Voice, outcome, skipped
 
 
 def run(options: BundleOptions) -> None:

@@ -6,27 +6,34 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from secateur.commands.cli.console import Voice
-from secateur.commands.cli.options import TrainOptions
-from secateur.commands.cli.tables import skipped
-from secateur.commands.network.build import PRETRAINED, Network, network_from
-from secateur.commands.network.trained import (
+from ..pruners.errors import BundleExistsError, UsageError
+from ..training.data import damaged_in, require_labels, with_workers
+from ..training.fit import (
+    Epoch,
+    Regime,
+    Watch,
+    beside,
+    check_writable,
+    curve_beside,
+    evaluate,
+    is_main,
+    memory_explained,
+    resolve_device,
+    tensorboard_beside,
+)
+from .cli import TrainOptions
+from .network import (
+    PRETRAINED,
+    Network,
     adjusted,
     chosen_regime,
     execution,
+    network_from,
     refuse_unfinished,
     train_network,
     unfinished,
 )
-from secateur.pruners.errors import BundleExistsError, UsageError
-from secateur.training.data.sets import damaged_in, require_labels, with_workers
-from secateur.training.fit.checkpoints import beside, check_writable
-from secateur.training.fit.curve import curve_beside, tensorboard_beside
-from secateur.training.fit.execution import is_main
-from secateur.training.fit.history import Epoch, Watch
-from secateur.training.fit.loop import evaluate, resolve_device
-from secateur.training.fit.memory import memory_explained
-from secateur.training.fit.regime import Regime
+from .show import Voice, skipped
 
 
 def run(options: TrainOptions) -> None:

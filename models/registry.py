@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from secateur.pruners.errors import UsageError
+from ..pruners.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import nn

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from secateur.pruners.base import BasicPruning, pruner_for
+from .base import BasicPruning, pruner_for
 
 
 @pruner_for("models.cifar.alexnet")

@@ -11,22 +11,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateur.pruners.base import BasicPruning, Kept
-from secateur.pruners.bundle.folder import Bundle, check_free
-from secateur.pruners.costs.budget import Allowance, Budget
-from secateur.pruners.errors import BudgetError, UsageError
-from secateur.pruners.latency import LatencyModel, Measuring, Table, device_of, latencies, machine, verdict
-from secateur.pruners.metrics.registry import check_labels
-from secateur.pruners.plan import PruningPlan
-from secateur.pruners.run.calling import as_it_was, batch_size, call_arguments, images_of
-from secateur.pruners.run.frames import describe
-from secateur.pruners.search.search import SearchSettings, search
-from secateur.pruners.source import Entry
-from secateur.pruners.transfer.candidates import finishing, probing
-from secateur.pruners.transfer.registry import Transfer
-from secateur.pruners.transfer.registry import find_strategy as find_transfer
-from secateur.pruners.transfer.registry import transfer as carry_over
-from secateur.pruners.weight_transfer import Transferred
+from .base import BasicPruning, Kept
+from .bundle import Bundle, check_free
+from .costs import Allowance, Budget
+from .errors import BudgetError, UsageError
+from .latency import LatencyModel, Measuring, Table, device_of, latencies, machine, verdict
+from .metrics import check_labels
+from .plan import PruningPlan
+from .run import as_it_was, batch_size, call_arguments, describe, images_of
+from .search import SearchSettings, search
+from .source import Entry
+from .transfer import Transfer, finishing, probing
+from .transfer import find_strategy as find_transfer
+from .transfer import transfer as carry_over
+from .weight_transfer import Transferred
 
 log = logging.getLogger(__name__)
 

@@ -15,24 +15,29 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from secateur.pruners.bundle.folder import Bundle, check_free, import_text, published, write_file, write_state
-from secateur.pruners.bundle.report import frozen_facts, render_report
-from secateur.pruners.costs.model import CostModel, Costs
-from secateur.pruners.declare.check import check_declarations
-from secateur.pruners.errors import NotPrunableError
-from secateur.pruners.graph.channel_graph import ChannelGraph
-from secateur.pruners.metrics.ranking import Ranking, rank
-from secateur.pruners.plan import PruningPlan, from_kept, sha256_of_file, sha256_of_state, validate
-from secateur.pruners.run.calling import batch_size
-from secateur.pruners.slicing.slice import SlicedModel, slice_model
-from secateur.pruners.slicing.trial import workable
-from secateur.pruners.source import Entry, Header, write_source
-from secateur.pruners.source.live.refuse import refuse
-from secateur.pruners.source.live.tree import Tree
-from secateur.pruners.source.text.files import Sources
-from secateur.pruners.trace.trace import observe
-from secateur.pruners.verify.cases import cases
-from secateur.pruners.verify.process import verify_bundle
+from .bundle import (
+    Bundle,
+    check_free,
+    frozen_facts,
+    import_text,
+    published,
+    render_report,
+    write_file,
+    write_state,
+)
+from .costs import CostModel, Costs
+from .declare import check_declarations
+from .errors import NotPrunableError
+from .graph import ChannelGraph
+from .metrics import Ranking, rank
+from .plan import PruningPlan, from_kept, sha256_of_file, sha256_of_state, validate
+from .run import batch_size
+from .slicing import SlicedModel, slice_model, workable
+from .source import Entry, Header, write_source
+from .source.live import Tree, refuse
+from .source.text import Sources
+from .trace import observe
+from .verify import cases, verify_bundle
 
 Kept = Mapping[str, npt.ArrayLike]
 PRUNERS: dict[str, type[BasicPruning]] = {}

@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from secateur.pruners.errors import DeclarationError
-from secateur.pruners.places import Site
+from .errors import DeclarationError
+from .places import Site
 
 C = TypeVar("C", bound=type[nn.Module])
 Decorator = Callable[..., Callable[[C], C]]

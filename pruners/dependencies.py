@@ -21,9 +21,8 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import nn
 
-from secateur.pruners.decorators import Declaration, closest, declaration_of, layer_named
-from secateur.pruners.graph.layer_facts import NORMS, LayerFacts, fits, groups_of, input_size, is_weighted, norm_size
-from secateur.pruners.graph.widths import IntArray
+from .decorators import Declaration, closest, declaration_of, layer_named
+from .graph import NORMS, IntArray, LayerFacts, fits, groups_of, input_size, is_weighted, norm_size
 
 Names = Sequence[str]
 Connections = Mapping[str, Sequence[tuple[str, int]]]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from secateur.pruners.places import Site
+    from .places import Site
 
 
 class SecateurError(Exception):

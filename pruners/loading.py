@@ -20,8 +20,8 @@ from typing import Any
 
 from torch import nn
 
-from secateur.pruners.errors import ModelFileError
-from secateur.pruners.source import Entry
+from .errors import ModelFileError
+from .source import Entry
 
 
 @dataclass(frozen=True)

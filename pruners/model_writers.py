@@ -11,8 +11,8 @@ from weakref import WeakKeyDictionary
 
 from torch import nn
 
-from secateur.pruners.decorators import declaration_of
-from secateur.pruners.errors import DeclarationError
+from .decorators import declaration_of
+from .errors import DeclarationError
 
 
 class Writer:

@@ -24,13 +24,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from secateur.pruners.errors import PlanError
+from .errors import PlanError
 
 if TYPE_CHECKING:
     import torch
 
-    from secateur.pruners.graph.channel_graph import ChannelGraph
-    from secateur.pruners.graph.widths import Width
+    from .graph import ChannelGraph, Width
 
 SCHEMA = 1
 

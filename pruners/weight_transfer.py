@@ -16,10 +16,9 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from secateur.pruners.decorators import declaration_of
-from secateur.pruners.errors import CheckpointError, DeclarationError
-from secateur.pruners.graph.channel_graph import ChannelGraph
-from secateur.pruners.graph.widths import BoolArray, Kept, Slot
+from .decorators import declaration_of
+from .errors import CheckpointError, DeclarationError
+from .graph import BoolArray, ChannelGraph, Kept, Slot
 
 State = dict[str, Tensor]
 

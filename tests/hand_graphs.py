@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from secateur.pruners.graph.channel_graph import ChannelGraph
-from secateur.pruners.graph.widths import Contraction, Slot, Use, Width
-from secateur.pruners.slicing.slice import slice_model
+from secateur.pruners.graph import ChannelGraph, Contraction, Slot, Use, Width
+from secateur.pruners.slicing import slice_model
 
 
 class Plain(nn.Module):

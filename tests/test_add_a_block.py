@@ -14,11 +14,11 @@ import torch
 from torch import nn
 
 from secateur.pruners.base import PRUNERS
-from secateur.pruners.declare.check import check_declarations, check_kind
+from secateur.pruners.declare import check_declarations, check_kind
 from secateur.pruners.declare.compose import declared_graph, same_groups
 from secateur.pruners.decorators import basic_block, fire
 from secateur.pruners.errors import DeclarationError
-from secateur.pruners.trace.trace import observe
+from secateur.pruners.trace import observe
 
 PAGE = Path(__file__).parent.parent / "docs" / "add_a_block.md"
 

@@ -19,10 +19,9 @@ import secateur.app as command_line
 from secateur.commands.doctor import pair_problem
 from secateur.commands.pruning.watcher import SearchWatcher
 from secateur.models import registry
-from secateur.pruners.bundle.folder import Bundle
+from secateur.pruners.bundle import Bundle
 from secateur.pruners.errors import VerificationError
-from secateur.training.fit import regimes
-from secateur.training.fit.checkpoints import save_weights
+from secateur.training.fit import regimes, save_weights
 
 ROOT = Path(command_line.__file__).parent
 DATA = ("--model", "own_small.py:small", "--data", "digits")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from app_helpers import app
 
-from secateur.commands.cli.options import PruneOptions
+from secateur.commands.cli import PruneOptions
 from secateur.commands.prune import settings_from
 
 

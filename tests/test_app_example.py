@@ -6,7 +6,7 @@ import pytest
 import torch
 from app_helpers import app, refusal
 
-from secateur.pruners.bundle.folder import Bundle
+from secateur.pruners.bundle import Bundle
 
 TOKENS = '''"""A network that reads tokens and a mask, and answers with a dictionary."""
 

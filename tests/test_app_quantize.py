@@ -12,9 +12,10 @@ import torch
 from app_helpers import NETWORK, app, refusal
 
 from secateur.commands import quantize, quantizing
-from secateur.pruners.bundle.folder import import_network, import_text
-from secateur.training.data.load import load_data
-from secateur.training.fit.loop import evaluate
+from secateur.pruners.bundle import import_text
+from secateur.pruners.bundle.folder import import_network
+from secateur.training.data import load_data
+from secateur.training.fit import evaluate
 
 OWN = ("--model", "own_small.py:small")
 DATA = (*OWN, "--data", "digits", "--weights", "own.pt", "-q")

@@ -18,18 +18,16 @@ from secateur.commands.pruning import data_checks as judging
 from secateur.commands.pruning import job
 from secateur.commands.pruning import transferred as transferring
 from secateur.commands.pruning.data_checks import answers, doubt, doubt_without_labels
-from secateur.pruners.bundle.folder import Bundle
+from secateur.pruners.bundle import Bundle
 from secateur.pruners.errors import DataError, UsageError
 from secateur.pruners.least_squares import reconstruct
-from secateur.pruners.metrics.ranking import rank
+from secateur.pruners.metrics import rank
 from secateur.pruners.search.damage import Reference
 from secateur.pruners.transfer import candidates as finishing
 from secateur.pruners.weight_transfer import Transferred
-from secateur.training.data.load import load_data
-from secateur.training.data.sets import Data, require_labels
+from secateur.training.data import Data, load_data, require_labels
 from secateur.training.data.splits import FileSplit
-from secateur.training.fit.checkpoints import save_weights
-from secateur.training.fit.loop import Score, evaluate
+from secateur.training.fit import Score, evaluate, save_weights
 
 OWN = ("--model", "own_rgb.py:small")
 FLAT = (*OWN, "--weights", "own.pt", "--data", "folder:flat")

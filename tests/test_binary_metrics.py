@@ -13,14 +13,13 @@ from torch import Tensor, nn
 
 from secateur.models import registry
 from secateur.pruners.base import BasicPruning
-from secateur.pruners.costs.precision import quantizer_of
+from secateur.pruners.costs import quantizer_of
 from secateur.pruners.errors import UsageError
-from secateur.pruners.graph.channel_graph import ChannelGraph
+from secateur.pruners.graph import ChannelGraph
+from secateur.pruners.metrics import rank
 from secateur.pruners.metrics.binary import angle, kernel_angles, kernel_distances, lines
 from secateur.pruners.metrics.binary import distance as squared
-from secateur.pruners.metrics.ranking import rank
-from secateur.training.binarization.kinds import KINDS
-from secateur.training.binarization.kinds.registry import quantized_layers
+from secateur.training.binarization.kinds import KINDS, quantized_layers
 
 FEW_BITS = [name for name in sorted(KINDS) if name not in ("Real", "SemiReal")]
 

@@ -10,15 +10,9 @@ from torch import nn
 
 from secateur.pruners.errors import UsageError
 from secateur.pruners.trace.trace import trace
-from secateur.training.binarization import micronet
+from secateur.training.binarization import micronet, thermometer
 from secateur.training.binarization.kinds import KINDS
-from secateur.training.binarization.modules import (
-    CheckerboardPad2d,
-    IRBatchNorm2d,
-    ThermometerCoding,
-    fold,
-    thermometer,
-)
+from secateur.training.binarization.modules import CheckerboardPad2d, IRBatchNorm2d, ThermometerCoding, fold
 from secateur.training.binarization.quantizers import sign
 
 

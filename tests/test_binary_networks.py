@@ -10,7 +10,7 @@ from torch import nn
 from secateur.models import registry
 from secateur.pruners.errors import UsageError
 from secateur.training.binarization.kinds import KINDS
-from secateur.training.fit.from_kind import load_from_kind
+from secateur.training.fit import load_from_kind
 
 SMALL = {
     "alexnet_binary": {"hidden": 64},

@@ -15,15 +15,14 @@ from torch import Tensor, nn
 from secateur.models import registry
 from secateur.pruners.api import prune
 from secateur.pruners.base import BasicPruning
-from secateur.pruners.bundle.folder import import_file, import_text
+from secateur.pruners.bundle import import_text
+from secateur.pruners.bundle.folder import import_file
 from secateur.pruners.errors import VerificationError
 from secateur.pruners.source import Entry
-from secateur.pruners.verify import oracle
-from secateur.pruners.verify.cases import cases
+from secateur.pruners.verify import cases, oracle, verify_bundle
 from secateur.pruners.verify.outputs import outputs_of
-from secateur.pruners.verify.process import many_verifications, verify_bundle
-from secateur.training.binarization.kinds import KINDS, Kind
-from secateur.training.binarization.kinds.registry import quantized_layers
+from secateur.pruners.verify.process import many_verifications
+from secateur.training.binarization.kinds import KINDS, Kind, quantized_layers
 
 VARIANTS = {
     **{name: KINDS[name] for name in sorted(KINDS) if name != "Real"},

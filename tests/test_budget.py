@@ -13,21 +13,21 @@ from hypothesis import strategies as st
 from torch import nn
 
 from secateur.models import registry
-from secateur.pruners.costs.budget import (
+from secateur.pruners.costs import (
     Allowance,
     Budget,
+    CostModel,
     Limits,
     Step,
     give_back,
     global_counts,
     grow,
-    levels,
     shrink,
     uniform_counts,
 )
-from secateur.pruners.costs.model import CostModel
+from secateur.pruners.costs.budget import levels
 from secateur.pruners.errors import BudgetError, UsageError
-from secateur.pruners.metrics.ranking import rank
+from secateur.pruners.metrics import rank
 from secateur.pruners.search.one_ratio import steps
 from secateur.pruners.trace.trace import trace
 

@@ -7,10 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from secateur.pruners.costs.model import CostModel, Costs, Stored, predict, stored_tensors
-from secateur.pruners.costs.precision import register_precision
-from secateur.pruners.costs.profile import measure, profile
-from secateur.pruners.graph.channel_graph import ChannelGraph
+from secateur.pruners.costs import CostModel, Costs, measure, profile, register_precision, stored_tensors
+from secateur.pruners.costs.model import Stored, predict
+from secateur.pruners.graph import ChannelGraph
 
 IMAGE = torch.zeros(2, 3, 4, 4)
 

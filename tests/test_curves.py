@@ -16,12 +16,11 @@ from hand_graphs import grouped, plain, slice_by_hand
 from torch import Tensor, nn
 
 from secateur.pruners.errors import Interrupted, UsageError
-from secateur.pruners.graph.channel_graph import ChannelGraph
+from secateur.pruners.graph import ChannelGraph
+from secateur.pruners.metrics import rank
 from secateur.pruners.metrics.binary import kernel_distances
-from secateur.pruners.metrics.ranking import rank
-from secateur.pruners.search.curves import Point, mean_curve, series_of, sweep
-from secateur.pruners.search.ledger import Ledger
-from secateur.pruners.slicing.zeroing import zero_kernels
+from secateur.pruners.search import Ledger, Point, mean_curve, series_of, sweep
+from secateur.pruners.slicing import zero_kernels
 from secateur.training.binarization.kinds import KINDS
 
 IMAGES = torch.randn(8, 3, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -198,7 +197,7 @@ def test_the_command_writes_points_and_resumes(here: Path, monkeypatch: pytest.M
 
 def test_pictures_are_drawn(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    from secateur.commands.cli.pictures import draw_curves
+    from secateur.commands.show.pictures import draw_curves
 
     points = sweep(series(plain(), ["l1", "fpgm"]), evaluate, Ledger(None, {}))
     points.append(Point("conv9", "l1", "smallest", 10, 1, 9, None, None))

@@ -16,10 +16,18 @@ from PIL import Image
 from torchvision.datasets import CIFAR10, CIFAR100
 
 from secateur.pruners.errors import DataError
-from secateur.training.data import folders
-from secateur.training.data.load import load_data
-from secateur.training.data.sets import Data, calibration_images, damaged_in, hold_out, with_workers
-from secateur.training.data.splits import FileSplit, Normalization, Split, number_of_steps, random_flip, random_shift
+from secateur.training.data import (
+    Data,
+    Split,
+    calibration_images,
+    damaged_in,
+    folders,
+    load_data,
+    number_of_steps,
+    with_workers,
+)
+from secateur.training.data.sets import hold_out
+from secateur.training.data.splits import FileSplit, Normalization, random_flip, random_shift
 
 
 def write_image(path: Path, value: int = 0, size: tuple[int, int] = (8, 8)) -> None:

@@ -8,14 +8,12 @@ from hand_graphs import realize_by_slicing
 from torch import nn
 
 from secateur.models import registry
-from secateur.pruners.costs.budget import Budget
-from secateur.pruners.costs.model import CostModel
-from secateur.pruners.costs.profile import measure
-from secateur.pruners.metrics.ranking import rank
+from secateur.pruners.costs import Budget, CostModel, measure
+from secateur.pruners.metrics import rank
 from secateur.pruners.metrics.registry import metrics
+from secateur.pruners.search import SearchSettings, search
 from secateur.pruners.search.scatter import scatter, zero_removed
-from secateur.pruners.search.search import SearchSettings, search
-from secateur.pruners.slicing.slice import slice_model
+from secateur.pruners.slicing import slice_model
 from secateur.pruners.trace.trace import trace
 
 ARCHS = ["alexnet", "lenet5", "mobilenetv2", "nin", "resnet20", "squeezenet", "vgg11", "vgg_small"]

@@ -13,14 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from secateur.models.registry import ARCHS, create
-from secateur.pruners.declare.check import check_declarations
+from secateur.pruners.declare import check_declarations
 from secateur.pruners.declare.compose import declare, declared_graph, same_groups
 from secateur.pruners.decorators import BlockKind, basic_block, block_decorator, declaration_of, fire, mb_conv, skip
 from secateur.pruners.dependencies import Chain, DependencyCalculator, Fire, MBConv, Residual, declared_block
 from secateur.pruners.errors import DeclarationError, NotPrunableError
-from secateur.pruners.graph.layer_facts import LayerFacts
-from secateur.pruners.graph.widths import Slot
-from secateur.pruners.trace.trace import observe, trace
+from secateur.pruners.graph import LayerFacts, Slot
+from secateur.pruners.trace import observe
+from secateur.pruners.trace.trace import trace
 
 
 class Pair(nn.Module):

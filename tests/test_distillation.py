@@ -6,10 +6,9 @@ from torch import nn
 
 from secateur.models.registry import create
 from secateur.pruners.errors import UsageError
-from secateur.training.data.load import load_data
-from secateur.training.fit.objective import Distillation, Objective, Teacher, criterion
-from secateur.training.fit.regimes import find_regime
-from secateur.training.fit.trainer import fit
+from secateur.training.data import load_data
+from secateur.training.fit import Teacher, find_regime, fit
+from secateur.training.fit.objective import Distillation, Objective, criterion
 
 
 class Says(nn.Module):

@@ -15,7 +15,7 @@ import torch
 from secateur.models import registry
 from secateur.pruners.base import BasicPruning
 from secateur.pruners.bundle.folder import import_network
-from secateur.pruners.graph.channel_graph import ChannelGraph
+from secateur.pruners.graph import ChannelGraph
 from secateur.pruners.source import Entry, write_source
 from secateur.pruners.verify import oracle
 
@@ -106,7 +106,7 @@ def test_writing_twice_gives_the_same_text() -> None:
 def test_the_identity_plan_writes_the_original_network(name: str) -> None:
     pruner = pruner_of(name)
     text = pruner.source(pruner.plan({}))
-    from secateur.pruners.bundle.folder import import_text
+    from secateur.pruners.bundle import import_text
 
     model = import_text(text, pruner.netName)
     assert list(model.state_dict()) == list(pruner.model.state_dict())

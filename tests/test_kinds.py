@@ -7,17 +7,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from secateur.commands.cli.options import NetworkOptions
-from secateur.commands.network.kinds import chosen_kind
-from secateur.pruners.costs.model import stored_tensors
-from secateur.pruners.costs.profile import measure, profile
+from secateur.commands.cli import NetworkOptions
+from secateur.commands.network import chosen_kind
+from secateur.pruners.costs import measure, profile, stored_tensors
 from secateur.pruners.errors import CheckpointError, UsageError
 from secateur.training.binarization.kinds import KINDS, find_kind
 from secateur.training.binarization.kinds.binaryconnect import BinaryConnectLinear
 from secateur.training.binarization.kinds.ienet import sharpen_tents
 from secateur.training.binarization.kinds.irnet import FinalIRConv2d, ShiftIRConv2d
 from secateur.training.binarization.kinds.schedules import sharpen, sharpness
-from secateur.training.fit.from_kind import load_from_kind
+from secateur.training.fit import load_from_kind
 
 VARIANTS = {
     **{name: KINDS[name] for name in sorted(KINDS)},

@@ -14,14 +14,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from secateur import trace
-from secateur.pruners.costs.budget import Allowance, Budget, Limits, uniform_counts
-from secateur.pruners.costs.model import CostModel
-from secateur.pruners.costs.profile import measure
+from secateur.pruners.costs import Allowance, Budget, CostModel, Limits, measure, uniform_counts
 from secateur.pruners.errors import BudgetError, Interrupted, UsageError
 from secateur.pruners.latency import Measuring, Run, Table, in_turns, timing, verdict_text, with_batch
 from secateur.pruners.latency.layers import layers_of
 from secateur.pruners.latency.model import never_falling
-from secateur.pruners.search.search import SearchSettings, search
+from secateur.pruners.search import SearchSettings, search
 
 IMAGE = torch.zeros(1, 3, 4, 4)
 HERE = {"cpu": "a slide rule", "threads": 1}

@@ -9,12 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from secateur.training.binarization import soft_orthogonality
 from secateur.training.binarization.kinds import KINDS
-from secateur.training.binarization.orthogonality import soft_orthogonality
+from secateur.training.fit import Execution, find_regime
 from secateur.training.fit.engines import engine_for
-from secateur.training.fit.execution import Execution
 from secateur.training.fit.objective import Objective
-from secateur.training.fit.regimes import find_regime
 
 
 def conv(kind: str, weight: list[list[float]]) -> nn.Conv2d:

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from secateur.pruners.errors import OutOfMemory, UsageError
-from secateur.training.binarization.comparison import Form, measured, packed_size, rendered, table
+from secateur.training.binarization import Form, Half, enough_bits, measured, weights_of
+from secateur.training.binarization.comparison import packed_size, rendered, table
 from secateur.training.binarization.kinds import KINDS
 from secateur.training.binarization.levels import best_exponent, best_exponents, fixed_point, sqnr
-from secateur.training.binarization.post_training import Half, enough_bits, to_fixed_point, to_int8, weights_of
+from secateur.training.binarization.post_training import to_fixed_point, to_int8
 
 
 class Small(nn.Module):

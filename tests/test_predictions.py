@@ -12,9 +12,8 @@ from app_helpers import NETWORK, app, refusal
 from PIL import Image
 from torch import Tensor, nn
 
-from secateur.training.data.load import load_data
-from secateur.training.data.sets import Data
-from secateur.training.fit.predictions import confusion, confusion_csv, mistakes, prediction_grid
+from secateur.training.data import Data, load_data
+from secateur.training.fit import confusion, confusion_csv, mistakes, prediction_grid
 
 SMALL = ("evaluate", "--model", "own_small.py:small", "--data", "digits", "-q")
 

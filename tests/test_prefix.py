@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from secateur.pruners.base import BasicPruning
-from secateur.pruners.run.calling import call_arguments
-from secateur.pruners.search.prefix_cache.cache import PrefixCache
-from secateur.pruners.search.search import Budget, SearchResult, SearchSettings, search
+from secateur.pruners.run import call_arguments
+from secateur.pruners.search import SearchResult, SearchSettings, search
+from secateur.pruners.search.prefix_cache import PrefixCache
+from secateur.pruners.search.search import Budget
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

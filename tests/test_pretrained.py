@@ -10,7 +10,7 @@ import torch
 
 from secateur.models.registry import create, layer_arguments
 from secateur.training.binarization.kinds import find_kind
-from secateur.training.fit.checkpoints import load_checkpoint, load_weights
+from secateur.training.fit import load_checkpoint, load_weights
 
 ROOT = Path(__file__).parent.parent / "pretrained"
 FILES = sorted(ROOT.glob("*/*.pt"))

@@ -19,7 +19,7 @@ from random_networks import network_sources
 
 from secateur.pruners.base import BasicPruning
 from secateur.pruners.bundle.folder import import_file
-from secateur.pruners.graph.channel_graph import ChannelGraph
+from secateur.pruners.graph import ChannelGraph
 from secateur.pruners.plan import compose
 from secateur.pruners.source import Entry
 from secateur.pruners.verify import oracle

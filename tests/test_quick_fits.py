@@ -10,9 +10,8 @@ import torch
 from test_reconstruction import EXACT_CASES, Leftovers, halved, noise, same, settled
 from torch import nn
 
-from secateur.pruners.least_squares import Settings, reconstruct
-from secateur.pruners.least_squares.probe_fits import QuickFits
-from secateur.pruners.transfer.candidates import probing
+from secateur.pruners.least_squares import QuickFits, Settings, reconstruct
+from secateur.pruners.transfer import probing
 
 
 def test_where_a_reader_can_not_be_fitted_nothing_is_changed() -> None:

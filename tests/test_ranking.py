@@ -7,7 +7,7 @@ from hand_graphs import grouped, plain, slice_by_hand
 from torch import nn
 
 from secateur.pruners.errors import CheckpointError, PlanError, UsageError
-from secateur.pruners.metrics.ranking import rank
+from secateur.pruners.metrics import rank
 from secateur.pruners.metrics.registry import metrics, slices
 
 BATCHES = [(torch.randn(4, 3, 4, 4, generator=torch.Generator().manual_seed(i)), torch.arange(4)) for i in range(3)]

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from secateur.app import cli
-from secateur.pruners.bundle.folder import Bundle
+from secateur.pruners.bundle import Bundle
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")

@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from secateur import prune
-from secateur.pruners.costs.precision import register_quantizer
+from secateur.pruners.costs import register_quantizer
 from secateur.pruners.errors import UsageError
-from secateur.pruners.least_squares import Reconstruction, Settings, reconstruct
+from secateur.pruners.least_squares import Gram, Reconstruction, Settings, as_system, reconstruct
 from secateur.pruners.least_squares.affine_paths import Follower, Trail
-from secateur.pruners.least_squares.gram import Gram, Rows
-from secateur.pruners.least_squares.linear_layers import as_system, inputs_at, outputs_at, positions
+from secateur.pruners.least_squares.gram import Rows
+from secateur.pruners.least_squares.linear_layers import inputs_at, outputs_at, positions
 from secateur.pruners.least_squares.solve import solved
-from secateur.pruners.slicing.slice import slice_model
+from secateur.pruners.slicing import slice_model
 from secateur.pruners.trace.trace import trace
-from secateur.pruners.transfer.registry import Transfer, transfer
+from secateur.pruners.transfer import Transfer, transfer
 
 EXACT = Settings(ridge=0.0)
 

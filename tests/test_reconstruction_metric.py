@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from secateur.pruners.errors import UsageError
-from secateur.pruners.least_squares import elimination, metric
-from secateur.pruners.least_squares.elimination import Elimination, Independent, eliminate
-from secateur.pruners.metrics.ranking import rank
+from secateur.pruners.least_squares import Elimination, Independent, eliminate, elimination, metric
+from secateur.pruners.metrics import rank
 from secateur.pruners.trace.trace import trace
 
 X = torch.randn(64, 3, 6, 6, generator=torch.Generator().manual_seed(0))

@@ -8,17 +8,9 @@ from html.parser import HTMLParser
 import jinja2
 import pytest
 
-from secateur.pruners.bundle.report import (
-    TEMPLATES,
-    chart,
-    comparison,
-    evaluations_in,
-    frozen_facts,
-    place,
-    render_report,
-)
-from secateur.pruners.graph.channel_graph import ChannelGraph
-from secateur.pruners.graph.widths import FrozenChannels, Slot
+from secateur.pruners.bundle import comparison, frozen_facts, place, render_report
+from secateur.pruners.bundle.report import TEMPLATES, chart, evaluations_in
+from secateur.pruners.graph import ChannelGraph, FrozenChannels, Slot
 from secateur.pruners.places import NOWHERE, Site
 from secateur.pruners.plan import PruningPlan, WidthPlan
 

@@ -13,18 +13,16 @@ import torch
 from hand_graphs import grouped, plain, slice_by_hand
 from torch import nn
 
-from secateur.pruners.costs.budget import Budget
-from secateur.pruners.costs.model import CostModel
+from secateur.pruners.costs import Budget, CostModel
 from secateur.pruners.errors import BudgetError, CheckpointError, Interrupted, NotPrunableError, OutputError, UsageError
-from secateur.pruners.graph.channel_graph import ChannelGraph
-from secateur.pruners.graph.widths import FrozenChannels
-from secateur.pruners.metrics.ranking import rank
+from secateur.pruners.graph import ChannelGraph, FrozenChannels
+from secateur.pruners.metrics import rank
 from secateur.pruners.places import Site
-from secateur.pruners.run.interrupts import StopRequest
+from secateur.pruners.run import StopRequest
+from secateur.pruners.search import Ledger, SearchSettings, Watcher, search
 from secateur.pruners.search.gaussian_process import derived_seed, random_ratios, suggest_ratios
-from secateur.pruners.search.ledger import Ledger
 from secateur.pruners.search.scatter import scatter, zero_removed
-from secateur.pruners.search.search import SearchSettings, Watcher, search, strategies
+from secateur.pruners.search.search import strategies
 from secateur.pruners.weight_transfer import slice_state
 
 IMAGES = torch.randn(8, 3, 4, 4, generator=torch.Generator().manual_seed(0))

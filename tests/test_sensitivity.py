@@ -9,14 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from secateur.pruners.costs.budget import Allowance, Budget, Limits
-from secateur.pruners.costs.model import CostModel
+from secateur.pruners.costs import Allowance, Budget, CostModel, Limits
 from secateur.pruners.errors import BudgetError, Interrupted, UsageError
-from secateur.pruners.metrics.ranking import rank
+from secateur.pruners.metrics import rank
+from secateur.pruners.search import Ledger, SearchSettings, Watcher, search
 from secateur.pruners.search.damage import Curve, Difference, Reference, curve_through
-from secateur.pruners.search.ledger import Ledger
 from secateur.pruners.search.problem import Candidates, Problem
-from secateur.pruners.search.search import SearchSettings, Watcher, search
 from secateur.pruners.search.sensitivity import marginal_counts, probed_counts
 from secateur.pruners.search.stage_balance import Balance, attempts
 
@@ -294,7 +292,7 @@ def test_an_interrupted_pass_goes_on(tmp_path, at):
 
 def test_candidates_are_finished_with_the_weights_of_the_transfer():
     from secateur.pruners.trace.trace import trace
-    from secateur.pruners.transfer.candidates import finishing
+    from secateur.pruners.transfer import finishing
 
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 5)).eval()
@@ -304,7 +302,7 @@ def test_candidates_are_finished_with_the_weights_of_the_transfer():
     model[0].bias.data[4:] = model[0].bias.data[:4]
 
     def realize(network, kept):
-        from secateur.pruners.slicing.slice import slice_model
+        from secateur.pruners.slicing import slice_model
 
         return slice_model(network, graph, kept, IMAGES[:1]).model
 

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from secateur.pruners.errors import NotPrunableError
-from secateur.pruners.graph.channel_graph import ChannelGraph
-from secateur.pruners.slicing.slice import SlicedModel, slice_model
+from secateur.pruners.graph import ChannelGraph
+from secateur.pruners.slicing import SlicedModel, slice_model
 from secateur.pruners.trace.trace import trace
 from secateur.pruners.verify import oracle
 from secateur.pruners.verify.masking import masking

@@ -13,7 +13,7 @@ import pytest
 import torch
 from source_helpers import assert_writes
 
-from secateur.pruners.slicing.slice import slice_model
+from secateur.pruners.slicing import slice_model
 from secateur.pruners.source import Entry
 from secateur.pruners.trace.trace import trace
 

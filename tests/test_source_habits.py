@@ -12,7 +12,7 @@ from source_helpers import assert_writes, body, load
 from source_networks import Flat, Gates, Odd, Parts, Tied, Unit, Units, odd, pairs, units
 from torch import nn
 
-from secateur.pruners.slicing.slice import slice_model
+from secateur.pruners.slicing import slice_model
 from secateur.pruners.source import Entry, Header, LiteralSite, write_source
 from secateur.pruners.trace.trace import trace
 

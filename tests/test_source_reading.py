@@ -11,10 +11,9 @@ import torch
 from reading_networks import Reader
 from source_helpers import assert_writes
 
-from secateur.pruners.slicing.slice import slice_model
+from secateur.pruners.slicing import slice_model
 from secateur.pruners.source import Entry
-from secateur.pruners.source.text.dead_branches import without_dead_branches
-from secateur.pruners.source.text.docstrings import without_entries
+from secateur.pruners.source.text import without_dead_branches, without_entries
 from secateur.pruners.trace.trace import trace
 
 

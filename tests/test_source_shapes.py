@@ -14,7 +14,7 @@ from torch import nn
 
 from secateur.pruners.errors import SourceError
 from secateur.pruners.source import Entry, LiteralSite, write_source
-from secateur.pruners.source.text.concrete import Concrete
+from secateur.pruners.source.text import Concrete
 
 X = torch.arange(12.0).view(3, 4)
 IMAGE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))

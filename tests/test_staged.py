@@ -22,14 +22,13 @@ from hypothesis import strategies as st
 from test_search import IMAGES, Bench, Crash, crash_at, events, refusal, without_seconds
 from torch import nn
 
-from secateur.commands.cli.options import PruneOptions
+from secateur.commands.cli import PruneOptions
 from secateur.commands.prune import settings_from
-from secateur.pruners.costs.budget import Allowance, Budget, Limits, Step
-from secateur.pruners.costs.model import CostModel
+from secateur.pruners.costs import Allowance, Budget, CostModel, Limits, Step
 from secateur.pruners.errors import Interrupted, UsageError
-from secateur.pruners.graph.channel_graph import ChannelGraph
+from secateur.pruners.graph import ChannelGraph
+from secateur.pruners.search import SearchSettings, Watcher
 from secateur.pruners.search.bayesian_staged import ALL, lowest_gone
-from secateur.pruners.search.search import SearchSettings, Watcher
 from secateur.pruners.search.stages import grouped as grouped_by
 from secateur.pruners.search.stages import stages
 

@@ -12,9 +12,9 @@ from test_prefix import Deep, timeless
 from torch import Tensor, nn
 
 from secateur.pruners.base import BasicPruning
-from secateur.pruners.search.prefix_cache.cache import PrefixCache
+from secateur.pruners.search import SearchResult, SearchSettings, search
+from secateur.pruners.search.prefix_cache import PrefixCache
 from secateur.pruners.search.scores import Judge
-from secateur.pruners.search.search import SearchResult, SearchSettings, search
 
 
 def test_nobody_is_given_up_without_a_rival_or_on_too_few_images_or_all() -> None:

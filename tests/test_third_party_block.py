@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from secateur.pruners.base import PRUNERS
-from secateur.pruners.bundle.folder import Bundle
-from secateur.pruners.declare.check import check_kind
+from secateur.pruners.bundle import Bundle
+from secateur.pruners.declare import check_kind
 from secateur.pruners.declare.compose import declared_graph, same_groups
 from secateur.pruners.errors import DeclarationError
-from secateur.pruners.graph.channel_graph import ChannelGraph
+from secateur.pruners.graph import ChannelGraph
 from secateur.pruners.trace.trace import trace
 
 X = torch.zeros(1, 3, 8, 8)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from secateur.pruners.errors import NotPrunableError, UsageError
-from secateur.pruners.graph.channel_graph import ChannelGraph
+from secateur.pruners.graph import ChannelGraph
 from secateur.pruners.trace.trace import trace
 
 

@@ -12,9 +12,8 @@ from app_helpers import app, refusal
 from click.testing import Result
 from test_training import InterruptAt
 
-from secateur.commands.cli import console
-from secateur.training.fit.checkpoints import beside, save_weights
-from secateur.training.fit.progress import Progress
+from secateur.commands.show import console
+from secateur.training.fit import Progress, beside, save_weights
 
 LENET = ("--arch", "lenet5", "--network")
 TRAIN = ("train", "--model", "own_small.py:small", "--data", "digits", "--epochs", "2", "-o", "w.pt")

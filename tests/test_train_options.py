@@ -18,17 +18,12 @@ from torch import Tensor, nn
 
 import secateur.app as command_line
 from secateur.pruners.errors import Interrupted, OutOfMemory
+from secateur.training.binarization import soft_orthogonality
 from secateur.training.binarization.kinds import KINDS
-from secateur.training.binarization.orthogonality import soft_orthogonality
-from secateur.training.data.load import load_data
-from secateur.training.data.sets import Data
-from secateur.training.fit import trainer
-from secateur.training.fit.execution import Execution
-from secateur.training.fit.loop import evaluate
+from secateur.training.data import Data, load_data
+from secateur.training.fit import Execution, Regime, evaluate, find_regime, fit, regime_for, trainer
 from secateur.training.fit.objective import square_hinge
-from secateur.training.fit.regime import Regime
-from secateur.training.fit.regimes import REGIMES, find_regime, regime_for
-from secateur.training.fit.trainer import fit
+from secateur.training.fit.regimes import REGIMES
 
 ROOT = Path(command_line.__file__).parent
 TRAIN = ("train", "--model", "own_small.py:small", "--data", "digits", "-o", "w.pt")

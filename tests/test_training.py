@@ -16,14 +16,25 @@ from torch import Tensor, nn
 
 from secateur.pruners.errors import CheckpointError, Interrupted, OutputError, UsageError
 from secateur.training.binarization.kinds import KINDS
-from secateur.training.data.load import load_data
-from secateur.training.data.sets import Data
-from secateur.training.data.splits import number_of_steps
-from secateur.training.fit.checkpoints import load_checkpoint, load_weights, save_atomically, save_weights
-from secateur.training.fit.loop import evaluate, evaluate_fn, resolve_device
-from secateur.training.fit.progress import LineProgress, RichProgress, Silent
-from secateur.training.fit.regimes import REGIMES, Regime, find_regime, regime_for
-from secateur.training.fit.trainer import FitResult, fit, retrain_fn
+from secateur.training.data import Data, load_data, number_of_steps
+from secateur.training.fit import (
+    RichProgress,
+    Silent,
+    evaluate,
+    evaluate_fn,
+    find_regime,
+    fit,
+    load_checkpoint,
+    load_weights,
+    regime_for,
+    resolve_device,
+    retrain_fn,
+    save_weights,
+)
+from secateur.training.fit.checkpoints import save_atomically
+from secateur.training.fit.progress import LineProgress
+from secateur.training.fit.regimes import REGIMES, Regime
+from secateur.training.fit.trainer import FitResult
 
 SHORT = Regime("short", "sgd", {0: {"lr": 0.1, "momentum": 0.9}}, shape="one_cycle", batch_size=256)
 

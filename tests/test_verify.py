@@ -10,16 +10,15 @@ import pytest
 import torch
 from torch import nn
 
+from secateur.pruners.bundle import Bundle, import_text, published, write_file, write_state
 from secateur.pruners.bundle import folder as bundle_module
-from secateur.pruners.bundle.folder import Bundle, import_text, published, write_file, write_state
-from secateur.pruners.costs.model import Costs
+from secateur.pruners.costs import Costs
 from secateur.pruners.errors import BundleExistsError, OutputError, UsageError, VerificationError
 from secateur.pruners.trace.trace import trace
-from secateur.pruners.verify import oracle
+from secateur.pruners.verify import Case, fits_double, measured, oracle, verify_bundle
 from secateur.pruners.verify import process as verify
-from secateur.pruners.verify.case import Case
-from secateur.pruners.verify.outputs import fits_double, measured, outputs_of
-from secateur.pruners.verify.process import many_verifications, verify_bundle
+from secateur.pruners.verify.outputs import outputs_of
+from secateur.pruners.verify.process import many_verifications
 
 TEXT = '''"""A small network."""
 

@@ -17,11 +17,11 @@ from secateur import prune
 from secateur.pruners.decorators import BlockKind, block_decorator
 from secateur.pruners.dependencies import Chain
 from secateur.pruners.errors import CheckpointError, DeclarationError, UsageError
-from secateur.pruners.graph.channel_graph import ChannelGraph
-from secateur.pruners.graph.widths import Slot
-from secateur.pruners.slicing.slice import slice_model
+from secateur.pruners.graph import ChannelGraph, Slot
+from secateur.pruners.slicing import slice_model
 from secateur.pruners.trace.trace import trace
-from secateur.pruners.transfer.registry import Transfer, find_strategy, strategies, transfer
+from secateur.pruners.transfer import Transfer, find_strategy, transfer
+from secateur.pruners.transfer.registry import strategies
 from secateur.pruners.weight_transfer import (
     State,
     WeightTransferUnit,

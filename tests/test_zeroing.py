@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from secateur.models import registry
 from secateur.pruners.base import BasicPruning
 from secateur.pruners.errors import UsageError
-from secateur.pruners.slicing.zeroing import zero_out
+from secateur.pruners.slicing import zero_out
 from secateur.pruners.verify import oracle
 from secateur.training.binarization.kinds import KINDS, Kind
 

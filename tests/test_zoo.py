@@ -18,7 +18,8 @@ from torch import nn
 
 from secateur.pruners.base import BasicPruning
 from secateur.pruners.errors import NotPrunableError
-from secateur.pruners.search.search import Budget, SearchSettings, search
+from secateur.pruners.search import SearchSettings, search
+from secateur.pruners.search.search import Budget
 from secateur.pruners.source import Entry
 from secateur.pruners.verify import oracle
 from secateur.pruners.verify.process import many_verifications

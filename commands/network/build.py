@@ -11,19 +11,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from secateur.commands.cli.console import Voice
-from secateur.commands.cli.options import NetworkOptions
-from secateur.commands.network.inputs import Shape, images, made_by, shapes_of
-from secateur.commands.network.kinds import Chosen, binary_form, chosen_kind, start
-from secateur.models import registry
-from secateur.pruners.errors import CheckpointError, ModelFileError, UsageError
-from secateur.pruners.loading import build, entry_for, load_factory, parse_arguments
-from secateur.pruners.run.calling import as_it_was, call_arguments
-from secateur.pruners.run.frames import describe
-from secateur.pruners.source import Entry
-from secateur.training.binarization.kinds import Kind
-from secateur.training.data.load import load_data
-from secateur.training.data.sets import Data
+from ...models import registry
+from ...pruners.errors import CheckpointError, ModelFileError, UsageError
+from ...pruners.loading import build, entry_for, load_factory, parse_arguments
+from ...pruners.run import as_it_was, call_arguments, describe
+from ...pruners.source import Entry
+from ...training.binarization.kinds import Kind
+from ...training.data import Data, load_data
+from ..cli import NetworkOptions
+from ..show import Voice
+from .inputs import Shape, images, made_by, shapes_of
+from .kinds import Chosen, binary_form, chosen_kind, start
 
 PRETRAINED = Path("pretrained")
 KIND = "Real"

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_leaves
 
-from secateur.commands.cli.options import NetworkOptions
-from secateur.pruners.bundle.folder import Bundle
-from secateur.pruners.errors import ModelFileError, PlanError, UsageError
-from secateur.pruners.loading import call, load_factory
-from secateur.training.data.sets import Data
+from ...pruners.bundle import Bundle
+from ...pruners.errors import ModelFileError, PlanError, UsageError
+from ...pruners.loading import call, load_factory
+from ...training.data import Data
+from ..cli import NetworkOptions
 
 Shape = tuple[int, ...]
 

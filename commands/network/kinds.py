@@ -9,14 +9,12 @@ from typing import Any
 
 from torch import nn
 
-from secateur.commands.cli.options import NetworkOptions
-from secateur.models import registry
-from secateur.pruners.errors import CheckpointError, UsageError
-from secateur.pruners.loading import parse_arguments
-from secateur.training.binarization.kinds import KINDS, Kind, find_kind
-from secateur.training.binarization.kinds.registry import recognise
-from secateur.training.fit.checkpoints import Checkpoint, load_checkpoint, load_weights
-from secateur.training.fit.from_kind import load_from_kind
+from ...models import registry
+from ...pruners.errors import CheckpointError, UsageError
+from ...pruners.loading import parse_arguments
+from ...training.binarization.kinds import KINDS, Kind, find_kind, recognise
+from ...training.fit import Checkpoint, load_checkpoint, load_from_kind, load_weights
+from ..cli import NetworkOptions
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from secateur.models import registry
-from secateur.pruners.base import PRUNERS, BasicPruning
+from ...models import registry
+from ...pruners.base import PRUNERS, BasicPruning
 
 
 def setup_pruner(arch: str, model: nn.Module, example_input: Any, **arguments: Any) -> BasicPruning:

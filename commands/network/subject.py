@@ -6,14 +6,13 @@ from pathlib import Path
 
 from torch import nn
 
-from secateur.commands.cli.options import SubjectOptions
-from secateur.commands.network.build import check_outputs
-from secateur.commands.network.inputs import images
-from secateur.commands.network.kinds import of_bundle
-from secateur.pruners.bundle.folder import Bundle
-from secateur.pruners.errors import UsageError
-from secateur.training.data.load import load_data
-from secateur.training.data.sets import Data
+from ...pruners.bundle import Bundle
+from ...pruners.errors import UsageError
+from ...training.data import Data, load_data
+from ..cli import SubjectOptions
+from .build import check_outputs
+from .inputs import images
+from .kinds import of_bundle
 
 
 def require_one(options: SubjectOptions) -> None:

@@ -9,19 +9,27 @@ from typing import Any
 import torch
 from torch import nn
 
-from secateur.commands.cli.console import Voice
-from secateur.commands.cli.options import StepOptions
-from secateur.commands.network.build import Network
-from secateur.commands.network.kinds import require_kind
-from secateur.pruners.errors import TrainingError, UsageError
-from secateur.training.binarization.kinds import Kind
-from secateur.training.fit.checkpoints import beside, load_checkpoint, load_weights, save_weights
-from secateur.training.fit.execution import Execution, is_main
-from secateur.training.fit.history import FitResult
-from secateur.training.fit.loop import resolve_device
-from secateur.training.fit.regime import Regime
-from secateur.training.fit.regimes import Purpose, find_regime, regime_for
-from secateur.training.fit.trainer import fit
+from ...pruners.errors import TrainingError, UsageError
+from ...training.binarization.kinds import Kind
+from ...training.fit import (
+    Execution,
+    FitResult,
+    Purpose,
+    Regime,
+    beside,
+    find_regime,
+    fit,
+    is_main,
+    load_checkpoint,
+    load_weights,
+    regime_for,
+    resolve_device,
+    save_weights,
+)
+from ..cli import StepOptions
+from ..show import Voice
+from .build import Network
+from .kinds import require_kind
 
 _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from secateur.commands.cli.options import PruneOptions
-from secateur.commands.network.build import Network
-from secateur.pruners.errors import UsageError
-from secateur.pruners.metrics import ranking
-from secateur.pruners.run.calling import as_it_was
-from secateur.pruners.search import problem as searching
-from secateur.pruners.search.search import SearchSettings
-from secateur.training.data.splits import Split
-from secateur.training.fit.loop import EVALUATION_BATCH, Score, fitting
+from ...pruners.errors import UsageError
+from ...pruners.metrics import check_labels, metric_needs_labels
+from ...pruners.run import as_it_was
+from ...pruners.search import UNJUDGED, SearchSettings, strategy_needs_labels
+from ...training.data import Split
+from ...training.fit import EVALUATION_BATCH, Score, fitting
+from ..cli import PruneOptions
+from ..network import Network
 
 NO_LABELS = "the images have no labels: nothing is retrained, and no accuracy is measured"
 _SURE = 0.01
@@ -24,9 +23,9 @@ def check_data(options: PruneOptions, settings: SearchSettings, network: Network
     """Refuse what there are too few images for, or what needs labels where there are none."""
     data = network.data
     if data is None:
-        ranking.check_labels(settings.metric, None)
-        if searching.needs_labels(settings.strategy):
-            raise UsageError(searching.UNJUDGED.format(settings.strategy))
+        check_labels(settings.metric, None)
+        if strategy_needs_labels(settings.strategy):
+            raise UsageError(UNJUDGED.format(settings.strategy))
         return
     if options.calibration is not None and options.calibration > len(data.train):
         raise UsageError(
@@ -41,9 +40,9 @@ def check_data(options: PruneOptions, settings: SearchSettings, network: Network
 
 def _needing_labels(options: PruneOptions, settings: SearchSettings, network: Network) -> tuple[str, str] | None:
     """The first thing asked for that needs labels, and what to do instead."""
-    if ranking.needs_labels(settings.metric):
+    if metric_needs_labels(settings.metric):
         return f"--metric {settings.metric}", "take --metric reconstruction or l1"
-    if searching.needs_labels(settings.strategy):
+    if strategy_needs_labels(settings.strategy):
         return f"--search {settings.strategy}", "take --search sensitivity, and a budget such as --macs 0.5"
     if options.final_epochs:
         return f"--final-epochs {options.final_epochs}", "leave it out, and nothing is retrained (--transfer lstsq)"

@@ -13,31 +13,34 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateur.commands.cli.console import Voice
-from secateur.commands.cli.options import PruneOptions
-from secateur.commands.cli.tables import skipped
-from secateur.commands.network.build import Network
-from secateur.commands.network.pruner import setup_pruner
-from secateur.commands.network.trained import adjusted, chosen_regime, execution
-from secateur.commands.pruning.data_checks import NO_LABELS, answers, doubt, doubt_without_labels
-from secateur.commands.pruning.timed import Timed
-from secateur.commands.pruning.transferred import candidates_on, check_transfer, transferred, usual_transfer
-from secateur.commands.pruning.watcher import SearchWatcher
-from secateur.pruners.bundle.folder import Bundle, import_text
-from secateur.pruners.errors import CheckpointError, UsageError
-from secateur.pruners.plan import PruningPlan
-from secateur.pruners.search.prefix_cache.cache import PrefixCache
-from secateur.pruners.search.problem import Kept, Realize
-from secateur.pruners.search.search import SearchResult, SearchSettings, search
-from secateur.pruners.transfer.registry import find_strategy as find_transfer
-from secateur.pruners.weight_transfer import slice_optimizer_state
-from secateur.training.binarization.kinds.registry import recognise
-from secateur.training.binarization.orthogonality import soft_orthogonality
-from secateur.training.data.sets import Data, calibration_images, damaged_in
-from secateur.training.fit.execution import device_for
-from secateur.training.fit.loop import Score, Stop, evaluate, evaluate_fn, resolve_device
-from secateur.training.fit.objective import Teacher
-from secateur.training.fit.trainer import fit, retrain_fn
+from ...pruners.bundle import Bundle, import_text
+from ...pruners.errors import CheckpointError, UsageError
+from ...pruners.plan import PruningPlan
+from ...pruners.search import Kept, Realize, SearchResult, SearchSettings, search
+from ...pruners.search.prefix_cache import PrefixCache
+from ...pruners.transfer import find_strategy as find_transfer
+from ...pruners.weight_transfer import slice_optimizer_state
+from ...training.binarization import soft_orthogonality
+from ...training.binarization.kinds import recognise
+from ...training.data import Data, calibration_images, damaged_in
+from ...training.fit import (
+    Score,
+    Stop,
+    Teacher,
+    device_for,
+    evaluate,
+    evaluate_fn,
+    fit,
+    resolve_device,
+    retrain_fn,
+)
+from ..cli import PruneOptions
+from ..network import Network, adjusted, chosen_regime, execution, setup_pruner
+from ..show import Voice, skipped
+from .data_checks import NO_LABELS, answers, doubt, doubt_without_labels
+from .timed import Timed
+from .transferred import candidates_on, check_transfer, transferred, usual_transfer
+from .watcher import SearchWatcher
 
 _RANKING_IMAGES = 256
 

@@ -7,9 +7,9 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from secateur.pruners.base import BasicPruning
-from secateur.pruners.bundle.report import comparison
-from secateur.pruners.plan import PruningPlan
+from ...pruners.base import BasicPruning
+from ...pruners.bundle import comparison
+from ...pruners.plan import PruningPlan
 
 
 def source_diff(pruner: BasicPruning, plan: PruningPlan) -> str:

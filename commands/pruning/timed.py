@@ -7,13 +7,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from secateur.commands.cli.console import Voice
-from secateur.commands.cli.options import PruneOptions
-from secateur.pruners.base import BasicPruning
-from secateur.pruners.costs.budget import Allowance
-from secateur.pruners.latency import LatencyModel, Measuring, Table, latencies, machine, verdict, with_batch
-from secateur.pruners.latency.measuring import Realize
-from secateur.pruners.search.search import SearchSettings
+from ...pruners.base import BasicPruning
+from ...pruners.costs import Allowance
+from ...pruners.latency import LatencyModel, Measuring, Realize, Table, latencies, machine, verdict, with_batch
+from ...pruners.search import SearchSettings
+from ..cli import PruneOptions
+from ..show import Voice
 
 
 class Timed:

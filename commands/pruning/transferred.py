@@ -8,16 +8,15 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from secateur.pruners.base import BasicPruning
-from secateur.pruners.errors import UsageError
-from secateur.pruners.graph.channel_graph import ChannelGraph
-from secateur.pruners.plan import PruningPlan
-from secateur.pruners.search.problem import Kept, Realize
-from secateur.pruners.transfer.candidates import finishing, probing
-from secateur.pruners.transfer.registry import Transfer, find_strategy, transfer
-from secateur.pruners.weight_transfer import Transferred, slice_state
-from secateur.training.data.sets import Data, calibration_images
-from secateur.training.fit.progress import Progress
+from ...pruners.base import BasicPruning
+from ...pruners.errors import UsageError
+from ...pruners.graph import ChannelGraph
+from ...pruners.plan import PruningPlan
+from ...pruners.search import Kept, Realize
+from ...pruners.transfer import Transfer, find_strategy, finishing, probing, transfer
+from ...pruners.weight_transfer import Transferred, slice_state
+from ...training.data import Data, calibration_images
+from ...training.fit import Progress
 
 _BATCH = 128
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from secateur.commands.cli.console import Voice
-from secateur.pruners.search.search import Evaluation, Watcher
+from ...pruners.search import Evaluation, Watcher
+from ..show import Voice
 
 
 class SearchWatcher(Watcher):

@@ -20,8 +20,8 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor, nn
 
-from secateur.pruners.errors import BundleExistsError, OutputError, UsageError
-from secateur.pruners.plan import PruningPlan, load
+from ..errors import BundleExistsError, OutputError, UsageError
+from ..plan import PruningPlan, load
 
 _numbers = count()
 

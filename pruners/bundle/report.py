@@ -10,9 +10,9 @@ from typing import Any
 
 import jinja2
 
-from secateur.pruners.graph.channel_graph import ChannelGraph
-from secateur.pruners.places import Site
-from secateur.pruners.plan import PruningPlan
+from ..graph import ChannelGraph
+from ..places import Site
+from ..plan import PruningPlan
 
 _CHART = (640.0, 200.0, 8.0)  # width, height and margin of the drawing
 _QUANTITIES = (

@@ -1,0 +1,35 @@
+"""Parameters, MACs, bits and bytes: counted, predicted for every plan, and held to a budget."""
+
+from __future__ import annotations
+
+from .budget import (
+    Allowance,
+    Budget,
+    Counts,
+    Limits,
+    Step,
+    give_back,
+    global_counts,
+    grow,
+    shrink,
+    uniform_counts,
+)
+from .model import CostModel, Costs, is_table, stored_tensors
+from .precision import (
+    Quantize,
+    input_bits,
+    quantizer_of,
+    register_input_precision,
+    register_precision,
+    register_quantizer,
+    register_same_precision,
+    register_same_quantizer,
+)
+from .profile import ProfileRow, measure, profile
+
+__all__ = [
+    "Allowance", "Budget", "CostModel", "Costs", "Counts", "Limits", "ProfileRow", "Quantize", "Step", "give_back",
+    "global_counts", "grow", "input_bits", "is_table", "measure", "profile", "quantizer_of",
+    "register_input_precision", "register_precision", "register_quantizer", "register_same_precision",
+    "register_same_quantizer", "shrink", "stored_tensors", "uniform_counts",
+]

@@ -13,10 +13,9 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from secateur.pruners.costs.model import CostModel
-from secateur.pruners.errors import BudgetError, UsageError
-from secateur.pruners.graph.channel_graph import ChannelGraph
-from secateur.pruners.graph.widths import Width
+from ..errors import BudgetError, UsageError
+from ..graph import ChannelGraph, Width
+from .model import CostModel
 
 Counts = dict[str, int]
 _CLOSE = 0.01  # of a budget may be left

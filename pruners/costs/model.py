@@ -20,9 +20,8 @@ import torch
 from scipy.sparse import coo_array
 from torch import nn
 
-from secateur.pruners.costs.precision import _PRECISIONS
-from secateur.pruners.graph.channel_graph import ChannelGraph
-from secateur.pruners.graph.widths import Extent, Slot
+from ..graph import ChannelGraph, Extent, Slot
+from .precision import _PRECISIONS
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from secateur.pruners.costs.model import Costs, is_table, stored_tensors
-from secateur.pruners.costs.precision import input_bits
-from secateur.pruners.run.calling import as_it_was
+from ..run import as_it_was
+from .model import Costs, is_table, stored_tensors
+from .precision import input_bits
 
 MacCounter = Callable[[Any, tuple[Any, ...], Any], int]
 _COUNTERS: dict[type[nn.Module], MacCounter] = {}

@@ -16,15 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from secateur.pruners.decorators import BlockKind
-from secateur.pruners.dependencies import Block, declared_block, shortcut_convs
-from secateur.pruners.errors import DeclarationError
-from secateur.pruners.graph.channel_graph import ChannelGraph
-from secateur.pruners.graph.facts import Facts
-from secateur.pruners.graph.layer_facts import NORMS, LayerFacts, canonical_keys
-from secateur.pruners.graph.widths import IntArray, Slot
-from secateur.pruners.run.calling import call_arguments
-from secateur.pruners.trace.trace import observe
+from ..decorators import BlockKind
+from ..dependencies import Block, declared_block, shortcut_convs
+from ..errors import DeclarationError
+from ..graph import NORMS, ChannelGraph, Facts, IntArray, LayerFacts, Slot, canonical_keys
+from ..run import call_arguments
+from ..trace import observe
 
 _TRANSPOSED = nn.modules.conv._ConvTransposeNd
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from torch import nn
 
-from secateur.pruners.decorators import skipped_layers
-from secateur.pruners.dependencies import declared_block
-from secateur.pruners.graph.channel_graph import ChannelGraph
-from secateur.pruners.graph.layer_facts import NORMS, LayerFacts, groups_of, is_weighted
-from secateur.pruners.graph.solve import solve
-from secateur.pruners.graph.widths import IntArray, Slot
-from secateur.pruners.places import NOWHERE
+from ..decorators import skipped_layers
+from ..dependencies import declared_block
+from ..graph import NORMS, ChannelGraph, IntArray, LayerFacts, Slot, groups_of, is_weighted, solve
+from ..places import NOWHERE
 
 _MODULES = nn.modules
 _PASSING = (_MODULES.activation, _MODULES.pooling, _MODULES.dropout, _MODULES.flatten, _MODULES.padding,

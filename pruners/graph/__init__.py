@@ -1,0 +1,40 @@
+"""The channel graph: which slices of which tensors can only go together, and why."""
+
+from __future__ import annotations
+
+from .channel_graph import ChannelGraph
+from .equivalence import prunable
+from .explain import explain, why
+from .facts import SILENT, Facts, Freeze, SiteCall, Tie
+from .layer_facts import (
+    NORMS,
+    LayerFacts,
+    canonical_keys,
+    fits,
+    groups_of,
+    input_size,
+    is_weighted,
+    norm_size,
+)
+from .solve import solve
+from .widths import (
+    BoolArray,
+    Contraction,
+    CountedCall,
+    Extent,
+    FrozenChannels,
+    IntArray,
+    Kept,
+    Operation,
+    Slot,
+    Step,
+    Use,
+    Width,
+)
+
+__all__ = [
+    "NORMS", "SILENT", "BoolArray", "ChannelGraph", "Contraction", "CountedCall", "Extent", "Facts", "Freeze",
+    "FrozenChannels", "IntArray", "Kept", "LayerFacts", "Operation", "SiteCall", "Slot", "Step", "Tie", "Use",
+    "Width", "canonical_keys", "explain", "fits", "groups_of", "input_size", "is_weighted", "norm_size", "prunable",
+    "solve", "why",
+]

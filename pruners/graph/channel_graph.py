@@ -9,8 +9,8 @@ import networkx as nx
 import numpy as np
 import numpy.typing as npt
 
-from secateur.pruners.graph.explain import why
-from secateur.pruners.graph.widths import (
+from .explain import why
+from .widths import (
     BoolArray,
     Contraction,
     CountedCall,

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from secateur.pruners.graph.facts import Facts, Freeze, Tie
-from secateur.pruners.graph.widths import BoolArray, IntArray
-from secateur.pruners.places import NOWHERE
+from ..places import NOWHERE
+from .facts import Facts, Freeze, Tie
+from .widths import BoolArray, IntArray
 
 _UNREAD = "no layer reads these channels"
 _UNMADE = "no layer makes these channels"

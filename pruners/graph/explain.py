@@ -10,9 +10,9 @@ from typing import Protocol
 
 import networkx as nx
 
-from secateur.pruners.errors import UsageError
-from secateur.pruners.graph.widths import FrozenChannels, Slot, Width
-from secateur.pruners.places import NOWHERE, Site
+from ..errors import UsageError
+from ..places import NOWHERE, Site
+from .widths import FrozenChannels, Slot, Width
 
 
 class Explained(Protocol):

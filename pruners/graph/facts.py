@@ -15,8 +15,8 @@ import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from secateur.pruners.graph.widths import IntArray, Slot
-from secateur.pruners.places import Site, Span
+from ..places import Site, Span
+from .widths import IntArray, Slot
 
 SILENT = ""
 """The reason of freezes that nobody wants to read about: positions of an axis that holds no channels."""

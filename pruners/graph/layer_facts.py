@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from secateur.pruners.errors import NotPrunableError
-from secateur.pruners.graph.facts import Facts
-from secateur.pruners.graph.widths import IntArray, Slot
-from secateur.pruners.places import Site
+from ..errors import NotPrunableError
+from ..places import Site
+from .facts import Facts
+from .widths import IntArray, Slot
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.PReLU)
 _TRANSPOSED = nn.modules.conv._ConvTransposeNd

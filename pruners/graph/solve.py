@@ -9,10 +9,10 @@ from itertools import pairwise
 import networkx as nx
 import numpy as np
 
-from secateur.pruners.graph.channel_graph import ChannelGraph
-from secateur.pruners.graph.equivalence import Classes, settle
-from secateur.pruners.graph.facts import SILENT, Facts, SiteCall, Tie
-from secateur.pruners.graph.widths import (
+from .channel_graph import ChannelGraph
+from .equivalence import Classes, settle
+from .facts import SILENT, Facts, SiteCall, Tie
+from .widths import (
     BoolArray,
     Contraction,
     CountedCall,

@@ -9,7 +9,7 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-from secateur.pruners.places import Site, Span
+from ..places import Site, Span
 
 IntArray = npt.NDArray[np.int64]
 

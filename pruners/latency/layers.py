@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateur.pruners.costs.budget import Allowance
-from secateur.pruners.graph.channel_graph import ChannelGraph
-from secateur.pruners.latency.timing import Run
-from secateur.pruners.slicing.layer_sizes import resize
+from ..costs import Allowance
+from ..graph import ChannelGraph
+from ..slicing import resize
+from .timing import Run
 
 Shape = tuple[int, ...]
 Reads = Callable[[Any, Shape], Shape]

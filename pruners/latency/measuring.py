@@ -16,16 +16,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map
 
-from secateur.pruners.costs.budget import Allowance
-from secateur.pruners.errors import Interrupted, NotPrunableError
-from secateur.pruners.graph.channel_graph import ChannelGraph
-from secateur.pruners.graph.widths import Width
-from secateur.pruners.latency import timing
-from secateur.pruners.latency.layers import Layer, layers_of
-from secateur.pruners.latency.model import Grid, LatencyModel, never_falling
-from secateur.pruners.latency.table import Table
-from secateur.pruners.latency.timing import Measure, Run
-from secateur.pruners.run.calling import as_it_was, batch_size, call_arguments
+from ..costs import Allowance
+from ..errors import Interrupted, NotPrunableError
+from ..graph import ChannelGraph, Width
+from ..run import as_it_was, batch_size, call_arguments
+from . import timing
+from .layers import Layer, layers_of
+from .model import Grid, LatencyModel, never_falling
+from .table import Table
+from .timing import Measure, Run
 
 log = logging.getLogger(__name__)
 

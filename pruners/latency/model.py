@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import nnls
 
-from secateur.pruners.costs.model import CostModel
-from secateur.pruners.graph.channel_graph import ChannelGraph
-from secateur.pruners.latency.layers import Axis, Layer
+from ..costs import CostModel
+from ..graph import ChannelGraph
+from .layers import Axis, Layer
 
 FloatArray = npt.NDArray[np.float64]
 _TRUST = 0.05

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from secateur.pruners.errors import OutputError, UsageError
+from ..errors import OutputError, UsageError
 
 SCHEMA = 1
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from secateur.pruners.run.calling import as_it_was
+from ..run import as_it_was
 
 try:
     import resource

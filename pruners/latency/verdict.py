@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from secateur.pruners.latency import timing
-from secateur.pruners.run.calling import call_arguments
+from ..run import call_arguments
+from . import timing
 
 _MISSED = 1.1
 

@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from secateur.pruners.run.calling import name_of
+from ..run import name_of
 
 _SUMS = {"add", "__add__", "__radd__", "add_", "__iadd__"}
 _WITH_CONSTANT = _SUMS | {

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from secateur.pruners.least_squares.gram import Gram, Rows, Samples
-from secateur.pruners.least_squares.linear_layers import as_system, unknowns
-from secateur.pruners.least_squares.solve import Change, solved
+from .gram import Gram, Rows, Samples
+from .linear_layers import as_system, unknowns
+from .solve import Change, solved
 
 PLENTY = 4  # samples for each unknown, from which on the ridge isn't looked for
 _STRONGER = (1, 10, 100, 1000)

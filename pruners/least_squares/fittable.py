@@ -9,10 +9,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from secateur.pruners.costs.precision import quantizer_of
-from secateur.pruners.graph.channel_graph import ChannelGraph
-from secateur.pruners.graph.widths import Slot, Width
-from secateur.pruners.least_squares.linear_layers import fittable
+from ..costs import quantizer_of
+from ..graph import ChannelGraph, Slot, Width
+from .linear_layers import fittable
 
 
 def layers_to_fit(network: nn.Module) -> list[str]:

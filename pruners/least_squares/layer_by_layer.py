@@ -14,14 +14,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from secateur.pruners.least_squares.affine_paths import Trail
-from secateur.pruners.least_squares.fit import Fitted, System, apply
-from secateur.pruners.least_squares.linear_layers import inputs_at, outputs_at, positions, unknowns
-from secateur.pruners.least_squares.sampling import Look, Sampler
-from secateur.pruners.least_squares.solve import RIDGE
-from secateur.pruners.least_squares.survey import Stop
-from secateur.pruners.least_squares.teacher import Targets, Teacher
-from secateur.pruners.least_squares.visits import Enough, Visitor, visit
+from .affine_paths import Trail
+from .fit import Fitted, System, apply
+from .linear_layers import inputs_at, outputs_at, positions, unknowns
+from .sampling import Look, Sampler
+from .solve import RIDGE
+from .survey import Stop
+from .teacher import Targets, Teacher
+from .visits import Enough, Visitor, visit
 
 Report = Callable[[int, int, str], None]  # layers done, layers in all, the name of the last one
 

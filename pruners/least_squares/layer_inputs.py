@@ -8,11 +8,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from secateur.pruners.least_squares.linear_layers import inputs_at, positions
-from secateur.pruners.least_squares.sampling import Look, Sampler
-from secateur.pruners.least_squares.survey import Stop
-from secateur.pruners.least_squares.visits import Visitor, visit
-from secateur.pruners.run.calling import as_it_was, images_of
+from ..run import as_it_was, images_of
+from .linear_layers import inputs_at, positions
+from .sampling import Look, Sampler
+from .survey import Stop
+from .visits import Visitor, visit
 
 SAMPLES = 20_000  # positions at most that are looked at
 LARGE = 6_000  # inputs from which on only fewer samples than inputs are worth their memory

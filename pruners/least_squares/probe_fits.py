@@ -9,17 +9,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from secateur.pruners.graph.channel_graph import ChannelGraph
-from secateur.pruners.graph.widths import BoolArray, Slot
-from secateur.pruners.least_squares.fit import PLENTY, System, apply
-from secateur.pruners.least_squares.fittable import consumers, kept_outputs
-from secateur.pruners.least_squares.gram import Gram
-from secateur.pruners.least_squares.layer_inputs import LARGE, Reader, run
-from secateur.pruners.least_squares.linear_layers import as_system, unknowns
-from secateur.pruners.least_squares.sampling import Look
-from secateur.pruners.least_squares.solve import RIDGE, Change, solved
-from secateur.pruners.least_squares.survey import survey
-from secateur.pruners.run.calling import as_it_was, images_of
+from ..graph import BoolArray, ChannelGraph, Slot
+from ..run import as_it_was, images_of
+from .fit import PLENTY, System, apply
+from .fittable import consumers, kept_outputs
+from .gram import Gram
+from .layer_inputs import LARGE, Reader, run
+from .linear_layers import as_system, unknowns
+from .sampling import Look
+from .solve import RIDGE, Change, solved
+from .survey import survey
 
 
 class QuickFits:

@@ -13,14 +13,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from secateur.pruners.errors import UsageError
-from secateur.pruners.graph.channel_graph import ChannelGraph
-from secateur.pruners.least_squares.fit import Fitted
-from secateur.pruners.least_squares.fittable import consumers, kept_outputs, layers_to_fit
-from secateur.pruners.least_squares.layer_by_layer import Report, Settings, Walk
-from secateur.pruners.least_squares.survey import Stop, Survey, survey
-from secateur.pruners.run.batch_norm import settle
-from secateur.pruners.run.calling import as_it_was, images_of
+from ..errors import UsageError
+from ..graph import ChannelGraph
+from ..run import as_it_was, images_of, settle
+from .fit import Fitted
+from .fittable import consumers, kept_outputs, layers_to_fit
+from .layer_by_layer import Report, Settings, Walk
+from .survey import Stop, Survey, survey
 
 _ROOM = 1.5  # what a pass takes, in parts of the activations that are alive between two layers
 

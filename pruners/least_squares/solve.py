@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from secateur.pruners.least_squares.gram import Gram, Rows, Samples
+from .gram import Gram, Rows, Samples
 
 RIDGE = 1e-3
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from secateur.pruners.least_squares.affine_paths import Follower, Trail, mean_of
+from .affine_paths import Follower, Trail, mean_of
 
 _READS = {"item", "tolist", "numpy", "__bool__", "__float__", "__int__", "__index__", "equal", "allclose"}
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from secateur.pruners.least_squares.affine_paths import Trail
-from secateur.pruners.least_squares.linear_layers import outputs_at
-from secateur.pruners.least_squares.sampling import Sampler
-from secateur.pruners.least_squares.survey import Stop
-from secateur.pruners.least_squares.visits import Enough, Visitor, visit
+from .affine_paths import Trail
+from .linear_layers import outputs_at
+from .sampling import Sampler
+from .survey import Stop
+from .visits import Enough, Visitor, visit
 
 Targets = list[list[Tensor]]  # for each batch and call: (samples, outputs)
 

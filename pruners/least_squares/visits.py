@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateur.pruners.least_squares.affine_paths import Follower, Trail
-from secateur.pruners.least_squares.survey import Stop, input_of
+from .affine_paths import Follower, Trail
+from .survey import Stop, input_of
 
 
 class Enough(BaseException):

@@ -1,0 +1,16 @@
+"""Which channels go first: metrics that score the groups of every width, and the ranking made from them.
+
+Importing this registers them; a metric is one decorated function.
+"""
+
+from __future__ import annotations
+
+from . import binary, gradients, reconstruction, weights
+from .binary import KERNEL_METRICS
+from .ranking import FIRST, Ranking, rank
+from .registry import Batch, check_labels, find_metric, metric, metric_needs_labels, metrics
+
+__all__ = [
+    "FIRST", "KERNEL_METRICS", "Batch", "Ranking", "binary", "check_labels", "find_metric", "gradients", "metric",
+    "metric_needs_labels", "metrics", "rank", "reconstruction", "weights",
+]

@@ -31,10 +31,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateur.pruners.costs.precision import quantizer_of
-from secateur.pruners.errors import UsageError
-from secateur.pruners.graph.widths import Use, Width
-from secateur.pruners.metrics.registry import Evidence, Scores, metric, relative
+from ..costs import quantizer_of
+from ..errors import UsageError
+from ..graph import Use, Width
+from .registry import Evidence, Scores, metric, relative
 
 _DECIMALS = 9  # of angles in degrees: equal angles must come out equal
 Error = Callable[[Tensor, Tensor], Tensor]  # (latent, quantized): vectors along the last axis -> one number each

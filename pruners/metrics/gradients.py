@@ -7,8 +7,8 @@ import copy
 import torch
 from torch import nn
 
-from secateur.pruners.metrics.registry import Evidence, Scores, check_labels, metric, slices
-from secateur.pruners.run.calling import images_of, labels_of
+from ..run import images_of, labels_of
+from .registry import Evidence, Scores, check_labels, metric, slices
 
 
 @metric("taylor", labels=True)

@@ -15,10 +15,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from secateur.pruners.errors import CheckpointError, PlanError, UsageError
-from secateur.pruners.graph.channel_graph import ChannelGraph
-from secateur.pruners.graph.widths import IntArray, Width
-from secateur.pruners.metrics.registry import (
+from ..errors import CheckpointError, PlanError, UsageError
+from ..graph import ChannelGraph, IntArray, Width
+from .registry import (
     _LARGEST_FIRST,
     _ROLES,
     Batch,
@@ -27,7 +26,7 @@ from secateur.pruners.metrics.registry import (
     Metric,
     find_metric,
 )
-from secateur.pruners.metrics.weights import random
+from .weights import random
 
 FIRST = ("smallest", "largest", "random")
 

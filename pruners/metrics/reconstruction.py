@@ -9,18 +9,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateur.pruners.errors import UsageError
-from secateur.pruners.graph.widths import Slot, Width
-from secateur.pruners.least_squares.elimination import Elimination, Independent, System, eliminate
-from secateur.pruners.least_squares.fittable import consumers
-from secateur.pruners.least_squares.gram import Gram
-from secateur.pruners.least_squares.layer_inputs import LARGE, Reader, run
-from secateur.pruners.least_squares.linear_layers import as_system
-from secateur.pruners.least_squares.sampling import Look
-from secateur.pruners.least_squares.solve import RIDGE
-from secateur.pruners.metrics.registry import Evidence, Scores, metric
-from secateur.pruners.metrics.weights import l1
-from secateur.pruners.run.calling import images_of
+from ..errors import UsageError
+from ..graph import Slot, Width
+from ..least_squares import (
+    LARGE,
+    RIDGE,
+    Elimination,
+    Gram,
+    Independent,
+    Look,
+    Reader,
+    System,
+    as_system,
+    consumers,
+    eliminate,
+    run,
+)
+from ..run import images_of
+from .registry import Evidence, Scores, metric
+from .weights import l1
 
 
 @metric("reconstruction")

@@ -12,10 +12,9 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from secateur.pruners.errors import UsageError
-from secateur.pruners.graph.channel_graph import ChannelGraph
-from secateur.pruners.graph.widths import Use, Width
-from secateur.pruners.run.calling import labels_of
+from ..errors import UsageError
+from ..graph import ChannelGraph, Use, Width
+from ..run import labels_of
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -124,7 +123,7 @@ def find_metric(name: str) -> Metric:
     return known[name]
 
 
-def needs_labels(name: str) -> bool:
+def metric_needs_labels(name: str) -> bool:
     """Whether the metric can't do without them."""
     find_metric(name)
     return name in _LABELS
@@ -132,7 +131,7 @@ def needs_labels(name: str) -> bool:
 
 def check_labels(name: str, batches: Sequence[Any] | None) -> None:
     """UsageError where the metric needs labels and there are none, or no proper ones, in the batches."""
-    if not needs_labels(name):
+    if not metric_needs_labels(name):
         return
     if not batches:
         raise UsageError(f"metric {name} needs labelled data; give --data or take l1")

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from secateur.pruners.errors import UsageError
-from secateur.pruners.graph.widths import Slot, Use, Width
-from secateur.pruners.metrics.registry import Evidence, Scores, metric, relative, slices
+from ..errors import UsageError
+from ..graph import Slot, Use, Width
+from .registry import Evidence, Scores, metric, relative, slices
 
 _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from secateur.pruners.errors import UsageError
-from secateur.pruners.run.calling import images_of
+from ..errors import UsageError
+from .calling import images_of
 
 
 def settle(network: nn.Module, norms: Sequence[nn.modules.batchnorm._NormBase], batches: Iterable[Any]) -> int:

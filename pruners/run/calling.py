@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from secateur.pruners.errors import UsageError
+from ..errors import UsageError
 
 
 class Modules:

@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from secateur.pruners.places import Site
-from secateur.pruners.run.isolated import step_by_step
+from ..places import Site
+from .isolated import step_by_step
 
 _TORCH = str(Path(torch.__file__).parent) + os.sep
 _ATTENTION = torch.nn.MultiheadAttention.forward.__code__

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 
-from secateur.pruners.search.bayesian_layerwise import LayerwiseSearch
-from secateur.pruners.search.bayesian_staged import StagedSearch
-from secateur.pruners.search.problem import Problem, SearchResult, strategy
+from .bayesian_layerwise import LayerwiseSearch
+from .bayesian_staged import StagedSearch
+from .problem import Problem, SearchResult, strategy
 
 log = logging.getLogger(__name__)
 

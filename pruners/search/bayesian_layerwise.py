@@ -20,15 +20,16 @@ from typing import Any
 
 from torch import nn
 
-from secateur.pruners.costs.budget import Counts, grow, shrink
-from secateur.pruners.errors import CheckpointError, Interrupted, UsageError
-from secateur.pruners.graph.widths import Width
-from secateur.pruners.metrics.ranking import rank
-from secateur.pruners.plan import sha256_of_state
-from secateur.pruners.run.interrupts import StopRequest
-from secateur.pruners.search.checkpoints import Checkpoints, seeded
-from secateur.pruners.search.gaussian_process import derived_seed, random_ratios, suggest_ratios
-from secateur.pruners.search.problem import (
+from ..costs import Counts, grow, shrink
+from ..errors import CheckpointError, Interrupted, UsageError
+from ..graph import Width
+from ..metrics import rank
+from ..plan import sha256_of_state
+from ..run import StopRequest
+from ..slicing import zero_out
+from .checkpoints import Checkpoints, seeded
+from .gaussian_process import derived_seed, random_ratios, suggest_ratios
+from .problem import (
     Evaluation,
     Problem,
     SearchResult,
@@ -36,10 +37,9 @@ from secateur.pruners.search.problem import (
     interrupted,
     objective_of,
 )
-from secateur.pruners.search.scatter import State, scatter, zero_removed
-from secateur.pruners.search.scores import Measurements, Task
-from secateur.pruners.search.stages import in_run_order
-from secateur.pruners.slicing.zeroing import zero_out
+from .scatter import State, scatter, zero_removed
+from .scores import Measurements, Task
+from .stages import in_run_order
 
 
 class LayerwiseSearch:

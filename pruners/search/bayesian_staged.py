@@ -8,12 +8,12 @@ from dataclasses import asdict, replace
 
 from torch import nn
 
-from secateur.pruners.costs.budget import Allowance, Counts, Step, grow, shrink
-from secateur.pruners.errors import Interrupted, UsageError
-from secateur.pruners.run.interrupts import StopRequest
-from secateur.pruners.search.gaussian_process import Ratios, derived_seed, random_ratios, suggest_ratios
-from secateur.pruners.search.one_ratio import decided, ranked, steps
-from secateur.pruners.search.problem import (
+from ..costs import Allowance, Counts, Step, grow, shrink
+from ..errors import Interrupted, UsageError
+from ..run import StopRequest
+from .gaussian_process import Ratios, derived_seed, random_ratios, suggest_ratios
+from .one_ratio import decided, ranked, steps
+from .problem import (
     Evaluation,
     Problem,
     SearchResult,
@@ -21,8 +21,8 @@ from secateur.pruners.search.problem import (
     interrupted,
     objective_of,
 )
-from secateur.pruners.search.scores import Measurements, Score, Task
-from secateur.pruners.search.stages import stages
+from .scores import Measurements, Score, Task
+from .stages import stages
 
 ALL = "all stages"
 """What stands for a width in the records: a candidate changes them all."""

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from secateur.pruners.errors import CheckpointError, OutputError
-from secateur.pruners.plan import sha256_of_state
-from secateur.pruners.search.scatter import State
+from ..errors import CheckpointError, OutputError
+from ..plan import sha256_of_state
+from .scatter import State
 
 
 @contextmanager

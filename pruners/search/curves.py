@@ -15,18 +15,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from secateur.pruners.costs.precision import quantizer_of
-from secateur.pruners.errors import Interrupted, UsageError
-from secateur.pruners.graph.channel_graph import ChannelGraph
-from secateur.pruners.graph.widths import Width
-from secateur.pruners.metrics.binary import KERNEL_METRICS
-from secateur.pruners.metrics.ranking import FIRST, rank
-from secateur.pruners.metrics.registry import Batch, find_metric
-from secateur.pruners.run.interrupts import StopRequest
-from secateur.pruners.search.ledger import Ledger
-from secateur.pruners.search.prefix_cache.cache import PrefixCache
-from secateur.pruners.search.problem import Evaluate, Realize
-from secateur.pruners.slicing.zeroing import zero_kernels
+from ..costs import quantizer_of
+from ..errors import Interrupted, UsageError
+from ..graph import ChannelGraph, Width
+from ..metrics import FIRST, KERNEL_METRICS, Batch, find_metric, rank
+from ..run import StopRequest
+from ..slicing import zero_kernels
+from .ledger import Ledger
+from .prefix_cache import PrefixCache
+from .problem import Evaluate, Realize
 
 RATIOS = tuple(range(0, 100, 10))  # percent
 

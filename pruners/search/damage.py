@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from secateur.pruners.errors import UsageError
-from secateur.pruners.run.calling import as_it_was, images_of
+from ..errors import UsageError
+from ..run import as_it_was, images_of
 
 PROBED = (0.75, 0.5, 0.25, 0.125)
 """Fractions of a width that are kept in its probes; the least it may keep comes on top."""

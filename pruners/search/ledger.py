@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from secateur.pruners.errors import OutputError, UsageError
+from ..errors import OutputError, UsageError
 
 SCHEMA = 1
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from secateur.pruners.costs.budget import Counts, Step, global_counts, uniform_counts
-from secateur.pruners.errors import BudgetError
-from secateur.pruners.metrics.ranking import Ranking, rank
-from secateur.pruners.search.problem import Problem, SearchResult, strategy
+from ..costs import Counts, Step, global_counts, uniform_counts
+from ..errors import BudgetError
+from ..metrics import Ranking, rank
+from .problem import Problem, SearchResult, strategy
 
 
 @strategy("uniform")

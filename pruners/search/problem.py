@@ -11,14 +11,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from secateur.pruners.costs.budget import Allowance, Budget, Limits
-from secateur.pruners.costs.model import CostModel, Costs
-from secateur.pruners.errors import Interrupted, UsageError
-from secateur.pruners.graph.channel_graph import ChannelGraph
-from secateur.pruners.metrics.registry import Batch
-from secateur.pruners.plan import PruningPlan, from_kept
-from secateur.pruners.search.ledger import Ledger
-from secateur.pruners.search.prefix_cache.cache import PrefixCache
+from ..costs import Allowance, Budget, CostModel, Costs, Limits
+from ..errors import Interrupted, UsageError
+from ..graph import ChannelGraph
+from ..metrics import Batch
+from ..plan import PruningPlan, from_kept
+from .ledger import Ledger
+from .prefix_cache import PrefixCache
 
 UNJUDGED = "--search {} evaluates candidates; give --data, or take --search uniform or global"
 Kept = Mapping[str, tuple[int, ...]]
@@ -242,6 +241,6 @@ def find_strategy(name: str) -> Strategy:
     return _STRATEGIES[name]
 
 
-def needs_labels(name: str) -> bool:
+def strategy_needs_labels(name: str) -> bool:
     """Whether the strategy can't do without them."""
     return name in _LABELS

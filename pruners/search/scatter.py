@@ -14,8 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from secateur.pruners.graph.channel_graph import ChannelGraph
-from secateur.pruners.graph.widths import BoolArray, Slot
+from ..graph import BoolArray, ChannelGraph, Slot
 
 Kept = Mapping[str, npt.ArrayLike]
 State = dict[str, torch.Tensor]

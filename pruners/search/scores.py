@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateur.pruners.search.prefix_cache.cache import PrefixCache
+from .prefix_cache import PrefixCache
 
 Key = tuple[Any, ...]
 Score = tuple[float | None, float | None]

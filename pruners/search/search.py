@@ -14,18 +14,14 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from secateur.pruners.costs.budget import Allowance, Budget
-from secateur.pruners.costs.model import CostModel
-from secateur.pruners.errors import NotPrunableError
-from secateur.pruners.graph.channel_graph import ChannelGraph
-from secateur.pruners.metrics.registry import Batch
-from secateur.pruners.plan import sha256_of_state
-from secateur.pruners.search import bayesian as _bayesian  # noqa: F401
-from secateur.pruners.search import one_ratio as _allocation  # noqa: F401  (importing registers strategies)
-from secateur.pruners.search import sensitivity as _sensitivity  # noqa: F401
-from secateur.pruners.search.ledger import Ledger
-from secateur.pruners.search.prefix_cache.cache import PrefixCache
-from secateur.pruners.search.problem import (
+from ..costs import Allowance, Budget, CostModel
+from ..errors import NotPrunableError
+from ..graph import ChannelGraph
+from ..metrics import Batch
+from ..plan import sha256_of_state
+from .ledger import Ledger
+from .prefix_cache import PrefixCache
+from .problem import (
     Candidates,
     Evaluate,
     Evaluation,

@@ -12,14 +12,14 @@ from dataclasses import asdict, replace
 
 from torch import nn
 
-from secateur.pruners.costs.budget import Allowance, Counts, give_back
-from secateur.pruners.errors import Interrupted, UsageError
-from secateur.pruners.metrics.ranking import Ranking
-from secateur.pruners.run.interrupts import StopRequest
-from secateur.pruners.search.damage import PROBED, Curve, Difference, Reference, curve_through
-from secateur.pruners.search.one_ratio import decided, ranked, require_budget
-from secateur.pruners.search.problem import Evaluation, Problem, SearchResult, evaluation_from, interrupted, strategy
-from secateur.pruners.search.stage_balance import Balance, attempts
+from ..costs import Allowance, Counts, give_back
+from ..errors import Interrupted, UsageError
+from ..metrics import Ranking
+from ..run import StopRequest
+from .damage import PROBED, Curve, Difference, Reference, curve_through
+from .one_ratio import decided, ranked, require_budget
+from .problem import Evaluation, Problem, SearchResult, evaluation_from, interrupted, strategy
+from .stage_balance import Balance, attempts
 
 _STEPS = 64
 """Of a width that may keep more counts than this, several are skipped at a time."""

@@ -14,12 +14,12 @@ from dataclasses import asdict, replace
 
 from torch import Tensor, nn
 
-from secateur.pruners.costs.budget import Counts
-from secateur.pruners.metrics.ranking import Ranking
-from secateur.pruners.search.bayesian_staged import ALL, joint_record
-from secateur.pruners.search.damage import Difference
-from secateur.pruners.search.problem import Evaluation, Problem, evaluation_from
-from secateur.pruners.search.stages import Stage, stages
+from ..costs import Counts
+from ..metrics import Ranking
+from .bayesian_staged import ALL, joint_record
+from .damage import Difference
+from .problem import Evaluation, Problem, evaluation_from
+from .stages import Stage, stages
 
 FACTORS = (2.0, 0.5)
 """By which the damages of a stage are multiplied; the second is tried where the first does no good."""

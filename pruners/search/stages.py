@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from itertools import groupby, pairwise
 
-from secateur.pruners.graph.channel_graph import ChannelGraph
-from secateur.pruners.graph.widths import Width
+from ..graph import ChannelGraph, Width
 
 FEWEST, MOST = 4, 8
 """A Gaussian process over more dimensions suggests no better than chance does."""

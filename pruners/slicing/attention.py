@@ -8,9 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from secateur.pruners.graph.channel_graph import ChannelGraph
-from secateur.pruners.graph.widths import BoolArray, Slot
-from secateur.pruners.slicing import stand_ins
+from ..graph import BoolArray, ChannelGraph, Slot
+from . import stand_ins
 
 _LAYERS: dict[type[nn.Module], type[nn.Module]] = {
     nn.TransformerEncoderLayer: stand_ins.TransformerEncoderLayer,

@@ -12,10 +12,9 @@ from typing import Any
 
 from torch import nn
 
-from secateur.pruners.errors import StuckError
-from secateur.pruners.places import Site, Span
-from secateur.pruners.run.calling import Modules
-from secateur.pruners.run.frames import is_author_file, span
+from ..errors import StuckError
+from ..places import Site, Span
+from ..run import Modules, is_author_file, span
 
 # file and span of an expression, and the argument that is to be added where it is a call that doesn't say the number
 Place = tuple[str, int, int, int, int, str]

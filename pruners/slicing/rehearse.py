@@ -18,15 +18,25 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from secateur.pruners.errors import NotPrunableError, SecateurError, StuckError
-from secateur.pruners.graph.channel_graph import ChannelGraph
-from secateur.pruners.graph.widths import CountedCall, Step
-from secateur.pruners.places import LiteralSite, Site, Span
-from secateur.pruners.run.calling import Modules, call_arguments, name_of, training_batch
-from secateur.pruners.run.frames import author_frame, author_site, describe, in_stand_in, layer_frame, run, site_of
-from secateur.pruners.slicing.expressions import AttributePatch, Place, Stale, resolve
-from secateur.pruners.slicing.size_checks import outdated
-from secateur.pruners.trace.counted_calls import SITE_RULES, Path, constants, said
+from ..errors import NotPrunableError, SecateurError, StuckError
+from ..graph import ChannelGraph, CountedCall, Step
+from ..places import LiteralSite, Site, Span
+from ..run import (
+    Modules,
+    author_frame,
+    author_site,
+    call_arguments,
+    describe,
+    in_stand_in,
+    layer_frame,
+    name_of,
+    run,
+    site_of,
+    training_batch,
+)
+from ..trace import SITE_RULES, Path, constants, said
+from .expressions import AttributePatch, Place, Stale, resolve
+from .size_checks import outdated
 
 Kept = Mapping[str, npt.ArrayLike]
 Where = tuple[Site, Span]  # of a call

@@ -10,10 +10,9 @@ from typing import Any
 
 from torch import nn
 
-from secateur.pruners.places import Site
-from secateur.pruners.run.calling import Modules
-from secateur.pruners.run.frames import is_author_file
-from secateur.pruners.slicing.expressions import AttributePatch, Stale, attribute_of, tree_of
+from ..places import Site
+from ..run import Modules, is_author_file
+from .expressions import AttributePatch, Stale, attribute_of, tree_of
 
 _HARMLESS = (ast.Name, ast.Attribute, ast.Subscript, ast.Constant, ast.UnaryOp, ast.USub, ast.Call, ast.expr_context)
 

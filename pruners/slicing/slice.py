@@ -15,12 +15,12 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from secateur.pruners.graph.channel_graph import ChannelGraph
-from secateur.pruners.places import LiteralSite
-from secateur.pruners.slicing.attention import fit_attention
-from secateur.pruners.slicing.layer_sizes import resize
-from secateur.pruners.slicing.rehearse import rehearse
-from secateur.pruners.weight_transfer import slice_state
+from ..graph import ChannelGraph
+from ..places import LiteralSite
+from ..weight_transfer import slice_state
+from .attention import fit_attention
+from .layer_sizes import resize
+from .rehearse import rehearse
 
 Kept = Mapping[str, npt.ArrayLike]
 

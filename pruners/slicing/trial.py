@@ -12,14 +12,12 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from secateur.pruners.errors import NotPrunableError, StuckError
-from secateur.pruners.graph.channel_graph import ChannelGraph
-from secateur.pruners.graph.facts import Facts, Freeze, Tie
-from secateur.pruners.graph.widths import Width
-from secateur.pruners.places import Site
-from secateur.pruners.slicing.slice import slice_model
-from secateur.pruners.trace.labelling.tracer import Tracer
-from secateur.pruners.trace.trace import observe
+from ..errors import NotPrunableError, StuckError
+from ..graph import ChannelGraph, Facts, Freeze, Tie, Width
+from ..places import Site
+from ..trace import observe
+from ..trace.labelling import Tracer
+from .slice import slice_model
 
 
 def workable(tracer: Tracer, model: nn.Module, example_input: Any, skip: Sequence[str] = ()) -> ChannelGraph:

@@ -20,10 +20,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from secateur.pruners.errors import UsageError
-from secateur.pruners.graph.channel_graph import ChannelGraph
-from secateur.pruners.graph.widths import BoolArray, Slot
-from secateur.pruners.weight_transfer import masks_by_key, slice_tensor
+from ..errors import UsageError
+from ..graph import BoolArray, ChannelGraph, Slot
+from ..weight_transfer import masks_by_key, slice_tensor
 
 Masks = dict[str, list[tuple[Slot, BoolArray]]]
 

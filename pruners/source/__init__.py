@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from secateur.pruners.entry import Entry
-from secateur.pruners.places import LiteralSite
-from secateur.pruners.source.file.render import Header
-from secateur.pruners.source.writer import write_source
+from ..entry import Entry
+from ..places import LiteralSite
+from .file.render import Header
+from .writer import write_source
 
 __all__ = ["Entry", "Header", "LiteralSite", "write_source"]

@@ -12,31 +12,36 @@ from typing import Any
 import torch
 from torch import nn
 
-from secateur.pruners.entry import Entry
-from secateur.pruners.errors import SourceError
-from secateur.pruners.model_writers import writer_of
-from secateur.pruners.places import LiteralSite
-from secateur.pruners.source.author.bindings import binding
-from secateur.pruners.source.author.classes import AuthorClass
-from secateur.pruners.source.author.reads import attribute_reads, code_in, only_for, reads_of_helpers
-from secateur.pruners.source.constructor.class_writer import ClassWriter
-from secateur.pruners.source.constructor.conditions import INDENT
-from secateur.pruners.source.constructor.context import make_context
-from secateur.pruners.source.constructor.parameters import WrittenInit
-from secateur.pruners.source.file.branches import Branches
-from secateur.pruners.source.file.check import check, failing_lines, run
-from secateur.pruners.source.file.edits import Changes
-from secateur.pruners.source.file.factory import factory_chunk
-from secateur.pruners.source.file.gather import Chunk, Gatherer
-from secateur.pruners.source.file.literals import Rewrites, plan_rewrites
-from secateur.pruners.source.file.reach import Reach, Unreached
-from secateur.pruners.source.file.render import Header, render
-from secateur.pruners.source.file.repairs import repairs, shared, tie
-from secateur.pruners.source.file.splice import ClassParts, class_text, statement_text
-from secateur.pruners.source.live.records import Recorder
-from secateur.pruners.source.live.refuse import refuse
-from secateur.pruners.source.live.tree import Tree, is_authored, is_torch, torch_base
-from secateur.pruners.source.text.files import SourceFile, Sources
+from ..entry import Entry
+from ..errors import SourceError
+from ..model_writers import writer_of
+from ..places import LiteralSite
+from .author import AuthorClass, attribute_reads, binding, code_in, only_for, reads_of_helpers
+from .constructor import INDENT, ClassWriter, WrittenInit, make_context
+from .file import (
+    Branches,
+    Changes,
+    Chunk,
+    ClassParts,
+    Gatherer,
+    Header,
+    Reach,
+    Rewrites,
+    Unreached,
+    check,
+    class_text,
+    factory_chunk,
+    failing_lines,
+    plan_rewrites,
+    render,
+    repairs,
+    run,
+    shared,
+    statement_text,
+    tie,
+)
+from .live import Recorder, Tree, is_authored, is_torch, refuse, torch_base
+from .text import SourceFile, Sources
 
 ROUNDS = 5
 _ENCODING = re.compile(r"#.*?coding[:=]")  # the generated file is UTF-8

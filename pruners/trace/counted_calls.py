@@ -15,13 +15,11 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from secateur.pruners.graph.facts import SiteCall
-from secateur.pruners.places import Span
-from secateur.pruners.run.calling import name_of
-from secateur.pruners.run.frames import author_frame, author_site, in_stand_in, span
-from secateur.pruners.trace.labelling.labels import along
-from secateur.pruners.trace.labelling.tracer import Tracer
-from secateur.pruners.trace.torch_functions import SPECIAL
+from ..graph import SiteCall
+from ..places import Span
+from ..run import author_frame, author_site, in_stand_in, name_of, span
+from .labelling import Tracer, along
+from .torch_functions import SPECIAL
 
 Path = tuple[int | str, ...]
 

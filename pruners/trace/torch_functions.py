@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_leaves
 
-from secateur.pruners.run.frames import author_site
-from secateur.pruners.trace.labelling.labels import Labels, on_axis
-from secateur.pruners.trace.labelling.tracer import Tracer
+from ..run import author_site
+from .labelling import Labels, Tracer, on_axis
 
 _TORCHS = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 Special = Callable[["Tracer", Any, tuple[Any, ...], dict[str, Any]], Any]

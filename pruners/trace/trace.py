@@ -18,17 +18,25 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from secateur.pruners.decorators import skipped_layers
-from secateur.pruners.errors import NotPrunableError, SecateurError
-from secateur.pruners.graph.channel_graph import ChannelGraph
-from secateur.pruners.places import NOWHERE, Site
-from secateur.pruners.run.calling import as_it_was, batch_size, call_arguments, training_batch
-from secateur.pruners.run.frames import author_site, describe, forward_site, run
-from secateur.pruners.run.isolated import tensors_in, without_compiler
-from secateur.pruners.trace.counted_calls import SiteRecorder
-from secateur.pruners.trace.labelling.axis_splits import Splits
-from secateur.pruners.trace.labelling.tracer import Tracer
-from secateur.pruners.trace.rules import Call, rule_for
+from ..decorators import skipped_layers
+from ..errors import NotPrunableError, SecateurError
+from ..graph import ChannelGraph
+from ..places import NOWHERE, Site
+from ..run import (
+    as_it_was,
+    author_site,
+    batch_size,
+    call_arguments,
+    describe,
+    forward_site,
+    run,
+    tensors_in,
+    training_batch,
+    without_compiler,
+)
+from .counted_calls import SiteRecorder
+from .labelling import Splits, Tracer
+from .rules import Call, rule_for
 
 
 def trace(model: nn.Module, example_input: Any, *, skip: Sequence[str] = ()) -> ChannelGraph:

@@ -1,0 +1,11 @@
+"""Weights of the pruned network, made better than the slices. Importing this registers the strategies."""
+
+from __future__ import annotations
+
+from . import least_squares, slices_and_bn
+from .candidates import finishing, probing
+from .registry import Transfer, find_strategy, transfer
+
+__all__ = [
+    "Transfer", "find_strategy", "finishing", "least_squares", "probing", "slices_and_bn", "transfer",
+]

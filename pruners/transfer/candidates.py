@@ -7,9 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from secateur.pruners.graph.channel_graph import ChannelGraph
-from secateur.pruners.graph.widths import Kept
-from secateur.pruners.transfer.registry import Quick, Transfer, find_strategy, transfer
+from ..graph import ChannelGraph, Kept
+from .registry import Quick, Transfer, find_strategy, transfer
 
 Make = Callable[[nn.Module, Any], nn.Module]
 """(whole model, kept) -> a pruned network."""

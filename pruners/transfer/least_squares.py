@@ -5,12 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from secateur.pruners.least_squares.fit import Fitted
-from secateur.pruners.least_squares.layer_by_layer import Settings
-from secateur.pruners.least_squares.probe_fits import QuickFits
-from secateur.pruners.least_squares.reconstruct import Reconstruction, reconstruct
-from secateur.pruners.transfer.registry import Transfer, strategy
-from secateur.pruners.weight_transfer import Transferred
+from ..least_squares import Fitted, QuickFits, Reconstruction, Settings, reconstruct
+from ..weight_transfer import Transferred
+from .registry import Transfer, strategy
 
 _NAMED = 3
 

@@ -9,10 +9,9 @@ from typing import Any
 
 from torch import nn
 
-from secateur.pruners.errors import UsageError
-from secateur.pruners.graph.channel_graph import ChannelGraph
-from secateur.pruners.graph.widths import Kept
-from secateur.pruners.weight_transfer import Transferred
+from ..errors import UsageError
+from ..graph import ChannelGraph, Kept
+from ..weight_transfer import Transferred
 
 
 @dataclass(frozen=True, kw_only=True)

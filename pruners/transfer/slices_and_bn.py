@@ -6,10 +6,10 @@ import copy
 
 from torch import nn
 
-from secateur.pruners.errors import UsageError
-from secateur.pruners.run.batch_norm import settle
-from secateur.pruners.transfer.registry import Transfer, strategy
-from secateur.pruners.weight_transfer import State, Transferred
+from ..errors import UsageError
+from ..run import settle
+from ..weight_transfer import State, Transferred
+from .registry import Transfer, strategy
 
 
 @strategy("slice")

@@ -1,0 +1,12 @@
+"""The proof: outputs matched in a process that holds nothing of ours."""
+
+from __future__ import annotations
+
+from .case import Case
+from .cases import cases
+from .outputs import fits_double, measured, trains, varied
+from .process import verify_bundle
+
+__all__ = [
+    "Case", "cases", "fits_double", "measured", "trains", "varied", "verify_bundle",
+]

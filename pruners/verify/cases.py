@@ -13,16 +13,15 @@ from typing import Any
 import numpy.typing as npt
 from torch import Tensor, nn
 
-from secateur.pruners.errors import VerificationError
-from secateur.pruners.graph.channel_graph import ChannelGraph
-from secateur.pruners.run.calling import call_arguments, training_batch
-from secateur.pruners.run.frames import run
-from secateur.pruners.slicing.rehearse import corrected
-from secateur.pruners.verify import oracle
-from secateur.pruners.verify.case import Case
-from secateur.pruners.verify.masking import masking
-from secateur.pruners.verify.outputs import fits_double, measured, outputs_of, trains, varied
-from secateur.pruners.weight_transfer import slice_state
+from ..errors import VerificationError
+from ..graph import ChannelGraph
+from ..run import call_arguments, run, training_batch
+from ..slicing import corrected
+from ..weight_transfer import slice_state
+from . import oracle
+from .case import Case
+from .masking import masking
+from .outputs import fits_double, measured, outputs_of, trains, varied
 
 Kept = Mapping[str, npt.ArrayLike]
 

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from secateur.pruners.graph.channel_graph import ChannelGraph
-from secateur.pruners.run.isolated import without_compiler
+from ..graph import ChannelGraph
+from ..run import without_compiler
 
 Masks = Mapping[int, Tensor]  # axis of the operand that holds channels -> the positions that stay
 

@@ -13,8 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from secateur.pruners.graph.channel_graph import ChannelGraph
-from secateur.pruners.graph.widths import BoolArray, Slot
+from ..graph import BoolArray, ChannelGraph, Slot
 
 
 def zeroed(model: nn.Module, graph: ChannelGraph, kept: Mapping[str, npt.ArrayLike]) -> nn.Module:

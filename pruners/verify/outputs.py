@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from secateur.pruners.run import isolated as fresh
-from secateur.pruners.run.calling import call_arguments
-from secateur.pruners.run.frames import run
+from ..run import call_arguments, run
+from ..run import isolated as fresh
 
 _DOUBLE_UP_TO = 200_000_000  # parameters; a larger network is compared in float32, for want of memory
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
-from secateur.pruners.costs.model import Costs
-from secateur.pruners.errors import VerificationError
-from secateur.pruners.run import isolated as fresh
-from secateur.pruners.verify.case import Case
+from ..costs import Costs
+from ..errors import VerificationError
+from ..run import isolated as fresh
+from .case import Case
 
 BLOCKED = ("secateur", "pruners")
 _TOLERANCE = {True: 1e-9, False: 1e-4}  # largest difference relative to the outputs' scale: float64, float32

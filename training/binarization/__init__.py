@@ -1,1 +1,39 @@
-"""Networks of few bits: quantizers, layers that use them, and the kinds of networks made of these layers."""
+"""Networks of few bits: quantizers, layers, measurements."""
+
+from __future__ import annotations
+
+from .comparison import FLOAT32, Form, Row, forms, measured
+from .levels import dorefa_activation, dorefa_gradient, dorefa_weight
+from .modules import thermometer
+from .orthogonality import soft_orthogonality
+from .post_training import (
+    FEWEST,
+    MOST,
+    SCOPES,
+    Half,
+    Scope,
+    enough_bits,
+    require_finite,
+    weights_of,
+    within,
+)
+from .quantizers import (
+    input_scale,
+    libra_sign,
+    scaled_sign,
+    scaled_sign_diagonal,
+    scaled_sign_enlarged,
+    sign_clipped,
+    sign_ede,
+    sign_identity,
+    sign_iee,
+    sign_stochastic,
+    standardised_sign,
+)
+
+__all__ = [
+    "FEWEST", "FLOAT32", "MOST", "SCOPES", "Form", "Half", "Row", "Scope", "dorefa_activation", "dorefa_gradient",
+    "dorefa_weight", "enough_bits", "forms", "input_scale", "libra_sign", "measured", "require_finite",
+    "scaled_sign", "scaled_sign_diagonal", "scaled_sign_enlarged", "sign_clipped", "sign_ede", "sign_identity",
+    "sign_iee", "sign_stochastic", "soft_orthogonality", "standardised_sign", "thermometer", "weights_of", "within",
+]

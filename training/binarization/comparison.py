@@ -10,10 +10,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from secateur.pruners.costs.model import stored_tensors
-from secateur.pruners.errors import OutOfMemory, UsageError
-from secateur.training.binarization.levels import sqnr_of
-from secateur.training.binarization.post_training import (
+from ...pruners.costs import stored_tensors
+from ...pruners.errors import OutOfMemory, UsageError
+from .levels import sqnr_of
+from .post_training import (
     SCOPES,
     Half,
     Scope,

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from secateur.training.binarization.quantizers import quantizer, sign_identity
+from .quantizers import quantizer, sign_identity
 
 
 class _Round(torch.autograd.Function):

@@ -19,9 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateur.pruners.costs.model import stored_tensors
-from secateur.pruners.costs.precision import input_bits
-from secateur.pruners.errors import UsageError
+from ...pruners.costs import input_bits, stored_tensors
+from ...pruners.errors import UsageError
 
 FULL = 32
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from secateur.training.binarization.quantizers import sign
+from .quantizers import sign
 
 
 class IRBatchNorm2d(nn.Module):

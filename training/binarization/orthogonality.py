@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from secateur.pruners.costs.precision import quantizer_of
+from ...pruners.costs import quantizer_of
 
 
 def soft_orthogonality(model: nn.Module) -> Tensor:

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from secateur.pruners.costs.model import is_table, stored_tensors
-from secateur.pruners.errors import UsageError
-from secateur.training.binarization.levels import best_exponent, best_exponents, fixed_point, sqnr_of
+from ...pruners.costs import is_table, stored_tensors
+from ...pruners.errors import UsageError
+from .levels import best_exponent, best_exponents, fixed_point, sqnr_of
 
 Scope = Literal["net", "layer", "kernel"]
 SCOPES: tuple[Scope, ...] = ("net", "layer", "kernel")

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from secateur.pruners.errors import UsageError
+from ...pruners.errors import UsageError
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from secateur.pruners.errors import DataError
-from secateur.training.binarization.modules import thermometer
-from secateur.training.data.sets import Data, calibration_images
-from secateur.training.data.splits import CodedSplit, Normalization
+from ...pruners.errors import DataError
+from ..binarization import thermometer
+from .sets import Data, calibration_images
+from .splits import CodedSplit, Normalization
 
 _LOOKED_AT = 500
 _EXAMPLE = "normalize=0.5,0.5,0.5/0.25,0.25,0.25"

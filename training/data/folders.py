@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from secateur.pruners.errors import DataError
-from secateur.training.data.layouts import held_out, in_memory
-from secateur.training.data.sets import Data, data_set, hold_out
-from secateur.training.data.splits import FileSplit, Images, Normalization, open_rgb, shift_and_flip
+from ...pruners.errors import DataError
+from .layouts import held_out, in_memory
+from .sets import Data, data_set, hold_out
+from .splits import FileSplit, Images, Normalization, open_rgb, shift_and_flip
 
 Files = tuple[list[str], Tensor]
 """Paths and labels of images."""

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from secateur.pruners.errors import DataError
-from secateur.training.data.sets import Data, data_set, hold_out
-from secateur.training.data.splits import Augment, Images, Normalization, TensorSplit, random_shift, shift_and_flip
+from ...pruners.errors import DataError
+from .sets import Data, data_set, hold_out
+from .splits import Augment, Images, Normalization, TensorSplit, random_shift, shift_and_flip
 
 
 @data_set("digits", "nothing: the images are part of scikit-learn", needs_folder=False)

@@ -6,8 +6,8 @@ import difflib
 import importlib
 from pathlib import Path
 
-from secateur.pruners.errors import DataError
-from secateur.training.data.sets import DATA_SETS, Data
+from ...pruners.errors import DataError
+from .sets import DATA_SETS, Data
 
 
 def load_data(spec: str) -> Data:

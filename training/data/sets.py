@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from secateur.pruners.errors import DataError
-from secateur.training.data.splits import CodedSplit, FileSplit, Normalization, Split, generator
+from ...pruners.errors import DataError
+from .splits import CodedSplit, FileSplit, Normalization, Split, generator
 
 SPLIT_SEED = 0
 """Fixed, whatever the seed of a run: what one run trained on must not be what the next one validates on."""

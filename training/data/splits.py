@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from secateur.pruners.errors import DataError
+from ...pruners.errors import DataError
 
 Batch = tuple[Tensor, Tensor]
 """Images (N, C, H, W), float32, normalised; and their class indices (N,), int64."""

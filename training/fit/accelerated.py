@@ -12,10 +12,10 @@ from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils import GradientAccumulationPlugin, broadcast
 from torch import Tensor, nn
 
-from secateur.training.data.splits import Split
-from secateur.training.fit.execution import Execution
-from secateur.training.fit.loop import Score, device_of, fitting, score_of, totals
-from secateur.training.fit.objective import Criterion
+from ..data import Split
+from .execution import Execution
+from .loop import Score, device_of, fitting, score_of, totals
+from .objective import Criterion
 
 
 class Accelerated:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateur.pruners.errors import CheckpointError, OutputError
+from ...pruners.errors import CheckpointError, OutputError
 
 State = dict[str, Tensor]
 

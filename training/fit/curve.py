@@ -10,9 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from secateur.pruners.errors import OutputError, UsageError
-from secateur.training.fit.checkpoints import beside
-from secateur.training.fit.history import Epoch, Watch
+from ...pruners.errors import OutputError, UsageError
+from .checkpoints import beside
+from .history import Epoch, Watch
 
 
 def curve_beside(weights: Path) -> Watch:

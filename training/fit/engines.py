@@ -5,15 +5,15 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from secateur.pruners.errors import UsageError
-from secateur.training.fit.execution import Engine, Execution, Plain, processes
+from ...pruners.errors import UsageError
+from .execution import Engine, Execution, Plain, processes
 
 
 def engine_for(execution: Execution, model: nn.Module, optimizer: torch.optim.Optimizer, batch_size: int) -> Engine:
     """UsageError if the machine can't, or if ``batch_size`` images are too few for all parts and processes."""
     if not (execution.amp or execution.accumulate > 1 or processes() > 1):
         return Plain(model, optimizer)
-    from secateur.training.fit.accelerated import Accelerated
+    from .accelerated import Accelerated
 
     passes = execution.accumulate * processes()
     if batch_size < passes:

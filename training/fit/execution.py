@@ -11,10 +11,10 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from secateur.pruners.errors import UsageError
-from secateur.training.data.splits import WHOLE, Part, Split
-from secateur.training.fit.loop import Score, evaluate, fitting
-from secateur.training.fit.objective import Criterion
+from ...pruners.errors import UsageError
+from ..data import WHOLE, Part, Split
+from .loop import Score, evaluate, fitting
+from .objective import Criterion
 
 Amp = Literal["bf16", "fp16"]
 

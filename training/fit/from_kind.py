@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from secateur.training.binarization.kinds import Kind
-from secateur.training.fit.checkpoints import load_weights
+from ..binarization.kinds import Kind
+from .checkpoints import load_weights
 
 LAST_NORM = "last_norm"
 """What networks call the batch norm that follows a binary last layer."""

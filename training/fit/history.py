@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from secateur.training.fit.loop import Score
+from .loop import Score
 
 
 class Upkeep(Protocol):

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from secateur.pruners.errors import DataError, UsageError
-from secateur.training.data.splits import WHOLE, Part, Split, derive_seed
+from ...pruners.errors import DataError, UsageError
+from ..data import WHOLE, Part, Split, derive_seed
 
 EVALUATION_BATCH = 256
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from secateur.pruners.errors import OutOfMemory
+from ...pruners.errors import OutOfMemory
 
 _SAID_ON_CPU = ("not enough memory", "can't allocate memory", "bad allocation")
 

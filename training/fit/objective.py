@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from secateur.pruners.errors import UsageError
-from secateur.training.binarization.orthogonality import soft_orthogonality
+from ...pruners.errors import UsageError
+from ..binarization import soft_orthogonality
 
 Loss = Literal["cross_entropy", "square_hinge"]
 Criterion = Callable[[nn.Module, Tensor, Tensor], Tensor]

@@ -10,8 +10,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
-from secateur.training.data.splits import Split
-from secateur.training.fit.loop import EVALUATION_BATCH, fitting
+from ..data import Split
+from .loop import EVALUATION_BATCH, fitting
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 

@@ -10,9 +10,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from secateur.pruners.errors import UsageError
-from secateur.training.binarization.kinds.registry import quantized_layers
-from secateur.training.fit.objective import Loss, Objective
+from ...pruners.errors import UsageError
+from ..binarization.kinds import quantized_layers
+from .objective import Loss, Objective
 
 Optimizer = Literal["sgd", "adam"]
 Shape = Literal["constant", "cosine", "exponential", "one_cycle"]

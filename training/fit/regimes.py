@@ -6,8 +6,8 @@ import difflib
 from collections.abc import Mapping
 from typing import Literal
 
-from secateur.pruners.errors import UsageError
-from secateur.training.fit.regime import Regime
+from ...pruners.errors import UsageError
+from .regime import Regime
 
 Purpose = Literal["train", "retrain"]
 

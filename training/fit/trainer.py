@@ -14,19 +14,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from secateur.pruners.errors import CheckpointError, Interrupted
-from secateur.pruners.run.interrupts import interrupt_as_flag
-from secateur.training.data.sets import Data
-from secateur.training.data.splits import derive_seed, number_of_steps
-from secateur.training.fit.checkpoints import State, load_checkpoint, load_weights, save_atomically
-from secateur.training.fit.engines import engine_for
-from secateur.training.fit.execution import Execution, device_for, is_main
-from secateur.training.fit.history import Epoch, FitResult, Upkeep, Watch
-from secateur.training.fit.loop import EVALUATION_BATCH, Score, device_of, seed_step
-from secateur.training.fit.memory import memory_explained
-from secateur.training.fit.objective import Teacher, criterion
-from secateur.training.fit.progress import Progress, Silent
-from secateur.training.fit.regime import Regime
+from ...pruners.errors import CheckpointError, Interrupted
+from ...pruners.run import interrupt_as_flag
+from ..data import Data, derive_seed, number_of_steps
+from .checkpoints import State, load_checkpoint, load_weights, save_atomically
+from .engines import engine_for
+from .execution import Execution, device_for, is_main
+from .history import Epoch, FitResult, Upkeep, Watch
+from .loop import EVALUATION_BATCH, Score, device_of, seed_step
+from .memory import memory_explained
+from .objective import Teacher, criterion
+from .progress import Progress, Silent
+from .regime import Regime
 
 
 def fit(

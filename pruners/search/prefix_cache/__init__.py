@@ -1,0 +1,9 @@
+"""What the candidates of a search have in common, computed once."""
+
+from __future__ import annotations
+
+from .cache import PrefixCache
+
+__all__ = [
+    "PrefixCache",
+]

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from secateur.pruners.search.prefix_cache.outline import Outline, outline_of
-from secateur.pruners.search.prefix_cache.replay import Origins, Recording, Replay, alike, state_of
+from .outline import Outline, outline_of
+from .replay import Origins, Recording, Replay, alike, state_of
 
 T = TypeVar("T")
 LIMIT = 2 << 30  # bytes

@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from secateur.pruners.search.prefix_cache.replay import SMALL, Operation, Origin, Origins, state_of, storage_of, writes
+from .replay import SMALL, Operation, Origin, Origins, state_of, storage_of, writes
 
 # these look at values without an operation
 _PEEKING = {

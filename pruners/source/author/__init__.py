@@ -1,0 +1,26 @@
+"""What the author wrote: classes, arguments, names, comments."""
+
+from __future__ import annotations
+
+from .arguments import argument_hints, bind, call_in, parameter_names
+from .bindings import binding, module_of, namespace_of, usual
+from .classes import AuthorClass, Unproved, evaluate
+from .comments import Comments
+from .decorators import only_notes
+from .helpers import Helpers
+from .namer import Namer, unwelcome
+from .reads import (
+    DROPPED,
+    attribute_reads,
+    code_in,
+    methods_of,
+    only_for,
+    reads_of_helpers,
+)
+from .scope import Scope, Vector, as_term
+
+__all__ = [
+    "DROPPED", "AuthorClass", "Comments", "Helpers", "Namer", "Scope", "Unproved", "Vector", "argument_hints",
+    "as_term", "attribute_reads", "bind", "binding", "call_in", "code_in", "evaluate", "methods_of", "module_of",
+    "namespace_of", "only_for", "only_notes", "parameter_names", "reads_of_helpers", "unwelcome", "usual",
+]

@@ -8,9 +8,8 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from secateur.pruners.source.live.construction import Birth, Frame
-from secateur.pruners.source.text.files import FunctionNode, SourceFile, Sources
-from secateur.pruners.source.text.names_in import loaded_names, stored_names
+from ..live import Birth, Frame
+from ..text import FunctionNode, SourceFile, Sources, loaded_names, stored_names
 
 Bound = dict[str, ast.expr]
 

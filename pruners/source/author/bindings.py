@@ -7,8 +7,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from secateur.pruners.source.author.classes import Unproved, evaluate
-from secateur.pruners.source.text.files import SourceFile, code_of
+from ..text import SourceFile, code_of
+from .classes import Unproved, evaluate
 
 _ABSENT = object()
 

@@ -13,9 +13,8 @@ from typing import Any
 
 from torch import nn
 
-from secateur.pruners.source.live.tree import author_init
-from secateur.pruners.source.text.files import FunctionNode, SourceFile, Sources
-from secateur.pruners.source.text.names_in import stored_names
+from ..live import author_init
+from ..text import FunctionNode, SourceFile, Sources, stored_names
 
 PURE = frozenset(
     {"abs", "all", "any", "bool", "divmod", "float", "int", "isinstance", "issubclass", "len", "list", "max", "min"}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 
-from secateur.pruners.source.author.arguments import call_in
-from secateur.pruners.source.author.classes import AuthorClass
-from secateur.pruners.source.live.tree import Tree, ancestors
+from ..live import Tree, ancestors
+from .arguments import call_in
+from .classes import AuthorClass
 
 Found = tuple[list[str], str]  # above, behind
 _NONE: Found = ([], "")

@@ -9,8 +9,8 @@ import types
 from functools import lru_cache
 from typing import Any
 
-from secateur.pruners.source.author.bindings import namespace_of, usual
-from secateur.pruners.source.text.files import SourceFile
+from ..text import SourceFile
+from .bindings import namespace_of, usual
 
 
 def only_notes(decorator: ast.expr, file: SourceFile) -> bool:

@@ -11,14 +11,27 @@ from typing import Any
 import torch
 from torch import nn
 
-from secateur.pruners.errors import SourceError
-from secateur.pruners.source.author.arguments import argument_hints
-from secateur.pruners.source.author.classes import AuthorClass
-from secateur.pruners.source.live.construction import Birth, undisturbed
-from secateur.pruners.source.live.terms import Arg, Call, Lit, Ref, Term, for_instance, is_plain, same, value_of
-from secateur.pruners.source.live.torch_layers import call_of, is_torch
-from secateur.pruners.source.live.tree import Tree, ancestors
-from secateur.pruners.source.text.names_in import stored_names
+from ...errors import SourceError
+from ..live import (
+    Arg,
+    Birth,
+    Call,
+    Lit,
+    Ref,
+    Term,
+    Tree,
+    ancestors,
+    call_of,
+    for_instance,
+    is_plain,
+    is_torch,
+    same,
+    undisturbed,
+    value_of,
+)
+from ..text import stored_names
+from .arguments import argument_hints
+from .classes import AuthorClass
 
 _OTHER = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD, inspect.Parameter.POSITIONAL_ONLY)
 

@@ -12,9 +12,8 @@ import torch
 import torch.nn.functional
 from torch import nn
 
-from secateur.pruners.errors import SourceError
-from secateur.pruners.source.live.torch_layers import is_torch
-from secateur.pruners.source.live.values import global_name
+from ...errors import SourceError
+from ..live import global_name, is_torch
 
 _USUAL: tuple[tuple[str, types.ModuleType], ...] = (("nn", nn), ("F", torch.nn.functional), ("torch", torch))
 UNWELCOME = ("torchvision", __name__.partition(".")[0])

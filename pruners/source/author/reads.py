@@ -7,7 +7,7 @@ import types
 from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any
 
-from secateur.pruners.source.text.files import FunctionNode, SourceFile, Sources
+from ..text import FunctionNode, SourceFile, Sources
 
 DROPPED = frozenset({"__init__", "_load_from_state_dict"})
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from torch import nn
 
-from secateur.pruners.source.author.classes import AuthorClass, Unproved, evaluate
-from secateur.pruners.source.live.terms import Lit, Ref, Term, is_plain, same, value_of
-from secateur.pruners.source.text.names_in import loaded_names
+from ..live import Lit, Ref, Term, is_plain, same, value_of
+from ..text import loaded_names
+from .classes import AuthorClass, Unproved, evaluate
 
 Vector = tuple[Term | None, ...]
 

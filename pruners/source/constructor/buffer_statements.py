@@ -9,10 +9,9 @@ from typing import Any
 
 import torch
 
-from secateur.pruners.source.author.scope import Scope
-from secateur.pruners.source.live.construction import undisturbed
-from secateur.pruners.source.live.terms import is_plain, value_of
-from secateur.pruners.source.text.names_in import loaded_names, stored_names
+from ..author import Scope
+from ..live import is_plain, undisturbed, value_of
+from ..text import loaded_names, stored_names
 
 _RESULT = "_result_"
 

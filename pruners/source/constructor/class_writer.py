@@ -7,21 +7,17 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from secateur.pruners.source.author.classes import Unproved, evaluate
-from secateur.pruners.source.author.namer import Namer
-from secateur.pruners.source.author.scope import Scope, Vector, as_term
-from secateur.pruners.source.constructor.conditions import INDENT
-from secateur.pruners.source.constructor.context import ClassContext
-from secateur.pruners.source.constructor.idioms import Idioms
-from secateur.pruners.source.constructor.init_writer import InitWriter
-from secateur.pruners.source.constructor.naming import Group, name_holes, type_name
-from secateur.pruners.source.constructor.parameters import Parameter, WrittenInit, header_lines
-from secateur.pruners.source.constructor.printer import Printer
-from secateur.pruners.source.constructor.walk import Walk
-from secateur.pruners.source.live.terms import Arg, Call, Lit, Ref, Term, is_plain, same, same_vector
-from secateur.pruners.source.live.values import literal
-from secateur.pruners.source.text.layout import STEP, flat
-from secateur.pruners.source.text.names_in import loaded_names
+from ..author import Namer, Scope, Unproved, Vector, as_term, evaluate
+from ..live import Arg, Call, Lit, Ref, Term, is_plain, literal, same, same_vector
+from ..text import STEP, flat, loaded_names
+from .conditions import INDENT
+from .context import ClassContext
+from .idioms import Idioms
+from .init_writer import InitWriter
+from .naming import Group, name_holes, type_name
+from .parameters import Parameter, WrittenInit, header_lines
+from .printer import Printer
+from .walk import Walk
 
 PASSES = 16
 

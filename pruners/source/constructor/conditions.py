@@ -5,15 +5,12 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 
-from secateur.pruners.source.author.classes import Unproved
-from secateur.pruners.source.author.scope import Scope
-from secateur.pruners.source.constructor.context import ClassContext
-from secateur.pruners.source.constructor.printer import Printer
-from secateur.pruners.source.constructor.walk import Mask, Walk, line_in
-from secateur.pruners.source.live.terms import Box, Call, Hole, Item, Lit, Term
-from secateur.pruners.source.text.layout import WIDTH
-from secateur.pruners.source.text.names_in import loaded_names
-from secateur.pruners.source.text.statements import Lines, rows
+from ..author import Scope, Unproved
+from ..live import Box, Call, Hole, Item, Lit, Term
+from ..text import WIDTH, Lines, loaded_names, rows
+from .context import ClassContext
+from .printer import Printer
+from .walk import Mask, Walk, line_in
 
 INDENT = 8  # of statements in a method
 

@@ -8,12 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from secateur.pruners.source.author.classes import AuthorClass
-from secateur.pruners.source.live.construction import Birth
-from secateur.pruners.source.live.records import Record, Recorder
-from secateur.pruners.source.live.terms import Box, Call, Term
-from secateur.pruners.source.live.tree import Tree, ancestors
-from secateur.pruners.source.live.values import term_of_value
+from ..author import AuthorClass
+from ..live import Birth, Box, Call, Record, Recorder, Term, Tree, ancestors, term_of_value
 
 
 @dataclass

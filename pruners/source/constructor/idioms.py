@@ -5,11 +5,10 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator, Mapping
 
-from secateur.pruners.source.author.scope import Scope, Vector
-from secateur.pruners.source.constructor.context import ClassContext
-from secateur.pruners.source.live.terms import Lit
-from secateur.pruners.source.text.files import Sources
-from secateur.pruners.source.text.names_in import loaded_names
+from ..author import Scope, Vector
+from ..live import Lit
+from ..text import Sources, loaded_names
+from .context import ClassContext
 
 
 class Idioms:

@@ -10,26 +10,25 @@ from collections.abc import Iterator, Sequence
 
 from torch import nn
 
-from secateur.pruners.source.author.classes import Unproved
-from secateur.pruners.source.author.namer import unwelcome
-from secateur.pruners.source.constructor.members import Members
-from secateur.pruners.source.constructor.walk import Mask, line_in
-from secateur.pruners.source.live.records import CHILD
-from secateur.pruners.source.live.tree import author_init, is_authored
-from secateur.pruners.source.text.dead_branches import without_dead_branches
-from secateur.pruners.source.text.names_in import loaded_names, stored_names
-from secateur.pruners.source.text.statements import (
+from ..author import Unproved, unwelcome
+from ..live import CHILD, author_init, is_authored
+from ..text import (
     Lines,
     indented,
     is_docstring,
+    loaded_names,
     only_raises,
     parsed,
     rows,
+    stored_names,
     tidy,
     uses,
     warns,
     within,
+    without_dead_branches,
 )
+from .members import Members
+from .walk import Mask, line_in
 
 
 class InitWriter(Members):

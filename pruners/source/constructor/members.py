@@ -8,19 +8,28 @@ from collections.abc import Sequence
 
 import torch
 
-from secateur.pruners.errors import SourceError
-from secateur.pruners.run.buffers import SMALL, UNSAVED, is_blank
-from secateur.pruners.source.constructor.buffer_statements import prepared
-from secateur.pruners.source.constructor.printer import Code
-from secateur.pruners.source.constructor.sequences import Sequences
-from secateur.pruners.source.constructor.tensors import creator, gives_something, gives_tensor, size_hints
-from secateur.pruners.source.constructor.walk import Mask
-from secateur.pruners.source.live.records import BUFFER, CHILD, PARAMETER
-from secateur.pruners.source.live.tensor_terms import tensor_call
-from secateur.pruners.source.live.terms import Box, Call, Display, Hole, Lit, Term, unify
-from secateur.pruners.source.live.values import literal
-from secateur.pruners.source.text.layout import STEP, Group, flat, lines_of
-from secateur.pruners.source.text.statements import Lines, numbered, same_code
+from ...errors import SourceError
+from ...run import SMALL, UNSAVED, is_blank
+from ..live import (
+    BUFFER,
+    CHILD,
+    PARAMETER,
+    Box,
+    Call,
+    Display,
+    Hole,
+    Lit,
+    Term,
+    literal,
+    tensor_call,
+    unify,
+)
+from ..text import STEP, Group, Lines, flat, lines_of, numbered, same_code
+from .buffer_statements import prepared
+from .printer import Code
+from .sequences import Sequences
+from .tensors import creator, gives_something, gives_tensor, size_hints
+from .walk import Mask
 
 
 class Members(Sequences):

@@ -7,9 +7,9 @@ import keyword
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
-from secateur.pruners.source.author.scope import Vector
-from secateur.pruners.source.constructor.printer import Open
-from secateur.pruners.source.live.terms import WIDTH_ARGUMENTS, Box, Call, Lit, same_vector
+from ..author import Vector
+from ..live import WIDTH_ARGUMENTS, Box, Call, Lit, same_vector
+from .printer import Open
 
 
 @dataclass

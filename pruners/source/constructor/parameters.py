@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from secateur.pruners.source.author.classes import AuthorClass
-from secateur.pruners.source.author.scope import Vector
-from secateur.pruners.source.live.terms import Call, Term
-from secateur.pruners.source.text.layout import STEP, WIDTH
+from ..author import AuthorClass, Vector
+from ..live import Call, Term
+from ..text import STEP, WIDTH
 
 
 @dataclass(frozen=True)

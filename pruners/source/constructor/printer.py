@@ -10,18 +10,38 @@ from typing import Any
 
 from torch import nn
 
-from secateur.pruners.source.author.arguments import argument_hints, bind, call_in, parameter_names
-from secateur.pruners.source.author.classes import AuthorClass
-from secateur.pruners.source.author.comments import Comments
-from secateur.pruners.source.author.helpers import Helpers
-from secateur.pruners.source.author.namer import Namer
-from secateur.pruners.source.author.scope import Scope, Vector
-from secateur.pruners.source.live.terms import Alias, Arg, Box, Call, Display, Hole, Item, Lit, Ref, Term, Text, same
-from secateur.pruners.source.live.torch_layers import is_torch
-from secateur.pruners.source.live.tree import Tree, ancestors, is_authored
-from secateur.pruners.source.live.values import literal
-from secateur.pruners.source.text.layout import Group, commented, flat, labelled
-from secateur.pruners.source.text.names_in import loaded_names
+from ..author import (
+    AuthorClass,
+    Comments,
+    Helpers,
+    Namer,
+    Scope,
+    Vector,
+    argument_hints,
+    bind,
+    call_in,
+    parameter_names,
+)
+from ..live import (
+    Alias,
+    Arg,
+    Box,
+    Call,
+    Display,
+    Hole,
+    Item,
+    Lit,
+    Ref,
+    Term,
+    Text,
+    Tree,
+    ancestors,
+    is_authored,
+    is_torch,
+    literal,
+    same,
+)
+from ..text import Group, commented, flat, labelled, loaded_names
 
 Code = Group | str
 POSITIONAL_WIDTHS = 4

@@ -7,14 +7,12 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from secateur.pruners.errors import SourceError
-from secateur.pruners.source.constructor.conditions import Conditions
-from secateur.pruners.source.constructor.printer import Code
-from secateur.pruners.source.constructor.walk import Mask
-from secateur.pruners.source.live.terms import Box, Call, Display, Hole, Item, Term, unify
-from secateur.pruners.source.live.tree import torch_base
-from secateur.pruners.source.text.layout import STEP, Group, commented, flat, lines_of
-from secateur.pruners.source.text.statements import Lines, indented
+from ...errors import SourceError
+from ..live import Box, Call, Display, Hole, Item, Term, torch_base, unify
+from ..text import STEP, Group, Lines, commented, flat, indented, lines_of
+from .conditions import Conditions
+from .printer import Code
+from .walk import Mask
 
 
 class Sequences(Conditions):

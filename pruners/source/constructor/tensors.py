@@ -9,10 +9,9 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from secateur.pruners.source.author.scope import Scope
-from secateur.pruners.source.live.construction import undisturbed
-from secateur.pruners.source.live.terms import value_of
-from secateur.pruners.source.text.names_in import loaded_names, stored_names
+from ..author import Scope
+from ..live import undisturbed, value_of
+from ..text import loaded_names, stored_names
 
 _CREATORS = ("zeros", "ones", "empty", "randn", "rand", "full", "Tensor", "FloatTensor")
 

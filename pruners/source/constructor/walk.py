@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from secateur.pruners.source.author.classes import Unproved, evaluate
-from secateur.pruners.source.constructor.context import ClassContext
-from secateur.pruners.source.live.construction import Birth
-from secateur.pruners.source.live.records import PARAMETER
+from ..author import Unproved, evaluate
+from ..live import PARAMETER, Birth
+from .context import ClassContext
 
 Mask = frozenset[int]
 LOOPS = (ast.For, ast.While, ast.With, ast.Try, ast.AsyncFor, ast.AsyncWith, ast.Match)

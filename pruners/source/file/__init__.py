@@ -1,0 +1,20 @@
+"""The file as a whole: what is kept, edited, gathered, checked and rendered."""
+
+from __future__ import annotations
+
+from .branches import Branches
+from .check import check, failing_lines, run
+from .edits import Changes
+from .factory import factory_chunk
+from .gather import Chunk, Gatherer
+from .literals import Rewrites, plan_rewrites
+from .reach import Reach, Unreached
+from .render import Header, render
+from .repairs import repairs, shared, tie
+from .splice import ClassParts, class_text, statement_text
+
+__all__ = [
+    "Branches", "Changes", "Chunk", "ClassParts", "Gatherer", "Header", "Reach", "Rewrites", "Unreached", "check",
+    "class_text", "factory_chunk", "failing_lines", "plan_rewrites", "render", "repairs", "run", "shared",
+    "statement_text", "tie",
+]

@@ -16,11 +16,9 @@ from typing import Any
 
 from torch import nn
 
-from secateur.pruners.source.author.bindings import binding, namespace_of, usual
-from secateur.pruners.source.author.classes import Unproved, evaluate
-from secateur.pruners.source.live.terms import is_plain
-from secateur.pruners.source.text.files import FunctionNode, Position, SourceFile, Sources
-from secateur.pruners.source.text.names_in import loaded_names, stored_names
+from ..author import Unproved, binding, evaluate, namespace_of, usual
+from ..live import is_plain
+from ..text import FunctionNode, Position, SourceFile, Sources, loaded_names, stored_names
 
 Settled = Mapping[Position, bool]
 _SWITCHES = (bool, int, str, type(None))

@@ -12,10 +12,9 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from secateur.pruners.errors import SourceError
-from secateur.pruners.run.buffers import UNSAVED
-from secateur.pruners.source.live.construction import undisturbed
-from secateur.pruners.source.live.tree import Tree, is_torch
+from ...errors import SourceError
+from ...run import UNSAVED
+from ..live import Tree, is_torch, undisturbed
 
 _NUMBER = itertools.count(1)
 

@@ -9,9 +9,8 @@ from typing import Any
 
 import libcst as cst
 
-from secateur.pruners.source.file.branches import Settled
-from secateur.pruners.source.text.concrete import own_parentheses
-from secateur.pruners.source.text.files import SourceFile
+from ..text import SourceFile, own_parentheses
+from .branches import Settled
 
 PASS = cst.SimpleStatementLine([cst.Pass()])
 

@@ -8,14 +8,12 @@ import types
 from collections.abc import Sequence, Set
 from typing import Any
 
-from secateur.pruners.entry import Entry
-from secateur.pruners.source.author.arguments import argument_hints
-from secateur.pruners.source.constructor.parameters import Parameter
-from secateur.pruners.source.file.gather import Chunk
-from secateur.pruners.source.live.construction import Birth
-from secateur.pruners.source.text.docstrings import without_entries
-from secateur.pruners.source.text.files import FunctionNode, SourceFile, Sources
-from secateur.pruners.source.text.layout import STEP, WIDTH
+from ...entry import Entry
+from ..author import argument_hints
+from ..constructor import Parameter
+from ..live import Birth
+from ..text import STEP, WIDTH, FunctionNode, SourceFile, Sources, without_entries
+from .gather import Chunk
 
 
 def factory_chunk(

@@ -11,13 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from secateur.pruners.errors import SourceError
-from secateur.pruners.source.author.bindings import binding, module_of, usual
-from secateur.pruners.source.author.namer import unwelcome
-from secateur.pruners.source.live.values import global_name
-from secateur.pruners.source.text.files import SourceFile, Sources
-from secateur.pruners.source.text.names_in import loaded_names
-from secateur.pruners.source.text.renames import free, quoted_notes, renamed
+from ...errors import SourceError
+from ..author import binding, module_of, unwelcome, usual
+from ..live import global_name
+from ..text import SourceFile, Sources, free, loaded_names, quoted_notes, renamed
 
 Key = tuple[str, str]  # file, name
 

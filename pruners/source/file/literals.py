@@ -6,13 +6,11 @@ import ast
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from secateur.pruners.errors import SourceError
-from secateur.pruners.places import LiteralSite
-from secateur.pruners.source.file.edits import Edit
-from secateur.pruners.source.live.terms import Lit, is_plain, same
-from secateur.pruners.source.live.tree import Tree
-from secateur.pruners.source.live.values import literal
-from secateur.pruners.source.text.files import SourceFile, Sources
+from ...errors import SourceError
+from ...places import LiteralSite
+from ..live import Lit, Tree, is_plain, literal, same
+from ..text import SourceFile, Sources
+from .edits import Edit
 
 _NAMES = {
     "view": "flat_features",

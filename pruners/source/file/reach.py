@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterable, Mapping, Set
 
-from secateur.pruners.source.author.reads import DROPPED, attribute_reads, code_in, methods_of
-from secateur.pruners.source.file.gather import free_names
-from secateur.pruners.source.text.files import FunctionNode
+from ..author import DROPPED, attribute_reads, code_in, methods_of
+from ..text import FunctionNode
+from .gather import free_names
 
 Nodes = Mapping[type, ast.ClassDef]
 

@@ -9,9 +9,9 @@ from functools import lru_cache
 
 import jinja2
 
-from secateur.pruners.entry import Entry
-from secateur.pruners.source.file.gather import Chunk, Import
-from secateur.pruners.source.text.layout import STEP, WIDTH
+from ...entry import Entry
+from ..text import STEP, WIDTH
+from .gather import Chunk, Import
 
 
 @lru_cache(maxsize=1)

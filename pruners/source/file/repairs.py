@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import nn
 
-from secateur.pruners.source.live.tree import ancestors
+from ..live import ancestors
 
 
 def repairs(model: nn.Module, twin: nn.Module) -> list[str]:

@@ -8,12 +8,9 @@ from dataclasses import dataclass, field
 
 import libcst as cst
 
-from secateur.pruners.source.author.classes import AuthorClass
-from secateur.pruners.source.author.decorators import only_notes
-from secateur.pruners.source.file.edits import PASS, Changes, edited
-from secateur.pruners.source.text.concrete import Concrete, Line
-from secateur.pruners.source.text.docstrings import without_entries
-from secateur.pruners.source.text.files import Definition, SourceFile
+from ..author import AuthorClass, only_notes
+from ..text import Concrete, Definition, Line, SourceFile, without_entries
+from .edits import PASS, Changes, edited
 
 Statement = cst.SimpleStatementLine | cst.BaseCompoundStatement
 

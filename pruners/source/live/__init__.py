@@ -1,0 +1,38 @@
+"""What the live network tells: how its modules were made, and their values as terms."""
+
+from __future__ import annotations
+
+from .construction import Birth, Frame, undisturbed
+from .records import BUFFER, CHILD, PARAMETER, Record, Recorder
+from .refuse import refuse
+from .tensor_terms import tensor_call
+from .terms import (
+    WIDTH_ARGUMENTS,
+    Alias,
+    Arg,
+    Box,
+    Call,
+    Display,
+    Hole,
+    Item,
+    Lit,
+    Ref,
+    Term,
+    Text,
+    for_instance,
+    is_plain,
+    same,
+    same_vector,
+    unify,
+    value_of,
+)
+from .torch_layers import call_of
+from .tree import Tree, ancestors, author_init, is_authored, is_torch, torch_base
+from .values import global_name, literal, term_of_value
+
+__all__ = [
+    "BUFFER", "CHILD", "PARAMETER", "WIDTH_ARGUMENTS", "Alias", "Arg", "Birth", "Box", "Call", "Display", "Frame",
+    "Hole", "Item", "Lit", "Record", "Recorder", "Ref", "Term", "Text", "Tree", "ancestors", "author_init",
+    "call_of", "for_instance", "global_name", "is_authored", "is_plain", "is_torch", "literal", "refuse", "same",
+    "same_vector", "tensor_call", "term_of_value", "torch_base", "undisturbed", "unify", "value_of",
+]

@@ -23,9 +23,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from secateur.pruners.entry import Entry
-from secateur.pruners.source.live.undrawn import Undrawn
-from secateur.pruners.source.text.files import Position, code_of
+from ...entry import Entry
+from ..text import Position, code_of
+from .undrawn import Undrawn
 
 _LOCK = threading.Lock()
 

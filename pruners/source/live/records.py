@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from secateur.pruners.errors import SourceError
-from secateur.pruners.run.buffers import SMALL, is_blank
-from secateur.pruners.source.live.tensor_terms import parameter_call, tensor_call
-from secateur.pruners.source.live.terms import Alias, Arg, Box, Call, Item, Lit, Ref, Term
-from secateur.pruners.source.live.torch_layers import call_of, is_torch
-from secateur.pruners.source.live.tree import Tree, author_init, is_box, torch_base
-from secateur.pruners.source.live.values import term_of_value
+from ...errors import SourceError
+from ...run import SMALL, is_blank
+from .tensor_terms import parameter_call, tensor_call
+from .terms import Alias, Arg, Box, Call, Item, Lit, Ref, Term
+from .torch_layers import call_of, is_torch
+from .tree import Tree, author_init, is_box, torch_base
+from .values import term_of_value
 
 CHILD, PARAMETER, BUFFER, PLAIN = "child", "parameter", "buffer", "plain"
 _INTERNAL = frozenset(vars(nn.Module())) | {"training"}

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from secateur.pruners.errors import SourceError
-from secateur.pruners.source.live.tree import Tree, is_authored
-from secateur.pruners.source.live.values import own_method
+from ...errors import SourceError
+from .tree import Tree, is_authored
+from .values import own_method
 
 _HOOKS = {
     "_forward_hooks": "a forward hook",

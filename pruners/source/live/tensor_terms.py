@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from secateur.pruners.source.live.terms import Arg, Call, Lit, Ref, Term
+from .terms import Arg, Call, Lit, Ref, Term
 
 
 def parameter_call(tensor: torch.Tensor | None, usual: torch.dtype) -> Term:

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from secateur.pruners.errors import SourceError
-from secateur.pruners.source.live.construction import undisturbed
-from secateur.pruners.source.live.tensor_terms import parameter_call
-from secateur.pruners.source.live.terms import Arg, Call, Display, Lit, Ref, Term, is_plain
+from ...errors import SourceError
+from .construction import undisturbed
+from .tensor_terms import parameter_call
+from .terms import Arg, Call, Display, Lit, Ref, Term, is_plain
 
 Values = dict[str, Any]
 _REGISTRY: dict[type[nn.Module], Callable[[Any], Values]] = {}

@@ -8,12 +8,11 @@ from functools import cached_property
 import torch
 from torch import nn
 
-from secateur.pruners.entry import Entry
-from secateur.pruners.errors import SourceError
-from secateur.pruners.source.live.construction import Birth, Births, observe
-from secateur.pruners.source.live.torch_layers import is_torch
-from secateur.pruners.source.text.files import Sources, code_of
-from secateur.pruners.source.text.renames import free
+from ...entry import Entry
+from ...errors import SourceError
+from ..text import Sources, code_of, free
+from .construction import Birth, Births, observe
+from .torch_layers import is_torch
 
 BOXES = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 

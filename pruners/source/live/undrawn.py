@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from secateur.pruners.run.isolated import without_compiler
+from ...run import without_compiler
 
 _DRAWS = {"uniform_", "normal_", "bernoulli_", "exponential_", "log_normal_", "cauchy_", "random_"}
 

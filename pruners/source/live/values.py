@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from secateur.pruners.source.live.terms import Alias, Arg, Call, Display, Lit, Ref, Term, Text, is_plain
-from secateur.pruners.source.text.files import Sources
+from ..text import Sources
+from .terms import Alias, Arg, Call, Display, Lit, Ref, Term, Text, is_plain
 
 
 def term_of_value(value: Any, sources: Sources) -> Term:

@@ -1,0 +1,32 @@
+"""Source text: files, statements, layout."""
+
+from __future__ import annotations
+
+from .concrete import Concrete, Line, own_parentheses
+from .dead_branches import without_dead_branches
+from .docstrings import without_entries
+from .files import Definition, FunctionNode, Position, SourceFile, Sources, code_of
+from .layout import STEP, WIDTH, Group, commented, flat, labelled, lines_of
+from .names_in import loaded_names, stored_names
+from .renames import free, quoted_notes, renamed
+from .statements import (
+    Lines,
+    indented,
+    is_docstring,
+    numbered,
+    only_raises,
+    parsed,
+    rows,
+    same_code,
+    tidy,
+    uses,
+    warns,
+    within,
+)
+
+__all__ = [
+    "STEP", "WIDTH", "Concrete", "Definition", "FunctionNode", "Group", "Line", "Lines", "Position", "SourceFile",
+    "Sources", "code_of", "commented", "flat", "free", "indented", "is_docstring", "labelled", "lines_of",
+    "loaded_names", "numbered", "only_raises", "own_parentheses", "parsed", "quoted_notes", "renamed", "rows",
+    "same_code", "stored_names", "tidy", "uses", "warns", "within", "without_dead_branches", "without_entries",
+]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import libcst as cst
 from libcst.metadata import CodeRange, MetadataWrapper, PositionProvider
 
-from secateur.pruners.errors import SourceError
+from ...errors import SourceError
 
 Span = tuple[int, int, int, int]
 Position = tuple[int, int]

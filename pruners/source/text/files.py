@@ -11,8 +11,8 @@ import tokenize
 import types
 from functools import cached_property, lru_cache
 
-from secateur.pruners.errors import SourceError
-from secateur.pruners.source.text.concrete import Concrete
+from ...errors import SourceError
+from .concrete import Concrete
 
 Position = tuple[int, int]
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef

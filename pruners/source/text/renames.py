@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 
-from secateur.pruners.source.text.names_in import stored_names
+from .names_in import stored_names
 
 Place = tuple[int, int]
 _FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda

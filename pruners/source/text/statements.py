@@ -9,7 +9,7 @@ import token
 import tokenize
 from collections.abc import Sequence
 
-from secateur.pruners.source.text.layout import STEP
+from .layout import STEP
 
 Lines = list[str]
 _STRINGS = {token.STRING, getattr(token, "FSTRING_MIDDLE", token.STRING)}

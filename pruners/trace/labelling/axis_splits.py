@@ -8,10 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from secateur.pruners.graph.equivalence import prunable
-from secateur.pruners.graph.facts import Facts
-from secateur.pruners.graph.widths import IntArray
-from secateur.pruners.places import Site
+from ...graph import Facts, IntArray, prunable
+from ...places import Site
 
 Split = tuple[str, Site, int]  # module, place, and which of those made there
 

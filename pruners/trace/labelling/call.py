@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from secateur.pruners.places import Site
+from ...places import Site
 
 
 @dataclass(frozen=True)

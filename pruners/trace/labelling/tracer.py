@@ -13,18 +13,25 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from secateur.pruners.errors import UsageError
-from secateur.pruners.graph.channel_graph import ChannelGraph
-from secateur.pruners.graph.facts import SILENT, Facts, SiteCall
-from secateur.pruners.graph.solve import solve
-from secateur.pruners.graph.widths import Contraction, FrozenChannels, IntArray, Operation, Slot, Step
-from secateur.pruners.places import NOWHERE, Site
-from secateur.pruners.run.buffers import SMALL, is_blank
-from secateur.pruners.run.calling import Modules
-from secateur.pruners.run.frames import author_site, forward_site
-from secateur.pruners.trace.labelling.axis_splits import Splits
-from secateur.pruners.trace.labelling.call import Call
-from secateur.pruners.trace.labelling.labels import NONE, Labels, on_axis
+from ...errors import UsageError
+from ...graph import (
+    SILENT,
+    ChannelGraph,
+    Contraction,
+    Facts,
+    FrozenChannels,
+    IntArray,
+    Operation,
+    SiteCall,
+    Slot,
+    Step,
+    solve,
+)
+from ...places import NOWHERE, Site
+from ...run import SMALL, Modules, author_site, forward_site, is_blank
+from .axis_splits import Splits
+from .call import Call
+from .labels import NONE, Labels, on_axis
 
 
 class Tracer:

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from secateur.pruners.trace.labelling.call import Call
-from secateur.pruners.trace.rules import along_axes, contractions, elementwise, indexing, movement, normalisation
-from secateur.pruners.trace.rules.registry import RULES, Rule, rule, rule_for
+from ..labelling.call import Call
+from . import along_axes, contractions, elementwise, indexing, movement, normalisation
+from .registry import RULES, Rule, rule, rule_for
 
 __all__ = [
-    "RULES",
-    "Call",
-    "Rule",
-    "along_axes",
-    "contractions",
-    "elementwise",
-    "indexing",
-    "movement",
-    "normalisation",
-    "rule",
-    "rule_for",
+    "RULES", "Call", "Rule", "along_axes", "contractions", "elementwise", "indexing", "movement", "normalisation",
+    "rule", "rule_for",
 ]

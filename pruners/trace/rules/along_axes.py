@@ -5,10 +5,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from secateur.pruners.trace.labelling.call import Call
-from secateur.pruners.trace.labelling.labels import Labels, axes_of, touching
-from secateur.pruners.trace.labelling.tracer import Tracer
-from secateur.pruners.trace.rules.registry import RULES, Rule, freeze_axes, rule
+from ..labelling import Call, Labels, Tracer, axes_of, touching
+from .registry import RULES, Rule, freeze_axes, rule
 
 STATISTICS = {"sum", "mean", "amax", "amin", "var", "var_mean", "std", "std_mean", "norm", "linalg_vector_norm",
                "logsumexp"}  # fmt: skip

@@ -7,10 +7,8 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from secateur.pruners.trace.labelling.call import Call
-from secateur.pruners.trace.labelling.labels import Labels, along, axes_of, on_axis, touching
-from secateur.pruners.trace.labelling.tracer import Tracer
-from secateur.pruners.trace.rules.registry import rule
+from ..labelling import Call, Labels, Tracer, along, axes_of, on_axis, touching
+from .registry import rule
 
 _UNKNOWN = "reads the network's input, or channels that must stay"
 

@@ -6,11 +6,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from secateur.pruners.places import Site
-from secateur.pruners.trace.labelling.call import Call
-from secateur.pruners.trace.labelling.labels import Labels, align, axes_of, on_axis
-from secateur.pruners.trace.labelling.tracer import Tracer
-from secateur.pruners.trace.rules.registry import RULES, rule
+from ...places import Site
+from ..labelling import Call, Labels, Tracer, align, axes_of, on_axis
+from .registry import RULES, rule
 
 
 def pointwise(tracer: Tracer, call: Call) -> None:

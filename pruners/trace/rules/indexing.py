@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from secateur.pruners.trace.labelling.call import Call
-from secateur.pruners.trace.labelling.labels import Labels, axes_of, on_axis, touching
-from secateur.pruners.trace.labelling.tracer import Tracer
-from secateur.pruners.trace.rules.elementwise import join
-from secateur.pruners.trace.rules.registry import freeze_axes, rule
+from ..labelling import Call, Labels, Tracer, axes_of, on_axis, touching
+from .elementwise import join
+from .registry import freeze_axes, rule
 
 
 @rule("scatter", "scatter_add", "scatter_reduce", "index_add", "index_copy", "index_fill", "index_reduce")

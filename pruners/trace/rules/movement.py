@@ -9,10 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from secateur.pruners.trace.labelling.call import Call
-from secateur.pruners.trace.labelling.labels import Labels, Planes, axes_of, compact
-from secateur.pruners.trace.labelling.tracer import Tracer
-from secateur.pruners.trace.rules.registry import freeze_axes, rule, unknown
+from ..labelling import Call, Labels, Planes, Tracer, axes_of, compact
+from .registry import freeze_axes, rule, unknown
 
 _VIEWS = {"view", "_unsafe_view", "reshape", "_reshape_alias", "flatten"}
 

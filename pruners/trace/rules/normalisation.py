@@ -6,10 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from secateur.pruners.trace.labelling.call import Call
-from secateur.pruners.trace.labelling.labels import Labels, axes_of, touching
-from secateur.pruners.trace.labelling.tracer import Tracer
-from secateur.pruners.trace.rules.registry import freeze_axes, rule
+from ..labelling import Call, Labels, Tracer, axes_of, touching
+from .registry import freeze_axes, rule
 
 
 @rule("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "cudnn_batch_norm")

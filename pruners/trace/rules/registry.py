@@ -11,10 +11,8 @@ from typing import Any
 
 import torch
 
-from secateur.pruners.places import Site
-from secateur.pruners.trace.labelling.call import Call
-from secateur.pruners.trace.labelling.labels import Labels, axes_of, touching
-from secateur.pruners.trace.labelling.tracer import Tracer
+from ...places import Site
+from ..labelling import Call, Labels, Tracer, axes_of, touching
 
 aten = torch.ops.aten
 

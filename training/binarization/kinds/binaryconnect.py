@@ -10,8 +10,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from secateur.training.binarization.kinds.registry import FULL, Kind, clip_latent, register, require
-from secateur.training.binarization.quantizers import sign_identity, sign_stochastic
+from .. import sign_identity, sign_stochastic
+from .registry import FULL, Kind, clip_latent, register, require
 
 
 class BinaryConnectConv2d(nn.Conv2d):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from secateur.training.binarization.kinds.binaryconnect import BinaryConnectConv2d, BinaryConnectLinear
-from secateur.training.binarization.kinds.registry import Kind, clip_latent, register
-from secateur.training.binarization.quantizers import sign_clipped, sign_identity
+from .. import sign_clipped, sign_identity
+from .binaryconnect import BinaryConnectConv2d, BinaryConnectLinear
+from .registry import Kind, clip_latent, register
 
 
 class BinaryNetConv2d(nn.Conv2d):

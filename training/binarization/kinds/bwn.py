@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from secateur.training.binarization.kinds.registry import FULL, Kind, centre_and_clip_latent, register
-from secateur.training.binarization.quantizers import scaled_sign
+from .. import scaled_sign
+from .registry import FULL, Kind, centre_and_clip_latent, register
 
 
 class BwnConv2d(nn.Conv2d):

@@ -8,9 +8,9 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from secateur.pruners.costs.precision import register_input_precision, register_precision
-from secateur.training.binarization.kinds.registry import FULL, Kind, register, require
-from secateur.training.binarization.levels import dorefa_activation, dorefa_gradient, dorefa_weight
+from ....pruners.costs import register_input_precision, register_precision
+from .. import dorefa_activation, dorefa_gradient, dorefa_weight
+from .registry import FULL, Kind, register, require
 
 
 class DoReFaConv2d(nn.Conv2d):

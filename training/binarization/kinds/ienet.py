@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from secateur.training.binarization.kinds.registry import Kind, register
-from secateur.training.binarization.kinds.schedules import sharpen, sharpness
-from secateur.training.binarization.quantizers import sign_iee, standardised_sign
+from .. import sign_iee, standardised_sign
+from .registry import Kind, register
+from .schedules import sharpen, sharpness
 
 
 def equalised(x: Tensor) -> Tensor:

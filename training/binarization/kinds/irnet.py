@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from secateur.training.binarization.kinds.registry import Kind, register, require, require_number
-from secateur.training.binarization.kinds.schedules import sharpen
-from secateur.training.binarization.quantizers import libra_sign, sign_clipped, sign_ede, sign_identity
+from .. import libra_sign, sign_clipped, sign_ede, sign_identity
+from .registry import Kind, register, require, require_number
+from .schedules import sharpen
 
 
 class IRConv2d(nn.Conv2d):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from secateur.training.binarization.kinds.registry import FULL, Kind, register
+from .registry import FULL, Kind, register
 
 REAL = register(
     Kind("Real", nn.Conv2d, nn.Linear, nn.Conv2d, nn.Linear, FULL, FULL, activation=nn.ReLU),

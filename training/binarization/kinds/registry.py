@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateur.pruners.costs.precision import (
+from ....pruners.costs import (
     Quantize,
     register_input_precision,
     register_precision,
@@ -20,7 +20,7 @@ from secateur.pruners.costs.precision import (
     register_same_precision,
     register_same_quantizer,
 )
-from secateur.pruners.errors import UsageError
+from ....pruners.errors import UsageError
 
 Layer = Callable[..., nn.Module]
 FULL = 32  # bits of a number that is not quantized

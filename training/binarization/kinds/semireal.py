@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from secateur.training.binarization.kinds.registry import FULL, Kind, register, require
-from secateur.training.binarization.quantizers import sign_clipped
+from .. import sign_clipped
+from .registry import FULL, Kind, register, require
 
 
 class SemiRealConv2d(nn.Conv2d):

@@ -7,22 +7,22 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from secateur.pruners.errors import UsageError
-from secateur.training.binarization.kinds.bwn import BwnConv2d, BwnLinear
-from secateur.training.binarization.kinds.registry import (
+from ....pruners.errors import UsageError
+from .. import (
+    input_scale,
+    scaled_sign,
+    scaled_sign_diagonal,
+    scaled_sign_enlarged,
+    sign_clipped,
+)
+from .bwn import BwnConv2d, BwnLinear
+from .registry import (
     Kind,
     centre_and_clip_latent,
     change_kept,
     register,
     require,
     require_number,
-)
-from secateur.training.binarization.quantizers import (
-    input_scale,
-    scaled_sign,
-    scaled_sign_diagonal,
-    scaled_sign_enlarged,
-    sign_clipped,
 )
 
 

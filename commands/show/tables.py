@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from rich.console import RenderableType
 from rich.table import Table
 
-from secateur.pruners.bundle.folder import Bundle
-from secateur.pruners.bundle.report import comparison
-from secateur.pruners.latency import verdict_text
+from ...pruners.bundle import Bundle, comparison
+from ...pruners.latency import verdict_text
 
 
 def table(title: str, *columns: str) -> Table:

@@ -11,7 +11,7 @@ from typing import Any, Self
 from rich.console import Console, RenderableType
 from rich.markup import escape
 
-from secateur.training.fit.progress import Progress, RichProgress, Silent, progress_on_stderr
+from ...training.fit import Progress, RichProgress, Silent, progress_on_stderr
 
 _PIPE_WIDTH = 140
 

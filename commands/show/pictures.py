@@ -10,8 +10,8 @@ from typing import Any
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from secateur.pruners.metrics.ranking import FIRST
-from secateur.pruners.search.curves import Point, mean_curve
+from ...pruners.metrics import FIRST
+from ...pruners.search import Point, mean_curve
 
 _COLOURS = {"smallest": "tab:green", "random": "tab:blue", "largest": "tab:red"}
 _RANDOM = ("random", "random_kernel")
