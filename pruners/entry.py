@@ -1,4 +1,4 @@
-"""What the source writer is given besides the model: where it came from, what to correct, what to say on top."""
+"""What the user named: the function or class that builds the network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO"""
+"""Places in somebody's source."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """Weights of the pruned network from the original's.
 
 ``slice_state`` keeps the kept slices of every tensor; a class whose tensors follow another rule has its own
-``WeightTransferUnit``. ``transfer`` then improves the sliced weights by a named strategy: ``slice``, ``bn``, or
-``lstsq`` of ``pruners.reconstruction``.
+``WeightTransferUnit``. The room ``transfer`` then improves the sliced weights by a named strategy.
 """
 
 from __future__ import annotations

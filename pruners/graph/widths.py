@@ -1,4 +1,4 @@
-"""TODO"""
+"""What a channel graph is made of: slots, uses, widths, frozen channels, and the numbers that count them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO"""
+"""Metrics that look at gradients of the loss."""
 
 from __future__ import annotations
 

@@ -1,10 +1,4 @@
-"""Which channels go first: metrics that score the groups of every width, and the ranking made from them.
-
-A group owns one slice in each of its slots. Metrics look at the slices of weights (parameters with two axes or more);
-biases and norm parameters have other scales and are left out, except by ``bn_scale``. ``slots`` says which slots
-count: ``"all"`` (default), ``"producer"`` (weights that make the channel) or ``"consumer"`` (weights that read it).
-A width that has none of the wanted kind uses all of its slots.
-"""
+"""The ranking: in which order the groups of every width go."""
 
 from __future__ import annotations
 

@@ -1,4 +1,10 @@
-"""TODO"""
+"""What a metric may look at, and the metrics by name.
+
+A group owns one slice in each of its slots. Metrics look at the slices of weights (parameters with two axes or more);
+biases and norm parameters have other scales and are left out, except by ``bn_scale``. ``slots`` says which slots
+count: ``"all"`` (default), ``"producer"`` (weights that make the channel) or ``"consumer"`` (weights that read it).
+A width that has none of the wanted kind uses all of its slots.
+"""
 
 from __future__ import annotations
 

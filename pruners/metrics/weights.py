@@ -1,4 +1,4 @@
-"""TODO"""
+"""Metrics of the weights alone: norms, distances, scales of normalisation layers."""
 
 from __future__ import annotations
 

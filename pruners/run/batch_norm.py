@@ -1,4 +1,4 @@
-"""TODO"""
+"""Batch-norm statistics taken anew."""
 
 from __future__ import annotations
 

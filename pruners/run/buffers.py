@@ -1,4 +1,4 @@
-"""TODO"""
+"""Buffers that no state_dict holds: which of them source code can say."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ctrl-C asks the search to stop after the evaluation in progress; pressed twice it stops at once."""
+"""Ctrl-C, or a polite request to end, as a wish to stop at the next good moment; a second one acts at once."""
 
 from __future__ import annotations
 

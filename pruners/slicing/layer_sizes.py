@@ -1,4 +1,4 @@
-"""TODO"""
+"""The size attributes of torch's own layers, as they follow from their tensors."""
 
 from __future__ import annotations
 

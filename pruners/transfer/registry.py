@@ -1,4 +1,4 @@
-"""TODO"""
+"""What a transfer strategy may look at and gives, and the strategies by name."""
 
 from __future__ import annotations
 

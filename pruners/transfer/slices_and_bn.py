@@ -1,4 +1,4 @@
-"""TODO"""
+"""The strategies ``slice`` and ``bn``."""
 
 from __future__ import annotations
 

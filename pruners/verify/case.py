@@ -1,4 +1,4 @@
-"""TODO"""
+"""What the fresh process gets: inputs, and the outputs they must give."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO"""
+"""Outputs of a network in memory, for the fresh process to match, and whether it trains."""
 
 from __future__ import annotations
 

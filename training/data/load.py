@@ -1,4 +1,4 @@
-"""TODO"""
+"""Data sets by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO"""
+"""Which engine takes the steps."""
 
 from __future__ import annotations
 

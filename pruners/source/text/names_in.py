@@ -1,4 +1,4 @@
-"""TODO"""
+"""Which names a piece of code stores and loads."""
 
 from __future__ import annotations
 

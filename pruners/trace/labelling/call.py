@@ -1,4 +1,4 @@
-"""TODO"""
+"""One executed operation, as label rules see it."""
 
 from __future__ import annotations
 
