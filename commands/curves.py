@@ -11,8 +11,7 @@ from typing import Any
 from ..pruners.errors import BundleExistsError, UsageError
 from ..pruners.metrics import FIRST
 from ..pruners.plan import sha256_of_state
-from ..pruners.search import RATIOS, Ledger, Point, mean_curve, series_of, sweep
-from ..pruners.search.prefix_cache import PrefixCache
+from ..pruners.search import RATIOS, Ledger, Point, PrefixCache, mean_curve, series_of, sweep
 from ..training.binarization.kinds import quantized_layers
 from ..training.data import require_labels
 from ..training.fit import evaluate_fn, resolve_device
@@ -98,9 +97,9 @@ def _drawn(points: Sequence[Point], network: Network, output: Path, voice: Voice
     if importlib.util.find_spec("matplotlib") is None:
         voice.remark(NO_MATPLOTLIB)
         return []
-    from .show.pictures import draw_curves
+    from .show import pictures
 
-    return draw_curves(points, network.label, output)
+    return pictures.draw_curves(points, network.label, output)
 
 
 def _shown(name: str, points: Sequence[Point]) -> Any:

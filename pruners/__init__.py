@@ -1,8 +1,7 @@
 """Deciding what goes, writing the source, proving it. ``secateur`` offers what users call."""
 
 if __name__ == "pruners":  # a checkout's folder is on the path: no second copy of the package
+    import importlib
     import sys
 
-    import secateur.pruners
-
-    sys.modules[__name__] = secateur.pruners
+    sys.modules[__name__] = importlib.import_module("secateur.pruners")

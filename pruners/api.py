@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from .base import BasicPruning, Kept
 from .bundle import Bundle, check_free
 from .costs import Allowance, Budget
+from .entry import Entry
 from .errors import BudgetError, UsageError
 from .latency import LatencyModel, Measuring, Table, device_of, latencies, machine, verdict
 from .metrics import check_labels
 from .plan import PruningPlan
 from .run import as_it_was, batch_size, call_arguments, describe, images_of
 from .search import SearchSettings, search
-from .source import Entry
 from .transfer import Transfer, finishing, probing
 from .transfer import find_strategy as find_transfer
 from .transfer import transfer as carry_over

@@ -33,9 +33,7 @@ from .metrics import Ranking, rank
 from .plan import PruningPlan, from_kept, sha256_of_file, sha256_of_state, validate
 from .run import batch_size
 from .slicing import SlicedModel, slice_model, workable
-from .source import Entry, Header, write_source
-from .source.live import Tree, refuse
-from .source.text import Sources
+from .source import Entry, Header, Sources, Tree, refuse, write_source
 from .trace import observe
 from .verify import cases, verify_bundle
 

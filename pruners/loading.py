@@ -20,8 +20,8 @@ from typing import Any
 
 from torch import nn
 
+from .entry import Entry
 from .errors import ModelFileError
-from .source import Entry
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __version__ = "0.2.0.dev0"
 __all__ = ["BasicPruning", "Bundle", "__version__", "prune", "trace"]
 
-_HOMES = {"BasicPruning": "base", "Bundle": "bundle", "prune": "api", "trace": "tracing"}
+_HOMES = {"BasicPruning": "base", "Bundle": "bundle", "prune": "api", "trace": "trace"}
 
 _documented.install()
 

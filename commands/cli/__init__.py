@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import flags
 from .options import (
     ApplyOptions,
     BundleOptions,
@@ -22,5 +23,5 @@ from .options import (
 __all__ = [
     "ApplyOptions", "BundleOptions", "CheckOptions", "CommonOptions", "CurvesOptions", "EvaluateOptions",
     "InspectOptions", "NetworkOptions", "ProfileOptions", "PruneOptions", "QuantizeOptions", "StepOptions",
-    "SubjectOptions", "TrainOptions",
+    "SubjectOptions", "TrainOptions", "flags",
 ]

@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from ...models import registry
+from ...pruners.entry import Entry
 from ...pruners.errors import CheckpointError, ModelFileError, UsageError
 from ...pruners.loading import build, entry_for, load_factory, parse_arguments
 from ...pruners.run import as_it_was, call_arguments, describe
-from ...pruners.source import Entry
 from ...training.binarization.kinds import Kind
 from ...training.data import Data, load_data
 from ..cli import NetworkOptions

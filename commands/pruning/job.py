@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from ...pruners.bundle import Bundle, import_text
 from ...pruners.errors import CheckpointError, UsageError
 from ...pruners.plan import PruningPlan
-from ...pruners.search import Kept, Realize, SearchResult, SearchSettings, search
-from ...pruners.search.prefix_cache import PrefixCache
+from ...pruners.search import Kept, PrefixCache, Realize, SearchResult, SearchSettings, search
 from ...pruners.transfer import find_strategy as find_transfer
 from ...pruners.weight_transfer import slice_optimizer_state
 from ...training.binarization import soft_orthogonality

@@ -6,5 +6,5 @@ from .console import Voice
 from .tables import minutes, outcome, skipped, some, table
 
 __all__ = [
-    "Voice", "minutes", "outcome", "skipped", "some", "table",
+    "Voice", "minutes", "outcome", "pictures", "skipped", "some", "table",
 ]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...pruners.decorators import basic_block
+from secateur.pruners.decorators import basic_block
 
 Layer = Callable[..., nn.Module]
 

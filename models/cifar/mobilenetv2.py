@@ -7,7 +7,7 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...pruners.decorators import mb_conv
+from secateur.pruners.decorators import mb_conv
 
 # expansion, output channels, blocks, stride of the first block; the first two strides of the paper's table are
 # for 224x224 images and are gone here

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...pruners.decorators import basic_block, bottleneck
+from secateur.pruners.decorators import basic_block, bottleneck
 
 
 @basic_block(lType="basic_block", convs=["conv1", "conv2"], downsampling=["downsample"])

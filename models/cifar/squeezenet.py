@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...pruners.decorators import fire
+from secateur.pruners.decorators import fire
 
 
 @fire(lType="fire", convs=["squeeze", "expand1x1", "expand3x3"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import isolated
 from .batch_norm import settle
 from .buffers import SMALL, UNSAVED, is_blank
 from .calling import (
@@ -32,6 +33,6 @@ from .isolated import tensors_in, without_compiler
 __all__ = [
     "SMALL", "UNSAVED", "Modules", "StopRequest", "as_it_was", "author_frame", "author_site", "batch_size",
     "call_arguments", "describe", "forward_site", "images_of", "in_stand_in", "interrupt_as_flag", "is_author_file",
-    "is_blank", "labels_of", "layer_frame", "name_of", "run", "settle", "site_of", "span", "tensors_in",
+    "is_blank", "isolated", "labels_of", "layer_frame", "name_of", "run", "settle", "site_of", "span", "tensors_in",
     "training_batch", "without_compiler",
 ]

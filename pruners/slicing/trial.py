@@ -15,8 +15,7 @@ from torch import nn
 from ..errors import NotPrunableError, StuckError
 from ..graph import ChannelGraph, Facts, Freeze, Tie, Width
 from ..places import Site
-from ..trace import observe
-from ..trace.labelling import Tracer
+from ..trace import Tracer, observe
 from .slice import slice_model
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from ..entry import Entry
 from ..places import LiteralSite
 from .file.render import Header
+from .live import Tree, refuse
+from .text import Sources
 from .writer import write_source
 
-__all__ = ["Entry", "Header", "LiteralSite", "write_source"]
+__all__ = ["Entry", "Header", "LiteralSite", "Sources", "Tree", "refuse", "write_source"]

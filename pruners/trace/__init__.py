@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from .counted_calls import SITE_RULES, Path, constants, said
-from .trace import observe
+from .labelling import Tracer
+from .trace import observe, trace
 
 __all__ = [
-    "SITE_RULES", "Path", "constants", "observe", "said",
+    "SITE_RULES", "Path", "Tracer", "constants", "observe", "said", "trace",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..labelling.call import Call
+from ..labelling import Call
 from . import along_axes, contractions, elementwise, indexing, movement, normalisation
 from .registry import RULES, Rule, rule, rule_for
 
