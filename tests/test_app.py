@@ -23,7 +23,7 @@ from secateur.pruners.bundle import Bundle
 from secateur.pruners.errors import VerificationError
 from secateur.training.fit import regimes, save_weights
 
-ROOT = Path(command_line.__file__).parent
+ROOT = Path(__file__).parents[1]
 DATA = ("--model", "own_small.py:small", "--data", "digits")
 QUICK = ("--retrain-epochs", "1", "--final-epochs", "1")
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from secateur.pruners.errors import UsageError
-from secateur.pruners.least_squares import Elimination, Independent, eliminate, elimination, metric
+from secateur.pruners.least_squares import Elimination, Independent, eliminate, elimination
 from secateur.pruners.metrics import rank
+from secateur.pruners.metrics import reconstruction as metric
 from secateur.pruners.trace.trace import trace
 
 X = torch.randn(64, 3, 6, 6, generator=torch.Generator().manual_seed(0))

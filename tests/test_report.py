@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import jinja2
 import pytest
 
 from secateur.pruners.bundle import comparison, frozen_facts, place, render_report
-from secateur.pruners.bundle.report import TEMPLATES, chart, evaluations_in
+from secateur.pruners.bundle.report import chart, evaluations_in
 from secateur.pruners.graph import ChannelGraph, FrozenChannels, Slot
 from secateur.pruners.places import NOWHERE, Site
 from secateur.pruners.plan import PruningPlan, WidthPlan
@@ -32,6 +33,8 @@ LEDGER = b"""{"event": "search"}
 {"event": "evaluation", "width": "conv1", "kept": 3, "loss": 0.25, "is_best": true}
 {"event": "decision", "width": "conv1", "size": 8, "kept": 3}
 """
+
+TEMPLATE = Path(__file__).parents[1] / "templates" / "report.html.j2"
 
 
 class Checker(HTMLParser):
@@ -68,7 +71,7 @@ def test_names_are_escaped():
 
 
 def test_nothing_is_fetched():
-    assert not re.search(r"https?:|src=|@import|<script|<link", (TEMPLATES / "report.html.j2").read_text())
+    assert not re.search(r"https?:|src=|@import|<script|<link", TEMPLATE.read_text())
 
 
 def test_no_chart_without_evaluations():

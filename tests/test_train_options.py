@@ -379,9 +379,9 @@ import torch
 from torch import nn
 from secateur.pruners.errors import Interrupted
 from secateur.training.data import load_data
-from secateur.training.progress import Silent
-from secateur.training.regime import Regime
-from secateur.training.trainer import fit
+from secateur.training.fit import Silent
+from secateur.training.fit import Regime
+from secateur.training.fit import fit
 
 rank = int(os.environ["RANK"])
 data, regime = load_data("digits"), Regime("r", "sgd", {0: {"lr": 0.1}}, batch_size=255)

@@ -203,7 +203,7 @@ def test_a_large_network_is_compared_in_float32_and_says_so(monkeypatch: pytest.
     model = import_text(TEXT, "net")
     outputs, double = measured(model, X, fits_double(model))
     assert double and outputs[0].dtype == torch.float64 and model.a.weight.dtype == torch.float32
-    monkeypatch.setattr(verify, "_DOUBLE_UP_TO", 10)
+    monkeypatch.setattr(verify_outputs, "_DOUBLE_UP_TO", 10)
     outputs, double = measured(model, X, fits_double(model))
     assert not double and outputs[0].dtype == torch.float32
     told = verify.Verification(0.0, 26, 20, ("own",), double, True).as_dict()
