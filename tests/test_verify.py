@@ -16,6 +16,7 @@ from secateur.pruners.costs import Costs
 from secateur.pruners.errors import BundleExistsError, OutputError, UsageError, VerificationError
 from secateur.pruners.trace.trace import trace
 from secateur.pruners.verify import Case, fits_double, measured, oracle, verify_bundle
+from secateur.pruners.verify import outputs as verify_outputs
 from secateur.pruners.verify import process as verify
 from secateur.pruners.verify.outputs import outputs_of
 from secateur.pruners.verify.process import many_verifications

@@ -26,8 +26,12 @@ def written_at(tracer: Tracer, call: Call) -> None:
 
 @rule("index_put", "_unsafe_index_put")
 def put_at(tracer: Tracer, call: Call) -> None:
-    """``x[i, :, j] = y``: axes that are indexed hold channels, and so does a value that has channels of its own."""
+    """``x[i, :, j] = y``: axes that are indexed hold channels, and so does a value that has channels of its own.
+    ``x[x < 0] = 0.0`` fills element by element."""
     target, places, value = call.args[:3]
+    if value.numel() == 1 and len(places) == 1 and places[0].dtype == torch.bool and places[0].ndim == target.ndim:
+        tracer.label(call.outputs[0], join(tracer, (target, places[0]), target, call.name, call.site))
+        return
     axes = {a for a, i in enumerate(places) if i is not None}
     masks = [i for i in places if i is not None and i.dtype == torch.bool]
     if masks and masks[0].ndim > 1:
