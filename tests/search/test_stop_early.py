@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_prefix import Deep, timeless
+from deep_networks import Deep, timeless
 from torch import Tensor, nn
 
 from secateur.pruners.base import BasicPruning

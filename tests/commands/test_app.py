@@ -23,7 +23,7 @@ from secateur.pruners.bundle import Bundle
 from secateur.pruners.errors import VerificationError
 from secateur.training.fit import regimes, save_weights
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DATA = ("--model", "own_small.py:small", "--data", "digits")
 QUICK = ("--retrain-epochs", "1", "--final-epochs", "1")
 
@@ -652,7 +652,7 @@ def test_retrain_without_images_is_refused(bundle):
 
 
 def test_check_takes_a_block_kind_through_everything(here):
-    result = app("check", "-q", str(ROOT / "tests" / "ghost_block.py"))
+    result = app("check", "-q", str(ROOT / "tests" / "helpers" / "ghost_block.py"))
     assert result.exit_code == 0, result.stderr
     assert result.stdout == "@ghost: 3 widths; pruned, written, transferred, verified\n"
 

@@ -6,48 +6,27 @@ without widths is refused with those words.
 
 from __future__ import annotations
 
-import importlib
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from zoo_cases import CASES, ZOO, pruner_of
 
 from secateur.pruners.base import BasicPruning
 from secateur.pruners.errors import NotPrunableError
 from secateur.pruners.search import SearchSettings, search
 from secateur.pruners.search.search import Budget
-from secateur.pruners.source import Entry
-from secateur.pruners.verify import oracle
 from secateur.pruners.verify.process import many_verifications
 
-Factory = Callable[[], nn.Module]
-ROOMS = ("shapes", "parts", "channels", "layers", "habits", "wiring", "flow", "tensors", "files")
 pytestmark = pytest.mark.filterwarnings("ignore")  # people use what is deprecated
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    ZOO = {room: importlib.import_module(f"zoo.{room}") for room in ROOMS}
-CASES = {
-    f"{room}: {factory.__name__}": (room, factory, *case)
-    for room, module in ZOO.items()
-    for factory, case in module.CASES.items()
-}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _server() -> Iterator[None]:
     with many_verifications():
         yield
-
-
-def pruner_of(factory: Factory, inputs: Any) -> BasicPruning:
-    torch.manual_seed(0)
-    model = factory()
-    oracle.randomise(model, 0)
-    return BasicPruning(model, inputs, entry=Entry(factory, {}, factory.__name__, "the zoo"))
 
 
 @pytest.mark.parametrize("name", [n for n, case in CASES.items() if not case[3]])

@@ -10,7 +10,7 @@ import pytest
 import torch
 from app_helpers import app, refusal
 from click.testing import Result
-from test_training import InterruptAt
+from training_runs import InterruptAt
 
 from secateur.commands.show import console
 from secateur.training.fit import Progress, beside, save_weights

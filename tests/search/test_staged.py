@@ -19,7 +19,7 @@ import torch
 from hand_graphs import graph_of, grouped, plain, use, width
 from hypothesis import given
 from hypothesis import strategies as st
-from test_search import IMAGES, Bench, Crash, crash_at, events, refusal, without_seconds
+from search_bench import IMAGES, Bench, Crash, crash_at, events, refusal, without_seconds
 from torch import nn
 
 from secateur.commands.cli import PruneOptions

@@ -34,7 +34,7 @@ LEDGER = b"""{"event": "search"}
 {"event": "decision", "width": "conv1", "size": 8, "kept": 3}
 """
 
-TEMPLATE = Path(__file__).parents[1] / "templates" / "report.html.j2"
+TEMPLATE = Path(__file__).parents[2] / "templates" / "report.html.j2"
 
 
 class Checker(HTMLParser):

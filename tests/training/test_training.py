@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from training_runs import SHORT, InterruptAt, Net, comparable, new_net, same_state
 
 from secateur.pruners.errors import CheckpointError, Interrupted, OutputError, UsageError
 from secateur.training.binarization.kinds import KINDS
 from secateur.training.data import Data, load_data, number_of_steps
 from secateur.training.fit import (
     RichProgress,
-    Silent,
     evaluate,
     evaluate_fn,
     find_regime,
@@ -34,51 +34,11 @@ from secateur.training.fit import (
 from secateur.training.fit.checkpoints import save_atomically
 from secateur.training.fit.progress import LineProgress
 from secateur.training.fit.regimes import REGIMES, Regime
-from secateur.training.fit.trainer import FitResult
-
-SHORT = Regime("short", "sgd", {0: {"lr": 0.1, "momentum": 0.9}}, shape="one_cycle", batch_size=256)
-
-
-class Net(nn.Module):
-    """Small, with everything that has a state: batch norm, dropout, momentum in the optimizer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(1, 8, kernel_size=3, padding=1, bias=False)
-        self.bn = nn.BatchNorm2d(8)
-        self.dropout = nn.Dropout(0.2)
-        self.fc = nn.Linear(8 * 16, 10)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = torch.relu(self.bn(self.conv(x)))
-        x = nn.functional.max_pool2d(x, 2).flatten(1)
-        return self.fc(self.dropout(x))
 
 
 @pytest.fixture(scope="module")
 def digits() -> Data:
     return load_data("digits")
-
-
-def new_net(seed: int = 0) -> Net:
-    torch.manual_seed(seed)
-    return Net()
-
-
-def same_state(a: nn.Module, b: nn.Module) -> bool:
-    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
-
-
-class InterruptAt(Silent):
-    """Presses Ctrl-C after the n-th step."""
-
-    def __init__(self, step: int, by: int = signal.SIGINT) -> None:
-        self.left, self.signal = step, by
-
-    def advance(self, steps: int = 1, status: str = "") -> None:
-        self.left -= steps
-        if steps and self.left == 0:
-            os.kill(os.getpid(), self.signal)
 
 
 # ---- checkpoints
@@ -370,10 +330,6 @@ def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one(step: int, d
     result = fit(resumed, digits, SHORT, 3, checkpoint_path=path, resume=True)
     assert same_state(whole, resumed)
     assert comparable(result) == comparable(expected)
-
-
-def comparable(result: FitResult) -> tuple[object, ...]:
-    return result.best, result.history, result.stopped
 
 
 def test_a_polite_request_to_end_is_as_good_as_ctrl_c(digits: Data, tmp_path: Path) -> None:

@@ -13,10 +13,9 @@ from typing import Any
 import pytest
 import torch
 from app_helpers import MODEL, NETWORK, app, refusal
-from test_training import SHORT, InterruptAt, comparable, new_net, same_state
 from torch import Tensor, nn
+from training_runs import SHORT, InterruptAt, comparable, new_net, same_state
 
-import secateur.app as command_line
 from secateur.pruners.errors import Interrupted, OutOfMemory
 from secateur.training.binarization import soft_orthogonality
 from secateur.training.binarization.kinds import KINDS
@@ -25,7 +24,7 @@ from secateur.training.fit import Execution, Regime, evaluate, find_regime, fit,
 from secateur.training.fit.objective import square_hinge
 from secateur.training.fit.regimes import REGIMES
 
-ROOT = Path(command_line.__file__).parent
+ROOT = Path(__file__).parents[2]
 TRAIN = ("train", "--model", "own_small.py:small", "--data", "digits", "-o", "w.pt")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_reconstruction import EXACT_CASES, Leftovers, halved, noise, same, settled
+from exact_cases import EXACT_CASES, Leftovers, halved, noise, same, settled
 from torch import nn
 
 from secateur.pruners.least_squares import QuickFits, Settings, reconstruct

@@ -20,7 +20,7 @@ from secateur.pruners.decorators import basic_block, fire
 from secateur.pruners.errors import DeclarationError
 from secateur.pruners.trace import observe
 
-PAGE = Path(__file__).parent.parent / "docs" / "add_a_block.md"
+PAGE = Path(__file__).parents[2] / "docs" / "add_a_block.md"
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ def test_every_bundled_network_has_a_pruner_in_a_file_of_the_same_name(module: s
 
 def test_no_pruner_is_registered_for_a_network_that_is_not_there() -> None:
     names = {Path(m.replace(".", "/") + ".py") for m in base.PRUNERS if m.startswith("models.")}
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     assert [n for n in names if not (root / n).is_file()] == []
 
 

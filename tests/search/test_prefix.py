@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from test_zoo import CASES, pruner_of
+from deep_networks import Deep, timeless
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
+from zoo_cases import CASES, pruner_of
 
 from secateur.pruners.base import BasicPruning
 from secateur.pruners.run import call_arguments
@@ -321,10 +321,6 @@ class Searched:
         return result, cache
 
 
-def timeless(result: SearchResult) -> Any:
-    return result.kept, [replace(e, seconds=0.0) for e in result.evaluations]
-
-
 @pytest.mark.parametrize(
     ("strategy", "direction", "retrained"),
     [
@@ -353,17 +349,3 @@ def test_a_search_goes_on_with_a_cache_as_it_began_without(tmp_path: Path) -> No
     assert timeless(resumed) == timeless(whole)
 
 
-class Deep(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, 6, 3, padding=1)
-        self.inner = nn.ModuleList([nn.Conv2d(6, 6, 3, padding=1) for _ in range(2)])
-        self.outer = nn.ModuleList([nn.Conv2d(6, 6, 3, padding=1) for _ in range(2)])
-        self.norms = nn.ModuleList([nn.BatchNorm2d(6) for _ in range(2)])
-        self.fc = nn.Linear(6, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x)
-        for inner, norm, outer in zip(self.inner, self.norms, self.outer, strict=True):
-            x = x + outer(norm(inner(x)).relu_())
-        return self.fc(x.relu_().mean((2, 3)))

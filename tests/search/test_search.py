@@ -3,7 +3,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import itertools
-import json
 import os
 import signal
 
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from hand_graphs import grouped, plain, slice_by_hand
-from torch import nn
+from search_bench import IMAGES, Bench, Crash, crash_at, events, refusal, without_seconds
 
 from secateur.pruners.costs import Budget, CostModel
 from secateur.pruners.errors import BudgetError, CheckpointError, Interrupted, NotPrunableError, OutputError, UsageError
@@ -25,50 +24,7 @@ from secateur.pruners.search.scatter import scatter, zero_removed
 from secateur.pruners.search.search import strategies
 from secateur.pruners.weight_transfer import slice_state
 
-IMAGES = torch.randn(8, 3, 4, 4, generator=torch.Generator().manual_seed(0))
 QUICK = {"init_points": 1, "n_iter": 1, "retrain_epochs": 1}
-
-
-class Bench:
-    """Callables for a search on a network with a graph by hand. Loss: distance from the original's outputs."""
-
-    def __init__(self, built=None, loss_scale: float = 1.0) -> None:
-        self.model, self.graph = built or plain()
-        self.scale = loss_scale
-        with torch.no_grad():
-            self.expected = self.model(IMAGES)
-        self.evaluated: list[nn.Module] = []
-        self.retrained: list[tuple[nn.Module, int]] = []
-
-    def evaluate(self, model: nn.Module) -> tuple[float, float]:
-        self.evaluated.append(model)
-        with torch.no_grad():
-            found = model.eval()(IMAGES)
-        same = (found.argmax(1) == self.expected.argmax(1)).float().mean().item()
-        return self.scale * (found - self.expected).square().mean().item(), same
-
-    def retrain(self, model: nn.Module, epochs: int) -> None:
-        self.retrained.append((model, epochs))
-        optimizer = torch.optim.SGD(model.parameters(), 0.01)
-        for _ in range(epochs):
-            images = IMAGES + 0.01 * torch.randn_like(IMAGES)
-            (model.train()(images) - self.expected).square().mean().backward()
-            optimizer.step()
-            optimizer.zero_grad()
-
-    def realize(self, model: nn.Module, kept) -> nn.Module:
-        return slice_by_hand(model, self.graph, kept)
-
-    def search(self, settings: SearchSettings | None = None, **changed):
-        callables = {"evaluate": self.evaluate, "retrain": self.retrain, "realize": self.realize}
-        return search(self.model, self.graph, settings or SearchSettings(), **{**callables, **changed})
-
-
-def refusal(error, call, *args, **kwargs) -> str:
-    with pytest.raises(error) as caught:
-        call(*args, **kwargs)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 # -- refusals
@@ -483,15 +439,6 @@ def test_the_watcher_hears_everything():
 # -- resuming
 
 
-def events(path):
-    entries = [json.loads(line) for line in path.read_text().splitlines()]
-    return [{k: v for k, v in entry.items() if k != "seconds"} for entry in entries]
-
-
-def without_seconds(result):
-    return [{k: v for k, v in vars(e).items() if k != "seconds"} for e in result.evaluations]
-
-
 SETTINGS = SearchSettings(init_points=1, n_iter=2, retrain_epochs=1, alpha=0.05, budget=Budget("macs", 0.6))
 
 
@@ -502,22 +449,6 @@ def uninterrupted(tmp_path_factory):
     result = bench.search(SETTINGS, ledger=path)
     assert bench.retrained
     return result, events(path)
-
-
-class Crash(BaseException):
-    pass
-
-
-def crash_at(call, bench: Bench, after: int):
-    """The callable, which breaks off the process (as far as a test can) after so many calls of it."""
-    left = itertools.count(after, -1)
-
-    def crashing(*args):
-        if next(left) == 0:
-            raise Crash
-        return call(*args)
-
-    return crashing
 
 
 @pytest.mark.parametrize("after", range(10))

@@ -15,7 +15,7 @@ from secateur.training.binarization.comparison import rendered, table
 from secateur.training.binarization.kinds import KINDS
 from secateur.training.binarization.post_training import to_fixed_point
 
-PAGE = (Path(__file__).parents[1] / "docs" / "network_kinds.md").read_text("utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "network_kinds.md").read_text("utf-8")
 LENET = ("--arch", "lenet5", "--network")
 
 

@@ -83,7 +83,7 @@ def test_written_text_is_clean_for_the_linter(row: tuple[str, str, dict[str, Any
 def test_forward_comments_and_docstrings_stay_as_the_author_wrote_them(tmp_path: Path) -> None:
     model, entry, x = _made(NETWORKS[0])
     text = assert_writes(model, entry, tmp_path, x)
-    source = (Path(__file__).parents[1] / "models/cifar/resnet.py").read_text()
+    source = (Path(__file__).parents[2] / "models/cifar/resnet.py").read_text()
     for start, end in [
         ("    def shortcut", "\n\n\n@bottleneck"),
         ("    def forward(self, x: Tensor) -> Tensor:\n        x =", "\n\n\ndef resnet20"),

@@ -12,7 +12,7 @@ from secateur.models.registry import create, layer_arguments
 from secateur.training.binarization.kinds import find_kind
 from secateur.training.fit import load_checkpoint, load_weights
 
-ROOT = Path(__file__).parent.parent / "pretrained"
+ROOT = Path(__file__).parents[2] / "pretrained"
 FILES = sorted(ROOT.glob("*/*.pt"))
 
 
