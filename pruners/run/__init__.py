@@ -15,6 +15,7 @@ from .calling import (
     training_batch,
 )
 from .frames import (
+    NO_COLUMNS,
     author_frame,
     author_site,
     describe,
@@ -30,8 +31,8 @@ from .interrupts import StopRequest, interrupt_as_flag
 from .isolated import tensors_in, without_compiler
 
 __all__ = [
-    "SMALL", "UNSAVED", "Modules", "StopRequest", "as_it_was", "author_frame", "author_site", "batch_size",
-    "call_arguments", "describe", "forward_site", "images_of", "in_stand_in", "interrupt_as_flag", "is_author_file",
-    "is_blank", "labels_of", "layer_frame", "name_of", "run", "settle", "site_of", "span", "tensors_in",
-    "training_batch", "without_compiler",
+    "NO_COLUMNS", "SMALL", "UNSAVED", "Modules", "StopRequest", "as_it_was", "author_frame", "author_site",
+    "batch_size", "call_arguments", "describe", "forward_site", "images_of", "in_stand_in", "interrupt_as_flag",
+    "is_author_file", "is_blank", "labels_of", "layer_frame", "name_of", "run", "settle", "site_of", "span",
+    "tensors_in", "training_batch", "without_compiler",
 ]

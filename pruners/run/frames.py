@@ -16,6 +16,10 @@ import torch
 from ..places import Site
 from .isolated import step_by_step
 
+NO_COLUMNS = (
+    "was compiled without the places of its expressions; start Python without -X no_debug_ranges and "
+    "PYTHONNODEBUGRANGES, and delete the __pycache__ that they left"
+)
 _TORCH = str(Path(torch.__file__).parent) + os.sep
 _ATTENTION = torch.nn.MultiheadAttention.forward.__code__
 _STAND_INS = (str(Path(__file__).parents[1] / "slicing" / "stand_ins.py"), torch.nn.modules.transformer.__file__)
@@ -96,7 +100,8 @@ def describe(error: BaseException) -> str:
 
 
 def span(frame: FrameType) -> tuple[int, int, int, int]:
-    """(line, column, end line, end column) of the expression that the frame is executing."""
+    """(line, column, end line, end column) of the expression that the frame is executing; columns are 0 where it was
+    compiled without them. In a chain over several lines, a method's call starts at the method's name."""
     return _positions(frame.f_code)[frame.f_lasti // 2]
 
 
