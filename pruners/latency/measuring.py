@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_map
 
 from ..costs import Allowance
 from ..errors import Interrupted, NotPrunableError
 from ..graph import ChannelGraph, Width
-from ..run import as_it_was, batch_size, call_arguments
+from ..run import as_it_was, batch_size, call_arguments, tree_flatten, tree_map
 from . import timing
 from .layers import Layer, layers_of
 from .model import Grid, LatencyModel, never_falling

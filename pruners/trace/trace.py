@@ -16,13 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..decorators import skipped_layers
 from ..errors import NotPrunableError, SecateurError
 from ..graph import ChannelGraph
 from ..places import NOWHERE, Site
 from ..run import (
+    TorchDispatchMode,
+    WithoutTorchFunction,
     as_it_was,
     author_site,
     batch_size,
@@ -116,7 +117,7 @@ class _LabelMode(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        with torch._C.DisableTorchFunction():  # inside a script function the recorder would see operations and rules
+        with WithoutTorchFunction():  # inside a script function the recorder would see operations and rules
             return self._labelled(func, args, kwargs or {})
 
     def _labelled(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -20,8 +20,8 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
 
+from ...run import tree_leaves, tree_map
 from .outline import Outline, outline_of
 from .replay import Origins, Recording, Replay, alike, state_of
 

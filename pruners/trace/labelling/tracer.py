@@ -28,7 +28,7 @@ from ...graph import (
     solve,
 )
 from ...places import NOWHERE, Site
-from ...run import SMALL, Modules, author_site, forward_site, is_blank
+from ...run import SMALL, Modules, author_site, forward_site, is_blank, unsaved_buffers
 from .axis_splits import Splits
 from .call import Call
 from .labels import NONE, Labels, on_axis
@@ -167,7 +167,7 @@ class Tracer:
         """Buffers that are not in the state_dict get their values from code: only a small one, or a blank, can be
         written with fewer."""
         for path, module in model.named_modules():
-            for name in module._non_persistent_buffers_set:
+            for name in unsaved_buffers(module):
                 key, buffer = f"{path}.{name}" if path else name, module._buffers.get(name)
                 if buffer is None or buffer.numel() <= SMALL or is_blank(buffer):
                     continue
