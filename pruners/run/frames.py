@@ -93,10 +93,14 @@ def site_of(error: BaseException) -> Site | None:
 
 def describe(error: BaseException) -> str:
     """One line: the error's type and first line, and the author's file and line it came from."""
-    text = (str(error).strip().splitlines() or [""])[0]
     frames = traceback.extract_tb(error.__traceback__)
     place = next((f for f in reversed(frames) if is_author_file(f.filename)), frames[-1])
-    return f"{type(error).__name__}: {text} ({place.filename}:{place.lineno})"
+    return f"{described(error)} ({place.filename}:{place.lineno})"
+
+
+def described(error: BaseException) -> str:
+    """The error's type and first line."""
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
 
 
 def span(frame: FrameType) -> tuple[int, int, int, int]:

@@ -29,8 +29,10 @@ from ..run import (
     batch_size,
     call_arguments,
     describe,
+    described,
     forward_site,
     run,
+    site_of,
     tensors_in,
     training_batch,
     without_compiler,
@@ -93,14 +95,16 @@ def _run(tracer: Tracer, model: nn.Module, example_input: Any, training: bool = 
 def _run_in_training(tracer: Tracer, model: nn.Module, example_input: Any) -> None:
     """Some modules run in training only (auxiliary heads): a pass of a copy finds their ties too.
 
-    What can't be trained on the example input keeps those modules frozen, as not reached.
+    Where it can't be trained on the example input those modules stay frozen, as not reached, and the reason says so.
     """
     twice = training_batch(example_input)
     copied = copy.deepcopy(model).train()
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             run(copy.deepcopy(copied), *call_arguments(twice))
-    except Exception:
+    except Exception as error:
+        reason = f"{tracer.why_unreached[0]}, and training on it fails: {described(error)}"
+        tracer.why_unreached = reason, site_of(error) or NOWHERE
         return
     tracer.adopt(copied)
     with torch.random.fork_rng(devices=[]):

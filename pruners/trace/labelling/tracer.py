@@ -65,6 +65,7 @@ class Tracer:
         self._readers: dict[Operation, IntArray] = {}
         self.integers_follow = False  # the running function's integers are recorded as sites
         self._blocked: dict[tuple[str, int], Slot] = {}
+        self.why_unreached = "not reached by the example input", NOWHERE
 
     # -- labels
 
@@ -193,7 +194,7 @@ class Tracer:
         """Parameters that no operation has read."""
         seen = {s.parameter for s in self.facts.slots}
         return tuple(
-            FrozenChannels((Slot(name, 0),), shape[0], "not reached by the example input", NOWHERE)
+            FrozenChannels((Slot(name, 0),), shape[0], *self.why_unreached)
             for name, shape in self.facts.shapes.items()
             if name not in seen and name not in self.facts.buffers and len(shape) > 1 and shape[0] > 1
         )
