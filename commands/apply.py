@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..pruners import plan as plans
 from ..pruners.bundle import Bundle, check_free
-from ..pruners.errors import PlanError
+from ..pruners.errors import PlanError, SecateurError
 from ..pruners.plan import PruningPlan
 from ..training.fit import load_checkpoint
 from .cli import ApplyOptions
@@ -109,7 +109,9 @@ def _kind(options: ApplyOptions, found: Mapping[str, Any] | None) -> dict[str, A
 def _neighbours(path: Path, plan: PruningPlan, voice: Voice) -> Neighbours:
     try:
         bundle = Bundle.open(path.parent)
-    except Exception:  # a plan that lies elsewhere
+    except (SecateurError, OSError, ValueError) as error:
+        if path.with_name("summary.json").is_file():  # else the plan lies elsewhere
+            voice.remark(f"{path.parent} is no whole bundle ({error}): weights are cut from the original's")
         return Neighbours()
     if bundle.summary.get("plan_sha256") != plan.digest:
         voice.remark(f"{path} was edited: weights are cut from the original's, retrain the result")

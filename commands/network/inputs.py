@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_leaves
 
 from ...pruners.bundle import Bundle
 from ...pruners.errors import ModelFileError, PlanError, UsageError
 from ...pruners.loading import call, load_factory
+from ...pruners.run import tree_leaves
 from ...training.data import Data
 from ..cli import NetworkOptions
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ...pruners.errors import TrainingError, UsageError
+from ...pruners.run import NormBase
 from ...training.binarization.kinds import Kind
 from ...training.fit import (
     Execution,
@@ -31,7 +32,7 @@ from ..show import Voice
 from .build import Network
 from .kinds import require_kind
 
-_NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+_NORMS = (NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
 
 def with_trained_weights(

@@ -12,9 +12,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from ..run import as_it_was
+from ..run import ConvBase, ConvTransposeBase, as_it_was
 from .model import Costs, is_table, stored_tensors
 from .precision import input_bits
 
@@ -32,14 +31,14 @@ def mac_counter(*layers: type[nn.Module]) -> Callable[[MacCounter], MacCounter]:
     return register
 
 
-@mac_counter(_ConvNd)
-def conv_macs(module: _ConvNd, inputs: tuple[Any, ...], output: torch.Tensor) -> int:
+@mac_counter(ConvBase)
+def conv_macs(module: ConvBase, inputs: tuple[Any, ...], output: torch.Tensor) -> int:
     """Every output element takes in_channels / groups * kernel products."""
     return output.numel() * module.weight[0].numel()
 
 
-@mac_counter(_ConvTransposeNd)
-def transposed_conv_macs(module: _ConvTransposeNd, inputs: tuple[Any, ...], output: torch.Tensor) -> int:
+@mac_counter(ConvTransposeBase)
+def transposed_conv_macs(module: ConvTransposeBase, inputs: tuple[Any, ...], output: torch.Tensor) -> int:
     """Every input element takes out_channels / groups * kernel products."""
     return int(inputs[0].numel()) * module.weight[0].numel()
 

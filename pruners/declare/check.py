@@ -20,10 +20,10 @@ from ..decorators import BlockKind
 from ..dependencies import Block, declared_block, shortcut_convs
 from ..errors import DeclarationError
 from ..graph import NORMS, ChannelGraph, Facts, IntArray, LayerFacts, Slot, canonical_keys
-from ..run import call_arguments
+from ..run import ConvTransposeBase, call_arguments
 from ..trace import observe
 
-_TRANSPOSED = nn.modules.conv._ConvTransposeNd
+_TRANSPOSED = ConvTransposeBase
 
 
 def check_declarations(model: nn.Module, facts: Facts, example_input: Any) -> None:

@@ -111,7 +111,7 @@ _VERBS = {"read by": "reads", "bias": "is added to"}
 def _in_width(graph: Explained, slot: Slot, width: Width) -> Reason:
     """The width's other layers, each with the tie that leads there on the shortest way from this slot."""
     ties = nx.subgraph_view(graph.network, filter_edge=lambda a, b: graph.network.edges[a, b]["kind"] == "tie")
-    before = dict(nx.bfs_predecessors(ties, slot))
+    before = {to: start for start, to in nx.bfs_edges(ties, slot)}
     partners, seen = [], {slot.layer}
     for use in width.uses:
         other = use.slot

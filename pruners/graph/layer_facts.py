@@ -9,11 +9,12 @@ from torch import Tensor, nn
 
 from ..errors import NotPrunableError
 from ..places import Site
+from ..run import ConvTransposeBase, NormBase
 from .facts import Facts
 from .widths import IntArray, Slot
 
-NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.PReLU)
-_TRANSPOSED = nn.modules.conv._ConvTransposeNd
+NORMS = (NormBase, nn.GroupNorm, nn.PReLU)
+_TRANSPOSED = ConvTransposeBase
 
 
 def canonical_keys(model: nn.Module) -> dict[str, str]:

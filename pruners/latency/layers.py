@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ..costs import Allowance
 from ..graph import ChannelGraph
+from ..run import BatchNormBase
 from ..slicing import resize
 from .timing import Run
 
@@ -52,7 +53,7 @@ def read_by_linear(layer: Any, shape: Shape) -> Shape:
     return (*shape[:-1], layer.in_features)
 
 
-@reads(nn.modules.batchnorm._BatchNorm)
+@reads(BatchNormBase)
 def read_by_batch_norm(layer: Any, shape: Shape) -> Shape:
     """Channels come after the batch."""
     return (shape[0], layer.num_features, *shape[2:])

@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_map
 
 from ..costs import Allowance
 from ..errors import Interrupted, NotPrunableError
 from ..graph import ChannelGraph, Width
-from ..run import as_it_was, batch_size, call_arguments
+from ..run import as_it_was, batch_size, call_arguments, described, tree_flatten, tree_map
 from . import timing
 from .layers import Layer, layers_of
 from .model import Grid, LatencyModel, never_falling
@@ -157,7 +156,7 @@ def _can_be_cut(layer: Layer) -> bool:
         with torch.no_grad():
             layer.cut([axis.measured[0] for axis in layer.axes])()
     except Exception as error:  # a layer of the user's own may do anything
-        log.info("%s isn't timed by itself (%s)", layer.path, error)
+        log.warning("%s can't be timed by itself and counts as constant: %s", layer.path, described(error))
         return False
     return True
 

@@ -7,9 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
-from ..run import call_arguments
+from ..run import call_arguments, tree_map
 from . import timing
 
 _MISSED = 1.1

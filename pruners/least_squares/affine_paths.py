@@ -13,10 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from ..run import name_of
+from ..run import name_of, tree_leaves
 
 _SUMS = {"add", "__add__", "__radd__", "add_", "__iadd__"}
 _WITH_CONSTANT = _SUMS | {

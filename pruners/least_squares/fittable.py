@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..costs import quantizer_of
 from ..graph import ChannelGraph, Slot, Width
+from ..run import ConvBase
 from .linear_layers import fittable
 
 
@@ -38,7 +39,7 @@ def _holders(network: nn.Module) -> Mapping[int, int]:
 
 
 def _plain(layer: nn.Module) -> bool:
-    return isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd))
+    return isinstance(layer, (nn.Linear, ConvBase))
 
 
 def _obstacle(layer: nn.Module, parameter: str, holders: Mapping[int, int]) -> str:

@@ -9,13 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..run import CONV_FORWARD, paddings
+
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_FORWARDS = {kind.forward for kind in (*_CONVS, nn.Linear)} | {kind._conv_forward for kind in _CONVS}
+_FORWARDS = {kind.forward for kind in (*_CONVS, nn.Linear)} | {getattr(kind, CONV_FORWARD) for kind in _CONVS}
 
 
 def fittable(layer: nn.Module) -> bool:
     """Whether the layer computes what torch's own convolution or linear layer does."""
-    own = getattr(type(layer), "_conv_forward", nn.Linear.forward)
+    own = getattr(type(layer), CONV_FORWARD, nn.Linear.forward)
     return type(layer).forward in _FORWARDS and own in _FORWARDS
 
 
@@ -36,7 +38,7 @@ def positions(layer: Any, x: Tensor) -> tuple[int, ...]:
         return tuple(x.shape[:-1])
     spatial = len(layer.kernel_size)
     batch = tuple(x.shape[: x.ndim - spatial - 1]) or (1,)
-    pads = layer._reversed_padding_repeated_twice
+    pads = paddings(layer)
     sizes = []
     for axis, kernel in enumerate(layer.kernel_size):
         place = 2 * (spatial - 1 - axis)
@@ -53,7 +55,7 @@ def inputs_at(layer: Any, x: Tensor, rows: Tensor) -> Tensor:
     where = torch.unravel_index(rows, positions(layer, x))
     x = x if x.ndim == spatial + 2 else x[None]
     mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-    padded = F.pad(x, layer._reversed_padding_repeated_twice, mode).movedim(1, -1)
+    padded = F.pad(x, paddings(layer), mode).movedim(1, -1)
     index = [where[0].view(-1, *[1] * spatial)]
     for axis, kernel in enumerate(layer.kernel_size):
         shape = [1] * (spatial + 1)

@@ -11,9 +11,10 @@ from torch import nn
 
 from ..errors import UsageError
 from ..graph import Slot, Use, Width
+from ..run import NormBase
 from .registry import Evidence, Scores, metric, relative, slices
 
-_NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+_NORMS = (NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
 
 def _each_width(evidence: Evidence, values: Callable[[Width], list[torch.Tensor]]) -> Scores:

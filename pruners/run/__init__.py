@@ -16,9 +16,11 @@ from .calling import (
     training_batch,
 )
 from .frames import (
+    NO_COLUMNS,
     author_frame,
     author_site,
     describe,
+    described,
     forward_site,
     in_stand_in,
     is_author_file,
@@ -29,10 +31,33 @@ from .frames import (
 )
 from .interrupts import StopRequest, interrupt_as_flag
 from .isolated import tensors_in, without_compiler
+from .torch_private import (
+    CONV_FORWARD,
+    NO_TORCH_FUNCTION,
+    BatchNormBase,
+    ConvBase,
+    ConvTransposeBase,
+    NormBase,
+    OpOverload,
+    TorchDispatchMode,
+    WithoutTorchFunction,
+    gather_weights,
+    paddings,
+    schema_of,
+    storage_of,
+    tree_flatten,
+    tree_leaves,
+    tree_map,
+    unsaved_buffers,
+    without_values,
+)
 
 __all__ = [
-    "SMALL", "UNSAVED", "Modules", "StopRequest", "as_it_was", "author_frame", "author_site", "batch_size",
-    "call_arguments", "describe", "forward_site", "images_of", "in_stand_in", "interrupt_as_flag", "is_author_file",
-    "is_blank", "isolated", "labels_of", "layer_frame", "name_of", "run", "settle", "site_of", "span", "tensors_in",
-    "training_batch", "without_compiler",
+    "CONV_FORWARD", "NO_COLUMNS", "NO_TORCH_FUNCTION", "SMALL", "UNSAVED", "BatchNormBase", "ConvBase",
+    "ConvTransposeBase", "Modules", "NormBase", "OpOverload", "StopRequest", "TorchDispatchMode",
+    "WithoutTorchFunction", "as_it_was", "author_frame", "author_site", "batch_size", "call_arguments", "describe",
+    "described", "forward_site", "gather_weights", "images_of", "in_stand_in", "interrupt_as_flag",
+    "is_author_file", "is_blank", "isolated", "labels_of", "layer_frame", "name_of", "paddings", "run", "schema_of",
+    "settle", "site_of", "span", "storage_of", "tensors_in", "training_batch", "tree_flatten", "tree_leaves",
+    "tree_map", "unsaved_buffers", "without_compiler", "without_values",
 ]

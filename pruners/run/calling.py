@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
 
 from ..errors import UsageError
+from .torch_private import tree_leaves, tree_map
 
 
 class Modules:

@@ -16,6 +16,10 @@ import torch
 from ..places import Site
 from .isolated import step_by_step
 
+NO_COLUMNS = (
+    "was compiled without the places of its expressions; start Python without -X no_debug_ranges and "
+    "PYTHONNODEBUGRANGES, and delete the __pycache__ that they left"
+)
 _TORCH = str(Path(torch.__file__).parent) + os.sep
 _ATTENTION = torch.nn.MultiheadAttention.forward.__code__
 _STAND_INS = (str(Path(__file__).parents[1] / "slicing" / "stand_ins.py"), torch.nn.modules.transformer.__file__)
@@ -89,14 +93,19 @@ def site_of(error: BaseException) -> Site | None:
 
 def describe(error: BaseException) -> str:
     """One line: the error's type and first line, and the author's file and line it came from."""
-    text = (str(error).strip().splitlines() or [""])[0]
     frames = traceback.extract_tb(error.__traceback__)
     place = next((f for f in reversed(frames) if is_author_file(f.filename)), frames[-1])
-    return f"{type(error).__name__}: {text} ({place.filename}:{place.lineno})"
+    return f"{described(error)} ({place.filename}:{place.lineno})"
+
+
+def described(error: BaseException) -> str:
+    """The error's type and first line."""
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
 
 
 def span(frame: FrameType) -> tuple[int, int, int, int]:
-    """(line, column, end line, end column) of the expression that the frame is executing."""
+    """(line, column, end line, end column) of the expression that the frame is executing; columns are 0 where it was
+    compiled without them. In a chain over several lines, a method's call starts at the method's name."""
     return _positions(frame.f_code)[frame.f_lasti // 2]
 
 

@@ -61,13 +61,14 @@ class Checkpoints:
         """Raises ``CheckpointError`` unless the file is there and holds tensors with this digest."""
         path = self._path(number)
         assert path is not None
+        lost = CheckpointError(f"{path}: missing or changed, the search can't go on; start anew without --resume")
         try:
             state: State = torch.load(path, map_location="cpu", weights_only=True)
             fits = sha256_of_state(state) == digest
-        except Exception:  # missing, torn, or not what it says: all the same to the user
-            fits = False
+        except Exception as error:  # missing, torn, or not what it says: all the same to the user
+            raise lost from error
         if not fits:
-            raise CheckpointError(f"{path}: missing or changed, the search can't go on; start anew without --resume")
+            raise lost
         return state
 
     def drop(self, number: int) -> None:

@@ -19,7 +19,7 @@ from ..costs import quantizer_of
 from ..errors import Interrupted, UsageError
 from ..graph import ChannelGraph, Width
 from ..metrics import FIRST, KERNEL_METRICS, Batch, find_metric, rank
-from ..run import StopRequest
+from ..run import ConvBase, StopRequest
 from ..slicing import zero_kernels
 from .ledger import Ledger
 from .prefix_cache import PrefixCache
@@ -108,7 +108,7 @@ def _of_kernels(
 ) -> list[Series]:
     layers: dict[str, Any] = {
         n: m for n, m in model.named_modules()
-        if isinstance(m, nn.modules.conv._ConvNd) and quantizer_of(m) is not None
+        if isinstance(m, ConvBase) and quantizer_of(m) is not None
     }  # fmt: skip
     if not layers:
         raise UsageError(f"metric {metrics[0]} is for convolutions that quantize their weights, this network has none")

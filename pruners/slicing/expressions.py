@@ -14,7 +14,7 @@ from torch import nn
 
 from ..errors import StuckError
 from ..places import Site, Span
-from ..run import Modules, is_author_file, span
+from ..run import NO_COLUMNS, Modules, is_author_file, span
 
 # file and span of an expression, and the argument that is to be added where it is a call that doesn't say the number
 Place = tuple[str, int, int, int, int, str]
@@ -53,9 +53,10 @@ def resolve(
 
     ``reflected``: the call is an operator with the tensor on its right, as in ``scale * x``.
     """
-    node = _expressions(frame.f_code.co_filename).get(span(frame))
+    node = _expression(frame)
     if node is None:
-        raise StuckError("a number here must follow the widths, but its expression can't be found", site)
+        why = "its expression can't be found" if span(frame)[3] else f"its code {NO_COLUMNS}"
+        raise StuckError(f"a number here must follow the widths, but {why}", site)
     for child, before, after in _arguments(node, reflected, old, new, frame, site):
         for leaf, value in _leaves(child, before, after, site):
             yield _origin(leaf, before, value, frame, site, modules)
@@ -115,7 +116,7 @@ def _passed(leaf: ast.expr, frame: FrameType) -> tuple[ast.expr, FrameType] | No
     names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     if not isinstance(leaf, ast.Name) or leaf.id not in names or caller is None:
         return None
-    call = _expressions(caller.f_code.co_filename).get(span(caller))
+    call = _expression(caller)
     if not isinstance(call, ast.Call) or any(isinstance(a, ast.Starred) for a in call.args):
         return None
     by_name = next((k.value for k in call.keywords if k.arg == leaf.id), None)
@@ -204,20 +205,33 @@ def attribute_of(node: ast.expr, frame: FrameType, modules: Modules) -> Attribut
 _Expression = ast.Call | ast.BinOp | ast.AugAssign | ast.Subscript
 
 
-@lru_cache(maxsize=64)
 def tree_of(file: str) -> ast.Module | None:
+    linecache.checkcache(file)
+    return _parsed("".join(linecache.getlines(file)))
+
+
+@lru_cache(maxsize=64)
+def _parsed(text: str) -> ast.Module | None:
     try:
-        return ast.parse("".join(linecache.getlines(file)))
+        return ast.parse(text)
     except SyntaxError:
         return None
 
 
+def _expression(frame: FrameType) -> _Expression | None:
+    """What the frame is executing. A call is known by its end: in a chain over several lines Python says that it starts
+    at the name of its method."""
+    here, tree = span(frame), tree_of(frame.f_code.co_filename)
+    by_span, calls = _expressions(tree) if tree is not None else ({}, {})
+    call = calls.get(here[2:])
+    inside = call is not None and (call.lineno, call.col_offset) <= here[:2]
+    return by_span.get(here) or (call if inside else None)
+
+
 @lru_cache(maxsize=64)
-def _expressions(file: str) -> dict[Span, _Expression]:
-    """Every call, operator and subscript of a source file by its span."""
-    tree = tree_of(file)
-    return {
-        (n.lineno, n.col_offset, n.end_lineno or 0, n.end_col_offset or 0): n
-        for n in (ast.walk(tree) if tree is not None else ())
-        if isinstance(n, _Expression)
-    }
+def _expressions(tree: ast.Module) -> tuple[dict[Span, _Expression], dict[tuple[int, int], ast.Call]]:
+    """Every call, operator and subscript of a source file by its span, and the calls by their end."""
+    nodes = [n for n in ast.walk(tree) if isinstance(n, _Expression)]
+    ends = [(n.end_lineno or 0, n.end_col_offset or 0) for n in nodes]
+    spans = {(n.lineno, n.col_offset, *end): n for n, end in zip(nodes, ends, strict=True)}
+    return spans, {end: n for n, end in zip(nodes, ends, strict=True) if isinstance(n, ast.Call)}

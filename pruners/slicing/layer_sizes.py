@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import nn
 
+from ..run import NormBase, gather_weights
+
 Resizer = Callable[[Any], None]
 
 
@@ -50,7 +52,7 @@ def _linear(layer: Any) -> None:
     layer.out_features, layer.in_features = layer.weight.shape
 
 
-@resizer(nn.modules.batchnorm._NormBase)
+@resizer(NormBase)
 def _batch_norm(layer: Any) -> None:
     vector = layer.running_mean if layer.running_mean is not None else layer.weight
     if vector is not None:
@@ -81,7 +83,7 @@ def _recurrent(layer: Any) -> None:
     projected = layer.proj_size > 0
     layer.input_size, layer.hidden_size = layer.weight_ih_l0.shape[1], layer.weight_hh_l0.shape[0] // _gates(layer)
     layer.proj_size = layer.weight_hh_l0.shape[1] if projected else 0
-    layer._init_flat_weights()
+    gather_weights(layer)
 
 
 @resizer(nn.RNNCellBase)

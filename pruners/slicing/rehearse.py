@@ -23,6 +23,7 @@ from ..graph import ChannelGraph, CountedCall, Step
 from ..places import LiteralSite, Site, Span
 from ..run import (
     Modules,
+    NormBase,
     author_frame,
     author_site,
     call_arguments,
@@ -131,7 +132,7 @@ def _stale_numbers(
 
 
 def _has_no_tensors(module: nn.Module) -> bool:
-    sized = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
+    sized = (NormBase, nn.LayerNorm, nn.GroupNorm)
     return isinstance(module, sized) and not list(module.parameters()) and not list(module.buffers())
 
 

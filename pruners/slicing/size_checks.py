@@ -71,5 +71,5 @@ def _size(node: ast.expr, frame: FrameType) -> Any:
     try:
         code = compile(ast.fix_missing_locations(ast.Expression(node)), "<size>", "eval")
         return eval(code, frame.f_globals, frame.f_locals)
-    except Exception:
-        return None
+    except (ArithmeticError, AttributeError, LookupError, NameError, RuntimeError, TypeError, ValueError):
+        return None  # the check's own error is shown

@@ -17,11 +17,10 @@ from typing import Any
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from ..errors import UsageError
 from ..graph import BoolArray, ChannelGraph, Slot
+from ..run import CONV_FORWARD, ConvBase, ConvTransposeBase, NormBase
 from ..weight_transfer import masks_by_key, slice_tensor
 
 Masks = dict[str, list[tuple[Slot, BoolArray]]]
@@ -99,10 +98,10 @@ class _Part:
 
 
 def _part_of(layer: Any, own: Masks, name: str) -> _Part:
-    if isinstance(layer, _NormBase):
+    if isinstance(layer, NormBase):
         mask = next(iter(own.values()))[0][1]
         return _Part(layer, layer.forward, own, 1, _positions(mask), _positions(mask), mask.size, None)
-    if not isinstance(layer, (_ConvNd, nn.Linear)) or isinstance(layer, _ConvTransposeNd):
+    if not isinstance(layer, (ConvBase, nn.Linear)) or isinstance(layer, ConvTransposeBase):
         raise UsageError(
             f"zeroOut can't keep channels of {name or 'the network'} ({type(layer).__name__}) at zero: "
             "take --mode prune"
@@ -110,7 +109,7 @@ def _part_of(layer: Any, own: Masks, name: str) -> _Part:
     by_axis = {slot.dim: mask for slot, mask in own.get("weight", [])}
     made, read = by_axis.get(0), by_axis.get(1)
     groups = None
-    if isinstance(layer, _ConvNd) and layer.groups == layer.in_channels > 1 and made is not None:
+    if isinstance(layer, ConvBase) and layer.groups == layer.in_channels > 1 and made is not None:
         if layer.out_channels != layer.groups:
             raise UsageError(f"zeroOut can't keep channels of {name} at zero, which has several for each input: "
                              "take --mode prune")  # fmt: skip
@@ -133,10 +132,10 @@ def zero_kernels(model: nn.Module, layer: str, removed: Sequence[int]) -> nn.Mod
     keep = torch.ones(conv.weight.shape[0] * conv.weight.shape[1], dtype=conv.weight.dtype)
     keep[list(removed)] = 0
     mask = keep.view(*conv.weight.shape[:2], *[1] * (conv.weight.ndim - 2))
-    whole = conv._conv_forward
+    whole = getattr(conv, CONV_FORWARD)
 
     def without(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return whole(x, weight * mask.to(weight.device), bias)
 
-    conv._conv_forward = without
+    setattr(conv, CONV_FORWARD, without)
     return copied

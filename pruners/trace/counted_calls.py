@@ -13,11 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 
 from ..graph import SiteCall
 from ..places import Span
-from ..run import author_frame, author_site, in_stand_in, name_of, span
+from ..run import author_frame, author_site, in_stand_in, name_of, span, tree_leaves
 from .labelling import Tracer, along
 from .torch_functions import SPECIAL
 
@@ -181,7 +180,7 @@ def constant_factor(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any
     return {}
 
 
-@site_rule(F.pad, torch._C._nn.pad, torch.constant_pad_nd)
+@site_rule(F.pad, torch.constant_pad_nd)
 def padding_of_channels(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> dict[Path, Tensor]:
     """Amounts of padding on an axis of channels count the padded channels."""
     amounts: Sequence[int] = args[1] if len(args) > 1 else kwargs["pad"]

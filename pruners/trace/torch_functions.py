@@ -9,9 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._pytree import tree_leaves
 
-from ..run import author_site
+from ..run import author_site, tree_leaves
 from .labelling import Labels, Tracer, on_axis
 
 _TORCHS = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)

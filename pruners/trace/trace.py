@@ -16,20 +16,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..decorators import skipped_layers
 from ..errors import NotPrunableError, SecateurError
 from ..graph import ChannelGraph
 from ..places import NOWHERE, Site
 from ..run import (
+    TorchDispatchMode,
+    WithoutTorchFunction,
     as_it_was,
     author_site,
     batch_size,
     call_arguments,
     describe,
+    described,
     forward_site,
     run,
+    site_of,
     tensors_in,
     training_batch,
     without_compiler,
@@ -92,14 +95,16 @@ def _run(tracer: Tracer, model: nn.Module, example_input: Any, training: bool = 
 def _run_in_training(tracer: Tracer, model: nn.Module, example_input: Any) -> None:
     """Some modules run in training only (auxiliary heads): a pass of a copy finds their ties too.
 
-    What can't be trained on the example input keeps those modules frozen, as not reached.
+    Where it can't be trained on the example input those modules stay frozen, as not reached, and the reason says so.
     """
     twice = training_batch(example_input)
     copied = copy.deepcopy(model).train()
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             run(copy.deepcopy(copied), *call_arguments(twice))
-    except Exception:
+    except Exception as error:
+        reason = f"{tracer.why_unreached[0]}, and training on it fails: {described(error)}"
+        tracer.why_unreached = reason, site_of(error) or NOWHERE
         return
     tracer.adopt(copied)
     with torch.random.fork_rng(devices=[]):
@@ -116,7 +121,7 @@ class _LabelMode(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        with torch._C.DisableTorchFunction():  # inside a script function the recorder would see operations and rules
+        with WithoutTorchFunction():  # inside a script function the recorder would see operations and rules
             return self._labelled(func, args, kwargs or {})
 
     def _labelled(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -14,10 +14,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..graph import ChannelGraph
-from ..run import without_compiler
+from ..run import TorchDispatchMode, without_compiler
 
 Masks = Mapping[int, Tensor]  # axis of the operand that holds channels -> the positions that stay
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..graph import BoolArray, ChannelGraph, Slot
+from ..run import NormBase
 
 
 def zeroed(model: nn.Module, graph: ChannelGraph, kept: Mapping[str, npt.ArrayLike]) -> nn.Module:
@@ -55,7 +56,7 @@ def settle(model: nn.Module, call: Callable[[], object]) -> None:
     With statistics drawn at random a deep network multiplies its signal at every layer, and with it the rounding
     errors, until equal networks look different. A network that ``call`` can't run keeps what it has.
     """
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._NormBase) and m.running_var is not None]
+    norms = [m for m in model.modules() if isinstance(m, NormBase) and m.running_var is not None]
     momenta = [m.momentum for m in norms]
     try:
         for norm in norms:
@@ -93,7 +94,7 @@ def randomise(model: nn.Module, seed: int) -> None:
                     draw(p, -bound, bound)
                 else:
                     draw(p, *((0.5, 1.5) if name == "weight" else (-0.3, 0.7)))
-            if isinstance(module, nn.modules.batchnorm._NormBase) and module.running_mean is not None:
+            if isinstance(module, NormBase) and module.running_mean is not None:
                 draw(module.running_mean, -0.5, 0.5)
                 assert module.running_var is not None
                 draw(module.running_var, 0.5, 1.5)

@@ -9,9 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
-from ..run import call_arguments, run
+from ..run import call_arguments, run, tree_map
 from ..run import isolated as fresh
 
 _DOUBLE_UP_TO = 200_000_000  # parameters; a larger network is compared in float32, for want of memory

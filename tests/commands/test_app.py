@@ -535,6 +535,16 @@ def test_apply_gives_retrained_weights_again(here):
         assert (here / "again" / file).read_bytes() == (here / "out" / file).read_bytes(), file
 
 
+def test_apply_says_so_where_what_lies_beside_the_plan_is_lost(bundle):
+    (bundle / "weights.pth").unlink()
+    result = app("apply", *APPLY[2:], "-o", "again")
+    assert result.exit_code == 0, result.stderr
+    assert (
+        "out is no whole bundle (out is not a bundle: it has no weights.pth): weights are cut from the original's"
+        in result.stderr
+    )
+
+
 def edited(bundle: Path, change: object) -> None:
     plan = json.loads((bundle / "plan.json").read_text())
     change(plan)  # type: ignore[operator]

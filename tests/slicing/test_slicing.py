@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import re
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from secateur.pruners.api import prune
 from secateur.pruners.errors import NotPrunableError
 from secateur.pruners.graph import ChannelGraph
 from secateur.pruners.slicing import SlicedModel, slice_model
@@ -228,6 +232,84 @@ def test_a_literal_in_forward_is_reported_with_its_span(tmp_path: Path) -> None:
     assert (Path(site.file).name, site.line, site.values) == ("author.py", 11, {"": 192})
     text = Path(site.file).read_text().splitlines()[site.line - 1]
     assert text[site.col : site.end_col] == "6 * 8 * 8"
+
+
+# on one line and over several: there Python says that a method's call starts at the method's name
+CHAINS = {
+    "view": (96, "self.pool(x).relu().view(-1, 6 * 16)", "(self.pool(x)\n .relu()\n .view(-1, 6 * 16))"),
+    "reshape": (
+        96,
+        "self.pool(x).permute(0, 2, 3, 1).reshape(-1, 6 * 16)",
+        "(self.pool(x)\n .permute(0, 2,\n 3, 1)\n .reshape(\n -1,\n 6 * 16))",
+    ),
+    "a chain broken after its dots": (384, "x.relu().view(-1, 6 * 64)", "x.relu(\n).\\\n view(-1, 6 * 64)"),
+    "arguments over lines": (
+        160,
+        "F.pad(self.pool(x), (0, 0, 0, 0, 2, 2)).view(-1, 10 * 16)",
+        "F.pad(\n self.pool(x),\n (0, 0,\n 0, 0, 2, 2),\n).view(-1, 10 * 16)",
+    ),
+    "calls in calls": (
+        96,
+        "torch.relu(torch.reshape(self.pool(x).abs(), (-1, 6 * 16)))",
+        "torch.relu(\n torch.reshape(self.pool(x)\n .abs(), (-1, 6 * 16)))",
+    ),
+    "a product with a call": (
+        384,
+        "x.view(-1, 6 * 64) * x.neg().view(-1, 384)",
+        "x.view(-1, 6 * 64) * (x.neg()\n .view(-1, 384))",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_a_call_over_several_lines_is_found(name: str, tmp_path: Path) -> None:
+    size, *spellings = CHAINS[name]
+    numbers = []
+    for place, code in enumerate(spellings):
+        torch.manual_seed(0)
+        module = imported(
+            tmp_path,
+            "class Net(nn.Module):\n"
+            "    def __init__(self):\n"
+            "        super().__init__()\n"
+            "        self.conv, self.pool = nn.Conv2d(3, 6, 3, padding=1), nn.MaxPool2d(2)\n"
+            f"        self.fc = nn.Linear({size}, 5)\n"
+            "    def forward(self, x):\n"
+            "        x = self.conv(x)\n"
+            f"        x = {code}\n"
+            "        return self.fc(x)\n",
+        )
+        folder = tmp_path / str(place)
+        assert prune(module.Net(), X.float(), output=folder, ratio=0.5).summary["verified"]
+        text = (folder / "model.py").read_text().split('"""', 2)[2]
+        assert "nn.Conv2d(3, 3, " in text
+        numbers.append(re.findall(r"[0-9]+", text))
+    assert numbers[0] == numbers[1]
+
+
+def test_python_without_places_is_refused_with_the_cause(tmp_path: Path) -> None:
+    (tmp_path / "author.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.conv, self.fc = nn.Conv2d(3, 6, 3), nn.Linear(216, 5)\n"
+        "    def forward(self, x):\n"
+        "        return self.fc(self.conv(x).view(-1, 216))\n",
+    )
+    code = (
+        "import sys, torch, author\n"
+        "from secateur.pruners.api import prune\n"
+        f"prune(author.Net(), torch.randn(2, 3, 8, 8), output={str(tmp_path / 'out')!r}, ratio=0.5)\n"
+    )
+    here = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    ran = subprocess.run(
+        [sys.executable, "-B", "-X", "no_debug_ranges", "-c", code],
+        env={**os.environ, "PYTHONPATH": here}, capture_output=True, text=True, cwd=Path(__file__).parents[1],
+    )  # fmt: skip
+    assert ran.stderr.splitlines()[-1].startswith("secateur.pruners.errors.SourceError: ")
+    assert "author.py:2: the model (Net) was compiled without the places of its expressions" in ran.stderr
+    assert "-X no_debug_ranges" in ran.stderr
 
 
 def test_a_size_of_a_pruned_tensor_is_not_that_of_frozen_channels(tmp_path: Path) -> None:

@@ -163,6 +163,25 @@ def test_a_stale_number_that_differs_becomes_an_attribute(tmp_path: Path) -> Non
     assert (twin.first.width, twin.second.width) == (3, 5)
 
 
+def test_a_factory_that_works_once_is_said_to_lose_its_names(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made: list[nn.Module] = []
+
+    def once() -> nn.Module:
+        if made:
+            raise ConnectionError("the weights can't be had twice")
+        made.append(Flat())
+        return made[0]
+
+    write_source(once(), Entry(once, {}, "flat"))
+    write_source(made[0], Entry(once, {}, "flat"))
+    (said,) = caplog.messages
+    assert said.startswith("flat can't be called a second time (ConnectionError: the weights can't be had twice (")
+    assert said.endswith("): the written file loses the names, conditions and order of its code")
+    assert "test_source_habits.py:" in said
+
+
 def test_the_header_says_what_it_is_told() -> None:
     header = Header("A title", "net.py, Flat()", "plan.json", "10", "5", "2 k", "1 k", "weights.pth")
     text = write_source(Flat(), Entry(Flat, {}, "Flat"), header=header)

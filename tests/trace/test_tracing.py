@@ -105,6 +105,25 @@ def test_modules_that_the_input_does_not_reach_are_named() -> None:
     assert frozen["spare.weight[0]"] == "not reached by the example input"
 
 
+def test_why_modules_that_run_in_training_only_stay_is_said() -> None:
+    class Auxiliary(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second, self.spare = nn.Linear(8, 8), nn.Linear(8, 2), nn.Linear(8, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.first(x)
+            if self.training:
+                raise KeyError("targets")
+            return self.second(x)
+
+    graph = trace(Auxiliary(), torch.randn(1, 8))
+    (spare,) = [f for f in graph.frozen if str(f.slots[0]) == "spare.weight[0]"]
+    assert spare.reason == "not reached by the example input, and training on it fails: KeyError: 'targets'"
+    assert spare.site.file == __file__
+    assert [w.name for w in graph.widths] == ["first"]
+
+
 PASSING = {
     "relu": (F.relu, {"first": 8}),
     "batch norm": (nn.BatchNorm2d(8), {"first": 8}),

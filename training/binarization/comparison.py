@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ...pruners.costs import stored_tensors
 from ...pruners.errors import OutOfMemory, UsageError
+from ...pruners.run import described
 from .levels import sqnr_of
 from .post_training import (
     SCOPES,
@@ -90,11 +91,6 @@ class Row:
     @property
     def name(self) -> str:
         return self.form.name
-
-
-def described(error: Exception) -> str:
-    first = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {first}"
 
 
 def measured(

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from ...pruners.costs import input_bits, stored_tensors
 from ...pruners.errors import UsageError
+from ...pruners.run import BatchNormBase
 
 FULL = 32
 
@@ -166,7 +167,7 @@ def storage(model: nn.Module) -> float:
     stored = stored_tensors(model)
     bits = 0.0
     for prefix, module in model.named_modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        if isinstance(module, BatchNormBase):
             bits += 2 * FULL * module.num_features
             continue
         for name, parameter in module.named_parameters(prefix, recurse=False):

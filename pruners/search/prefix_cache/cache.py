@@ -12,6 +12,7 @@ recognised by its values.
 from __future__ import annotations
 
 import copy
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,11 +21,12 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
 
+from ...run import described, tree_leaves, tree_map
 from .outline import Outline, outline_of
-from .replay import Origins, Recording, Replay, alike, state_of
+from .replay import Origins, ReachedError, Recording, Replay, alike, state_of
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 LIMIT = 2 << 30  # bytes
 _FEW = 2  # images of the pass that shows where networks differ
@@ -95,9 +97,10 @@ class PrefixCache:
                 try:
                     with run.watching():
                         result = evaluate(network)
-                except Exception:  # an error of the network's own comes again
+                except Exception as error:  # the network's own comes again
                     if not run.replayed:
                         raise
+                    log.info("a pass can't begin later and runs as a whole: %s", described(error))
                     run.failed = -1 if run.failed is None else run.failed
                 if run.failed is None:
                     self.speed.spared += run.spared
@@ -178,8 +181,10 @@ class PrefixCache:
         try:
             with torch.random.fork_rng(devices=[]), mode:
                 self._base(*inputs[0], **inputs[1])
-        except Exception:  # also where the pass ends: by ReachedError
+        except ReachedError:  # where the pass ends
             pass
+        except Exception as error:  # of what was skipped, or the network's own: then it comes again
+            log.info("a pass can't be recorded and runs as a whole: %s", described(error))
         expected = [o.asked[0] for o in self._outline.calls[:cut]]
         if mode.failed is not None or [o.asked[0] for o in mode.calls] != expected or mode.live.keys() != wanted:
             return None

@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
-from .replay import SMALL, Operation, Origin, Origins, state_of, storage_of, writes
+from ...run import TorchDispatchMode, storage_of, tree_leaves
+from .replay import SMALL, Operation, Origin, Origins, state_of, writes
 
 # these look at values without an operation
 _PEEKING = {

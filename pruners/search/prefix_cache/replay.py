@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
+
+from ...run import NO_TORCH_FUNCTION, TorchDispatchMode, schema_of, storage_of, tree_leaves, without_values
 
 Origin = tuple[Any, ...]  # ("result", operation, place), ("state", name) or ("input", place)
 SMALL = 4096  # elements of a constant that are compared one by one
@@ -36,12 +36,10 @@ class Skipped(Tensor):
 
     @staticmethod
     def __new__(cls, fact: Fact) -> Skipped:
-        made: Skipped = torch.Tensor._make_wrapper_subclass(
-            cls, fact.shape, strides=fact.strides, dtype=fact.dtype, device=fact.device
-        )
+        made: Skipped = without_values(cls, fact.shape, fact.strides, fact)
         return made
 
-    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+    __torch_function__ = NO_TORCH_FUNCTION  # type: ignore[assignment]
 
     @classmethod
     def __torch_dispatch__(  # type: ignore[override]
@@ -165,21 +163,17 @@ def state_of(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 def written(func: Any) -> tuple[int | str, ...]:
     """Which arguments an operation writes to."""
     found: list[int | str] = []
-    for place, argument in enumerate(func._schema.arguments):
+    for place, argument in enumerate(schema_of(func).arguments):
         if argument.alias_info is not None and argument.alias_info.is_write:
             found.append(argument.name if argument.kwarg_only else place)
     return tuple(found)
 
 
 def writes(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:
-    if not func._schema.is_mutable:
+    if not schema_of(func).is_mutable:
         return []
     values = [kwargs.get(p) if isinstance(p, str) else args[p] if p < len(args) else None for p in written(func)]
     return [t for t in tree_leaves(values) if isinstance(t, Tensor)]
-
-
-def storage_of(tensor: Tensor) -> int:
-    return int(tensor.untyped_storage()._cdata)
 
 
 @dataclass
@@ -252,7 +246,7 @@ class Replay(TorchDispatchMode):
             return self._recorded(number, func, args, kwargs)
         if any(t is Skipped for t in types):
             self._fail(-1)
-        if func._schema.is_mutable and any(storage_of(t) in self._guarded for t in writes(func, args, kwargs)):
+        if schema_of(func).is_mutable and any(storage_of(t) in self._guarded for t in writes(func, args, kwargs)):
             self._fail(-1)
         if self._until is None:
             return func(*args, **kwargs)

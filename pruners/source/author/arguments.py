@@ -46,10 +46,23 @@ def argument_hints(birth: Birth, depth: int, sources: Sources, level: int = 0) -
     if made is None:
         return {}
     names = _names_of(birth.frames[level - 1], sources) if level else parameter_names(type(birth.module))
-    bound: Bound = bind(made[1], names) or {}
+    bound = _said_around(bind(made[1], names) or {}, *made)
     for i in range(level, depth):
         bound = _one_scope_out(bound, birth.frames[i], birth.frames[i + 1], sources)
     return bound
+
+
+def in_comprehensions(file: SourceFile, call: ast.Call) -> set[str]:
+    """Names of the comprehensions around a call. From Python 3.12 on, those of lists have no frame of their own."""
+    start, end = (call.lineno, call.col_offset), (call.end_lineno or 0, call.end_col_offset or 0)
+    around = [n for n in file.comprehensions if (n.lineno, n.col_offset) <= start]
+    around = [n for n in around if end <= (n.end_lineno or 0, n.end_col_offset or 0)]
+    return {t.id for loop in around for g in loop.generators for t in ast.walk(g.target) if isinstance(t, ast.Name)}
+
+
+def _said_around(bound: Bound, file: SourceFile, call: ast.Call) -> Bound:
+    names = in_comprehensions(file, call)
+    return {name: expr for name, expr in bound.items() if not names & loaded_names(expr)}
 
 
 def _names_of(frame: Frame, sources: Sources) -> list[str]:
@@ -62,8 +75,8 @@ def _names_of(frame: Frame, sources: Sources) -> list[str]:
 def _one_scope_out(bound: Bound, inner: Frame, outer: Frame, sources: Sources) -> Bound:
     file = sources.file(inner.file)
     function = file.functions.get((inner.function, inner.first_line)) if file else None
-    if function is None:
-        return _out_of_comprehension(bound, inner, file)
+    if function is None:  # up to Python 3.11, a comprehension: its own names are gone from ``bound`` already
+        return bound if inner.function.startswith("<") and file is not None else {}
     made = call_in(outer, sources)
     if made is None:
         return {}
@@ -76,16 +89,7 @@ def _one_scope_out(bound: Bound, inner: Frame, outer: Frame, sources: Sources) -
     meaning = given if hidden else _defaults(function) | given
     changed = stored_names(function)
     outside = {name: _substituted(expr, meaning, changed) for name, expr in bound.items()}
-    return {name: expr for name, expr in outside.items() if expr is not None}
-
-
-def _out_of_comprehension(bound: Bound, inner: Frame, file: SourceFile | None) -> Bound:
-    if not inner.function.startswith("<") or file is None:
-        return {}
-    kinds = (ast.ListComp, ast.GeneratorExp, ast.SetComp, ast.DictComp)
-    loops = [n for n in ast.walk(file.tree) if isinstance(n, kinds) and n.lineno <= inner.end[0] <= (n.end_lineno or 0)]
-    targets = {t.id for loop in loops for g in loop.generators for t in ast.walk(g.target) if isinstance(t, ast.Name)}
-    return {name: expr for name, expr in bound.items() if not targets & loaded_names(expr)}
+    return _said_around({name: expr for name, expr in outside.items() if expr is not None}, *made)
 
 
 def _defaults(function: FunctionNode) -> Bound:

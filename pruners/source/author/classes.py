@@ -107,7 +107,7 @@ def evaluate(expr: ast.expr, names: Mapping[str, Any], outside: Mapping[str, Any
         code = compile(ast.fix_missing_locations(ast.Expression(expr)), "<author>", "eval")
         return eval(code, {"__builtins__": builtins, **scope})
     except Exception as error:
-        raise Unproved(str(error)) from None
+        raise Unproved(str(error)) from error
 
 
 def _bound(name: ast.Name, expr: ast.expr) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import logging
 import types
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 from ...errors import SourceError
+from ...run import described
 from ..live import (
     Arg,
     Birth,
@@ -33,6 +35,7 @@ from ..text import stored_names
 from .arguments import argument_hints
 from .classes import AuthorClass
 
+log = logging.getLogger(__name__)
 _OTHER = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD, inspect.Parameter.POSITIONAL_ONLY)
 
 
@@ -123,7 +126,8 @@ def _called(function: types.FunctionType, values: dict[str, Any]) -> Call | None
         return call_of(layer, "") if isinstance(layer, nn.Module) and is_torch(type(layer)) else None
     except (SourceError, LookupError):
         return None
-    except Exception:  # author's code that can't take the new widths
+    except Exception as error:  # author's code that can't take the new widths
+        log.info("%s can't make the pruned layer: %s", function.__name__, described(error))
         return None
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import ast
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from ...run import described
 from ..author import Scope
 from ..live import is_plain, undisturbed, value_of
 from ..text import loaded_names, stored_names
 
+log = logging.getLogger(__name__)
 _RESULT = "_result_"
 
 
@@ -142,5 +145,6 @@ def prepared(*args: Any) -> Preparation | None:
     """``preparation``, where the author's code may meet values that it was not written for."""
     try:
         return preparation(*args)
-    except Exception:  # then it doesn't fit
+    except Exception as error:  # then it doesn't fit
+        log.info("an author's statement can't be kept: %s", described(error))
         return None

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 
 from ...errors import SourceError
-from ...run import SMALL, UNSAVED, is_blank
+from ...run import SMALL, UNSAVED, is_blank, unsaved_buffers
 from ..live import (
     BUFFER,
     CHILD,
@@ -77,7 +77,7 @@ class Members(Sequences):
             return self._unsaved(name, kind, mask), None
         value, text = self._without_nothing(value)
         live = [(i, self.context.tree.tensor(self.context.paths[i], name)) for i in sorted(mask)]
-        exact = name in self.context.live[min(mask)]._non_persistent_buffers_set
+        exact = name in unsaved_buffers(self.context.live[min(mask)])
         if gives_tensor(self.scope, value, [(i, t, exact) for i, t in live]):
             return [], text
         made = term.args[0].value if kind == PARAMETER and isinstance(term, Call) else term
@@ -115,7 +115,7 @@ class Members(Sequences):
     def _unsaved(self, name: str, kind: str, mask: Mask) -> Lines:
         """Refuses a large buffer that nothing in the constructor gives and the state_dict doesn't have."""
         live = [self.context.live[i] for i in sorted(mask)] if kind == BUFFER else []
-        tensors = [m._buffers[name] for m in live if name in m._non_persistent_buffers_set - self.context.tree.changing]
+        tensors = [m._buffers[name] for m in live if name in unsaved_buffers(m) - self.context.tree.changing]
         if any(t is not None and t.numel() > SMALL and not is_blank(t) for t in tensors):
             raise SourceError(f"{self._place(name)}: {UNSAVED.format(name)}")
         return []
@@ -165,7 +165,7 @@ class Members(Sequences):
         owner = self.author.self_name
         if kind == BUFFER:
             tensors = [self.context.live[i] for i in range(len(self.context.paths)) if name in self.context.records[i]]
-            extra = ("persistent=False",) if name in tensors[0]._non_persistent_buffers_set else ()
+            extra = ("persistent=False",) if name in unsaved_buffers(tensors[0]) else ()
             return lines_of(Group(f"{owner}.register_buffer(", (f'"{name}"', code, *extra), ")"), "", "", self._width)
         if kind == PARAMETER and flat(code) == "None":
             return [f'{owner}.register_parameter("{name}", None)']

@@ -20,6 +20,7 @@ from ..author import (
     argument_hints,
     bind,
     call_in,
+    in_comprehensions,
     parameter_names,
 )
 from ..live import (
@@ -274,7 +275,7 @@ class Printer:
             if depth is None:
                 return Site(None, {})
             made = call_in(birth.frames[level], self.tree.sources) if depth == level else None
-            direct = made is not None and made[0] is self.author.init_file
+            direct = made is not None and made[0] is self.author.init_file and not in_comprehensions(*made)
             found.append((made[1] if made and direct else None, argument_hints(birth, depth, self.tree.sources, level)))
         if not found:
             return Site(None, {})

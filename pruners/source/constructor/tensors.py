@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import ast
 import builtins
+import logging
 from collections.abc import Iterable
 
 import torch
 from torch import nn
 
+from ...run import described
 from ..author import Scope
 from ..live import undisturbed, value_of
 from ..text import loaded_names, stored_names
 
+log = logging.getLogger(__name__)
 _CREATORS = ("zeros", "ones", "empty", "randn", "rand", "full", "Tensor", "FloatTensor")
 
 
@@ -20,16 +23,21 @@ def gives_tensor(scope: Scope, expr: ast.expr, wanted: Iterable[tuple[int, torch
     """Whether the author's expression makes such a tensor in every instance (index, tensor, equal values needed)."""
     try:
         return all(_like(_made(scope, expr, i), tensor, exact) for i, tensor, exact in wanted)
-    except Exception:  # the author's code meets values it was not written for: then it doesn't fit
-        return False
+    except Exception as error:  # the author's code meets values it was not written for: then it doesn't fit
+        return _unfit(expr, error)
 
 
 def gives_something(scope: Scope, expr: ast.expr, indices: Iterable[int]) -> bool:
     """Whether the author's expression can be evaluated in these instances."""
     try:
         return all(isinstance(_made(scope, expr, i), torch.Tensor | None) for i in indices)
-    except Exception:  # as above
-        return False
+    except Exception as error:  # as above
+        return _unfit(expr, error)
+
+
+def _unfit(expr: ast.expr, error: Exception) -> bool:
+    log.info("%s can't be kept: %s", ast.unparse(expr), described(error))
+    return False
 
 
 def _made(scope: Scope, expr: ast.expr, index: int) -> object:

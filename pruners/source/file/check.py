@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ...errors import SourceError
-from ...run import UNSAVED
+from ...run import UNSAVED, unsaved_buffers
 from ..live import Tree, is_torch, undisturbed
 
 _NUMBER = itertools.count(1)
@@ -44,7 +44,7 @@ def _check_unsaved(tree: Tree, twin: nn.Module) -> None:
     """Buffers that no state_dict brings have their values from the constructor."""
     for path, module in tree.live.items():
         made = twin.get_submodule(path)._buffers
-        for name in sorted(module._non_persistent_buffers_set - tree.changing):
+        for name in sorted(unsaved_buffers(module) - tree.changing):
             live, own = module._buffers[name], made.get(name)
             if live is not None and (own is None or not torch.equal(live, own)) and not is_torch(type(module)):
                 file, node = tree.sources.of_class(type(module))

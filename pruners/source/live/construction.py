@@ -7,6 +7,7 @@ of the random generators put back.
 
 from __future__ import annotations
 
+import logging
 import random
 import sys
 import threading
@@ -24,9 +25,11 @@ import torch
 from torch import nn
 
 from ...entry import Entry
+from ...run import describe
 from ..text import Position, code_of
 from .undrawn import Undrawn
 
+log = logging.getLogger(__name__)
 _LOCK = threading.Lock()
 
 
@@ -65,7 +68,9 @@ def observe(entry: Entry, model: nn.Module) -> dict[str, Birth]:
     try:
         with undisturbed(), recorder.watching():
             twin = entry.factory(**dict(entry.kwargs))
-    except Exception:  # the model was made, so this one can't be repeated; only names and order are lost
+    except Exception as error:  # the author's code may raise anything
+        _remark(f"{entry.name} can't be called a second time ({describe(error)}): the written file loses the names, "
+                "conditions and order of its code")  # fmt: skip
         return {}
     if not isinstance(twin, nn.Module):
         return {}
@@ -79,6 +84,12 @@ def observe(entry: Entry, model: nn.Module) -> dict[str, Birth]:
         if same and id(module) in recorder.births:
             births[path] = recorder.birth(module)
     return births
+
+
+@lru_cache(maxsize=64)
+def _remark(message: str) -> None:
+    """Says it once, however often the source is written."""
+    log.warning(message)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ...errors import SourceError
-from ...run import SMALL, is_blank
+from ...run import SMALL, is_blank, unsaved_buffers
 from .tensor_terms import parameter_call, tensor_call
 from .terms import Alias, Arg, Box, Call, Item, Lit, Ref, Term
 from .torch_layers import call_of, is_torch
@@ -108,7 +108,7 @@ class Recorder:
     def _buffer(self, module: nn.Module, name: str, tensor: torch.Tensor | None) -> Term:
         if tensor is None:
             return Lit(None)
-        if name in module._non_persistent_buffers_set and not (tensor.numel() > SMALL and is_blank(tensor)):
+        if name in unsaved_buffers(module) and not (tensor.numel() > SMALL and is_blank(tensor)):
             return Call(
                 torch.tensor, (Arg("data", Lit(tensor.tolist()), positional=True), Arg("dtype", Ref(tensor.dtype)))
             )

@@ -10,6 +10,8 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from ...errors import SourceError
+from ...run import NO_COLUMNS
+from ..text import code_of
 from .tree import Tree, is_authored
 from .values import own_method
 
@@ -66,6 +68,9 @@ def _reason(module: nn.Module) -> str | None:
         return f"has a replaced {replaced[0]}; write a subclass with that method instead"
     if is_authored(cls) and dataclasses.is_dataclass(cls):
         return "is a dataclass, whose constructor is not written; give it an __init__"
+    code = code_of(vars(cls).get("forward"))
+    if code is not None and all(column is None for *_, column in code.co_positions()):
+        return NO_COLUMNS
     return None
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from ...entry import Entry
 from ...errors import SourceError
+from ...run import unsaved_buffers
 from ..text import Sources, code_of, free
 from .construction import Birth, Births, observe
 from .torch_layers import is_torch
@@ -83,7 +84,7 @@ class Tree:
     def tensor(self, path: str, name: str) -> torch.Tensor | None:
         """A parameter or buffer; of a buffer that running changes and that is not saved, what the constructor made."""
         module, birth = self.live[path], self.birth(path)
-        kept = name in self.changing and name in module._non_persistent_buffers_set
+        kept = name in self.changing and name in unsaved_buffers(module)
         found: torch.Tensor | None = getattr(birth.module if kept and birth and birth.module else module, name)
         return found
 

@@ -16,6 +16,7 @@ from .concrete import Concrete
 
 Position = tuple[int, int]
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
+Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -41,6 +42,10 @@ class SourceFile:
             for node in ast.walk(self.tree)
             if isinstance(node, ast.Call)
         }
+
+    @cached_property
+    def comprehensions(self) -> list[Comprehension]:
+        return [node for node in ast.walk(self.tree) if isinstance(node, Comprehension)]
 
     @cached_property
     def comments(self) -> dict[int, tuple[int, str]]:

@@ -5,18 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from ...places import Site
+from ...run import OpOverload, tree_leaves
 
 
 @dataclass(frozen=True)
 class Call:
     """One executed operation. ``strides``: the first operand's before it ran."""
 
-    op: torch._ops.OpOverload
+    op: OpOverload
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     out: Any

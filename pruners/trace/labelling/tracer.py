@@ -28,7 +28,7 @@ from ...graph import (
     solve,
 )
 from ...places import NOWHERE, Site
-from ...run import SMALL, Modules, author_site, forward_site, is_blank
+from ...run import SMALL, Modules, author_site, forward_site, is_blank, unsaved_buffers
 from .axis_splits import Splits
 from .call import Call
 from .labels import NONE, Labels, on_axis
@@ -65,6 +65,7 @@ class Tracer:
         self._readers: dict[Operation, IntArray] = {}
         self.integers_follow = False  # the running function's integers are recorded as sites
         self._blocked: dict[tuple[str, int], Slot] = {}
+        self.why_unreached = "not reached by the example input", NOWHERE
 
     # -- labels
 
@@ -167,7 +168,7 @@ class Tracer:
         """Buffers that are not in the state_dict get their values from code: only a small one, or a blank, can be
         written with fewer."""
         for path, module in model.named_modules():
-            for name in module._non_persistent_buffers_set:
+            for name in unsaved_buffers(module):
                 key, buffer = f"{path}.{name}" if path else name, module._buffers.get(name)
                 if buffer is None or buffer.numel() <= SMALL or is_blank(buffer):
                     continue
@@ -193,7 +194,7 @@ class Tracer:
         """Parameters that no operation has read."""
         seen = {s.parameter for s in self.facts.slots}
         return tuple(
-            FrozenChannels((Slot(name, 0),), shape[0], "not reached by the example input", NOWHERE)
+            FrozenChannels((Slot(name, 0),), shape[0], *self.why_unreached)
             for name, shape in self.facts.shapes.items()
             if name not in seen and name not in self.facts.buffers and len(shape) > 1 and shape[0] > 1
         )

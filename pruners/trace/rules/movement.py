@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
+from ...run import tree_leaves
 from ..labelling import Call, Labels, Planes, Tracer, axes_of, compact
 from .registry import freeze_axes, rule, unknown
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ...places import Site
+from ...run import OpOverload
 from ..labelling import Call, Labels, Tracer, axes_of, touching
 
 aten = torch.ops.aten
@@ -34,7 +35,7 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
     return register
 
 
-def rule_for(op: torch._ops.OpOverload) -> Rule:
+def rule_for(op: OpOverload) -> Rule:
     found = RULES.get(op.overloadpacket)
     if found is None and torch.Tag.pointwise in op.tags:
         found = RULES["pointwise"]
