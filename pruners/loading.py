@@ -21,6 +21,7 @@ from typing import Any
 from torch import nn
 
 from .errors import ModelFileError
+from .named_files import check_name, model_file, split_spec
 from .source import Entry
 
 
@@ -36,9 +37,7 @@ class Factory:
 def load_factory(spec: str, option: str = "--model") -> Factory:
     """Find ``FILE.py:FACTORY`` or ``package.module:FACTORY``, which the user gave as ``option``.
     Raises ModelFileError."""
-    where, _, name = spec.rpartition(":")
-    if not where or where.endswith(("/", "\\")):
-        where, name = spec, ""
+    where, name = split_spec(spec)
     module = load_module(where)
     candidates = _candidates(module)
     if not name:
@@ -110,12 +109,7 @@ def parse_arguments(texts: Sequence[str], option: str = "--model-arg") -> dict[s
 
 
 def _import_file(where: str) -> ModuleType:
-    path = Path(where).expanduser()
-    _check_name(path.stem, where, f"{''.join(c if c.isalnum() else '_' for c in path.stem)}.py")
-    if not path.is_file():
-        close = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.py")], 1)
-        hint = f"; did you mean {path.with_name(close[0])}?" if close else ""
-        raise ModelFileError(f"there is no model file {where}{hint}")
+    path = model_file(where)
     known = sys.modules.get(path.stem)
     name = path.stem if known is None else f"secateur_input_{path.stem}_{len(sys.modules)}"
     if known is not None and getattr(known, "__file__", None) == str(path.resolve()):
@@ -138,7 +132,7 @@ def _import_module(where: str) -> ModuleType:
     for part in where.split("."):
         if "/" in where or "\\" in where:
             raise ModelFileError(f"--model {where}: a model file ends in .py; a module is written package.module")
-        _check_name(part, where, "".join(c if c.isalnum() else "_" for c in part) or "a name")
+        check_name(part, where, "".join(c if c.isalnum() else "_" for c in part) or "a name")
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
     try:
@@ -151,11 +145,6 @@ def _import_module(where: str) -> ModuleType:
         raise _import_error(error, where) from error
     except Exception as error:
         raise _import_error(error, where) from error
-
-
-def _check_name(name: str, where: str, better: str) -> None:
-    if not name.isidentifier():
-        raise ModelFileError(f"{where}: {name!r} is not a Python identifier and can't be imported; rename it {better}")
 
 
 def _import_error(error: BaseException, where: str) -> BaseException:
