@@ -12,7 +12,7 @@ import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -117,8 +117,9 @@ def _import_file(where: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path.resolve())
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    if str(path.resolve().parent) not in sys.path:
-        sys.path.append(str(path.resolve().parent))  # the file may import its neighbours
+    for folder in _import_folders(path.resolve()):
+        if folder not in sys.path:
+            sys.path.append(folder)  # the file may import its neighbours, or itself by the name of its package
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
@@ -126,6 +127,13 @@ def _import_file(where: str) -> ModuleType:
         del sys.modules[name]
         raise _import_error(error, where) from error
     return module
+
+
+def _import_folders(file: Path) -> Iterator[str]:
+    """The file's folder, and the one that holds the outermost package it is in."""
+    yield str(file.parent)
+    outside = next(folder for folder in file.parents if not (folder / "__init__.py").is_file())
+    yield str(outside)
 
 
 def _import_module(where: str) -> ModuleType:
