@@ -1,10 +1,11 @@
 """Secateur's command line: prune a PyTorch network and write its source anew.
 
-    python app.py prune --arch resnet
-    python app.py prune --model my_net.py:make --ratio 0.5 --input-shape 3,224,224
+    secateur prune --arch resnet
+    secateur prune --model my_net.py:make --ratio 0.5 --input-shape 3,224,224
 
 This file parses, calls and prints; what the commands do is in ``commands/``, one file each, imported when needed, and
-options that several of them share are in ``commands/flags.py``.
+options that several of them share are in ``commands/cli/flags.py``. The same starts with ``python app.py`` in a
+checkout, and where it is installed with ``secateur`` or ``python -m secateur``.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from __future__ import annotations
 import importlib
 import os
 import shlex
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from secateur import __version__
 from secateur.commands.cli import flags
 
 if TYPE_CHECKING:
@@ -46,7 +49,7 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except (Interrupted, KeyboardInterrupt) as stop:
             if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
-                again = resume_command([sys.orig_argv[0], *sys.argv])
+                again = resume_command(ctx.find_root().info_name or "secateur", sys.argv[1:])
                 self._say(ctx, f"{str(stop) or 'interrupted'}\nresume with: {again}")
             ctx.exit(Interrupted.exit_code)
         except SecateurError as error:
@@ -68,12 +71,15 @@ class Commands(click.Group):
         click.echo(message, err=True)
 
 
-def resume_command(words: list[str]) -> str:
-    """What the user typed (interpreter, script, command, options), with --resume and without what starts anew."""
-    kept = [w for w in words if w not in ("--resume", "--force")]
+def resume_command(program: str, words: list[str]) -> str:
+    """What the user typed (program, command, options) with --resume. --force stays: what it allowed to be written over
+    is still there."""
+    again = [w for w in words if w != "--resume"]
+    again += ["--resume"] if words[0] in ("prune", "train", "retrain", "curves") else []
     if (processes := os.environ.get("LOCAL_WORLD_SIZE", "1")) != "1":
-        return shlex.join(["torchrun", "--nproc-per-node", processes, *kept[1:], "--resume"])
-    return shlex.join([*kept, *(["--resume"] if kept[2] in ("prune", "train", "retrain", "curves") else [])])
+        script = shlex.split(program)[1:] or [sys.argv[0]]
+        return shlex.join(["torchrun", "--nproc-per-node", processes, *script, *again])
+    return f"{program} {shlex.join(again)}"
 
 
 def run(command: str, options: str, given: dict[str, Any]) -> None:
@@ -86,11 +92,16 @@ def run(command: str, options: str, given: dict[str, Any]) -> None:
     given["verbose"] = -1 if quiet else verbose
     # waiting threads sleep: where others use the cores as well, spinning makes small networks many times slower
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    kind = getattr(importlib.import_module("secateur.commands.cli.options"), options)
-    importlib.import_module(f"secateur.commands.{command}").run(kind(**given))
+    from secateur.commands.cli import early
+    from secateur.commands.cli import options as kinds
+
+    asked = getattr(kinds, options)(**given)
+    early.check(asked)
+    importlib.import_module(f"secateur.commands.{command}").run(asked)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="secateur", message="%(prog)s %(version)s")
 def cli() -> None:
     """Prune a PyTorch network and get its own source file back, with the new widths and weights that fit."""
 
@@ -98,20 +109,23 @@ def cli() -> None:
 @cli.command()
 @flags.network
 @flags.budgets
-@click.option("--metric", metavar="NAME", help="Which channels go first: l1, l2, bn_scale, fpgm, taylor, random, "
-              "reconstruction; of few bits: angle, distance, angle_next_layer, distance_next_layer.")  # fmt: skip
-@click.option("--search", metavar="NAME", help="bayesian (default without a budget), sensitivity (default for "
-              "--macs, --params and --latency with images), uniform or global.")  # fmt: skip
+@click.option("--metric", type=flags.Name("metric", "METRICS"), metavar="NAME", help="Which channels go first: l1, l2, "
+              "bn_scale, fpgm, taylor, random, reconstruction; of few bits: angle, distance, angle_next_layer, "
+              "distance_next_layer.")  # fmt: skip
+@click.option("--search", type=flags.Name("search", "SEARCHES"), metavar="NAME", help="bayesian (default without a "
+              "budget), sensitivity (default for --macs, --params and --latency with images), uniform or global.")
 @click.option("--alpha", type=float, metavar="X", help="bayesian: how much size weighs against loss; default: 1, "
               "or 2 where first and last layer are binary; 7 for DoReFa, 5 for XnorNet.")  # fmt: skip
-@click.option("--mode", default="prune", show_default=True, help="bayesian: retrain sliced networks, or with zeroOut "
-              "the whole one with zeros. Same outcome, slower.")  # fmt: skip
-@click.option("--direction", default="bottom-up", show_default=True, help="bayesian: or top-down, from the output.")
-@click.option("--per", default="layer", show_default=True, metavar="layer|stage", help="bayesian: a ratio for every "
-              "width, one after the other, or for 4 to 8 stages of widths at once: for deep networks, far fewer "
-              "evaluations, no retraining in between.")  # fmt: skip
-@click.option("--transfer", metavar="NAME", help="How weights are carried over: lstsq (default with images), which "
-              "fits them to what the network gave, without labels; bn; or slice (default for bayesian).")  # fmt: skip
+@click.option("--mode", type=flags.Name("mode", ("prune", "zeroOut")), default="prune", show_default=True,
+              help="bayesian: retrain sliced networks, or with zeroOut the whole one with zeros. Same outcome, slower.")
+@click.option("--direction", type=flags.Name("direction", ("bottom-up", "top-down")), default="bottom-up",
+              show_default=True, help="bayesian: or top-down, from the output.")  # fmt: skip
+@click.option("--per", type=flags.Name("per", ("layer", "stage")), default="layer", show_default=True,
+              metavar="layer|stage", help="bayesian: a ratio for every width, one after the other, or for 4 to 8 "
+              "stages of widths at once: for deep networks, far fewer evaluations, no retraining in between.")
+@click.option("--transfer", type=flags.Name("transfer", "TRANSFERS"), metavar="NAME", help="How weights are carried "
+              "over: lstsq (default with images), which fits them to what the network gave, without labels; bn; or "
+              "slice (default for bayesian).")  # fmt: skip
 @click.option("--calibration", type=int, metavar="N", help="bn and lstsq: training images to look at [1024].")
 @click.option("--distill", type=float, is_flag=False, flag_value=0.5, metavar="[SHARE]", help="Retrain with the "
               "unpruned network as the teacher, whose word counts this share, labels the rest [0.5].")  # fmt: skip
@@ -148,7 +162,7 @@ def prune(**given: Any) -> None:
 def train(**given: Any) -> None:
     """Train a network and keep its best weights in pretrained/, and its curve beside them.
 
-    torchrun --nproc-per-node N app.py train ... shares the work among N processes.
+    torchrun --nproc-per-node N -m secateur train ... shares the work among N processes.
     """
     run("train", "TrainOptions", given)
 
@@ -244,8 +258,8 @@ def profile(**given: Any) -> None:
 @flags.network
 @click.option("--metric", multiple=True, metavar="NAME", help="As for prune, and angles_kernel, distances_kernel: "
               "kernels go instead of channels. Repeatable.")  # fmt: skip
-@click.option("--ranking", multiple=True, metavar="NAME", help="Which go first: smallest, largest, random. Repeatable; "
-              "default: all.")  # fmt: skip
+@click.option("--ranking", type=flags.Name("ranking", "RANKINGS"), multiple=True, metavar="NAME", help="Which go "
+              "first: smallest, largest, random. Repeatable; default: all.")  # fmt: skip
 @flags.skip
 @flags.cache
 @flags.output
@@ -270,12 +284,16 @@ def doctor(**given: Any) -> None:
     run("doctor", "CommonOptions", given)
 
 
-def main() -> None:
-    """The console script."""
-    cli(prog_name="secateur")
+def main(program: str = "") -> None:
+    """The console script, or under the name by which the user started it otherwise."""
+    if not program:
+        name = os.path.basename(sys.argv[0])
+        found = shutil.which(name)
+        program = name if found and os.path.samefile(found, sys.argv[0]) else shlex.quote(sys.argv[0])
+    cli(prog_name=program)
 
 
 if __name__ == "__main__":
     if sys.path[:1] == [os.path.dirname(os.path.abspath(__file__))]:
         del sys.path[0]  # what lies beside this file is not what the user's files import
-    cli(prog_name="app.py")
+    main(shlex.join([sys.orig_argv[0], sys.argv[0]]))

@@ -14,9 +14,8 @@ from ..pruners.bundle import Bundle, check_free
 from ..pruners.errors import PlanError, SecateurError
 from ..pruners.plan import PruningPlan
 from ..training.fit import load_checkpoint
-from .cli import ApplyOptions
+from .cli import GENERATED, ApplyOptions, parse_shape
 from .network import network_from, setup_pruner
-from .prune import GENERATED
 from .show import Voice, outcome
 
 _CARRIED = ("accuracy", "agreement", "latency_ms", "latency", "search", "transfer", "notes")
@@ -60,7 +59,7 @@ def _completed(options: ApplyOptions, plan: PruningPlan) -> ApplyOptions:
     """
     facts = plan.provenance
     try:
-        shapes = tuple(",".join(map(str, s)) for s in facts.get("input_shapes", ()))
+        shapes = tuple(parse_shape(",".join(map(str, s))) for s in facts.get("input_shapes", ()))
         arguments = tuple(f"{k}={v!r}" for k, v in dict(facts.get("arguments", {})).items())
         filled = replace(
             options,

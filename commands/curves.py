@@ -8,18 +8,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..pruners.errors import BundleExistsError, UsageError
+from ..pruners.errors import UsageError
 from ..pruners.metrics import FIRST
 from ..pruners.plan import sha256_of_state
 from ..pruners.search import RATIOS, Ledger, Point, PrefixCache, mean_curve, series_of, sweep
 from ..training.binarization.kinds import quantized_layers
 from ..training.data import require_labels
 from ..training.fit import evaluate_fn, resolve_device
-from .cli import CurvesOptions
+from .cli import GENERATED, CurvesOptions, check_curves
 from .network import Network, network_from, setup_pruner, with_trained_weights
 from .show import Voice, table
 
-OUTPUT = Path("generated")
 OF_FEW_BITS = ("angle", "distance", "angle_next_layer", "distance_next_layer")
 _RANKING_IMAGES = 256
 NO_MATPLOTLIB = (
@@ -34,7 +33,7 @@ def run(options: CurvesOptions) -> None:
         if network.data is None:
             raise UsageError("curves are measured on images: add --data")
         require_labels(network.data, "measuring curves")
-        output = options.output or OUTPUT / f"{network.label}_curves"
+        output = options.output or GENERATED / f"{network.label}_curves"
         file = _free(output / "curves.jsonl", options)
         network = with_trained_weights(network, voice, options.seed, options.device)
         points = _measured(network, options, file, voice)
@@ -48,10 +47,9 @@ def run(options: CurvesOptions) -> None:
 
 
 def _free(file: Path, options: CurvesOptions) -> Path:
+    check_curves(file, options)
     if options.force and not options.resume:
         file.unlink(missing_ok=True)
-    elif file.exists() and not options.resume:
-        raise BundleExistsError(f"{file} exists: go on with --resume, or start anew with --force")
     return file
 
 

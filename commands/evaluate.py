@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from ..pruners.errors import OutputError, UsageError
 from ..training.data import Data, damaged_in, require_labels, with_workers
 from ..training.fit import EVALUATION_BATCH, evaluate, memory_explained, resolve_device
-from .cli import EvaluateOptions
-from .network import Network, network_from, require_one, subject_of_bundle
+from .cli import EvaluateOptions, require_one
+from .network import Network, network_from, subject_of_bundle
 from .show import Voice, skipped, table
 
 _SHOWN = 20

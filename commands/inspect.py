@@ -18,7 +18,7 @@ from .show import Voice, table
 def run(options: InspectOptions) -> None:
     if options.arch and not (options.data or options.input_shape or options.example):
         shape = registry.find(options.arch).input_shape  # no need to read images
-        options = replace(options, input_shape=(",".join(map(str, shape)),))
+        options = replace(options, input_shape=(shape,))
     with Voice(options.verbose, options.json) as voice:
         network = network_from(options, voice)
         pruner = setup_pruner(

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from ..pruners.bundle import Bundle
 from ..pruners.costs import Costs, ProfileRow, measure, profile
 from ..training.binarization import micronet
-from .cli import ProfileOptions
-from .network import data_name, inputs_of_bundle, network_from, of_bundle, require_one
+from .cli import ProfileOptions, data_name, require_one
+from .network import inputs_of_bundle, network_from, of_bundle
 from .show import Voice, table
 
 

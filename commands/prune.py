@@ -15,11 +15,10 @@ from ..pruners.errors import OutputError, UsageError
 from ..pruners.metrics import find_metric
 from ..pruners.search import SearchSettings, find_strategy
 from ..training.data import with_workers
-from .cli import PruneOptions
+from .cli import GENERATED, PruneOptions, bundle_name, check_work, data_of, work_folder
 from .network import (
     Network,
     chosen_kind,
-    data_of,
     execution,
     network_from,
     pruner_class,
@@ -28,7 +27,6 @@ from .network import (
 from .pruning import PruneJob, check_data, check_transfer, preview_text, preview_values, usual_transfer
 from .show import Voice, minutes, outcome
 
-GENERATED = Path("generated")
 _STAGED = 10, 30
 """Random and suggested points for all stages at once; what the settings have is for one width."""
 
@@ -43,7 +41,7 @@ def run(options: PruneOptions) -> None:
             job = _job(options, settings, network, None, voice)
             plan = job.decide()
         else:
-            output = options.output or GENERATED / default_name(network, settings.budget)
+            output = options.output or GENERATED / bundle_name(network.label, options)
             check_free(output, options.force)
             with _work_folder(output, options, keep=network.data is not None) as work:
                 job = _job(options, settings, network, work, voice)
@@ -70,11 +68,10 @@ def _job(
 def _work_folder(output: Path, options: PruneOptions, keep: bool) -> Iterator[Path]:
     """The folder of what a run needs to go on after an interruption; gone when the run ends well. ``keep``: or ends
     otherwise, because what it holds took long."""
-    work = output.with_name(f".{output.name}.work")
+    work = work_folder(output)
     if options.force and not options.resume:
         shutil.rmtree(work, ignore_errors=True)
-    if (work / "search.jsonl").exists() and not options.resume:
-        raise UsageError(f"{work} holds an unfinished run: go on with --resume, or start anew with --force")
+    check_work(work, options)
     try:
         work.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -145,7 +142,3 @@ def _budget(options: PruneOptions) -> Budget | None:
     if "latency" not in given and (options.latency_table or options.latency_batch != 1):
         raise UsageError("--latency-batch and --latency-table say how --latency measures: give --latency")
     return next((Budget(kind, value) for kind, value in given.items()), None)
-
-
-def default_name(network: Network, budget: Budget | None) -> str:
-    return f"{network.label}_{budget.kind}{budget.value:g}" if budget else network.label

@@ -15,8 +15,8 @@ from ..pruners.errors import BundleExistsError, UsageError
 from ..pruners.plan import sha256_of_state
 from ..training.binarization import FEWEST, MOST, SCOPES, Scope, require_finite, weights_of
 from ..training.data import Data, damaged_in, require_labels, with_workers
-from .cli import QuantizeOptions
-from .network import network_from, require_one, subject_of_bundle, with_trained_weights
+from .cli import QuantizeOptions, require_one
+from .network import network_from, subject_of_bundle, with_trained_weights
 from .quantizing import CALIBRATION_IMAGES, Bench, Result, finite
 from .show import Voice, skipped, some, table
 

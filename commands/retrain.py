@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..pruners.bundle import Bundle, check_free, published, render_report, write_file, write_state
+from ..pruners.bundle import Bundle, published, render_report, write_file, write_state
 from ..pruners.costs import Costs
 from ..pruners.errors import UsageError
 from ..pruners.run import training_batch
 from ..pruners.verify import Case, fits_double, measured, trains, varied, verify_bundle
 from ..training.data import damaged_in, load_data, require_labels, with_workers
 from ..training.fit import check_writable, evaluate, fit, resolve_device
-from .cli import BundleOptions
+from .cli import BundleOptions, check_retrained, retrained_folder, unfinished
 from .network import (
     adjusted,
     chosen_regime,
@@ -27,8 +27,6 @@ from .network import (
     inputs_of_bundle,
     of_bundle,
     refuse_divergence,
-    refuse_unfinished,
-    unfinished,
 )
 from .show import Voice, outcome, skipped
 
@@ -36,10 +34,9 @@ from .show import Voice, outcome, skipped
 def run(options: BundleOptions) -> None:
     with Voice(options.verbose, options.json) as voice:
         bundle = Bundle.open(options.bundle)
-        output = options.output or bundle.path.with_name(f"{bundle.path.name}_retrained")
-        check_free(output, options.force)
+        output = retrained_folder(options)
+        check_retrained(output, options)
         checkpoint = unfinished(output)
-        refuse_unfinished(checkpoint, options.resume, options.force)
         check_writable(checkpoint)
         facts = bundle.plan.provenance
         spec = options.data or str(facts.get("data") or "")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from ..pruners.errors import BundleExistsError, UsageError
+from ..pruners.errors import UsageError
 from ..training.data import damaged_in, require_labels, with_workers
 from ..training.fit import (
     Epoch,
@@ -21,17 +21,14 @@ from ..training.fit import (
     resolve_device,
     tensorboard_beside,
 )
-from .cli import TrainOptions
+from .cli import PRETRAINED, TrainOptions, check_trained
 from .network import (
-    PRETRAINED,
     Network,
     adjusted,
     chosen_regime,
     execution,
     network_from,
-    refuse_unfinished,
     train_network,
-    unfinished,
 )
 from .show import Voice, skipped
 
@@ -74,9 +71,7 @@ def run(options: TrainOptions) -> None:
 
 def _check_free(path: Path, options: TrainOptions) -> None:
     """Nothing that took long is written over unless asked for, and nothing slow begins that could not be kept."""
-    refuse_unfinished(unfinished(path), options.resume, options.force)
-    if path.is_file() and not (options.force or unfinished(path).exists()):
-        raise BundleExistsError(f"{path} exists; choose another file with -o, or overwrite it with --force")
+    check_trained(path, options)
     check_writable(path)
 
 

@@ -77,12 +77,13 @@ ALIASES: Mapping[str, str] = MappingProxyType(
 )
 
 
-def find(name: str) -> Arch:
-    """The entry called ``name`` (or an alias of it); raises UsageError with the closest name."""
+def find(name: str, listing: str = "secateur archs") -> Arch:
+    """The entry called ``name`` (or an alias of it); raises UsageError with the closest name, or the command that
+    lists them."""
     arch = ARCHS.get(ALIASES.get(name, name))
     if arch is None:
         close = difflib.get_close_matches(name, [*ARCHS, *ALIASES], n=1)
-        hint = f"did you mean {close[0]!r}?" if close else "app.py archs lists them"
+        hint = f"did you mean {close[0]!r}?" if close else f"{listing} lists them"
         raise UsageError(f"there is no bundled network {name!r}: {hint}")
     return arch
 

@@ -12,7 +12,7 @@ import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -22,6 +22,7 @@ from torch import nn
 
 from .entry import Entry
 from .errors import ModelFileError
+from .named_files import check_name, model_file, split_spec
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,7 @@ class Factory:
 def load_factory(spec: str, option: str = "--model") -> Factory:
     """Find ``FILE.py:FACTORY`` or ``package.module:FACTORY``, which the user gave as ``option``.
     Raises ModelFileError."""
-    where, _, name = spec.rpartition(":")
-    if not where or where.endswith(("/", "\\")):
-        where, name = spec, ""
+    where, name = split_spec(spec)
     module = load_module(where)
     candidates = _candidates(module)
     if not name:
@@ -110,12 +109,7 @@ def parse_arguments(texts: Sequence[str], option: str = "--model-arg") -> dict[s
 
 
 def _import_file(where: str) -> ModuleType:
-    path = Path(where).expanduser()
-    _check_name(path.stem, where, f"{''.join(c if c.isalnum() else '_' for c in path.stem)}.py")
-    if not path.is_file():
-        close = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.py")], 1)
-        hint = f"; did you mean {path.with_name(close[0])}?" if close else ""
-        raise ModelFileError(f"there is no model file {where}{hint}")
+    path = model_file(where)
     known = sys.modules.get(path.stem)
     name = path.stem if known is None else f"secateur_input_{path.stem}_{len(sys.modules)}"
     if known is not None and getattr(known, "__file__", None) == str(path.resolve()):
@@ -123,8 +117,9 @@ def _import_file(where: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path.resolve())
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    if str(path.resolve().parent) not in sys.path:
-        sys.path.append(str(path.resolve().parent))  # the file may import its neighbours
+    for folder in _import_folders(path.resolve()):
+        if folder not in sys.path:
+            sys.path.append(folder)  # the file may import its neighbours, or itself by the name of its package
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
@@ -134,11 +129,18 @@ def _import_file(where: str) -> ModuleType:
     return module
 
 
+def _import_folders(file: Path) -> Iterator[str]:
+    """The file's folder, and the one that holds the outermost package it is in."""
+    yield str(file.parent)
+    outside = next(folder for folder in file.parents if not (folder / "__init__.py").is_file())
+    yield str(outside)
+
+
 def _import_module(where: str) -> ModuleType:
     for part in where.split("."):
         if "/" in where or "\\" in where:
             raise ModelFileError(f"--model {where}: a model file ends in .py; a module is written package.module")
-        _check_name(part, where, "".join(c if c.isalnum() else "_" for c in part) or "a name")
+        check_name(part, where, "".join(c if c.isalnum() else "_" for c in part) or "a name")
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
     try:
@@ -151,11 +153,6 @@ def _import_module(where: str) -> ModuleType:
         raise _import_error(error, where) from error
     except Exception as error:
         raise _import_error(error, where) from error
-
-
-def _check_name(name: str, where: str, better: str) -> None:
-    if not name.isidentifier():
-        raise ModelFileError(f"{where}: {name!r} is not a Python identifier and can't be imported; rename it {better}")
 
 
 def _import_error(error: BaseException, where: str) -> BaseException:

@@ -15,7 +15,7 @@ from secateur.pruners.bundle import Bundle
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
-PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")
 
 
 def blocks(language: str) -> list[str]:
@@ -26,8 +26,8 @@ def block_with(text: str) -> str:
     return next(b for b in blocks("python") if text in b)
 
 
-TABLE = re.findall(r"\| (`app.py.*?`) \|", README)
-COMMANDS = re.findall(r"app\.py ([a-z]+)([^`\n]*)", "".join([*blocks("sh"), *TABLE]))
+TABLE = re.findall(r"\| (`secateur.*?`) \|", README)
+COMMANDS = re.findall(r"secateur ([a-z]+)([^`\n]*)", "".join([*blocks("sh"), *TABLE]))
 
 
 @pytest.mark.parametrize(("name", "arguments"), COMMANDS, ids=[f"{n}{a}" for n, a in COMMANDS])
@@ -37,7 +37,7 @@ def test_every_command_parses(name, arguments):
 
 
 def test_the_table_has_every_command():
-    assert set(re.findall(r"^\| `app\.py ([a-z]+)", README, re.MULTILINE)) == set(cli.commands)
+    assert set(re.findall(r"^\| `secateur ([a-z]+)", README, re.MULTILINE)) == set(cli.commands)
 
 
 def test_every_option_named_is_one():
@@ -78,7 +78,7 @@ def test_retraining_in_plain_pytorch_runs(tmp_path, monkeypatch):
 
 def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    exec(compile(block_with("from pruners import prune"), "README.md", "exec"), {})
+    exec(compile(block_with("from secateur import prune"), "README.md", "exec"), {})
     assert "conv2: " in capsys.readouterr().out
     assert Bundle.open("generated/lenet5_half").summary["verified"] is True
 

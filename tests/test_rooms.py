@@ -21,14 +21,14 @@ TOPS = ("app", "commands", "models", "pruners", "training")
 _TABLE = {
     "app": "commands.cli commands.network pruners.base pruners.errors",
     "commands.apply": (
-        "commands.cli commands.network commands.prune commands.show pruners.bundle pruners.errors "
-        "pruners.plan training.fit"
+        "commands.cli commands.network commands.show pruners.bundle pruners.errors pruners.plan training.fit"
     ),
     "commands.archs": "commands.cli models.registry",
     "commands.check": (
         "commands.cli commands.show pruners.base pruners.declare pruners.decorators pruners.errors "
         "pruners.loading"
     ),
+    "commands.cli": "models.registry pruners.errors pruners.named_files",
     "commands.curves": (
         "commands.cli commands.network commands.show pruners.errors pruners.metrics pruners.plan "
         "pruners.search training.binarization.kinds training.data training.fit"
@@ -79,7 +79,7 @@ _TABLE = {
         "pruners.bundle pruners.costs pruners.declare pruners.errors pruners.graph pruners.metrics "
         "pruners.plan pruners.run pruners.slicing pruners.source pruners.trace pruners.verify"
     ),
-    "pruners.bundle": "pruners.errors pruners.graph pruners.places pruners.plan",
+    "pruners.bundle": "pruners.errors pruners.graph pruners.named_files pruners.places pruners.plan",
     "pruners.costs": "pruners.errors pruners.graph pruners.run",
     "pruners.declare": (
         "pruners.decorators pruners.dependencies pruners.errors pruners.graph pruners.places pruners.run "
@@ -88,14 +88,15 @@ _TABLE = {
     "pruners.decorators": "pruners.errors pruners.places",
     "pruners.dependencies": "pruners.decorators pruners.graph",
     "pruners.errors": "pruners.places",
-    "pruners.graph": "pruners.errors pruners.places",
+    "pruners.graph": "pruners.errors pruners.places pruners.run",
     "pruners.latency": "pruners.costs pruners.errors pruners.graph pruners.run pruners.slicing",
     "pruners.least_squares": "pruners.costs pruners.errors pruners.graph pruners.run",
     "pruners.lenet5": "pruners.base",
-    "pruners.loading": "pruners.entry pruners.errors",
+    "pruners.loading": "pruners.entry pruners.errors pruners.named_files",
     "pruners.metrics": "pruners.costs pruners.errors pruners.graph pruners.least_squares pruners.run",
     "pruners.mobilenetv2": "pruners.base",
     "pruners.model_writers": "pruners.decorators pruners.errors",
+    "pruners.named_files": "pruners.errors",
     "pruners.nin": "pruners.base",
     "pruners.plan": "pruners.errors pruners.graph",
     "pruners.resnet": "pruners.base",
@@ -104,6 +105,7 @@ _TABLE = {
         "pruners.costs pruners.errors pruners.graph pruners.metrics pruners.plan pruners.run "
         "pruners.search.prefix_cache pruners.slicing"
     ),
+    "pruners.search.prefix_cache": "pruners.run",
     "pruners.slicing": (
         "pruners.errors pruners.graph pruners.places pruners.run pruners.trace pruners.weight_transfer"
     ),
@@ -111,7 +113,7 @@ _TABLE = {
         "pruners.entry pruners.errors pruners.model_writers pruners.places pruners.source.author "
         "pruners.source.constructor pruners.source.file pruners.source.live pruners.source.text"
     ),
-    "pruners.source.author": "pruners.errors pruners.source.live pruners.source.text",
+    "pruners.source.author": "pruners.errors pruners.run pruners.source.live pruners.source.text",
     "pruners.source.constructor": (
         "pruners.errors pruners.run pruners.source.author pruners.source.live pruners.source.text"
     ),
@@ -127,7 +129,7 @@ _TABLE = {
         "pruners.trace.rules"
     ),
     "pruners.trace.labelling": "pruners.errors pruners.graph pruners.places pruners.run",
-    "pruners.trace.rules": "pruners.places pruners.trace.labelling",
+    "pruners.trace.rules": "pruners.places pruners.run pruners.trace.labelling",
     "pruners.transfer": "pruners.errors pruners.graph pruners.least_squares pruners.run pruners.weight_transfer",
     "pruners.verify": (
         "pruners.costs pruners.errors pruners.graph pruners.run pruners.slicing pruners.weight_transfer"
@@ -135,7 +137,7 @@ _TABLE = {
     "pruners.vgg": "pruners.base",
     "pruners.vgg_small": "pruners.base",
     "pruners.weight_transfer": "pruners.decorators pruners.errors pruners.graph",
-    "training.binarization": "pruners.costs pruners.errors",
+    "training.binarization": "pruners.costs pruners.errors pruners.run",
     "training.binarization.kinds": "pruners.costs pruners.errors training.binarization",
     "training.data": "pruners.errors training.binarization",
     "training.fit": "pruners.errors pruners.run training.binarization training.binarization.kinds training.data",

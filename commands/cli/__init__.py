@@ -2,7 +2,25 @@
 
 from __future__ import annotations
 
-from . import flags
+from . import early, flags
+from .early import (
+    GENERATED,
+    PRETRAINED,
+    bundle_name,
+    check_curves,
+    check_retrained,
+    check_trained,
+    check_work,
+    data_name,
+    data_of,
+    parse_shape,
+    require_network,
+    require_one,
+    retrained_folder,
+    trained_name,
+    unfinished,
+    work_folder,
+)
 from .options import (
     ApplyOptions,
     BundleOptions,
@@ -21,7 +39,9 @@ from .options import (
 )
 
 __all__ = [
-    "ApplyOptions", "BundleOptions", "CheckOptions", "CommonOptions", "CurvesOptions", "EvaluateOptions",
-    "InspectOptions", "NetworkOptions", "ProfileOptions", "PruneOptions", "QuantizeOptions", "StepOptions",
-    "SubjectOptions", "TrainOptions", "flags",
+    "GENERATED", "PRETRAINED", "ApplyOptions", "BundleOptions", "CheckOptions", "CommonOptions", "CurvesOptions",
+    "EvaluateOptions", "InspectOptions", "NetworkOptions", "ProfileOptions", "PruneOptions", "QuantizeOptions",
+    "StepOptions", "SubjectOptions", "TrainOptions", "bundle_name", "check_curves", "check_retrained",
+    "check_trained", "check_work", "data_name", "data_of", "early", "flags", "parse_shape", "require_network",
+    "require_one", "retrained_folder", "trained_name", "unfinished", "work_folder",
 ]

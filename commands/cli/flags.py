@@ -12,6 +12,47 @@ F = TypeVar("F", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
 
 
+class Name(click.ParamType):
+    """One of the names in ``names.py``, which are looked up when needed; a near miss is told the right one."""
+
+    def __init__(self, what: str, known: str | tuple[str, ...]) -> None:
+        self.name, self._known = what, known
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from . import names
+
+        names.check_name(self.name, value, getattr(names, self._known) if isinstance(self._known, str) else self._known)
+        return value
+
+
+class Arch(click.ParamType):
+    """A bundled network or an alias of one."""
+
+    name = "arch"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from ...models.registry import find
+        from .early import program
+
+        find(value, f"{program()} archs")
+        return value
+
+
+class Shape(click.ParamType):
+    """``3,32,32`` as a tuple."""
+
+    name = "shape"
+
+    def convert(
+        self, value: str | tuple[int, ...], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        from .early import parse_shape
+
+        return parse_shape(value) if isinstance(value, str) else value
+
+
+
+
 def options(*decorators: Callable[[F], F]) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         for decorator in reversed(decorators):
@@ -29,7 +70,7 @@ common = options(
     click.option("-v", "--verbose", count=True, help="Say more; -vv shows tracebacks."),
 )
 network = options(
-    click.option("--arch", metavar="NAME", help="A bundled network; see archs."),
+    click.option("--arch", type=Arch(), metavar="NAME", help="A bundled network; see archs."),
     click.option("--model", metavar="FILE.py:FACTORY", help="Your own network; or package.module:FACTORY."),
     click.option("--model-arg", multiple=True, metavar="K=V", help="An argument for the factory. Repeatable."),
     click.option("--weights", type=PATH, metavar="FILE", help="A state_dict or training checkpoint."),
@@ -39,7 +80,8 @@ network = options(
     click.option("--first-layer", metavar="real|binary", help="With --network; default: the kind's own."),
     click.option("--last-layer", metavar="real|binary", help="With --network; default: the kind's own."),
     click.option("--init-from", type=PATH, metavar="FILE", help="Start from weights of another kind."),
-    click.option("--input-shape", multiple=True, metavar="C,H,W", help="One input, without the batch. Repeatable."),
+    click.option("--input-shape", type=Shape(), multiple=True, metavar="C,H,W",
+                 help="One input, without the batch. Repeatable."),
     click.option("--example", metavar="FILE.py:FUNCTION", help="Returns what the network is called with: a tensor, a "
                  "tuple, a dict. For tokens, several inputs, masks."),
     click.option("--data", metavar="NAME[:DIR]", help="digits, mnist:DIR, cifar10:DIR, cifar100:DIR, minicifar:DIR, "

@@ -25,7 +25,7 @@ class NetworkOptions(CommonOptions):
     model: str | None = None
     model_arg: tuple[str, ...] = ()
     weights: Path | None = None
-    input_shape: tuple[str, ...] = ()
+    input_shape: tuple[tuple[int, ...], ...] = ()
     example: str | None = None
     data: str | None = None
     network: str | None = None

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from .build import PRETRAINED, Network, data_name, data_of, network_from
+from .build import Network, network_from
 from .inputs import inputs_of_bundle
 from .kinds import chosen_kind, of_bundle
 from .pruner import pruner_class, setup_pruner
-from .subject import require_one, subject_of_bundle
+from .subject import subject_of_bundle
 from .trained import (
     adjusted,
     chosen_regime,
     execution,
     refuse_divergence,
-    refuse_unfinished,
     train_network,
-    unfinished,
     with_trained_weights,
 )
 
 __all__ = [
-    "PRETRAINED", "Network", "adjusted", "chosen_kind", "chosen_regime", "data_name", "data_of", "execution",
-    "inputs_of_bundle", "network_from", "of_bundle", "pruner_class", "refuse_divergence", "refuse_unfinished",
-    "require_one", "setup_pruner", "subject_of_bundle", "train_network", "unfinished", "with_trained_weights",
+    "Network", "adjusted", "chosen_kind", "chosen_regime", "execution", "inputs_of_bundle", "network_from",
+    "of_bundle", "pruner_class", "refuse_divergence", "setup_pruner", "subject_of_bundle", "train_network",
+    "with_trained_weights",
 ]

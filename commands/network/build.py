@@ -18,13 +18,10 @@ from ...pruners.loading import build, entry_for, load_factory, parse_arguments
 from ...pruners.run import as_it_was, call_arguments, describe
 from ...training.binarization.kinds import Kind
 from ...training.data import Data, load_data
-from ..cli import NetworkOptions
+from ..cli import PRETRAINED, NetworkOptions, data_name, data_of, require_network, trained_name
 from ..show import Voice
 from .inputs import Shape, images, made_by, shapes_of
 from .kinds import Chosen, binary_form, chosen_kind, start
-
-PRETRAINED = Path("pretrained")
-KIND = "Real"
 
 
 @dataclass(frozen=True)
@@ -59,28 +56,13 @@ class Network:
     @property
     def pretrained(self) -> Path:
         """Where the trained starting point of a bundled network is cached."""
-        kind = self.chosen.label if self.chosen is not None else KIND
-        return PRETRAINED / f"model_{data_name(str(self.facts['data']))}_{self.name}_{kind}.pt"
-
-
-def data_name(spec: str) -> str:
-    """``digits``, ``cifar10``; the user's own folders by their names: ``folder-flowers``."""
-    name, _, folder = spec.partition(":")
-    name = name.replace("/", "_")  # of +normalize
-    return f"{name}-{Path(folder).resolve().name}" if name.partition("+")[0] == "folder" else name
-
-
-def data_of(options: NetworkOptions) -> str | None:
-    """The data asked for, else the digits for a bundled network unless weights or inputs say otherwise."""
-    if options.arch and not (options.data or options.weights or options.input_shape or options.example):
-        return "digits"
-    return options.data
+        kind = self.chosen.label if self.chosen is not None else ""
+        return PRETRAINED / trained_name(data_name(str(self.facts["data"])), self.name, kind)
 
 
 def network_from(options: NetworkOptions, voice: Voice) -> Network:
     """Build the network for its data, and load its weights if some were given. Raises UsageError in one line."""
-    if (options.arch is None) == (options.model is None):
-        raise UsageError("give one network: --arch NAME (app.py archs lists them) or --model FILE.py:FACTORY")
+    require_network(options)
     options = replace(options, data=data_of(options))
     known = registry.find(options.arch) if options.arch else None  # refused before data are read
     chosen = chosen_kind(options)

@@ -17,17 +17,9 @@ from ..cli import NetworkOptions
 Shape = tuple[int, ...]
 
 
-def parse_shape(text: str) -> Shape:
-    """``"3,32,32"`` -> ``(3, 32, 32)``, without the batch."""
-    parts = text.split(",")
-    if not all(p.strip().isdecimal() and int(p) > 0 for p in parts):
-        raise UsageError(f"--input-shape {text}: write the sizes of one input without the batch, such as 3,32,32")
-    return tuple(map(int, parts))
-
-
 def shapes_of(options: NetworkOptions, data: Data | None) -> list[Shape]:
     """The shapes that ``--input-shape`` and ``--data`` name, which must agree."""
-    shapes = [parse_shape(text) for text in options.input_shape]
+    shapes = list(options.input_shape)
     if options.example and (shapes or data is not None):
         other = "--input-shape" if shapes else "--data"
         raise UsageError(f"--example and {other} both say what the network takes: leave one out")

@@ -7,18 +7,10 @@ from pathlib import Path
 from torch import nn
 
 from ...pruners.bundle import Bundle
-from ...pruners.errors import UsageError
 from ...training.data import Data, load_data
-from ..cli import SubjectOptions
 from .build import check_outputs
 from .inputs import images
 from .kinds import of_bundle
-
-
-def require_one(options: SubjectOptions) -> None:
-    given = [bool(options.bundle), bool(options.arch), bool(options.model)]
-    if sum(given) != 1:
-        raise UsageError("say what to look at: a bundle's folder, --arch NAME or --model FILE.py:FACTORY")
 
 
 def subject_of_bundle(path: Path, data: str | None) -> tuple[str, nn.Module, Data | None]:

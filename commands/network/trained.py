@@ -17,7 +17,6 @@ from ...training.fit import (
     FitResult,
     Purpose,
     Regime,
-    beside,
     find_regime,
     fit,
     is_main,
@@ -27,7 +26,7 @@ from ...training.fit import (
     resolve_device,
     save_weights,
 )
-from ..cli import StepOptions
+from ..cli import StepOptions, unfinished
 from ..show import Voice
 from .build import Network
 from .kinds import require_kind
@@ -60,18 +59,6 @@ def with_trained_weights(
         )
     facts = {**network.facts, "weights": path.as_posix()}
     return replace(network, weights=path, facts=facts)
-
-
-def refuse_unfinished(checkpoint: Path, resume: bool, force: bool) -> None:
-    """UsageError where a run would write over what another one left to go on with."""
-    if checkpoint.exists() and not (resume or force):
-        raise UsageError(f"{checkpoint} holds an unfinished run: go on with --resume, or start anew with --force")
-
-
-def unfinished(path: Path) -> Path:
-    """Where a training that is to give the weights ``path`` is kept while it lasts."""
-    shown = beside(path, ".training.pt")
-    return shown.with_name(f".{shown.name}")
 
 
 def train_network(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ..named_files import check_free
 from .folder import (
     Bundle,
-    check_free,
     import_text,
     published,
     size_of_state,

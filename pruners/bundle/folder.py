@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import importlib.util
-import json
 import os
 import shutil
 import sys
@@ -20,7 +19,8 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor, nn
 
-from ..errors import BundleExistsError, OutputError, UsageError
+from ..errors import OutputError
+from ..named_files import bundle_summary, check_free
 from ..plan import PruningPlan, load
 
 _numbers = count()
@@ -50,12 +50,7 @@ class Bundle:
     def open(cls, path: str | Path) -> Bundle:
         """Read a published bundle. Raises UsageError where the folder is none."""
         folder = Path(path)
-        told = folder / "summary.json"
-        summary = json.loads(told.read_text("utf-8")) if told.is_file() else {}
-        names = (summary.get("file", "model.py"), "weights.pth", "plan.json", "summary.json")
-        missing = [n for n in names if not (folder / n).is_file()]
-        if missing:
-            raise UsageError(f"{folder} is not a bundle: it has no {missing[0]}")
+        summary = bundle_summary(folder)
         return cls(folder, load(folder / "plan.json"), summary)
 
 
@@ -118,14 +113,6 @@ def size_of_state(state: Mapping[str, Tensor]) -> int:
 def _own(tensor: Tensor) -> Tensor:
     """The tensor without what else its storage holds, which a file would hold too."""
     return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
-
-
-def check_free(output: Path, force: bool) -> None:
-    """Refuse early what ``published`` would refuse late."""
-    if output.exists() and not force:
-        raise BundleExistsError(f"{output} exists; choose another folder with -o, or overwrite it with --force")
-    if output.exists() and not output.is_dir():
-        raise OutputError(f"{output} is a file, not a folder; choose another folder with -o")
 
 
 @contextmanager

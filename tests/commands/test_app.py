@@ -471,16 +471,21 @@ def test_an_interrupted_search_resumes_to_the_same_plan(here, monkeypatch):
 
 
 def test_the_resume_command_repeats_what_was_typed():
-    typed = ["python", "app.py", "prune", "--arch", "resnet", "--model-arg", "name=a b", "--force"]
-    assert command_line.resume_command(typed) == "python app.py prune --arch resnet --model-arg 'name=a b' --resume"
+    typed = ["prune", "--arch", "resnet", "--model-arg", "name=a b", "--force"]
+    told = command_line.resume_command("python app.py", typed)
+    assert told == "python app.py prune --arch resnet --model-arg 'name=a b' --force --resume"
+    assert command_line.resume_command("secateur", ["archs"]) == "secateur archs"
 
 
-def test_the_resume_command_starts_as_many_processes(monkeypatch):
+@pytest.mark.parametrize(
+    ("program", "script"),
+    [("python app.py", "app.py"), ("python -m secateur", "-m secateur"), ("secateur", "bin/secateur")],
+)
+def test_the_resume_command_starts_as_many_processes(monkeypatch, program, script):
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    assert (
-        command_line.resume_command(["python", "app.py", "train", "--arch", "lenet5"])
-        == "torchrun --nproc-per-node 2 app.py train --arch lenet5 --resume"
-    )
+    monkeypatch.setattr(sys, "argv", ["bin/secateur"])
+    told = command_line.resume_command(program, ["train", "--arch", "lenet5"])
+    assert told == f"torchrun --nproc-per-node 2 {script} train --arch lenet5 --resume"
 
 
 # -- apply

@@ -16,7 +16,7 @@ from secateur.commands.prune import settings_from
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--mode", "zeroout"), "mode 'zeroout': must be prune or zeroOut"),
+        (("--mode", "zeroout"), "unknown mode 'zeroout', did you mean 'zeroOut'? known are prune, zeroOut"),
         (("--alpha", "-2"), "alpha -2.0: must be a number that is 0 or more"),
     ],
 )

@@ -1,0 +1,194 @@
+"""What can be refused before torch is imported: files and folders by what the options say. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ...models import registry
+from ...pruners.errors import BundleExistsError, CheckpointError, PlanError, UsageError
+from ...pruners.named_files import bundle_summary, check_free, model_file, split_spec
+from .names import METRICS, WITH_KERNELS, check_name
+from .options import (
+    ApplyOptions,
+    BundleOptions,
+    CheckOptions,
+    CommonOptions,
+    CurvesOptions,
+    NetworkOptions,
+    PruneOptions,
+    QuantizeOptions,
+    SubjectOptions,
+    TrainOptions,
+)
+
+GENERATED, PRETRAINED = Path("generated"), Path("pretrained")
+KIND = "Real"
+
+
+def check(options: CommonOptions) -> None:
+    """Refuse at once what is known to be refused later. What only the network can tell is left to the commands."""
+    if isinstance(options, NetworkOptions):
+        _check_inputs(options)
+    if isinstance(options, BundleOptions):
+        bundle_summary(options.bundle)
+        check_retrained(retrained_folder(options), options)
+    if isinstance(options, CheckOptions) and options.file.suffix == ".py":
+        model_file(str(options.file))
+    _check_output(options)
+
+
+def program() -> str:
+    """The words that the user began the command with."""
+    context = click.get_current_context(silent=True)
+    return (context and context.find_root().info_name) or "secateur"
+
+
+# -- what goes in
+
+
+def _check_inputs(options: NetworkOptions) -> None:
+    if isinstance(options, ApplyOptions):
+        if not options.plan.exists():
+            raise PlanError(f"{options.plan}: there is no such plan file")
+    elif isinstance(options, SubjectOptions):
+        require_one(options)
+        if options.bundle is not None:
+            bundle_summary(options.bundle)
+    else:
+        require_network(options)
+    for spec in filter(None, (options.model, options.example)):
+        if (where := split_spec(spec)[0]).endswith(".py"):
+            model_file(where)
+    start = options.init_from if options.network else None
+    if not (start and options.weights):
+        for path in filter(None, (start, options.weights)):
+            if not path.exists():
+                raise CheckpointError(f"there is no checkpoint {path}")
+    if isinstance(options, CurvesOptions) and options.model is None:  # a model file may register metrics of its own
+        for name in options.metric:
+            check_name("metric", name, (*METRICS, *WITH_KERNELS))
+
+
+def require_network(options: NetworkOptions) -> None:
+    """UsageError unless one network is named."""
+    if (options.arch is None) == (options.model is None):
+        lists = f"{program()} archs lists them"
+        raise UsageError(f"give one network: --arch NAME ({lists}) or --model FILE.py:FACTORY")
+
+
+def require_one(options: SubjectOptions) -> None:
+    """UsageError unless one bundle or network is named."""
+    given = [bool(options.bundle), bool(options.arch), bool(options.model)]
+    if sum(given) != 1:
+        raise UsageError("say what to look at: a bundle's folder, --arch NAME or --model FILE.py:FACTORY")
+
+
+def parse_shape(text: str) -> tuple[int, ...]:
+    """``"3,32,32"`` -> ``(3, 32, 32)``, without the batch."""
+    parts = text.split(",")
+    if not all(p.strip().isdecimal() and int(p) > 0 for p in parts):
+        raise UsageError(f"--input-shape {text}: write the sizes of one input without the batch, such as 3,32,32")
+    return tuple(map(int, parts))
+
+
+# -- where it goes
+
+
+def _check_output(options: CommonOptions) -> None:
+    if isinstance(options, (ApplyOptions, QuantizeOptions)):
+        if options.output is not None and not (isinstance(options, QuantizeOptions) and options.save is None):
+            check_free(options.output, options.force)
+        return
+    if not isinstance(options, (CurvesOptions, PruneOptions, TrainOptions)):
+        return
+    label = _label(options)
+    if isinstance(options, PruneOptions) and not options.dry_run:
+        if path := options.output or (label and GENERATED / bundle_name(label, options)):
+            check_free(path, options.force)
+            check_work(work_folder(path), options)
+    elif isinstance(options, CurvesOptions):
+        if path := options.output or (label and GENERATED / f"{label}_curves"):
+            check_curves(path / "curves.jsonl", options)
+    elif isinstance(options, TrainOptions):
+        arch, data = options.arch and registry.find(options.arch).name, data_name(data_of(options) or "")
+        usual = PRETRAINED / (trained_name(data, arch) if arch else f"{label}.pt")
+        if path := options.output or (label and usual):
+            check_trained(path, options)
+
+
+def _label(options: NetworkOptions) -> str:
+    """What files of the network are called, as ``Network.label``; empty where its kind decides."""
+    if options.network:
+        return ""
+    name = registry.find(options.arch).name if options.arch else split_spec(options.model or "")[1]
+    return "_".join(filter(None, (name, data_name(data_of(options) or "")))) if name else ""
+
+
+def data_of(options: NetworkOptions) -> str | None:
+    """The data asked for, else the digits for a bundled network unless weights or inputs say otherwise."""
+    if options.arch and not (options.data or options.weights or options.input_shape or options.example):
+        return "digits"
+    return options.data
+
+
+def data_name(spec: str) -> str:
+    """``digits``, ``cifar10``; the user's own folders by their names: ``folder-flowers``."""
+    name, _, folder = spec.partition(":")
+    name = name.replace("/", "_")  # of +normalize
+    return f"{name}-{Path(folder).resolve().name}" if name.partition("+")[0] == "folder" else name
+
+
+def bundle_name(label: str, options: PruneOptions) -> str:
+    """The folder of a pruned network, by its label and the budget."""
+    budgets = [f"{k}{v:g}" for k in ("macs", "params", "ratio", "latency") if (v := getattr(options, k)) is not None]
+    return "_".join([label, *budgets])
+
+
+def trained_name(data: str, name: str, kind: str = "") -> str:
+    """The file of a bundled network's trained weights."""
+    return f"model_{data}_{name}_{kind or KIND}.pt"
+
+
+def retrained_folder(options: BundleOptions) -> Path:
+    return options.output or options.bundle.with_name(f"{options.bundle.name}_retrained")
+
+
+def work_folder(output: Path) -> Path:
+    """What a run of ``prune`` needs to go on after an interruption."""
+    return output.with_name(f".{output.name}.work")
+
+
+def unfinished(path: Path) -> Path:
+    """Where a training that is to give the weights ``path`` is kept while it lasts."""
+    name = path.stem if path.suffix in (".pt", ".pth") else path.name
+    return path.with_name(f".{name}.training.pt")
+
+
+def check_work(work: Path, options: PruneOptions) -> None:
+    if (work / "search.jsonl").exists():
+        refuse_unfinished(work, options.resume, options.force)
+
+
+def check_retrained(output: Path, options: BundleOptions) -> None:
+    check_free(output, options.force)
+    refuse_unfinished(unfinished(output), options.resume, options.force)
+
+
+def check_trained(path: Path, options: TrainOptions) -> None:
+    """Nothing that took long is written over unless asked for."""
+    refuse_unfinished(unfinished(path), options.resume, options.force)
+    if path.is_file() and not (options.force or unfinished(path).exists()):
+        raise BundleExistsError(f"{path} exists; choose another file with -o, or overwrite it with --force")
+
+
+def check_curves(file: Path, options: CurvesOptions) -> None:
+    if file.exists() and not (options.resume or options.force):
+        raise BundleExistsError(f"{file} exists: go on with --resume, or start anew with --force")
+
+
+def refuse_unfinished(path: Path, resume: bool, force: bool) -> None:
+    """UsageError where a run would write over what another one left to go on with."""
+    if path.exists() and not (resume or force):
+        raise UsageError(f"{path} holds an unfinished run: go on with --resume, or start anew with --force")

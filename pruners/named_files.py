@@ -1,0 +1,53 @@
+"""What the user names on the disk: files that must be there and folders that must be free. Imports no torch."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .errors import BundleExistsError, ModelFileError, OutputError, UsageError
+
+
+def split_spec(spec: str) -> tuple[str, str]:
+    """``FILE.py:FACTORY`` or ``package.module:FACTORY`` in two; the factory is empty where none is named."""
+    where, _, name = spec.rpartition(":")
+    return (spec, "") if not where or where.endswith(("/", "\\")) else (where, name)
+
+
+def model_file(where: str) -> Path:
+    """The Python file, which must be there and have a name that can be imported. Raises ModelFileError."""
+    path = Path(where).expanduser()
+    check_name(path.stem, where, f"{''.join(c if c.isalnum() else '_' for c in path.stem)}.py")
+    if not path.is_file():
+        close = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.py")], 1)
+        hint = f"; did you mean {path.with_name(close[0])}?" if close else ""
+        raise ModelFileError(f"there is no model file {where}{hint}")
+    return path
+
+
+def check_name(name: str, where: str, better: str) -> None:
+    """ModelFileError where a part of ``where`` can't be imported."""
+    if not name.isidentifier():
+        raise ModelFileError(f"{where}: {name!r} is not a Python identifier and can't be imported; rename it {better}")
+
+
+def check_free(output: Path, force: bool) -> None:
+    """Refuse early what could not be published late."""
+    if output.exists() and not force:
+        raise BundleExistsError(f"{output} exists; choose another folder with -o, or overwrite it with --force")
+    if output.exists() and not output.is_dir():
+        raise OutputError(f"{output} is a file, not a folder; choose another folder with -o")
+
+
+def bundle_summary(folder: Path) -> Mapping[str, Any]:
+    """What a bundle's ``summary.json`` holds. Raises UsageError where the folder is no bundle."""
+    told = folder / "summary.json"
+    summary: dict[str, Any] = json.loads(told.read_text("utf-8")) if told.is_file() else {}
+    names = (summary.get("file", "model.py"), "weights.pth", "plan.json", "summary.json")
+    missing = [n for n in names if not (folder / n).is_file()]
+    if missing:
+        raise UsageError(f"{folder} is not a bundle: it has no {missing[0]}")
+    return summary
