@@ -87,7 +87,7 @@ def run(command: str, options: str, given: dict[str, Any]) -> None:
     # waiting threads sleep: where others use the cores as well, spinning makes small networks many times slower
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     kind = getattr(importlib.import_module("secateur.commands.cli.options"), options)
-    importlib.import_module(f"commands.{command}").run(kind(**given))
+    importlib.import_module(f"secateur.commands.{command}").run(kind(**given))
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

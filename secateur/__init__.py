@@ -16,13 +16,13 @@ from secateur import _documented
 if TYPE_CHECKING:
     from secateur.pruners.api import prune
     from secateur.pruners.base import BasicPruning
-    from secateur.pruners.bundle.folder import Bundle
-    from secateur.pruners.trace.trace import trace
+    from secateur.pruners.bundle import Bundle
+    from secateur.pruners.trace import trace
 
 __version__ = "0.2.0.dev0"
 __all__ = ["BasicPruning", "Bundle", "__version__", "prune", "trace"]
 
-_HOMES = {"BasicPruning": "base", "Bundle": "bundle", "prune": "api", "trace": "tracing"}
+_HOMES = {"BasicPruning": "base", "Bundle": "bundle", "prune": "api", "trace": "trace"}
 
 _documented.install()
 

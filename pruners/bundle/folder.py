@@ -22,17 +22,28 @@ from torch import Tensor, nn
 
 from ..errors import BundleExistsError, OutputError, UsageError
 from ..plan import PruningPlan, load
+from ..shown import table
+from .report import comparison
 
 _numbers = count()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Bundle:
     """A published bundle. ``summary`` is what ``summary.json`` holds."""
 
     path: Path
     plan: PruningPlan
     summary: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        rows = (f"{r.name} {r.before or '-'} -> {r.after}" for r in comparison(self.summary))
+        return f"Bundle({self.summary.get('factory', '')} in {self.path}: {', '.join(rows)})"
+
+    def _repr_html_(self) -> str:
+        rows = [(r.name, r.before, r.after, r.change) for r in comparison(self.summary)]
+        title = f"{self.summary.get('factory', '')} in {self.path}"
+        return table(title, ("", "before", "after", "change"), rows)
 
     @property
     def file(self) -> Path:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from .counted_calls import SITE_RULES, Path, constants, said
-from .trace import observe
+from .trace import observe, trace
 
 __all__ = [
-    "SITE_RULES", "Path", "constants", "observe", "said",
+    "SITE_RULES", "Path", "constants", "observe", "said", "trace",
 ]
