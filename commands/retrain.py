@@ -36,7 +36,7 @@ from .show import Voice, outcome, skipped
 def run(options: BundleOptions) -> None:
     with Voice(options.verbose, options.json) as voice:
         bundle = Bundle.open(options.bundle)
-        output = options.output or bundle.path.with_name(f"{bundle.path.name}_retrained")
+        output = options.output or bundle.folder.with_name(f"{bundle.folder.name}_retrained")
         check_free(output, options.force)
         checkpoint = unfinished(output)
         refuse_unfinished(checkpoint, options.resume, options.force)
@@ -78,7 +78,7 @@ def republish(
     bundle: Bundle, network: nn.Module, inputs: Any, output: Path, changes: dict[str, Any], force: bool = False
 ) -> Bundle:
     """The bundle with the weights of ``network``, verified again."""
-    kept = {p.name: p.read_bytes() for p in sorted(bundle.path.iterdir()) if p.is_file()}
+    kept = {p.name: p.read_bytes() for p in sorted(bundle.folder.iterdir()) if p.is_file()}
     summary = dict(bundle.summary)
     with published(output, force) as draft:
         for name, data in kept.items():
