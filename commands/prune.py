@@ -48,7 +48,8 @@ def run(options: PruneOptions) -> None:
                 bundle = job.publish(job.decide(), output)
             voice.remark(f"done in {minutes(time.monotonic() - started)}")
     if options.dry_run:
-        voice.result(preview_text(job.pruner, plan), preview_values(job.pruner, plan))
+        values = preview_values(job.pruner, plan)
+        voice.result(preview_text(values), values)
     else:
         voice.result(outcome(bundle), dict(bundle.summary))
 

@@ -75,7 +75,7 @@ def republish(
     bundle: Bundle, network: nn.Module, inputs: Any, output: Path, changes: dict[str, Any], force: bool = False
 ) -> Bundle:
     """The bundle with the weights of ``network``, verified again."""
-    kept = {p.name: p.read_bytes() for p in sorted(bundle.path.iterdir()) if p.is_file()}
+    kept = {p.name: p.read_bytes() for p in sorted(bundle.folder.iterdir()) if p.is_file()}
     summary = dict(bundle.summary)
     with published(output, force) as draft:
         for name, data in kept.items():

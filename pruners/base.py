@@ -6,7 +6,9 @@ import inspect
 import json
 import platform
 import re
+import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,15 @@ from .verify import cases, verify_bundle
 
 Kept = Mapping[str, npt.ArrayLike]
 PRUNERS: dict[str, type[BasicPruning]] = {}
+
+
+@dataclass(frozen=True)
+class Carried:
+    """A plan carried out: the live network that it makes, with the kept slices, and the text of its file."""
+
+    plan: PruningPlan
+    sliced: SlicedModel
+    text: str
 
 
 def pruner_for(module: str) -> Callable[[type[BasicPruning]], type[BasicPruning]]:
@@ -141,10 +152,15 @@ class BasicPruning:
         network.load_state_dict(sliced.model.state_dict())
         return network.train(self.model.training)
 
+    def carry_out(self, plan: PruningPlan) -> Carried:
+        """What a plan makes of the network, for everything that is done with it; nothing is written."""
+        validate(plan, self.graph)
+        sliced = self.slice(plan.kept)
+        return Carried(plan, sliced, self._text(sliced, plan))
+
     def source(self, plan: PruningPlan) -> str:
         """The text of the generated file; nothing is written."""
-        validate(plan, self.graph)
-        return self._text(self.slice(plan.kept), plan)
+        return self.carry_out(plan).text
 
     def _text(self, sliced: SlicedModel, plan: PruningPlan | None) -> str:
         entry = Entry(self.entry.factory, self.entry.kwargs, self.netName, self.entry.origin)
@@ -165,8 +181,8 @@ class BasicPruning:
 
     def publish(
         self,
-        plan: PruningPlan,
-        output: str | Path,
+        plan: PruningPlan | Carried,
+        output: str | Path | None,
         *,
         state: Mapping[str, Tensor] | None = None,
         summary: Mapping[str, Any] | None = None,
@@ -175,17 +191,22 @@ class BasicPruning:
     ) -> Bundle:
         """Write, verify in a fresh process and publish a bundle.
 
-        ``state``: weights of the pruned network where they were trained on; default: the sliced weights. ``files``:
-        more files for the folder. Raises VerificationError (then nothing is published), BundleExistsError,
-        OutputError.
+        ``plan``: one that was carried out already is used up. ``output``: None verifies in a folder that goes away, and
+        the bundle is in memory alone. ``state``: weights of the pruned network where they were trained on; default:
+        the sliced weights. ``files``: more files for the folder. Raises VerificationError (then nothing is published),
+        BundleExistsError, OutputError.
         """
+        if output is None:
+            with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
+                draft = Path(folder) / "bundle"
+                return self.publish(plan, draft, state=state, summary=summary, files=files).in_memory()
         output = Path(output)
         check_free(output, force)
-        validate(plan, self.graph)
-        sliced = self.slice(plan.kept)
+        made = plan if isinstance(plan, Carried) else self.carry_out(plan)
+        plan, sliced = made.plan, made.sliced
         weights = sliced.model.state_dict() if state is None else state
         with published(output, force) as draft:
-            write_file(draft / self.fileName, self._text(sliced, plan).encode())
+            write_file(draft / self.fileName, made.text.encode())
             write_state(draft / "weights.pth", weights)
             proof = cases(self.model, self.graph, plan.kept, sliced.model, state, self.example_input)
             checked = verify_bundle(

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import PlanError
+from .shown import listed
 
 if TYPE_CHECKING:
     import torch
@@ -42,13 +43,19 @@ class WidthPlan:
     kept: tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PruningPlan:
     """Width name -> kept groups. ``provenance`` is a flat JSON object: source and weights hash, seed, versions,
     metric, strategy, the model's spec and arguments, the input shape."""
 
     widths: Mapping[str, WidthPlan]
     provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        widths = self.widths.values()
+        kept, size = sum(len(w.kept) for w in widths), sum(w.size for w in widths)
+        named = listed(f"{name} {len(w.kept)}/{w.size}" for name, w in self.widths.items())
+        return f"PruningPlan({len(self.widths)} widths, {kept:,} of {size:,} channels stay: {named})"
 
     @property
     def kept(self) -> dict[str, tuple[int, ...]]:

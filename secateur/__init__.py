@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from secateur.pruners.api import prune
     from secateur.pruners.base import BasicPruning
     from secateur.pruners.bundle import Bundle
-    from secateur.pruners.trace.trace import trace
+    from secateur.pruners.trace import trace
 
 __version__ = "0.2.0"
 __all__ = ["BasicPruning", "Bundle", "__version__", "prune", "trace"]

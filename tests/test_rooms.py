@@ -79,7 +79,7 @@ _TABLE = {
         "pruners.bundle pruners.costs pruners.declare pruners.errors pruners.graph pruners.metrics "
         "pruners.plan pruners.run pruners.slicing pruners.source pruners.trace pruners.verify"
     ),
-    "pruners.bundle": "pruners.errors pruners.graph pruners.named_files pruners.places pruners.plan",
+    "pruners.bundle": "pruners.errors pruners.graph pruners.named_files pruners.places pruners.plan pruners.shown",
     "pruners.costs": "pruners.errors pruners.graph pruners.run",
     "pruners.declare": (
         "pruners.decorators pruners.dependencies pruners.errors pruners.graph pruners.places pruners.run "
@@ -88,7 +88,7 @@ _TABLE = {
     "pruners.decorators": "pruners.errors pruners.places",
     "pruners.dependencies": "pruners.decorators pruners.graph",
     "pruners.errors": "pruners.places",
-    "pruners.graph": "pruners.errors pruners.places pruners.run",
+    "pruners.graph": "pruners.errors pruners.places pruners.run pruners.shown",
     "pruners.latency": "pruners.costs pruners.errors pruners.graph pruners.run pruners.slicing",
     "pruners.least_squares": "pruners.costs pruners.errors pruners.graph pruners.run",
     "pruners.lenet5": "pruners.base",
@@ -98,7 +98,7 @@ _TABLE = {
     "pruners.model_writers": "pruners.decorators pruners.errors",
     "pruners.named_files": "pruners.errors",
     "pruners.nin": "pruners.base",
-    "pruners.plan": "pruners.errors pruners.graph",
+    "pruners.plan": "pruners.errors pruners.graph pruners.shown",
     "pruners.resnet": "pruners.base",
     "pruners.run": "pruners.errors pruners.places",
     "pruners.search": (
@@ -249,9 +249,9 @@ def test_networks_import_torch_and_the_decorators_only() -> None:
 
 
 def test_the_command_line_imports_only_click_when_it_starts() -> None:
-    light = {"__future__", "collections.abc", "importlib", "os", "pathlib", "shlex", "sys", "typing", "click"}
+    light = {"__future__", "collections.abc", "importlib", "os", "pathlib", "shlex", "shutil", "sys", "typing", "click"}
     for file in (ROOT / "app.py", ROOT / "commands" / "cli" / "flags.py"):
         for node in ast.parse(file.read_text("utf-8")).body:
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            assert set(names) <= light | {"secateur.commands.cli"}
+            assert set(names) <= light | {PACKAGE, f"{PACKAGE}.commands.cli"}

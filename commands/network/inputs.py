@@ -65,5 +65,5 @@ def inputs_of_bundle(bundle: Bundle, example: str | None = None, data: Data | No
         function = facts["example"]
         raise PlanError(f"{bundle.path} was traced on what {function} returns: add --example {function}")
     if not facts.get("input_shapes"):
-        raise PlanError(f"{bundle.path / 'plan.json'} doesn't say what the network takes (input_shapes)")
+        raise PlanError(f"{bundle.folder / 'plan.json'} doesn't say what the network takes (input_shapes)")
     return images(facts["input_shapes"])

@@ -224,7 +224,8 @@ class PruneJob:
     def publish(self, plan: PruningPlan, output: Path) -> Bundle:
         """Write the source, retrain what it defines, verify and publish."""
         self.voice.remark("writing the source")
-        generated = self._known(import_text(self.pruner.source(plan), self.pruner.netName))
+        made = self.pruner.carry_out(plan)
+        generated = self._known(import_text(made.text, self.pruner.netName))
         carried = transferred(
             self.transfer, generated, self._whole_state(), self.pruner, plan, self.data,
             self.options.calibration, self.options.seed, self.voice.progress, self.device,
@@ -249,7 +250,7 @@ class PruneJob:
         files |= self._optimizer(plan)
         self.voice.remark("checking the generated file in a fresh process")
         return self.pruner.publish(
-            plan, output, state=generated.state_dict(), summary=measured, files=files, force=self.options.force
+            made, output, state=generated.state_dict(), summary=measured, files=files, force=self.options.force
         )
 
     def _optimizer(self, plan: PruningPlan) -> dict[str, bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def preview_values(pruner: BasicPruning, plan: PruningPlan) -> dict[str, Any]:
     return {"schema": 1, "dry_run": True, **costs, "widths": widths, "diff": source_diff(pruner, plan)}
 
 
-def preview_text(pruner: BasicPruning, plan: PruningPlan) -> str:
-    values = preview_values(pruner, plan)
+def preview_text(values: Mapping[str, Any]) -> str:
+    """``preview_values`` for people."""
     rows = [f"{r.name}: {r.before} -> {r.after} ({r.change})" for r in comparison(values)]
     return "\n".join([values["diff"], "Predicted, nothing written:", *(f"  {row}" for row in rows)])

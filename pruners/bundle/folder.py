@@ -19,32 +19,70 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor, nn
 
-from ..errors import OutputError
+from ..errors import OutputError, UsageError
 from ..named_files import bundle_summary, check_free
 from ..plan import PruningPlan, load
+from ..shown import table
+from .report import comparison
 
 _numbers = count()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Bundle:
-    """A published bundle. ``summary`` is what ``summary.json`` holds."""
+    """A verified bundle, in a folder unless ``path`` is None. ``summary`` is what ``summary.json`` holds."""
 
-    path: Path
+    path: Path | None
     plan: PruningPlan
     summary: Mapping[str, Any]
+    text: str | None = None
+    state: Mapping[str, Tensor] | None = None
+
+    def __repr__(self) -> str:
+        rows = (f"{r.name} {r.before or '-'} -> {r.after}" for r in comparison(self.summary))
+        return f"Bundle({self.summary.get('factory', '')} in {self._place}: {', '.join(rows)})"
+
+    def _repr_html_(self) -> str:
+        rows = [(r.name, r.before, r.after, r.change) for r in comparison(self.summary)]
+        title = f"{self.summary.get('factory', '')} in {self._place}"
+        return table(title, ("", "before", "after", "change"), rows)
 
     @property
     def file(self) -> Path:
         """The generated file: ``model.py`` unless the network's pruner calls it something else."""
-        return self.path / self.summary.get("file", "model.py")
+        return self.folder / self.summary.get("file", "model.py")
+
+    @property
+    def folder(self) -> Path:
+        """Where it is; UsageError where it is in memory alone."""
+        if self.path is None:
+            raise UsageError("this bundle is in memory alone: prune with output=FOLDER to have its files")
+        return self.path
+
+    @property
+    def _place(self) -> str:
+        return "memory" if self.path is None else str(self.path)
+
+    @property
+    def source(self) -> str:
+        """The text of the generated file."""
+        return self.file.read_text("utf-8") if self.text is None else self.text
 
     @property
     def model(self) -> nn.Module:
         """The generated network with its weights, in eval mode."""
-        network = import_network(self.file, self.summary["factory"])
-        network.load_state_dict(torch.load(self.path / "weights.pth", weights_only=True, map_location="cpu"))
+        factory = self.summary["factory"]
+        network = import_network(self.file, factory) if self.text is None else import_text(self.text, factory)
+        network.load_state_dict(self._weights() if self.state is None else self.state)
         return network.eval()
+
+    def _weights(self) -> dict[str, Tensor]:
+        weights: dict[str, Tensor] = torch.load(self.folder / "weights.pth", weights_only=True, map_location="cpu")
+        return weights
+
+    def in_memory(self) -> Bundle:
+        """The same without its folder."""
+        return Bundle(None, self.plan, self.summary, self.source, self._weights())
 
     @classmethod
     def open(cls, path: str | Path) -> Bundle:

@@ -9,6 +9,7 @@ import networkx as nx
 import numpy as np
 import numpy.typing as npt
 
+from ..shown import listed, table
 from .explain import why
 from .widths import (
     BoolArray,
@@ -23,7 +24,7 @@ from .widths import (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ChannelGraph:
     """Slots, groups and widths of one network, and the reasons that tie them.
 
@@ -42,6 +43,21 @@ class ChannelGraph:
     training_calls: tuple[CountedCall, ...] = ()  # of a pass in training, where it reaches more modules
     # operations that read removable channels without weights: products of two activations, norms, other statistics
     readers: Mapping[Operation, Positions] = field(default_factory=dict, compare=False, repr=False)
+
+    def __repr__(self) -> str:
+        named = listed(f"{w.name} {w.size}" for w in self.widths) or "none"
+        return f"ChannelGraph({self._title}: {named}; frozen: {len(self.frozen)})"
+
+    def _repr_html_(self) -> str:
+        rows = [(w.name, w.size, ", ".join(w.producers), ", ".join(w.consumers)) for w in self.widths]
+        stays = [(listed(map(str, f.slots)), f.count, f.reason, f.site) for f in self.frozen]
+        free = table(f"ChannelGraph: {self._title}", ("width", "channels", "made by", "read by"), rows)
+        return free + table("Must stay", ("where", "channels", "why", "place"), stays) if stays else free
+
+    @property
+    def _title(self) -> str:
+        free = sum(w.size for w in self.widths)
+        return f"{len(self.widths)} widths, {free:,} prunable channels of {free + sum(f.count for f in self.frozen):,}"
 
     def width(self, name: str) -> Width:
         return next(w for w in self.widths if w.name == name)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..places import Site, Span
+from ..shown import listed
 
 IntArray = npt.NDArray[np.int64]
 
@@ -58,7 +59,7 @@ class Use:
     index: IntArray = field(compare=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Width:
     """An ordered set of interchangeable groups: one number a search may change.
 
@@ -75,6 +76,10 @@ class Width:
     n_blocks: int = 1
     exact: bool = True
     comparable: bool = True
+
+    def __repr__(self) -> str:
+        made, read = listed(self.producers), listed(self.consumers)
+        return f"Width({self.name}: {self.size} channels, made by {made or 'none'}, read by {read or 'none'})"
 
     @property
     def producers(self) -> tuple[str, ...]:

@@ -47,8 +47,18 @@ def trace(model: nn.Module, example_input: Any, *, skip: Sequence[str] = ()) -> 
 
     ``example_input``: a tensor, a tuple of positional arguments or a dict of keyword arguments, with the batch on
     the first axis. The model is run once in eval mode without gradients and is left as it was. ``skip``: names of
-    layers whose output channels must stay. Raises NotPrunableError, naming file and line, where the network can't
-    be run or a label rule fails.
+    layers whose output channels must stay.
+
+    Returns the graph: ``graph.widths`` (what may be pruned, and which layers that changes), ``graph.frozen`` (what
+    must stay, with the reason, file and line) and ``graph.why(layer)``. Raises NotPrunableError, naming file and
+    line, where the network can't be run or a label rule fails.
+
+    >>> import torch
+    >>> from secateur import trace
+    >>> from secateur.models.cifar.lenet5 import lenet5
+    >>> graph = trace(lenet5(), torch.zeros(1, 1, 28, 28), skip=["conv1"])
+    >>> [(width.name, width.size) for width in graph.widths]
+    [('conv2', 50), ('ip1', 500)]
     """
     return observe(model, example_input, skip=skip).graph()
 

@@ -1,0 +1,60 @@
+"""What users meet in Python: names to find, short texts in notebooks, examples that run."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+
+import pytest
+import torch
+from torch import nn
+
+import secateur
+from secateur import prune, trace
+from secateur.models.cifar.lenet5 import lenet5
+from secateur.models.cifar.resnet import resnet20
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bundle") / "<out>"
+    return prune(lenet5(), torch.zeros(1, 1, 28, 28), ratio=0.5, output=folder)
+
+
+def test_the_package_says_what_it_has():
+    assert {"prune", "trace", "Bundle", "__version__"} <= set(dir(secateur))
+    assert all(getattr(secateur, name) is not None for name in dir(secateur))
+
+
+def test_a_graph_is_shown_in_a_line():
+    graph = trace(resnet20(), torch.zeros(1, 3, 32, 32))
+    assert len(repr(graph)) < 600
+    assert repr(graph).startswith("ChannelGraph(12 widths, 400 prunable channels of 413: conv1 16, ")
+    assert repr(graph).endswith("and 4 more; frozen: 2)")
+    assert len(repr(graph.widths[0])) < 400
+    html = graph._repr_html_()
+    assert html.count("<tr>") == 2 + 12 + 2  # two headers
+    assert "&#x27;" in html  # the network's input
+
+
+def test_what_is_shown_of_a_bundle(bundle):
+    assert repr(bundle.plan) == "PruningPlan(3 widths, 285 of 570 channels stay: conv1 10/20, conv2 25/50, ip1 250/500)"
+    assert "le_net5" in repr(bundle) and len(repr(bundle)) < 600
+    html = bundle._repr_html_()
+    assert "&lt;out&gt;" in html and "<out>" not in html
+    assert "parameters" in html
+
+
+def test_a_network_of_hostile_names_is_shown_as_text():
+    net = nn.Sequential()
+    net.add_module("x<b>", nn.Linear(4, 6))
+    net.add_module("out", nn.Linear(6, 2))
+    assert "x<b>" not in trace(net, torch.zeros(1, 4))._repr_html_()
+    assert "<td>x&lt;b&gt;</td>" in trace(net, torch.zeros(1, 4))._repr_html_()
+
+
+@pytest.mark.parametrize("module", ["trace.trace"])
+def test_the_examples_run(module, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = doctest.testmod(importlib.import_module(f"secateur.pruners.{module}"))
+    assert found.attempted and not found.failed
