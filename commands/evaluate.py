@@ -21,7 +21,6 @@ _SHOWN = 20
 
 
 def run(options: EvaluateOptions) -> None:
-    _check_draw(options.draw)
     require_one(options)
     with Voice(options.verbose, options.json) as voice:
         if options.bundle is not None:
@@ -82,11 +81,6 @@ def _table(counts: Tensor, classes: tuple[str, ...]) -> RenderableType:
     for name, row in zip(classes, counts.tolist(), strict=True):
         shown.add_row(name, *(str(n) if n else "." for n in row))
     return shown
-
-
-def _check_draw(path: Path | None) -> None:
-    if path is not None and path.suffix.lower() != ".png":
-        raise UsageError(f"--draw writes a PNG, and {path} is none: write -d FILE.png, or -d as the last word")
 
 
 def _draw(path: Path, model: nn.Module, data: Data, title: str, seed: int) -> None:

@@ -16,6 +16,7 @@ from .options import (
     CheckOptions,
     CommonOptions,
     CurvesOptions,
+    EvaluateOptions,
     NetworkOptions,
     PruneOptions,
     QuantizeOptions,
@@ -53,11 +54,21 @@ def _check_inputs(options: NetworkOptions) -> None:
         if not options.plan.exists():
             raise PlanError(f"{options.plan}: there is no such plan file")
     elif isinstance(options, SubjectOptions):
+        if isinstance(options, EvaluateOptions) and options.draw and options.draw.suffix.lower() != ".png":
+            path = options.draw  # perhaps the bundle
+            raise UsageError(f"--draw writes a PNG, and {path} is none: write -d FILE.png, or -d as the last word")
         require_one(options)
         if options.bundle is not None:
             bundle_summary(options.bundle)
     else:
         require_network(options)
+    _check_files(options)
+    if isinstance(options, CurvesOptions) and options.model is None:  # a model file may register metrics of its own
+        for name in options.metric:
+            check_name("metric", name, (*METRICS, *WITH_KERNELS))
+
+
+def _check_files(options: NetworkOptions) -> None:
     for spec in filter(None, (options.model, options.example)):
         if (where := split_spec(spec)[0]).endswith(".py"):
             model_file(where)
@@ -66,9 +77,6 @@ def _check_inputs(options: NetworkOptions) -> None:
         for path in filter(None, (start, options.weights)):
             if not path.exists():
                 raise CheckpointError(f"there is no checkpoint {path}")
-    if isinstance(options, CurvesOptions) and options.model is None:  # a model file may register metrics of its own
-        for name in options.metric:
-            check_name("metric", name, (*METRICS, *WITH_KERNELS))
 
 
 def require_network(options: NetworkOptions) -> None:
