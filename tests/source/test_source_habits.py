@@ -105,7 +105,7 @@ def test_ties_stand_in_the_lowest_class_that_always_has_them(tmp_path: Path) -> 
     for pair in model.pairs:
         pair.second.conv = pair.first.conv
     text = assert_writes(model, Entry(pairs, {}, "pairs"), tmp_path, torch.randn(1, 8, 2, 2))
-    assert text.count("self.second.conv = self.first.conv") == 1
+    assert '"x8": nn.Conv2d(8, 8, kernel_size=1)' in text
     assert "self.second.conv = self.first.conv" in text.split("class Pairs")[0]
     model = pairs()
     model.pairs[1].second.conv = model.pairs[1].first.conv
@@ -180,6 +180,29 @@ def test_a_factory_that_works_once_is_said_to_lose_its_names(
     assert said.startswith("flat can't be called a second time (ConnectionError: the weights can't be had twice (")
     assert said.endswith("): the written file loses the names, conditions and order of its code")
     assert "test_source_habits.py:" in said
+
+
+def test_layers_of_comprehensions_are_written_alike_in_every_python(tmp_path: Path) -> None:
+    """From Python 3.12 on, a comprehension of a list has no frame of its own."""
+    module = load(
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self, c=8):\n"
+        "        super().__init__()\n"
+        "        self.a = nn.Sequential(*[nn.Conv2d(in_channels=c, out_channels=c, kernel_size=k) for k in (1, 3)])\n"
+        "        self.b = nn.ModuleDict({f'x{c}': nn.Conv2d(\n"
+        "            8,\n"
+        "            c,\n"
+        "            1,\n"
+        "        ) for c in (4, 8)})\n"
+        "    def forward(self, x):\n"
+        "        x = self.a(x)\n"
+        "        return self.b['x4'](x).sum() + self.b['x8'](x)\n",
+        tmp_path,
+    )
+    text = assert_writes(module.Net(), Entry(module.Net, {}, "net"), tmp_path, torch.ones(1, 8, 4, 4))
+    assert "self.a = nn.Sequential(nn.Conv2d(c, c, kernel_size=1), nn.Conv2d(c, c, kernel_size=3))" in text
+    assert '"x8": nn.Conv2d(8, 8, kernel_size=1)' in text
 
 
 def test_the_header_says_what_it_is_told() -> None:
