@@ -13,6 +13,7 @@ from ..pruners.bundle import check_free
 from ..pruners.costs import Budget
 from ..pruners.errors import OutputError, UsageError
 from ..pruners.metrics import find_metric
+from ..pruners.pipeline import points
 from ..pruners.search import SearchSettings, find_strategy
 from ..training.data import with_workers
 from .cli import GENERATED, PruneOptions, bundle_name, check_work, data_of, work_folder
@@ -26,9 +27,6 @@ from .network import (
 )
 from .pruning import PruneJob, check_data, check_transfer, preview_text, preview_values, usual_transfer
 from .show import Voice, minutes, outcome
-
-_STAGED = 10, 30
-"""Random and suggested points for all stages at once; what the settings have is for one width."""
 
 
 def run(options: PruneOptions) -> None:
@@ -111,8 +109,7 @@ def settings_from(options: PruneOptions) -> SearchSettings:
         mode=options.mode,
         direction=options.direction,
         per=options.per,
-        init_points=_STAGED[0] if options.per == "stage" else SearchSettings.init_points,
-        n_iter=_STAGED[1] if options.per == "stage" else SearchSettings.n_iter,
+        **points(options.per),
         stop_early=options.stop_early,
         retrain_epochs=epochs,
         seed=options.seed,

@@ -1,102 +1,151 @@
-"""One call from a live network to a published bundle."""
+"""One call from a live network to a bundle."""
 
 from __future__ import annotations
 
 import inspect
-import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .base import BasicPruning, Kept
+from .base import BasicPruning
 from .bundle import Bundle, check_free
-from .costs import Allowance, Budget
+from .costs import Budget
 from .entry import Entry
 from .errors import BudgetError, UsageError
-from .latency import LatencyModel, Measuring, Table, device_of, latencies, machine, verdict
+from .latency import Measuring, Table, device_of, machine
 from .metrics import check_labels
+from .pipeline import Pipeline, points
 from .plan import PruningPlan
 from .run import as_it_was, batch_size, call_arguments, describe, images_of
-from .search import SearchSettings, search
-from .transfer import Transfer, finishing, probing
+from .search import UNJUDGED, Evaluate, Retrain, SearchSettings, find_strategy, strategy_needs_labels
 from .transfer import find_strategy as find_transfer
-from .transfer import transfer as carry_over
-from .weight_transfer import Transferred
-
-log = logging.getLogger(__name__)
 
 
 def prune(
     model: nn.Module,
     example_input: Any,
     *,
-    output: str | Path,
+    output: str | Path | None = None,
     ratio: float | None = None,
     macs: float | None = None,
     params: float | None = None,
     latency: float | None = None,
     latency_table: str | Path | None = None,
     metric: str = "l1",
-    strategy: str = "uniform",
+    search: str = "uniform",
+    per: str = "layer",
     transfer: str = "slice",
     batches: Iterable[Any] | None = None,
+    evaluate: Evaluate | None = None,
+    retrain: Retrain | None = None,
+    final_epochs: int = 10,
     skip: Sequence[str] = (),
     round_to: int = 1,
     seed: int = 0,
     entry: Entry | None = None,
     force: bool = False,
+    **settings: Any,
 ) -> Bundle:
-    """Prune a network and publish the bundle in ``output``.
+    """Prune a network, write its source, verify it, and publish the bundle in ``output``; without one, the bundle is in
+    memory alone (``bundle.path`` is None).
 
-    Exactly one budget: ``ratio`` removes that fraction of the channels of every width, ``macs`` and ``params`` keep
-    at most that fraction of the multiply-accumulates or parameters, ``latency`` of the time that ``example_input``
-    takes where the model is, as predicted from measured times (kept in the file ``latency_table``). ``strategy``:
-    "uniform" or "global", which need no data, or "sensitivity", which looks at ``batches``. ``transfer``: "slice" keeps
-    the kept slices of the weights, "bn" re-estimates batch-norm statistics on ``batches``, too, "lstsq" fits the layers
-    to what the original gives on ``batches``. ``batches``: (images, labels) pairs for what looks at data; tensors do
-    where no labels are needed. ``skip``: layers that stay. ``entry``: the factory that built the model, if it isn't
-    simply its class.
+    At most one budget, which only ``search="bayesian"`` can do without: ``ratio`` removes that fraction of the channels
+    of every width, ``macs`` and ``params`` keep at most that fraction of the multiply-accumulates or parameters,
+    ``latency`` of the time that ``example_input`` takes where the model is, as predicted from measured times (kept in
+    the file ``latency_table``).
 
-    The model itself is not changed. Raises the errors of ``pruners.errors``; nothing is published unless the
-    generated file computes the pruned network in a fresh process.
+    ``search``: "uniform" or "global", which need no data, "sensitivity", which looks at ``batches``, or "bayesian",
+    which asks ``evaluate(network) -> (loss, accuracy)`` and calls ``retrain(network, epochs)``, which trains in place,
+    width by width; ``per="stage"`` searches stages of widths at once. ``settings``: more fields of ``SearchSettings``,
+    such as ``alpha=2``. ``metric``: which channels go first.
+    ``transfer``: "slice" keeps the kept slices of the weights, "bn" re-estimates batch-norm statistics on ``batches``,
+    too, "lstsq" fits the layers to what the original gives on ``batches``. ``retrain`` then trains the generated
+    network for ``final_epochs``, and ``evaluate`` measures the accuracies of the summary. ``batches``: (images, labels)
+    pairs for what looks at data; tensors do where no labels are needed. ``skip``: layers that stay. ``round_to``:
+    multiples of so many channels stay. ``entry``: the factory that built the model, if it isn't simply its class.
+    ``force``: overwrite what is in ``output``.
+
+    Returns the bundle: ``model``, ``source``, ``plan``, ``summary``, ``path``. The model itself is not changed. Raises
+    the errors of ``pruners.errors``: UsageError for arguments that don't fit, BudgetError, NotPrunableError with file
+    and line, VerificationError; nothing is published unless the generated file computes the pruned network in a fresh
+    process.
+
+    >>> import torch
+    >>> from secateur import prune
+    >>> from secateur.models.cifar.lenet5 import lenet5
+    >>> bundle = prune(lenet5(), torch.zeros(1, 1, 28, 28), ratio=0.5)
+    >>> bundle.model.conv2
+    Conv2d(10, 25, kernel_size=(5, 5), stride=(1, 1))
+    >>> bundle.plan
+    PruningPlan(3 widths, 285 of 570 channels stay: conv1 10/20, conv2 25/50, ip1 250/500)
     """
-    budgets = {"ratio": ratio, "macs": macs, "params": params, "latency": latency}
+    if unknown := settings.keys() - {f.name for f in fields(SearchSettings)} | settings.keys() & {"strategy", "budget"}:
+        raise TypeError(f"prune() got an unexpected keyword argument {min(unknown)!r}")
+    budget = _budget(search, {"ratio": ratio, "macs": macs, "params": params, "latency": latency})
+    if output is not None:
+        check_free(Path(output), force)
+    chosen = SearchSettings(
+        strategy=search, metric=metric, budget=budget, round_to=round_to, per=per, seed=seed,
+        **{**points(per), **settings},
+    )  # fmt: skip
+    _ = chosen.limits  # refuses what is out of range
+    known = None if batches is None else list(batches)
+    _require_data(chosen, transfer, known, evaluate)
+    if known is not None:
+        _require_runnable(model, example_input, known)
+    pruner = BasicPruning(model, example_input, entry=entry, skip=skip)
+    pipeline = Pipeline(pruner, chosen, transfer, many=None if known is None else lambda: known)
+    if budget is not None and budget.kind == "latency":
+        device = device_of(model)
+        table = Table(machine(device), None if latency_table is None else Path(latency_table))
+        pipeline.measure(Measuring(table, device=device, batch=batch_size(example_input)))
+    facts = {"search": search, "metric": metric, "transfer": transfer, "seed": seed}
+    facts |= {} if budget is None else {budget.kind: budget.value}
+    plan = pipeline.decide(facts, batches=known, evaluate=evaluate, retrain=retrain)
+    judge = partial(_judged, pipeline, evaluate, retrain, final_epochs)
+    return pipeline.publish(plan, output, judge, force=force)
+
+
+def _budget(search: str, budgets: Mapping[str, float | None]) -> Budget | None:
     given = {k: v for k, v in budgets.items() if v is not None}
-    if len(given) != 1:
+    if len(given) > 1 or (not given and search != "bayesian"):
         raise BudgetError(f"give exactly one of ratio, macs, params and latency, not {', '.join(given) or 'none'}")
-    check_free(Path(output), force)
+    return next((Budget(kind, value) for kind, value in given.items()), None)
+
+
+def _require_data(
+    settings: SearchSettings, transfer: str, batches: Sequence[Any] | None, evaluate: Evaluate | None
+) -> None:
+    """UsageError where something asked for looks at what isn't there."""
+    find_strategy(settings.strategy)
     improving = find_transfer(transfer).images > 0
-    batches = None if batches is None else list(batches)
-    check_labels(metric, batches)
+    check_labels(settings.metric, batches)
     if improving and batches is None:
         raise UsageError(f"transfer {transfer} looks at data: give batches, or use slice")
-    if batches is not None:
-        _require_runnable(model, example_input, batches)
-    [(kind, value)] = given.items()
-    pruner = BasicPruning(model, example_input, entry=entry, skip=skip)
-    settings = SearchSettings(
-        strategy=strategy, metric=metric, budget=Budget(kind, value), round_to=round_to, seed=seed
-    )  # fmt: skip
-    timed = _timed(pruner, settings, latency_table) if latency is not None else None
+    if evaluate is None and strategy_needs_labels(settings.strategy):
+        raise UsageError(UNJUDGED.format(settings.strategy))
 
-    def realize(network: nn.Module, kept: Kept) -> nn.Module:
-        return pruner.realize(kept, network)
 
-    looking = (transfer, realize, pruner.graph, batches or [], seed)
-    finish, probe = (finishing(*looking), probing(*looking)) if improving and batches else (None, None)
-    result = search(
-        model, pruner.graph, settings, batches=batches, realize=realize, finish=finish, probe=probe,
-        latency=timed,
-    )  # fmt: skip
-    plan = pruner.plan(result.kept, strategy=strategy, metric=metric, transfer=transfer, seed=seed, **given)
-    found = _transferred(transfer, pruner, plan.kept, batches, seed) if improving else None
-    summary = {"transfer": found.facts} if found and found.facts else {}
-    if timed is not None:
-        summary |= _verdict(pruner, plan, timed, value)
-    return pruner.publish(plan, output, state=found.state if found else None, summary=summary, force=force)
+def _judged(
+    pipeline: Pipeline, evaluate: Evaluate | None, retrain: Retrain | None, epochs: int, network: nn.Module,
+    plan: PruningPlan,
+) -> dict[str, Any]:  # fmt: skip
+    """Retrain the network and measure what can be, for the summary."""
+    told: dict[str, Any] = {}
+    accuracy: dict[str, float | None] = dict.fromkeys(("before", "pruned", "retrained"))
+    if evaluate is not None:
+        accuracy |= {"before": evaluate(pipeline.pruner.model)[1], "pruned": evaluate(network)[1]}
+    if retrain is not None and epochs:
+        retrain(network, epochs)
+        accuracy["retrained"] = None if evaluate is None else evaluate(network)[1]
+    if evaluate is not None:
+        told["accuracy"] = accuracy
+    return {**told, **(pipeline.compared(network, plan) if pipeline.latency is not None else {})}
 
 
 def _require_runnable(model: nn.Module, example_input: Any, batches: Sequence[Any]) -> None:
@@ -108,7 +157,7 @@ def _require_runnable(model: nn.Module, example_input: Any, batches: Sequence[An
         call = ", ".join([*(type(a).__name__ for a in args), *(f"{name}=..." for name in kwargs)])
         raise UsageError(
             f"the model would be called with a batch's images alone, but example_input calls it with ({call}): leave "
-            "batches out, with transfer slice, strategy uniform or global, and a metric of weights such as l1"
+            "batches out, with transfer slice, search uniform or global, and a metric of weights such as l1"
         )
     if not batches:
         raise UsageError("batches are empty: give some, or leave them out")
@@ -119,32 +168,3 @@ def _require_runnable(model: nn.Module, example_input: Any, batches: Sequence[An
     except Exception as error:
         shape = ",".join(map(str, images.shape[1:]))
         raise UsageError(f"the model can't be run on the batches' images ({shape}): {describe(error)}") from error
-
-
-def _transferred(
-    name: str, pruner: BasicPruning, kept: Kept, batches: Iterable[Any] | None, seed: int
-) -> Transferred:
-    request = Transfer(
-        pruned=pruner.realize(kept), original=pruner.model, graph=pruner.graph, kept=kept, batches=batches, seed=seed
-    )
-    found = carry_over(name, request)
-    for note in found.notes:
-        log.warning(note)
-    return found
-
-
-def _timed(pruner: BasicPruning, settings: SearchSettings, path: str | Path | None) -> LatencyModel:
-    device = device_of(pruner.model)
-    table = Table(machine(device), None if path is None else Path(path))
-    allowance = Allowance(pruner.graph, pruner.costs, settings.limits, None)
-    inputs = pruner.example_input
-    measuring = Measuring(table, device=device, batch=batch_size(inputs))
-    return measuring.model(pruner.model, pruner.graph, inputs, allowance, lambda m, kept: pruner.realize(kept, m))
-
-
-def _verdict(pruner: BasicPruning, plan: PruningPlan, timed: LatencyModel, target: float) -> dict[str, Any]:
-    device = device_of(pruner.model)
-    ms = latencies({"before": pruner.model, "after": pruner.realize(plan.kept)}, pruner.example_input, device)
-    predicted = timed.fraction({name: len(groups) for name, groups in plan.kept.items()})
-    found = verdict(target, predicted, ms, device, batch_size(pruner.example_input))
-    return {"latency_ms": ms, "latency": found}

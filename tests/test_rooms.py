@@ -45,11 +45,11 @@ _TABLE = {
     ),
     "commands.prune": (
         "commands.cli commands.network commands.pruning commands.show pruners.bundle pruners.costs "
-        "pruners.errors pruners.metrics pruners.search training.data"
+        "pruners.errors pruners.metrics pruners.pipeline pruners.search training.data"
     ),
     "commands.pruning": (
-        "commands.cli commands.network commands.show pruners.base pruners.bundle pruners.costs pruners.errors "
-        "pruners.graph pruners.latency pruners.metrics pruners.plan pruners.run pruners.search "
+        "commands.cli commands.network commands.show pruners.base pruners.bundle pruners.errors "
+        "pruners.latency pruners.metrics pruners.pipeline pruners.plan pruners.run pruners.search "
         "pruners.transfer pruners.weight_transfer training.binarization training.binarization.kinds "
         "training.data training.fit"
     ),
@@ -73,7 +73,7 @@ _TABLE = {
     "pruners.alexnet": "pruners.base",
     "pruners.api": (
         "pruners.base pruners.bundle pruners.costs pruners.entry pruners.errors pruners.latency "
-        "pruners.metrics pruners.plan pruners.run pruners.search pruners.transfer pruners.weight_transfer"
+        "pruners.metrics pruners.pipeline pruners.plan pruners.run pruners.search pruners.transfer"
     ),
     "pruners.base": (
         "pruners.bundle pruners.costs pruners.declare pruners.errors pruners.graph pruners.metrics "
@@ -98,6 +98,10 @@ _TABLE = {
     "pruners.model_writers": "pruners.decorators pruners.errors",
     "pruners.named_files": "pruners.errors",
     "pruners.nin": "pruners.base",
+    "pruners.pipeline": (
+        "pruners.base pruners.bundle pruners.costs pruners.errors pruners.latency pruners.plan pruners.search "
+        "pruners.transfer"
+    ),
     "pruners.plan": "pruners.errors pruners.graph pruners.shown",
     "pruners.resnet": "pruners.base",
     "pruners.run": "pruners.errors pruners.places",

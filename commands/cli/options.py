@@ -180,4 +180,4 @@ class CheckOptions(CommonOptions):
 
 def options_called(name: str) -> type[Any]:
     """The class of options of this name."""
-    return globals()[name]  # type: ignore[no-any-return]
+    return globals()[name]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...pruners.bundle import Bundle, import_text
+from ...pruners.bundle import Bundle
 from ...pruners.errors import CheckpointError, UsageError
+from ...pruners.pipeline import Pipeline
 from ...pruners.plan import PruningPlan
-from ...pruners.search import Kept, PrefixCache, Realize, SearchResult, SearchSettings, search
+from ...pruners.search import PrefixCache, SearchResult, SearchSettings
 from ...pruners.transfer import find_strategy as find_transfer
 from ...pruners.weight_transfer import slice_optimizer_state
 from ...training.binarization import soft_orthogonality
@@ -37,11 +38,12 @@ from ..cli import PruneOptions
 from ..network import Network, adjusted, chosen_regime, execution, setup_pruner
 from ..show import Voice, skipped
 from .data_checks import NO_LABELS, answers, doubt, doubt_without_labels
-from .timed import Timed
-from .transferred import candidates_on, check_transfer, transferred, usual_transfer
+from .shown import Shown
+from .timed import measured
+from .transferred import check_transfer, usual_transfer
 from .watcher import SearchWatcher
 
-_RANKING_IMAGES = 256
+_RANKING_IMAGES, _BATCH = 256, 128
 
 
 class PruneJob:
@@ -62,8 +64,11 @@ class PruneJob:
             network.arch, network.model, network.example_input,
             entry=network.entry, skip=options.skip, provenance=network.facts,
         )  # fmt: skip
-        self.timed = Timed(options, settings, self.pruner, self.device, voice)
-        self.result: SearchResult | None = None
+        self.shown = Shown(voice.progress, f"transfer by {self.transfer}")
+        self.pipeline = Pipeline(
+            self.pruner, settings, self.transfer, **self._images, device=self.device, known=self._known,
+            told=voice.remark, report=self.shown.report,
+        )  # fmt: skip
         self.notes: list[str] = []
         self.cache = PrefixCache(int(options.cache_gb * 1e9))
 
@@ -77,25 +82,22 @@ class PruneJob:
         batches = self._batches()
         if self.data is not None and not self.options.dry_run:
             self._look_at(self.data)
-        latency = self.timed.measure(self.network.model, self._realize)
+        latency = measured(self.pipeline, self.options, self.voice)
         judged = self.data is not None and self.data.labelled
-        finish, probe = self._candidates()
         with SearchWatcher(self.voice) as watcher:
-            self.result = search(
-                self.network.model, graph, self.settings, realize=self._realize, batches=batches,
-                evaluate=self._evaluate if judged else None, retrain=self._retrain if judged else None,
-                finish=finish, probe=probe, ledger=self.work and self.work / "search.jsonl",
+            plan = self.pipeline.decide(
+                self._decisions(), batches=batches, evaluate=self._evaluate if judged else None,
+                retrain=self._retrain if judged else None, ledger=self.work and self.work / "search.jsonl",
                 resume=self.options.resume, watcher=watcher, fingerprint=self._fingerprint(), cache=self.cache,
-                latency=latency,
             )  # fmt: skip
         self.cache.clear()
-        for note in (*self.result.notes, self.cache.speed.told):
+        for note in (*self._result.notes, self.cache.speed.told):
             if note:
                 self.voice.remark(note)
         if latency is not None:
-            left = latency.fraction({name: len(groups) for name, groups in self.result.kept.items()})
+            left = latency.fraction({name: len(groups) for name, groups in plan.kept.items()})
             self.voice.remark(f"predicted: {left:.1%} of the time remain")
-        return self.pruner.plan(self.result.kept, **self._decisions())
+        return plan
 
     def _look_at(self, data: Data) -> None:
         """Say, before anything takes long, where the network seems not to know the images."""
@@ -108,44 +110,33 @@ class PruneJob:
         if doubted:  # of weights nobody trained something was said already
             self._note(doubted, said=self.network.weights is None)
 
+    @property
+    def _result(self) -> SearchResult:
+        assert self.pipeline.result is not None
+        return self.pipeline.result
+
     def _note(self, note: str, said: bool = False) -> None:
         """For the summary, and to be said."""
         self.notes.append(note)
         if not said:
             self.voice.remark(note, highlight=True)
 
-    def _realize(self, model: nn.Module, kept: Mapping[str, Any]) -> nn.Module:
-        return self._known(self.pruner.realize(kept, model))
-
-    def _candidates(self) -> tuple[Realize | None, Realize | None]:
-        """How a search finishes candidates and probes; not every search does, so images are only read when one does."""
+    @property
+    def _images(self) -> dict[str, Any]:
+        """Candidates get the weights that ``--transfer`` would give them from fewer images than in the end, and are
+        fitted to other images than they are judged by, where there are enough."""
         if self.data is None:
-            return None, None
+            return {}
+        data, seed = self.data, self.options.seed
+        number = self.options.calibration or find_transfer(self.transfer).images
 
-        def finish(model: nn.Module, kept: Kept) -> nn.Module:
-            return self._finishing[0](model, kept)
+        def batches(images: Tensor) -> Sequence[Tensor]:
+            return images.to(self.device).split(_BATCH)
 
-        def probe(model: nn.Module, kept: Kept) -> nn.Module:
-            quick = self._finishing[1]
-            assert quick is not None
-            return quick(model, kept)
-
-        return finish, probe if find_transfer(self.transfer).quick else None
-
-    @cached_property
-    def _finishing(self) -> tuple[Realize, Realize | None]:
-        """Candidates with the weights that ``--transfer`` would give them from fewer images than in the end, and those
-        of probes. Both are fitted to other images than they are judged by, where there are enough."""
-        assert self.data is not None
-        found, seed = find_transfer(self.transfer), self.options.seed
-        few = many = None
-        if found.images:
-            few = calibration_images(self.data, 2 * _RANKING_IMAGES, seed)[-_RANKING_IMAGES:]
-        if found.quick:
-            many = calibration_images(self.data, self.options.calibration or found.images, seed)
-        return candidates_on(
-            self.device, self.network.model, self.transfer, self._realize, self.pruner.graph, few, many, seed
-        )
+        return {
+            "few": lambda: batches(calibration_images(data, 2 * _RANKING_IMAGES, seed)[-_RANKING_IMAGES:]),
+            "many": lambda: batches(calibration_images(data, number, seed)),
+        }
 
     def _known(self, model: nn.Module) -> nn.Module:
         """A written network's layers are classes of their own."""
@@ -224,39 +215,35 @@ class PruneJob:
     def publish(self, plan: PruningPlan, output: Path) -> Bundle:
         """Write the source, retrain what it defines, verify and publish."""
         self.voice.remark("writing the source")
-        made = self.pruner.carry_out(plan)
-        generated = self._known(import_text(made.text, self.pruner.netName))
-        carried = transferred(
-            self.transfer, generated, self._whole_state(), self.pruner, plan, self.data,
-            self.options.calibration, self.options.seed, self.voice.progress, self.device,
-        )  # fmt: skip
-        for note in carried.notes:
-            self.voice.remark(note)
-        generated.load_state_dict(carried.state)
-        measured: dict[str, Any] = {
-            **self._judged(generated),
-            **self.timed.compared(self.network.model, generated, plan.kept),
-        }
+        try:
+            return self.pipeline.publish(
+                plan, output, self._measured, files=lambda: self._files(plan), force=self.options.force
+            )
+        finally:
+            self.shown.finish()
+
+    def _measured(self, generated: nn.Module, plan: PruningPlan) -> dict[str, Any]:
+        """For the summary."""
+        told = {**self._judged(generated), **self.pipeline.compared(generated, plan)}
         if self.data is not None and (damaged := damaged_in(self.data)):
             self._note(skipped(damaged))
         if self.notes:
-            measured["notes"] = self.notes
+            told["notes"] = self.notes
         if self.cache.speed.evaluations:
-            measured["search"] = self.cache.speed.as_dict()
-        if carried.facts:
-            measured["transfer"] = carried.facts
+            told["search"] = self.cache.speed.as_dict()
+        return told
+
+    def _files(self, plan: PruningPlan) -> dict[str, bytes]:
         ledger = self.work and self.work / "search.jsonl"
         files = {"search.jsonl": ledger.read_bytes()} if ledger else {}
         files |= self._optimizer(plan)
         self.voice.remark("checking the generated file in a fresh process")
-        return self.pruner.publish(
-            made, output, state=generated.state_dict(), summary=measured, files=files, force=self.options.force
-        )
+        return files
 
     def _optimizer(self, plan: PruningPlan) -> dict[str, bytes]:
         """The training checkpoint's optimizer state, cut to the new widths; not after retraining, which has its own."""
         state = self.network.optimizer
-        if state is None or (self.data and self._final_epochs) or (self.result and self.result.state):
+        if state is None or (self.data and self._final_epochs) or self._result.state is not None:
             return {}
         names = [n for n, _ in self.network.model.named_parameters()]
         try:
@@ -267,10 +254,6 @@ class PruneJob:
         buffer = io.BytesIO()
         torch.save(sliced, buffer)
         return {"optimizer.pth": buffer.getvalue()}
-
-    def _whole_state(self) -> Mapping[str, Tensor]:
-        trained = self.result.state if self.result else None
-        return self.network.model.state_dict() if trained is None else trained
 
     def _judged(self, generated: nn.Module) -> dict[str, Any]:
         """For the summary: accuracies where labels are known, else how many images are taken for the same class."""

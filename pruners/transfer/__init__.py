@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from . import least_squares, slices_and_bn
 from .candidates import finishing, probing
+from .on_device import candidates_on, carried_on
 from .registry import Transfer, find_strategy, transfer
 
 __all__ = [
-    "Transfer", "find_strategy", "finishing", "least_squares", "probing", "slices_and_bn", "transfer",
+    "Transfer", "candidates_on", "carried_on", "find_strategy", "finishing", "least_squares", "probing",
+    "slices_and_bn", "transfer",
 ]

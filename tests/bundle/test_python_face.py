@@ -13,6 +13,7 @@ import secateur
 from secateur import prune, trace
 from secateur.models.cifar.lenet5 import lenet5
 from secateur.models.cifar.resnet import resnet20
+from secateur.pruners.errors import UsageError
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +54,67 @@ def test_a_network_of_hostile_names_is_shown_as_text():
     assert "<td>x&lt;b&gt;</td>" in trace(net, torch.zeros(1, 4))._repr_html_()
 
 
-@pytest.mark.parametrize("module", ["trace.trace"])
+@pytest.mark.parametrize("module", ["api", "trace.trace"])
 def test_the_examples_run(module, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = doctest.testmod(importlib.import_module(f"secateur.pruners.{module}"))
     assert found.attempted and not found.failed
+
+
+X = torch.zeros(1, 1, 28, 28)
+IMAGES = torch.rand(8, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+
+
+def evaluate(model: nn.Module, stop: object = None) -> tuple[float, float]:
+    with torch.no_grad():
+        return float(model.eval()(IMAGES).std()), 0.5
+
+
+def retrain(model: nn.Module, epochs: int) -> None:
+    with torch.no_grad():
+        next(model.parameters()).mul_(1.0 + epochs)
+
+
+def test_a_bundle_in_memory_has_everything_but_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    bundle = prune(lenet5(), X, ratio=0.5)
+    assert bundle.path is None
+    assert bundle.summary["verified"] is True
+    assert "def le_net5" in bundle.source
+    assert bundle.model(IMAGES).shape == (8, 10)
+    assert "memory" in repr(bundle)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(UsageError, match="in memory alone: prune with output=FOLDER"):
+        _ = bundle.file
+
+
+def test_random_numbers_are_left_as_they_were():
+    torch.manual_seed(0)
+    model, before = lenet5(), torch.get_rng_state()
+    prune(model, X, ratio=0.5)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"search": "global", "params": 0.5},
+        {"search": "sensitivity", "macs": 0.5, "batches": [IMAGES], "transfer": "lstsq"},
+        {"search": "bayesian", "init_points": 0, "n_iter": 1, "retrain_epochs": 1, "final_epochs": 2},
+        {"search": "bayesian", "per": "stage", "macs": 0.6, "init_points": 1, "n_iter": 1, "final_epochs": 0},
+    ],
+    ids=["global", "sensitivity", "bayesian", "per stage"],
+)
+def test_every_search_runs_from_python(arguments):
+    asked = {"evaluate": evaluate, "retrain": retrain} if arguments["search"] == "bayesian" else {}
+    bundle = prune(lenet5(), X, **arguments, **asked)
+    assert bundle.summary["verified"] is True
+    assert bundle.plan.provenance["search"] == arguments["search"]
+    if asked:
+        assert bundle.summary["accuracy"]["pruned"] == 0.5
+        assert (bundle.summary["accuracy"]["retrained"] is not None) == bool(arguments["final_epochs"])
+
+
+def test_arguments_that_nobody_knows_are_refused():
+    with pytest.raises(TypeError, match="unexpected keyword argument 'strategy'"):
+        prune(lenet5(), X, ratio=0.5, strategy="global")

@@ -16,14 +16,15 @@ from torch import Tensor, nn
 from secateur import prune, trace
 from secateur.commands.pruning import data_checks as judging
 from secateur.commands.pruning import job
-from secateur.commands.pruning import transferred as transferring
 from secateur.commands.pruning.data_checks import answers, doubt, doubt_without_labels
+from secateur.pruners import pipeline
 from secateur.pruners.bundle import Bundle
 from secateur.pruners.errors import DataError, UsageError
 from secateur.pruners.least_squares import reconstruct
 from secateur.pruners.metrics import rank
 from secateur.pruners.search.damage import Reference
 from secateur.pruners.transfer import candidates as finishing
+from secateur.pruners.transfer import candidates_on, on_device
 from secateur.pruners.weight_transfer import Transferred
 from secateur.training.data import Data, load_data, require_labels
 from secateur.training.data.splits import FileSplit
@@ -266,7 +267,7 @@ def test_damaged_images_are_named_before_the_search(
     own: Path, damage: Callable[[Path], Any], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     damage(own / "flat")
-    monkeypatch.setattr(job, "search", lambda *_, **__: pytest.fail("the search began"))
+    monkeypatch.setattr(pipeline, "search", lambda *_, **__: pytest.fail("the search began"))
     code, said = refusal("prune", "-q", *FLAT, "--macs", "0.5")
     assert (code, said[: len(message)], said.count("\n")) == (2, message, 0)
 
@@ -411,8 +412,9 @@ def test_candidates_look_at_images_on_the_device_and_stay_there(monkeypatch: pyt
     model = Moved()
     graph: Any = None
     for device in ("meta", "cpu"):
-        finish, probe = transferring.candidates_on(
-            torch.device(device), model, "bn", lambda *_: Moved(), graph, torch.ones(1, 2), None, 0
+        here = torch.device(device)
+        finish, probe = candidates_on(
+            here, model, "bn", lambda *_: Moved(), graph, torch.ones(1, 2).to(here).split(128), (), 0
         )
         finish(model, {})
         assert probe is None
@@ -429,9 +431,12 @@ def test_weights_are_carried_over_on_the_device(own: Path, name: str, monkeypatc
         seen.append((*networks, *(b.device.type for b in request.batches)))
         return Transferred({k: torch.zeros_like(v, device="cpu") for k, v in request.pruned.state_dict().items()})
 
-    monkeypatch.setattr(transferring, "transfer", transfer)
-    original = transferring.transferred
-    monkeypatch.setattr(job, "transferred", lambda *a: original(*a[:-1], torch.device("meta")))
+    monkeypatch.setattr(on_device, "transfer", transfer)
+    original = pipeline.carried_on
+    meta = torch.device("meta")
+    monkeypatch.setattr(
+        pipeline, "carried_on", lambda _, *a: original(meta, *a[:6], [b.to(meta) for b in a[6]], *a[7:])
+    )
     assert app("prune", "-q", *FLAT, "--ratio", "0.5", "--transfer", name, "-o", "out").exit_code == 0
     assert seen == [("meta", "meta", "meta")]
 
@@ -456,7 +461,7 @@ LABELS = torch.tensor([0, 1, 2, 3])
 IMAGES = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 ALONE = (
     "the model would be called with a batch's images alone, but example_input calls it with ({}): leave batches out, "
-    "with transfer slice, strategy uniform or global, and a metric of weights such as l1"
+    "with transfer slice, search uniform or global, and a metric of weights such as l1"
 )
 
 
@@ -483,11 +488,11 @@ ALONE = (
         ),
         pytest.param((X, MASK), {"transfer": "bn", "batches": [IMAGES]}, ALONE.format("Tensor, Tensor"), id="bn"),
         pytest.param(
-            {"x": X, "mask": MASK}, {"strategy": "sensitivity", "batches": [IMAGES]}, ALONE.format("x=..., mask=..."),
+            {"x": X, "mask": MASK}, {"search": "sensitivity", "batches": [IMAGES]}, ALONE.format("x=..., mask=..."),
             id="two keywords",
         ),
         pytest.param(
-            {"mask": MASK}, {"strategy": "sensitivity", "batches": [IMAGES]}, ALONE.format("mask=..."),
+            {"mask": MASK}, {"search": "sensitivity", "batches": [IMAGES]}, ALONE.format("mask=..."),
             id="a keyword that isn't first",
         ),
         pytest.param(
