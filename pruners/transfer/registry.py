@@ -74,7 +74,7 @@ def transfer(name: str, request: Transfer) -> Transferred:
 
 def strategies() -> Mapping[str, Strategy]:
     """All of them, by name."""
-    return _STRATEGIES
+    return dict(sorted(_STRATEGIES.items()))
 
 
 def find_strategy(name: str) -> Strategy:

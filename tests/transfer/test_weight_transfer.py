@@ -64,7 +64,7 @@ def carried(name: str, model: nn.Module, batches: Any = None) -> State:
     "name, message",
     [
         ("slise", "there is no transfer strategy 'slise': did you mean slice?"),
-        ("magic", "there is no transfer strategy 'magic': there are slice, bn, lstsq"),
+        ("magic", "there is no transfer strategy 'magic': there are bn, lstsq, slice"),
     ],
 )
 def test_unknown_strategies_are_refused(name: str, message: str) -> None:
@@ -268,7 +268,7 @@ def test_units_belong_to_classes() -> None:
 
 
 def test_the_strategies_have_names() -> None:
-    assert list(strategies()) == ["slice", "bn", "lstsq"]
+    assert list(strategies()) == ["bn", "lstsq", "slice"]
 
 
 def test_slice_gives_the_weights_as_they_are() -> None:
