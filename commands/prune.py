@@ -12,9 +12,9 @@ from pathlib import Path
 from ..pruners.bundle import check_free
 from ..pruners.costs import Budget
 from ..pruners.errors import OutputError, UsageError
-from ..pruners.metrics import find_metric
+from ..pruners.metrics import METRICS
 from ..pruners.pipeline import points
-from ..pruners.search import SearchSettings, find_strategy
+from ..pruners.search import SEARCHES, SearchSettings
 from ..training.data import with_workers
 from .cli import GENERATED, PruneOptions, bundle_name, check_work, data_of, work_folder
 from .network import (
@@ -89,11 +89,11 @@ def settings_from(options: PruneOptions) -> SearchSettings:
     budget = _budget(options)
     with_data = data_of(options) is not None
     strategy = options.search or _usual_search(budget, with_data)
-    find_strategy(strategy)
+    SEARCHES.find(strategy)
     transfer = options.transfer or usual_transfer(strategy, options.per, with_data)
     check_transfer(transfer, True, options.calibration)  # whether there are images is known later
     if options.metric:
-        find_metric(options.metric)
+        METRICS.find(options.metric)
     if options.final_epochs is not None and options.final_epochs < 0:
         raise UsageError(f"--final-epochs {options.final_epochs}: must be 0 or more")
     if options.temperature is not None and options.distill is None:

@@ -22,8 +22,8 @@ from .metrics import check_labels
 from .pipeline import Pipeline, points
 from .plan import PruningPlan
 from .run import as_it_was, batch_size, call_arguments, describe, images_of
-from .search import UNJUDGED, Evaluate, Retrain, SearchSettings, find_strategy, strategy_needs_labels
-from .transfer import find_strategy as find_transfer
+from .search import SEARCHES, UNJUDGED, Evaluate, Retrain, SearchSettings
+from .transfer import TRANSFERS
 
 
 def prune(
@@ -122,12 +122,12 @@ def _require_data(
     settings: SearchSettings, transfer: str, batches: Sequence[Any] | None, evaluate: Evaluate | None
 ) -> None:
     """UsageError where something asked for looks at what isn't there."""
-    find_strategy(settings.strategy)
-    improving = find_transfer(transfer).images > 0
+    SEARCHES.find(settings.strategy)
+    improving = TRANSFERS.find(transfer).images > 0
     check_labels(settings.metric, batches)
     if improving and batches is None:
         raise UsageError(f"transfer {transfer} looks at data: give batches, or use slice")
-    if evaluate is None and strategy_needs_labels(settings.strategy):
+    if evaluate is None and SEARCHES.fact(settings.strategy, "labels"):
         raise UsageError(UNJUDGED.format(settings.strategy))
 
 

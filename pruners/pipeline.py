@@ -18,9 +18,8 @@ from .costs import Allowance
 from .errors import UsageError
 from .latency import LatencyModel, Measuring, device_of, latencies, verdict, with_batch
 from .plan import PruningPlan
-from .search import Kept, Realize, SearchResult, SearchSettings, find_strategy, search
-from .transfer import candidates_on, carried_on
-from .transfer import find_strategy as find_transfer
+from .search import SEARCHES, Kept, Realize, SearchResult, SearchSettings, search
+from .transfer import TRANSFERS, candidates_on, carried_on
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +46,7 @@ class Pipeline:
         report: Callable[[int, int, str], None] = lambda done, total, name: None,
     ) -> None:  # fmt: skip
         check_transfer(transfer, many is not None)
-        find_strategy(settings.strategy)
+        SEARCHES.find(settings.strategy)
         self.pruner, self.settings, self.transfer = pruner, settings, transfer
         self.few, self.many, self.known, self.told, self.report = few or many, many, known, told, report
         self.device = device or device_of(pruner.model)
@@ -90,11 +89,11 @@ class Pipeline:
             assert quick is not None
             return quick(model, kept)
 
-        return finish, probe if find_transfer(self.transfer).quick else None
+        return finish, probe if TRANSFERS.find(self.transfer).quick else None
 
     @cached_property
     def _finishing(self) -> tuple[Realize, Realize | None]:
-        found = find_transfer(self.transfer)
+        found = TRANSFERS.find(self.transfer)
         few = self.few() if found.images and self.few else ()
         many = self.many() if found.quick and self.many else ()
         return candidates_on(
@@ -122,7 +121,7 @@ class Pipeline:
 
     def _carry_over(self, network: nn.Module, made: Carried) -> Mapping[str, Any]:
         """Give the network its weights; what is to be told of that."""
-        many = self.many() if find_transfer(self.transfer).images and self.many else None
+        many = self.many() if TRANSFERS.find(self.transfer).images and self.many else None
         carried = carried_on(
             self.device, self.transfer, network, self.pruner.model, self.whole_state, self.pruner.graph,
             made.plan.kept, many, self.settings.seed, self.report,
@@ -154,5 +153,5 @@ class Pipeline:
 
 def check_transfer(name: str, with_images: bool) -> None:
     """Refuse an unknown strategy, and one that needs images where there are none."""
-    if find_transfer(name).images and not with_images:
+    if TRANSFERS.find(name).images and not with_images:
         raise UsageError(f"--transfer {name} looks at images: add --data, or use --transfer slice")

@@ -28,7 +28,7 @@ _TABLE = {
         "commands.cli commands.show pruners.base pruners.declare pruners.decorators pruners.errors "
         "pruners.loading"
     ),
-    "commands.cli": "models.registry pruners.errors pruners.named_files",
+    "commands.cli": "models.registry pruners.errors pruners.named_files pruners.registry",
     "commands.curves": (
         "commands.cli commands.network commands.show pruners.errors pruners.metrics pruners.plan "
         "pruners.search training.binarization.kinds training.data training.fit"
@@ -93,7 +93,9 @@ _TABLE = {
     "pruners.least_squares": "pruners.costs pruners.errors pruners.graph pruners.run",
     "pruners.lenet5": "pruners.base",
     "pruners.loading": "pruners.entry pruners.errors pruners.named_files",
-    "pruners.metrics": "pruners.costs pruners.errors pruners.graph pruners.least_squares pruners.run",
+    "pruners.metrics": (
+        "pruners.costs pruners.errors pruners.graph pruners.least_squares pruners.registry pruners.run"
+    ),
     "pruners.mobilenetv2": "pruners.base",
     "pruners.model_writers": "pruners.decorators pruners.errors",
     "pruners.named_files": "pruners.errors",
@@ -103,10 +105,11 @@ _TABLE = {
         "pruners.transfer"
     ),
     "pruners.plan": "pruners.errors pruners.graph pruners.shown",
+    "pruners.registry": "pruners.errors",
     "pruners.resnet": "pruners.base",
     "pruners.run": "pruners.errors pruners.places",
     "pruners.search": (
-        "pruners.costs pruners.errors pruners.graph pruners.metrics pruners.plan pruners.run "
+        "pruners.costs pruners.errors pruners.graph pruners.metrics pruners.plan pruners.registry pruners.run "
         "pruners.search.prefix_cache pruners.slicing"
     ),
     "pruners.search.prefix_cache": "pruners.run",
@@ -134,7 +137,10 @@ _TABLE = {
     ),
     "pruners.trace.labelling": "pruners.errors pruners.graph pruners.places pruners.run",
     "pruners.trace.rules": "pruners.places pruners.run pruners.trace.labelling",
-    "pruners.transfer": "pruners.errors pruners.graph pruners.least_squares pruners.run pruners.weight_transfer",
+    "pruners.transfer": (
+        "pruners.errors pruners.graph pruners.least_squares pruners.registry pruners.run "
+        "pruners.weight_transfer"
+    ),
     "pruners.verify": (
         "pruners.costs pruners.errors pruners.graph pruners.run pruners.slicing pruners.weight_transfer"
     ),

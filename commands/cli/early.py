@@ -9,7 +9,8 @@ import click
 from ...models import registry
 from ...pruners.errors import BundleExistsError, CheckpointError, PlanError, UsageError
 from ...pruners.named_files import bundle_summary, check_free, model_file, split_spec
-from .names import METRICS, WITH_KERNELS, check_name
+from ...pruners.registry import check_name
+from .names import METRICS, WITH_KERNELS
 from .options import (
     ApplyOptions,
     BundleOptions,

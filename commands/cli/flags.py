@@ -19,9 +19,10 @@ class Name(click.ParamType):
         self.name, self._known = what, known
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from ...pruners.registry import check_name
         from . import names
 
-        names.check_name(self.name, value, getattr(names, self._known) if isinstance(self._known, str) else self._known)
+        check_name(self.name, value, getattr(names, self._known) if isinstance(self._known, str) else self._known)
         return value
 
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from ...pruners.errors import UsageError
-from ...pruners.metrics import check_labels, metric_needs_labels
+from ...pruners.metrics import METRICS, check_labels
 from ...pruners.run import as_it_was
-from ...pruners.search import UNJUDGED, SearchSettings, strategy_needs_labels
+from ...pruners.search import SEARCHES, UNJUDGED, SearchSettings
 from ...training.data import Split
 from ...training.fit import EVALUATION_BATCH, Score, fitting
 from ..cli import PruneOptions
@@ -24,7 +24,7 @@ def check_data(options: PruneOptions, settings: SearchSettings, network: Network
     data = network.data
     if data is None:
         check_labels(settings.metric, None)
-        if strategy_needs_labels(settings.strategy):
+        if SEARCHES.fact(settings.strategy, "labels"):
             raise UsageError(UNJUDGED.format(settings.strategy))
         return
     if options.calibration is not None and options.calibration > len(data.train):
@@ -40,9 +40,9 @@ def check_data(options: PruneOptions, settings: SearchSettings, network: Network
 
 def _needing_labels(options: PruneOptions, settings: SearchSettings, network: Network) -> tuple[str, str] | None:
     """The first thing asked for that needs labels, and what to do instead."""
-    if metric_needs_labels(settings.metric):
+    if METRICS.fact(settings.metric, "labels"):
         return f"--metric {settings.metric}", "take --metric reconstruction or l1"
-    if strategy_needs_labels(settings.strategy):
+    if SEARCHES.fact(settings.strategy, "labels"):
         return f"--search {settings.strategy}", "take --search sensitivity, and a budget such as --macs 0.5"
     if options.final_epochs:
         return f"--final-epochs {options.final_epochs}", "leave it out, and nothing is retrained (--transfer lstsq)"

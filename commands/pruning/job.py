@@ -18,7 +18,7 @@ from ...pruners.errors import CheckpointError, UsageError
 from ...pruners.pipeline import Pipeline
 from ...pruners.plan import PruningPlan
 from ...pruners.search import PrefixCache, SearchResult, SearchSettings
-from ...pruners.transfer import find_strategy as find_transfer
+from ...pruners.transfer import TRANSFERS
 from ...pruners.weight_transfer import slice_optimizer_state
 from ...training.binarization import soft_orthogonality
 from ...training.binarization.kinds import recognise
@@ -128,7 +128,7 @@ class PruneJob:
         if self.data is None:
             return {}
         data, seed = self.data, self.options.seed
-        number = self.options.calibration or find_transfer(self.transfer).images
+        number = self.options.calibration or TRANSFERS.find(self.transfer).images
 
         def batches(images: Tensor) -> Sequence[Tensor]:
             return images.to(self.device).split(_BATCH)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...pruners import pipeline
 from ...pruners.errors import UsageError
-from ...pruners.transfer import find_strategy
+from ...pruners.transfer import TRANSFERS
 
 
 def usual_transfer(search: str, per: str, with_data: bool) -> str:
@@ -15,7 +15,7 @@ def usual_transfer(search: str, per: str, with_data: bool) -> str:
 def check_transfer(name: str, with_data: bool, images: int | None = None) -> None:
     """Refuse an unknown strategy, one that needs images where there are none, and a number of images that can't be."""
     pipeline.check_transfer(name, with_data)
-    if images is not None and not find_strategy(name).images:
+    if images is not None and not TRANSFERS.find(name).images:
         raise UsageError(f"--calibration {images}: --transfer {name} looks at no images; leave the option out")
     if images is not None and images < 1:
         raise UsageError(f"--calibration {images}: must be 1 or more")

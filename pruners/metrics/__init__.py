@@ -8,9 +8,9 @@ from __future__ import annotations
 from . import binary, gradients, reconstruction, weights
 from .binary import KERNEL_METRICS
 from .ranking import FIRST, Ranking, rank
-from .registry import Batch, check_labels, find_metric, metric, metric_needs_labels, metrics
+from .registry import METRICS, Batch, check_labels, metric
 
 __all__ = [
-    "FIRST", "KERNEL_METRICS", "Batch", "Ranking", "binary", "check_labels", "find_metric", "gradients", "metric",
-    "metric_needs_labels", "metrics", "rank", "reconstruction", "weights",
+    "FIRST", "KERNEL_METRICS", "METRICS", "Batch", "Ranking", "binary", "check_labels", "gradients", "metric",
+    "rank", "reconstruction", "weights",
 ]

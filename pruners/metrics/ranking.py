@@ -12,13 +12,12 @@ from torch import nn
 from ..errors import CheckpointError, PlanError, UsageError
 from ..graph import ChannelGraph, IntArray, Width
 from .registry import (
-    _LARGEST_FIRST,
     _ROLES,
+    METRICS,
     Batch,
     Evidence,
     FloatArray,
     Metric,
-    find_metric,
 )
 from .weights import random
 
@@ -96,11 +95,11 @@ def _removal_order(scores: FloatArray, width: Width) -> IntArray:
 
 def _with_sign(name: str, first: str | None) -> tuple[Metric, int]:
     """A metric, and what makes a score of its value: the larger the more useful."""
-    function = find_metric(name)
+    function = METRICS.find(name)
     if first not in (None, *FIRST):
         raise UsageError(f"unknown ranking {first!r}, known are {', '.join(FIRST)}")
     if first == "random":
         return random, 1
-    return function, -1 if first == "largest" or (first is None and name in _LARGEST_FIRST) else 1
+    return function, -1 if first == "largest" or (first is None and METRICS.fact(name, "largest_first")) else 1
 
 

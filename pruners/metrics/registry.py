@@ -8,7 +8,6 @@ A width that has none of the wanted kind uses all of its slots.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +19,7 @@ from torch import nn
 
 from ..errors import UsageError
 from ..graph import ChannelGraph, Use, Width
+from ..registry import Registry
 from ..run import labels_of
 
 FloatArray = npt.NDArray[np.float64]
@@ -62,13 +62,7 @@ class Evidence:
 Metric = Callable[[Evidence], Scores]
 
 
-_METRICS: dict[str, Metric] = {}
-
-
-_LARGEST_FIRST: set[str] = set()
-
-
-_LABELS: set[str] = set()
+METRICS = Registry[Metric]("metric")
 
 
 def metric(name: str, *, largest_first: bool = False, labels: bool = False) -> Callable[[Metric], Metric]:
@@ -77,21 +71,7 @@ def metric(name: str, *, largest_first: bool = False, labels: bool = False) -> C
 
     ``--search global`` compares values across widths, so they should be means over slots, not sums.
     """
-
-    def register(function: Metric) -> Metric:
-        _METRICS[name] = function
-        if largest_first:
-            _LARGEST_FIRST.add(name)
-        if labels:
-            _LABELS.add(name)
-        return function
-
-    return register
-
-
-def metrics() -> tuple[str, ...]:
-    """The names of all registered metrics."""
-    return tuple(sorted(_METRICS))
+    return METRICS.register(name, largest_first=largest_first, labels=labels)
 
 
 def slices(tensor: torch.Tensor, use: Use) -> torch.Tensor:
@@ -119,25 +99,9 @@ def relative(parts: list[torch.Tensor], size: int) -> torch.Tensor:
     return total
 
 
-def find_metric(name: str) -> Metric:
-    """The metric called ``name``. Raises UsageError with the closest name."""
-    known = _METRICS
-    if name not in known:
-        close = difflib.get_close_matches(name, known, 1, 0.4)
-        guess = f", did you mean {close[0]!r}?" if close else ";"
-        raise UsageError(f"unknown metric {name!r}{guess} known are {', '.join(metrics())}")
-    return known[name]
-
-
-def metric_needs_labels(name: str) -> bool:
-    """Whether the metric can't do without them."""
-    find_metric(name)
-    return name in _LABELS
-
-
 def check_labels(name: str, batches: Sequence[Any] | None) -> None:
     """UsageError where the metric needs labels and there are none, or no proper ones, in the batches."""
-    if not metric_needs_labels(name):
+    if not METRICS.fact(name, "labels"):
         return
     if not batches:
         raise UsageError(f"metric {name} needs labelled data; give --data or take l1")

@@ -6,7 +6,7 @@ import logging
 
 from .bayesian_layerwise import LayerwiseSearch
 from .bayesian_staged import StagedSearch
-from .problem import Problem, SearchResult, strategy
+from .problem import Problem, SearchResult, search_strategy
 
 log = logging.getLogger(__name__)
 
@@ -14,7 +14,7 @@ MANY = 30
 """Widths, from which on a search of each of them takes long."""
 
 
-@strategy("bayesian", labels=True)
+@search_strategy("bayesian", labels=True)
 def bayesian(problem: Problem) -> SearchResult:
     """``LayerwiseSearch``, or ``StagedSearch`` with ``per="stage"``."""
     problem.allowance.require_reachable()

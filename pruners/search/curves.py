@@ -18,7 +18,7 @@ from torch import nn
 from ..costs import quantizer_of
 from ..errors import Interrupted, UsageError
 from ..graph import ChannelGraph, Width
-from ..metrics import FIRST, KERNEL_METRICS, Batch, find_metric, rank
+from ..metrics import FIRST, KERNEL_METRICS, METRICS, Batch, rank
 from ..run import ConvBase, StopRequest
 from ..slicing import zero_kernels
 from .ledger import Ledger
@@ -77,7 +77,7 @@ def series_of(
     """
     for name in metrics:
         if name not in KERNEL_METRICS:
-            find_metric(name)
+            METRICS.find(name)
     unknown = [name for name in rankings if name not in FIRST]
     if unknown:
         raise UsageError(f"unknown ranking {unknown[0]!r}, known are {', '.join(FIRST)}")

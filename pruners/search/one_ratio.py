@@ -5,10 +5,10 @@ from __future__ import annotations
 from ..costs import Counts, Step, global_counts, uniform_counts
 from ..errors import BudgetError
 from ..metrics import Ranking, rank
-from .problem import Problem, SearchResult, strategy
+from .problem import Problem, SearchResult, search_strategy
 
 
-@strategy("uniform")
+@search_strategy("uniform")
 def uniform(problem: Problem) -> SearchResult:
     """The same fraction of every width: exactly with ``ratio``, else the largest one that meets the budget."""
     require_budget(problem)
@@ -16,7 +16,7 @@ def uniform(problem: Problem) -> SearchResult:
     return decided(problem, ranking, uniform_counts(problem.allowance))
 
 
-@strategy("global")
+@search_strategy("global")
 def global_(problem: Problem) -> SearchResult:
     """One ascending list of all widths' steps by mean score; the lowest go until the budget is met."""
     require_budget(problem)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +15,7 @@ from ..errors import Interrupted, UsageError
 from ..graph import ChannelGraph
 from ..metrics import Batch
 from ..plan import PruningPlan, from_kept
+from ..registry import Registry
 from .ledger import Ledger
 from .prefix_cache import PrefixCache
 
@@ -212,35 +212,9 @@ def interrupted(problem: Problem, after: str) -> Interrupted:
 
 
 Strategy = Callable[[Problem], SearchResult]
-_STRATEGIES: dict[str, Strategy] = {}
-_LABELS: set[str] = set()
+SEARCHES = Registry[Strategy]("search")
 
 
-def strategy(name: str, *, labels: bool = False) -> Callable[[Strategy], Strategy]:
+def search_strategy(name: str, *, labels: bool = False) -> Callable[[Strategy], Strategy]:
     """Register a strategy: problem -> result. ``labels``: it judges candidates, for which it takes labelled images."""
-
-    def register(function: Strategy) -> Strategy:
-        _STRATEGIES[name] = function
-        if labels:
-            _LABELS.add(name)
-        return function
-
-    return register
-
-
-def strategies() -> tuple[str, ...]:
-    """The names of all registered strategies."""
-    return tuple(sorted(_STRATEGIES))
-
-
-def find_strategy(name: str) -> Strategy:
-    if name not in _STRATEGIES:
-        close = difflib.get_close_matches(name, _STRATEGIES, 1, 0.4)
-        guess = f", did you mean {close[0]!r}?" if close else ";"
-        raise UsageError(f"unknown search {name!r}{guess} known are {', '.join(strategies())}")
-    return _STRATEGIES[name]
-
-
-def strategy_needs_labels(name: str) -> bool:
-    """Whether the strategy can't do without them."""
-    return name in _LABELS
+    return SEARCHES.register(name, labels=labels)

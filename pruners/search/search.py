@@ -22,6 +22,7 @@ from ..plan import sha256_of_state
 from .ledger import Ledger
 from .prefix_cache import PrefixCache
 from .problem import (
+    SEARCHES,
     Candidates,
     Evaluate,
     Evaluation,
@@ -31,9 +32,6 @@ from .problem import (
     SearchResult,
     SearchSettings,
     Watcher,
-    find_strategy,
-    strategies,
-    strategy,
 )
 
 log = logging.getLogger(__name__)
@@ -56,8 +54,6 @@ __all__ = [
     "SearchSettings",
     "Watcher",
     "search",
-    "strategies",
-    "strategy",
 ]
 
 
@@ -95,7 +91,7 @@ def search(
     ``UsageError`` for settings or ledgers that don't fit, ``Interrupted`` after Ctrl-C.
     """
     settings = settings or SearchSettings()
-    run = find_strategy(settings.strategy)
+    run = SEARCHES.find(settings.strategy)
     _require_widths(graph)
     costs = CostModel.of(model, graph)
     allowance = Allowance(graph, costs, settings.limits, settings.budget, latency.fraction if latency else None)

@@ -18,7 +18,7 @@ from ..metrics import Ranking
 from ..run import StopRequest
 from .damage import PROBED, Curve, Difference, Reference, curve_through
 from .one_ratio import decided, ranked, require_budget
-from .problem import Evaluation, Problem, SearchResult, evaluation_from, interrupted, strategy
+from .problem import Evaluation, Problem, SearchResult, evaluation_from, interrupted, search_strategy
 from .stage_balance import Balance, attempts
 
 _STEPS = 64
@@ -27,7 +27,7 @@ _AHEAD = (1, 2, 4, 8, 16)
 """Steps that are looked at together where one may save nothing by itself, as with time."""
 
 
-@strategy("sensitivity")
+@search_strategy("sensitivity")
 def sensitivity(problem: Problem) -> SearchResult:
     """One probe for each of some counts of every width, the others whole: how far does the output move?
 

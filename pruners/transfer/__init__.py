@@ -5,9 +5,9 @@ from __future__ import annotations
 from . import least_squares, slices_and_bn
 from .candidates import finishing, probing
 from .on_device import candidates_on, carried_on
-from .registry import Transfer, find_strategy, transfer
+from .registry import TRANSFERS, Transfer, transfer, transfer_strategy
 
 __all__ = [
-    "Transfer", "candidates_on", "carried_on", "find_strategy", "finishing", "least_squares", "probing",
-    "slices_and_bn", "transfer",
+    "TRANSFERS", "Transfer", "candidates_on", "carried_on", "finishing", "least_squares", "probing",
+    "slices_and_bn", "transfer", "transfer_strategy",
 ]

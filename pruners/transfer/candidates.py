@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from ..graph import ChannelGraph, Kept
-from .registry import Quick, Transfer, find_strategy, transfer
+from .registry import TRANSFERS, Quick, Transfer, transfer
 
 Make = Callable[[nn.Module, Any], nn.Module]
 """(whole model, kept) -> a pruned network."""
@@ -29,7 +29,7 @@ def finishing(name: str, realize: Make, graph: ChannelGraph, batches: Sequence[A
 def probing(name: str, realize: Make, graph: ChannelGraph, batches: Sequence[Any], seed: int = 0) -> Make | None:
     """``finishing`` for probes of single widths, by the strategy's quick way; None where it has none. All candidates
     must come from one whole model."""
-    make = find_strategy(name).quick
+    make = TRANSFERS.find(name).quick
     if make is None:
         return None
     finish = finishing(name, realize, graph, batches, seed)

@@ -7,12 +7,12 @@ from typing import Any
 
 from ..least_squares import Fitted, QuickFits, Reconstruction, Settings, reconstruct
 from ..weight_transfer import Transferred
-from .registry import Transfer, strategy
+from .registry import Transfer, transfer_strategy
 
 _NAMED = 3
 
 
-@strategy("lstsq", images=1024, quick=QuickFits)
+@transfer_strategy("lstsq", images=1024, quick=QuickFits)
 def lstsq(request: Transfer) -> Transferred:
     """Every layer from the first that reads a pruned width on, fitted by least squares to what the original gives."""
     found = reconstruct(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..graph import ChannelGraph, Kept
 from ..weight_transfer import Transferred, slice_state
 from .candidates import Make, finishing, probing
-from .registry import Transfer, find_strategy, transfer
+from .registry import TRANSFERS, Transfer, transfer
 
 
 def carried_on(
@@ -22,7 +22,7 @@ def carried_on(
     """The state of ``pruned`` by the strategy ``name``, from ``whole``, a state of the original. ``pruned`` gets the
     kept slices."""
     pruned.load_state_dict(slice_state(whole, graph, kept, original))
-    if find_strategy(name).images:
+    if TRANSFERS.find(name).images:
         pruned, trained = copy.deepcopy(pruned).to(device), copy.deepcopy(original)
         trained.load_state_dict(whole)
         original = trained.to(device)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import nn
 
 from ..errors import UsageError
 from ..graph import ChannelGraph, Kept
+from ..registry import Registry
 from ..weight_transfer import Transferred
 
 
@@ -46,16 +46,16 @@ class Strategy:
     quick: Callable[[nn.Module, ChannelGraph, Sequence[Any], int], Quick] | None = None
 
 
-_STRATEGIES: dict[str, Strategy] = {}
+TRANSFERS = Registry[Strategy]("transfer")
 
 
-def strategy(
+def transfer_strategy(
     name: str, images: int = 0, quick: Callable[[nn.Module, ChannelGraph, Sequence[Any], int], Quick] | None = None
-) -> Callable[[Callable[[Transfer], Transferred]], Callable[..., Transferred]]:
+) -> Callable[[Callable[[Transfer], Transferred]], Callable[[Transfer], Transferred]]:
     """Register what ``transfer`` does under this name."""
 
     def register(function: Callable[[Transfer], Transferred]) -> Callable[[Transfer], Transferred]:
-        _STRATEGIES[name] = Strategy(function, images, quick)
+        TRANSFERS.register(name)(Strategy(function, images, quick))
         return function
 
     return register
@@ -66,22 +66,9 @@ def transfer(name: str, request: Transfer) -> Transferred:
 
     Raises UsageError for a name that isn't there and where data are missing.
     """
-    found = find_strategy(name)
+    found = TRANSFERS.find(name)
     if found.images and request.batches is None:
         raise UsageError(f"--transfer {name} looks at data: give batches (--data), or use slice")
     return found.run(request)
 
 
-def strategies() -> Mapping[str, Strategy]:
-    """All of them, by name."""
-    return dict(sorted(_STRATEGIES.items()))
-
-
-def find_strategy(name: str) -> Strategy:
-    """The strategy of this name; UsageError with the closest name if there is none."""
-    known = strategies()
-    if name in known:
-        return known[name]
-    close = difflib.get_close_matches(name, known, 1)
-    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
-    raise UsageError(f"there is no transfer strategy {name!r}: {hint}")

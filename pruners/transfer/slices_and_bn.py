@@ -9,16 +9,16 @@ from torch import nn
 from ..errors import UsageError
 from ..run import NormBase, settle
 from ..weight_transfer import State, Transferred
-from .registry import Transfer, strategy
+from .registry import Transfer, transfer_strategy
 
 
-@strategy("slice")
+@transfer_strategy("slice")
 def keep_slices(request: Transfer) -> Transferred:
     """The weights as they are."""
     return Transferred(_copied(request.pruned))
 
 
-@strategy("bn", images=1024)
+@transfer_strategy("bn", images=1024)
 def reestimate_batch_norm(request: Transfer) -> Transferred:
     """Batch-norm statistics taken anew: running mean and variance become the plain averages over ``batches`` of the
     batches' means and (unbiased) variances; all other layers run in eval mode. The count of batches is kept."""

@@ -16,7 +16,7 @@ from secateur.commands.cli.early import bundle_name, trained_name, unfinished
 from secateur.commands.cli.options import PruneOptions
 from secateur.pruners import metrics, search
 from secateur.pruners.metrics import KERNEL_METRICS
-from secateur.pruners.transfer.registry import strategies as transfers
+from secateur.pruners.transfer import TRANSFERS
 from secateur.training.fit import beside
 
 ROOT = Path(__file__).parents[2]
@@ -163,11 +163,11 @@ def test_it_is_refused_in_one_line_before_torch_is_imported(case: str, told: dic
 
 
 def test_the_names_are_those_of_the_registries() -> None:
-    assert metrics.metrics() == names.METRICS
+    assert metrics.METRICS.names() == names.METRICS
     assert set(KERNEL_METRICS) == set(names.WITH_KERNELS)
     assert metrics.FIRST == names.RANKINGS
-    assert search.strategies() == names.SEARCHES
-    assert set(transfers()) == set(names.TRANSFERS)
+    assert search.SEARCHES.names() == names.SEARCHES
+    assert set(TRANSFERS.names()) == set(names.TRANSFERS)
 
 
 def test_files_are_called_as_what_writes_them_calls_them() -> None:

@@ -10,7 +10,7 @@ from torch import nn
 from secateur.models import registry
 from secateur.pruners.costs import Budget, CostModel, measure
 from secateur.pruners.metrics import rank
-from secateur.pruners.metrics.registry import metrics
+from secateur.pruners.metrics.registry import METRICS
 from secateur.pruners.search import SearchSettings, search
 from secateur.pruners.search.scatter import scatter, zero_removed
 from secateur.pruners.slicing import slice_model
@@ -60,10 +60,10 @@ def test_every_metric_ranks_every_network(traced):
     model, example, graph = traced
     batches = [(example, torch.zeros(1, dtype=torch.int64))]
     has_norms = any(isinstance(m, nn.BatchNorm2d) and m.affine for m in model.modules())
-    left_out = {n for n in metrics() if n.startswith(("angle", "distance"))} | (set() if has_norms else {"bn_scale"})
+    left_out = {n for n in METRICS.names() if n.startswith(("angle", "distance"))} | (set() if has_norms else {"bn_scale"})
     if any(p[0].numel() > 1000 for p in model.parameters() if p.ndim > 1):
         left_out.add("reconstruction")  # inverts matrices of that size: too long for a test
-    for name in set(metrics()) - left_out:
+    for name in set(METRICS.names()) - left_out:
         ranking = rank(model, graph, name, batches)
         assert {n: len(o) for n, o in ranking.order.items()} == {w.name: w.size for w in graph.widths}, name
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from secateur.pruners.errors import CheckpointError, PlanError, UsageError
 from secateur.pruners.metrics import rank
-from secateur.pruners.metrics.registry import metrics, slices
+from secateur.pruners.metrics.registry import METRICS, slices
 
 BATCHES = [(torch.randn(4, 3, 4, 4, generator=torch.Generator().manual_seed(i)), torch.arange(4)) for i in range(3)]
 
@@ -121,7 +121,7 @@ def test_ties_are_broken_by_index():
         assert rank(model, graph, name).keep("conv1", 3) == (5, 6, 7)
 
 
-@pytest.mark.parametrize("name", [n for n in metrics() if not n.startswith(("angle", "distance"))])
+@pytest.mark.parametrize("name", [n for n in METRICS.names() if not n.startswith(("angle", "distance"))])
 def test_rankings_repeat_and_leave_the_model_alone(name):
     model, graph = plain()
     model.conv1.weight.requires_grad_(False)

@@ -18,10 +18,9 @@ from secateur.pruners.graph import ChannelGraph, FrozenChannels
 from secateur.pruners.metrics import rank
 from secateur.pruners.places import Site
 from secateur.pruners.run import StopRequest
-from secateur.pruners.search import Ledger, SearchSettings, Watcher, search
+from secateur.pruners.search import SEARCHES, Ledger, SearchSettings, Watcher, search
 from secateur.pruners.search.gaussian_process import derived_seed, random_ratios, suggest_ratios
 from secateur.pruners.search.scatter import scatter, zero_removed
-from secateur.pruners.search.search import strategies
 from secateur.pruners.weight_transfer import slice_state
 
 QUICK = {"init_points": 1, "n_iter": 1, "retrain_epochs": 1}
@@ -66,7 +65,7 @@ def test_bayesian_search_without_data_is_refused():
     )
 
 
-@pytest.mark.parametrize("name", strategies())
+@pytest.mark.parametrize("name", SEARCHES.names())
 def test_a_budget_out_of_reach_is_refused_before_anything_is_evaluated(name):
     bench = Bench()
     assert "can't be reached" in refusal(BudgetError, bench.search, SearchSettings(name, budget=Budget("macs", 0.001)))

@@ -20,8 +20,7 @@ from secateur.pruners.errors import CheckpointError, DeclarationError, UsageErro
 from secateur.pruners.graph import ChannelGraph, Slot
 from secateur.pruners.slicing import slice_model
 from secateur.pruners.trace.trace import trace
-from secateur.pruners.transfer import Transfer, find_strategy, transfer
-from secateur.pruners.transfer.registry import strategies
+from secateur.pruners.transfer import TRANSFERS, Transfer, transfer
 from secateur.pruners.weight_transfer import (
     State,
     WeightTransferUnit,
@@ -63,13 +62,13 @@ def carried(name: str, model: nn.Module, batches: Any = None) -> State:
 @pytest.mark.parametrize(
     "name, message",
     [
-        ("slise", "there is no transfer strategy 'slise': did you mean slice?"),
-        ("magic", "there is no transfer strategy 'magic': there are bn, lstsq, slice"),
+        ("slise", "unknown transfer 'slise', did you mean 'slice'"),
+        ("quux", "unknown transfer 'quux'; known are bn, lstsq, slice"),
     ],
 )
 def test_unknown_strategies_are_refused(name: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        find_strategy(name)
+        TRANSFERS.find(name)
 
 
 @pytest.mark.parametrize(
@@ -268,7 +267,7 @@ def test_units_belong_to_classes() -> None:
 
 
 def test_the_strategies_have_names() -> None:
-    assert list(strategies()) == ["bn", "lstsq", "slice"]
+    assert list(TRANSFERS.names()) == ["bn", "lstsq", "slice"]
 
 
 def test_slice_gives_the_weights_as_they_are() -> None:

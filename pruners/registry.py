@@ -1,0 +1,57 @@
+"""Things that are registered under a name and found by it, and the one refusal of a name that isn't there."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Collection
+from typing import Any, Generic, TypeVar
+
+from .errors import UsageError
+
+Entry = TypeVar("Entry")
+
+
+def check_name(kind: str, name: str, known: Collection[str]) -> None:
+    """UsageError for a ``name`` that isn't among the ``known`` ones, with the closest of them."""
+    if name not in known:
+        close = difflib.get_close_matches(name, known, 1, 0.4)
+        guess = f", did you mean {close[0]!r}?" if close else ";"
+        raise UsageError(f"unknown {kind} {name!r}{guess} known are {', '.join(known)}")
+
+
+class Registry(Generic[Entry]):
+    """What is registered under a name, with facts about it. ``kind`` names it in refusals.
+
+    >>> metrics = Registry[Metric]("metric")
+    >>> @metrics.register("l1", labels=False)
+    ... def l1(evidence): ...
+    >>> metrics.find("l1") is l1
+    True
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._entries: dict[str, Entry] = {}
+        self._facts: dict[str, dict[str, Any]] = {}
+
+    def register(self, name: str, **facts: Any) -> Callable[[Entry], Entry]:
+        """A decorator that registers what it decorates; a name that is there already is taken over."""
+
+        def register(entry: Entry) -> Entry:
+            self._entries[name], self._facts[name] = entry, facts
+            return entry
+
+        return register
+
+    def find(self, name: str) -> Entry:
+        """What is registered under the name; UsageError with the closest one if there is nothing."""
+        check_name(self.kind, name, self.names())
+        return self._entries[name]
+
+    def fact(self, name: str, fact: str) -> Any:
+        """What was said of it when it was registered; None if nothing was. UsageError as from ``find``."""
+        self.find(name)
+        return self._facts[name].get(fact)
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(sorted(self._entries))
