@@ -16,13 +16,13 @@ from .base import BasicPruning
 from .bundle import Bundle, check_free
 from .costs import Budget
 from .entry import Entry
-from .errors import BudgetError, UsageError
+from .errors import BudgetError, UsageError, named_as_in_python
 from .latency import Measuring, Table, device_of, machine
 from .metrics import check_labels
 from .pipeline import Pipeline, points
 from .plan import PruningPlan
 from .run import as_it_was, batch_size, call_arguments, describe, images_of
-from .search import SEARCHES, UNJUDGED, Evaluate, Retrain, SearchSettings
+from .search import SEARCHES, Evaluate, Retrain, SearchSettings
 from .transfer import TRANSFERS
 
 
@@ -86,29 +86,30 @@ def prune(
     """
     if unknown := settings.keys() - {f.name for f in fields(SearchSettings)} | settings.keys() & {"strategy", "budget"}:
         raise TypeError(f"prune() got an unexpected keyword argument {min(unknown)!r}")
-    budget = _budget(search, {"ratio": ratio, "macs": macs, "params": params, "latency": latency})
-    if output is not None:
-        check_free(Path(output), force)
-    chosen = SearchSettings(
-        strategy=search, metric=metric, budget=budget, round_to=round_to, per=per, seed=seed,
-        **{**points(per), **settings},
-    )  # fmt: skip
-    _ = chosen.limits  # refuses what is out of range
-    known = None if batches is None else list(batches)
-    _require_data(chosen, transfer, known, evaluate)
-    if known is not None:
-        _require_runnable(model, example_input, known)
-    pruner = BasicPruning(model, example_input, entry=entry, skip=skip)
-    pipeline = Pipeline(pruner, chosen, transfer, many=None if known is None else lambda: known)
-    if budget is not None and budget.kind == "latency":
-        device = device_of(model)
-        table = Table(machine(device), None if latency_table is None else Path(latency_table))
-        pipeline.measure(Measuring(table, device=device, batch=batch_size(example_input)))
-    facts = {"search": search, "metric": metric, "transfer": transfer, "seed": seed}
-    facts |= {} if budget is None else {budget.kind: budget.value}
-    plan = pipeline.decide(facts, batches=known, evaluate=evaluate, retrain=retrain)
-    judge = partial(_judged, pipeline, evaluate, retrain, final_epochs)
-    return pipeline.publish(plan, output, judge, force=force)
+    with named_as_in_python():
+        budget = _budget(search, {"ratio": ratio, "macs": macs, "params": params, "latency": latency})
+        if output is not None:
+            check_free(Path(output), force)
+        chosen = SearchSettings(
+            strategy=search, metric=metric, budget=budget, round_to=round_to, per=per, seed=seed,
+            **{**points(per), **settings},
+        )  # fmt: skip
+        _ = chosen.limits  # refuses what is out of range
+        known = None if batches is None else list(batches)
+        _require_data(chosen, transfer, known, evaluate)
+        if known is not None:
+            _require_runnable(model, example_input, known)
+        pruner = BasicPruning(model, example_input, entry=entry, skip=skip)
+        pipeline = Pipeline(pruner, chosen, transfer, many=None if known is None else lambda: known)
+        if budget is not None and budget.kind == "latency":
+            device = device_of(model)
+            table = Table(machine(device), None if latency_table is None else Path(latency_table))
+            pipeline.measure(Measuring(table, device=device, batch=batch_size(example_input)))
+        facts = {"search": search, "metric": metric, "transfer": transfer, "seed": seed}
+        facts |= {} if budget is None else {budget.kind: budget.value}
+        plan = pipeline.decide(facts, batches=known, evaluate=evaluate, retrain=retrain)
+        judge = partial(_judged, pipeline, evaluate, retrain, final_epochs)
+        return pipeline.publish(plan, output, judge, force=force)
 
 
 def _budget(search: str, budgets: Mapping[str, float | None]) -> Budget | None:
@@ -128,7 +129,7 @@ def _require_data(
     if improving and batches is None:
         raise UsageError(f"transfer {transfer} looks at data: give batches, or use slice")
     if evaluate is None and SEARCHES.fact(settings.strategy, "labels"):
-        raise UsageError(UNJUDGED.format(settings.strategy))
+        raise UsageError(f"--search {settings.strategy} evaluates candidates: give evaluate=, or take another search")
 
 
 def _judged(

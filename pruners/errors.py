@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -94,3 +96,20 @@ class Interrupted(SecateurError):  # noqa: N818  (it reports a wish of the user,
     """The user pressed Ctrl-C; everything done so far is kept and can be resumed (exit code 130)."""
 
     exit_code = 130
+
+
+_VALUED = re.compile(r"(?<![\w/.-])--(search|transfer|per|metric|mode) (?!out\b)(\w+)")
+_OPTION = re.compile(r"(?<![\w/.-])--([a-z]+(?:-[a-z]+)*)")
+_ARGUMENTS = {"data": "batches=", "force": "force=True"}
+
+
+@contextmanager
+def named_as_in_python() -> Iterator[None]:
+    """Errors name options as the command line does; out of this block they name the arguments of Python:
+    ``--round-to`` is ``round_to=``, and ``--search global`` is ``search="global"``."""
+    try:
+        yield
+    except UsageError as error:
+        text = _VALUED.sub(r'\1="\2"', str(error)).replace(" with -o", " with output=")
+        error.args = (_OPTION.sub(lambda m: _ARGUMENTS.get(m[1], m[1].replace("-", "_") + "="), text),)
+        raise

@@ -118,3 +118,23 @@ def test_every_search_runs_from_python(arguments):
 def test_arguments_that_nobody_knows_are_refused():
     with pytest.raises(TypeError, match="unexpected keyword argument 'strategy'"):
         prune(lenet5(), X, ratio=0.5, strategy="global")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"ratio": 0.5, "round_to": 0}, "round_to= and the minimum of channels must be 1 or more"),
+        ({"ratio": 0.5, "per": "stage"},
+         'per="stage" is for search="bayesian", this is uniform: add it, or leave per= out'),
+        ({"search": "bayesian"}, 'search="bayesian" evaluates candidates: give evaluate=, or take another search'),
+        ({"ratio": 0.5, "output": "."},
+         ". exists; choose another folder with output=, or overwrite it with force=True"),
+        ({"ratio": 0.5, "metric": "taylor"}, "metric taylor needs labelled data; give batches= or take l1"),
+        ({"macs": 0.5, "search": "sensitivity"},
+         'search="sensitivity" looks at images; give batches=, or take search="uniform" or global'),
+    ],
+)  # fmt: skip
+def test_errors_name_arguments_as_in_python(arguments, message):
+    with pytest.raises(UsageError) as caught:
+        prune(lenet5(), X, **arguments)
+    assert str(caught.value) == message

@@ -480,7 +480,8 @@ ALONE = (
             id="taylor on unknown labels",
         ),
         pytest.param(
-            X, {"metric": "taylor"}, "metric taylor needs labelled data; give --data or take l1", id="taylor on nothing"
+            X, {"metric": "taylor"}, "metric taylor needs labelled data; give batches= or take l1",
+            id="taylor on nothing"
         ),
         pytest.param(
             (X, MASK), {"transfer": "lstsq", "batches": [(IMAGES, MASK)]}, ALONE.format("Tensor, Tensor"),
