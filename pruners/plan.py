@@ -213,35 +213,11 @@ def _refuse_strangers(widths: Mapping[str, Any], graph: ChannelGraph) -> None:
         raise PlanError(f"the network has no width {name!r}; it has {shown}{more}")
 
 
-def identity(graph: ChannelGraph, provenance: Mapping[str, Any] | None = None) -> PruningPlan:
-    """The plan that keeps every channel of every width."""
-    return from_kept(graph, {}, provenance)
-
-
 def from_kept(graph: ChannelGraph, kept: Mapping[str, Any], provenance: Mapping[str, Any] | None = None) -> PruningPlan:
     """A validated plan from kept indices per width; widths that ``kept`` leaves out stay whole."""
     _refuse_strangers(kept, graph)
     widths = {w.name: WidthPlan(w.size, tuple(int(i) for i in kept.get(w.name, range(w.size)))) for w in graph.widths}
     return validate(PruningPlan(widths, json.loads(json.dumps(dict(provenance or {})))), graph)
-
-
-def compose(first: PruningPlan, second: PruningPlan) -> PruningPlan:
-    """One plan that does ``first``, then ``second``: indices of ``second`` count the channels ``first`` kept.
-
-    ``kept[i] = first.kept[second.kept[i]]`` for every width. The provenance is the first's, because that says
-    which source and weights the result applies to. Raises ``PlanError`` when names or sizes don't fit.
-    """
-    for here, there, name in ((first, second, "first"), (second, first, "second")):
-        for lost in sorted(set(here.widths) - set(there.widths)):
-            raise PlanError(f"width {lost!r} is in the {name} plan only; both must be made for the same network")
-    widths = {}
-    for name, start in first.widths.items():
-        then = second.widths[name]
-        if then.size != len(start.kept):
-            raise PlanError(f"width {name!r}: the first plan keeps {len(start.kept)}, the second starts at {then.size}")
-        _check_indices(then.kept, then.size, f"width {name!r}")
-        widths[name] = WidthPlan(start.size, tuple(start.kept[i] for i in then.kept))
-    return PruningPlan(widths, first.provenance)
 
 
 def require_same(plan: PruningPlan, **hashes: str) -> None:

@@ -15,12 +15,12 @@ import pytest
 import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from plans import compose
 from random_networks import network_sources
 
 from secateur.pruners.base import BasicPruning
 from secateur.pruners.bundle.folder import import_file
 from secateur.pruners.graph import ChannelGraph
-from secateur.pruners.plan import compose
 from secateur.pruners.source import Entry
 from secateur.pruners.verify import oracle
 from secateur.pruners.verify.masking import masking

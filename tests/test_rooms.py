@@ -82,8 +82,7 @@ _TABLE = {
     "pruners.bundle": "pruners.errors pruners.graph pruners.named_files pruners.places pruners.plan pruners.shown",
     "pruners.costs": "pruners.errors pruners.graph pruners.run",
     "pruners.declare": (
-        "pruners.decorators pruners.dependencies pruners.errors pruners.graph pruners.places pruners.run "
-        "pruners.trace"
+        "pruners.decorators pruners.dependencies pruners.errors pruners.graph pruners.run pruners.trace"
     ),
     "pruners.decorators": "pruners.errors pruners.places",
     "pruners.dependencies": "pruners.decorators pruners.graph",

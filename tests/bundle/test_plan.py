@@ -7,6 +7,7 @@ import torch
 from hand_graphs import grouped, plain
 from hypothesis import given
 from hypothesis import strategies as st
+from plans import compose, identity
 
 from secateur.pruners import plan as plans
 from secateur.pruners.errors import PlanError
@@ -104,7 +105,7 @@ def test_a_deeply_nested_text_is_refused():
 
 def test_a_plan_for_another_network_is_refused():
     _, graph = plain()
-    good = plans.identity(graph)
+    good = identity(graph)
 
     def changed(**widths: WidthPlan | None) -> PruningPlan:
         merged = {**good.widths, **widths}
@@ -136,13 +137,13 @@ def test_a_convolution_group_cut_in_half_is_refused():
 
 def test_plans_that_do_not_follow_each_other_are_refused():
     first = PruningPlan({"a": WidthPlan(4, (0, 2, 3))})
-    assert refusal(plans.compose, first, PruningPlan({})) == (
+    assert refusal(compose, first, PruningPlan({})) == (
         "width 'a' is in the first plan only; both must be made for the same network"
     )
-    assert refusal(plans.compose, PruningPlan({}), first) == (
+    assert refusal(compose, PruningPlan({}), first) == (
         "width 'a' is in the second plan only; both must be made for the same network"
     )
-    assert refusal(plans.compose, first, first) == "width 'a': the first plan keeps 3, the second starts at 4"
+    assert refusal(compose, first, first) == "width 'a': the first plan keeps 3, the second starts at 4"
 
 
 def test_a_plan_for_another_source_or_other_weights_is_refused():
@@ -202,20 +203,20 @@ def test_composing_is_pruning_twice(data):
     second = follow(first)
     third = follow(second)
     one, two, three = map(PruningPlan, (first, second, third))
-    twice = plans.compose(one, two)
+    twice = compose(one, two)
     for name, width in first.items():
         channels = list(range(width.size))
         once = [channels[i] for i in width.kept]
         assert list(twice.widths[name].kept) == [once[i] for i in second[name].kept]
-    assert plans.compose(twice, three) == plans.compose(one, plans.compose(two, three))
+    assert compose(twice, three) == compose(one, compose(two, three))
 
 
 def test_the_identity_plan_changes_nothing():
     _, graph = grouped()
-    whole = plans.identity(graph, {"seed": 0})
+    whole = identity(graph, {"seed": 0})
     assert graph.masks(whole.kept) == {}
     some = plans.from_kept(graph, {"conv2": (0, 3, 5, 6)})
-    assert plans.compose(plans.identity(graph), some) == some
+    assert compose(identity(graph), some) == some
 
 
 def test_the_hash_of_a_state_sees_every_difference_but_not_the_order():

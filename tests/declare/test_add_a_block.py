@@ -11,11 +11,11 @@ from types import ModuleType
 
 import pytest
 import torch
+from declared_graphs import declared_graph, same_groups
 from torch import nn
 
 from secateur.pruners.base import PRUNERS
 from secateur.pruners.declare import check_declarations, check_kind
-from secateur.pruners.declare.compose import declared_graph, same_groups
 from secateur.pruners.decorators import basic_block, fire
 from secateur.pruners.errors import DeclarationError
 from secateur.pruners.trace import observe

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from declared_graphs import declare, declared_graph, same_groups
 from torch import Tensor, nn
 
 from secateur.models.registry import ARCHS, create
 from secateur.pruners.declare import check_declarations
-from secateur.pruners.declare.compose import declare, declared_graph, same_groups
 from secateur.pruners.decorators import BlockKind, basic_block, block_decorator, declaration_of, fire, mb_conv, skip
 from secateur.pruners.dependencies import Chain, DependencyCalculator, Fire, MBConv, Residual, declared_block
 from secateur.pruners.errors import DeclarationError, NotPrunableError

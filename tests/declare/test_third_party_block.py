@@ -5,12 +5,12 @@ from __future__ import annotations
 import ghost_block
 import pytest
 import torch
+from declared_graphs import declared_graph, same_groups
 from torch import nn
 
 from secateur.pruners.base import PRUNERS
 from secateur.pruners.bundle import Bundle
 from secateur.pruners.declare import check_kind
-from secateur.pruners.declare.compose import declared_graph, same_groups
 from secateur.pruners.errors import DeclarationError
 from secateur.pruners.graph import ChannelGraph
 from secateur.pruners.trace.trace import trace

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import nn
 
-from ..decorators import skipped_layers
-from ..dependencies import declared_block
-from ..graph import NORMS, ChannelGraph, IntArray, LayerFacts, Slot, groups_of, is_weighted, solve
-from ..places import NOWHERE
+from secateur.pruners.decorators import skipped_layers
+from secateur.pruners.dependencies import declared_block
+from secateur.pruners.graph import NORMS, ChannelGraph, IntArray, LayerFacts, Slot, groups_of, is_weighted, solve
+from secateur.pruners.places import NOWHERE
 
 _MODULES = nn.modules
 _PASSING = (_MODULES.activation, _MODULES.pooling, _MODULES.dropout, _MODULES.flatten, _MODULES.padding,
