@@ -92,9 +92,9 @@ def run(command: str, options: str, given: dict[str, Any]) -> None:
     given["verbose"] = -1 if quiet else verbose
     # waiting threads sleep: where others use the cores as well, spinning makes small networks many times slower
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from secateur.commands.cli import early, options_called
+    from secateur.commands.cli import early
 
-    asked = options_called(options)(**given)
+    asked = getattr(importlib.import_module("secateur.commands.cli"), options)(**given)
     early.check(asked)
     importlib.import_module(f"secateur.commands.{command}").run(asked)
 

@@ -22,7 +22,7 @@ from torch import nn
 
 from .entry import Entry
 from .errors import ModelFileError
-from .named_files import check_name, model_file, split_spec
+from .named_files import check_identifier, model_file, split_spec
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def _import_module(where: str) -> ModuleType:
     for part in where.split("."):
         if "/" in where or "\\" in where:
             raise ModelFileError(f"--model {where}: a model file ends in .py; a module is written package.module")
-        check_name(part, where, "".join(c if c.isalnum() else "_" for c in part) or "a name")
+        check_identifier(part, where, "".join(c if c.isalnum() else "_" for c in part) or "a name")
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
     try:

@@ -20,7 +20,7 @@ def split_spec(spec: str) -> tuple[str, str]:
 def model_file(where: str) -> Path:
     """The Python file, which must be there and have a name that can be imported. Raises ModelFileError."""
     path = Path(where).expanduser()
-    check_name(path.stem, where, f"{''.join(c if c.isalnum() else '_' for c in path.stem)}.py")
+    check_identifier(path.stem, where, f"{''.join(c if c.isalnum() else '_' for c in path.stem)}.py")
     if not path.is_file():
         close = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.py")], 1)
         hint = f"; did you mean {path.with_name(close[0])}?" if close else ""
@@ -28,7 +28,7 @@ def model_file(where: str) -> Path:
     return path
 
 
-def check_name(name: str, where: str, better: str) -> None:
+def check_identifier(name: str, where: str, better: str) -> None:
     """ModelFileError where a part of ``where`` can't be imported."""
     if not name.isidentifier():
         raise ModelFileError(f"{where}: {name!r} is not a Python identifier and can't be imported; rename it {better}")

@@ -36,13 +36,12 @@ from .options import (
     StepOptions,
     SubjectOptions,
     TrainOptions,
-    options_called,
 )
 
 __all__ = [
     "GENERATED", "PRETRAINED", "ApplyOptions", "BundleOptions", "CheckOptions", "CommonOptions", "CurvesOptions",
     "EvaluateOptions", "InspectOptions", "NetworkOptions", "ProfileOptions", "PruneOptions", "QuantizeOptions",
     "StepOptions", "SubjectOptions", "TrainOptions", "bundle_name", "check_curves", "check_retrained",
-    "check_trained", "check_work", "data_name", "data_of", "early", "flags", "options_called", "parse_shape",
+    "check_trained", "check_work", "data_name", "data_of", "early", "flags", "parse_shape",
     "require_network", "require_one", "retrained_folder", "trained_name", "unfinished", "work_folder",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,8 +176,3 @@ class ApplyOptions(NetworkOptions):
 @dataclass(frozen=True, kw_only=True)
 class CheckOptions(CommonOptions):
     file: Path
-
-
-def options_called(name: str) -> type[Any]:
-    """The class of options of this name."""
-    return globals()[name]

@@ -15,8 +15,6 @@ from .prefix_cache import PrefixCache
 Key = tuple[Any, ...]
 Score = tuple[float | None, float | None]
 """Loss and accuracy, None where they are not finite."""
-Stop = Callable[[Tensor, int], bool]
-"""(losses of the images so far, number of all images) -> whether that is enough."""
 
 SHARE, ERRORS = 0.25, 3.0
 
@@ -67,7 +65,8 @@ class Judge:
 
 
 class Measurements:
-    """``stop_early``: the evaluation takes a ``Stop`` as well, and candidates are judged on part of the images.
+    """``stop_early``: the evaluation takes a ``stop`` as well (see ``Evaluate``), and candidates are judged on part of
+    the images.
 
     What is known of one that was given up is an estimate: the best one's loss plus the mean difference.
     """
