@@ -724,3 +724,20 @@ def test_a_dictionary_that_takes_layers_of_another_network_is_given_them(folder:
     assert "def __init__(self, layers):\n        super().__init__()\n" in text
     assert '"stem": nn.Conv2d(3, 4, ' in text
     assert "class Body" not in text
+
+
+def test_names_of_another_package_of_the_author_are_taken_over_and_those_of_a_library_imported(folder: Path) -> None:
+    other = folder / "settings7"
+    other.mkdir()
+    (other / "__init__.py").write_text("")
+    slopes = "import numpy as np\n\nSLOPE = np.float32(0.25)\n\n\ndef gain(x):\n    return x * SLOPE\n"
+    (other / "slopes.py").write_text(slopes)
+    (folder / "scales7.py").write_text("SCALE = 2.0\n")
+    net = (
+        f"{HEAD}import numpy as np\nimport scales7\nimport settings7.slopes\nfrom settings7.slopes import gain\n{CONV}"
+        "\n    def forward(self, x):\n"
+        "        return gain(self.conv(x)) * scales7.SCALE * settings7.slopes.SLOPE * np.pi\n"
+    )
+    text = written(folder, {"net": net})
+    assert "settings7" not in text and "scales7" not in text
+    assert "import numpy as np" in text and "SLOPE = np.float32(0.25)" in text
