@@ -13,7 +13,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -30,7 +29,7 @@ from .bundle import (
 from .costs import CostModel, Costs
 from .declare import check_declarations
 from .errors import NotPrunableError
-from .graph import ChannelGraph
+from .graph import ChannelGraph, Kept
 from .metrics import Ranking, rank
 from .plan import PruningPlan, from_kept, sha256_of_file, sha256_of_state, validate
 from .run import batch_size
@@ -39,7 +38,6 @@ from .source import Entry, Header, Sources, Tree, refuse, write_source
 from .trace import observe
 from .verify import cases, verify_bundle
 
-Kept = Mapping[str, npt.ArrayLike]
 PRUNERS: dict[str, type[BasicPruning]] = {}
 
 

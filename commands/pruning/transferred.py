@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from ...pruners import pipeline
 from ...pruners.errors import UsageError
-from ...pruners.transfer import TRANSFERS
+from ...pruners.transfer import TRANSFERS, require_images
 
 
 def usual_transfer(search: str, per: str, with_data: bool) -> str:
@@ -14,7 +13,7 @@ def usual_transfer(search: str, per: str, with_data: bool) -> str:
 
 def check_transfer(name: str, with_data: bool, images: int | None = None) -> None:
     """Refuse an unknown strategy, one that needs images where there are none, and a number of images that can't be."""
-    pipeline.check_transfer(name, with_data)
+    require_images(name, with_data)
     if images is not None and not TRANSFERS.find(name).images:
         raise UsageError(f"--calibration {images}: --transfer {name} looks at no images; leave the option out")
     if images is not None and images < 1:

@@ -9,12 +9,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from ..graph import ChannelGraph
+from ..graph import ChannelGraph, Kept
 from ..run import as_it_was, images_of, settle
 from .fit import Fitted
 from .fittable import consumers, kept_outputs, layers_to_fit
@@ -52,7 +51,7 @@ def reconstruct(
     original: nn.Module,
     pruned: nn.Module,
     graph: ChannelGraph,
-    kept: Mapping[str, npt.ArrayLike],
+    kept: Kept,
     batches: Iterable[Any],
     settings: Settings | None = None,
     report: Report | None = None,

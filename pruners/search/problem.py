@@ -12,7 +12,7 @@ from torch import nn
 
 from ..costs import Allowance, Budget, CostModel, Costs, Limits
 from ..errors import Interrupted, UsageError
-from ..graph import ChannelGraph
+from ..graph import ChannelGraph, Realize
 from ..metrics import Batch
 from ..plan import PruningPlan, from_kept
 from ..registry import Registry
@@ -20,15 +20,12 @@ from .ledger import Ledger
 from .prefix_cache import PrefixCache
 
 UNJUDGED = "--search {} evaluates candidates; give --data, or take --search uniform or global"
-Kept = Mapping[str, tuple[int, ...]]
 Evaluate = Callable[..., tuple[float, float]]
 """model -> (loss, accuracy) on held-out data. To stop early, (model, stop): ``stop(losses, images)`` is to be asked
 after every batch with the losses of the images so far and the number of all; when it says True, the means over those so
 far are given."""
 Retrain = Callable[[nn.Module, int], None]
 """(model, epochs): train the model in place."""
-Realize = Callable[[nn.Module, Kept], nn.Module]
-"""(whole model, kept) -> a sliced copy that runs; ``kept`` counts the whole model's channels."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +183,7 @@ class SearchResult:
     best evaluation. ``state``: when there was retraining, the retrained weights in the whole network's shapes
     (removed channels hold stale values), to be sliced by ``kept`` like the original's."""
 
-    kept: Kept
+    kept: Mapping[str, tuple[int, ...]]
     before: Costs
     after: Costs
     evaluations: tuple[Evaluation, ...] = ()

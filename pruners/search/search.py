@@ -16,7 +16,7 @@ from torch import nn
 
 from ..costs import Allowance, Budget, CostModel
 from ..errors import NotPrunableError
-from ..graph import ChannelGraph
+from ..graph import ChannelGraph, Realize
 from ..metrics import Batch
 from ..plan import sha256_of_state
 from .ledger import Ledger
@@ -27,7 +27,6 @@ from .problem import (
     Evaluate,
     Evaluation,
     Problem,
-    Realize,
     Retrain,
     SearchResult,
     SearchSettings,
