@@ -116,6 +116,12 @@ class BasicPruning:
     ) -> Ranking:
         return rank(self.model, self.graph, metric or self.metric, batches, seed, slots)
 
+    def compare_costs(self, kept: Kept) -> dict[str, dict[str, Any]]:
+        """What is counted of the network, ``before`` and ``after``: MACs, parameters, bits and bytes."""
+        before, after = self.predict({}), self.predict(kept)
+        names = ("macs", "params", "bits", "size_bytes")
+        return {name: {"before": getattr(before, name), "after": getattr(after, name)} for name in names}
+
     def plan(self, kept: Kept, **provenance: Any) -> PruningPlan:
         """A validated plan that says where it comes from."""
         return from_kept(self.graph, kept, {**self.provenance, **provenance})
@@ -233,18 +239,13 @@ class BasicPruning:
         return () if needs else ("torchvision",)
 
     def _summary(self, plan: PruningPlan) -> dict[str, Any]:
-        before, after = self.predict({}), self.predict(plan.kept)
-        compared = {
-            name: {"before": getattr(before, name), "after": getattr(after, name)}
-            for name in ("macs", "params", "bits", "size_bytes")
-        }
         return {
             "schema": 1,
             "factory": self.netName,
             "file": self.fileName,
             "source": self.entry.origin,
             "plan_sha256": plan.digest,
-            **compared,
+            **self.compare_costs(plan.kept),
             "widths": len(self.graph.widths),
             "groups": sum(w.size for w in self.graph.widths),
             "groups_kept": sum(len(k) for k in plan.kept.values()),

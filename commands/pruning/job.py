@@ -37,10 +37,16 @@ from ...training.fit import (
 from ..cli import PruneOptions
 from ..network import Network, adjusted, chosen_regime, execution, setup_pruner
 from ..show import Voice, skipped
-from .data_checks import NO_LABELS, answers, doubt, doubt_without_labels
+from .data_checks import (
+    NO_LABELS,
+    answers,
+    check_transfer,
+    doubt,
+    doubt_without_labels,
+    usual_transfer,
+)
 from .shown import Shown
 from .timed import measured
-from .transferred import check_transfer, usual_transfer
 from .watcher import SearchWatcher
 
 _RANKING_IMAGES, _BATCH = 256, 128

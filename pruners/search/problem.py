@@ -121,14 +121,6 @@ class Evaluation:
     total: int
 
 
-def evaluation_from(entry: Mapping[str, Any]) -> Evaluation:
-    """The record that a ledger's event was made of. Raises ``UsageError`` for one of another version."""
-    try:
-        return Evaluation(**{name: value for name, value in entry.items() if name != "event"})
-    except TypeError:
-        raise UsageError("the search ledger has fields of another version; start anew without --resume") from None
-
-
 class Watcher:
     """Told about the progress of a search; override what is of interest. Replayed events are told as well."""
 
@@ -169,6 +161,21 @@ class Problem:
     batches: Sequence[Batch] | None = None
     watcher: Watcher = field(default_factory=Watcher)
     cache: PrefixCache = field(default_factory=PrefixCache)
+
+    def evaluation(self, width: str, step: int, measure: Callable[[], Evaluation]) -> Evaluation:
+        """The next evaluation of the ledger; where it holds no more, the one measured now, which is appended.
+
+        Raises UsageError where the ledger holds something else, or an evaluation of another version.
+        """
+        entry = self.ledger.recorded("evaluation", width=width, step=step)
+        if entry is None:
+            record = measure()
+            self.ledger.append("evaluation", dataclasses.asdict(record))
+            return record
+        try:
+            return Evaluation(**{name: value for name, value in entry.items() if name != "event"})
+        except TypeError:
+            raise UsageError("the search ledger has fields of another version; start anew without --resume") from None
 
     def required(self) -> tuple[Evaluate, Realize]:
         """How candidates are judged and made. Raises ``UsageError`` where they can't be."""
