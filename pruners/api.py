@@ -23,7 +23,7 @@ from .pipeline import Pipeline, points
 from .plan import PruningPlan
 from .run import as_it_was, batch_size, call_arguments, describe, images_of
 from .search import SEARCHES, Evaluate, Retrain, SearchSettings
-from .transfer import TRANSFERS
+from .transfer import TransferImages, require_images
 
 
 def prune(
@@ -100,7 +100,8 @@ def prune(
         if known is not None:
             _require_runnable(model, example_input, known)
         pruner = BasicPruning(model, example_input, entry=entry, skip=skip)
-        pipeline = Pipeline(pruner, chosen, transfer, many=None if known is None else lambda: known)
+        images = None if known is None else TransferImages(lambda: known)
+        pipeline = Pipeline(pruner, chosen, transfer, images)
         if budget is not None and budget.kind == "latency":
             device = device_of(model)
             table = Table(machine(device), None if latency_table is None else Path(latency_table))
@@ -124,10 +125,8 @@ def _require_data(
 ) -> None:
     """UsageError where something asked for looks at what isn't there."""
     SEARCHES.find(settings.strategy)
-    improving = TRANSFERS.find(transfer).images > 0
     check_labels(settings.metric, batches)
-    if improving and batches is None:
-        raise UsageError(f"transfer {transfer} looks at data: give batches, or use slice")
+    require_images(transfer, batches is not None)
     if evaluate is None and SEARCHES.fact(settings.strategy, "labels"):
         raise UsageError(f"--search {settings.strategy} evaluates candidates: give evaluate=, or take another search")
 

@@ -33,7 +33,7 @@ def slice_state(state: Mapping[str, Tensor], graph: ChannelGraph, kept: Kept, mo
     weight transfer units of their own.
     """
     masks = masks_by_key(graph, kept)
-    sliced = {key: _sliced(value, masks.get(graph.aliases.get(key, key), [])) for key, value in state.items()}
+    sliced = {key: _sliced(value, masks.get(graph.key(key), [])) for key, value in state.items()}
     for path, module in model.named_modules() if model is not None else ():
         unit = transfer_unit_of(type(module))
         if unit is not None:
@@ -89,7 +89,7 @@ def slice_optimizer_state(
 def _sliced_moments(
     entries: Mapping[str, Any], name: str, graph: ChannelGraph, masks: Mapping[str, list[tuple[Slot, BoolArray]]]
 ) -> dict[str, Any]:
-    key = graph.aliases.get(name, name)
+    key = graph.key(name)
     moments: dict[str, Any] = {}
     for entry, value in entries.items():
         if not isinstance(value, Tensor) or value.ndim == 0:

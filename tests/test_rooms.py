@@ -100,7 +100,7 @@ _TABLE = {
     "pruners.named_files": "pruners.errors",
     "pruners.nin": "pruners.base",
     "pruners.pipeline": (
-        "pruners.base pruners.bundle pruners.costs pruners.errors pruners.latency pruners.plan pruners.search "
+        "pruners.base pruners.bundle pruners.costs pruners.graph pruners.latency pruners.plan pruners.search "
         "pruners.transfer"
     ),
     "pruners.plan": "pruners.errors pruners.graph pruners.shown",

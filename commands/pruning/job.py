@@ -18,7 +18,7 @@ from ...pruners.errors import CheckpointError, UsageError
 from ...pruners.pipeline import Pipeline
 from ...pruners.plan import PruningPlan
 from ...pruners.search import PrefixCache, SearchResult, SearchSettings
-from ...pruners.transfer import TRANSFERS
+from ...pruners.transfer import TRANSFERS, TransferImages
 from ...pruners.weight_transfer import slice_optimizer_state
 from ...training.binarization import soft_orthogonality
 from ...training.binarization.kinds import recognise
@@ -37,10 +37,16 @@ from ...training.fit import (
 from ..cli import PruneOptions
 from ..network import Network, adjusted, chosen_regime, execution, setup_pruner
 from ..show import Voice, skipped
-from .data_checks import NO_LABELS, answers, doubt, doubt_without_labels
+from .data_checks import (
+    NO_LABELS,
+    answers,
+    check_transfer,
+    doubt,
+    doubt_without_labels,
+    usual_transfer,
+)
 from .shown import Shown
 from .timed import measured
-from .transferred import check_transfer, usual_transfer
 from .watcher import SearchWatcher
 
 _RANKING_IMAGES, _BATCH = 256, 128
@@ -66,8 +72,8 @@ class PruneJob:
         )  # fmt: skip
         self.shown = Shown(voice.progress, f"transfer by {self.transfer}")
         self.pipeline = Pipeline(
-            self.pruner, settings, self.transfer, **self._images, device=self.device, known=self._known,
-            told=voice.remark, report=self.shown.report,
+            self.pruner, settings, self.transfer, self._images, known=self._known, told=voice.remark,
+            report=self.shown.report,
         )  # fmt: skip
         self.notes: list[str] = []
         self.cache = PrefixCache(int(options.cache_gb * 1e9))
@@ -122,21 +128,22 @@ class PruneJob:
             self.voice.remark(note, highlight=True)
 
     @property
-    def _images(self) -> dict[str, Any]:
+    def _images(self) -> TransferImages:
         """Candidates get the weights that ``--transfer`` would give them from fewer images than in the end, and are
         fitted to other images than they are judged by, where there are enough."""
         if self.data is None:
-            return {}
+            return TransferImages(device=self.device)
         data, seed = self.data, self.options.seed
         number = self.options.calibration or TRANSFERS.find(self.transfer).images
 
         def batches(images: Tensor) -> Sequence[Tensor]:
             return images.to(self.device).split(_BATCH)
 
-        return {
-            "few": lambda: batches(calibration_images(data, 2 * _RANKING_IMAGES, seed)[-_RANKING_IMAGES:]),
-            "many": lambda: batches(calibration_images(data, number, seed)),
-        }
+        return TransferImages(
+            lambda: batches(calibration_images(data, number, seed)),
+            lambda: batches(calibration_images(data, 2 * _RANKING_IMAGES, seed)[-_RANKING_IMAGES:]),
+            self.device,
+        )
 
     def _known(self, model: nn.Module) -> nn.Module:
         """A written network's layers are classes of their own."""

@@ -20,7 +20,7 @@ import torch
 from scipy.sparse import coo_array
 from torch import nn
 
-from ..graph import ChannelGraph, Extent, Slot
+from ..graph import ChannelGraph, Extent, Kept, Slot
 from .precision import _PRECISIONS
 
 
@@ -91,7 +91,7 @@ class CostModel:
     """
 
     def __init__(self, graph: ChannelGraph, stored: Mapping[str, Stored]) -> None:
-        names = [n for n in graph.shapes if graph.aliases.get(n, n) == n]
+        names = [n for n in graph.shapes if graph.key(n) == n]
         row = self._row = {name: i for i, name in enumerate(names)}
         axes = max((len(graph.shapes[n]) for n in names), default=0) or 1
         self._widths = {w.name: i for i, w in enumerate(graph.widths)}
@@ -100,7 +100,7 @@ class CostModel:
         for name, i in row.items():
             self._sizes[i, : len(graph.shapes[name])] = graph.shapes[name]
         lost = [
-            (row[graph.aliases.get(slot.parameter, slot.parameter)] * axes + slot.dim, w, per_group / slot.blocks)
+            (row[graph.key(slot.parameter)] * axes + slot.dim, w, per_group / slot.blocks)
             for slot, w, per_group in _lengths(graph)
         ]
         places, owners, numbers = zip(*lost, strict=True) if lost else ((), (), ())
@@ -113,7 +113,7 @@ class CostModel:
         used = [Fraction(0)] * len(names)
         self._mixing = []
         for contraction in graph.contractions:
-            place = row[graph.aliases.get(contraction.parameter, contraction.parameter)]
+            place = row[graph.key(contraction.parameter)]
             if contraction.over:
                 self._mixing.append((place, contraction.positions, [self._shrinking(e) for e in contraction.over]))
             else:
@@ -152,7 +152,7 @@ class CostModel:
             removed[self._widths[name]] = self._full[self._widths[name]] - n
         return self._costs(removed)
 
-    def predict(self, kept: Mapping[str, npt.ArrayLike]) -> Costs:
+    def predict(self, kept: Kept) -> Costs:
         """The costs for these kept indices per width."""
         return self.count({name: len(np.asarray(indices)) for name, indices in kept.items()})
 
@@ -193,7 +193,7 @@ def _lengths(graph: ChannelGraph) -> list[tuple[Slot, int, int]]:
 
 
 def predict(
-    graph: ChannelGraph, kept: Mapping[str, npt.ArrayLike], stored: Mapping[str, Stored] | Collection[str]
+    graph: ChannelGraph, kept: Kept, stored: Mapping[str, Stored] | Collection[str]
 ) -> Costs:
     """The costs of the network that keeps these groups, exact and without running it.
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import networkx as nx
 import numpy as np
-import numpy.typing as npt
 
 from ..shown import listed, table
 from .explain import why
@@ -16,6 +15,7 @@ from .widths import (
     Contraction,
     CountedCall,
     FrozenChannels,
+    Kept,
     Operation,
     Positions,
     Slot,
@@ -62,11 +62,19 @@ class ChannelGraph:
     def width(self, name: str) -> Width:
         return next(w for w in self.widths if w.name == name)
 
+    def key(self, *path: str) -> str:
+        """The name under which ``shapes`` and slots know a tensor of the state_dict: one tensor can have several names.
+
+        ``path``: the name, or its parts, such as a layer's path and ``"weight"``; empty parts are left out.
+        """
+        name = ".".join(filter(None, path))
+        return self.aliases.get(name, name)
+
     def why(self, layer: str) -> str:
         """Which channels go together with a layer's, or why they stay, with the operation, file and line."""
         return why(self, layer)
 
-    def masks(self, kept: Mapping[str, npt.ArrayLike]) -> dict[Slot, BoolArray]:
+    def masks(self, kept: Kept) -> dict[Slot, BoolArray]:
         """For every slot that loses something, which positions stay. ``kept``: width name -> kept group indices."""
         masks: dict[Slot, BoolArray] = {}
         for width in self.widths:

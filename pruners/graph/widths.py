@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
+from torch import nn
 
 from ..places import Site, Span
 from ..shown import listed
 
 IntArray = npt.NDArray[np.int64]
-
-
 BoolArray = npt.NDArray[np.bool_]
+Kept = Mapping[str, npt.ArrayLike]
+"""Width name -> the indices of its groups that stay; a width without an entry stays whole."""
+Realize = Callable[[nn.Module, Kept], nn.Module]
+"""(the whole model, what is kept) -> a sliced copy that runs; ``kept`` counts the whole model's channels."""
 
 
 @dataclass(frozen=True, order=True)
@@ -107,7 +110,7 @@ class Extent:
     fixed: int
     parts: tuple[tuple[str, tuple[int, ...]], ...]
 
-    def count(self, kept: Mapping[str, npt.ArrayLike]) -> int:
+    def count(self, kept: Kept) -> int:
         total = self.fixed
         for name, groups in self.parts:
             total += int(np.isin(groups, np.asarray(kept[name])).sum()) if name in kept else len(groups)
@@ -155,7 +158,7 @@ class Positions:
     width_of: IntArray = field(compare=False)  # number in ``widths``, or -1
     group_of: IntArray = field(compare=False)
 
-    def mask(self, kept: Mapping[str, npt.ArrayLike]) -> BoolArray:
+    def mask(self, kept: Kept) -> BoolArray:
         """The positions that stay."""
         stays = np.ones(self.width_of.size, dtype=bool)
         for number, name in enumerate(self.widths):
@@ -163,6 +166,3 @@ class Positions:
                 here = self.width_of == number
                 stays[here] = np.isin(self.group_of[here], np.asarray(kept[name]))
         return stays
-
-
-Kept = Mapping[str, npt.ArrayLike]

@@ -128,7 +128,7 @@ class _Activations:
         self._lost = np.zeros(len(widths))
         self._whole = 0.0
         for contraction in graph.contractions:
-            name = graph.aliases.get(contraction.parameter, contraction.parameter)
+            name = graph.key(contraction.parameter)
             size, per_group = costs.axis(name, made.get(name, 0))
             self._whole += float(contraction.positions) * size
             for width, n in per_group.items():

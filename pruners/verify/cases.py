@@ -10,11 +10,10 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import numpy.typing as npt
 from torch import Tensor, nn
 
 from ..errors import VerificationError
-from ..graph import ChannelGraph
+from ..graph import ChannelGraph, Kept
 from ..run import call_arguments, run, training_batch
 from ..slicing import corrected
 from ..weight_transfer import slice_state
@@ -22,8 +21,6 @@ from . import oracle
 from .case import Case
 from .masking import masking
 from .outputs import fits_double, measured, outputs_of, trains, varied
-
-Kept = Mapping[str, npt.ArrayLike]
 
 
 def cases(

@@ -10,19 +10,18 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..graph import ChannelGraph
+from ..graph import ChannelGraph, Kept
 from ..run import TorchDispatchMode, without_compiler
 
 Masks = Mapping[int, Tensor]  # axis of the operand that holds channels -> the positions that stay
 
 
 @contextmanager
-def masking(graph: ChannelGraph, kept: Mapping[str, npt.ArrayLike]) -> Iterator[None]:
+def masking(graph: ChannelGraph, kept: Kept) -> Iterator[None]:
     """Within this block the original runs once, and no operation reads removed channels."""
     masks: dict[tuple[str, int], dict[int, Tensor]] = {}
     for (name, number, axis), positions in graph.readers.items():
