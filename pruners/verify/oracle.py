@@ -5,7 +5,6 @@ Some operations read channels without weights: see ``masking``.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
@@ -15,13 +14,6 @@ from torch import Tensor, nn
 
 from ..graph import BoolArray, ChannelGraph, Slot
 from ..run import NormBase
-
-
-def zeroed(model: nn.Module, graph: ChannelGraph, kept: Mapping[str, npt.ArrayLike]) -> nn.Module:
-    """A copy of the model in which nothing reads the removed channels."""
-    masked = copy.deepcopy(model)
-    zero(masked, graph, kept)
-    return masked
 
 
 def zero(model: nn.Module, graph: ChannelGraph, kept: Mapping[str, npt.ArrayLike]) -> None:
