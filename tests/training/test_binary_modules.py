@@ -72,7 +72,7 @@ def test_thresholds_split_the_values_evenly() -> None:
 
 
 def test_another_challenge_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"no baseline for 'cifar10': did you mean cifar100?"):
+    with pytest.raises(UsageError, match=r"of the MicroNet challenge 'cifar10', did you mean 'cifar100'\?"):
         micronet.find_baseline("cifar10")
 
 

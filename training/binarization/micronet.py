@@ -10,7 +10,6 @@ taken to be folded into what is before them.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from ...pruners.costs import input_bits, stored_tensors
-from ...pruners.errors import UsageError
-from ...pruners.run import BatchNormBase
+from ...pruners.registry import check_name
+from ...pruners.run import BatchNormBase, as_it_was
 
 FULL = 32
 
@@ -62,10 +61,7 @@ class MicroNet:
 
 
 def find_baseline(data: str) -> Baseline:
-    if data not in BASELINES:
-        close = difflib.get_close_matches(data, BASELINES, 1)
-        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(BASELINES)}"
-        raise UsageError(f"the MicroNet challenge has no baseline for {data!r}: {hint}")
+    check_name("data set of the MicroNet challenge", data, sorted(BASELINES))
     return BASELINES[data]
 
 
@@ -148,10 +144,8 @@ def measure(model: nn.Module, example: Tensor) -> MicroNet:
         weight = stored.get(f"{name}.weight" if name else "weight")
         found.append(counter(layer, x, y, round(weight.bits) if weight is not None else FULL, round(input_bits(layer))))
 
-    training = model.training
-    with _hooked(model, count), torch.no_grad():
+    with as_it_was(model), _hooked(model, count), torch.no_grad():
         model.eval()(example[:1])
-    model.train(training)
     multiplications, additions = (sum(column) for column in zip(*found, strict=True)) if found else (0.0, 0.0)
     return MicroNet(storage(model), multiplications, additions, tuple(uncounted))
 

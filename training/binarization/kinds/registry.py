@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -21,6 +20,7 @@ from ....pruners.costs import (
     register_same_quantizer,
 )
 from ....pruners.errors import UsageError
+from ....pruners.registry import check_name
 
 Layer = Callable[..., nn.Module]
 FULL = 32  # bits of a number that is not quantized
@@ -162,11 +162,7 @@ def _class(layer: Layer) -> type[nn.Module]:
 
 def find_kind(name: str) -> Kind:
     """The kind called ``name``; UsageError with the closest name if there is none."""
-    if name not in KINDS:
-        names = {known.lower(): known for known in KINDS}
-        close = difflib.get_close_matches(name.lower(), names, 1)
-        hint = f"did you mean {names[close[0]]}?" if close else f"there are {', '.join(sorted(KINDS))}"
-        raise UsageError(f"there is no network kind {name!r}: {hint}")
+    check_name("network kind", name, sorted(KINDS))
     return KINDS[name]
 
 
