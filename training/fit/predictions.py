@@ -10,6 +10,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
+from ...pruners.run import as_it_was
 from ..data import Split
 from .loop import EVALUATION_BATCH, fitting
 
@@ -30,11 +31,8 @@ def confusion(model: nn.Module, split: Split, classes: int, *, batch_size: int =
 @torch.no_grad()
 def predicted(model: nn.Module, images: Tensor) -> Tensor:
     """The class with the highest score, for each image; the model's mode is left as it was."""
-    was_training = model.training
-    try:
+    with as_it_was(model):
         return model.eval()(fitting(images, model)).argmax(1).cpu()
-    finally:
-        model.train(was_training)
 
 
 def mistakes(counts: Tensor, classes: Sequence[str], most: int = 10) -> list[tuple[str, str, int]]:
