@@ -86,7 +86,7 @@ class Kind:
             raise UsageError(f"network kind {self.name} has no option {unknown[0]!r}: {known}")
         chosen = {**self.options, **options}
         made = self.variant(**chosen) if self.variant is not None else self
-        return _told(replace(made, options=chosen, variant=self.variant))
+        return _tell_costs(replace(made, options=chosen, variant=self.variant))
 
     def layers(self, first_layer: str | None = None, last_layer: str | None = None) -> dict[str, Layer]:
         """The arguments ``conv``, ``linear``, ``first``, ``last`` and ``activation`` of a bundled network.
@@ -127,10 +127,10 @@ def require(kind: str, option: str, value: object, allowed: Collection[object]) 
 def register(kind: Kind) -> Kind:
     """Add a kind, and tell the cost model and the metrics about its layers."""
     KINDS[kind.name] = kind
-    return _told(kind)
+    return _tell_costs(kind)
 
 
-def _told(kind: Kind) -> Kind:
+def _tell_costs(kind: Kind) -> Kind:
     """Layers that are made with arguments know their own bits: their file registers those."""
     for layer in kind.made_of:
         made = _class(layer)
