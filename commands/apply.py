@@ -34,7 +34,7 @@ class Neighbours:
 def run(options: ApplyOptions) -> None:
     plan = plans.load(options.plan)
     with Voice(options.verbose, options.json) as voice:
-        network = network_from(_completed(options, plan), voice)
+        network = network_from(_complete(options, plan), voice)
         facts = plan.provenance
         pruner = setup_pruner(
             network.arch, network.model, network.example_input, entry=network.entry, skip=facts.get("skip", ()),
@@ -51,7 +51,7 @@ def run(options: ApplyOptions) -> None:
     voice.result(outcome(made), dict(made.summary))
 
 
-def _completed(options: ApplyOptions, plan: PruningPlan) -> ApplyOptions:
+def _complete(options: ApplyOptions, plan: PruningPlan) -> ApplyOptions:
     """Options with what they leave out taken from the plan.
 
     A plan may come from anywhere: a bundled network is built by its name, but a file or module of the plan's choice

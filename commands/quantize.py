@@ -30,14 +30,14 @@ NO_INT8 = (
 
 def run(options: QuantizeOptions) -> None:
     require_one(options)
-    bits = _checked(options)
+    bits = _check_options(options)
     with Voice(options.verbose, options.json) as voice:
         name, model, data = _subject(options, voice)
         require_finite(model)
         bench = Bench(model, with_workers(data, options.workers), options, voice)
         fewest = bench.fewest_bits()
         results = bench.results(bits, fewest)
-        chosen = _chosen(options, results)
+        chosen = _choose(options, results)
         saved = _save(options, bench, chosen, name) if chosen is not None and options.output is not None else []
         if damaged := damaged_in(bench.data):
             voice.remark(skipped(damaged))
@@ -56,7 +56,7 @@ def bits_from(text: str) -> tuple[int, ...]:
     return tuple(sorted({int(word) for word in words}, reverse=True))
 
 
-def _checked(options: QuantizeOptions) -> tuple[int, ...]:
+def _check_options(options: QuantizeOptions) -> tuple[int, ...]:
     """The bits; what can't be done is refused before anything is read or measured."""
     bits = bits_from(options.bits)
     if options.save == "int8":
@@ -97,7 +97,7 @@ def _subject(options: QuantizeOptions, voice: Voice) -> tuple[str, nn.Module, Da
 # -- saving
 
 
-def _chosen(options: QuantizeOptions, results: Sequence[Result]) -> Result | None:
+def _choose(options: QuantizeOptions, results: Sequence[Result]) -> Result | None:
     """The smallest of what was asked for that may be saved; of equally small ones that with the least noise."""
     good = [
         r for r in results

@@ -96,7 +96,7 @@ _TABLE = {
         "pruners.costs pruners.errors pruners.graph pruners.least_squares pruners.registry pruners.run"
     ),
     "pruners.mobilenetv2": "pruners.base",
-    "pruners.model_writers": "pruners.decorators pruners.errors",
+    "pruners.model_writers": "pruners.decorators",
     "pruners.named_files": "pruners.errors",
     "pruners.nin": "pruners.base",
     "pruners.pipeline": (
@@ -146,10 +146,13 @@ _TABLE = {
     "pruners.vgg": "pruners.base",
     "pruners.vgg_small": "pruners.base",
     "pruners.weight_transfer": "pruners.decorators pruners.errors pruners.graph",
-    "training.binarization": "pruners.costs pruners.errors pruners.run",
-    "training.binarization.kinds": "pruners.costs pruners.errors training.binarization",
-    "training.data": "pruners.errors training.binarization",
-    "training.fit": "pruners.errors pruners.run training.binarization training.binarization.kinds training.data",
+    "training.binarization": "pruners.costs pruners.errors pruners.registry pruners.run",
+    "training.binarization.kinds": "pruners.costs pruners.errors pruners.registry training.binarization",
+    "training.data": "pruners.errors pruners.registry training.binarization",
+    "training.fit": (
+        "pruners.errors pruners.registry pruners.run training.binarization training.binarization.kinds "
+        "training.data"
+    ),
 }
 MAY_IMPORT = {room: set(allowed.split()) for room, allowed in _TABLE.items()}
 

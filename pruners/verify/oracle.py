@@ -5,7 +5,6 @@ Some operations read channels without weights: see ``masking``.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -14,13 +13,6 @@ from torch import Tensor, nn
 
 from ..graph import BoolArray, ChannelGraph, Kept, Slot
 from ..run import NormBase
-
-
-def zeroed(model: nn.Module, graph: ChannelGraph, kept: Kept) -> nn.Module:
-    """A copy of the model in which nothing reads the removed channels."""
-    masked = copy.deepcopy(model)
-    zero(masked, graph, kept)
-    return masked
 
 
 def zero(model: nn.Module, graph: ChannelGraph, kept: Kept) -> None:

@@ -153,12 +153,14 @@ def tree(folder: Path) -> set[str]:
         ),
         pytest.param(
             [*MODEL, "--ratio", "0.5", "--data", "digts"],
-            "error: unknown data set 'digts': did you mean 'digits'?",
+            "error: unknown data set 'digts', did you mean 'digits'? known are cifar10, cifar100, digits, folder, "
+            "imagenet, minicifar, mnist, tiny_imagenet",
             id="an unknown data set",
         ),
         pytest.param(
             [*DATA, "--ratio", "0.5", "--regime", "normalized"],
-            "error: unknown regime 'normalized': did you mean 'normalised'?",
+            "error: unknown regime 'normalized', did you mean 'normalised'? known are "
+            + ", ".join(sorted(regimes.REGIMES)),
             id="an unknown regime",
         ),
         pytest.param(

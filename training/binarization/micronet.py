@@ -10,18 +10,17 @@ taken to be folded into what is before them.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ...pruners.costs import input_bits, stored_tensors
-from ...pruners.errors import UsageError
-from ...pruners.run import BatchNormBase
+from ...pruners.registry import check_name
+from ...pruners.run import BatchNormBase, as_it_was
 
 FULL = 32
 
@@ -56,21 +55,13 @@ class MicroNet:
     def operations(self) -> float:
         return self.multiplications + self.additions
 
-    def in_half_precision(self) -> MicroNet:
-        """The challenge's free 16 bits, for a network in which nothing is quantized: storage and multiplications
-        halve, additions stay."""
-        return replace(self, storage=self.storage / 2, multiplications=self.multiplications / 2)
-
     def score(self, data: str = "cifar100") -> float:
         baseline = find_baseline(data)
         return self.storage / baseline.params + self.operations / baseline.operations
 
 
 def find_baseline(data: str) -> Baseline:
-    if data not in BASELINES:
-        close = difflib.get_close_matches(data, BASELINES, 1)
-        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(BASELINES)}"
-        raise UsageError(f"the MicroNet challenge has no baseline for {data!r}: {hint}")
+    check_name("data set of the MicroNet challenge", data, sorted(BASELINES))
     return BASELINES[data]
 
 
@@ -153,10 +144,8 @@ def measure(model: nn.Module, example: Tensor) -> MicroNet:
         weight = stored.get(f"{name}.weight" if name else "weight")
         found.append(counter(layer, x, y, round(weight.bits) if weight is not None else FULL, round(input_bits(layer))))
 
-    training = model.training
-    with _hooked(model, count), torch.no_grad():
+    with as_it_was(model), _hooked(model, count), torch.no_grad():
         model.eval()(example[:1])
-    model.train(training)
     multiplications, additions = (sum(column) for column in zip(*found, strict=True)) if found else (0.0, 0.0)
     return MicroNet(storage(model), multiplications, additions, tuple(uncounted))
 

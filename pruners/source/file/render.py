@@ -41,7 +41,7 @@ def render(
 
 def docstring(entry: Entry, header: Header) -> list[str]:
     """The lines of the file's docstring, quotes left out."""
-    lines = [header.title or f"{entry.name}, with its widths written out.", ""]
+    lines = [f"{entry.name}, with its widths written out.", ""]
     origin = header.origin or entry.origin
     rows = [("Source", origin), ("Plan", header.plan), ("Pruned", _costs(header))]
     lines += [f"{name + ':':<9} {text}" for name, text in rows if text]
@@ -110,7 +110,6 @@ def _spaced(chunks: Sequence[Chunk]) -> str:
 class Header:
     """Ready strings for the docstring of the generated file; None leaves a line out."""
 
-    title: str | None = None
     origin: str | None = None
     plan: str | None = None
     params_before: str | None = None
