@@ -14,7 +14,8 @@ from secateur.pruners.errors import CheckpointError, UsageError
 from secateur.training.binarization.kinds import KINDS, find_kind
 from secateur.training.binarization.kinds.binaryconnect import BinaryConnectLinear
 from secateur.training.binarization.kinds.ienet import sharpen_tents
-from secateur.training.binarization.kinds.schedules import sharpness
+from secateur.training.binarization.kinds.irnet import FinalIRConv2d, ShiftIRConv2d
+from secateur.training.binarization.kinds.schedules import sharpen, sharpness
 from secateur.training.fit import load_from_kind
 
 VARIANTS = {
@@ -159,6 +160,24 @@ def test_ienet_scales_two_shifted_views() -> None:
     second = F.conv2d(_signs(x + layer.second_shift.view(-1, 1, 1)), weight, padding=1)
     y = layer.alpha.view(-1, 1, 1) * (first + layer.second_share.view(-1, 1, 1) * second) + layer.bias.view(-1, 1, 1)
     torch.testing.assert_close(layer.eval()(x), y)
+
+
+def test_the_shifted_convolution_is_two_convolutions_with_one_weight() -> None:
+    torch.manual_seed(3)
+    layer = ShiftIRConv2d(3, 4, 3, padding=1, bias=False)
+    plain = KINDS["IRNet"].conv(3, 4, 3, padding=1, bias=False)
+    plain.load_state_dict({"weight": layer.weight})
+    nn.init.normal_(layer.first_shift)
+    x = torch.randn(1, 3, 5, 5)
+    torch.testing.assert_close(layer(x), plain(x + layer.first_shift) + plain(x))
+    sharpen(layer, 1.0)
+    assert (layer.k, layer.t) == (1.0, pytest.approx(10.0))
+
+
+def test_the_final_form_of_an_ir_convolution_is_signs_with_signs() -> None:
+    layer = FinalIRConv2d(3, 4, 3, bias=False)
+    x = torch.randn(1, 3, 5, 5)
+    torch.testing.assert_close(layer(x), F.conv2d(_signs(x), _signs(layer.weight)))
 
 
 @pytest.mark.parametrize("name", VARIANTS)

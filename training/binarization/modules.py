@@ -1,8 +1,9 @@
-"""What binary networks need around their layers: a norm that only shifts, coded inputs."""
+"""What binary networks need around their layers: a norm that only shifts, padding with signs, coded inputs."""
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .quantizers import sign
@@ -39,6 +40,21 @@ def fold(norm: nn.BatchNorm2d) -> IRBatchNorm2d:
     always = sign(bias) * torch.finfo(std.dtype).max
     folded.offset.copy_(torch.where(gain == 0, always, bias * std / gain - norm.running_mean))
     return folded
+
+
+class CheckerboardPad2d(nn.Module):
+    """Pads with +1 and -1 in turns, as zeros are no binary values: +1 where row + column of the result is even."""
+
+    def __init__(self, padding: int) -> None:
+        super().__init__()
+        self.padding = padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        ring = (self.padding,) * 4
+        rows, columns = (torch.arange(n + 2 * self.padding, device=x.device) for n in x.shape[-2:])
+        board = 1 - 2 * ((rows.view(-1, 1) + columns) % 2).to(x.dtype)
+        outside = F.pad(torch.zeros(x.shape[-2:], dtype=x.dtype, device=x.device), ring, value=1.0)
+        return F.pad(x, ring) + board * outside
 
 
 class ThermometerCoding(nn.Module):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import libra_sign, sign_ede
+from .. import libra_sign, sign_clipped, sign_ede, sign_identity
 from .registry import Kind, register, require, require_number
 from .schedules import sharpen
 
@@ -50,6 +51,34 @@ class IRWeightLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, libra_sign(self.weight, self.k, self.t), self.bias)
+
+
+class ShiftIRConv2d(nn.Conv2d):
+    """Two ``IRConv2d`` with the same weights, whose inputs are shifted by two learned numbers per channel."""
+
+    k = 10.0
+    t = 0.1
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, padding: int = 0,
+        bias: bool = True,
+    ) -> None:  # fmt: skip
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, bias=bias)
+        self.first_shift = nn.Parameter(torch.zeros(1, in_channels, 1, 1))
+        self.second_shift = nn.Parameter(torch.zeros(1, in_channels, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = libra_sign(self.weight, self.k, self.t)
+        first = self._conv_forward(sign_ede(x + self.first_shift, self.k, self.t), weight, self.bias)
+        second = self._conv_forward(sign_ede(x + self.second_shift, self.k, self.t), weight, self.bias)
+        return first + second
+
+
+class FinalIRConv2d(nn.Conv2d):
+    """Plain signs with plain signs: what is left of ``IRConv2d`` for a last fine-tuning and for export."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._conv_forward(sign_clipped(x), sign_identity(self.weight), self.bias)
 
 
 def irnet(activation_bits: int = 1, t_min: float = 0.1) -> Kind:
