@@ -128,7 +128,7 @@ _TABLE = {
         "pruners.source.constructor pruners.source.live pruners.source.text"
     ),
     "pruners.source.live": "pruners.entry pruners.errors pruners.run pruners.source.text",
-    "pruners.source.text": "pruners.errors",
+    "pruners.source.text": "pruners.errors pruners.shown",
     "pruners.squeezenet": "pruners.base",
     "pruners.trace": (
         "pruners.decorators pruners.errors pruners.graph pruners.places pruners.run pruners.trace.labelling "
