@@ -21,7 +21,8 @@ TOPS = ("app", "commands", "models", "pruners", "training")
 _TABLE = {
     "app": "commands.cli commands.network pruners.base pruners.errors",
     "commands.apply": (
-        "commands.cli commands.network commands.show pruners.bundle pruners.errors pruners.plan training.fit"
+        "commands.cli commands.network commands.show pruners.bundle pruners.errors pruners.plan pruners.shown "
+        "training.fit"
     ),
     "commands.archs": "commands.cli models.registry",
     "commands.check": (
@@ -103,7 +104,8 @@ _TABLE = {
         "pruners.base pruners.bundle pruners.costs pruners.errors pruners.latency pruners.plan pruners.search "
         "pruners.transfer"
     ),
-    "pruners.plan": "pruners.errors pruners.graph pruners.shown",
+    "pruners.plan": "pruners.errors pruners.graph pruners.provenance pruners.shown",
+    "pruners.provenance": "pruners.errors",
     "pruners.registry": "pruners.errors",
     "pruners.resnet": "pruners.base",
     "pruners.run": "pruners.errors pruners.places",
