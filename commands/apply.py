@@ -13,6 +13,7 @@ from ..pruners import plan as plans
 from ..pruners.bundle import Bundle, check_free
 from ..pruners.errors import PlanError, SecateurError
 from ..pruners.plan import PruningPlan
+from ..pruners.shown import visible
 from ..training.fit import load_checkpoint
 from .cli import GENERATED, ApplyOptions, parse_shape
 from .network import network_from, setup_pruner
@@ -72,14 +73,14 @@ def _complete(options: ApplyOptions, plan: PruningPlan) -> ApplyOptions:
     except (TypeError, ValueError):
         raise PlanError(f"{options.plan}: its provenance is damaged; make a new plan") from None
     if facts.get("example") and not (filled.example or filled.input_shape):
-        example = str(facts["example"])
+        example = visible(str(facts["example"]))
         raise PlanError(f"{options.plan} was made on what {example} returns: add --example {example}")
     if filled.arch or filled.model:
         return filled
     if facts.get("arch"):
         return replace(filled, arch=str(facts["arch"]))
     if facts.get("model"):
-        model = str(facts["model"])
+        model = visible(str(facts["model"]))
         raise PlanError(
             f"{options.plan} was made for {model}, which is run only if you say so: add --model {model}"
         )

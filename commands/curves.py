@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ..pruners.errors import UsageError
 from ..pruners.metrics import FIRST
+from ..pruners.outputs import held
 from ..pruners.plan import sha256_of_state
 from ..pruners.search import RATIOS, Ledger, Point, PrefixCache, mean_curve, series_of, sweep
 from ..training.binarization.kinds import quantized_layers
@@ -28,12 +30,13 @@ NO_MATPLOTLIB = (
 
 
 def run(options: CurvesOptions) -> None:
-    with Voice(options.verbose, options.json) as voice:
+    with Voice(options.verbose, options.json) as voice, ExitStack() as stack:
         network = network_from(options, voice)
         if network.data is None:
             raise UsageError("curves are measured on images: add --data")
         require_labels(network.data, "measuring curves")
         output = options.output or GENERATED / f"{network.label}_curves"
+        stack.enter_context(held(output))
         file = _free(output / "curves.jsonl", options)
         network = with_trained_weights(network, voice, options.seed, options.device)
         points = _measure(network, options, file, voice)

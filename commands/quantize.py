@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from rich.console import RenderableType
 from torch import nn
 
-from ..pruners.bundle import check_free, published, write_file, write_state
+from ..pruners.bundle import check_free, contents, held, published, write_file, write_state
 from ..pruners.errors import BundleExistsError, UsageError
 from ..pruners.plan import sha256_of_state
 from ..training.binarization import FEWEST, MOST, SCOPES, Scope, require_finite, weights_of
@@ -31,7 +32,9 @@ NO_INT8 = (
 def run(options: QuantizeOptions) -> None:
     require_one(options)
     bits = _check_options(options)
-    with Voice(options.verbose, options.json) as voice:
+    with Voice(options.verbose, options.json) as voice, ExitStack() as stack:
+        if options.output is not None:
+            stack.enter_context(held(options.output))
         name, model, data = _subject(options, voice)
         require_finite(model)
         bench = Bench(model, with_workers(data, options.workers), options, voice)
@@ -72,10 +75,11 @@ def _check_options(options: QuantizeOptions) -> tuple[int, ...]:
         )
     if options.output is not None:
         check_free(options.output, options.force)
-        others = {f.name for f in options.output.iterdir()} - {WEIGHTS, FACTS} if options.output.exists() else set()
+        others = set(contents(options.output)[0]) - {WEIGHTS, FACTS} if options.output.exists() else set()
         if others:
-            held = f"{options.output} holds other things ({min(others)})"
-            raise BundleExistsError(f"{held}: choose another folder with -o")
+            raise BundleExistsError(
+                f"{options.output} holds other things ({min(others)}): choose another folder with -o"
+            )
     return bits
 
 

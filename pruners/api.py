@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .base import BasicPruning
-from .bundle import Bundle, check_free
+from .bundle import Bundle, check_free, held
 from .costs import Budget
 from .entry import Entry
 from .errors import BudgetError, UsageError, named_as_in_python
@@ -86,10 +87,11 @@ def prune(
     """
     if unknown := settings.keys() - {f.name for f in fields(SearchSettings)} | settings.keys() & {"strategy", "budget"}:
         raise TypeError(f"prune() got an unexpected keyword argument {min(unknown)!r}")
-    with named_as_in_python():
+    with named_as_in_python(), ExitStack() as stack:
         budget = _budget(search, {"ratio": ratio, "macs": macs, "params": params, "latency": latency})
         if output is not None:
             check_free(Path(output), force)
+            stack.enter_context(held(Path(output)))
         chosen = SearchSettings(
             strategy=search, metric=metric, budget=budget, round_to=round_to, per=per, seed=seed,
             **{**points(per), **settings},

@@ -13,6 +13,7 @@ import jinja2
 from ..graph import ChannelGraph
 from ..places import Site
 from ..plan import PruningPlan
+from ..shown import visible
 
 _CHART = (640.0, 200.0, 8.0)  # width, height and margin of the drawing
 _QUANTITIES = (
@@ -148,6 +149,7 @@ def render_report(summary: Mapping[str, Any], plan: PruningPlan, ledger: bytes =
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        finalize=lambda value: visible(value) if isinstance(value, str) else value,
     )
     rows = width_rows(plan)
     return environment.get_template("report.html.j2").render(

@@ -595,7 +595,7 @@ def test_a_plan_edited_by_hand_is_applied(bundle):
         ),
         pytest.param(
             lambda plan: plan["provenance"].update(input_shapes="x"),
-            "error: --input-shape x: write the sizes of one input without the batch, such as 3,32,32",
+            "error: out/plan.json: the plan's input_shapes is damaged, it must be a list of shapes",
             id="a damaged provenance",
         ),
     ],

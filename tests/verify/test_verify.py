@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from secateur.pruners.bundle import Bundle, import_text, published, write_file, write_state
-from secateur.pruners.bundle import folder as bundle_module
+from secateur.pruners.bundle import Bundle, import_text, write_state
 from secateur.pruners.costs import Costs
-from secateur.pruners.errors import BundleExistsError, OutputError, UsageError, VerificationError
+from secateur.pruners.errors import UsageError, VerificationError
 from secateur.pruners.trace.trace import trace
 from secateur.pruners.verify import Case, fits_double, measured, oracle, verify_bundle
 from secateur.pruners.verify import outputs as verify_outputs
@@ -123,54 +120,6 @@ def test_random_weights_make_every_channel_matter() -> None:
 # -- publishing
 
 
-def test_nothing_is_left_when_the_block_fails(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), published(tmp_path / "b", False) as draft:
-        write_file(draft / "model.py", bytes([1 // 0]))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_bundle_is_never_overwritten_without_force(tmp_path: Path) -> None:
-    (tmp_path / "b").mkdir()
-    (tmp_path / "b" / "mine").write_text("precious")
-    with pytest.raises(BundleExistsError, match="b exists; choose another folder with -o, or overwrite it with"):
-        published(tmp_path / "b", False).__enter__()
-    assert (tmp_path / "b" / "mine").read_text() == "precious"
-
-
-def test_force_replaces_whole_or_not_at_all(tmp_path: Path) -> None:
-    (tmp_path / "b").mkdir()
-    (tmp_path / "b" / "old").write_text("old")
-    with pytest.raises(ZeroDivisionError), published(tmp_path / "b", True):
-        raise ZeroDivisionError
-    assert (tmp_path / "b" / "old").read_text() == "old"
-    with published(tmp_path / "b", True) as draft:
-        write_file(draft / "new", b"new")
-    assert [p.name for p in tmp_path.iterdir()] == ["b"]
-    assert [p.name for p in (tmp_path / "b").iterdir()] == ["new"]
-
-
-def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(fd: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(bundle_module.os, "fsync", full)
-    with (
-        pytest.raises(OutputError, match="b can't be written: the disk is full; nothing half-written is left"),
-        published(tmp_path / "b", False) as draft,
-    ):
-        write_file(draft / "model.py", b"text")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_read_only_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(**_: object) -> str:
-        raise PermissionError(errno.EACCES, "Permission denied")
-
-    monkeypatch.setattr(bundle_module.tempfile, "mkdtemp", refuse)
-    with pytest.raises(OutputError, match="can't be written: permission denied; choose another folder with -o"):
-        published(tmp_path / "b", False).__enter__()
-
-
 def test_a_folder_that_is_no_bundle_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"is not a bundle: it has no model\.py"):
         Bundle.open(tmp_path)
@@ -187,14 +136,6 @@ def test_the_same_state_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_a_file_holds_no_more_than_its_tensors(tmp_path: Path) -> None:
     write_state(tmp_path / "part", {"w": torch.zeros(100_000)[:10]})
     assert (tmp_path / "part").stat().st_size < 5_000
-
-
-def test_the_published_folder_has_ordinary_permissions(tmp_path: Path) -> None:
-    with published(tmp_path / "b", False):
-        pass
-    mask = os.umask(0)
-    os.umask(mask)
-    assert (tmp_path / "b").stat().st_mode & 0o777 == 0o777 & ~mask
 
 
 # -- precision

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import tempfile
 from collections.abc import Mapping
@@ -14,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from ...pruners.errors import CheckpointError, OutputError
+from ...pruners.outputs import replaced
+from ...pruners.saving import save
 
 State = dict[str, Tensor]
 
@@ -32,22 +33,12 @@ class Checkpoint:
 
 def save_atomically(content: object, path: Path) -> None:
     """``torch.save`` beside ``path``, flushed to disk, then renamed: readers see the old file or the new one."""
-    temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:
-        # torch's zip writer turns a full disk into a RuntimeError
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
-        raise OutputError(f"{path} can't be written: {reason}") from None
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        with replaced(path) as file:
+            save(content, file)
+    except OSError as error:
+        raise OutputError(f"{path} can't be written: {error.strerror or error}") from None
 
 
 def check_writable(path: Path) -> None:
