@@ -22,6 +22,7 @@ from .early import (
     work_folder,
 )
 from .options import (
+    WITHOUT_EFFECT,
     ApplyOptions,
     BundleOptions,
     CheckOptions,
@@ -39,9 +40,9 @@ from .options import (
 )
 
 __all__ = [
-    "GENERATED", "PRETRAINED", "ApplyOptions", "BundleOptions", "CheckOptions", "CommonOptions", "CurvesOptions",
-    "EvaluateOptions", "InspectOptions", "NetworkOptions", "ProfileOptions", "PruneOptions", "QuantizeOptions",
-    "StepOptions", "SubjectOptions", "TrainOptions", "bundle_name", "check_curves", "check_retrained",
-    "check_trained", "check_work", "data_name", "data_of", "early", "flags", "parse_shape",
+    "GENERATED", "PRETRAINED", "WITHOUT_EFFECT", "ApplyOptions", "BundleOptions", "CheckOptions", "CommonOptions",
+    "CurvesOptions", "EvaluateOptions", "InspectOptions", "NetworkOptions", "ProfileOptions", "PruneOptions",
+    "QuantizeOptions", "StepOptions", "SubjectOptions", "TrainOptions", "bundle_name", "check_curves",
+    "check_retrained", "check_trained", "check_work", "data_name", "data_of", "early", "flags", "parse_shape",
     "require_network", "require_one", "retrained_folder", "trained_name", "unfinished", "work_folder",
 ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import io
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -38,6 +37,7 @@ from ..cli import PruneOptions
 from ..network import Network, adjusted, chosen_regime, execution, setup_pruner
 from ..show import Voice, skipped
 from .data_checks import NO_LABELS, answers, doubt, doubt_without_labels
+from .fingerprint import fingerprint
 from .shown import Shown
 from .timed import measured
 from .transferred import check_transfer, usual_transfer
@@ -128,15 +128,19 @@ class PruneJob:
         if self.data is None:
             return {}
         data, seed = self.data, self.options.seed
-        number = self.options.calibration or TRANSFERS.find(self.transfer).images
 
         def batches(images: Tensor) -> Sequence[Tensor]:
             return images.to(self.device).split(_BATCH)
 
         return {
             "few": lambda: batches(calibration_images(data, 2 * _RANKING_IMAGES, seed)[-_RANKING_IMAGES:]),
-            "many": lambda: batches(calibration_images(data, number, seed)),
+            "many": lambda: batches(calibration_images(data, self._calibration, seed)),
         }
+
+    @property
+    def _calibration(self) -> int:
+        """How many images transfer looks at."""
+        return self.options.calibration or TRANSFERS.find(self.transfer).images
 
     def _known(self, model: nn.Module) -> nn.Module:
         """A written network's layers are classes of their own."""
@@ -178,10 +182,16 @@ class PruneJob:
         return list(batches) if self.data.labelled else [images for images, _ in batches]
 
     def _fingerprint(self) -> dict[str, Any]:
-        images = {"train": len(self.data.train), "val": len(self.data.val)} if self.data else {}
-        changed = {k: v for k, v in asdict(self.execution).items() if v not in (None, False, 1)}
-        taught = {} if self._teacher is None else {"teacher": repr(self._teacher)}
-        return {"data": self.network.facts["data"], "images": images, "regime": repr(self.regime), **changed, **taught}
+        """What options that leave a choice came to; the hash of the weights counts, wherever they lie."""
+        s, taught = self.settings, self._teacher
+        return fingerprint(
+            self.options, self.data, self.network.example_input,
+            arch=self.network.arch, weights=self.pruner.provenance["weights_sha256"], init_from=None,
+            data=self.network.facts["data"], metric=s.metric, search=s.strategy, alpha=s.alpha,
+            retrain_epochs=s.retrain_epochs, final_epochs=self._final_epochs, transfer=self.transfer,
+            calibration=self._calibration, regime=repr(self.regime), device=self.device.type,
+            temperature=None if taught is None else taught.temperature,
+        )  # fmt: skip
 
     def _decisions(self) -> dict[str, Any]:
         s = self.settings
