@@ -49,8 +49,8 @@ _TABLE = {
     ),
     "commands.pruning": (
         "commands.cli commands.network commands.show pruners.base pruners.bundle pruners.errors "
-        "pruners.latency pruners.metrics pruners.pipeline pruners.plan pruners.run pruners.search "
-        "pruners.transfer pruners.weight_transfer training.binarization training.binarization.kinds "
+        "pruners.latency pruners.metrics pruners.optimizer_groups pruners.pipeline pruners.plan pruners.run "
+        "pruners.search pruners.transfer pruners.weight_transfer training.binarization training.binarization.kinds "
         "training.data training.fit"
     ),
     "commands.quantize": (
@@ -99,6 +99,7 @@ _TABLE = {
     "pruners.model_writers": "pruners.decorators pruners.errors",
     "pruners.named_files": "pruners.errors",
     "pruners.nin": "pruners.base",
+    "pruners.optimizer_groups": "pruners.errors pruners.run",
     "pruners.pipeline": (
         "pruners.base pruners.bundle pruners.costs pruners.errors pruners.latency pruners.plan pruners.search "
         "pruners.transfer"

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ...pruners.bundle import Bundle
 from ...pruners.errors import CheckpointError, UsageError
+from ...pruners.optimizer_groups import parameter_names
 from ...pruners.pipeline import Pipeline
 from ...pruners.plan import PruningPlan
 from ...pruners.search import PrefixCache, SearchResult, SearchSettings
@@ -255,11 +256,11 @@ class PruneJob:
         state = self.network.optimizer
         if state is None or (self.data and self._final_epochs) or self._result.state is not None:
             return {}
-        names = [n for n, _ in self.network.model.named_parameters()]
         try:
+            names = parameter_names(state, self.network.model)
             sliced = slice_optimizer_state(state, names, self.pruner.graph, plan.kept)
         except CheckpointError as error:
-            self.voice.remark(f"the optimizer's state is left out: {error}")
+            self.voice.warn(f"the optimizer's state is left out, there is no optimizer.pth: {error}")
             return {}
         buffer = io.BytesIO()
         torch.save(sliced, buffer)
