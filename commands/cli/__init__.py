@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import early, flags
+from . import early, flags, streams
 from .early import (
     GENERATED,
     PRETRAINED,
@@ -44,5 +44,5 @@ __all__ = [
     "CurvesOptions", "EvaluateOptions", "InspectOptions", "NetworkOptions", "ProfileOptions", "PruneOptions",
     "QuantizeOptions", "StepOptions", "SubjectOptions", "TrainOptions", "bundle_name", "check_curves",
     "check_retrained", "check_trained", "check_work", "data_name", "data_of", "early", "flags", "parse_shape",
-    "require_network", "require_one", "retrained_folder", "trained_name", "unfinished", "work_folder",
+    "require_network", "require_one", "retrained_folder", "streams", "trained_name", "unfinished", "work_folder",
 ]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
 
 from ...models import registry
-from ...pruners.errors import BundleExistsError, CheckpointError, PlanError, UsageError
+from ...pruners.errors import BundleExistsError, CheckpointError, OutputError, PlanError, UsageError
 from ...pruners.named_files import bundle_summary, check_free, model_file, split_spec
 from ...pruners.registry import check_name
 from .names import METRICS, WITH_KERNELS
@@ -27,6 +28,7 @@ from .options import (
 
 GENERATED, PRETRAINED = Path("generated"), Path("pretrained")
 KIND = "Real"
+_LONGEST = 200
 
 
 def check(options: CommonOptions) -> None:
@@ -106,6 +108,7 @@ def parse_shape(text: str) -> tuple[int, ...]:
 
 
 def _check_output(options: CommonOptions) -> None:
+    _check_length(getattr(options, "output", None))
     if isinstance(options, (ApplyOptions, QuantizeOptions)):
         if options.output is not None and not (isinstance(options, QuantizeOptions) and options.save is None):
             check_free(options.output, options.force)
@@ -125,6 +128,12 @@ def _check_output(options: CommonOptions) -> None:
         usual = PRETRAINED / (trained_name(data, arch) if arch else f"{label}.pt")
         if path := options.output or (label and usual):
             check_trained(path, options)
+
+
+def _check_length(path: Path | None) -> None:
+    """OutputError where names that are made from the path's, for what is unfinished, would be too long for a disk."""
+    if path is not None and (length := len(os.fsencode(path.name))) > _LONGEST:
+        raise OutputError(f"-o {path.name[:40]}...: the name has {length} bytes; take one of at most {_LONGEST}")
 
 
 def _label(options: NetworkOptions) -> str:
