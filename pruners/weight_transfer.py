@@ -70,8 +70,8 @@ def slice_optimizer_state(
 ) -> dict[str, Any]:
     """``optimizer.state_dict()`` for the pruned network, so that training can go on.
 
-    ``names``: the parameters' names in the order in which the optimizer was given them, usually
-    ``[n for n, _ in model.named_parameters()]``. What has its parameter's shape (momentum, Adam's moments) is sliced
+    ``names``: the parameters' names in the order in which the optimizer was given them, as ``parameter_names`` finds
+    them. What has its parameter's shape (momentum, Adam's moments) is sliced
     like the parameter, single numbers (step counts) are copied. Raises CheckpointError for anything else.
     """
     order = [number for group in optimizer["param_groups"] for number in group["params"]]
@@ -92,6 +92,9 @@ def _sliced_moments(
     key = graph.key(name)
     moments: dict[str, Any] = {}
     for entry, value in entries.items():
+        if isinstance(value, (list, tuple, dict)):
+            kind = type(value).__name__
+            raise CheckpointError(f"the optimizer's {entry} of {name} is a {kind}, which can't be sliced")
         if not isinstance(value, Tensor) or value.ndim == 0:
             moments[entry] = copy.deepcopy(value)
         elif tuple(value.shape) == tuple(graph.shapes[key]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import zipfile
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import click
 
 from ...models import registry
-from ...pruners.errors import BundleExistsError, CheckpointError, PlanError, UsageError
+from ...pruners.errors import BundleExistsError, CheckpointError, OutputError, PlanError, UsageError
 from ...pruners.named_files import bundle_summary, model_file, split_spec
 from ...pruners.outputs import check_free, discard, held, settle
 from ...pruners.registry import check_name
@@ -33,6 +34,7 @@ _CURVES = b'{"event": "sweep"'
 _OLD_FORMAT = bytes.fromhex("80028a0a6cfc9c46f9206aa85019")  # how files of torch before 1.6 begin
 GENERATED, PRETRAINED = Path("generated"), Path("pretrained")
 KIND = "Real"
+_LONGEST = 200
 
 
 def check(options: CommonOptions) -> None:
@@ -112,6 +114,7 @@ def parse_shape(text: str) -> tuple[int, ...]:
 
 
 def _check_output(options: CommonOptions) -> None:
+    _check_length(getattr(options, "output", None))
     if isinstance(options, (ApplyOptions, QuantizeOptions)):
         if options.output is not None and not (isinstance(options, QuantizeOptions) and options.save is None):
             check_free(options.output, options.force)
@@ -133,6 +136,12 @@ def _check_output(options: CommonOptions) -> None:
         usual = PRETRAINED / (trained_name(data, arch) if arch else f"{label}.pt")
         if path := options.output or (label and usual):
             check_trained(path, options)
+
+
+def _check_length(path: Path | None) -> None:
+    """OutputError where names that are made from the path's, for what is unfinished, would be too long for a disk."""
+    if path is not None and (length := len(os.fsencode(path.name))) > _LONGEST:
+        raise OutputError(f"-o {path.name[:40]}...: the name has {length} bytes; take one of at most {_LONGEST}")
 
 
 def _label(options: NetworkOptions) -> str:

@@ -80,6 +80,8 @@ def network_from(options: NetworkOptions, voice: Voice) -> Network:
         raise _explain(error, options, data) from None
     if checkpoint is not None:
         network = replace(network, optimizer=checkpoint.optimizer)
+        if checkpoint.told:
+            voice.remark(f"{options.weights}: {checkpoint.told}")
     if data is not None:
         check_outputs(network.name, network.model, network.example_input, data)
     return network

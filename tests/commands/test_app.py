@@ -737,3 +737,15 @@ def test_the_optimizer_of_a_training_checkpoint_comes_along(here):
     resumed.load_state_dict(torch.load("out/optimizer.pth", weights_only=True))
     for parameter in pruned.parameters():
         assert resumed.state[parameter]["momentum_buffer"].shape == parameter.shape
+
+
+def test_an_optimizer_that_is_left_out_is_told_of_even_quietly(here):
+    small_state(here)
+    from own_small import small
+
+    model = small()
+    torch.save({"model": model.state_dict(), "optimizer": {"lr": 0.1}}, "w.pth")
+    result = app("prune", "-q", *MODEL, "--weights", "w.pth", "--ratio", "0.5", "-o", "out")
+    assert result.exit_code == 0
+    assert result.stderr.startswith("warning: the optimizer's state is left out, there is no optimizer.pth: it is no")
+    assert not (here / "out" / "optimizer.pth").exists()
