@@ -142,15 +142,10 @@ def profile(model: nn.Module, example_input: Any, repeats: int = 10) -> list[Pro
 
 
 def _counted(model: nn.Module, example_input: Any) -> _LayerCounter:
-    """One pass of one image, counted. Torch's fast path for attention is one operation, in which nothing is seen."""
+    """One pass of one image, counted."""
     counter = _LayerCounter(model)
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with isolated.step_by_step(model), counter.modules.watching(), counter:
-            _run(model, example_input)
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
+    with isolated.transparent(model), counter.modules.watching(), counter:
+        _run(model, example_input)
     return counter
 
 

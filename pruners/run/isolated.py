@@ -14,7 +14,7 @@ import math
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -182,8 +182,25 @@ def tensors_in(value: Any) -> list[Tensor]:
 def step_by_step(model: nn.Module) -> Iterator[None]:
     """Recurrent layers take their steps one by one, not in one opaque operation."""
     opaque = torch.backends.mkldnn.enabled and any(isinstance(m, nn.RNNBase) for m in model.modules())
-    with torch.backends.mkldnn.flags(enabled=False) if opaque else nullcontext():
+    if opaque:
+        torch.backends.mkldnn.enabled = False  # type: ignore[assignment]  # ``flags`` sets more, of which torch warns
+    try:
         yield
+    finally:
+        if opaque:
+            torch.backends.mkldnn.enabled = True  # type: ignore[assignment]
+
+
+@contextmanager
+def transparent(model: nn.Module) -> Iterator[None]:
+    """Neither recurrent layers nor attention are one opaque operation, in which nothing can be counted."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with step_by_step(model):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def compare(out: Any, expected: list[Tensor]) -> tuple[float, float]:
@@ -227,7 +244,7 @@ def run_case(model: nn.Module, case: Mapping[str, Any], own: Mapping[str, Tensor
     if case["double"]:
         model.double()
     counter = MacCounter()
-    with torch.no_grad(), step_by_step(model.eval()), counter:
+    with torch.no_grad(), transparent(model.eval()), counter:
         out = call(model, as_double(case["inputs"]) if case["double"] else case["inputs"])
     worst, scale = compare(out, case["outputs"])
     return {"name": case["name"], "diff": worst, "scale": scale, "macs": counter.macs, "train": ""}
@@ -237,7 +254,6 @@ def main(file: str, factory: str, weights: str, check: str, blocked: str) -> dic
     sys.meta_path.insert(0, _Blocker(blocked.split(",")))
     sys.dont_write_bytecode = True
     torch.set_num_threads(1)
-    torch.backends.mha.set_fastpath_enabled(False)  # one opaque operation, in which nothing can be counted
     own, cases = (torch.load(f, weights_only=True, map_location="cpu", mmap=True) for f in (weights, check))
     model = load(file, factory)
     results = [run_case(model, case, own) for case in cases]
