@@ -88,7 +88,7 @@ def republish(
             draft / bundle.file.name, summary["factory"], [_case(network, inputs)], _costs(summary), 1,
             () if needs else ("torchvision",),
         )  # fmt: skip
-        told = {**summary, **changes, **checked.as_dict()}
+        told = {**summary, **checked.about_macs(summary["macs"]), **changes, **checked.as_dict()}
         write_file(draft / "summary.json", (json.dumps(told, indent=2) + "\n").encode())
         report = render_report(told, bundle.plan, kept.get("search.jsonl", b""))
         write_file(draft / "report.html", report.encode())

@@ -216,7 +216,9 @@ class BasicPruning:
             checked = verify_bundle(
                 draft / self.fileName, self.netName, proof, self.predict(plan.kept), self._batch, self._blocked
             )
-            told = {**self._summary(plan), "verified": True, **checked.as_dict(), **(summary or {})}
+            planned = self._summary(plan)
+            counted = checked.about_macs(planned["macs"])
+            told = {**planned, **counted, "verified": True, **checked.as_dict(), **(summary or {})}
             write_file(draft / "plan.json", plan.to_json().encode())
             write_file(draft / "summary.json", (json.dumps(told, indent=2) + "\n").encode())
             report = render_report(told, plan, (files or {}).get("search.jsonl", b""))

@@ -27,7 +27,8 @@ def outcome(bundle: Bundle) -> list[RenderableType]:
         shown.add_row(row.name, row.before, row.after, row.change)
     found = f"verified in a fresh process, largest difference {bundle.summary['max_abs_diff']:.2g}"
     timed = bundle.summary.get("latency")
-    return [shown, *([f"\n{verdict_text(timed)}"] if timed else []), f"\n{bundle.file}: {found}"]
+    warned = bundle.summary.get("warnings") or []
+    return [shown, *([f"\n{verdict_text(timed)}"] if timed else []), f"\n{bundle.file}: {found}", *warned]
 
 
 def some(names: Sequence[str], named: int = 3) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 import networkx as nx
 import numpy as np
@@ -73,6 +75,11 @@ class ChannelGraph:
     def why(self, layer: str) -> str:
         """Which channels go together with a layer's, or why they stay, with the operation, file and line."""
         return why(self, layer)
+
+    def positions(self, contraction: Contraction) -> Fraction:
+        """At how many positions of one image its weight is multiplied; a part of it counts by that part."""
+        shape = self.shapes.get(contraction.parameter)
+        return contraction.macs / math.prod(shape) if shape else Fraction(0)
 
     def masks(self, kept: Kept) -> dict[Slot, BoolArray]:
         """For every slot that loses something, which positions stay. ``kept``: width name -> kept group indices."""

@@ -221,7 +221,7 @@ def _over(
     widths: Sequence[Width],
     owners: tuple[IntArray, IntArray],
 ) -> tuple[Contraction, ...]:
-    """Contractions with the channels that their positions stand for, as far as those can go."""
+    """Contractions with the channels that their indices stand for, as far as those can go."""
     found = []
     for contraction, lines in contractions:
         extents = [_extent(line, classes, widths, owners) for line in lines]

@@ -105,10 +105,14 @@ class FrozenChannels:
 
 @dataclass(frozen=True)
 class Extent:
-    """How many channels an integer in the source counts: ``fixed`` ones, and groups of widths."""
+    """How many channels an integer counts, or lie along an index: ``fixed`` ones, and groups of widths."""
 
     fixed: int
     parts: tuple[tuple[str, tuple[int, ...]], ...]
+
+    @property
+    def size(self) -> int:
+        return self.fixed + sum(len(groups) for _, groups in self.parts)
 
     def count(self, kept: Kept) -> int:
         total = self.fixed
@@ -119,14 +123,15 @@ class Extent:
 
 @dataclass(frozen=True)
 class Contraction:
-    """One use of a weight in a convolution or matrix product: ``positions`` output positions per image.
+    """One convolution or matrix product: how many multiply-accumulates it takes for one image.
 
-    Where only a part of the weight is used, as in an attention's packed projection, it counts by that part. ``over``:
-    channels that some of the positions stand for, as where a layer mixes places, channel by channel.
+    ``parameter``: the weight that is multiplied, or a part of it; "" where there is none, as in the products of
+    attention, or where it is made of weights. ``over``: the indices that the product runs over whose channels may go;
+    its cost is in proportion to the size of each.
     """
 
     parameter: str
-    positions: Fraction
+    macs: Fraction
     module: str
     over: tuple[Extent, ...] = ()
 

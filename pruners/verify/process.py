@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,15 @@ class Verification:
     double: bool
     trained: bool
 
+    def about_macs(self, planned: Mapping[str, Any]) -> dict[str, Any]:
+        """For ``summary.json``: the MACs that the file has, and a warning where others were planned."""
+        found: dict[str, Any] = {"macs": {**planned, "after": self.macs}}
+        if self.macs != planned["after"]:
+            off = 100 * abs(planned["after"] / self.macs - 1) if self.macs else 100.0
+            said = f"the file has {self.macs:,} MACs, {planned['after']:,} were planned"
+            found["warnings"] = [f"warning: {said}: the prediction is {off:.2g} % off"]
+        return found
+
     def as_dict(self) -> dict[str, Any]:
         """As ``summary.json`` tells it."""
         precision = "float64" if self.double else "float32"
@@ -49,8 +58,8 @@ def verify_bundle(
 
     Raises VerificationError with the reason: an import that is not standalone, keys or shapes that don't fit,
     outputs that differ by more than 1e-9 of their scale in float64 (1e-4 in float32, for networks of more than 200
-    million parameters), parameters or MACs that are not the planned ones, a training step that fails where the
-    original's works.
+    million parameters), parameters that are not the planned ones, a training step that fails where the original's
+    works. MACs are counted anew; what is found is published, whatever was planned.
     """
     report = _run(file, factory, cases, (*BLOCKED, *blocked))
     if "error" in report:
@@ -66,12 +75,11 @@ def verify_bundle(
             )
         if found["train"] and case.trains():
             raise VerificationError(f"the generated file fails in training mode: {found['train']}")
-    macs = report["cases"][0]["macs"] // batch
-    if (report["params"], macs) != (expected.params, expected.macs):
+    if report["params"] != expected.params:
         raise VerificationError(
-            f"the generated file has {report['params']:,} parameters and {macs:,} MACs, planned were "
-            f"{expected.params:,} and {expected.macs:,}"
+            f"the generated file has {report['params']:,} parameters, planned were {expected.params:,}"
         )
+    macs = round(report["cases"][0]["macs"] / batch)
     trained = any(c.train_inputs is not None and not f["train"] for c, f in zip(cases, report["cases"], strict=True))
     names = tuple(c.name for c in cases)
     return Verification(worst, report["params"], macs, names, all(c.double for c in cases), trained)
