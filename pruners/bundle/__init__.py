@@ -11,9 +11,9 @@ from .folder import (
     write_file,
     write_state,
 )
-from .report import comparison, frozen_facts, place, render_report
+from .report import comparison, difference_text, frozen_facts, place, render_report
 
 __all__ = [
-    "Bundle", "check_free", "comparison", "frozen_facts", "import_text", "place", "published", "render_report",
-    "size_of_state", "write_file", "write_state",
+    "Bundle", "check_free", "comparison", "difference_text", "frozen_facts", "import_text", "place", "published",
+    "render_report", "size_of_state", "write_file", "write_state",
 ]
