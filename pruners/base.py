@@ -212,7 +212,9 @@ class BasicPruning:
         with published(output, force) as draft:
             write_file(draft / self.fileName, made.text.encode())
             write_state(draft / "weights.pth", weights)
-            proof = cases(self.model, self.graph, plan.kept, sliced.model, state, self.example_input)
+            proof = cases(
+                self.model, self.graph, plan.kept, sliced.model, state, self.example_input, runs=sliced.runs
+            )  # fmt: skip
             checked = verify_bundle(
                 draft / self.fileName, self.netName, proof, self.predict(plan.kept), self._batch, self._blocked
             )

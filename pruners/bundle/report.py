@@ -140,6 +140,15 @@ def chart(evaluations: Sequence[Mapping[str, Any]]) -> Chart | None:
     return Chart(width, height, f"{low:.3f}", f"{high:.3f}", points)
 
 
+def difference_text(summary: Mapping[str, Any]) -> str:
+    """The largest difference that verification found, and what it is of the largest output."""
+    off = f"{summary['max_abs_diff']:.2g}"
+    if not summary["max_abs_diff"] or "output_scale" not in summary:
+        return off
+    reach, relative = f"{summary['output_scale']:.2g}", f"{summary['max_rel_diff']:.1g}"
+    return f"{off} where outputs reach {reach} (at most {relative} of the largest output)"
+
+
 def render_report(summary: Mapping[str, Any], plan: PruningPlan, ledger: bytes = b"") -> str:
     """The text of ``report.html``: a function of what else lies in the bundle."""
     environment = jinja2.Environment(
@@ -157,7 +166,7 @@ def render_report(summary: Mapping[str, Any], plan: PruningPlan, ledger: bytes =
         module=Path(summary["file"]).stem,
         source=summary["source"],
         digest=plan.digest[:8],
-        max_abs_diff=f"{summary['max_abs_diff']:.2g}",
+        difference=difference_text(summary),
         comparison=comparison(summary),
         widths=rows,
         whole=sum(r.size == r.kept for r in rows),

@@ -12,9 +12,10 @@ import importlib.util
 import json
 import math
 import os
+import random
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, fields, is_dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -203,8 +204,121 @@ def transparent(model: nn.Module) -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fast)
 
 
+class EvenDraws(TorchDispatchMode):
+    """Every draw of random numbers gives one value in all its elements, whatever their number: so networks of different
+    widths draw the same. Each draw has a value of its own. ``drew``: how many there were."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drew = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        form = _DRAWS.get(func.overloadpacket.__name__)
+        if form is None:
+            return func(*args, **(kwargs or {}))
+        self.drew += 1
+        torch.manual_seed(self.drew)
+        return form(func, args, {**(kwargs or {}), **({"generator": None} if "generator" in (kwargs or {}) else {})})
+
+
+without_compiler(EvenDraws)
+
+
+def _filled(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """In place: what the operation draws for one element, everywhere."""
+    return args[0].copy_(func(args[0].new_zeros(1), *args[1:], **kwargs))
+
+
+def _made(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A new tensor: its one value is what the operation draws for one element."""
+    whole = func(*args, **kwargs)
+    torch.manual_seed(torch.initial_seed())
+    if isinstance(args[0], Tensor):
+        one = func(args[0].new_zeros(1), *args[1:], **kwargs)
+    else:
+        one = func(*([1] if isinstance(a, (list, tuple)) else a for a in args), **kwargs)
+    return whole.copy_(one)
+
+
+def _normal(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Around a mean, with a deviation: either may be a tensor."""
+    mean, deviation = args[0], args[1] if len(args) > 1 else kwargs.get("std", 1.0)
+    if not isinstance(mean, Tensor) and not isinstance(deviation, Tensor):
+        return _made(func, args, kwargs)
+    return mean + deviation * float(torch.randn(1))
+
+
+def _kept(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Yes or no: yes, where that can be. So a dropout keeps everything and scales it."""
+    in_place = func.overloadpacket.__name__ == "bernoulli_"
+    chance = args[1] if len(args) > 1 else kwargs.get("p", 0.5 if in_place else args[0])
+    yes = torch.as_tensor(chance) > 0  # before it may be written over
+    return func(*args, **kwargs).copy_(yes)
+
+
+def _dropout(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    out, mask = func(*args, **kwargs)
+    return (args[0] / (1 - args[1]) if args[2] and args[1] < 1 else out), mask.fill_(True)
+
+
+def _in_order(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    out = func(*args, **kwargs)
+    return out.copy_(torch.arange(out.numel()))
+
+
+def _slope(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A leaky rectifier with a random slope: the mean one."""
+    lower, upper = (args[2], args[3]) if len(args) > 3 else (1 / 8, 1 / 3)
+    return torch.nn.functional.leaky_relu(args[0], (float(lower) + float(upper)) / 2)
+
+
+_DRAWS = {
+    **dict.fromkeys(("normal_", "uniform_", "exponential_", "cauchy_", "log_normal_"), _filled),
+    **dict.fromkeys(("geometric_", "random_"), _filled),
+    **dict.fromkeys(("randn", "rand", "randint", "randn_like", "rand_like", "randint_like"), _made),
+    **dict.fromkeys(("bernoulli", "bernoulli_"), _kept),
+    "normal": _normal,
+    "native_dropout": _dropout,
+    "randperm": _in_order,
+    "rrelu_with_noise": _slope,
+}
+
+
+@contextmanager
+def seeded() -> Iterator[None]:
+    """Random numbers start anew, and go on afterwards as if nothing had been drawn: torch's, Python's and numpy's."""
+    numpy = sys.modules.get("numpy")
+    theirs = numpy.random.get_state() if numpy else None
+    own = random.getstate()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            random.seed(0)
+            if numpy:
+                numpy.random.seed(0)
+            yield
+    finally:
+        random.setstate(own)
+        if numpy:
+            numpy.random.set_state(theirs)
+
+
+@contextmanager
+def buffers_restored(model: nn.Module) -> Iterator[None]:
+    """A pass in training mode changes buffers (running statistics): afterwards they are what they were."""
+    before = [(m, n, b, b.clone()) for m in model.modules() for n, b in m._buffers.items() if b is not None]
+    try:
+        yield
+    finally:
+        for module, name, buffer, value in before:
+            with torch.no_grad():
+                module._buffers[name] = buffer.copy_(value)
+
+
 def compare(out: Any, expected: list[Tensor]) -> tuple[float, float]:
-    """Largest difference, and the scale of the expected values."""
+    """Largest difference, and the scale of the expected values. Equal infinities, and NaN beside NaN, don't differ."""
     found = tensors_in(out)
     if [t.shape for t in found] != [t.shape for t in expected]:
         shapes = [[tuple(t.shape) for t in tensors] for tensors in (found, expected)]
@@ -213,9 +327,13 @@ def compare(out: Any, expected: list[Tensor]) -> tuple[float, float]:
     for got, want in zip(found, expected, strict=True):
         if got.is_complex():
             got, want = torch.view_as_real(got), torch.view_as_real(want)
-        if got.numel():
-            worst = max(worst, float((got.double() - want.double()).abs().max()))
-            scale = max(scale, float(want.double().abs().max()))
+        got, want = got.double(), want.double()
+        differ = ~((got == want) | (got.isnan() & want.isnan()))
+        if differ.any():
+            off = float((got - want)[differ].abs().max())
+            worst = max(worst, off if off == off else float("inf"))
+        if want.isfinite().any():
+            scale = max(scale, float(want[want.isfinite()].abs().max()))
     return worst, scale
 
 
@@ -239,14 +357,22 @@ def _forget(parameter: Tensor) -> None:
 
 
 def run_case(model: nn.Module, case: Mapping[str, Any], own: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Outputs of the model with the case's weights, beside what they must be."""
+    """Outputs of the model with the case's weights, beside what they must be; without ``outputs`` it has to run."""
     model.load_state_dict(own if case["state"] is None else case["state"], strict=True)
     if case["double"]:
         model.double()
     counter = MacCounter()
-    with torch.no_grad(), transparent(model.eval()), counter:
-        out = call(model, as_double(case["inputs"]) if case["double"] else case["inputs"])
-    worst, scale = compare(out, case["outputs"])
+    even = EvenDraws() if case["even_draws"] else nullcontext()
+    around = (transparent(model.train(case["training"])), buffers_restored(model), seeded(), even, counter)
+    with torch.no_grad(), ExitStack() as stack:
+        for context in around:
+            stack.enter_context(context)
+        try:
+            out = call(model, as_double(case["inputs"]) if case["double"] else case["inputs"])
+        except Exception as error:
+            error.add_note(f"({case['name']})")
+            raise
+    worst, scale = (0.0, 0.0) if case["outputs"] is None else compare(out, case["outputs"])
     return {"name": case["name"], "diff": worst, "scale": scale, "macs": counter.macs, "train": ""}
 
 
@@ -269,7 +395,7 @@ def report(arguments: list[str]) -> str:
     try:
         found = main(*arguments)
     except Exception as problem:
-        found = {"error": f"{type(problem).__name__}: {problem}"}
+        found = {"error": " ".join([f"{type(problem).__name__}: {problem}", *getattr(problem, "__notes__", ())])}
     return json.dumps(found)
 
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from secateur.pruners.base import BasicPruning
 from secateur.pruners.bundle import Bundle, import_text, write_state
+from secateur.pruners.bundle.folder import import_file
 from secateur.pruners.costs import Costs
 from secateur.pruners.errors import UsageError, VerificationError
+from secateur.pruners.source import Entry
 from secateur.pruners.trace.trace import trace
 from secateur.pruners.verify import Case, fits_double, measured, oracle, verify_bundle
 from secateur.pruners.verify import outputs as verify_outputs
 from secateur.pruners.verify import process as verify
 from secateur.pruners.verify.outputs import outputs_of
 from secateur.pruners.verify.process import many_verifications
+from secateur.pruners.verify.sizes import other_sizes
 
 TEXT = '''"""A small network."""
 
@@ -154,8 +159,11 @@ def test_a_large_network_is_compared_in_float32_and_says_so(monkeypatch: pytest.
     monkeypatch.setattr(verify_outputs, "_DOUBLE_UP_TO", 10)
     outputs, double = measured(model, X, fits_double(model))
     assert not double and outputs[0].dtype == torch.float32
-    told = verify.Verification(0.0, 26, 20, ("own",), double, True).as_dict()
-    assert told == {"max_abs_diff": 0.0, "precision": "float32", "trained": True}
+    told = verify.Verification(0.5, 1e-6, 5e5, 26, 20, ("own",), double, True).as_dict()
+    assert told == {
+        "max_abs_diff": 0.5, "max_rel_diff": 1e-6, "output_scale": 5e5, "precision": "float32", "trained": True,
+        "compared": ["own"],
+    }  # fmt: skip
 
 
 def test_a_step_that_the_original_can_not_take_either_is_no_failure(tmp_path: Path) -> None:
@@ -165,3 +173,137 @@ def test_a_step_that_the_original_can_not_take_either_is_no_failure(tmp_path: Pa
     write_state(tmp_path / "weights.pth", reference.state_dict())
     case = Case("own", X, outputs_of(reference, X, True), None, True, X, lambda: False)
     assert not verify_bundle(tmp_path / "model.py", "net", [case], COSTS, batch=2).trained
+
+
+# -- other batches, sizes and modes
+
+CONVOLUTIONS = '''"""Two convolutions."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.c1 = nn.Conv2d(3, 8, 3, padding=1)
+        self.c2 = nn.Conv2d(8, 8, 3, padding=1)
+        self.bn = nn.BatchNorm2d(8)
+        self.fc = nn.Linear(8, 5)
+
+    def forward(self, x):
+        x = F.relu(self.c1(x))
+        x = self.bn(self.c2(x))
+        return self.fc(x.mean((2, 3)))
+'''
+
+
+def pruned(folder: Path, line: str = "", wrong: str | None = None, head: str = "") -> dict[str, object]:
+    """The summary of a bundle of these convolutions with a line between them; ``wrong``: what stands in the file."""
+    body = CONVOLUTIONS.replace("        x = self.bn", f"        {line}\n        x = self.bn")
+    if "self.wide" in line:
+        body = body.replace("self.bn = ", "self.wide = nn.Conv2d(8, 8, 1)\n        self.bn = ")
+    file = folder / "author.py"
+    file.write_text(body.replace("self.fc(x.mean((2, 3)))", head) if head else body)
+    module = import_file(file)
+    pruner = BasicPruning(module.Net(), IMAGES, entry=Entry(module.Net, {}, "Net", "author.py, Net()"))
+    plan = pruner.plan({"c1": [0, 2, 3, 5, 7]})
+    made = pruner.carry_out(plan)
+    if wrong is not None:
+        assert line in made.text
+        made = replace(made, text=made.text.replace(line, wrong))
+    return dict(pruner.publish(made, folder / "out").summary)
+
+
+IMAGES = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+DIFFERENT = {  # the author's line, what the file says, what the verification names
+    "in training only": ("x = x * 1 if self.training else x", "x = x * 2 if self.training else x", "in training"),
+    "for another batch only": ("x = x if len(x) < 3 else x * 1", "x = x if len(x) < 3 else x * 2", "another batch"),
+    "for another size only": ("x = x if x.shape[2] == 8 else x * 1", "x = x if x.shape[2] == 8 else x * 2",
+                              "inputs of 3x12x16"),
+    "in what it makes of noise": ("x = x + torch.randn(len(x), 1, 1, 1, dtype=x.dtype) * 1",
+                                  "x = x + torch.randn(len(x), 1, 1, 1, dtype=x.dtype) * 2", "the bundle's weights"),
+    "in what it makes of noise in training": (
+        "x = x + torch.rand_like(x.sum(1, True)) * self.training",
+        "x = x + torch.rand_like(x.sum(1, True)) * self.training * 2",
+        "in training"),
+    "in its rate of dropout": ("x = F.dropout(x, 0.5, self.training)", "x = F.dropout(x, 0.4, self.training)",
+                               "in training"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DIFFERENT)
+def test_a_file_is_refused_that_differs(name: str, tmp_path: Path) -> None:
+    line, wrong, case = DIFFERENT[name]
+    with pytest.raises(VerificationError, match=f"computes something else .*({case})"):
+        pruned(tmp_path, line, wrong)
+
+
+def test_a_file_is_refused_that_fails_where_the_original_runs(tmp_path: Path) -> None:
+    with pytest.raises(VerificationError, match=r"AssertionError.*inputs of 3x12x16"):
+        pruned(tmp_path, "assert x.ndim == 4", "assert x.shape[2] == 8")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "x = x + torch.randn_like(x.sum(1, True))",
+        "x = F.dropout(x, 0.5)",
+        "x = F.dropout2d(x, 0.5, self.training)",
+        "x = x + torch.normal(0.0, 0.1, (len(x), 1, 1, 1), dtype=x.dtype)",
+        "x = x * torch.empty(len(x), 1, 1, 1, dtype=x.dtype).bernoulli_(0.5)",
+        "x = F.rrelu(x, training=self.training)",
+        "x = x[torch.randperm(len(x))]",
+    ],
+)
+def test_a_network_that_draws_random_numbers_passes(line: str, tmp_path: Path) -> None:
+    compared = pruned(tmp_path, line)["compared"]
+    assert any("as in memory" in c for c in compared)  # with draws of every element
+
+
+def test_what_was_compared_is_told(tmp_path: Path) -> None:
+    random = "random weights{}, removed channels zeroed"
+    assert pruned(tmp_path)["compared"] == [
+        "the bundle's weights",
+        *map(
+            random.format,
+            ("", ", another batch", ", inputs of 3x12x16", ", in training", ", another batch of 3x12x16, in training"),
+        ),
+    ]
+
+
+def test_a_size_that_the_original_does_not_take_is_left_out(tmp_path: Path) -> None:
+    head = "self.fc(x.mean((2, 3))) + x[:, 0].flatten(1) @ torch.ones(64, 1, dtype=x.dtype)"
+    compared = pruned(tmp_path, head=head)["compared"]
+    assert not any("inputs of" in c for c in compared) and any("another batch, in training" in c for c in compared)
+
+
+def test_a_size_that_mixes_images_is_left_out(tmp_path: Path) -> None:
+    compared = pruned(tmp_path, head="self.fc(x.mean((2, 3)).repeat(x.shape[3] // 8, 1))")["compared"]
+    assert not any("3x12x16" in c for c in compared)
+
+
+def test_a_layer_that_only_another_size_reaches_is_no_failure(tmp_path: Path) -> None:
+    compared = pruned(tmp_path, "x = self.wide(x) if x.shape[2] > 8 else x")["compared"]
+    assert "random weights, inputs of 3x4x4, removed channels zeroed" in compared
+
+
+@pytest.mark.parametrize(
+    ("example", "others"),
+    [
+        (torch.zeros(2, 3, 8, 8), ["3x12x16", "3x16x16", "3x12x12", "3x4x4"]),
+        (torch.zeros(1, 3, 224, 224), ["3x160x192", "3x192x192", "3x112x112", "3x336x336"]),
+        ({"ids": torch.ones(2, 8, dtype=torch.int64), "mask": torch.ones(2, 8)}, ["6", "12"]),
+        (torch.zeros(2, 3, 16), ["3x12", "3x24", "2x16", "4x16"]),
+        (torch.zeros(2, 7), ["6", "10"]),
+    ],
+)
+def test_sizes_to_try(example: object, others: list[str]) -> None:
+    assert [name for name, _ in other_sizes(example)] == others
+
+
+def test_the_difference_is_told_beside_the_size_of_the_outputs(tmp_path: Path) -> None:
+    summary = pruned(tmp_path, head="self.fc(x.mean((2, 3))) * 1e9")
+    assert summary["output_scale"] > 1e8
+    assert summary["max_rel_diff"] <= 1e-9 and summary["max_rel_diff"] * 1e10 >= summary["max_abs_diff"]
