@@ -36,7 +36,7 @@ def run(options: CurvesOptions) -> None:
             raise UsageError("curves are measured on images: add --data")
         require_labels(network.data, "measuring curves")
         output = options.output or GENERATED / f"{network.label}_curves"
-        stack.enter_context(held(output))
+        stack.enter_context(held(output / "curves.jsonl"))
         file = _free(output / "curves.jsonl", options)
         network = with_trained_weights(network, voice, options.seed, options.device)
         points = _measure(network, options, file, voice)

@@ -36,9 +36,8 @@ _mine: set[tuple[Path, int]] = set()
 
 def check_free(output: Path, force: bool) -> None:
     """Refuse early what could not be published late, and what would be lost."""
+    settle(output)
     try:
-        _refuse_places(output)
-        settle(output)
         if not output.exists():
             return
         own, strange = contents(output)
@@ -161,8 +160,14 @@ def held(output: Path, wait: float = 0.2) -> Iterator[Path]:
 
 
 def settle(output: Path) -> None:
-    """Put in order what a run that was killed left. Raises UsageError where another run writes ``output`` now."""
-    if _state(_absolute(output)).exists():
+    """Put in order what a run that was killed left. Raises UsageError where another run writes ``output`` now,
+    OutputError where no folder can be written."""
+    try:
+        _refuse_places(output)
+        left = _state(_absolute(output)).exists()
+    except OSError as error:
+        raise unwritable(output, error) from None
+    if left:
         with held(output):
             pass
 
@@ -180,6 +185,8 @@ def _absolute(output: Path) -> Path:
 
 
 def _state(place: Path) -> Path:
+    if not place.name:
+        raise OutputError(f"{place} can't be written over; name another place with -o")
     return place.with_name(f".{place.name}.secateur")
 
 

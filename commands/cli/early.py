@@ -46,7 +46,10 @@ def check(options: CommonOptions) -> None:
         check_retrained(retrained_folder(options), options)
     if isinstance(options, CheckOptions) and options.file.suffix == ".py":
         model_file(str(options.file))
-    _check_output(options)
+    try:
+        _check_output(options)
+    except OSError as error:
+        raise OutputError(f"{error.filename} can't be written: {error.strerror}; choose another with -o") from None
 
 
 def program() -> str:
@@ -216,6 +219,8 @@ def check_retrained(output: Path, options: BundleOptions) -> None:
 
 def check_trained(path: Path, options: TrainOptions) -> None:
     """Nothing that took long is written over unless asked for."""
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder: name a file in it, such as {path / 'weights.pt'}")
     refuse_unfinished(unfinished(path), options.resume, options.force)
     if path.is_file() and not (options.force or unfinished(path).exists()):
         raise BundleExistsError(f"{path} exists; choose another file with -o, or overwrite it with --force")
@@ -235,6 +240,8 @@ def _holds_tensors(path: Path) -> bool:
 
 
 def check_curves(file: Path, options: CurvesOptions) -> None:
+    if file.parent.is_file():
+        raise OutputError(f"{file.parent} is a file, not a folder; choose another folder with -o")
     if file.exists() and not (options.resume or options.force):
         raise BundleExistsError(f"{file} exists: go on with --resume, or start anew with --force")
     if file.exists() and not options.resume:

@@ -14,7 +14,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from secateur.commands.cli import CurvesOptions, PruneOptions, TrainOptions, check_curves, check_trained, check_work
+from secateur.commands.cli import (
+    CurvesOptions,
+    PruneOptions,
+    TrainOptions,
+    check_curves,
+    check_trained,
+    check_work,
+    forget_finished,
+)
 from secateur.pruners import outputs
 from secateur.pruners.bundle import check_free, held, published, write_file, write_state
 from secateur.pruners.errors import BundleExistsError, OutputError, UsageError
@@ -417,3 +425,16 @@ def published_until(output: Path, moments: int, monkeypatch: pytest.MonkeyPatch)
         except Killed:
             return False
     return True
+
+
+def test_the_work_folder_of_a_run_killed_after_its_bundle_was_there_is_removed(tmp_path):
+    work = tmp_path / ".b.work"
+    for folder in (work, tmp_path / "b"):
+        folder.mkdir()
+        (folder / "search.jsonl").write_text("the search\n")
+    (work / "search.jsonl").write_text("another search\n")
+    forget_finished(tmp_path / "b")
+    assert work.exists()
+    (work / "search.jsonl").write_text("the search\n")
+    forget_finished(tmp_path / "b")
+    assert listed(tmp_path) == ["b"]

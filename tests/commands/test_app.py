@@ -267,7 +267,7 @@ def test_a_read_only_folder_is_refused(here, monkeypatch):
 
     monkeypatch.setattr(Path, "mkdir", refuse)
     code, message = refusal("prune", "-q", *MODEL, "--ratio", "0.5", "-o", "out")
-    assert (code, message) == (2, "error: out can't be written: Permission denied; choose another folder with -o")
+    assert (code, message) == (2, "error: out can't be written: permission denied; choose another folder with -o")
 
 
 @pytest.mark.parametrize("name", ["model.py", "weights.pth", "summary.json"])

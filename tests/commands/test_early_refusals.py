@@ -27,6 +27,14 @@ FOREIGN = "old is no bundle, it holds curves.jsonl: only a bundle is ever writte
 UNFINISHED = "holds an unfinished run: go on with --resume, or start anew with --force"
 METRICS = ", ".join(names.METRICS)
 
+PLACES = (
+    ("the current folder", ".", ". is the current folder, which is never written over; name a new folder with -o"),
+    ("no name", "", ". is the current folder, which is never written over; name a new folder with -o"),
+    ("the folder above", "..", ".. holds the current folder, which is never written over; name a new folder with -o"),
+    ("the root", "/", "/ holds the current folder, which is never written over; name a new folder with -o"),
+    ("a link", "link", "link is a link to bundle; name a folder itself with -o"),
+)
+
 REFUSED = {
     "a metric": (("prune", *ARCH, "--metric", "l3"), f"unknown metric 'l3', did you mean 'l2'? known are {METRICS}"),
     "a metric like no other": (("prune", *ARCH, "--metric", "xyz"), f"unknown metric 'xyz'; known are {METRICS}"),
@@ -98,6 +106,23 @@ REFUSED = {
         ("prune", *OWN, "-o", "own_small.py", "--force"),
         "own_small.py is a file, not a folder; choose another folder with -o",
     ),
+    **{
+        f"{what} for {words[0]}{' by force' if force else ''}": ((*words, "-o", out, *force), said)
+        for what, out, said in PLACES
+        for words in (("prune", *OWN), ("apply", "bundle/plan.json"), ("quantize", *ARCH, "--save", "half"))
+        for force in ((), ("--force",))
+    },
+    "a folder for trained weights": (
+        ("train", *ARCH, "-o", ""), ". is a folder: name a file in it, such as weights.pt"
+    ),
+    "a file that is no weights": (
+        ("train", *ARCH, "-o", "own_small.py", "--force"),
+        "own_small.py is no file of weights: only weights are ever written over; choose another file with -o",
+    ),
+    "a file for a folder of curves": (
+        ("curves", *ARCH, "-o", "own_small.py"),
+        "own_small.py is a file, not a folder; choose another folder with -o",
+    ),
     "an unfinished search": (("prune", *OWN, "-o", "new"), f".new.work {UNFINISHED}"),
     "a retrained bundle": (("retrain", "bundle"), f"bundle_retrained exists; {OLD}"),
     "an unfinished retraining": (("retrain", "bundle", "-o", "half"), f".half.training.pt {UNFINISHED}"),
@@ -145,6 +170,7 @@ def fill(folder: Path) -> None:
     for name in ("bundle_retrained", "generated/small_ratio0.5", "generated/resnet20_digits"):
         (folder / name).mkdir()
     (folder / "own_small.py").write_text(NETWORK)
+    (folder / "link").symlink_to("bundle")
 
 
 @pytest.fixture(scope="module")
