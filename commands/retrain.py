@@ -60,7 +60,9 @@ def run(options: BundleOptions) -> None:
         if damaged := damaged_in(data):
             voice.remark(skipped(damaged))
         after = evaluate(network, data.test).top1
-        accuracy = {**dict.fromkeys(("before", "pruned")), **(bundle.summary.get("accuracy") or {}), "retrained": after}
+        known = bundle.summary.get("accuracy") or {}
+        unknown = {"before": None, "pruned": before} if known.get("pruned") is None else {}
+        accuracy = {**known, **unknown, "retrained": after}
         voice.remark(f"test accuracy {before:.2%} -> {after:.2%}")
         made = republish(
             bundle, network.to(torch.device("cpu")), inputs_of_bundle(bundle, data=data), output,

@@ -49,9 +49,9 @@ _TABLE = {
     ),
     "commands.pruning": (
         "commands.cli commands.network commands.show pruners.base pruners.bundle pruners.errors "
-        "pruners.latency pruners.metrics pruners.optimizer_groups pruners.pipeline pruners.plan pruners.run "
-        "pruners.search pruners.transfer pruners.weight_transfer training.binarization training.binarization.kinds "
-        "training.data training.fit"
+        "pruners.latency pruners.metrics pruners.named_files pruners.optimizer_groups pruners.pipeline "
+        "pruners.plan pruners.run pruners.search pruners.transfer pruners.weight_transfer "
+        "training.binarization training.binarization.kinds training.data training.fit"
     ),
     "commands.quantize": (
         "commands.cli commands.network commands.quantizing commands.show pruners.bundle pruners.errors "
@@ -77,7 +77,8 @@ _TABLE = {
     ),
     "pruners.base": (
         "pruners.bundle pruners.costs pruners.declare pruners.errors pruners.graph pruners.metrics "
-        "pruners.plan pruners.run pruners.slicing pruners.source pruners.trace pruners.verify"
+        "pruners.named_files pruners.plan pruners.run pruners.slicing pruners.source pruners.trace "
+        "pruners.verify"
     ),
     "pruners.bundle": "pruners.errors pruners.graph pruners.named_files pruners.places pruners.plan pruners.shown",
     "pruners.costs": "pruners.errors pruners.graph pruners.run",
