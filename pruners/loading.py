@@ -110,7 +110,7 @@ def parse_arguments(texts: Sequence[str], option: str = "--model-arg") -> dict[s
 
 def _import_file(where: str) -> ModuleType:
     path = model_file(where)
-    if (levels := _relative_levels(path)):
+    if levels := _relative_levels(path):
         return _import_from_package(path.resolve(), levels, where)
     known = sys.modules.get(path.stem)
     name = path.stem if known is None else f"secateur_input_{path.stem}_{len(sys.modules)}"
@@ -144,8 +144,10 @@ def _import_from_package(file: Path, levels: int, where: str) -> ModuleType:
     """A file with relative imports, as a module of the outermost package it is in."""
     packaged = [folder for folder in file.parents if (folder / "__init__.py").is_file()]
     outside = next(f for f in file.parents if f not in packaged)
-    if not file.is_relative_to(outside) or len(file.relative_to(outside).parts) <= levels:
-        outside = file.parents[levels]  # a package needs no __init__.py
+    if len(file.relative_to(outside).parts) <= levels:  # a package needs no __init__.py
+        if len(file.parents) <= levels + 1:
+            raise ModelFileError(f"{where} imports from {levels} folders above it, which are not there")
+        outside = file.parents[levels]
     name = ".".join(file.relative_to(outside).with_suffix("").parts)
     for part in name.split("."):
         check_identifier(part, where, "".join(c if c.isalnum() else "_" for c in part))
