@@ -268,7 +268,7 @@ def test_a_package_of_another_place_is_not_taken_for_it(here):
         (here / folder / "own_net_twice" / "parts.py").write_text(PART)
         (here / folder / "own_net_twice" / "model.py").write_text(WHOLE.format(dots="."))
     load_factory("one/own_net_twice/model.py:make")
-    with pytest.raises(ModelFileError, match=r"is the module own_net_twice.model, but another one of that name was imp"):
+    with pytest.raises(ModelFileError, match=r"is the module own_net_twice.model, but another one of that name"):
         load_factory("two/own_net_twice/model.py:make")
 
 
@@ -276,5 +276,5 @@ def test_a_package_whose_name_can_not_be_imported_is_refused(here):
     (here / "my-net").mkdir()
     (here / "my-net" / "parts.py").write_text(PART)
     (here / "my-net" / "model.py").write_text(WHOLE.format(dots="."))
-    with pytest.raises(ModelFileError, match=r"'my-net' is not a Python identifier and can't be imported; rename it my_"):
+    with pytest.raises(ModelFileError, match=r"'my-net' is not a Python identifier and can.t be imported"):
         load_factory("my-net/model.py:make")
