@@ -261,8 +261,8 @@ def test_networks_import_torch_and_the_decorators_only() -> None:
 
 def test_the_command_line_imports_only_click_when_it_starts() -> None:
     light = {
-        "__future__", "collections.abc", "errno", "importlib", "os", "pathlib", "shlex", "shutil", "sys", "typing",
-        "click",
+        "__future__", "collections.abc", "errno", "importlib", "os", "pathlib", "shlex", "shutil", "signal", "sys",
+        "typing", "click",
     }  # fmt: skip
     for file in (ROOT / "app.py", ROOT / "commands" / "cli" / "flags.py"):
         for node in ast.parse(file.read_text("utf-8")).body:
