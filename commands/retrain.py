@@ -22,6 +22,7 @@ from ..training.fit import check_writable, evaluate, fit, resolve_device
 from .cli import BundleOptions, check_retrained, retrained_folder, unfinished
 from .network import (
     adjusted,
+    check_outputs,
     chosen_regime,
     execution,
     inputs_of_bundle,
@@ -45,6 +46,7 @@ def run(options: BundleOptions) -> None:
         data = with_workers(load_data(spec), options.workers)
         require_labels(data, "retraining")
         network, device = bundle.model, resolve_device(options.device)
+        check_outputs(str(bundle.path), network, inputs_of_bundle(bundle, data=data), data)
         kind = of_bundle(network, facts)
         regime = chosen_regime(options.regime, str(facts.get("arch") or ""), network, data.name, "retrain", kind)
         regime = adjusted(replace(regime, epochs=options.epochs or regime.epochs), options)
