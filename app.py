@@ -15,6 +15,7 @@ import importlib
 import os
 import shlex
 import shutil
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -318,6 +319,7 @@ def doctor(**given: Any) -> None:
 def main(program: str = "") -> None:
     """The console script, or under the name by which the user started it otherwise."""
     streams.make_lasting()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # who ends it politely is told the same as with Ctrl-C
     if not program:
         name = os.path.basename(sys.argv[0])
         found = shutil.which(name)

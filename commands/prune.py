@@ -15,7 +15,16 @@ from ..pruners.metrics import METRICS
 from ..pruners.pipeline import points
 from ..pruners.search import SEARCHES, SearchSettings
 from ..training.data import with_workers
-from .cli import GENERATED, PruneOptions, bundle_name, check_work, data_of, forget_finished, work_folder
+from .cli import (
+    GENERATED,
+    PruneOptions,
+    bundle_name,
+    check_work,
+    data_of,
+    forget_finished,
+    streams,
+    work_folder,
+)
 from .network import (
     Network,
     chosen_kind,
@@ -30,7 +39,6 @@ from .show import Voice, minutes, outcome
 
 def run(options: PruneOptions) -> None:
     settings = settings_from(options)
-    started = time.monotonic()
     with Voice(options.verbose, options.json) as voice, ExitStack() as stack:
         network = network_from(options, voice)
         check_data(options, settings, network)
@@ -45,7 +53,7 @@ def run(options: PruneOptions) -> None:
             with _work_folder(output, options, state, keep=network.data is not None) as work:
                 job = _job(options, settings, network, work, voice)
                 bundle = job.publish(job.decide(), output)
-            voice.remark(f"done in {minutes(time.monotonic() - started)}")
+            voice.remark(f"done in {minutes(time.monotonic() - streams.STARTED)}")
     if options.dry_run:
         values = preview_values(job.pruner, plan)
         voice.result(preview_text(values), values)

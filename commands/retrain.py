@@ -23,6 +23,7 @@ from ..training.fit import check_writable, evaluate, fit, resolve_device
 from .cli import BundleOptions, check_retrained, retrained_folder, unfinished
 from .network import (
     adjusted,
+    check_outputs,
     chosen_regime,
     execution,
     inputs_of_bundle,
@@ -47,6 +48,7 @@ def run(options: BundleOptions) -> None:
         data = with_workers(load_data(spec), options.workers)
         require_labels(data, "retraining")
         network, device = bundle.model, resolve_device(options.device)
+        check_outputs(str(bundle.path), network, inputs_of_bundle(bundle, data=data), data)
         kind = of_bundle(network, facts)
         regime = chosen_regime(options.regime, str(facts.get("arch") or ""), network, data.name, "retrain", kind)
         regime = adjusted(replace(regime, epochs=options.epochs or regime.epochs), options)
@@ -62,7 +64,9 @@ def run(options: BundleOptions) -> None:
         if damaged := damaged_in(data):
             voice.remark(skipped(damaged))
         after = evaluate(network, data.test).top1
-        accuracy = {**dict.fromkeys(("before", "pruned")), **(bundle.summary.get("accuracy") or {}), "retrained": after}
+        known = bundle.summary.get("accuracy") or {}
+        unknown = {"before": None, "pruned": before} if known.get("pruned") is None else {}
+        accuracy = {**known, **unknown, "retrained": after}
         voice.remark(f"test accuracy {before:.2%} -> {after:.2%}")
         made = republish(
             bundle, network.to(torch.device("cpu")), inputs_of_bundle(bundle, data=data), output,

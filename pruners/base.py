@@ -31,6 +31,7 @@ from .declare import check_declarations
 from .errors import NotPrunableError
 from .graph import ChannelGraph, Kept
 from .metrics import Ranking, rank
+from .named_files import source_text
 from .plan import PruningPlan, from_kept, sha256_of_file, sha256_of_state, validate
 from .run import batch_size
 from .slicing import SlicedModel, slice_model, workable
@@ -238,7 +239,7 @@ class BasicPruning:
         author = inspect.getsourcefile(self.entry.factory)
         module = inspect.getmodule(self.entry.factory)
         own = module is not None and module.__name__.partition(".")[0] == "torchvision"
-        text = Path(author).read_text("utf-8") if author and not own else ""
+        text = source_text(author) if author and not own else ""
         needs = re.search(r"^\s*(import|from)\s+torchvision\b", text, re.MULTILINE)
         return () if needs else ("torchvision",)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import tokenize
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,12 @@ def model_file(where: str) -> Path:
         hint = f"; did you mean {path.with_name(close[0])}?" if close else ""
         raise ModelFileError(f"there is no model file {where}{hint}")
     return path
+
+
+def source_text(file: str) -> str:
+    """A Python file as Python reads it: in UTF-8, or as its first lines say."""
+    with tokenize.open(file) as text:
+        return text.read()
 
 
 def check_identifier(name: str, where: str, better: str) -> None:

@@ -50,9 +50,9 @@ _TABLE = {
     ),
     "commands.pruning": (
         "commands.cli commands.network commands.show pruners.base pruners.bundle pruners.errors "
-        "pruners.latency pruners.metrics pruners.optimizer_groups pruners.pipeline pruners.plan pruners.run "
-        "pruners.search pruners.transfer pruners.weight_transfer training.binarization "
-        "training.binarization.kinds training.data training.fit"
+        "pruners.latency pruners.metrics pruners.named_files pruners.optimizer_groups pruners.pipeline "
+        "pruners.plan pruners.run pruners.search pruners.transfer pruners.weight_transfer "
+        "training.binarization training.binarization.kinds training.data training.fit"
     ),
     "commands.quantize": (
         "commands.cli commands.network commands.quantizing commands.show pruners.bundle pruners.errors "
@@ -81,7 +81,8 @@ _TABLE = {
     ),
     "pruners.base": (
         "pruners.bundle pruners.costs pruners.declare pruners.errors pruners.graph pruners.metrics "
-        "pruners.plan pruners.run pruners.slicing pruners.source pruners.trace pruners.verify"
+        "pruners.named_files pruners.plan pruners.run pruners.slicing pruners.source pruners.trace "
+        "pruners.verify"
     ),
     "pruners.bundle": (
         "pruners.errors pruners.graph pruners.named_files pruners.outputs pruners.places pruners.plan "
@@ -272,8 +273,8 @@ def test_networks_import_torch_and_the_decorators_only() -> None:
 
 def test_the_command_line_imports_only_click_when_it_starts() -> None:
     light = {
-        "__future__", "collections.abc", "errno", "importlib", "os", "pathlib", "shlex", "shutil", "sys", "typing",
-        "click",
+        "__future__", "collections.abc", "errno", "importlib", "os", "pathlib", "shlex", "shutil", "signal", "sys",
+        "typing", "click",
     }  # fmt: skip
     for file in (ROOT / "app.py", ROOT / "commands" / "cli" / "flags.py"):
         for node in ast.parse(file.read_text("utf-8")).body:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import time
 from typing import Any, TextIO, cast
+
+STARTED = time.monotonic()
+"""About when the user pressed the return key: nothing that takes long is imported before."""
 
 
 class Lasting:

@@ -91,7 +91,7 @@ class PruneJob:
                 resume=self.options.resume, watcher=watcher, fingerprint=self._fingerprint(), cache=self.cache,
             )  # fmt: skip
         self.cache.clear()
-        for note in (*self._result.notes, self.cache.speed.told):
+        for note in (*self._result.notes, self.cache.speed.tell(self._evaluations)):
             if note:
                 self.voice.remark(note)
         if latency is not None:
@@ -114,6 +114,11 @@ class PruneJob:
     def _result(self) -> SearchResult:
         assert self.pipeline.result is not None
         return self.pipeline.result
+
+    @property
+    def _evaluations(self) -> int:
+        """How many candidates the search tells of, those of an earlier run that was gone on with among them."""
+        return sum(not e.cached for e in self._result.evaluations)
 
     def _note(self, note: str, said: bool = False) -> None:
         """For the summary, and to be said."""
@@ -241,7 +246,7 @@ class PruneJob:
         if self.notes:
             told["notes"] = self.notes
         if self.cache.speed.evaluations:
-            told["search"] = self.cache.speed.as_dict()
+            told["search"] = self.cache.speed.as_dict(self._evaluations)
         return told
 
     def _files(self, plan: PruningPlan) -> dict[str, bytes]:

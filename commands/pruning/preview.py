@@ -5,18 +5,18 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ...pruners.base import BasicPruning
 from ...pruners.bundle import comparison
+from ...pruners.named_files import source_text
 from ...pruners.plan import PruningPlan
 
 
 def source_diff(pruner: BasicPruning, plan: PruningPlan) -> str:
     """A unified diff from the author's file to the generated one."""
     author = inspect.getsourcefile(inspect.unwrap(pruner.entry.factory))
-    before = Path(author).read_text("utf-8") if author else ""
+    before = source_text(author) if author else ""
     name = pruner.entry.origin.partition(",")[0]
     return "".join(
         difflib.unified_diff(

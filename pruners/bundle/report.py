@@ -97,8 +97,11 @@ def comparison(summary: Mapping[str, Any]) -> list[Row]:
     accuracy = summary.get("accuracy") or {}
     for key, name in (("pruned", "test accuracy, pruned"), ("retrained", "test accuracy, retrained")):
         if accuracy.get(key) is not None:
-            before, after = accuracy["before"], accuracy[key]
-            rows.append(Row(name, f"{before:.2%}", f"{after:.2%}", f"{100 * (after - before):+.2f} points"))
+            before, after = accuracy.get("before"), accuracy[key]
+            if before is None:  # the original was never measured
+                rows.append(Row(name, "", f"{after:.2%}"))
+            else:
+                rows.append(Row(name, f"{before:.2%}", f"{after:.2%}", f"{100 * (after - before):+.2f} points"))
     agreement = summary.get("agreement")
     if agreement:
         rows.append(Row("taken for the same class as before", "", f"{agreement['pruned']:.2%}"))

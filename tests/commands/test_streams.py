@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -107,3 +109,18 @@ def test_who_reads_the_first_line_only_is_no_error(here):
     done = subprocess.run([shell, "-c", script], capture_output=True, text=True)
     assert done.stderr == ""
     assert done.stdout.splitlines()[1:] == ["0", "0"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda s: s.name)
+def test_who_ends_it_is_told_how_to_go_on(here: Path, number: signal.Signals) -> None:
+    words = ["prune", "--model", "own_small.py:small", "--data", "digits", "--force", "-o", "out"]
+    with subprocess.Popen([*APP, *words], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        ledger = here / ".out.work" / "search.jsonl"
+        while process.poll() is None and not (ledger.exists() and len(ledger.read_bytes().splitlines()) > 3):
+            time.sleep(0.02)
+        process.send_signal(number)
+        assert process.stderr is not None
+        said = process.stderr.read().splitlines()
+    assert process.returncode == 130
+    assert said[-2].startswith("search interrupted after ")
+    assert said[-1].endswith("app.py prune --model own_small.py:small --data digits --force -o out --resume")

@@ -464,3 +464,14 @@ def test_images_none_of_which_can_be_read_are_refused(tmp_path: Path) -> None:
         path.write_bytes(b"not an image")
     with pytest.raises(DataError, match=r"none of 6 images can be read, .*ant/0.png among them: are they images\?"):
         everything(data.test)
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation"])
+def test_what_is_called_otherwise_serves_as_test_images(tmp_path: Path, name: str) -> None:
+    (write_folder(tmp_path) / "test").rename(tmp_path / name)
+    before = load_data(f"folder:{tmp_path}")
+    (tmp_path / name).rename(tmp_path / "test")
+    after = load_data(f"folder:{tmp_path}")
+    assert len(before.test) == len(after.test) > 0
+    assert len(before.val) == len(after.val)
+    assert torch.equal(before.test.classes, after.test.classes)

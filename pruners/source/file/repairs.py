@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import nn
 
-from ..live import ancestors
+from ..live import ancestors, literal
+from ..text import is_usable_name
 
 
 def repairs(model: nn.Module, twin: nn.Module) -> list[str]:
@@ -105,8 +106,8 @@ def _modes(model: nn.Module, twin: nn.Module) -> list[str]:
 def _expression(path: str) -> str:
     text = "self"
     for part in path.split(".") if path else ():
-        if part.isidentifier():
+        if is_usable_name(part):
             text += f".{part}"
         else:
-            text += f"[{part}]" if part.isdecimal() else f'.get_submodule("{part}")'
+            text = f"{text}[{part}]" if part.isdecimal() else f"getattr({text}, {literal(part)})"
     return text

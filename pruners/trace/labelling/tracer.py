@@ -214,9 +214,10 @@ class Tracer:
         )
 
     def skip(self, layers: Mapping[str, Site], reason: str) -> None:
-        """Freeze the output channels of the named layers."""
+        """Freeze the output channels of the named layers, and of all layers in the named parts."""
         for layer, site in layers.items():
-            slots = [s for s in self.facts.slots if s.layer == layer and self.facts.role(s) == "out"]
+            made = [s for s in self.facts.slots if self.facts.role(s) == "out"]
+            slots = [s for s in made if s.layer == layer or s.layer.startswith(f"{layer}.")]
             if not slots:
                 raise UsageError(_unknown_layer(layer, self.facts))
             for slot in slots:
