@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from forms import pruned
+from forms import pruned, written
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -21,6 +22,7 @@ from secateur.pruners.base import BasicPruning
 from secateur.pruners.bundle import import_text
 from secateur.pruners.costs import measure
 from secateur.pruners.run import isolated
+from secateur.pruners.source import Entry
 from secateur.pruners.verify.process import many_verifications
 
 
@@ -182,6 +184,22 @@ def test_torch_counts_as_many_for(name: str, tmp_path: Path) -> None:
     assert after < before
     assert measure(pruner.model, example).macs == pruner.predict({}).macs == before
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["macs"] == {"before": before, "after": after}
+
+
+def test_where_a_prediction_is_wrong_what_the_file_takes_is_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, example = FORMS["a recurrent layer"]
+    module = written(tmp_path, source)
+    pruner = BasicPruning(module.Net().eval(), example, entry=Entry(module.Net, {}, "Net", "it"))
+    plan, predict = pruner.plan(halves(pruner)), pruner.predict
+    macs = predict(plan.kept).macs
+    monkeypatch.setattr(pruner, "predict", lambda kept: replace(predict(kept), macs=predict(kept).macs + 1_000_000))
+    bundle = BasicPruning.publish.__wrapped__(pruner, plan, tmp_path / "out")  # type: ignore[attr-defined]
+    assert bundle.summary["macs"] == {"before": predict({}).macs + 1_000_000, "after": macs}
+    (warning,) = bundle.summary["warnings"]
+    assert warning.startswith(f"warning: the file has {macs:,} MACs, {macs + 1_000_000:,} were planned: ")
+    assert "-> 0.0 million MACs" in (bundle.path / "model.py").read_text()
 
 
 # -- whole networks
