@@ -20,8 +20,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from secateur.models import registry
 from secateur.pruners.base import BasicPruning
 from secateur.pruners.bundle import import_text
-from secateur.pruners.costs import measure
+from secateur.pruners.costs import Budget, measure
 from secateur.pruners.run import isolated
+from secateur.pruners.search import SearchSettings, search
 from secateur.pruners.source import Entry
 from secateur.pruners.verify.process import many_verifications
 
@@ -236,3 +237,12 @@ def agrees(model: nn.Module, example: torch.Tensor) -> None:
     small = pruner.realize(kept)
     for network, predicted in ((model, pruner.predict({})), (small, pruner.predict(kept))):
         assert predicted.macs == measure(network, example).macs == counted(network, example)
+
+
+def test_a_budget_of_macs_holds_where_attention_takes_most_of_them(tmp_path: Path) -> None:
+    model = written(tmp_path, FORMS["queries times keys"][0]).Net().eval()
+    example = torch.randn(1, 200, 5)
+    pruner = BasicPruning(model, example)
+    found = search(model, pruner.graph, SearchSettings(strategy="uniform", budget=Budget("macs", 0.5)))
+    before, after = counted(model, example), counted(pruner.realize(found.kept), example)
+    assert 0.4 * before < after <= 0.5 * before
