@@ -180,7 +180,7 @@ class BasicPruning:
             params_before=f"{before.params:,}",
             params_after=f"{after.params:,}",
             macs_before=f"{before.macs / 1e6:,.1f}",
-            macs_after=f"{after.macs / 1e6:,.1f} million",
+            macs_after=_millions(after.macs),
             weights="weights.pth",
         )
 
@@ -221,6 +221,9 @@ class BasicPruning:
             )
             planned = self._summary(plan)
             counted = checked.about_macs(planned["macs"])
+            if "warnings" in counted:
+                said, found = (f"{_millions(n)} MACs" for n in (planned["macs"]["after"], checked.macs))
+                write_file(draft / self.fileName, made.text.replace(said, found, 1).encode())
             told = {**planned, **counted, "verified": True, **checked.as_dict(), **(summary or {})}
             write_file(draft / "plan.json", plan.to_json().encode())
             write_file(draft / "summary.json", (json.dumps(told, indent=2) + "\n").encode())
@@ -264,6 +267,10 @@ def entry_of(model: nn.Module) -> Entry:
     name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
     file = inspect.getsourcefile(cls) if cls.__module__ != "__main__" else None
     return Entry(cls, {}, name, f"{Path(file).name if file else cls.__module__}, {cls.__name__}")
+
+
+def _millions(macs: int) -> str:
+    return f"{macs / 1e6:,.1f} million"
 
 
 def _source_hash(entry: Entry) -> str:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from ..run import Modules, as_it_was, isolated, tensors_in, tree_leaves, without_compiler
+from ..run import Modules, as_it_was, isolated, tensors_in, tree_leaves
 from .model import Costs, is_table, stored_tensors
 from .precision import input_bits
 
@@ -31,24 +31,16 @@ class _LayerCounter(isolated.MacCounter):
         for name, parameter in model.named_parameters(remove_duplicate=False):
             self._made_of[parameter] = {*self._made_of.get(parameter, ()), name}
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        before = self.macs
-        out = super().__torch_dispatch__(func, types, args, kwargs)
-        operands = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
-        made_of = [self._made_of.get(t) for t in operands]
+    def saw(self, func: Any, operands: tuple[tuple[Any, ...], dict[str, Any]], out: Any, macs: int) -> None:
+        super().saw(func, operands, out, macs)
+        made_of = [self._made_of.get(t) for t in tree_leaves(operands) if isinstance(t, torch.Tensor)]
         names = set().union(*(known for known in made_of if known is not None))
-        if self.macs > before:
-            self.of_layers[self.modules.current] += self.macs - before
+        if macs:
+            self.of_layers[self.modules.current] += macs
             self.read |= names
         elif None not in made_of or func.overloadpacket.__name__ in {"mul", "mul_"}:  # the input chooses
             for tensor in tensors_in(out):
                 self._made_of[tensor] = names
-        return out
-
-
-without_compiler(_LayerCounter)
 
 
 @dataclass(frozen=True)

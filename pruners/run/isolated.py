@@ -131,9 +131,18 @@ class MacCounter(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if torch.is_inference_mode_enabled():  # there composite operations come whole
+            with self:
+                parts = func.decompose(*args, **(kwargs or {}))
+            if parts is not NotImplemented:
+                return parts
         out = func(*args, **(kwargs or {}))
-        self.macs += sum(map(macs_of, products(func, args, out)))
+        self.saw(func, (args, kwargs or {}), out, sum(map(macs_of, products(func, args, out))))
         return out
+
+    def saw(self, func: Any, operands: tuple[tuple[Any, ...], dict[str, Any]], out: Any, macs: int) -> None:
+        """An operation has run."""
+        self.macs += macs
 
 
 def without_compiler(mode: type[TorchDispatchMode]) -> None:

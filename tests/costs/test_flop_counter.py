@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from forms import pruned
+from forms import pruned, written
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -19,8 +20,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from secateur.models import registry
 from secateur.pruners.base import BasicPruning
 from secateur.pruners.bundle import import_text
-from secateur.pruners.costs import measure
+from secateur.pruners.costs import Budget, measure
 from secateur.pruners.run import isolated
+from secateur.pruners.search import SearchSettings, search
+from secateur.pruners.source import Entry
 from secateur.pruners.verify.process import many_verifications
 
 
@@ -184,6 +187,22 @@ def test_torch_counts_as_many_for(name: str, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["macs"] == {"before": before, "after": after}
 
 
+def test_where_a_prediction_is_wrong_what_the_file_takes_is_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, example = FORMS["a recurrent layer"]
+    module = written(tmp_path, source)
+    pruner = BasicPruning(module.Net().eval(), example, entry=Entry(module.Net, {}, "Net", "it"))
+    plan, predict = pruner.plan(halves(pruner)), pruner.predict
+    macs = predict(plan.kept).macs
+    monkeypatch.setattr(pruner, "predict", lambda kept: replace(predict(kept), macs=predict(kept).macs + 1_000_000))
+    bundle = BasicPruning.publish.__wrapped__(pruner, plan, tmp_path / "out")  # type: ignore[attr-defined]
+    assert bundle.summary["macs"] == {"before": predict({}).macs + 1_000_000, "after": macs}
+    (warning,) = bundle.summary["warnings"]
+    assert warning.startswith(f"warning: the file has {macs:,} MACs, {macs + 1_000_000:,} were planned: ")
+    assert "-> 0.0 million MACs" in (bundle.path / "model.py").read_text()
+
+
 # -- whole networks
 
 BUNDLED = sorted(set(registry.ARCHS) - {"resnet32", "resnet44", "resnet56", "resnet110", "vgg16", "vgg19"})
@@ -218,3 +237,12 @@ def agrees(model: nn.Module, example: torch.Tensor) -> None:
     small = pruner.realize(kept)
     for network, predicted in ((model, pruner.predict({})), (small, pruner.predict(kept))):
         assert predicted.macs == measure(network, example).macs == counted(network, example)
+
+
+def test_a_budget_of_macs_holds_where_attention_takes_most_of_them(tmp_path: Path) -> None:
+    model = written(tmp_path, FORMS["queries times keys"][0]).Net().eval()
+    example = torch.randn(1, 200, 5)
+    pruner = BasicPruning(model, example)
+    found = search(model, pruner.graph, SearchSettings(strategy="uniform", budget=Budget("macs", 0.5)))
+    before, after = counted(model, example), counted(pruner.realize(found.kept), example)
+    assert 0.4 * before < after <= 0.5 * before

@@ -18,6 +18,12 @@ from secateur.pruners.verify import oracle
 HEAD = "import torch\nimport torch.nn.functional as F\nfrom torch import nn\n\n\n"
 
 
+def written(folder: Path, source: str) -> Any:
+    """The author's module."""
+    (folder / "author.py").write_text(HEAD + source)
+    return import_file(folder / "author.py")
+
+
 def pruned(
     folder: Path, source: str, skip: Sequence[str] = (), example: Any = None
 ) -> tuple[BasicPruning, dict[str, int], str]:
@@ -25,8 +31,7 @@ def pruned(
 
     ``source`` defines ``Net``. ``example``: the input, if it isn't seven tokens of five features.
     """
-    (folder / "author.py").write_text(HEAD + source)
-    module = import_file(folder / "author.py")
+    module = written(folder, source)
     model = module.Net()
     oracle.randomise(model, 0)
     example = torch.randn(2, 7, 5) if example is None else example
