@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import SecateurError
 from ..graph import ChannelGraph
-from ..run import isolated
+from ..run import TorchDispatchMode, isolated, tree_leaves, without_compiler
 from ..slicing import corrected
 from . import oracle
 from .case import TOLERANCE
@@ -57,6 +57,8 @@ class Whole:
         if self._exact:
             oracle.zero(model, graph, kept)
         self._counts: dict[str, int] | None = None  # of operations that are told what is gone
+        self._readers: dict[str, set[str]] = {}  # zeroed parameter -> operations that read it
+        self._zeroed = {s.parameter for s in graph.masks(kept)} if self._exact else set()
         self._reached: set[str] = set()
         self._rows: list[int] = []  # of the outputs for the example
 
@@ -92,10 +94,13 @@ class Whole:
         draws = isolated.EvenDraws()
         with suppress(UnlikeError):
             counts: dict[str, int] = {}
-            out = self._outputs(setting, draws, masking(self._graph, self._kept, counts))
+            reads = _Reads(self._model, self._zeroed)
+            with reads:
+                out = self._outputs(setting, draws, masking(self._graph, self._kept, counts))
             if self._counts is None:
-                self._counts = counts
-            if counts == self._counts:
+                self._counts, self._readers = counts, reads.names
+            usual = all(names <= self._readers.get(key, set()) for key, names in reads.names.items())
+            if usual and counts == self._counts:  # a weight that is rounded in training only may read what is zeroed
                 return Found(setting, out, draws.drew > 0)
         return None
 
@@ -130,6 +135,26 @@ class Whole:
         off, scale = isolated.compare(nudged, list(found.zeroed))
         limit = max(TOLERANCE[self._double], 1000 * off / max(scale, 1e-6))
         return limit if limit <= _LOOSEST else None
+
+
+class _Reads(TorchDispatchMode):
+    """Which operations read these parameters."""
+
+    def __init__(self, model: nn.Module, parameters: Collection[str]) -> None:
+        super().__init__()
+        self._keys = {id(p): k for k, p in model.named_parameters() if k in parameters}
+        self.names: dict[str, set[str]] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        for leaf in tree_leaves(args):
+            if id(leaf) in self._keys:
+                self.names.setdefault(self._keys[id(leaf)], set()).add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+without_compiler(_Reads)
 
 
 class Live:
