@@ -16,7 +16,7 @@ from ..entry import Entry
 from ..errors import SourceError
 from ..model_writers import writer_of
 from ..places import LiteralSite
-from .author import AuthorClass, attribute_reads, binding, code_in, only_for, reads_of_helpers
+from .author import AuthorClass, attribute_reads, binding, code_in, only_for, own, reads_of_helpers
 from .constructor import INDENT, ClassWriter, WrittenInit, make_context
 from .file import (
     Branches,
@@ -41,7 +41,7 @@ from .file import (
     tie,
 )
 from .live import Recorder, Tree, is_authored, is_torch, refuse, torch_base
-from .text import SourceFile, Sources
+from .text import SourceFile, Sources, stored_names
 
 ROUNDS = 5
 _ENCODING = re.compile(r"#.*?coding[:=]")  # the generated file is UTF-8
@@ -84,6 +84,8 @@ class _Writing:
         self.plain = [c for c in self._verbatim_classes() if c not in self.authors]
         self.written: dict[type, WrittenInit] = {}
         self.methods: dict[type, set[str]] = {}
+        self.running: set[str] = set()  # attributes that code reads which runs with the network
+        self.lost: dict[type, dict[str, str]] = {}
         self.branches = Branches(tree.sources, tree.live.values())
 
     def _verbatim_classes(self) -> list[type]:
@@ -105,8 +107,9 @@ class _Writing:
             keep |= reads
             recorder = Recorder(self.tree, self.rewrites.attributes)
             for cls, paths in self.tree.instances.items():
-                context = make_context(self.authors[cls], paths, recorder, keep)
+                context = make_context(self.authors[cls], paths, recorder, keep, self.running, own(cls.__module__))
                 self.written[cls] = ClassWriter(context).write()
+                self.lost[cls] = context.lost
                 recorder.calls.update(self.written[cls].calls)
 
     def _choose_methods(self) -> None:
@@ -117,6 +120,9 @@ class _Writing:
         self.tree.changing |= stored
         self.branches.settle(functions, stored)
         self.methods = self._reached(self.branches.folded)
+        running = self.reach.reached({}, shown=False)
+        self.reach.found = self.methods
+        self.running = set().union(*(self._reads_in(cls, names) for cls, names in running.items()))
 
     def _reached(self, folded: Callable[[SourceFile, ast.AST], Any]) -> dict[type, set[str]]:
         nodes = {cls: folded(*self.tree.sources.of_class(cls)) for cls in (*self.authors, *self.plain)}
@@ -126,11 +132,13 @@ class _Writing:
     def _reads(self) -> set[str]:
         reads: set[str] = set()
         for cls, methods in self.methods.items():
-            trees = code_in(self.reach.nodes[cls], methods)
-            if cls in self.written:
-                trees.append(ast.parse(_code(self.written[cls])))
-            reads |= set().union(*map(attribute_reads, trees)) | self._reads_of_helpers(cls, trees)
+            written = [ast.parse(_code(self.written[cls]))] if cls in self.written else []
+            reads |= self._reads_in(cls, methods, written)
         return reads
+
+    def _reads_in(self, cls: type, methods: set[str], written: Sequence[ast.AST] = ()) -> set[str]:
+        trees = [*code_in(self.reach.nodes[cls], methods), *written]
+        return set().union(*map(attribute_reads, trees)) | self._reads_of_helpers(cls, trees)
 
     def _reads_of_helpers(self, cls: type, trees: list[ast.AST]) -> set[str]:
         namespace = vars(sys.modules[cls.__module__]) if cls.__module__ in sys.modules else {}
@@ -205,17 +213,32 @@ class _Writing:
             cls: only_for("__init__", [self.reach.nodes[c] for c in cls.__mro__ if c in self.reach.nodes], found)
             for cls, found in self.methods.items()
         }
-        unreached = Unreached(self.reach, held, lambda cls, name: gatherer.there(name, files[cls]))
+        unreached = Unreached(
+            self.reach,
+            held,
+            lambda cls, name: (gatherer.known if own(cls.__module__) else gatherer.there)(name, files[cls]),
+            {cls for cls in self.methods if own(cls.__module__)},
+            {cls for cls in self.methods if self._same_arguments(cls)},
+        )
         return {cls: names for cls, names in unreached.methods(only_init).items() if names}
 
     def _held(self, cls: type, reads: set[str]) -> set[str]:
         """Attributes that all written instances of a class have."""
         live = [m for m in self.tree.live.values() if cls in type(m).__mro__]
+        codes = {c: _code(self.written[c]) for m in live for c in type(m).__mro__ if c in self.written}
+        stored = {c: _stored(ast.parse(code)) for c, code in codes.items()}
         found = [
             {*m._modules, *m._parameters, *m._buffers, *(n for n in vars(m) if n in reads), *dir(torch_base(cls))}
+            | set().union(*(stored.get(c, set()) for c in type(m).__mro__))
             for m in live
         ]
         return set.intersection(*found) | reads & set(dir(cls)) if found else set()
+
+    def _same_arguments(self, cls: type) -> bool:
+        """Whether the constructor still takes what the author's takes."""
+        if cls not in self.written:
+            return True
+        return [p.name for p in self.written[cls].parameters] == list(self.authors[cls].parameters)
 
     def _statement(self, stmt: ast.stmt, file: SourceFile) -> str:
         if isinstance(stmt, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -231,7 +254,7 @@ class _Writing:
     def _class_chunk(self, cls: type, reads: set[str], methods: set[str]) -> Chunk:
         author = self.authors.get(cls) or AuthorClass(cls, self.tree.sources)
         mine = self.written.get(cls)
-        attributes = reads | {"__constants__", "forward"}
+        attributes = reads | {"__constants__", "forward"} | (_stored_names(author.node) if own(cls.__module__) else set())
         stay = {p.name for p in mine.parameters} if mine else set(author.parameters) if "__init__" in methods else set()
         gone = set(author.parameters) - stay
         parts = ClassParts(mine.lines if mine else [], methods, attributes, self._changes(author.file), gone)
@@ -250,6 +273,11 @@ def _statements(written: WrittenInit) -> list[ast.stmt]:
 
 def _stored(tree: ast.AST) -> set[str]:
     return {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store)}
+
+
+def _stored_names(node: ast.ClassDef) -> set[str]:
+    """Names that the body of a class binds by assignments."""
+    return set().union(*(stored_names(s) for s in node.body if isinstance(s, ast.Assign | ast.AnnAssign)))
 
 
 def _code(written: WrittenInit) -> str:
