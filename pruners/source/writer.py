@@ -6,7 +6,7 @@ import ast
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from ..entry import Entry
 from ..errors import SourceError
 from ..model_writers import writer_of
 from ..places import LiteralSite
-from .author import AuthorClass, attribute_reads, binding, code_in, only_for, own, reads_of_helpers
+from .author import AuthorClass, attribute_reads, binding, code_in, methods_of, only_for, own, reads_of_helpers
 from .constructor import INDENT, ClassWriter, WrittenInit, make_context
 from .file import (
     Branches,
@@ -32,10 +32,12 @@ from .file import (
     class_text,
     factory_chunk,
     failing_lines,
+    losses,
     plan_rewrites,
     render,
     repairs,
     run,
+    set_from_outside,
     shared,
     statement_text,
     tie,
@@ -47,9 +49,24 @@ ROUNDS = 5
 _ENCODING = re.compile(r"#.*?coding[:=]")  # the generated file is UTF-8
 
 
+@dataclass(frozen=True)
+class Written:
+    """The text of the file. ``lost``: ``Class.name`` of what the author's classes hold and the written ones don't."""
+
+    text: str
+    lost: tuple[str, ...]
+
+
 def write_source(
     model: nn.Module, entry: Entry, *, rewrites: Sequence[LiteralSite] = (), header: Header | None = None
 ) -> str:
+    """The text that ``write`` gives."""
+    return write(model, entry, rewrites=rewrites, header=header).text
+
+
+def write(
+    model: nn.Module, entry: Entry, *, rewrites: Sequence[LiteralSite] = (), header: Header | None = None
+) -> Written:
     """The text of one standalone Python file whose ``entry.name()`` gives a network like ``model``.
 
     ``model`` is a live module tree with the widths that are wanted: its tensors and the attributes of its layers are
@@ -64,13 +81,13 @@ def write_source(
     writing.write_classes()
     text, twin = writing.first(header)
     missing = [tie(model, pair, tree.instances) for pair in shared(model, twin)]
-    missing += [(type(model), line) for line in repairs(model, twin)]
+    inside = {cls: _stored(node) for cls, node in writing.reach.nodes.items()}
+    missing += [(type(model), line) for line in (*set_from_outside(model, twin, inside), *repairs(model, twin))]
     for cls in dict.fromkeys(c for c, _ in missing):
         writing.finish(cls, list(dict.fromkeys(line for c, line in missing if c is cls)))
     if missing:
         text = writing.text(header)
-    check(text, entry.name, tree)
-    return text
+    return Written(text, tuple(losses(model, check(text, entry.name, tree))))
 
 
 class _Writing:
@@ -107,7 +124,9 @@ class _Writing:
             keep |= reads
             recorder = Recorder(self.tree, self.rewrites.attributes)
             for cls, paths in self.tree.instances.items():
-                context = make_context(self.authors[cls], paths, recorder, keep, self.running, own(cls.__module__))
+                idle = self.branches.switches.get(cls, set())  # they only chose between branches of which one is left
+                whole = own(cls.__module__)
+                context = make_context(self.authors[cls], paths, recorder, keep, self.running | idle, whole)
                 self.written[cls] = ClassWriter(context).write()
                 self.lost[cls] = context.lost
                 recorder.calls.update(self.written[cls].calls)
@@ -254,13 +273,24 @@ class _Writing:
     def _class_chunk(self, cls: type, reads: set[str], methods: set[str]) -> Chunk:
         author = self.authors.get(cls) or AuthorClass(cls, self.tree.sources)
         mine = self.written.get(cls)
-        attributes = reads | {"__constants__", "forward"} | (_stored_names(author.node) if own(cls.__module__) else set())
+        attributes = reads | {"__constants__", "forward"}
+        if own(cls.__module__):
+            attributes |= _stored_names(author.node) - (self._reads_of_constructors() - reads)
         stay = {p.name for p in mine.parameters} if mine else set(author.parameters) if "__init__" in methods else set()
         gone = set(author.parameters) - stay
         parts = ClassParts(mine.lines if mine else [], methods, attributes, self._changes(author.file), gone)
         text = writer_of(cls).class_source(cls, self._instances(cls), class_text(author, parts))
         extra = mine.extra if mine else {}
         return Chunk(cls.__name__, author.file, author.node.lineno, text, extra, target=self.tree.names[cls])
+
+    def _reads_of_constructors(self) -> set[str]:
+        """What the author's constructors read, with methods that only they call: ``expansion``, say."""
+        found: set[str] = set()
+        for cls, node in self.reach.nodes.items():
+            nodes = [self.reach.nodes[c] for c in cls.__mro__ if c in self.reach.nodes]
+            names = {"__init__", *only_for("__init__", nodes, self.methods[cls])}
+            found |= set().union(*(attribute_reads(f) for n in names for f in methods_of(node).get(n, ())))
+        return found
 
     def _instances(self, cls: type) -> dict[str, nn.Module]:
         return {path: self.tree.live[path] for path in self.tree.instances.get(cls, ())}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .attributes import losses, set_from_outside
 from .branches import Branches
 from .check import check, failing_lines, run
 from .edits import Changes
@@ -15,6 +16,6 @@ from .splice import ClassParts, class_text, statement_text
 
 __all__ = [
     "Branches", "Changes", "Chunk", "ClassParts", "Gatherer", "Header", "Reach", "Rewrites", "Unreached", "check",
-    "class_text", "factory_chunk", "failing_lines", "plan_rewrites", "render", "repairs", "run", "shared",
-    "statement_text", "tie",
+    "class_text", "factory_chunk", "failing_lines", "losses", "plan_rewrites", "render", "repairs", "run",
+    "set_from_outside", "shared", "statement_text", "tie",
 ]

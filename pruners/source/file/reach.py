@@ -108,7 +108,7 @@ class Unreached:
     def _may_stay(self, cls: type, name: str) -> bool:
         """Whether a method is what instances have under its name, and global names in it are there."""
         functions = self.reach.methods[cls][name]
-        if name in DROPPED | self.reach.found[cls] or (constructs(functions) and not (cls in self.whole & self.same)):
+        if name in DROPPED | self.reach.found[cls] or (constructs(functions) and cls not in self.whole & self.same):
             return False
         lines = [line for line in self.reach.lines.values() if cls in line]
         had = any(next(c for c in line if name in self.reach.methods[c]) is cls for line in lines)
