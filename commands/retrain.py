@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..pruners.bundle import Bundle, published, render_report, write_file, write_state
+from ..pruners.bundle import Bundle, contents, held, published, render_report, write_file, write_state
 from ..pruners.costs import Costs
 from ..pruners.errors import UsageError
 from ..pruners.run import training_batch
@@ -32,9 +33,10 @@ from .show import Voice, outcome, skipped
 
 
 def run(options: BundleOptions) -> None:
-    with Voice(options.verbose, options.json) as voice:
+    with Voice(options.verbose, options.json) as voice, ExitStack() as stack:
         bundle = Bundle.open(options.bundle)
         output = retrained_folder(options)
+        stack.enter_context(held(output))
         check_retrained(output, options)
         checkpoint = unfinished(output)
         check_writable(checkpoint)
@@ -75,7 +77,7 @@ def republish(
     bundle: Bundle, network: nn.Module, inputs: Any, output: Path, changes: dict[str, Any], force: bool = False
 ) -> Bundle:
     """The bundle with the weights of ``network``, verified again."""
-    kept = {p.name: p.read_bytes() for p in sorted(bundle.folder.iterdir()) if p.is_file()}
+    kept = {name: (bundle.folder / name).read_bytes() for name in contents(bundle.folder)[0]}
     summary = dict(bundle.summary)
     with published(output, force) as draft:
         for name, data in kept.items():
@@ -86,7 +88,7 @@ def republish(
             draft / bundle.file.name, summary["factory"], [_case(network, inputs)], _costs(summary), 1,
             () if needs else ("torchvision",),
         )  # fmt: skip
-        told = {**summary, **changes, **checked.as_dict()}
+        told = {**summary, **checked.about_macs(summary["macs"]), **changes, **checked.as_dict()}
         write_file(draft / "summary.json", (json.dumps(told, indent=2) + "\n").encode())
         report = render_report(told, bundle.plan, kept.get("search.jsonl", b""))
         write_file(draft / "report.html", report.encode())

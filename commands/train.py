@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from ..pruners.errors import UsageError
+from ..pruners.outputs import held
 from ..training.data import damaged_in, require_labels, with_workers
 from ..training.fit import (
     Epoch,
@@ -34,7 +36,7 @@ from .show import Voice, skipped
 
 
 def run(options: TrainOptions) -> None:
-    with Voice(options.verbose if is_main() else -1, options.json) as voice:
+    with Voice(options.verbose if is_main() else -1, options.json) as voice, ExitStack() as stack:
         network = network_from(options, voice)
         if network.data is None:
             raise UsageError("training needs images: add --data")
@@ -42,6 +44,8 @@ def run(options: TrainOptions) -> None:
         data = with_workers(network.data, options.workers)
         network = replace(network, data=data)
         path = options.output or (network.pretrained if network.arch else PRETRAINED / f"{network.label}.pt")
+        if is_main():
+            stack.enter_context(held(path))
         _check_free(path, options)
         regime = _regime(options, network, data.name)
         voice.detail(f"regime {regime.name}: {regime.source}")

@@ -13,7 +13,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -30,7 +29,7 @@ from .bundle import (
 from .costs import CostModel, Costs
 from .declare import check_declarations
 from .errors import NotPrunableError
-from .graph import ChannelGraph
+from .graph import ChannelGraph, Kept
 from .metrics import Ranking, rank
 from .plan import PruningPlan, from_kept, sha256_of_file, sha256_of_state, validate
 from .run import batch_size
@@ -39,7 +38,6 @@ from .source import Entry, Header, Sources, Tree, refuse, write_source
 from .trace import observe
 from .verify import cases, verify_bundle
 
-Kept = Mapping[str, npt.ArrayLike]
 PRUNERS: dict[str, type[BasicPruning]] = {}
 
 
@@ -117,6 +115,12 @@ class BasicPruning:
         self, metric: str | None = None, batches: Iterable[Any] | None = None, seed: int = 0, slots: str = "all"
     ) -> Ranking:
         return rank(self.model, self.graph, metric or self.metric, batches, seed, slots)
+
+    def compare_costs(self, kept: Kept) -> dict[str, dict[str, Any]]:
+        """What is counted of the network, ``before`` and ``after``: MACs, parameters, bits and bytes."""
+        before, after = self.predict({}), self.predict(kept)
+        names = ("macs", "params", "bits", "size_bytes")
+        return {name: {"before": getattr(before, name), "after": getattr(after, name)} for name in names}
 
     def plan(self, kept: Kept, **provenance: Any) -> PruningPlan:
         """A validated plan that says where it comes from."""
@@ -208,11 +212,15 @@ class BasicPruning:
         with published(output, force) as draft:
             write_file(draft / self.fileName, made.text.encode())
             write_state(draft / "weights.pth", weights)
-            proof = cases(self.model, self.graph, plan.kept, sliced.model, state, self.example_input)
+            proof = cases(
+                self.model, self.graph, plan.kept, sliced.model, state, self.example_input, runs=sliced.runs
+            )  # fmt: skip
             checked = verify_bundle(
                 draft / self.fileName, self.netName, proof, self.predict(plan.kept), self._batch, self._blocked
             )
-            told = {**self._summary(plan), "verified": True, **checked.as_dict(), **(summary or {})}
+            planned = self._summary(plan)
+            counted = checked.about_macs(planned["macs"])
+            told = {**planned, **counted, "verified": True, **checked.as_dict(), **(summary or {})}
             write_file(draft / "plan.json", plan.to_json().encode())
             write_file(draft / "summary.json", (json.dumps(told, indent=2) + "\n").encode())
             report = render_report(told, plan, (files or {}).get("search.jsonl", b""))
@@ -235,18 +243,13 @@ class BasicPruning:
         return () if needs else ("torchvision",)
 
     def _summary(self, plan: PruningPlan) -> dict[str, Any]:
-        before, after = self.predict({}), self.predict(plan.kept)
-        compared = {
-            name: {"before": getattr(before, name), "after": getattr(after, name)}
-            for name in ("macs", "params", "bits", "size_bytes")
-        }
         return {
             "schema": 1,
             "factory": self.netName,
             "file": self.fileName,
             "source": self.entry.origin,
             "plan_sha256": plan.digest,
-            **compared,
+            **self.compare_costs(plan.kept),
             "widths": len(self.graph.widths),
             "groups": sum(w.size for w in self.graph.widths),
             "groups_kept": sum(len(k) for k in plan.kept.values()),

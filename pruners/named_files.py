@@ -1,4 +1,4 @@
-"""What the user names on the disk: files that must be there and folders that must be free. Imports no torch."""
+"""What the user names on the disk: files and bundles that must be there. Imports no torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import BundleExistsError, ModelFileError, OutputError, UsageError
+from .errors import ModelFileError, UsageError
 
 
 def split_spec(spec: str) -> tuple[str, str]:
@@ -34,18 +34,15 @@ def check_identifier(name: str, where: str, better: str) -> None:
         raise ModelFileError(f"{where}: {name!r} is not a Python identifier and can't be imported; rename it {better}")
 
 
-def check_free(output: Path, force: bool) -> None:
-    """Refuse early what could not be published late."""
-    if output.exists() and not force:
-        raise BundleExistsError(f"{output} exists; choose another folder with -o, or overwrite it with --force")
-    if output.exists() and not output.is_dir():
-        raise OutputError(f"{output} is a file, not a folder; choose another folder with -o")
-
-
 def bundle_summary(folder: Path) -> Mapping[str, Any]:
     """What a bundle's ``summary.json`` holds. Raises UsageError where the folder is no bundle."""
     told = folder / "summary.json"
-    summary: dict[str, Any] = json.loads(told.read_text("utf-8")) if told.is_file() else {}
+    try:
+        summary = json.loads(told.read_text("utf-8")) if told.is_file() else {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{told} is damaged: {error}") from None
+    if not isinstance(summary, dict) or not isinstance(summary.get("file", ""), str):
+        raise UsageError(f"{told} is damaged: it doesn't say what a bundle's summary says")
     names = (summary.get("file", "model.py"), "weights.pth", "plan.json", "summary.json")
     missing = [n for n in names if not (folder / n).is_file()]
     if missing:

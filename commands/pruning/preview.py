@@ -26,11 +26,7 @@ def source_diff(pruner: BasicPruning, plan: PruningPlan) -> str:
 
 
 def preview_values(pruner: BasicPruning, plan: PruningPlan) -> dict[str, Any]:
-    before, after = pruner.predict({}), pruner.predict(plan.kept)
-    costs = {
-        name: {"before": getattr(before, name), "after": getattr(after, name)}
-        for name in ("macs", "params", "bits", "size_bytes")
-    }
+    costs = pruner.compare_costs(plan.kept)
     widths = {name: {"size": w.size, "kept": len(w.kept)} for name, w in plan.widths.items()}
     return {"schema": 1, "dry_run": True, **costs, "widths": widths, "diff": source_diff(pruner, plan)}
 

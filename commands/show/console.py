@@ -42,6 +42,13 @@ class Voice:
         else:
             self.progress.log(message)
 
+    def warn(self, message: str) -> None:
+        """One line on stderr, even if quiet: something the user would expect is missing."""
+        if self._shown is None:
+            print(f"warning: {message}", file=sys.stderr)
+        else:
+            self.remark(f"warning: {message}", highlight=True)
+
     def detail(self, message: str) -> None:
         """One line on stderr with -v."""
         if self.verbose > 0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import isolated
-from .batch_norm import settle
+from .batch_norm import estimate_batch_norm
 from .buffers import SMALL, UNSAVED, is_blank
 from .calling import (
     Modules,
@@ -56,8 +56,8 @@ __all__ = [
     "CONV_FORWARD", "NO_COLUMNS", "NO_TORCH_FUNCTION", "SMALL", "UNSAVED", "BatchNormBase", "ConvBase",
     "ConvTransposeBase", "Modules", "NormBase", "OpOverload", "StopRequest", "TorchDispatchMode",
     "WithoutTorchFunction", "as_it_was", "author_frame", "author_site", "batch_size", "call_arguments", "describe",
-    "described", "forward_site", "gather_weights", "images_of", "in_stand_in", "interrupt_as_flag",
-    "is_author_file", "is_blank", "isolated", "labels_of", "layer_frame", "name_of", "paddings", "run", "schema_of",
-    "settle", "site_of", "span", "storage_of", "tensors_in", "training_batch", "tree_flatten", "tree_leaves",
-    "tree_map", "unsaved_buffers", "without_compiler", "without_values",
+    "described", "estimate_batch_norm", "forward_site", "gather_weights", "images_of", "in_stand_in",
+    "interrupt_as_flag", "is_author_file", "is_blank", "isolated", "labels_of", "layer_frame", "name_of", "paddings",
+    "run", "schema_of", "site_of", "span", "storage_of", "tensors_in", "training_batch", "tree_flatten",
+    "tree_leaves", "tree_map", "unsaved_buffers", "without_compiler", "without_values",
 ]

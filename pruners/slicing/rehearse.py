@@ -13,13 +13,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-import numpy.typing as npt
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from ..errors import NotPrunableError, SecateurError, StuckError
-from ..graph import ChannelGraph, CountedCall, Step
+from ..graph import ChannelGraph, CountedCall, Kept, Step
 from ..places import LiteralSite, Site, Span
 from ..run import (
     Modules,
@@ -39,7 +38,6 @@ from ..trace import SITE_RULES, Path, constants, said
 from .expressions import AttributePatch, Place, Stale, resolve
 from .size_checks import outdated
 
-Kept = Mapping[str, npt.ArrayLike]
 Where = tuple[Site, Span]  # of a call
 
 

@@ -142,6 +142,7 @@ class _LabelMode(TorchDispatchMode):
         rule = rule_for(func)
         try:
             rule(self._tracer, call)
+            self._tracer.multiplied(call)
         except SecateurError:
             raise
         except Exception as error:

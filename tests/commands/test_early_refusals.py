@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 ARCH = ("--arch", "lenet5")
 OWN = ("--model", "own_small.py:small", "--input-shape", "1,8,8")
 OLD = "choose another folder with -o, or overwrite it with --force"
+FOREIGN = "old is no bundle, it holds curves.jsonl: only a bundle is ever written over; choose another folder with -o"
 UNFINISHED = "holds an unfinished run: go on with --resume, or start anew with --force"
 METRICS = ", ".join(names.METRICS)
 
@@ -88,7 +89,7 @@ REFUSED = {
     "a bundle and a network": (
         ("evaluate", "bundle", *ARCH), "say what to look at: a bundle's folder, --arch NAME or --model FILE.py:FACTORY",
     ),
-    "a folder that prune would write": (("prune", *OWN, "-o", "old"), f"old exists; {OLD}"),
+    "a folder that prune would write": (("prune", *OWN, "-o", "old"), FOREIGN),
     "a folder that prune would write by itself": (
         ("prune", *OWN, "--ratio", "0.50"), f"generated/small_ratio0.5 exists; {OLD}",
     ),
@@ -105,7 +106,7 @@ REFUSED = {
         "with --force",
     ),
     "an unfinished training": (("train", *ARCH, "-o", "half.pt"), f".half.training.pt {UNFINISHED}"),
-    "an applied plan": (("apply", "bundle/plan.json", "-o", "old"), f"old exists; {OLD}"),
+    "an applied plan": (("apply", "bundle/plan.json", "-o", "old", "--force"), FOREIGN),
     "curves": (
         ("curves", *ARCH, "-o", "old"), "old/curves.jsonl exists: go on with --resume, or start anew with --force",
     ),
@@ -113,7 +114,7 @@ REFUSED = {
         ("curves", *ARCH),
         "generated/lenet5_digits_curves/curves.jsonl exists: go on with --resume, or start anew with --force",
     ),
-    "quantized weights": (("quantize", *ARCH, "--save", "half", "-o", "old"), f"old exists; {OLD}"),
+    "quantized weights": (("quantize", *ARCH, "--save", "half", "-o", "old", "--force"), FOREIGN),
 }  # fmt: skip
 RUN = """
 import io, json, sys

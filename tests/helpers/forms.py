@@ -10,8 +10,8 @@ import torch
 
 from secateur.pruners.base import BasicPruning
 from secateur.pruners.bundle.folder import import_file
+from secateur.pruners.costs import Budget
 from secateur.pruners.search import SearchSettings, search
-from secateur.pruners.search.search import Budget
 from secateur.pruners.source import Entry
 from secateur.pruners.verify import oracle
 

@@ -79,12 +79,6 @@ class Scope:
         except Unproved:
             return False
 
-    def truths(self, expr: ast.expr, indices: Iterable[int]) -> dict[int, bool] | None:
-        try:
-            return {i: bool(self.value(expr, i, hidden=True)) for i in indices}
-        except Unproved:
-            return None
-
 
 def as_term(value: Any) -> Term:
     """A term to compare with; a value that is no literal equals nothing but a reference to itself."""

@@ -13,7 +13,6 @@ from ..live import PARAMETER, PLAIN, Birth
 from .context import ClassContext
 
 Mask = frozenset[int]
-LOOPS = (ast.For, ast.While, ast.With, ast.Try, ast.AsyncFor, ast.AsyncWith, ast.Match)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from functools import lru_cache
 import jinja2
 
 from ...entry import Entry
-from ..text import STEP, WIDTH
+from ...errors import SourceError
+from ..text import STEP, WIDTH, as_docstring
 from .gather import Chunk, Import
 
 
@@ -30,18 +32,32 @@ def render(
     sections = import_sections(imports)
     if future:
         sections.insert(0, ["from __future__ import annotations"])
-    return _template().render(
+    told, definitions = docstring(entry, header or Header()), _spaced(chunks)
+    text = _template().render(
         licence=licence,
-        docstring=docstring(entry, header or Header()),
+        docstring=as_docstring(told),
         imports=sections,
-        definitions=_spaced(chunks),
+        definitions=definitions,
         gap=bool(chunks) and not chunks[0].text.startswith(("@", "class ", "def ")),
     )
+    _check(text, told, "\n".join([*(line for section in sections for line in section), definitions]))
+    return text
 
 
-def docstring(entry: Entry, header: Header) -> list[str]:
-    """The lines of the file's docstring, quotes left out."""
-    lines = [header.title or f"{entry.name}, with its widths written out.", ""]
+def _check(text: str, told: str, code: str) -> None:
+    """Raises SourceError unless the file, read again, is the docstring that was meant and the code, and no more."""
+    try:
+        module, meant = ast.parse(text), ast.parse(code)
+    except SyntaxError:
+        return  # nothing in it can run: running the text says where
+    found = ast.get_docstring(module, clean=False)
+    if found != told or ast.dump(ast.Module(module.body[1:], [])) != ast.dump(meant):
+        raise SourceError("the written source is not what was meant: something in its header is no text")
+
+
+def docstring(entry: Entry, header: Header) -> str:
+    """The text of the file's docstring."""
+    lines = [f"{entry.name}, with its widths written out.", ""]
     origin = header.origin or entry.origin
     rows = [("Source", origin), ("Plan", header.plan), ("Pruned", _costs(header))]
     lines += [f"{name + ':':<9} {text}" for name, text in rows if text]
@@ -50,7 +66,7 @@ def docstring(entry: Entry, header: Header) -> list[str]:
         lines.append(f'{"":<9} model.load_state_dict(torch.load("{header.weights}", weights_only=True))')
     while lines and not lines[-1]:
         lines.pop()
-    return [s.replace("\\", "\\\\").replace('"""', '\\"""') for s in lines]
+    return "\n".join(lines) + ("\n" if len(lines) > 1 else "")
 
 
 def _costs(header: Header) -> str | None:
@@ -110,7 +126,6 @@ def _spaced(chunks: Sequence[Chunk]) -> str:
 class Header:
     """Ready strings for the docstring of the generated file; None leaves a line out."""
 
-    title: str | None = None
     origin: str | None = None
     plan: str | None = None
     params_before: str | None = None
