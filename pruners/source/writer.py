@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -41,12 +40,12 @@ from .file import (
     shared,
     statement_text,
     tie,
+    top_of,
 )
 from .live import Recorder, Tree, is_authored, is_torch, refuse, torch_base
 from .text import SourceFile, Sources, stored_names
 
 ROUNDS = 5
-_ENCODING = re.compile(r"#.*?coding[:=]")  # the generated file is UTF-8
 
 
 @dataclass(frozen=True)
@@ -222,7 +221,8 @@ class _Writing:
         gatherer.close()
         imports, chunks = gatherer.finished()
         future = any(binding(c.file, "annotations") is not None for c in chunks if c.file)
-        return render(entry, header, licence(self._root_file()), imports, chunks, future)
+        top = top_of(self._root_file(), own(type(self.tree.model).__module__))
+        return render(entry, header, top, imports, chunks, future)
 
     def _unreached(self, gatherer: Gatherer, reads: set[str]) -> dict[type, set[str]]:
         """Methods that nothing reaches but that need nothing more."""
@@ -312,15 +312,3 @@ def _stored_names(node: ast.ClassDef) -> set[str]:
 
 def _code(written: WrittenInit) -> str:
     return "\n".join(["class _:", *written.lines]) if written.lines else ""
-
-
-def licence(file: SourceFile) -> str:
-    """The comment block at the top of the author's file, if it is about rights."""
-    lines = []
-    for line in file.lines:
-        if not line.startswith("#"):
-            break
-        lines.append(line)
-    text = "".join(s for s in lines if not s.startswith("#!") and not _ENCODING.match(s))
-    words = ("licen", "copyright", "spdx")
-    return text + "\n" if any(w in text.lower() for w in words) else ""
