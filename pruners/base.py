@@ -224,7 +224,8 @@ class BasicPruning:
             )
             planned = self._summary(plan)
             counted = checked.about_macs(planned["macs"])
-            told = {**planned, "lost": made.file.lost, **counted, "verified": True, **checked.as_dict(), **(summary or {})}
+            proved = {**counted, "verified": True, **checked.as_dict()}
+            told = {**planned, "lost": made.file.lost, **proved, **(summary or {})}
             write_file(draft / "plan.json", plan.to_json().encode())
             write_file(draft / "summary.json", (json.dumps(told, indent=2) + "\n").encode())
             report = render_report(told, plan, (files or {}).get("search.jsonl", b""))
