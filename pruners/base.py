@@ -35,7 +35,7 @@ from .named_files import source_text
 from .plan import PruningPlan, from_kept, sha256_of_file, sha256_of_state, validate
 from .run import batch_size
 from .slicing import SlicedModel, slice_model, workable
-from .source import Entry, Header, Sources, Tree, refuse, write_source
+from .source import Entry, Header, Sources, Tree, Written, refuse, write
 from .trace import observe
 from .verify import cases, verify_bundle
 
@@ -44,11 +44,15 @@ PRUNERS: dict[str, type[BasicPruning]] = {}
 
 @dataclass(frozen=True)
 class Carried:
-    """A plan carried out: the live network that it makes, with the kept slices, and the text of its file."""
+    """A plan carried out: the live network that it makes, with the kept slices, and its file."""
 
     plan: PruningPlan
     sliced: SlicedModel
-    text: str
+    file: Written
+
+    @property
+    def text(self) -> str:
+        return self.file.text
 
 
 def pruner_for(module: str) -> Callable[[type[BasicPruning]], type[BasicPruning]]:
@@ -153,7 +157,7 @@ class BasicPruning:
         sliced = self.slice(kept, model)
         if sliced.runs:
             return sliced.model
-        network = import_text(self._text(sliced, None), self.netName)
+        network = import_text(self._write(sliced, None).text, self.netName)
         network.load_state_dict(sliced.model.state_dict())
         return network.train(self.model.training)
 
@@ -161,16 +165,16 @@ class BasicPruning:
         """What a plan makes of the network, for everything that is done with it; nothing is written."""
         validate(plan, self.graph)
         sliced = self.slice(plan.kept)
-        return Carried(plan, sliced, self._text(sliced, plan))
+        return Carried(plan, sliced, self._write(sliced, plan))
 
     def source(self, plan: PruningPlan) -> str:
         """The text of the generated file; nothing is written."""
         return self.carry_out(plan).text
 
-    def _text(self, sliced: SlicedModel, plan: PruningPlan | None) -> str:
+    def _write(self, sliced: SlicedModel, plan: PruningPlan | None) -> Written:
         entry = Entry(self.entry.factory, self.entry.kwargs, self.netName, self.entry.origin)
         header = None if plan is None else self._header(plan)
-        return write_source(sliced.model, entry, rewrites=sliced.literals, header=header)
+        return write(sliced.model, entry, rewrites=sliced.literals, header=header)
 
     def _header(self, plan: PruningPlan) -> Header:
         before, after = self.predict({}), self.predict(plan.kept)
@@ -224,7 +228,8 @@ class BasicPruning:
             if "warnings" in counted:
                 said, found = (f"{_millions(n)} MACs" for n in (planned["macs"]["after"], checked.macs))
                 write_file(draft / self.fileName, made.text.replace(said, found, 1).encode())
-            told = {**planned, **counted, "verified": True, **checked.as_dict(), **(summary or {})}
+            proved = {**counted, "verified": True, **checked.as_dict()}
+            told = {**planned, "lost": made.file.lost, **proved, **(summary or {})}
             write_file(draft / "plan.json", plan.to_json().encode())
             write_file(draft / "summary.json", (json.dumps(told, indent=2) + "\n").encode())
             report = render_report(told, plan, (files or {}).get("search.jsonl", b""))

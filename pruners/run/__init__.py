@@ -15,6 +15,7 @@ from .calling import (
     name_of,
     training_batch,
 )
+from .copying import copied
 from .frames import (
     NO_COLUMNS,
     author_frame,
@@ -55,9 +56,9 @@ from .torch_private import (
 __all__ = [
     "CONV_FORWARD", "NO_COLUMNS", "NO_TORCH_FUNCTION", "SMALL", "UNSAVED", "BatchNormBase", "ConvBase",
     "ConvTransposeBase", "Modules", "NormBase", "OpOverload", "StopRequest", "TorchDispatchMode",
-    "WithoutTorchFunction", "as_it_was", "author_frame", "author_site", "batch_size", "call_arguments", "describe",
-    "described", "estimate_batch_norm", "forward_site", "gather_weights", "images_of", "in_stand_in",
-    "interrupt_as_flag", "is_author_file", "is_blank", "isolated", "labels_of", "layer_frame", "name_of", "paddings",
-    "run", "schema_of", "site_of", "span", "storage_of", "tensors_in", "training_batch", "tree_flatten",
+    "WithoutTorchFunction", "as_it_was", "author_frame", "author_site", "batch_size", "call_arguments", "copied",
+    "describe", "described", "estimate_batch_norm", "forward_site", "gather_weights", "images_of", "in_stand_in",
+    "interrupt_as_flag", "is_author_file", "is_blank", "isolated", "labels_of", "layer_frame", "name_of",
+    "paddings", "run", "schema_of", "site_of", "span", "storage_of", "tensors_in", "training_batch", "tree_flatten",
     "tree_leaves", "tree_map", "unsaved_buffers", "without_compiler", "without_values",
 ]

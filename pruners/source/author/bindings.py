@@ -62,6 +62,12 @@ def installed(module: str) -> bool:
     return not folders or any(map(_holds_distributions, folders))
 
 
+def own(module: str) -> bool:
+    """Whether a module is part of the author's project: the networks that come with this package are taken for that."""
+    top = __name__.partition(".")[0]
+    return module.startswith(f"{top}.models.") if module.partition(".")[0] == top else not installed(module)
+
+
 @functools.cache
 def _holds_distributions(folder: Path) -> bool:
     """Also a folder given to ``pip install --target``. A project installed in place has its description elsewhere."""

@@ -91,6 +91,13 @@ class Gatherer:
             return hasattr(builtins, name)
         return all(k in self.chunks if isinstance(k, tuple) else usual(k.module) for k in found.values())
 
+    def known(self, name: str, file: SourceFile) -> bool:
+        """Whether a name at the top of a file can be had: defined or imported there, or Python's own."""
+        try:
+            return bool(self._find(name, file, "", gather=False)) or hasattr(builtins, name)
+        except SourceError:
+            return False
+
     def _meaning(self, name: str, chunk: Chunk) -> dict[str, Key | Import]:
         if chunk.key[1] == name and name not in chunk.extra:
             return {name: chunk.key}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,8 +13,12 @@ import jinja2
 
 from ...entry import Entry
 from ...errors import SourceError
-from ..text import STEP, WIDTH, as_docstring
+from ..text import STEP, WIDTH, SourceFile, as_docstring
 from .gather import Chunk, Import
+
+_ENCODING = re.compile(r"#.*?coding[:=]")  # the generated file is UTF-8
+_TITLE = ", with its widths written out."
+_OURS = re.compile(rf"^(?:\w+{re.escape(_TITLE)}|Source:   )", re.MULTILINE)  # where the lines of a header begin
 
 
 @lru_cache(maxsize=1)
@@ -26,15 +31,15 @@ def _template() -> jinja2.Template:
 
 
 def render(
-    entry: Entry, header: Header | None, licence: str, imports: Iterable[Import], chunks: Sequence[Chunk], future: bool
+    entry: Entry, header: Header | None, top: Top, imports: Iterable[Import], chunks: Sequence[Chunk], future: bool
 ) -> str:
-    """The whole file."""
+    """The whole file. ``top``: what stands above the author's code."""
     sections = import_sections(imports)
     if future:
         sections.insert(0, ["from __future__ import annotations"])
-    told, definitions = docstring(entry, header or Header()), _spaced(chunks)
+    told, definitions = docstring(entry, header or Header(), top.docstring), _spaced(chunks)
     text = _template().render(
-        licence=licence,
+        licence=top.licence,
         docstring=as_docstring(told),
         imports=sections,
         definitions=definitions,
@@ -55,9 +60,35 @@ def _check(text: str, told: str, code: str) -> None:
         raise SourceError("the written source is not what was meant: something in its header is no text")
 
 
-def docstring(entry: Entry, header: Header) -> str:
-    """The text of the file's docstring."""
-    lines = [f"{entry.name}, with its widths written out.", ""]
+@dataclass(frozen=True)
+class Top:
+    """What stands above the code of the author's file: a comment about rights, and its docstring."""
+
+    licence: str
+    docstring: str
+
+
+def top_of(file: SourceFile, whole: bool) -> Top:
+    """``whole``: also the docstring, without what an earlier pruning added to it."""
+    said = (ast.get_docstring(file.tree, clean=False) or "").rstrip() if whole else ""
+    return Top(licence(file), _OURS.split(said)[0].rstrip())
+
+
+def licence(file: SourceFile) -> str:
+    """The comment block at the top of the author's file, if it is about rights."""
+    lines = []
+    for line in file.lines:
+        if not line.startswith("#"):
+            break
+        lines.append(line)
+    text = "".join(s for s in lines if not s.startswith("#!") and not _ENCODING.match(s))
+    words = ("licen", "copyright", "spdx")
+    return text + "\n" if any(w in text.lower() for w in words) else ""
+
+
+def docstring(entry: Entry, header: Header, said: str = "") -> str:
+    """The text of the file's docstring: what the author's file says, and where this one is from."""
+    lines = [*(said.split("\n") if said else [entry.name + _TITLE]), ""]
     origin = header.origin or entry.origin
     rows = [("Source", origin), ("Plan", header.plan), ("Pruned", _costs(header))]
     lines += [f"{name + ':':<9} {text}" for name, text in rows if text]
