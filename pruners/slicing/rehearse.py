@@ -40,7 +40,7 @@ from ..run import (
 from ..trace import SITE_RULES, Path, constants, said
 from .evaluate import Unknown
 from .expressions import AttributePatch, Place, Stale, resolve, tree_of
-from .separate import Sample, counted, fixes
+from .separate import Sample, computed, counted, fixes
 from .size_checks import outdated
 from .watch import Watch, samples
 
@@ -73,7 +73,7 @@ def rehearse(
                 continue
             attributes, literals = _sorted_out(found, applied)
             if not attributes:
-                if literals and graph.elsewhere:
+                if graph.elsewhere and literals:
                     return told_apart(model, original, graph, kept, example_input, crowded, found)
                 return tuple(LiteralSite(*place[:5], values, place[5]) for place, values in literals.items())
             if attributes.keys() <= applied.keys():
@@ -127,7 +127,7 @@ def told_apart(
 
 
 def _differing(lists: Sequence[Sequence[Stale]]) -> dict[Place, Stale]:
-    """Expressions that aren't the same number on every input."""
+    """Expressions that aren't the same number on every input, or that are it by chance, as ``max(c, h)`` may be."""
     numbers: dict[Place, list[dict[str, object]]] = {}
     first: dict[Place, Stale] = {}
     for place, found in enumerate(lists):
@@ -138,7 +138,11 @@ def _differing(lists: Sequence[Sequence[Stale]]) -> dict[Place, Stale]:
                 continue
             numbers.setdefault(stale.where, [{} for _ in lists])[place][stale.module] = stale.new
             first.setdefault(stale.where, stale)
-    return {where: first[where] for where, values in numbers.items() if any(v != values[0] for v in values)}
+    return {
+        where: first[where]
+        for where, values in numbers.items()
+        if any(v != values[0] for v in values) or computed(first[where].leaf)
+    }
 
 
 def _separated(

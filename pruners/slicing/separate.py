@@ -46,6 +46,12 @@ def fixes(leaf: ast.expr, tree: ast.Module, samples: Sequence[Sample]) -> list[F
     return [replace(f, template=_enclosed(f, tree)) for f in mender.found.values()]
 
 
+def computed(leaf: ast.expr | None) -> bool:
+    """Whether an expression computes with what it reads: then a part of it may follow from sizes."""
+    names = [n for n in ast.walk(leaf) if isinstance(n, (ast.Name, ast.Attribute))] if leaf is not None else []
+    return bool(names) and (isinstance(leaf, ast.Name) or any(True for _ in _parts(leaf or names[0])))
+
+
 def counted(leaf: ast.expr, tree: ast.Module, samples: Sequence[Sample], old: int, new: int) -> bool:
     """Whether a part of the expression was ``old`` and is ``new`` now, as a width that it counts."""
     for part in _with_definitions(leaf, tree):
@@ -98,7 +104,7 @@ class _Mender:
             now = None
         if now is not None and _same(now, wanted):
             return node
-        if len(wanted) and all(_equal(w, wanted[0]) for w in wanted) and is_size(wanted[0]):
+        if all(_equal(w, wanted[0]) for w in wanted) and is_size(wanted[0]) and not self._varies(node):
             return self._written(node, "{}", wanted[0])
         if isinstance(node, ast.Name):
             return self._defined(node, wanted)
@@ -108,6 +114,23 @@ class _Mender:
             return self._scaled(node, wanted)
         shape = _shape_counted(node)
         return self._in_parts(node) if shape is None else self._elements(node, shape)
+
+    def _varies(self, node: ast.expr) -> bool:
+        """Whether a part of the expression follows from sizes, though the whole doesn't show it."""
+        parts = list(_parts(node))
+        if isinstance(node, ast.Name):
+            try:
+                parts = [_definition(node, self.tree)[0]]
+            except Unknown:
+                return False
+        for part in parts:
+            try:
+                values = self.after(part)
+            except Unknown:
+                continue
+            if (is_size(values[0]) and not _same(values, [values[0]] * len(values))) or self._varies(part):
+                return True
+        return False
 
     def _written(self, node: ast.expr, template: str, number: object) -> ast.expr:
         name = f"_number_{len(self.found)}_"
