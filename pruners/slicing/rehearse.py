@@ -40,7 +40,7 @@ from ..run import (
 from ..trace import SITE_RULES, Path, constants, said
 from .evaluate import Unknown
 from .expressions import AttributePatch, Place, Stale, resolve, tree_of
-from .separate import Sample, computed, counted, fixes
+from .separate import Fix, Sample, agreed, computed, counted, fixes
 from .size_checks import outdated
 from .watch import Watch, samples
 
@@ -117,10 +117,10 @@ def told_apart(
             after.append(Watch(spots))
             _passes(copy.deepcopy(model).eval(), one, kept, one.inputs, crowded, after[-1])
         for place, stale in mixed.items():
-            for module, several in samples(before, after, stale.call, stale.up, stale.leaf).items():
-                for key, number in _separated(place, stale, several, graph, kept):
-                    if written.setdefault(key, {}).setdefault(module, number) != number:
-                        raise StuckError("one number in the code counts two different widths here", stale.site)
+            ran = samples(before, after, stale.call, stale.up, stale.leaf)
+            for key, module, number in _everywhere(place, stale, ran, graph, kept):
+                if written.setdefault(key, {}).setdefault(module, number) != number:
+                    raise StuckError("one number in the code counts two different widths here", stale.site)
     if len({place for place, _ in written}) < len(written):
         raise StuckError("a number in the code mixes channels with sizes in two ways", next(iter(mixed.values())).site)
     return tuple(LiteralSite(*p[:5], values, p[5], template) for (p, template), values in written.items())
@@ -145,25 +145,46 @@ def _differing(lists: Sequence[Sequence[Stale]]) -> dict[Place, Stale]:
     }
 
 
+def _everywhere(
+    place: Place, stale: Stale, ran: Mapping[str, Sequence[Sample]], graph: ChannelGraph, kept: Kept
+) -> Iterator[tuple[tuple[Place, str], str, object]]:
+    """Where to write which number for each module: one that is right as it is needs its own beside the others'."""
+    found = {module: _separated(place, stale, several, graph, kept) for module, several in ran.items()}
+    if not found:
+        raise StuckError(f"a number here depends on sizes, and it can't be followed: {_shown(stale)}", stale.site)
+    nodes = {_key(place, fix): fix.node for fixed in found.values() for fix in fixed}
+    for module, fixed in found.items():
+        numbers = {_key(place, fix): fix.number for fix in fixed}
+        for key, node in nodes.items():
+            number = numbers[key] if key in numbers else agreed(node, ran[module]) if key[1] == "{}" else None
+            if number is None:
+                raise StuckError("a number in the code mixes channels with sizes in some modules only", stale.site)
+            yield key, module, number
+
+
+def _key(place: Place, fix: Fix) -> tuple[Place, str]:
+    at = fix.node
+    return (place[0], at.lineno, at.col_offset, at.end_lineno or 0, at.end_col_offset or 0, ""), fix.template
+
+
+def _shown(stale: Stale) -> str:
+    return "" if stale.leaf is None else ast.unparse(stale.leaf)
+
+
 def _separated(
     place: Place, stale: Stale, several: Sequence[Sample], graph: ChannelGraph, kept: Kept
-) -> Iterator[tuple[tuple[Place, str], object]]:
-    """Where to write which number, so that the expression is right on every input."""
+) -> list[Fix]:
+    """What to write so that the expression is right on every input."""
     tree = tree_of(place[0])
     widths = [w.name for w in graph.widths if stale.leaf is not None and tree is not None
               and counted(stale.leaf, tree, several, w.size, np.size(kept.get(w.name, range(w.size))))]  # fmt: skip
-    shown = "" if stale.leaf is None else f": {ast.unparse(stale.leaf)}"
-    reason = f"a number here depends on channels and on sizes, and they can't be told apart{shown}"
+    reason = f"a number here depends on channels and on sizes, and they can't be told apart: {_shown(stale)}"
     if stale.leaf is None or tree is None or not several or place[5]:
         raise StuckError(reason, stale.site, widths)
     try:
-        found = fixes(stale.leaf, tree, several)
+        return fixes(stale.leaf, tree, several)
     except Unknown as error:
         raise StuckError(reason, stale.site, widths) from error
-    for fix in found:
-        at = fix.node
-        span = (at.lineno, at.col_offset, at.end_lineno or 0, at.end_col_offset or 0)
-        yield ((place[0], *span, ""), fix.template), fix.number
 
 
 def _several_sizes(found: list[Stale]) -> set[Where]:

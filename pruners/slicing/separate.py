@@ -46,6 +46,15 @@ def fixes(leaf: ast.expr, tree: ast.Module, samples: Sequence[Sample]) -> list[F
     return [replace(f, template=_enclosed(f, tree)) for f in mender.found.values()]
 
 
+def agreed(node: ast.expr, samples: Sequence[Sample]) -> object | None:
+    """The number that an expression of the pruned network is, if it is one number in every sample."""
+    try:
+        values = [evaluate(node, s.after) for s in samples]
+    except Unknown:
+        return None
+    return values[0] if is_size(values[0]) and _same(values, [values[0]] * len(values)) else None
+
+
 def computed(leaf: ast.expr | None) -> bool:
     """Whether an expression computes with what it reads: then a part of it may follow from sizes."""
     names = [n for n in ast.walk(leaf) if isinstance(n, (ast.Name, ast.Attribute))] if leaf is not None else []

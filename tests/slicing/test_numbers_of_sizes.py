@@ -151,3 +151,32 @@ def test_the_shape_of_another_tensor_keeps_its_sizes(tmp_path: Path) -> None:
     pruner = pruner_of(tmp_path, "y = x", "x = self.c2(x).reshape(y.shape)", "return self.fc(x.mean((2, 3)))")
     text = compared(pruner, {"c1": [0, 2, 5], "c2": [1, 2, 3, 7, 11]})
     assert "reshape((y.shape[0], -1, *y.shape[2:]))" in text
+
+
+BLOCK = """class Block(nn.Module):
+    def __init__(self, c, d):
+        super().__init__()
+        self.a, self.b, self.d = nn.Conv2d(c, d, 1), nn.Conv2d(d, c, 1), d
+
+    def forward(self, x):
+        y = self.a(x).relu()
+        n, c, h, w = y.shape
+        k = c // 4
+        y = torch.cat([y[:, :k] / (c * h), y[:, k:]], 1)
+        return x + self.b(y.view(-1, self.d * h * w).view(n, self.d, h, w))
+
+
+"""
+
+
+def test_modules_of_one_class_hold_their_own_numbers(tmp_path: Path) -> None:
+    init = "        self.c = 16\n        self.b1, self.b2 = Block(16, 8), Block(16, 24)\n"
+    path = tmp_path / "author.py"
+    net = NET.format(lines="        x = self.b2(self.b1(x))")
+    path.write_text(HEAD + BLOCK + net.replace("        self.c = 16\n", init))
+    torch.manual_seed(0)
+    model = import_file(path).Net().double().eval()
+    pruner = BasicPruning(model, torch.randn(SHAPES[0], dtype=torch.float64))
+    kept = {w.name: list(range(w.size)) for w in pruner.graph.widths}
+    # in the first block a quarter of what is kept are those of the first quarter: its number is right as it is
+    compared(pruner, {**kept, "b1.a": [0, 2, 3, 6], "b2.a": [0, 1, 2, 3, 9, 10, 22, 23]})
