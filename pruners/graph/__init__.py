@@ -26,6 +26,7 @@ from .widths import (
     IntArray,
     Kept,
     Operation,
+    OtherRun,
     Realize,
     Slot,
     Step,
@@ -35,7 +36,7 @@ from .widths import (
 
 __all__ = [
     "NORMS", "SILENT", "BoolArray", "ChannelGraph", "Contraction", "CountedCall", "Extent", "Facts", "Freeze",
-    "FrozenChannels", "IntArray", "Kept", "LayerFacts", "Operation", "Realize", "SiteCall", "Slot", "Step", "Tie",
-    "Use", "Width", "canonical_keys", "explain", "fits", "groups_of", "input_size", "is_weighted", "norm_size",
-    "prunable", "solve", "why",
+    "FrozenChannels", "IntArray", "Kept", "LayerFacts", "Operation", "OtherRun", "Realize", "SiteCall", "Slot",
+    "Step", "Tie", "Use", "Width", "canonical_keys", "explain", "fits", "groups_of", "input_size", "is_weighted",
+    "norm_size", "prunable", "solve", "why",
 ]

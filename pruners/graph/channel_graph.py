@@ -19,6 +19,7 @@ from .widths import (
     FrozenChannels,
     Kept,
     Operation,
+    OtherRun,
     Positions,
     Slot,
     Step,
@@ -43,6 +44,8 @@ class ChannelGraph:
     calls: tuple[CountedCall, ...] = ()  # of a pass in eval mode, in order of execution
     steps: tuple[Step, ...] = field(default=(), compare=False, repr=False)  # of a pass in eval mode
     training_calls: tuple[CountedCall, ...] = ()  # of a pass in training, where it reaches more modules
+    # passes on other inputs, where numbers in the code had to be told from sizes
+    elsewhere: tuple[OtherRun, ...] = field(default=(), compare=False, repr=False)
     # operations that read removable channels without weights: products of two activations, norms, other statistics
     readers: Mapping[Operation, Positions] = field(default_factory=dict, compare=False, repr=False)
 

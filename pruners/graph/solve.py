@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -20,8 +21,10 @@ from .widths import (
     FrozenChannels,
     IntArray,
     Operation,
+    OtherRun,
     Positions,
     Slot,
+    Step,
     Use,
     Width,
 )
@@ -34,9 +37,11 @@ def solve(
     calls: tuple[Sequence[SiteCall], Sequence[SiteCall]] = ((), ()),
     unreached: Sequence[FrozenChannels] = (),
     readers: Mapping[Operation, IntArray] | None = None,
+    elsewhere: Sequence[tuple[Any, Sequence[Step], Sequence[SiteCall], Sequence[SiteCall]]] = (),
 ) -> ChannelGraph:
     """Build the channel graph from facts. ``calls``: those of a pass in eval mode, and in training. ``readers``:
-    operations that read channels without weights, and the atoms they read."""
+    operations that read channels without weights, and the atoms they read. ``elsewhere``: other inputs, with the steps
+    and the calls there."""
     classes = find_classes(facts)
     widths = _widths(facts, classes)
     owners = _owners(facts, classes, widths)
@@ -50,6 +55,10 @@ def solve(
         calls=_counted(classes, widths, owners, calls[0]),
         training_calls=_counted(classes, widths, owners, calls[1]),
         readers=_readers(classes, widths, owners, readers or {}),
+        elsewhere=tuple(
+            OtherRun(inputs, tuple(steps), *(_counted(classes, widths, owners, c) for c in calls))
+            for inputs, steps, *calls in elsewhere
+        ),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -149,6 +150,16 @@ class CountedCall:
     span: Span
     extents: Mapping[tuple[int | str, ...], Extent] = field(compare=False)
     constants: Mapping[tuple[int | str, ...], float] = field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True)
+class OtherRun:
+    """The calls of passes on another input: another batch, images of another size."""
+
+    inputs: Any
+    steps: tuple[Step, ...]
+    calls: tuple[CountedCall, ...] = ()
+    training_calls: tuple[CountedCall, ...] = ()
 
 
 # the n-th call of an aten operation in a pass in eval mode, from 0, and an axis of the operand that holds channels

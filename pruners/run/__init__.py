@@ -32,6 +32,7 @@ from .frames import (
 )
 from .interrupts import StopRequest, interrupt_as_flag
 from .isolated import tensors_in, without_compiler
+from .other_inputs import larger_batch, larger_sizes
 from .torch_private import (
     CONV_FORWARD,
     NO_TORCH_FUNCTION,
@@ -58,7 +59,8 @@ __all__ = [
     "ConvTransposeBase", "Modules", "NormBase", "OpOverload", "StopRequest", "TorchDispatchMode",
     "WithoutTorchFunction", "as_it_was", "author_frame", "author_site", "batch_size", "call_arguments", "copied",
     "describe", "described", "estimate_batch_norm", "forward_site", "gather_weights", "images_of", "in_stand_in",
-    "interrupt_as_flag", "is_author_file", "is_blank", "isolated", "labels_of", "layer_frame", "name_of",
-    "paddings", "run", "schema_of", "site_of", "span", "storage_of", "tensors_in", "training_batch", "tree_flatten",
-    "tree_leaves", "tree_map", "unsaved_buffers", "without_compiler", "without_values",
+    "interrupt_as_flag", "is_author_file", "is_blank", "isolated", "labels_of", "larger_batch", "larger_sizes",
+    "layer_frame", "name_of", "paddings", "run", "schema_of", "site_of", "span", "storage_of", "tensors_in",
+    "training_batch", "tree_flatten", "tree_leaves", "tree_map", "unsaved_buffers", "without_compiler",
+    "without_values",
 ]

@@ -7,18 +7,20 @@ anew, or any other expression, which becomes a ``LiteralSite`` for the source wr
 
 from __future__ import annotations
 
+import ast
 import copy
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from ..errors import NotPrunableError, SecateurError, StuckError
-from ..graph import ChannelGraph, CountedCall, Kept, Step
+from ..graph import ChannelGraph, CountedCall, Kept, OtherRun, Step
 from ..places import LiteralSite, Site, Span
 from ..run import (
     Modules,
@@ -35,8 +37,11 @@ from ..run import (
     training_batch,
 )
 from ..trace import SITE_RULES, Path, constants, said
-from .expressions import AttributePatch, Place, Stale, resolve
+from .evaluate import Unknown
+from .expressions import AttributePatch, Place, Stale, resolve, tree_of
+from .separate import Fix, Sample, agreed, computed, counted, fixes
 from .size_checks import outdated
+from .watch import Watch, samples
 
 Where = tuple[Site, Span]  # of a call
 
@@ -50,7 +55,9 @@ def corrected(model: nn.Module, graph: ChannelGraph, kept: Kept) -> Iterator[Non
         yield
 
 
-def rehearse(model: nn.Module, graph: ChannelGraph, kept: Kept, example_input: Any) -> tuple[LiteralSite, ...]:
+def rehearse(
+    model: nn.Module, graph: ChannelGraph, kept: Kept, example_input: Any, original: nn.Module
+) -> tuple[LiteralSite, ...]:
     """Rehearse until no attribute is stale: setting one anew can make an expression that reads it stale."""
     flags = {m: m.training for m in model.modules()}
     applied: dict[AttributePatch, object] = {}
@@ -64,6 +71,8 @@ def rehearse(model: nn.Module, graph: ChannelGraph, kept: Kept, example_input: A
                 continue
             attributes, literals = _sorted_out(found, applied)
             if not attributes:
+                if graph.elsewhere and literals:
+                    return told_apart(model, original, graph, kept, example_input, crowded, found)
                 return tuple(LiteralSite(*place[:5], values, place[5]) for place, values in literals.items())
             if attributes.keys() <= applied.keys():
                 raise StuckError("a number here must follow the widths, but can't be set anew", found[0].site)
@@ -78,20 +87,124 @@ def rehearse(model: nn.Module, graph: ChannelGraph, kept: Kept, example_input: A
             module.training = flag
 
 
+def told_apart(
+    model: nn.Module,
+    original: nn.Module,
+    graph: ChannelGraph,
+    kept: Kept,
+    example_input: Any,
+    crowded: Collection[Where],
+    found: Sequence[Stale],
+) -> tuple[LiteralSite, ...]:
+    """The numbers to write, where other inputs are known: a number that differs there isn't written, only the factor in
+    it that counts channels."""
+    runs = [OtherRun(example_input, graph.steps, graph.calls, graph.training_calls), *graph.elsewhere]
+    lists = [list(found)]
+    for other in runs[1:]:
+        lists.append(_passes(copy.deepcopy(model).eval(), other, kept, other.inputs, crowded))
+    mixed = _differing(lists)
+    written: dict[tuple[Place, str], dict[str, object]] = {}
+    for stale in found:
+        if not isinstance(stale.where, AttributePatch) and stale.where not in mixed:
+            written.setdefault((stale.where, "{}"), {})[stale.module] = stale.new
+    if mixed:
+        before, after = [], []
+        spots = {(s.call, s.up) for s in mixed.values() if s.call is not None}
+        for one in runs:
+            before.append(Watch(spots).over(copy.deepcopy(original).eval(), one.inputs))
+            after.append(Watch(spots))
+            _passes(copy.deepcopy(model).eval(), one, kept, one.inputs, crowded, after[-1])
+        for place, stale in mixed.items():
+            ran = samples(before, after, stale.call, stale.up, stale.leaf)
+            for key, module, number in _everywhere(place, stale, ran, graph, kept):
+                if written.setdefault(key, {}).setdefault(module, number) != number:
+                    raise StuckError("one number in the code counts two different widths here", stale.site)
+    if len({place for place, _ in written}) < len(written):
+        raise StuckError("a number in the code mixes channels with sizes in two ways", next(iter(mixed.values())).site)
+    return tuple(LiteralSite(*p[:5], values, p[5], template) for (p, template), values in written.items())
+
+
+def _differing(lists: Sequence[Sequence[Stale]]) -> dict[Place, Stale]:
+    """Expressions that aren't the same number on every input, or that are it by chance, as ``max(c, h)`` may be."""
+    numbers: dict[Place, list[dict[str, object]]] = {}
+    first: dict[Place, Stale] = {}
+    for place, found in enumerate(lists):
+        for stale in found:
+            if isinstance(stale.where, AttributePatch):
+                if place:
+                    raise StuckError("an attribute that counts channels follows from sizes as well", stale.site)
+                continue
+            numbers.setdefault(stale.where, [{} for _ in lists])[place][stale.module] = stale.new
+            first.setdefault(stale.where, stale)
+    return {
+        where: first[where]
+        for where, values in numbers.items()
+        if any(v != values[0] for v in values) or computed(first[where].leaf)
+    }
+
+
+def _everywhere(
+    place: Place, stale: Stale, ran: Mapping[str, Sequence[Sample]], graph: ChannelGraph, kept: Kept
+) -> Iterator[tuple[tuple[Place, str], str, object]]:
+    """Where to write which number for each module: one that is right as it is needs its own beside the others'."""
+    found = {module: _separated(place, stale, several, graph, kept) for module, several in ran.items()}
+    if not found:
+        raise StuckError(f"a number here depends on sizes, and it can't be followed: {_shown(stale)}", stale.site)
+    nodes = {_key(place, fix): fix.node for fixed in found.values() for fix in fixed}
+    for module, fixed in found.items():
+        numbers = {_key(place, fix): fix.number for fix in fixed}
+        for key, node in nodes.items():
+            number = numbers[key] if key in numbers else agreed(node, ran[module]) if key[1] == "{}" else None
+            if number is None:
+                raise StuckError("a number in the code mixes channels with sizes in some modules only", stale.site)
+            yield key, module, number
+
+
+def _key(place: Place, fix: Fix) -> tuple[Place, str]:
+    at = fix.node
+    return (place[0], at.lineno, at.col_offset, at.end_lineno or 0, at.end_col_offset or 0, ""), fix.template
+
+
+def _shown(stale: Stale) -> str:
+    return "" if stale.leaf is None else ast.unparse(stale.leaf)
+
+
+def _separated(
+    place: Place, stale: Stale, several: Sequence[Sample], graph: ChannelGraph, kept: Kept
+) -> list[Fix]:
+    """What to write so that the expression is right on every input."""
+    tree = tree_of(place[0])
+    widths = [w.name for w in graph.widths if stale.leaf is not None and tree is not None
+              and counted(stale.leaf, tree, several, w.size, np.size(kept.get(w.name, range(w.size))))]  # fmt: skip
+    reason = f"a number here depends on channels and on sizes, and they can't be told apart: {_shown(stale)}"
+    if stale.leaf is None or tree is None or not several or place[5]:
+        raise StuckError(reason, stale.site, widths)
+    try:
+        return fixes(stale.leaf, tree, several)
+    except Unknown as error:
+        raise StuckError(reason, stale.site, widths) from error
+
+
 def _several_sizes(found: list[Stale]) -> set[Where]:
     """Calls in which some runs leave a size to torch, and others another one or none: only one can be left out."""
     places: dict[Where, set[tuple[object, bool]]] = {}
     for stale in found:
         if stale.call is not None:
-            places.setdefault(stale.call, set()).add((stale.where, stale.new == -1))
+            left = -1 in stale.new if isinstance(stale.new, tuple) else stale.new == -1
+            places.setdefault(stale.call, set()).add((stale.where, left))
     return {call for call, left in places.items() if len(left) > 1 and any(free for _, free in left)}
 
 
 def _passes(
-    model: nn.Module, graph: ChannelGraph, kept: Kept, example_input: Any, crowded: Collection[Where]
+    model: nn.Module,
+    graph: ChannelGraph | OtherRun,
+    kept: Kept,
+    example_input: Any,
+    crowded: Collection[Where],
+    watch: Watch | None = None,
 ) -> list[Stale]:
     """What is stale in eval mode and, where the trace had to train to reach all modules, in training."""
-    found = _stale_numbers(model, graph.calls, kept, example_input, crowded, graph.steps)
+    found = _stale_numbers(model, graph.calls, kept, example_input, crowded, graph.steps, watch)
     if graph.training_calls:
         with torch.random.fork_rng(devices=[]):
             copied = copy.deepcopy(model).train()
@@ -106,13 +219,15 @@ def _stale_numbers(
     example_input: Any,
     crowded: Collection[Where],
     steps: Sequence[Step] = (),
+    watch: Watch | None = None,
 ) -> list[Stale]:
     args, kwargs = call_arguments(example_input)
     modules = Modules(model)
     found: list[Stale] = []
     hooks = [m.register_forward_pre_hook(_fit_norm) for m in model.modules() if _has_no_tensors(m)]
     try:
-        with torch.no_grad(), modules.watching(), _Rehearsal(modules, calls, kept, found, steps, crowded) as rehearsal:
+        rehearsal = _Rehearsal(modules, calls, kept, found, steps, crowded, watch)
+        with torch.no_grad(), modules.watching(), rehearsal:
             run(model, args, kwargs)
         rehearsal.check()
     except SecateurError:
@@ -156,9 +271,10 @@ class _Rehearsal(TorchFunctionMode):
         found: list[Stale] | None,
         steps: Sequence[Step] = (),
         crowded: Collection[Where] = (),
+        watch: Watch | None = None,
     ) -> None:
         super().__init__()
-        self._crowded = crowded
+        self._crowded, self._watch = crowded, watch
         self._modules, self._kept, self._found = modules, kept, found
         self._calls = iter(calls)
         self._steps, self._checks = iter(steps), bool(steps)
@@ -196,6 +312,7 @@ class _Rehearsal(TorchFunctionMode):
         call = next(self._calls, None)
         if call is None or (call.name, call.module, call.site) != (name_of(func), self._modules.current, site):
             raise StuckError("the pruned network takes another way here than the network did", site)
+        seen = self._watch.saw(self._modules, (site, call.span)) if self._watch is not None else None
         changes: dict[Path, float] = {}
         for path, extent in call.extents.items():
             now, value = said(func, args, kwargs, path), extent.count(self._kept)
@@ -221,7 +338,9 @@ class _Rehearsal(TorchFunctionMode):
         for stale in resolve(frame, site, self._modules, reflected, (args, kwargs), fixed):
             free = call.name in {"view", "reshape"} and len(changes) == 1 and not _has_minus_one(args, kwargs)
             free &= not isinstance(stale.where, AttributePatch) and (site, call.span) not in self._crowded
-            new = -1 if free else stale.new
+            new = _left_out(stale.old, stale.new) if free else stale.new
+            if seen is not None and stale.leaf is not None:
+                seen.wanted[stale.leaf] = new
             if not free:
                 self._stale |= {(call.module, site, call.span, path): site for path in changes}
             counted = [w for p, v in changes.items() if p in call.extents and _holds(stale.new, v)
@@ -248,6 +367,13 @@ class _Rehearsal(TorchFunctionMode):
             if len(self._values.get(place, ())) > 1:
                 widths = [w for counted in self._values[place].values() for w in counted]
                 raise StuckError("one number in the code counts two different widths here", site, widths, alike=True)
+
+
+def _left_out(old: object, new: object) -> object:
+    """What torch is to find itself."""
+    if isinstance(old, (tuple, list)) and isinstance(new, (tuple, list)):
+        return tuple(n if o == n else -1 for o, n in zip(old, new, strict=True))
+    return -1
 
 
 def _holds(new: object, value: float) -> bool:

@@ -43,7 +43,7 @@ def slice_model(model: nn.Module, graph: ChannelGraph, kept: Kept, example_input
     for module in sliced.modules():
         resize(module)
     fit_attention(sliced, graph, graph.masks(kept))
-    return SlicedModel(sliced, rehearse(sliced, graph, kept, example_input))
+    return SlicedModel(sliced, rehearse(sliced, graph, kept, example_input, model))
 
 
 def _replacements(model: nn.Module, graph: ChannelGraph, kept: Kept) -> dict[int, torch.Tensor]:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -223,10 +224,20 @@ class Tracer:
             for slot in slots:
                 self.facts.freeze(self.facts.atoms(slot), reason, site)
 
-    def graph(self) -> ChannelGraph:
+    def graph(self, elsewhere: Sequence[tuple[Any, Tracer]] = ()) -> ChannelGraph:
+        """What the facts come to. ``elsewhere``: other inputs, and tracers that saw the network run on them."""
         calls = (self.eval_calls, self.training_calls)
-        graph = solve(self.facts, self.contractions, self.aliases, calls, self.unreached(), self._readers)
+        others = [
+            (inputs, other.steps, self._here(other, other.eval_calls), self._here(other, other.training_calls))
+            for inputs, other in elsewhere
+        ]
+        graph = solve(self.facts, self.contractions, self.aliases, calls, self.unreached(), self._readers, others)
         return replace(graph, steps=tuple(self.steps))
+
+    def _here(self, other: Tracer, calls: Sequence[SiteCall]) -> list[SiteCall]:
+        """The calls that another tracer saw, as if this one had."""
+        mine = self.facts.atoms_of(other.facts)
+        return [replace(c, counts={path: mine[atoms] for path, atoms in c.counts.items()}) for c in calls]
 
 
 def _unknown_layer(layer: str, facts: Facts) -> str:
