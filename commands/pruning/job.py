@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import io
 from collections.abc import Sequence
 from functools import cached_property
@@ -17,6 +16,7 @@ from ...pruners.errors import CheckpointError, UsageError
 from ...pruners.optimizer_groups import parameter_names
 from ...pruners.pipeline import Pipeline
 from ...pruners.plan import PruningPlan
+from ...pruners.run import copied
 from ...pruners.search import PrefixCache, SearchResult, SearchSettings
 from ...pruners.transfer import TRANSFERS, TransferImages
 from ...pruners.weight_transfer import slice_optimizer_state
@@ -177,7 +177,7 @@ class PruneJob:
         options = self.options
         if options.distill is None:
             return None
-        network = copy.deepcopy(self.network.model).to(self.device).requires_grad_(False)
+        network = copied(self.network.model).to(self.device).requires_grad_(False)
         return Teacher(network, options.distill, options.temperature or Teacher.temperature)
 
     def _batches(self) -> list[Any] | None:

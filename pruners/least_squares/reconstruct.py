@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import UsageError
 from ..graph import ChannelGraph, Kept
-from ..run import as_it_was, estimate_batch_norm, images_of
+from ..run import as_it_was, copied, estimate_batch_norm, images_of
 from .fit import Fitted
 from .fittable import consumers, kept_outputs, layers_to_fit
 from .layer_by_layer import Report, Settings, Walk
@@ -63,7 +62,7 @@ def reconstruct(
     weights.
     """
     settings = settings or Settings()
-    student = copy.deepcopy(pruned).eval()
+    student = copied(pruned).eval()
     device = next(student.parameters()).device
     images = [images_of(b).to(device) for b in batches]
     images = [b for b in images if len(b)]

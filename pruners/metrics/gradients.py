@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import nn
 
-from ..run import images_of, labels_of
+from ..run import copied, images_of, labels_of
 from .registry import Evidence, Scores, check_labels, metric, slices
 
 
@@ -20,7 +18,7 @@ def taylor(evidence: Evidence) -> Scores:
     the gate). Raises ``UsageError`` without batches.
     """
     check_labels("taylor", evidence.batches)
-    model = copy.deepcopy(evidence.model).eval()
+    model = copied(evidence.model).eval()
     parameters = {n: p.requires_grad_() for n, p in model.named_parameters() if p.is_floating_point()}
     device = next(iter(parameters.values())).device
     scores = {w.name: torch.zeros(w.size, dtype=torch.float64) for w in evidence.graph.widths}

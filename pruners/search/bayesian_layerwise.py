@@ -12,7 +12,6 @@ Every step is a pure function of (settings, seed, network, events so far): rando
 
 from __future__ import annotations
 
-import copy
 import functools
 import time
 from collections.abc import Mapping
@@ -25,7 +24,7 @@ from ..errors import CheckpointError, Interrupted, UsageError
 from ..graph import Width
 from ..metrics import rank
 from ..plan import sha256_of_state
-from ..run import StopRequest
+from ..run import StopRequest, copied
 from ..slicing import zero_out
 from .checkpoints import Checkpoints, seeded
 from .gaussian_process import derived_seed, random_ratios, suggest_ratios
@@ -59,7 +58,7 @@ class LayerwiseSearch:
         self.total = self.per_width * len(self.widths)
         self.whole = problem.costs.count({})
         self.stop = StopRequest()
-        self.model = copy.deepcopy(problem.model)
+        self.model = copied(problem.model)
         self.orders: dict[str, list[int]] = {}
         self.counts: Counts = {}
         self.best: dict[str, Evaluation] = {}
@@ -200,7 +199,7 @@ class LayerwiseSearch:
             s, graph = self.settings, self.problem.graph
             self._load_weights()
             decided = {n: self._kept(n, count) for n, count in self.counts.items()}
-            pruned = copy.deepcopy(self.model)
+            pruned = copied(self.model)
             pruned.load_state_dict(zero_removed(self.model.state_dict(), graph, decided))
             ranking = rank(pruned, graph, s.metric, self.problem.batches, s.seed, s.slots)
             self.notes.extend(ranking.notes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import heapq
 import time
 from bisect import bisect_left
@@ -15,7 +14,7 @@ from torch import nn
 from ..costs import Allowance, Counts, give_back
 from ..errors import Interrupted, UsageError
 from ..metrics import Ranking
-from ..run import StopRequest
+from ..run import StopRequest, copied
 from .damage import PROBED, Curve, Difference, Reference, curve_through
 from .one_ratio import decided, ranked, require_budget
 from .problem import Evaluation, Problem, SearchResult, interrupted, search_strategy
@@ -66,7 +65,7 @@ class Probes:
         self.evaluations: list[Evaluation] = []
         self.stop = StopRequest()
         self._reference: Reference | None = None
-        problem.cache.start_from(lambda: copy.deepcopy(problem.model))
+        problem.cache.start_from(lambda: copied(problem.model))
 
     def curves(self) -> dict[str, Curve]:
         found = {}

@@ -6,7 +6,6 @@ channels are found by rehearsal (``rehearsal``).
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch import nn
 
 from ..graph import ChannelGraph, Kept
 from ..places import LiteralSite
+from ..run import copied
 from ..weight_transfer import slice_state
 from .attention import fit_attention
 from .layer_sizes import resize
@@ -39,7 +39,7 @@ def slice_model(model: nn.Module, graph: ChannelGraph, kept: Kept, example_input
     ``kept``: width name -> kept group indices; widths that are not named stay whole. The model itself is not
     touched. Raises NotPrunableError, naming file and line, where a number in the code can't follow.
     """
-    sliced = copy.deepcopy(model, _replacements(model, graph, kept))
+    sliced = copied(model, _replacements(model, graph, kept))
     for module in sliced.modules():
         resize(module)
     fit_attention(sliced, graph, graph.masks(kept))

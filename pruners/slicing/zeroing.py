@@ -8,7 +8,6 @@ is centred by. So the network computes what the sliced one does, and no gradient
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 
 from ..errors import UsageError
 from ..graph import BoolArray, ChannelGraph, Kept, Slot
-from ..run import CONV_FORWARD, ConvBase, ConvTransposeBase, NormBase
+from ..run import CONV_FORWARD, ConvBase, ConvTransposeBase, NormBase, copied
 from ..weight_transfer import masks_by_key, slice_tensor
 
 Masks = dict[str, list[tuple[Slot, BoolArray]]]
@@ -31,9 +30,9 @@ def zero_out(model: nn.Module, graph: ChannelGraph, kept: Kept) -> nn.Module:
     Its state_dict has the keys and shapes of the whole network. Raises UsageError, naming the layer, where channels go
     from anything but convolutions, linear layers, batch norms and PReLUs.
     """
-    copied = copy.deepcopy(model)
+    twin = copied(model)
     masks = masks_by_key(graph, kept)
-    for name, layer in list(copied.named_modules()):
+    for name, layer in list(twin.named_modules()):
         own: Masks = {}
         for key, _ in (*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)):
             found = masks.get(graph.key(name, key))
@@ -41,7 +40,7 @@ def zero_out(model: nn.Module, graph: ChannelGraph, kept: Kept) -> nn.Module:
                 own[key] = found
         if own and not isinstance(layer, nn.PReLU):  # a factor for zeros
             layer.forward = _part_of(layer, own, name)
-    return copied
+    return twin
 
 
 @dataclass
@@ -125,8 +124,8 @@ def zero_kernels(model: nn.Module, layer: str, removed: Sequence[int]) -> nn.Mod
 
     ``removed`` numbers them in the order of the weight's first two axes; scales stay as they are.
     """
-    copied = copy.deepcopy(model)
-    conv: Any = copied.get_submodule(layer)
+    twin = copied(model)
+    conv: Any = twin.get_submodule(layer)
     keep = torch.ones(conv.weight.shape[0] * conv.weight.shape[1], dtype=conv.weight.dtype)
     keep[list(removed)] = 0
     mask = keep.view(*conv.weight.shape[:2], *[1] * (conv.weight.ndim - 2))
@@ -136,4 +135,4 @@ def zero_kernels(model: nn.Module, layer: str, removed: Sequence[int]) -> nn.Mod
         return whole(x, weight * mask.to(weight.device), bias)
 
     setattr(conv, CONV_FORWARD, without)
-    return copied
+    return twin

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..graph import ChannelGraph, Kept, Realize
+from ..run import copied
 from ..weight_transfer import Transferred, slice_state
 from .registry import TRANSFERS, Quick, Report, Strategy, Transfer, report_nothing, transfer
 
@@ -69,7 +69,7 @@ class TransferJob:
         pruned.load_state_dict(slice_state(state, self.graph, kept, self.model))
         whole = self.model
         if self._strategy.images:
-            pruned, whole = copy.deepcopy(pruned).to(self._device), copy.deepcopy(whole)
+            pruned, whole = copied(pruned).to(self._device), copied(whole)
             whole.load_state_dict(state)
             whole = whole.to(self._device)
         return self._run(pruned, whole, kept, self._many, report)
@@ -110,7 +110,7 @@ class TransferJob:
 
     @cached_property
     def _whole(self) -> nn.Module:
-        return self.model if self._home == self._device else copy.deepcopy(self.model).to(self._device)
+        return self.model if self._home == self._device else copied(self.model).to(self._device)
 
     @cached_property
     def _quick(self) -> Quick:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import copy
-
 from torch import nn
 
 from ..errors import UsageError
-from ..run import NormBase, estimate_batch_norm
+from ..run import NormBase, copied, estimate_batch_norm
 from ..weight_transfer import State, Transferred
 from .registry import Transfer, transfer_strategy
 
@@ -22,7 +20,7 @@ def keep_slices(request: Transfer) -> Transferred:
 def reestimate_batch_norm(request: Transfer) -> Transferred:
     """Batch-norm statistics taken anew: running mean and variance become the plain averages over ``batches`` of the
     batches' means and (unbiased) variances; all other layers run in eval mode. The count of batches is kept."""
-    network = copy.deepcopy(request.pruned).eval()
+    network = copied(request.pruned).eval()
     norms = [m for m in network.modules() if isinstance(m, NormBase) and m.track_running_stats]
     if estimate_batch_norm(network, norms, request.batches or ()) == 0:
         raise UsageError("--transfer bn got no batches: the statistics would be lost")

@@ -5,7 +5,6 @@ Beside the user's network and the pruned one there is one copy at a time, change
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import VerificationError
 from ..graph import ChannelGraph, Kept
-from ..run import call_arguments, isolated, run, training_batch
+from ..run import call_arguments, copied, isolated, run, training_batch
 from ..slicing import corrected
 from ..weight_transfer import slice_state
 from . import oracle
@@ -81,7 +80,7 @@ def _cases_at(found: Found, live: Live, state: Mapping[str, Tensor], loose: floa
 
 def _random_model(model: nn.Module, inputs: Any) -> nn.Module:
     """The original with random weights under which its output depends on its input: else a check says nothing."""
-    other = copy.deepcopy(model).eval()
+    other = copied(model).eval()
     for seed in range(8):
         oracle.randomise(other, seed)
         with isolated.seeded():

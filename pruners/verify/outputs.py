@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..run import call_arguments, run, tree_map
+from ..run import call_arguments, copied, run, tree_map
 from ..run import isolated as fresh
 
 _DOUBLE_UP_TO = 200_000_000  # parameters; a larger network is compared in float32, for want of memory
@@ -57,14 +56,14 @@ def measured(
     """
     if double:
         with suppress(RuntimeError):
-            return outputs_of(copy.deepcopy(model), inputs, True, around), True
+            return outputs_of(copied(model), inputs, True, around), True
     return outputs_of(model, inputs, False, around), False
 
 
 def trains(model: nn.Module, inputs: Any) -> bool:
     """Whether a copy of the network can take a training step."""
     with torch.random.fork_rng(devices=[]):
-        return not fresh.train_step(copy.deepcopy(model), inputs)
+        return not fresh.train_step(copied(model), inputs)
 
 
 def varied(inputs: Any, seed: int) -> Any:

@@ -11,7 +11,6 @@ recognised by its values.
 
 from __future__ import annotations
 
-import copy
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +21,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ...run import described, tree_leaves, tree_map
+from ...run import copied, described, tree_leaves, tree_map
 from .outline import Outline, outline_of
 from .replay import Origins, ReachedError, Recording, Replay, alike, state_of
 
@@ -163,8 +162,8 @@ class PrefixCache:
             with suppress(Exception), torch.random.fork_rng(devices=[]):  # no cut, then
                 if self._outline is None:
                     self._outline = outline_of(self._base, few_args, few_kwargs)
-                copied = copy.deepcopy(network)
-                self._cuts[width] = self._outline.cut(outline_of(copied, few_args, few_kwargs, self.changed(network)))
+                twin = copied(network)
+                self._cuts[width] = self._outline.cut(outline_of(twin, few_args, few_kwargs, self.changed(network)))
         return self._cuts[width]
 
     def _recorded(self, cut: int, known: _Batch | None, args: Any, kwargs: Any) -> _Batch | None:
