@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import numpy.typing as npt
+import torch
 from torch import Tensor, nn
 
 from ..errors import VerificationError
@@ -42,6 +43,7 @@ def cases(
     weights where they were trained on.
     """
     inputs = varied(example_input, 1)
+    sliced.to(torch.device("cpu"))  # where the fresh process computes
     if state is not None:
         sliced.load_state_dict(state)
     own, double = measured(sliced, inputs, fits_double(model), lambda m: corrected(m, graph, kept))
@@ -84,7 +86,7 @@ def _cases_at(found: Found, live: Live, state: Mapping[str, Tensor], loose: floa
 
 def _random_model(model: nn.Module, inputs: Any) -> nn.Module:
     """The original with random weights under which its output depends on its input: else a check says nothing."""
-    other = copy.deepcopy(model).eval()
+    other = copy.deepcopy(model).to(torch.device("cpu")).eval()
     for seed in range(8):
         oracle.randomise(other, seed)
         with isolated.seeded():
