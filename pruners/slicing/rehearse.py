@@ -29,6 +29,7 @@ from ..run import (
     call_arguments,
     describe,
     in_stand_in,
+    isolated,
     layer_frame,
     name_of,
     run,
@@ -114,7 +115,8 @@ def _stale_numbers(
     found: list[Stale] = []
     hooks = [m.register_forward_pre_hook(_fit_norm) for m in model.modules() if _has_no_tensors(m)]
     try:
-        with torch.no_grad(), modules.watching(), _Rehearsal(modules, calls, kept, found, steps, crowded) as rehearsal:
+        rehearsal = _Rehearsal(modules, calls, kept, found, steps, crowded)
+        with torch.no_grad(), isolated.seeded(), modules.watching(), rehearsal:
             run(model, args, kwargs)
         rehearsal.check()
     except SecateurError:
