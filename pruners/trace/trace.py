@@ -31,6 +31,7 @@ from ..run import (
     describe,
     described,
     forward_site,
+    isolated,
     run,
     site_of,
     tensors_in,
@@ -87,6 +88,7 @@ def _run(tracer: Tracer, model: nn.Module, example_input: Any, training: bool = 
     args, kwargs = call_arguments(example_input)
     with as_it_was(model), ExitStack() as stack:
         stack.enter_context(torch.no_grad())
+        stack.enter_context(isolated.seeded())  # numbers that forward draws come again where it is run beside this
         stack.enter_context(tracer.modules.watching())
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))  # products and a softmax, which have label rules
         model.train(training)

@@ -9,6 +9,11 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+<<<<<<< HEAD
+=======
+import numpy.typing as npt
+import torch
+>>>>>>> h_verify
 from torch import Tensor, nn
 
 from ..errors import VerificationError
@@ -38,6 +43,7 @@ def cases(
     weights where they were trained on.
     """
     inputs = varied(example_input, 1)
+    sliced.to(torch.device("cpu"))  # where the fresh process computes
     if state is not None:
         sliced.load_state_dict(state)
     own, double = measured(sliced, inputs, fits_double(model), lambda m: corrected(m, graph, kept))
@@ -80,7 +86,11 @@ def _cases_at(found: Found, live: Live, state: Mapping[str, Tensor], loose: floa
 
 def _random_model(model: nn.Module, inputs: Any) -> nn.Module:
     """The original with random weights under which its output depends on its input: else a check says nothing."""
+<<<<<<< HEAD
     other = copied(model).eval()
+=======
+    other = copy.deepcopy(model).to(torch.device("cpu")).eval()
+>>>>>>> h_verify
     for seed in range(8):
         oracle.randomise(other, seed)
         with isolated.seeded():

@@ -308,3 +308,8 @@ def test_the_difference_is_told_beside_the_size_of_the_outputs(tmp_path: Path) -
     summary = pruned(tmp_path, head="self.fc(x.mean((2, 3))) * 1e9")
     assert summary["output_scale"] > 1e8
     assert summary["max_rel_diff"] <= 1e-9 and summary["max_rel_diff"] * 1e10 >= summary["max_abs_diff"]
+
+
+@pytest.mark.parametrize("line", ["x = x * random.random()", "x = x if random.random() < 0.5 else 2 * x"])
+def test_numbers_drawn_by_python_are_seeded_alike(line: str, tmp_path: Path) -> None:
+    assert pruned(tmp_path, line.replace("random.r", "__import__('random').r"))["compared"]
