@@ -58,7 +58,7 @@ def agreed(node: ast.expr, samples: Sequence[Sample]) -> object | None:
 def computed(leaf: ast.expr | None) -> bool:
     """Whether an expression computes with what it reads: then a part of it may follow from sizes."""
     names = [n for n in ast.walk(leaf) if isinstance(n, (ast.Name, ast.Attribute))] if leaf is not None else []
-    return bool(names) and (isinstance(leaf, ast.Name) or any(True for _ in _parts(leaf or names[0])))
+    return bool(names) and any(True for _ in _parts(leaf or names[0]))
 
 
 def counted(leaf: ast.expr, tree: ast.Module, samples: Sequence[Sample], old: int, new: int) -> bool:

@@ -186,7 +186,7 @@ _COMPUTING = [
     getattr(holder, name)
     for holder, names in (
         (Tensor, [*_ARITHMETIC, *(f"{n}_" for n in _ARITHMETIC), *(f"__{n}__" for n in _OPERATORS)]),
-        (torch, [*_ARITHMETIC, "arange", "linspace"]),
+        (torch, _ARITHMETIC),
         (F, ["leaky_relu", "elu", "softplus", "threshold", "hardtanh"]),
     )
     for name in names

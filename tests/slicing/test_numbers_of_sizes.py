@@ -120,10 +120,6 @@ TOLD = {
     "an exponent": (("x = (x + 1) ** (h / c)",), "** (h / 16)"),
     "a bound": (("x = x.clamp(max=c * h / 999)",), "x.clamp(max=16 * h / 999)"),
     "a weight of a sum": (("x = torch.add(x, x.tanh(), alpha=1 / (c * h))",), "alpha=1 / (16 * h)"),
-    "as many numbers as elements": (
-        ("x = x + torch.arange(x.numel()).sum().double() / 1e6",),
-        "torch.arange(x.shape[0] * 16 * x.shape[2] * x.shape[3])",
-    ),
     "products of images": (
         ("g = x.flatten(2) @ x.flatten(2).transpose(1, 2) / (c * h * w)", "x = x + g.sum((1, 2)).view(n, 1, 1, 1)"),
         "/ (16 * h * w)",
