@@ -227,13 +227,8 @@ def _stale_numbers(
     found: list[Stale] = []
     hooks = [m.register_forward_pre_hook(_fit_norm) for m in model.modules() if _has_no_tensors(m)]
     try:
-<<<<<<< HEAD
         rehearsal = _Rehearsal(modules, calls, kept, found, steps, crowded, watch)
-        with torch.no_grad(), modules.watching(), rehearsal:
-=======
-        rehearsal = _Rehearsal(modules, calls, kept, found, steps, crowded)
         with torch.no_grad(), isolated.seeded(), modules.watching(), rehearsal:
->>>>>>> h_verify
             run(model, args, kwargs)
         rehearsal.check()
     except SecateurError:

@@ -9,11 +9,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-<<<<<<< HEAD
-=======
-import numpy.typing as npt
 import torch
->>>>>>> h_verify
 from torch import Tensor, nn
 
 from ..errors import VerificationError
@@ -86,11 +82,7 @@ def _cases_at(found: Found, live: Live, state: Mapping[str, Tensor], loose: floa
 
 def _random_model(model: nn.Module, inputs: Any) -> nn.Module:
     """The original with random weights under which its output depends on its input: else a check says nothing."""
-<<<<<<< HEAD
-    other = copied(model).eval()
-=======
-    other = copy.deepcopy(model).to(torch.device("cpu")).eval()
->>>>>>> h_verify
+    other = copied(model).to(torch.device("cpu")).eval()
     for seed in range(8):
         oracle.randomise(other, seed)
         with isolated.seeded():

@@ -63,11 +63,7 @@ def measured(
 def trains(model: nn.Module, inputs: Any) -> bool:
     """Whether a copy of the network can take a training step."""
     with torch.random.fork_rng(devices=[]):
-<<<<<<< HEAD
-        return not fresh.train_step(copied(model), inputs)
-=======
-        return not fresh.train_step(copy.deepcopy(model).to(torch.device("cpu")), inputs)
->>>>>>> h_verify
+        return not fresh.train_step(copied(model).to(torch.device("cpu")), inputs)
 
 
 def varied(inputs: Any, seed: int) -> Any:
