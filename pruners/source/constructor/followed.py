@@ -87,6 +87,7 @@ class _Now:
         self.names |= {context.author.self_name: birth.module} if birth is not None else {}
         self.votes = {text: v[index] for text, v in votes.items() if v is not None and v[index] is not None}
         self.changed = self._changed(votes)
+        self.torn = self._torn()
 
     def _changed(self, votes: Votes) -> set[str]:
         """Names in expressions that have another value now, or several."""
@@ -102,11 +103,34 @@ class _Now:
                 found |= _read(expr)
         return found
 
+    def _torn(self) -> set[str]:
+        """Names of which other expressions don't follow: ``width`` where ``2 * width`` is not twice as much now."""
+        found: set[str] = set()
+        for text, term in self.votes.items():
+            expr = ast.parse(text, mode="eval").body
+            try:
+                same_still = same(as_term(self._evaluated(self._replaced(expr, whole=False))), term)
+            except Unproved:
+                continue
+            found |= set() if same_still else _read(expr)
+        return found
+
     def value(self, expr: ast.expr) -> Any:
-        replaced = _Replaced(self.votes).visit(copy.deepcopy(expr))
-        if _read(replaced) & self.changed:
+        if isinstance(expr, ast.List | ast.Tuple):
+            items = [self.value(e) for e in expr.elts]
+            return items if isinstance(expr, ast.List) else tuple(items)
+        if isinstance(expr, ast.Dict) and None not in expr.keys:
+            return {self.value(k): self.value(v) for k, v in zip(expr.keys, expr.values, strict=True) if k is not None}
+        replaced = self._replaced(expr)
+        if _read(replaced) & self.changed or (not isinstance(replaced, ast.Constant) and _read(expr) & self.torn):
             raise Unproved("a number of several widths")
         return self._evaluated(replaced)
+
+    def _replaced(self, expr: ast.expr, whole: bool = True) -> ast.expr:
+        """The expression with what its parts are now; ``whole``: or it as a whole."""
+        votes = self.votes if whole else {t: v for t, v in self.votes.items() if t != ast.unparse(expr)}
+        found: ast.expr = _Replaced(votes).visit(copy.deepcopy(expr))
+        return found
 
     def _evaluated(self, expr: ast.expr) -> Any:
         return evaluate(expr, self.names, self.context.author.globals, self.context.author.stored)

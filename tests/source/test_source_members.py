@@ -1,0 +1,167 @@
+"""What scripts read of an author's classes besides ``forward``: attributes, constants, methods, the docstring."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from source_helpers import load
+from torch import nn
+
+from secateur import prune
+from secateur.pruners.bundle import Bundle
+from secateur.pruners.errors import SourceError
+
+_NUMBER = count(1)
+HEAD = "import torch\nimport torch.nn.functional as F\nfrom torch import nn\n\n\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    sys.path.insert(0, str(tmp_path))
+    yield tmp_path
+    sys.path.remove(str(tmp_path))
+
+
+def halved(folder: Path, text: str, skip: tuple[str, ...] = ()) -> tuple[Bundle, Any]:
+    """The bundle of ``Net()`` of a file with half of its channels, and the written network with its weights."""
+    name = f"members{next(_NUMBER)}"
+    (folder / f"{name}.py").write_text(text)
+    importlib.invalidate_caches()
+    torch.manual_seed(0)
+    module = importlib.import_module(name)
+    bundle = prune(module.Net().eval(), torch.randn(2, 3, 8, 8), ratio=0.5, skip=skip, output=folder / "out")
+    assert isinstance(bundle, Bundle)
+    made = load(bundle.file.read_text(), folder).Net()
+    made.load_state_dict(torch.load(folder / "out/weights.pth", weights_only=True))
+    return bundle, made.eval()
+
+
+FORWARD = "return self.fc(self.b(self.a(x).relu()).relu().mean((2, 3)))"
+
+
+def net(init: str, forward: str = FORWARD, rest: str = "") -> str:
+    return f'''{HEAD}class Net(nn.Module):
+    def __init__(self, width=8, classes=5):
+        super().__init__()
+        self.a = nn.Conv2d(3, width, 3, padding=1)
+        self.b = nn.Conv2d(width, 2 * width, 3, padding=1)
+        self.fc = nn.Linear(2 * width, classes)
+{init}
+    def forward(self, x):
+        {forward}
+{rest}'''
+
+
+def test_an_attribute_that_forward_reads_and_that_counts_channels_in_no_known_way_is_refused(folder: Path) -> None:
+    init = "        self.gains = torch.arange(2.0 * width)\n"
+    with pytest.raises(SourceError, match=r"self\.gains can't be written"):
+        halved(folder, net(init, "return self.fc(self.b(self.a(x)).mean((2, 3)) * self.gains)"))
+
+
+def test_what_counts_channels_of_several_widths_is_left_out_and_said(folder: Path) -> None:
+    bundle, made = halved(folder, net("        self.levels = [width * 2**i for i in range(3)]\n"), skip=("b",))
+    assert not hasattr(made, "levels")
+    assert bundle.summary["lost"] == ("Net.levels",)
+    assert json.loads((folder / "out/summary.json").read_text())["lost"] == ["Net.levels"]
+
+
+def test_attributes_follow_the_widths_that_their_expressions_give_to_layers(folder: Path) -> None:
+    init = """        self.embed_dim = 2 * width
+        self.channels = [width, 2 * width]
+        self.n_classes, self.names = classes, {i: f"class {i}" for i in range(classes)}
+        self.stride = 16
+"""
+    bundle, made = halved(folder, net(init))
+    assert made.embed_dim == made.fc.in_features == made.b.out_channels == 8
+    assert made.channels == [4, 8]
+    assert (made.n_classes, made.names[4], made.stride) == (5, "class 4", 16)
+    assert bundle.summary["lost"] == ()
+
+
+def test_values_that_no_literal_says_are_made_again_by_the_authors_statement(folder: Path) -> None:
+    init = """        self.lock = threading.Lock()
+        self.order = OrderedDict(first=1)
+        self.mean = torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1)
+"""
+    text = "import threading\nfrom collections import OrderedDict\n" + net(
+        init, "return self.fc(self.b(self.a(x - self.mean).relu()).mean((2, 3)))"
+    )
+    bundle, made = halved(folder, text)
+    assert made.lock.acquire(blocking=False)
+    assert dict(made.order) == {"first": 1}
+    assert "self.mean = torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1)" in bundle.file.read_text()
+
+
+def test_methods_constants_and_properties_stay_and_work(folder: Path) -> None:
+    rest = '''
+    SIZE = 8
+
+    def predict(self, x):
+        """The best class."""
+        return self(x).argmax(1)
+
+    @property
+    def width(self):
+        return self.b.out_channels
+
+    def freeze(self):
+        self.frozen = True
+        return self.a.requires_grad_(not self.frozen)
+'''
+    bundle, made = halved(folder, net("", rest=rest))
+    assert made.predict(torch.randn(2, 3, 8, 8)).shape == (2,)
+    assert (made.SIZE, made.width, made.freeze().weight.requires_grad) == (8, 8, False)
+    assert bundle.summary["lost"] == ()
+
+
+def test_attributes_that_a_builder_puts_on_layers_are_put_there_again(folder: Path) -> None:
+    build = """def build(width):
+    layers = [nn.Conv2d(3, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1)]
+    for i, layer in enumerate(layers):
+        layer.i, layer.f = i, -1 if i < 2 else 0
+    return nn.Sequential(*layers)
+
+
+"""
+    body = f"""{HEAD}{build}class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.model = build(8)
+        self.fc = nn.Linear(16, 5)
+
+    def forward(self, x):
+        y = []
+        for layer in self.model:
+            x = layer(x if layer.f == -1 else y[layer.f])
+            y.append(x)
+        return self.fc(torch.cat([y[1], y[2]], 1).mean((2, 3)))
+"""
+    _, made = halved(folder, body)
+    assert [(layer.i, layer.f) for layer in made.model] == [(0, -1), (1, -1), (2, 0)]
+
+
+def test_the_files_docstring_stays_and_a_second_pruning_adds_nothing_to_it(folder: Path) -> None:
+    bundle, _ = halved(folder, '"""Networks for things.\n\nInput is BGR."""\n' + net(""))
+    assert bundle.file.read_text().startswith('"""Networks for things.\n\nInput is BGR.\n\nSource:   ')
+    again = prune(
+        load_file(folder, bundle.file.read_text()), torch.randn(2, 3, 8, 8), ratio=0.5, output=folder / "again"
+    )
+    text = again.file.read_text()
+    assert text.startswith('"""Networks for things.\n\nInput is BGR.\n\nSource:   ')
+    assert text.count("Source:   ") == 1
+
+
+def load_file(folder: Path, text: str) -> nn.Module:
+    name = f"members{next(_NUMBER)}"
+    (folder / f"{name}.py").write_text(text)
+    importlib.invalidate_caches()
+    made: nn.Module = importlib.import_module(name).Net()
+    return made.eval()
