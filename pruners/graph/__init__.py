@@ -26,6 +26,7 @@ from .widths import (
     IntArray,
     Kept,
     Operation,
+    Pass,
     Slot,
     Step,
     Use,
@@ -34,7 +35,7 @@ from .widths import (
 
 __all__ = [
     "NORMS", "SILENT", "BoolArray", "ChannelGraph", "Contraction", "CountedCall", "Extent", "Facts", "Freeze",
-    "FrozenChannels", "IntArray", "Kept", "LayerFacts", "Operation", "SiteCall", "Slot", "Step", "Tie", "Use",
+    "FrozenChannels", "IntArray", "Kept", "LayerFacts", "Operation", "Pass", "SiteCall", "Slot", "Step", "Tie", "Use",
     "Width", "canonical_keys", "explain", "fits", "groups_of", "input_size", "is_weighted", "norm_size", "prunable",
     "solve", "why",
 ]

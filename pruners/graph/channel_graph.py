@@ -17,6 +17,7 @@ from .widths import (
     CountedCall,
     FrozenChannels,
     Operation,
+    Pass,
     Positions,
     Slot,
     Step,
@@ -40,7 +41,7 @@ class ChannelGraph:
     aliases: Mapping[str, str] = field(default_factory=dict)  # state_dict key -> the key that Slots name
     calls: tuple[CountedCall, ...] = ()  # of a pass in eval mode, in order of execution
     steps: tuple[Step, ...] = field(default=(), compare=False, repr=False)  # of a pass in eval mode
-    training_calls: tuple[CountedCall, ...] = ()  # of a pass in training, where it reaches more modules
+    further: tuple[Pass, ...] = field(default=(), compare=False, repr=False)  # runs on other examples, in training
     # operations that read removable channels without weights: products of two activations, norms, other statistics
     readers: Mapping[Operation, Positions] = field(default_factory=dict, compare=False, repr=False)
 

@@ -20,6 +20,7 @@ from .widths import (
     FrozenChannels,
     IntArray,
     Operation,
+    Pass,
     Positions,
     Slot,
     Use,
@@ -31,12 +32,13 @@ def solve(
     facts: Facts,
     contractions: Sequence[tuple[Contraction, Sequence[IntArray]]] = (),
     aliases: Mapping[str, str] | None = None,
-    calls: tuple[Sequence[SiteCall], Sequence[SiteCall]] = ((), ()),
+    calls: Sequence[SiteCall] = (),
+    further: Sequence[tuple[Pass, Sequence[SiteCall]]] = (),
     unreached: Sequence[FrozenChannels] = (),
     readers: Mapping[Operation, IntArray] | None = None,
 ) -> ChannelGraph:
-    """Build the channel graph from facts. ``calls``: those of a pass in eval mode, and in training. ``readers``:
-    operations that read channels without weights, and the atoms they read."""
+    """Build the channel graph from facts. ``calls``: those of a pass in eval mode; ``further``: more passes with
+    theirs. ``readers``: operations that read channels without weights, and the atoms they read."""
     classes = settle(facts)
     widths = _widths(facts, classes)
     owners = _owners(facts, classes, widths)
@@ -47,8 +49,8 @@ def solve(
         contractions=_over(contractions, classes, widths, owners),
         network=_network(facts, widths),
         aliases=dict(aliases or {}),
-        calls=_counted(classes, widths, owners, calls[0]),
-        training_calls=_counted(classes, widths, owners, calls[1]),
+        calls=_counted(classes, widths, owners, calls),
+        further=tuple(replace(p, calls=_counted(classes, widths, owners, theirs)) for p, theirs in further),
         readers=_readers(classes, widths, owners, readers or {}),
     )
 
@@ -138,7 +140,7 @@ def _frozen(facts: Facts, classes: Classes) -> tuple[FrozenChannels, ...]:
         slots = tuple(s for s in facts.slots_of(atoms) if not s.virtual)
         if slots:
             out.append(FrozenChannels(slots, int(stuck.size), freeze.reason, freeze.site))
-    return tuple(out)
+    return tuple(dict.fromkeys(out))  # further passes find the same
 
 
 def _network(facts: Facts, widths: Sequence[Width]) -> nx.Graph:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -141,6 +142,19 @@ class CountedCall:
     span: Span
     extents: Mapping[tuple[int | str, ...], Extent] = field(compare=False)
     constants: Mapping[tuple[int | str, ...], float] = field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A further run of the network: on which example (from 0), in training mode or not, with gradients or not, which
+    ways it tries that no run takes by itself, those of them that fail, and its calls that count channels, in order."""
+
+    example: int = 0
+    training: bool = False
+    graded: bool = False
+    tried: frozenset[Any] = field(default=frozenset(), repr=False)
+    failed: frozenset[Any] = field(default=frozenset(), repr=False)
+    calls: tuple[CountedCall, ...] = field(default=(), compare=False, repr=False)
 
 
 # the n-th call of an aten operation in a pass in eval mode, from 0, and an axis of the operand that holds channels

@@ -8,9 +8,9 @@ anew, or any other expression, which becomes a ``LiteralSite`` for the source wr
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy.typing as npt
@@ -19,18 +19,23 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from ..errors import NotPrunableError, SecateurError, StuckError
-from ..graph import ChannelGraph, CountedCall, Step
+from ..graph import ChannelGraph, CountedCall, Pass, Step
 from ..places import LiteralSite, Site, Span
 from ..run import (
+    Left,
     Modules,
     NormBase,
+    Watch,
+    Way,
     author_frame,
     author_site,
     call_arguments,
     describe,
+    examples_of,
     in_stand_in,
     layer_frame,
     name_of,
+    repeatable,
     run,
     site_of,
     training_batch,
@@ -92,12 +97,18 @@ def _several_sizes(found: list[Stale]) -> set[Where]:
 def _passes(
     model: nn.Module, graph: ChannelGraph, kept: Kept, example_input: Any, crowded: Collection[Where]
 ) -> list[Stale]:
-    """What is stale in eval mode and, where the trace had to train to reach all modules, in training."""
-    found = _stale_numbers(model, graph.calls, kept, example_input, crowded, graph.steps)
-    if graph.training_calls:
-        with torch.random.fork_rng(devices=[]):
-            copied = copy.deepcopy(model).train()
-            found += _stale_numbers(copied, graph.training_calls, kept, training_batch(example_input), crowded)
+    """What is stale in all passes that the trace made."""
+    examples = examples_of(example_input)
+    found = _stale_numbers(model, graph.calls, kept, examples[0], crowded, graph.steps)
+    for how in graph.further:
+        if not how.calls:
+            continue
+        copied = copy.deepcopy(model).train(how.training)
+        example = examples[how.example]
+        with repeatable():
+            found += _stale_numbers(
+                copied, how.calls, kept, training_batch(example) if how.training else example, crowded, how=how
+            )
     return found
 
 
@@ -108,13 +119,21 @@ def _stale_numbers(
     example_input: Any,
     crowded: Collection[Where],
     steps: Sequence[Step] = (),
+    how: Pass | None = None,
 ) -> list[Stale]:
+    how = how or Pass()
     args, kwargs = call_arguments(example_input)
     modules = Modules(model)
+    watch = Watch(modules, how.tried, _Retried(how.failed)) if how.tried else None
     found: list[Stale] = []
     hooks = [m.register_forward_pre_hook(_fit_norm) for m in model.modules() if _has_no_tensors(m)]
     try:
-        with torch.no_grad(), modules.watching(), _Rehearsal(modules, calls, kept, found, steps, crowded) as rehearsal:
+        with (
+            torch.set_grad_enabled(how.graded),
+            modules.watching(),
+            _Rehearsal(modules, calls, kept, found, steps, crowded) as rehearsal,
+            watch.watching() if watch is not None else nullcontext(),
+        ):
             run(model, args, kwargs)
         rehearsal.check()
     except SecateurError:
@@ -129,6 +148,22 @@ def _stale_numbers(
         for hook in hooks:
             hook.remove()
     return found
+
+
+@dataclass(frozen=True)
+class _Retried:
+    """Ways that the trace tried are tried again."""
+
+    failed: Collection[Any]
+
+    def attempt(self, way: Way, site: Site, call: Callable[[], Left]) -> Left | str:
+        return "the trace failed here" if way in self.failed else call()
+
+    def join(self, first: Any, second: Any, site: Site) -> None:
+        """The trace did so."""
+
+    def hold(self, values: Any, site: Site, why: str) -> None:
+        """The trace did so."""
 
 
 def _has_no_tensors(module: nn.Module) -> bool:

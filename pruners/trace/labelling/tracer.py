@@ -22,6 +22,7 @@ from ...graph import (
     FrozenChannels,
     IntArray,
     Operation,
+    Pass,
     SiteCall,
     Slot,
     Step,
@@ -48,6 +49,7 @@ class Tracer:
             if first != name:
                 self.aliases[name] = first
         self._tensors = [t for _, t in tensors]  # keeps the identities alive
+        self._copied: list[Tensor] = []
         shapes = {n: tuple(t.shape) for n, t in tensors if n not in self.aliases}
         self.facts = Facts(shapes, [n for n, _ in model.named_buffers(remove_duplicate=False)])
         self.modules = Modules(model)
@@ -58,8 +60,8 @@ class Tracer:
         self.steps: list[Step] = []
         self._labels = WeakTensorKeyDictionary()
         self.splits = splits
-        self.eval_calls = self.site_calls
-        self.training_calls: list[SiteCall] = []
+        self.calls = self.site_calls  # of the first pass
+        self.further: list[tuple[Pass, list[SiteCall]]] = []
         self._counting = True
         self._operations: Counter[str] = Counter()
         self._readers: dict[Operation, IntArray] = {}
@@ -181,14 +183,21 @@ class Tracer:
             self.steps.append((name, author_site()))
 
     def adopt(self, copied: nn.Module) -> None:
-        """From here on a copy of the model runs, in training: its tensors are the model's, its work isn't counted."""
+        """From here on a copy of the model runs: its tensors are the model's, its work isn't counted."""
+        for tensor in self._copied:
+            del self._names[id(tensor)]
+        self._copied = []
         for stores in (copied.named_parameters(), copied.named_buffers()):
             for name, tensor in stores:
                 self._names[id(tensor)] = name
-                self._tensors.append(tensor)
+                self._copied.append(tensor)
         self.modules = Modules(copied)
-        self.site_calls = self.training_calls
+        self.site_calls = []
         self._counting = False
+
+    def passed(self, done: Pass) -> None:
+        """The calls since the last copy was adopted are those of a further pass."""
+        self.further.append((done, self.site_calls))
 
     def unreached(self) -> tuple[FrozenChannels, ...]:
         """Parameters that no operation has read."""
@@ -198,6 +207,14 @@ class Tracer:
             for name, shape in self.facts.shapes.items()
             if name not in seen and name not in self.facts.buffers and len(shape) > 1 and shape[0] > 1
         )
+
+    def unreached_modules(self) -> frozenset[str]:
+        """Modules of which no parameter was read by an operation, though they have some."""
+        seen = {s.layer for s in self.facts.slots}
+        found = {name.rpartition(".")[0] for name in self.facts.shapes if name not in self.facts.buffers} - seen
+        reached = {".".join(parts[:n]) for s in seen for parts in [s.split(".")] for n in range(1, len(parts) + 1)}
+        inner = {".".join(parts[:n]) for f in found for parts in [f.split(".")] for n in range(1, len(parts) + 1)}
+        return frozenset(inner - reached)
 
     def skip(self, layers: Mapping[str, Site], reason: str) -> None:
         """Freeze the output channels of the named layers."""
@@ -209,8 +226,9 @@ class Tracer:
                 self.facts.freeze(self.facts.atoms(slot), reason, site)
 
     def graph(self) -> ChannelGraph:
-        calls = (self.eval_calls, self.training_calls)
-        graph = solve(self.facts, self.contractions, self.aliases, calls, self.unreached(), self._readers)
+        graph = solve(
+            self.facts, self.contractions, self.aliases, self.calls, self.further, self.unreached(), self._readers
+        )
         return replace(graph, steps=tuple(self.steps))
 
 
