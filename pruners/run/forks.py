@@ -28,8 +28,8 @@ _CHANGING = {"append", "extend", "insert", "update", "add", "setdefault", "appen
 _SETTLED = {"ndim", "dtype", "device", "is_cuda", "is_sparse", "is_quantized", "is_mkldnn", "layout", "dim",
             "is_floating_point", "is_complex", "type", "__class__", "__name__"}  # fmt: skip
 # functions whose outcome no input changes
-_ENVIRONMENT = {"is_scripting", "is_tracing", "is_in_onnx_export", "is_compiling", "is_available", "is_dynamo_compiling",
-                "is_exporting", "get_fastpath_enabled"}  # fmt: skip
+_ENVIRONMENT = {"is_scripting", "is_tracing", "is_in_onnx_export", "is_compiling", "is_available",
+                "is_dynamo_compiling", "is_exporting", "get_fastpath_enabled"}  # fmt: skip
 _TELLING = {"isinstance", "issubclass", "callable", "hasattr", "type"}
 
 
@@ -54,8 +54,8 @@ def span_of(node: ast.AST) -> Span:
 
 @dataclass(frozen=True, eq=False)
 class Fork:
-    """``test`` decides which of the two ``ways`` is taken; ``places`` are where their code stands, and behind ``region``
-    they are one again."""
+    """``test`` decides which of the two ``ways`` is taken. ``places``: where their code stands; behind ``region`` they
+    are one again."""
 
     number: int
     test: ast.expr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,11 @@ import torch
 
 from .isolated import without_compiler
 from .torch_private import TorchDispatchMode
+
+
+@cache
+def _draws(func: Any) -> bool:
+    return torch.Tag.nondeterministic_seeded in func.tags
 
 
 class _Drawing(TorchDispatchMode):
@@ -25,7 +31,7 @@ class _Drawing(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if torch.Tag.nondeterministic_seeded in func.tags:
+        if _draws(func):
             self._drawn += 1
             torch.manual_seed(self._drawn)
         return func(*args, **(kwargs or {}))

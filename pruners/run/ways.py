@@ -78,9 +78,9 @@ class Watch:
         self.graded = False  # some code looks at whether gradients are kept
         self.error: BaseException | None = None
         self.frames: dict[FrameType, _Frame] = {}
-        self.inherited: dict[CodeType, tuple[Function, frozenset[str], CodeType]] = {}
+        self.inherited: dict[int, tuple[Function, frozenset[str], CodeType, CodeType]] = {}  # by identity of code
         self._counts: Counter[Way] = Counter()
-        self._functions: dict[CodeType, Function | None] = {}
+        self._functions: dict[int, tuple[Function | None, CodeType]] = {}
         self._files = {f for m in modules.all if (f := _file_of(type(m)))}
 
     @contextmanager
@@ -97,21 +97,22 @@ class Watch:
 
     def _called(self, frame: FrameType, event: str, arg: Any) -> Any:
         code = frame.f_code
-        if code in self._functions:
-            function = self._functions[code]
+        if id(code) in self._functions:
+            function = self._functions[id(code)][0]
         else:
-            function = self._functions[code] = self._looked_up(frame)
+            function = self._looked_up(frame)
+            self._functions[id(code)] = function, code  # keeps the identity alive; a code's own hash takes long
         if function is None or event != "call":
             return None
-        known = self.inherited.get(code)
+        known = self.inherited.get(id(code))
         state = self.frames[frame] = _Frame(self, frame, known[0] if known else function)
         frame.f_trace_opcodes, frame.f_trace_lines = bool(state.function.forks), False
         return state.event
 
     def _looked_up(self, frame: FrameType) -> Function | None:
         code = frame.f_code
-        if code in self.inherited:
-            return self.inherited[code][0]
+        if id(code) in self.inherited:
+            return self.inherited[id(code)][0]
         if not is_author_file(code.co_filename) or code.co_flags & _GENERATOR:
             return None
         first = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
@@ -165,7 +166,7 @@ class _Frame:
     def __init__(self, watch: Watch, frame: FrameType, function: Function) -> None:
         self.watch, self.function, self.code = watch, function, frame.f_code
         first = frame.f_locals.get(self.code.co_varnames[0]) if self.code.co_argcount else None
-        inside = watch.inherited.get(self.code)
+        inside = watch.inherited.get(id(self.code))
         if inside is not None:
             first = frame.f_locals.get("self")
         self.path = watch.modules.path_of.get(id(first), watch.modules.current)
@@ -173,6 +174,7 @@ class _Frame:
         self.caller, self.direct = self._called_by(frame)
         self.settled = inside[1] if inside else function.settled(self._parameters(frame))
         self.original = inside[2] if inside else self.code
+        self.table: list[tuple[Span | None, tuple[Fork, ...]]] | None = None
         self.testing: dict[int, Way] = {}
         self.pending: list[_Pending] = []
         self.last = -1
@@ -229,7 +231,9 @@ class _Frame:
 
     def _step(self, frame: FrameType) -> None:
         number = frame.f_lasti // 2
-        here, tests = _table(self.code, self.function)[number]
+        if self.table is None:
+            self.table = _table(self.code, self.function)
+        here, tests = self.table[number]
         if here is None:
             return
         again = number <= self.last
@@ -289,7 +293,8 @@ class _Frame:
         if not left:
             call = forks.runnable(fork, side, self.code, space, frame.f_globals)
             part = self.function.within(self.function.node, fork.region)
-            watch.inherited[call.func.__code__] = (part, self.settled, self.original)
+            code = call.func.__code__
+            watch.inherited[id(code)] = (part, self.settled, self.original, code)
             watch.within.append(way)
             left = trying.attempt(way, site, partial(sys.call_tracing, call, ()))
             watch.within.pop()

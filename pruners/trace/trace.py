@@ -79,7 +79,11 @@ def observe(
     while True:
         splits.begin()
         tracer = Tracer(model, batch_size(examples[0]), splits, held)
-        _Passes(tracer, model, examples).run()
+        passes = _Passes(tracer, model, examples)
+        passes.first()
+        if splits.revise(tracer.facts):
+            continue
+        passes.others()
         if not splits.revise(tracer.facts):
             break
     tracer.skip(dict.fromkeys(skip, NOWHERE), "asked to be skipped")
@@ -95,12 +99,14 @@ class _Passes:
         self.tracer, self.model, self.examples = tracer, model, examples
         self.runs: Runs = []
 
-    def run(self) -> None:
-        for number, example in enumerate(self.examples):
-            if number:
-                self._further(Pass(number), example)
-            else:
-                self.runs.append((Pass(), _labelled(self.tracer, self.model, example)))
+    def first(self) -> None:
+        """On the first example, in eval mode: the network itself runs, and what it does is counted."""
+        self.runs.append((Pass(), _labelled(self.tracer, self.model, self.examples[0])))
+
+    def others(self) -> None:
+        """Copies run."""
+        for number, example in enumerate(self.examples[1:], 1):
+            self._further(Pass(number), example)
         if self.tracer.unreached() or any(watch.trains for _, watch in self.runs):
             graded = any(watch.graded for _, watch in self.runs)
             for number, example in enumerate(self.examples):

@@ -193,6 +193,7 @@ class Tracer:
                 self._copied.append(tensor)
         self.modules = Modules(copied)
         self.site_calls = []
+        self.splits.further()
         self._counting = False
 
     def passed(self, done: Pass) -> None:
