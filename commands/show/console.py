@@ -42,6 +42,13 @@ class Voice:
         else:
             self.progress.log(message)
 
+    def warn(self, message: str) -> None:
+        """One line on stderr that stays when quiet."""
+        if self.verbose < 0:
+            print(f"warning: {message}", file=sys.stderr)
+        else:
+            self.remark(f"warning: {message}", highlight=True)
+
     def detail(self, message: str) -> None:
         """One line on stderr with -v."""
         if self.verbose > 0:

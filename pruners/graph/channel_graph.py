@@ -21,6 +21,7 @@ from .widths import (
     Positions,
     Slot,
     Step,
+    Untaken,
     Width,
 )
 
@@ -41,6 +42,7 @@ class ChannelGraph:
     aliases: Mapping[str, str] = field(default_factory=dict)  # state_dict key -> the key that Slots name
     calls: tuple[CountedCall, ...] = ()  # of a pass in eval mode, in order of execution
     steps: tuple[Step, ...] = field(default=(), compare=False, repr=False)  # of a pass in eval mode
+    untaken: tuple[Untaken, ...] = field(default=(), compare=False, repr=False)  # places that no run comes by
     further: tuple[Pass, ...] = field(default=(), compare=False, repr=False)  # runs on other examples, in training
     # operations that read removable channels without weights: products of two activations, norms, other statistics
     readers: Mapping[Operation, Positions] = field(default_factory=dict, compare=False, repr=False)

@@ -157,6 +157,15 @@ class Pass:
     calls: tuple[CountedCall, ...] = field(default=(), compare=False, repr=False)
 
 
+@dataclass(frozen=True)
+class Untaken:
+    """A place in the code that no run of the network takes by itself. ``held``: why it can't be tried either, so that
+    all channels it could read stay."""
+
+    site: Site
+    held: str = ""
+
+
 # the n-th call of an aten operation in a pass in eval mode, from 0, and an axis of the operand that holds channels
 Operation = tuple[str, int, int]
 

@@ -49,11 +49,12 @@ Where = tuple[Site, Span]  # of a call
 
 
 @contextmanager
-def corrected(model: nn.Module, graph: ChannelGraph, kept: Kept) -> Iterator[None]:
-    """Within this block a sliced model runs once although its code holds stale numbers: they are put right on the
-    way."""
+def corrected(model: nn.Module, graph: ChannelGraph, kept: Kept, example: int = 0) -> Iterator[None]:
+    """Within this block a sliced model runs once, in eval mode, although its code holds stale numbers: they are put
+    right on the way. ``example``: the number of the one that it runs on."""
     modules = Modules(model)
-    with modules.watching(), _Rehearsal(modules, graph.calls, kept, None):
+    further = {run.example: run.calls for run in graph.further if not (run.training or run.tried)}
+    with modules.watching(), _Rehearsal(modules, further.get(example, graph.calls), kept, None):
         yield
 
 

@@ -139,6 +139,7 @@ class _Passes:
             run = replace(self.runs[number][0], tried=frozenset(ways))
             example = self.examples[run.example]
             self._further(run, training_batch(example) if run.training else example, attempts)
+        self.tracer.untaken = attempts.places
 
 
 def _labelled(

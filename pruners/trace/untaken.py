@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..graph import Pass
+from ..graph import Pass, Untaken
 from ..places import Site
 from ..run import Left, Visit, Watch, Way, described, pieces, without_modes
 from .labelling import Tracer, axes_of
@@ -46,7 +46,12 @@ class Attempts:
         self._tracer = tracer
         self.failed: set[Way] = set()
         self.held: dict[Site, str] = {}
-        self.done: dict[Site, set[str]] = {}
+        self.done: set[Site] = set()
+
+    @property
+    def places(self) -> tuple[Untaken, ...]:
+        """What was tried, in the order of the code."""
+        return tuple(Untaken(site, self.held.get(site, "")) for site in sorted(self.done | self.held.keys()))
 
     def attempt(self, way: Way, site: Site, call: Callable[[], Left]) -> Left | str:
         tracer = self._tracer
@@ -57,7 +62,7 @@ class Attempts:
             del tracer.site_calls[calls:]
             self.failed.add(way)
             return described(error)
-        self.done.setdefault(site, set())
+        self.done.add(site)
         return left
 
     def join(self, first: Any, second: Any, site: Site) -> None:

@@ -26,6 +26,7 @@ from ...graph import (
     SiteCall,
     Slot,
     Step,
+    Untaken,
     solve,
 )
 from ...places import NOWHERE, Site
@@ -62,6 +63,7 @@ class Tracer:
         self.splits = splits
         self.calls = self.site_calls  # of the first pass
         self.further: list[tuple[Pass, list[SiteCall]]] = []
+        self.untaken: tuple[Untaken, ...] = ()
         self._counting = True
         self._operations: Counter[str] = Counter()
         self._readers: dict[Operation, IntArray] = {}
@@ -230,7 +232,7 @@ class Tracer:
         graph = solve(
             self.facts, self.contractions, self.aliases, self.calls, self.further, self.unreached(), self._readers
         )
-        return replace(graph, steps=tuple(self.steps))
+        return replace(graph, steps=tuple(self.steps), untaken=self.untaken)
 
 
 def _unknown_layer(layer: str, facts: Facts) -> str:
