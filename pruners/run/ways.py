@@ -126,6 +126,11 @@ class Watch:
             self.stored |= function.attributes if code.co_name != "__init__" else set()
         return function
 
+    def watched(self, call: Callable[[], Left]) -> Left:
+        """Call a way from within a tracing function; Python 3.11 has to be told again that it is to trace."""
+        sys.settrace(self._called)
+        return call()
+
     def visit(self, place: Way) -> Way:
         """The place with the number of this visit."""
         self._counts[place] += 1
@@ -296,7 +301,7 @@ class _Frame:
             code = call.func.__code__
             watch.inherited[id(code)] = (part, self.settled, self.original, code)
             watch.within.append(way)
-            left = trying.attempt(way, site, partial(sys.call_tracing, call, ()))
+            left = trying.attempt(way, site, partial(sys.call_tracing, watch.watched, (call,)))
             watch.within.pop()
         if isinstance(left, str):
             trying.hold(list(_read(block, frame.f_locals)), site, left)
