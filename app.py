@@ -10,10 +10,12 @@ checkout, and where it is installed with ``secateur`` or ``python -m secateur``.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import shlex
 import shutil
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from secateur import __version__
-from secateur.commands.cli import flags
+from secateur.commands.cli import flags, streams
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,6 +32,12 @@ if TYPE_CHECKING:
 
 DEBUG = "secateur.debug"
 FAULT = 70  # what a program returns for a fault of its own (sysexits.h)
+PUBLISHING = ("prune", "train", "retrain", "apply", "quantize", "curves")
+OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "bad allocation", "std::bad_alloc")
+REFUSED = {
+    errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR,
+    errno.ELOOP, errno.EIO, errno.EMFILE, errno.ENFILE,
+}  # fmt: skip
 
 
 def setup_pruner(arch: str, model: nn.Module, example_input: Any, **arguments: Any) -> BasicPruning:
@@ -46,7 +54,9 @@ class Commands(click.Group):
         from secateur.pruners.errors import Interrupted, SecateurError
 
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            self._check_printed(ctx)
+            return result
         except (Interrupted, KeyboardInterrupt) as stop:
             if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
                 again = resume_command(ctx.find_root().info_name or "secateur", sys.argv[1:])
@@ -55,12 +65,23 @@ class Commands(click.Group):
         except SecateurError as error:
             self._say(ctx, f"error: {error}")
             ctx.exit(error.exit_code)
-        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
+            if said := refused_by_the_machine(error):
+                self._say(ctx, f"error: {said}")
+                ctx.exit(SecateurError.exit_code)
             what = f"{type(error).__name__}: {error}".splitlines()[0]
             self._say(ctx, f"error: {what} (a fault of this tool: run again with -vv for the place, and report it)")
             ctx.exit(FAULT)
+
+    def _check_printed(self, ctx: click.Context) -> None:
+        """What was published is there, whether its description could be printed or not."""
+        if reason := streams.unprinted():
+            kept = ctx.invoked_subcommand in PUBLISHING
+            self._say(ctx, f"{'warning' if kept else 'error'}: the result can't be printed: {reason}")
+            if not kept:
+                ctx.exit(2)
 
     @staticmethod
     def _say(ctx: click.Context, message: str) -> None:
@@ -69,6 +90,18 @@ class Commands(click.Group):
 
             traceback.print_exc()
         click.echo(message, err=True)
+
+
+def refused_by_the_machine(error: Exception) -> str:
+    """What the machine refused rather than this tool, in one line: memory, a place on the disk; else nothing."""
+    text = str(error).splitlines()[0] if str(error) else ""
+    memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if memory or (isinstance(error, RuntimeError) and any(said in text for said in OUT_OF_MEMORY)):
+        return f"there is too little memory{text and f' ({text[:200]})'}: take smaller inputs, or another machine"
+    if isinstance(error, OSError) and error.errno in REFUSED:
+        where = str(error.filename or "a file")
+        return f"{where if len(where) <= 80 else where[:77] + '...'} can't be used: {error.strerror}"
+    return ""
 
 
 def resume_command(program: str, words: list[str]) -> str:
@@ -285,6 +318,8 @@ def doctor(**given: Any) -> None:
 
 def main(program: str = "") -> None:
     """The console script, or under the name by which the user started it otherwise."""
+    streams.make_lasting()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # who ends it politely is told the same as with Ctrl-C
     if not program:
         name = os.path.basename(sys.argv[0])
         found = shutil.which(name)

@@ -26,8 +26,8 @@ NETWORKS = ("resnet50", "densenet201", "convnext_tiny")
 
 
 def secateur(model: nn.Module, image: torch.Tensor) -> None:
+    from secateur.pruners.costs import Budget
     from secateur.pruners.search import SearchSettings, search
-    from secateur.pruners.search.search import Budget
     from secateur.pruners.slicing import slice_model
     from secateur.pruners.trace.trace import trace
 

@@ -19,8 +19,8 @@ import torch
 
 from secateur.models import registry
 from secateur.pruners.base import BasicPruning
+from secateur.pruners.costs import Budget
 from secateur.pruners.search import SearchSettings, search
-from secateur.pruners.search.search import Budget
 from secateur.pruners.source import Entry
 from secateur.pruners.verify.process import many_verifications
 

@@ -27,8 +27,9 @@ from torch_pruning_side import Calibration, macs, prune, settings
 from secateur.models.registry import arguments_for, create, find
 from secateur.pruners.base import BasicPruning
 from secateur.pruners.costs import Budget
-from secateur.pruners.search import Kept, SearchSettings, search
-from secateur.pruners.transfer import Transfer, finishing, probing, transfer
+from secateur.pruners.graph import Kept
+from secateur.pruners.search import SearchSettings, search
+from secateur.pruners.transfer import Transfer, TransferImages, TransferJob, transfer
 from secateur.training.data import Data, calibration_images, load_data
 from secateur.training.fit import evaluate, load_checkpoint, load_weights, regime_for, retrain_fn
 
@@ -83,15 +84,14 @@ class Bench:
         def realize(network: nn.Module, kept: Kept) -> nn.Module:
             return self.pruner.realize(kept, network)
 
+        images = TransferImages(lambda: batches, lambda: self.images[PROBED : 2 * PROBED].split(128))
+        job = TransferJob("lstsq", self.model, graph, realize, images)
         found = search(
             self.model, graph, SearchSettings(strategy, metric=metric, budget=Budget("macs", target)),
-            realize=realize, batches=probed,
-            finish=finishing("lstsq", realize, graph, self.images[PROBED : 2 * PROBED].split(128)),
-            probe=probing("lstsq", realize, graph, batches),
+            realize=realize, batches=probed, finish=job.finish, probe=job.probe,
         )  # fmt: skip
         network = realize(self.model, found.kept)
-        request = Transfer(pruned=network, original=self.model, graph=graph, kept=found.kept, batches=batches)
-        network.load_state_dict(transfer("lstsq", request).state)
+        network.load_state_dict(job.carry_over(network, found.kept, self.model.state_dict()).state)
         return self.row(target, "Secateur", f"{strategy}, {metric}, lstsq", network, time.perf_counter() - began)
 
     def theirs(self, target: float, importance: str, everywhere: bool) -> Iterator[Row]:

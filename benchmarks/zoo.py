@@ -55,8 +55,8 @@ def row(name: str) -> str:
     import torch
 
     from secateur.pruners.base import BasicPruning
+    from secateur.pruners.costs import Budget
     from secateur.pruners.search import SearchSettings, search
-    from secateur.pruners.search.search import Budget
     from secateur.pruners.source import Entry
 
     torch.set_num_threads(1)

@@ -13,6 +13,7 @@ from ..pruners import plan as plans
 from ..pruners.bundle import Bundle, check_free
 from ..pruners.errors import PlanError, SecateurError
 from ..pruners.plan import PruningPlan
+from ..pruners.shown import visible
 from ..training.fit import load_checkpoint
 from .cli import GENERATED, ApplyOptions, parse_shape
 from .network import network_from, setup_pruner
@@ -34,7 +35,7 @@ class Neighbours:
 def run(options: ApplyOptions) -> None:
     plan = plans.load(options.plan)
     with Voice(options.verbose, options.json) as voice:
-        network = network_from(_completed(options, plan), voice)
+        network = network_from(_complete(options, plan), voice)
         facts = plan.provenance
         pruner = setup_pruner(
             network.arch, network.model, network.example_input, entry=network.entry, skip=facts.get("skip", ()),
@@ -51,7 +52,7 @@ def run(options: ApplyOptions) -> None:
     voice.result(outcome(made), dict(made.summary))
 
 
-def _completed(options: ApplyOptions, plan: PruningPlan) -> ApplyOptions:
+def _complete(options: ApplyOptions, plan: PruningPlan) -> ApplyOptions:
     """Options with what they leave out taken from the plan.
 
     A plan may come from anywhere: a bundled network is built by its name, but a file or module of the plan's choice
@@ -72,14 +73,14 @@ def _completed(options: ApplyOptions, plan: PruningPlan) -> ApplyOptions:
     except (TypeError, ValueError):
         raise PlanError(f"{options.plan}: its provenance is damaged; make a new plan") from None
     if facts.get("example") and not (filled.example or filled.input_shape):
-        example = str(facts["example"])
+        example = visible(str(facts["example"]))
         raise PlanError(f"{options.plan} was made on what {example} returns: add --example {example}")
     if filled.arch or filled.model:
         return filled
     if facts.get("arch"):
         return replace(filled, arch=str(facts["arch"]))
     if facts.get("model"):
-        model = str(facts["model"])
+        model = visible(str(facts["model"]))
         raise PlanError(
             f"{options.plan} was made for {model}, which is run only if you say so: add --model {model}"
         )

@@ -21,12 +21,12 @@ def run(options: CheckOptions) -> None:
         raise UsageError(f"{options.file} defines no block kind: make one with BlockKind(name, calculator)")
     pruner_class = PRUNERS.get(module.__name__, BasicPruning)
     with Voice(options.verbose, options.json) as voice:
-        reports = [_checked(kind, pruner_class, voice, options.seed) for kind in kinds]
+        reports = [_check_kind(kind, pruner_class, voice, options.seed) for kind in kinds]
     lines = [f"@{r['kind']}: {r['widths']} widths; pruned, written, transferred, verified" for r in reports]
     voice.result("\n".join(lines), reports)
 
 
-def _checked(kind: BlockKind, pruner_class: type[BasicPruning], voice: Voice, seed: int) -> dict[str, object]:
+def _check_kind(kind: BlockKind, pruner_class: type[BasicPruning], voice: Voice, seed: int) -> dict[str, object]:
     """Trace, declare, compare; then remove every second group and prove the file."""
     from ..pruners.declare import check_kind
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ..pruners.errors import UsageError
 from ..pruners.metrics import FIRST
+from ..pruners.outputs import held
 from ..pruners.plan import sha256_of_state
 from ..pruners.search import RATIOS, Ledger, Point, PrefixCache, mean_curve, series_of, sweep
 from ..training.binarization.kinds import quantized_layers
@@ -28,22 +30,23 @@ NO_MATPLOTLIB = (
 
 
 def run(options: CurvesOptions) -> None:
-    with Voice(options.verbose, options.json) as voice:
+    with Voice(options.verbose, options.json) as voice, ExitStack() as stack:
         network = network_from(options, voice)
         if network.data is None:
             raise UsageError("curves are measured on images: add --data")
         require_labels(network.data, "measuring curves")
         output = options.output or GENERATED / f"{network.label}_curves"
+        stack.enter_context(held(output / "curves.jsonl"))
         file = _free(output / "curves.jsonl", options)
         network = with_trained_weights(network, voice, options.seed, options.device)
-        points = _measured(network, options, file, voice)
-        pictures = _drawn(points, network, output, voice)
+        points = _measure(network, options, file, voice)
+        pictures = _draw(points, network, output, voice)
     values = {
         "file": str(file),
         "pictures": [str(p) for p in pictures],
         "points": [asdict(p) for p in points],
     }
-    voice.result([_shown(network.name, points), "", *map(str, [file, *pictures])], values)
+    voice.result([_means_table(network.name, points), "", *map(str, [file, *pictures])], values)
 
 
 def _free(file: Path, options: CurvesOptions) -> Path:
@@ -53,7 +56,7 @@ def _free(file: Path, options: CurvesOptions) -> Path:
     return file
 
 
-def _measured(network: Network, options: CurvesOptions, file: Path, voice: Voice) -> list[Point]:
+def _measure(network: Network, options: CurvesOptions, file: Path, voice: Voice) -> list[Point]:
     data = network.data
     assert data is not None
     metrics = options.metric or (OF_FEW_BITS if any(True for _ in quantized_layers(network.model)) else ("l1",))
@@ -91,7 +94,7 @@ def _measured(network: Network, options: CurvesOptions, file: Path, voice: Voice
     return points
 
 
-def _drawn(points: Sequence[Point], network: Network, output: Path, voice: Voice) -> list[Path]:
+def _draw(points: Sequence[Point], network: Network, output: Path, voice: Voice) -> list[Path]:
     if importlib.util.find_spec("matplotlib") is None:
         voice.remark(NO_MATPLOTLIB)
         return []
@@ -100,7 +103,7 @@ def _drawn(points: Sequence[Point], network: Network, output: Path, voice: Voice
     return pictures.draw_curves(points, network.label, output)
 
 
-def _shown(name: str, points: Sequence[Point]) -> Any:
+def _means_table(name: str, points: Sequence[Point]) -> Any:
     """Means over the layers."""
     shown = table(f"{name}: mean accuracy over the layers", "metric", "first", *(f"#{r} %" for r in RATIOS))
     for metric, ranking in dict.fromkeys((p.metric, p.ranking) for p in points):

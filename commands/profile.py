@@ -37,10 +37,10 @@ def run(options: ProfileOptions) -> None:
     values = {"schema": 1, "network": name, "layers": [asdict(r) for r in rows], "total": total}
     if score is not None:
         values["micronet"] = score
-    voice.result([_shown(name, rows, costs, total), *left_out, *_micronet_line(score)], values)
+    voice.result([_layer_table(name, rows, costs, total), *left_out, *_micronet_line(score)], values)
 
 
-def _shown(name: str, rows: Sequence[ProfileRow], costs: Costs, total: Mapping[str, Any]) -> Table:
+def _layer_table(name: str, rows: Sequence[ProfileRow], costs: Costs, total: Mapping[str, Any]) -> Table:
     shown = table(name, "layer", "kind", "output", "#parameters", "#MACs", "#w/a", "#BOPs", "#bits", "#bytes", "#ms")
     for row in rows:
         shape = "x".join(map(str, row.shape[1:]))

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from ..pruners.bundle import check_free
+from ..pruners.bundle import check_free, discard, held
 from ..pruners.costs import Budget
 from ..pruners.errors import OutputError, UsageError
 from ..pruners.metrics import METRICS
 from ..pruners.pipeline import points
 from ..pruners.search import SEARCHES, SearchSettings
 from ..training.data import with_workers
-from .cli import GENERATED, PruneOptions, bundle_name, check_work, data_of, work_folder
+from .cli import (
+    GENERATED,
+    PruneOptions,
+    bundle_name,
+    check_work,
+    data_of,
+    forget_finished,
+    streams,
+    work_folder,
+)
 from .network import (
     Network,
     chosen_kind,
@@ -31,8 +39,7 @@ from .show import Voice, minutes, outcome
 
 def run(options: PruneOptions) -> None:
     settings = settings_from(options)
-    started = time.monotonic()
-    with Voice(options.verbose, options.json) as voice:
+    with Voice(options.verbose, options.json) as voice, ExitStack() as stack:
         network = network_from(options, voice)
         check_data(options, settings, network)
         if options.dry_run:
@@ -40,11 +47,13 @@ def run(options: PruneOptions) -> None:
             plan = job.decide()
         else:
             output = options.output or GENERATED / bundle_name(network.label, options)
+            state = stack.enter_context(held(output))
+            forget_finished(output)
             check_free(output, options.force)
-            with _work_folder(output, options, keep=network.data is not None) as work:
+            with _work_folder(output, options, state, keep=network.data is not None) as work:
                 job = _job(options, settings, network, work, voice)
                 bundle = job.publish(job.decide(), output)
-            voice.remark(f"done in {minutes(time.monotonic() - started)}")
+            voice.remark(f"done in {minutes(time.monotonic() - streams.STARTED)}")
     if options.dry_run:
         values = preview_values(job.pruner, plan)
         voice.result(preview_text(values), values)
@@ -64,13 +73,13 @@ def _job(
 
 
 @contextmanager
-def _work_folder(output: Path, options: PruneOptions, keep: bool) -> Iterator[Path]:
+def _work_folder(output: Path, options: PruneOptions, state: Path, keep: bool) -> Iterator[Path]:
     """The folder of what a run needs to go on after an interruption; gone when the run ends well. ``keep``: or ends
     otherwise, because what it holds took long."""
     work = work_folder(output)
-    if options.force and not options.resume:
-        shutil.rmtree(work, ignore_errors=True)
     check_work(work, options)
+    if not options.resume:
+        discard(work, state)
     try:
         work.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -81,7 +90,7 @@ def _work_folder(output: Path, options: PruneOptions, keep: bool) -> Iterator[Pa
         done = True
     finally:
         if done or not keep or not any(work.iterdir()):
-            shutil.rmtree(work, ignore_errors=True)
+            discard(work, state)
 
 
 def settings_from(options: PruneOptions) -> SearchSettings:

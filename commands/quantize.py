@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from rich.console import RenderableType
 from torch import nn
 
-from ..pruners.bundle import check_free, published, write_file, write_state
+from ..pruners.bundle import check_free, contents, held, published, write_file, write_state
 from ..pruners.errors import BundleExistsError, UsageError
 from ..pruners.plan import sha256_of_state
 from ..training.binarization import FEWEST, MOST, SCOPES, Scope, require_finite, weights_of
@@ -30,14 +31,16 @@ NO_INT8 = (
 
 def run(options: QuantizeOptions) -> None:
     require_one(options)
-    bits = _checked(options)
-    with Voice(options.verbose, options.json) as voice:
+    bits = _check_options(options)
+    with Voice(options.verbose, options.json) as voice, ExitStack() as stack:
+        if options.output is not None:
+            stack.enter_context(held(options.output))
         name, model, data = _subject(options, voice)
         require_finite(model)
         bench = Bench(model, with_workers(data, options.workers), options, voice)
         fewest = bench.fewest_bits()
         results = bench.results(bits, fewest)
-        chosen = _chosen(options, results)
+        chosen = _choose(options, results)
         saved = _save(options, bench, chosen, name) if chosen is not None and options.output is not None else []
         if damaged := damaged_in(bench.data):
             voice.remark(skipped(damaged))
@@ -56,7 +59,7 @@ def bits_from(text: str) -> tuple[int, ...]:
     return tuple(sorted({int(word) for word in words}, reverse=True))
 
 
-def _checked(options: QuantizeOptions) -> tuple[int, ...]:
+def _check_options(options: QuantizeOptions) -> tuple[int, ...]:
     """The bits; what can't be done is refused before anything is read or measured."""
     bits = bits_from(options.bits)
     if options.save == "int8":
@@ -72,10 +75,11 @@ def _checked(options: QuantizeOptions) -> tuple[int, ...]:
         )
     if options.output is not None:
         check_free(options.output, options.force)
-        others = {f.name for f in options.output.iterdir()} - {WEIGHTS, FACTS} if options.output.exists() else set()
+        others = set(contents(options.output)[0]) - {WEIGHTS, FACTS} if options.output.exists() else set()
         if others:
-            held = f"{options.output} holds other things ({min(others)})"
-            raise BundleExistsError(f"{held}: choose another folder with -o")
+            raise BundleExistsError(
+                f"{options.output} holds other things ({min(others)}): choose another folder with -o"
+            )
     return bits
 
 
@@ -97,7 +101,7 @@ def _subject(options: QuantizeOptions, voice: Voice) -> tuple[str, nn.Module, Da
 # -- saving
 
 
-def _chosen(options: QuantizeOptions, results: Sequence[Result]) -> Result | None:
+def _choose(options: QuantizeOptions, results: Sequence[Result]) -> Result | None:
     """The smallest of what was asked for that may be saved; of equally small ones that with the least noise."""
     good = [
         r for r in results

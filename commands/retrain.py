@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..pruners.bundle import Bundle, published, render_report, write_file, write_state
+from ..pruners.bundle import Bundle, contents, held, published, render_report, write_file, write_state
 from ..pruners.costs import Costs
 from ..pruners.errors import UsageError
 from ..pruners.run import training_batch
@@ -22,6 +23,7 @@ from ..training.fit import check_writable, evaluate, fit, resolve_device
 from .cli import BundleOptions, check_retrained, retrained_folder, unfinished
 from .network import (
     adjusted,
+    check_outputs,
     chosen_regime,
     execution,
     inputs_of_bundle,
@@ -32,9 +34,10 @@ from .show import Voice, outcome, skipped
 
 
 def run(options: BundleOptions) -> None:
-    with Voice(options.verbose, options.json) as voice:
+    with Voice(options.verbose, options.json) as voice, ExitStack() as stack:
         bundle = Bundle.open(options.bundle)
         output = retrained_folder(options)
+        stack.enter_context(held(output))
         check_retrained(output, options)
         checkpoint = unfinished(output)
         check_writable(checkpoint)
@@ -45,6 +48,7 @@ def run(options: BundleOptions) -> None:
         data = with_workers(load_data(spec), options.workers)
         require_labels(data, "retraining")
         network, device = bundle.model, resolve_device(options.device)
+        check_outputs(str(bundle.path), network, inputs_of_bundle(bundle, data=data), data)
         kind = of_bundle(network, facts)
         regime = chosen_regime(options.regime, str(facts.get("arch") or ""), network, data.name, "retrain", kind)
         regime = adjusted(replace(regime, epochs=options.epochs or regime.epochs), options)
@@ -60,7 +64,9 @@ def run(options: BundleOptions) -> None:
         if damaged := damaged_in(data):
             voice.remark(skipped(damaged))
         after = evaluate(network, data.test).top1
-        accuracy = {**dict.fromkeys(("before", "pruned")), **(bundle.summary.get("accuracy") or {}), "retrained": after}
+        known = bundle.summary.get("accuracy") or {}
+        unknown = {"before": None, "pruned": before} if known.get("pruned") is None else {}
+        accuracy = {**known, **unknown, "retrained": after}
         voice.remark(f"test accuracy {before:.2%} -> {after:.2%}")
         made = republish(
             bundle, network.to(torch.device("cpu")), inputs_of_bundle(bundle, data=data), output,
@@ -75,7 +81,7 @@ def republish(
     bundle: Bundle, network: nn.Module, inputs: Any, output: Path, changes: dict[str, Any], force: bool = False
 ) -> Bundle:
     """The bundle with the weights of ``network``, verified again."""
-    kept = {p.name: p.read_bytes() for p in sorted(bundle.folder.iterdir()) if p.is_file()}
+    kept = {name: (bundle.folder / name).read_bytes() for name in contents(bundle.folder)[0]}
     summary = dict(bundle.summary)
     with published(output, force) as draft:
         for name, data in kept.items():
@@ -86,7 +92,7 @@ def republish(
             draft / bundle.file.name, summary["factory"], [_case(network, inputs)], _costs(summary), 1,
             () if needs else ("torchvision",),
         )  # fmt: skip
-        told = {**summary, **changes, **checked.as_dict()}
+        told = {**summary, **checked.about_macs(summary["macs"]), **changes, **checked.as_dict()}
         write_file(draft / "summary.json", (json.dumps(told, indent=2) + "\n").encode())
         report = render_report(told, bundle.plan, kept.get("search.jsonl", b""))
         write_file(draft / "report.html", report.encode())

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from ..pruners.errors import UsageError
+from ..pruners.outputs import held
 from ..training.data import damaged_in, require_labels, with_workers
 from ..training.fit import (
     Epoch,
@@ -34,7 +36,7 @@ from .show import Voice, skipped
 
 
 def run(options: TrainOptions) -> None:
-    with Voice(options.verbose if is_main() else -1, options.json) as voice:
+    with Voice(options.verbose if is_main() else -1, options.json) as voice, ExitStack() as stack:
         network = network_from(options, voice)
         if network.data is None:
             raise UsageError("training needs images: add --data")
@@ -42,7 +44,10 @@ def run(options: TrainOptions) -> None:
         data = with_workers(network.data, options.workers)
         network = replace(network, data=data)
         path = options.output or (network.pretrained if network.arch else PRETRAINED / f"{network.label}.pt")
-        _check_free(path, options)
+        check_writable(path)
+        if is_main():
+            stack.enter_context(held(path))
+        check_trained(path, options)
         regime = _regime(options, network, data.name)
         voice.detail(f"regime {regime.name}: {regime.source}")
         result = train_network(
@@ -67,12 +72,6 @@ def run(options: TrainOptions) -> None:
     if not result.best.number:
         best = f"none of {regime.epochs} epochs was better than the weights it began with"
     voice.result(f"{path}: {best}, test accuracy {test.top1:.2%}", values)
-
-
-def _check_free(path: Path, options: TrainOptions) -> None:
-    """Nothing that took long is written over unless asked for, and nothing slow begins that could not be kept."""
-    check_trained(path, options)
-    check_writable(path)
 
 
 def _regime(options: TrainOptions, network: Network, data_name: str) -> Regime:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .base import BasicPruning
-from .bundle import Bundle, check_free
+from .bundle import Bundle, check_free, held
 from .costs import Budget
 from .entry import Entry
 from .errors import BudgetError, UsageError, named_as_in_python
@@ -24,7 +25,7 @@ from .pipeline import Pipeline, points
 from .plan import PruningPlan
 from .run import as_it_was, batch_size, call_arguments, describe, examples_of, images_of
 from .search import SEARCHES, Evaluate, Retrain, SearchSettings
-from .transfer import TRANSFERS
+from .transfer import TransferImages, require_images
 
 log = logging.getLogger(__name__)
 
@@ -89,10 +90,11 @@ def prune(
     """
     if unknown := settings.keys() - {f.name for f in fields(SearchSettings)} | settings.keys() & {"strategy", "budget"}:
         raise TypeError(f"prune() got an unexpected keyword argument {min(unknown)!r}")
-    with named_as_in_python():
+    with named_as_in_python(), ExitStack() as stack:
         budget = _budget(search, {"ratio": ratio, "macs": macs, "params": params, "latency": latency})
         if output is not None:
             check_free(Path(output), force)
+            stack.enter_context(held(Path(output)))
         chosen = SearchSettings(
             strategy=search, metric=metric, budget=budget, round_to=round_to, per=per, seed=seed,
             **{**points(per), **settings},
@@ -103,7 +105,8 @@ def prune(
         if known is not None:
             _require_runnable(model, example_input, known)
         pruner = BasicPruning(model, example_input, entry=entry, skip=skip)
-        pipeline = Pipeline(pruner, chosen, transfer, many=None if known is None else lambda: known)
+        images = None if known is None else TransferImages(lambda: known)
+        pipeline = Pipeline(pruner, chosen, transfer, images)
         if budget is not None and budget.kind == "latency":
             device = device_of(model)
             table = Table(machine(device), None if latency_table is None else Path(latency_table))
@@ -129,10 +132,8 @@ def _require_data(
 ) -> None:
     """UsageError where something asked for looks at what isn't there."""
     SEARCHES.find(settings.strategy)
-    improving = TRANSFERS.find(transfer).images > 0
     check_labels(settings.metric, batches)
-    if improving and batches is None:
-        raise UsageError(f"transfer {transfer} looks at data: give batches, or use slice")
+    require_images(transfer, batches is not None)
     if evaluate is None and SEARCHES.fact(settings.strategy, "labels"):
         raise UsageError(f"--search {settings.strategy} evaluates candidates: give evaluate=, or take another search")
 

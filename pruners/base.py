@@ -13,7 +13,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -31,26 +30,30 @@ from .bundle import (
 from .costs import CostModel, Costs
 from .declare import check_declarations
 from .errors import NotPrunableError
-from .graph import ChannelGraph
+from .graph import ChannelGraph, Kept
 from .metrics import Ranking, rank
+from .named_files import source_text
 from .plan import PruningPlan, from_kept, sha256_of_file, sha256_of_state, validate
 from .run import batch_size, examples_of
 from .slicing import SlicedModel, slice_model, workable
-from .source import Entry, Header, Sources, Tree, refuse, write_source
+from .source import Entry, Header, Sources, Tree, Written, refuse, write
 from .trace import observe
 from .verify import cases, further_cases, verify_bundle
 
-Kept = Mapping[str, npt.ArrayLike]
 PRUNERS: dict[str, type[BasicPruning]] = {}
 
 
 @dataclass(frozen=True)
 class Carried:
-    """A plan carried out: the live network that it makes, with the kept slices, and the text of its file."""
+    """A plan carried out: the live network that it makes, with the kept slices, and its file."""
 
     plan: PruningPlan
     sliced: SlicedModel
-    text: str
+    file: Written
+
+    @property
+    def text(self) -> str:
+        return self.file.text
 
 
 def pruner_for(module: str) -> Callable[[type[BasicPruning]], type[BasicPruning]]:
@@ -138,6 +141,12 @@ class BasicPruning:
     ) -> Ranking:
         return rank(self.model, self.graph, metric or self.metric, batches, seed, slots)
 
+    def compare_costs(self, kept: Kept) -> dict[str, dict[str, Any]]:
+        """What is counted of the network, ``before`` and ``after``: MACs, parameters, bits and bytes."""
+        before, after = self.predict({}), self.predict(kept)
+        names = ("macs", "params", "bits", "size_bytes")
+        return {name: {"before": getattr(before, name), "after": getattr(after, name)} for name in names}
+
     def plan(self, kept: Kept, **provenance: Any) -> PruningPlan:
         """A validated plan that says where it comes from."""
         return from_kept(self.graph, kept, {**self.provenance, **provenance})
@@ -168,7 +177,7 @@ class BasicPruning:
         sliced = self.slice(kept, model)
         if sliced.runs:
             return sliced.model
-        network = import_text(self._text(sliced, None), self.netName)
+        network = import_text(self._write(sliced, None).text, self.netName)
         network.load_state_dict(sliced.model.state_dict())
         return network.train(self.model.training)
 
@@ -176,16 +185,16 @@ class BasicPruning:
         """What a plan makes of the network, for everything that is done with it; nothing is written."""
         validate(plan, self.graph)
         sliced = self.slice(plan.kept)
-        return Carried(plan, sliced, self._text(sliced, plan))
+        return Carried(plan, sliced, self._write(sliced, plan))
 
     def source(self, plan: PruningPlan) -> str:
         """The text of the generated file; nothing is written."""
         return self.carry_out(plan).text
 
-    def _text(self, sliced: SlicedModel, plan: PruningPlan | None) -> str:
+    def _write(self, sliced: SlicedModel, plan: PruningPlan | None) -> Written:
         entry = Entry(self.entry.factory, self.entry.kwargs, self.netName, self.entry.origin)
         header = None if plan is None else self._header(plan)
-        return write_source(sliced.model, entry, rewrites=sliced.literals, header=header)
+        return write(sliced.model, entry, rewrites=sliced.literals, header=header)
 
     def _header(self, plan: PruningPlan) -> Header:
         before, after = self.predict({}), self.predict(plan.kept)
@@ -195,7 +204,7 @@ class BasicPruning:
             params_before=f"{before.params:,}",
             params_after=f"{after.params:,}",
             macs_before=f"{before.macs / 1e6:,.1f}",
-            macs_after=f"{after.macs / 1e6:,.1f} million",
+            macs_after=_millions(after.macs),
             weights="weights.pth",
         )
 
@@ -228,13 +237,21 @@ class BasicPruning:
         with published(output, force) as draft:
             write_file(draft / self.fileName, made.text.encode())
             write_state(draft / "weights.pth", weights)
+            proof = cases(
+                self.model, self.graph, plan.kept, sliced.model, state, self.example_input, runs=sliced.runs
+            )  # fmt: skip
             more = further_cases(self.graph, plan.kept, sliced.model, state, self.examples)
-            proof = cases(self.model, self.graph, plan.kept, sliced.model, state, self.example_input)
             proof += [c for c in more if c.double == proof[0].double]
             checked = verify_bundle(
                 draft / self.fileName, self.netName, proof, self.predict(plan.kept), self._batch, self._blocked
             )
-            told = {**self._summary(plan), "verified": True, **checked.as_dict(), **(summary or {})}
+            planned = self._summary(plan)
+            counted = checked.about_macs(planned["macs"])
+            if "warnings" in counted:
+                said, found = (f"{_millions(n)} MACs" for n in (planned["macs"]["after"], checked.macs))
+                write_file(draft / self.fileName, made.text.replace(said, found, 1).encode())
+            proved = {**counted, "verified": True, **checked.as_dict()}
+            told = {**planned, "lost": made.file.lost, **proved, **(summary or {})}
             write_file(draft / "plan.json", plan.to_json().encode())
             write_file(draft / "summary.json", (json.dumps(told, indent=2) + "\n").encode())
             report = render_report(told, plan, (files or {}).get("search.jsonl", b""))
@@ -256,23 +273,18 @@ class BasicPruning:
         author = inspect.getsourcefile(self.entry.factory)
         module = inspect.getmodule(self.entry.factory)
         own = module is not None and module.__name__.partition(".")[0] == "torchvision"
-        text = Path(author).read_text("utf-8") if author and not own else ""
+        text = source_text(author) if author and not own else ""
         needs = re.search(r"^\s*(import|from)\s+torchvision\b", text, re.MULTILINE)
         return () if needs else ("torchvision",)
 
     def _summary(self, plan: PruningPlan) -> dict[str, Any]:
-        before, after = self.predict({}), self.predict(plan.kept)
-        compared = {
-            name: {"before": getattr(before, name), "after": getattr(after, name)}
-            for name in ("macs", "params", "bits", "size_bytes")
-        }
         return {
             "schema": 1,
             "factory": self.netName,
             "file": self.fileName,
             "source": self.entry.origin,
             "plan_sha256": plan.digest,
-            **compared,
+            **self.compare_costs(plan.kept),
             "widths": len(self.graph.widths),
             "groups": sum(w.size for w in self.graph.widths),
             "groups_kept": sum(len(k) for k in plan.kept.values()),
@@ -288,6 +300,10 @@ def entry_of(model: nn.Module) -> Entry:
     name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
     file = inspect.getsourcefile(cls) if cls.__module__ != "__main__" else None
     return Entry(cls, {}, name, f"{Path(file).name if file else cls.__module__}, {cls.__name__}")
+
+
+def _millions(macs: int) -> str:
+    return f"{macs / 1e6:,.1f} million"
 
 
 def _source_hash(entry: Entry) -> str:

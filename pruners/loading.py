@@ -110,6 +110,8 @@ def parse_arguments(texts: Sequence[str], option: str = "--model-arg") -> dict[s
 
 def _import_file(where: str) -> ModuleType:
     path = model_file(where)
+    if levels := _relative_levels(path):
+        return _import_from_package(path.resolve(), levels, where)
     known = sys.modules.get(path.stem)
     name = path.stem if known is None else f"secateur_input_{path.stem}_{len(sys.modules)}"
     if known is not None and getattr(known, "__file__", None) == str(path.resolve()):
@@ -126,6 +128,41 @@ def _import_file(where: str) -> ModuleType:
     except BaseException as error:
         del sys.modules[name]
         raise _import_error(error, where) from error
+    return module
+
+
+def _relative_levels(path: Path) -> int:
+    """How many folders up the file's relative imports go; 0 where it has none."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError):  # told when it is imported
+        return 0
+    return max((n.level for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)), default=0)
+
+
+def _import_from_package(file: Path, levels: int, where: str) -> ModuleType:
+    """A file with relative imports, as a module of the outermost package it is in."""
+    packaged = [folder for folder in file.parents if (folder / "__init__.py").is_file()]
+    outside = next(f for f in file.parents if f not in packaged)
+    if len(file.relative_to(outside).parts) <= levels:  # a package needs no __init__.py
+        if len(file.parents) <= levels + 1:
+            raise ModelFileError(f"{where} imports from {levels} folders above it, which are not there")
+        outside = file.parents[levels]
+    name = ".".join(file.relative_to(outside).with_suffix("").parts)
+    for part in name.split("."):
+        check_identifier(part, where, "".join(c if c.isalnum() else "_" for c in part))
+    sys.path.insert(0, str(outside))
+    try:
+        module = importlib.import_module(name)
+    except BaseException as error:
+        raise _import_error(error, where) from error
+    finally:
+        sys.path.remove(str(outside))
+        sys.path.append(str(outside))
+    if Path(module.__file__ or "").resolve() != file:
+        raise ModelFileError(
+            f"{where} is the module {name}, but another one of that name was imported, {module.__file__}: rename yours"
+        )
     return module
 
 

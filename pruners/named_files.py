@@ -1,14 +1,15 @@
-"""What the user names on the disk: files that must be there and folders that must be free. Imports no torch."""
+"""What the user names on the disk: files and bundles that must be there. Imports no torch."""
 
 from __future__ import annotations
 
 import difflib
 import json
+import tokenize
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import BundleExistsError, ModelFileError, OutputError, UsageError
+from .errors import ModelFileError, UsageError
 
 
 def split_spec(spec: str) -> tuple[str, str]:
@@ -28,24 +29,27 @@ def model_file(where: str) -> Path:
     return path
 
 
+def source_text(file: str) -> str:
+    """A Python file as Python reads it: in UTF-8, or as its first lines say."""
+    with tokenize.open(file) as text:
+        return text.read()
+
+
 def check_identifier(name: str, where: str, better: str) -> None:
     """ModelFileError where a part of ``where`` can't be imported."""
     if not name.isidentifier():
         raise ModelFileError(f"{where}: {name!r} is not a Python identifier and can't be imported; rename it {better}")
 
 
-def check_free(output: Path, force: bool) -> None:
-    """Refuse early what could not be published late."""
-    if output.exists() and not force:
-        raise BundleExistsError(f"{output} exists; choose another folder with -o, or overwrite it with --force")
-    if output.exists() and not output.is_dir():
-        raise OutputError(f"{output} is a file, not a folder; choose another folder with -o")
-
-
 def bundle_summary(folder: Path) -> Mapping[str, Any]:
     """What a bundle's ``summary.json`` holds. Raises UsageError where the folder is no bundle."""
     told = folder / "summary.json"
-    summary: dict[str, Any] = json.loads(told.read_text("utf-8")) if told.is_file() else {}
+    try:
+        summary = json.loads(told.read_text("utf-8")) if told.is_file() else {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{told} is damaged: {error}") from None
+    if not isinstance(summary, dict) or not isinstance(summary.get("file", ""), str):
+        raise UsageError(f"{told} is damaged: it doesn't say what a bundle's summary says")
     names = (summary.get("file", "model.py"), "weights.pth", "plan.json", "summary.json")
     missing = [n for n in names if not (folder / n).is_file()]
     if missing:

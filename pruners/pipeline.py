@@ -4,27 +4,25 @@ line share; how networks are judged and trained is handed in."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from .base import BasicPruning, Carried
+from .base import BasicPruning
 from .bundle import Bundle, import_text
 from .costs import Allowance
-from .errors import UsageError
+from .graph import Kept
 from .latency import LatencyModel, Measuring, device_of, latencies, verdict, with_batch
 from .plan import PruningPlan
-from .search import SEARCHES, Kept, Realize, SearchResult, SearchSettings, search
-from .transfer import TRANSFERS, candidates_on, carried_on
+from .search import SEARCHES, SearchResult, SearchSettings, search
+from .transfer import TransferImages, TransferJob, require_images
 
 log = logging.getLogger(__name__)
 
-Images = Callable[[], Sequence[Any]]
-"""Batches, read when they are needed."""
 Judge = Callable[[nn.Module, PruningPlan], Mapping[str, Any]]
 """(the generated network, its plan) -> what is measured, for the summary. It may train the network in place."""
 
@@ -35,21 +33,21 @@ def points(per: str) -> dict[str, Any]:
 
 
 class Pipeline:
-    """One run. ``few`` and ``many``: batches that transfer looks at for a candidate, and in the end; None without
-    images. ``known``: is told every network that comes from a written file. ``told``: gets what is worth a line,
-    ``report`` the progress of transfer. ``result`` and ``latency`` are there after ``decide``."""
+    """One run. ``transfer``: the strategy's name, and ``images`` what it looks at. ``known``: is told every network
+    that comes from a written file. ``told``: gets what is worth a line, ``report`` the progress of transfer. ``result``
+    and ``latency`` are there after ``decide``."""
 
     def __init__(
-        self, pruner: BasicPruning, settings: SearchSettings, transfer: str = "slice", *, few: Images | None = None,
-        many: Images | None = None, device: torch.device | None = None,
-        known: Callable[[nn.Module], nn.Module] = lambda network: network, told: Callable[[str], None] = log.warning,
-        report: Callable[[int, int, str], None] = lambda done, total, name: None,
+        self, pruner: BasicPruning, settings: SearchSettings, transfer: str = "slice",
+        images: TransferImages | None = None, *, known: Callable[[nn.Module], nn.Module] = lambda network: network,
+        told: Callable[[str], None] = log.warning, report: Callable[[int, int, str], None] = lambda *progress: None,
     ) -> None:  # fmt: skip
-        check_transfer(transfer, many is not None)
+        self.images = images or TransferImages()
+        require_images(transfer, self.images.many is not None)
         SEARCHES.find(settings.strategy)
         self.pruner, self.settings, self.transfer = pruner, settings, transfer
-        self.few, self.many, self.known, self.told, self.report = few or many, many, known, told, report
-        self.device = device or device_of(pruner.model)
+        self.known, self.told, self.report = known, told, report
+        self.device = self.images.device or device_of(pruner.model)
         self.result: SearchResult | None = None
         self.latency: LatencyModel | None = None
         self._measuring: Measuring | None = None
@@ -65,7 +63,7 @@ class Pipeline:
 
     def decide(self, facts: Mapping[str, Any], **arguments: Any) -> PruningPlan:
         """Trace, search, and make the plan. ``facts`` go into it; ``arguments``: more of ``search``'s."""
-        finish, probe = self._candidates()
+        finish, probe = (self.weights.finish, self.weights.probe) if self.images.many else (None, None)
         self.result = search(
             self.pruner.model, self.pruner.graph, self.settings, realize=self.realize, finish=finish, probe=probe,
             latency=self.latency, **arguments,
@@ -76,30 +74,12 @@ class Pipeline:
         """A live pruned copy of ``model``, which is the network, maybe with other weights."""
         return self.known(self.pruner.realize(kept, model))
 
-    def _candidates(self) -> tuple[Realize | None, Realize | None]:
-        """How a search finishes candidates and probes; not every search does, so images are only read when one does."""
-        if self.many is None:
-            return None, None
-
-        def finish(model: nn.Module, kept: Kept) -> nn.Module:
-            return self._finishing[0](model, kept)
-
-        def probe(model: nn.Module, kept: Kept) -> nn.Module:
-            quick = self._finishing[1]
-            assert quick is not None
-            return quick(model, kept)
-
-        return finish, probe if TRANSFERS.find(self.transfer).quick else None
-
     @cached_property
-    def _finishing(self) -> tuple[Realize, Realize | None]:
-        found = TRANSFERS.find(self.transfer)
-        few = self.few() if found.images and self.few else ()
-        many = self.many() if found.quick and self.many else ()
-        return candidates_on(
-            self.device, self.pruner.model, self.transfer, self.realize, self.pruner.graph, few, many,
-            self.settings.seed,
-        )  # fmt: skip
+    def weights(self) -> TransferJob:
+        """Gives candidates and the published network their weights."""
+        return TransferJob(
+            self.transfer, self.pruner.model, self.pruner.graph, self.realize, self.images, self.settings.seed
+        )
 
     # -- the bundle
 
@@ -113,29 +93,16 @@ class Pipeline:
         with torch.random.fork_rng(devices=[]):  # a written network draws weights, which are not looked at
             network = import_text(made.text, self.pruner.netName).to(device_of(self.pruner.model))
         network = self.known(network).train(self.pruner.model.training)
-        facts = self._carry_over(network, made)
-        measured = {**judge(network, plan), **({"transfer": facts} if facts else {})}
-        return self.pruner.publish(
-            made, output, state=network.state_dict(), summary=measured, files=files(), force=force
-        )
-
-    def _carry_over(self, network: nn.Module, made: Carried) -> Mapping[str, Any]:
-        """Give the network its weights; what is to be told of that."""
-        many = self.many() if TRANSFERS.find(self.transfer).images and self.many else None
-        carried = carried_on(
-            self.device, self.transfer, network, self.pruner.model, self.whole_state, self.pruner.graph,
-            made.plan.kept, many, self.settings.seed, self.report,
-        )  # fmt: skip
+        trained = self.result.state if self.result else None  # where the search has retrained the whole network
+        state = self.pruner.model.state_dict() if trained is None else trained
+        carried = self.weights.carry_over(network, plan.kept, state, self.report)
         for note in carried.notes:
             self.told(note)
         network.load_state_dict(carried.state)
-        return carried.facts
-
-    @property
-    def whole_state(self) -> Mapping[str, Tensor]:
-        """The whole network's weights, retrained where the search did so."""
-        trained = self.result.state if self.result else None
-        return self.pruner.model.state_dict() if trained is None else trained
+        measured = {**judge(network, plan), **({"transfer": carried.facts} if carried.facts else {})}
+        return self.pruner.publish(
+            made, output, state=network.state_dict(), summary=measured, files=files(), force=force
+        )
 
     def compared(self, after: nn.Module, plan: PruningPlan) -> dict[str, Any]:
         """For the summary: milliseconds of both, and for a budget of latency what came of it."""
@@ -149,9 +116,3 @@ class Pipeline:
         return {
             "latency_ms": ms, "latency": verdict(budget.value, predicted, ms, measuring.device, measuring.batch)
         }  # fmt: skip
-
-
-def check_transfer(name: str, with_images: bool) -> None:
-    """Refuse an unknown strategy, and one that needs images where there are none."""
-    if TRANSFERS.find(name).images and not with_images:
-        raise UsageError(f"--transfer {name} looks at images: add --data, or use --transfer slice")

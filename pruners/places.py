@@ -27,7 +27,8 @@ NOWHERE = Site("", 0)
 class LiteralSite:
     """An expression in kept code that holds a stale number once the channels are gone.
 
-    ``keyword``: the expression is a call, which has to say the number by an argument of this name.
+    ``keyword``: the expression is a call, which has to say the number by an argument of this name. ``template``: what
+    takes the expression's place, with ``{}`` for the number.
 
     The span is the expression's, as in ``ast``: lines from 1, columns (UTF-8 bytes) from 0. ``values`` maps the path
     of each module whose code runs there (``""`` is the root) to the new value: int, float or a tuple of them.
@@ -40,3 +41,4 @@ class LiteralSite:
     end_col: int
     values: Mapping[str, object]
     keyword: str = ""
+    template: str = "{}"

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import PlanError
+from .provenance import check_provenance, check_values
 from .shown import listed
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class PruningPlan:
             data = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as error:
             raise PlanError(f"{origin}: not a JSON text ({error})") from None
+        check_values(data, origin)
         return _parse_plan(data, origin)
 
 
@@ -115,13 +117,14 @@ def _parse_plan(data: Any, origin: str) -> PruningPlan:
         raise PlanError(f"{origin}: a plan is a JSON object, not {_kind(data)}")
     schema = data.get("schema")
     if type(schema) is not int or schema != SCHEMA:
-        raise PlanError(f"{origin}: schema {json.dumps(schema)} is unknown, this version reads schema {SCHEMA}")
+        raise PlanError(f"{origin}: schema {json.dumps(schema)[:40]} is unknown, this version reads schema {SCHEMA}")
     _refuse_unknown(data, {"schema", "widths", "provenance"}, origin)
     widths, provenance = data.get("widths"), data.get("provenance", {})
     if not isinstance(widths, dict):
         raise PlanError(f'{origin}: "widths" must be an object, not {_kind(widths)}')
     if not isinstance(provenance, dict):
         raise PlanError(f'{origin}: "provenance" must be an object, not {_kind(provenance)}')
+    check_provenance(provenance, origin)
     return PruningPlan({n: _parse_width(w, f"{origin}: width {n!r}") for n, w in widths.items()}, provenance)
 
 
@@ -217,7 +220,13 @@ def from_kept(graph: ChannelGraph, kept: Mapping[str, Any], provenance: Mapping[
     """A validated plan from kept indices per width; widths that ``kept`` leaves out stay whole."""
     _refuse_strangers(kept, graph)
     widths = {w.name: WidthPlan(w.size, tuple(int(i) for i in kept.get(w.name, range(w.size)))) for w in graph.widths}
-    return validate(PruningPlan(widths, json.loads(json.dumps(dict(provenance or {})))), graph)
+    try:
+        facts = json.loads(json.dumps(dict(provenance or {})))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise PlanError(f"what the plan says of where it comes from can't be written as JSON: {error}") from None
+    check_values(facts, "provenance")
+    check_provenance(facts, "provenance")
+    return validate(PruningPlan(widths, facts), graph)
 
 
 def require_same(plan: PruningPlan, **hashes: str) -> None:

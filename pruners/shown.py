@@ -17,6 +17,12 @@ def listed(parts: Iterable[str]) -> str:
     return ", ".join([*shown, *([f"and {more} more"] if more else [])])
 
 
+def visible(text: str) -> str:
+    """The text with what can't be seen (control characters, marks that turn the direction of reading, halves of
+    surrogate pairs) as escapes; line ends stay."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+
+
 def table(title: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """An HTML table of the first rows, with all text escaped."""
     known = list(rows)

@@ -33,7 +33,7 @@ def slice_state(state: Mapping[str, Tensor], graph: ChannelGraph, kept: Kept, mo
     weight transfer units of their own.
     """
     masks = masks_by_key(graph, kept)
-    sliced = {key: _sliced(value, masks.get(graph.aliases.get(key, key), [])) for key, value in state.items()}
+    sliced = {key: _sliced(value, masks.get(graph.key(key), [])) for key, value in state.items()}
     for path, module in model.named_modules() if model is not None else ():
         unit = transfer_unit_of(type(module))
         if unit is not None:
@@ -70,8 +70,8 @@ def slice_optimizer_state(
 ) -> dict[str, Any]:
     """``optimizer.state_dict()`` for the pruned network, so that training can go on.
 
-    ``names``: the parameters' names in the order in which the optimizer was given them, usually
-    ``[n for n, _ in model.named_parameters()]``. What has its parameter's shape (momentum, Adam's moments) is sliced
+    ``names``: the parameters' names in the order in which the optimizer was given them, as ``parameter_names`` finds
+    them. What has its parameter's shape (momentum, Adam's moments) is sliced
     like the parameter, single numbers (step counts) are copied. Raises CheckpointError for anything else.
     """
     order = [number for group in optimizer["param_groups"] for number in group["params"]]
@@ -89,9 +89,12 @@ def slice_optimizer_state(
 def _sliced_moments(
     entries: Mapping[str, Any], name: str, graph: ChannelGraph, masks: Mapping[str, list[tuple[Slot, BoolArray]]]
 ) -> dict[str, Any]:
-    key = graph.aliases.get(name, name)
+    key = graph.key(name)
     moments: dict[str, Any] = {}
     for entry, value in entries.items():
+        if isinstance(value, (list, tuple, dict)):
+            kind = type(value).__name__
+            raise CheckpointError(f"the optimizer's {entry} of {name} is a {kind}, which can't be sliced")
         if not isinstance(value, Tensor) or value.ndim == 0:
             moments[entry] = copy.deepcopy(value)
         elif tuple(value.shape) == tuple(graph.shapes[key]):

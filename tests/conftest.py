@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from app_helpers import NETWORK
@@ -16,6 +18,24 @@ def interruptible() -> None:
     """A shell starts what runs in its background with Ctrl-C ignored; tests press it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def exact_predictions() -> Iterator[None]:
+    """Users are only warned where other MACs were planned than the file has; in tests that is an error."""
+    from secateur.pruners.base import BasicPruning
+
+    publish = BasicPruning.publish
+
+    @functools.wraps(publish)
+    def published(*args: Any, **kwargs: Any) -> Any:
+        bundle = publish(*args, **kwargs)
+        assert "warnings" not in bundle.summary, bundle.summary["warnings"]
+        return bundle
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BasicPruning, "publish", published)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from plans import compose
 from random_networks import network_sources
+from zeroing import zeroed_copy
 
 from secateur.pruners.base import BasicPruning
 from secateur.pruners.bundle.folder import import_file
@@ -77,7 +78,7 @@ def test_a_pruned_network_is_verified_exact_and_of_the_planned_size(source: str,
         bundle = pruner.publish(pruner.plan(kept), folder / "out")
         model = bundle.model
         assert sum(p.numel() for p in model.parameters()) == bundle.summary["params"]["after"]
-        zeroed = oracle.zeroed(pruner.model, pruner.graph, kept).eval().double()
+        zeroed = zeroed_copy(pruner.model, pruner.graph, kept).eval().double()
         x = pruner.example_input.double()
         with torch.no_grad():
             with masking(pruner.graph, kept):

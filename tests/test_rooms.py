@@ -21,24 +21,25 @@ TOPS = ("app", "commands", "models", "pruners", "training")
 _TABLE = {
     "app": "commands.cli commands.network pruners.base pruners.errors",
     "commands.apply": (
-        "commands.cli commands.network commands.show pruners.bundle pruners.errors pruners.plan training.fit"
+        "commands.cli commands.network commands.show pruners.bundle pruners.errors pruners.plan pruners.shown "
+        "training.fit"
     ),
     "commands.archs": "commands.cli models.registry",
     "commands.check": (
         "commands.cli commands.show pruners.base pruners.declare pruners.decorators pruners.errors "
         "pruners.loading"
     ),
-    "commands.cli": "models.registry pruners.errors pruners.named_files pruners.registry",
+    "commands.cli": "models.registry pruners.errors pruners.named_files pruners.outputs pruners.registry",
     "commands.curves": (
-        "commands.cli commands.network commands.show pruners.errors pruners.metrics pruners.plan "
-        "pruners.search training.binarization.kinds training.data training.fit"
+        "commands.cli commands.network commands.show pruners.errors pruners.metrics pruners.outputs "
+        "pruners.plan pruners.search training.binarization.kinds training.data training.fit"
     ),
     "commands.doctor": "commands.cli commands.show pruners.errors",
     "commands.evaluate": "commands.cli commands.network commands.show pruners.errors training.data training.fit",
     "commands.inspect": "commands.cli commands.network commands.show models.registry pruners.bundle pruners.graph",
     "commands.network": (
         "commands.cli commands.show models.registry pruners.base pruners.bundle pruners.entry pruners.errors "
-        "pruners.loading pruners.run training.binarization.kinds training.data training.fit"
+        "pruners.loading pruners.outputs pruners.run training.binarization.kinds training.data training.fit"
     ),
     "commands.profile": (
         "commands.cli commands.network commands.show pruners.bundle pruners.costs pruners.run training.binarization"
@@ -49,9 +50,9 @@ _TABLE = {
     ),
     "commands.pruning": (
         "commands.cli commands.network commands.show pruners.base pruners.bundle pruners.errors "
-        "pruners.latency pruners.metrics pruners.pipeline pruners.plan pruners.run pruners.search "
-        "pruners.transfer pruners.weight_transfer training.binarization training.binarization.kinds "
-        "training.data training.fit"
+        "pruners.latency pruners.metrics pruners.named_files pruners.optimizer_groups pruners.pipeline "
+        "pruners.plan pruners.run pruners.search pruners.transfer pruners.weight_transfer "
+        "training.binarization training.binarization.kinds training.data training.fit"
     ),
     "commands.quantize": (
         "commands.cli commands.network commands.quantizing commands.show pruners.bundle pruners.errors "
@@ -66,7 +67,10 @@ _TABLE = {
         "pruners.verify training.data training.fit"
     ),
     "commands.show": "pruners.bundle pruners.latency pruners.metrics pruners.search training.fit",
-    "commands.train": "commands.cli commands.network commands.show pruners.errors training.data training.fit",
+    "commands.train": (
+        "commands.cli commands.network commands.show pruners.errors pruners.outputs training.data "
+        "training.fit"
+    ),
     "models.binary": "pruners.decorators",
     "models.cifar": "pruners.decorators",
     "models.registry": "pruners.errors",
@@ -77,9 +81,13 @@ _TABLE = {
     ),
     "pruners.base": (
         "pruners.bundle pruners.costs pruners.declare pruners.errors pruners.graph pruners.metrics "
-        "pruners.plan pruners.run pruners.slicing pruners.source pruners.trace pruners.verify"
+        "pruners.named_files pruners.plan pruners.run pruners.slicing pruners.source pruners.trace "
+        "pruners.verify"
     ),
-    "pruners.bundle": "pruners.errors pruners.graph pruners.named_files pruners.places pruners.plan pruners.shown",
+    "pruners.bundle": (
+        "pruners.errors pruners.graph pruners.named_files pruners.outputs pruners.places pruners.plan "
+        "pruners.saving pruners.shown"
+    ),
     "pruners.costs": "pruners.errors pruners.graph pruners.run",
     "pruners.declare": (
         "pruners.decorators pruners.dependencies pruners.errors pruners.graph pruners.run pruners.trace"
@@ -88,7 +96,7 @@ _TABLE = {
     "pruners.dependencies": "pruners.decorators pruners.graph",
     "pruners.errors": "pruners.places",
     "pruners.graph": "pruners.errors pruners.places pruners.run pruners.shown",
-    "pruners.latency": "pruners.costs pruners.errors pruners.graph pruners.run pruners.slicing",
+    "pruners.latency": "pruners.costs pruners.errors pruners.graph pruners.outputs pruners.run pruners.slicing",
     "pruners.least_squares": "pruners.costs pruners.errors pruners.graph pruners.run",
     "pruners.lenet5": "pruners.base",
     "pruners.loading": "pruners.entry pruners.errors pruners.named_files",
@@ -96,20 +104,23 @@ _TABLE = {
         "pruners.costs pruners.errors pruners.graph pruners.least_squares pruners.registry pruners.run"
     ),
     "pruners.mobilenetv2": "pruners.base",
-    "pruners.model_writers": "pruners.decorators pruners.errors",
+    "pruners.model_writers": "pruners.decorators",
     "pruners.named_files": "pruners.errors",
     "pruners.nin": "pruners.base",
+    "pruners.optimizer_groups": "pruners.errors pruners.run",
+    "pruners.outputs": "pruners.errors",
     "pruners.pipeline": (
-        "pruners.base pruners.bundle pruners.costs pruners.errors pruners.latency pruners.plan pruners.search "
+        "pruners.base pruners.bundle pruners.costs pruners.graph pruners.latency pruners.plan pruners.search "
         "pruners.transfer"
     ),
-    "pruners.plan": "pruners.errors pruners.graph pruners.shown",
+    "pruners.plan": "pruners.errors pruners.graph pruners.provenance pruners.shown",
+    "pruners.provenance": "pruners.errors",
     "pruners.registry": "pruners.errors",
     "pruners.resnet": "pruners.base",
     "pruners.run": "pruners.errors pruners.places",
     "pruners.search": (
-        "pruners.costs pruners.errors pruners.graph pruners.metrics pruners.plan pruners.registry pruners.run "
-        "pruners.search.prefix_cache pruners.slicing"
+        "pruners.costs pruners.errors pruners.graph pruners.metrics pruners.outputs pruners.plan "
+        "pruners.registry pruners.run pruners.saving pruners.search.prefix_cache pruners.slicing"
     ),
     "pruners.search.prefix_cache": "pruners.run",
     "pruners.slicing": (
@@ -128,7 +139,7 @@ _TABLE = {
         "pruners.source.constructor pruners.source.live pruners.source.text"
     ),
     "pruners.source.live": "pruners.entry pruners.errors pruners.run pruners.source.text",
-    "pruners.source.text": "pruners.errors",
+    "pruners.source.text": "pruners.errors pruners.shown",
     "pruners.squeezenet": "pruners.base",
     "pruners.trace": (
         "pruners.decorators pruners.errors pruners.graph pruners.places pruners.run pruners.trace.labelling "
@@ -146,10 +157,13 @@ _TABLE = {
     "pruners.vgg": "pruners.base",
     "pruners.vgg_small": "pruners.base",
     "pruners.weight_transfer": "pruners.decorators pruners.errors pruners.graph",
-    "training.binarization": "pruners.costs pruners.errors pruners.run",
-    "training.binarization.kinds": "pruners.costs pruners.errors training.binarization",
-    "training.data": "pruners.errors training.binarization",
-    "training.fit": "pruners.errors pruners.run training.binarization training.binarization.kinds training.data",
+    "training.binarization": "pruners.costs pruners.errors pruners.registry pruners.run",
+    "training.binarization.kinds": "pruners.costs pruners.errors pruners.registry training.binarization",
+    "training.data": "pruners.errors pruners.registry training.binarization",
+    "training.fit": (
+        "pruners.errors pruners.outputs pruners.registry pruners.run pruners.saving training.binarization "
+        "training.binarization.kinds training.data"
+    ),
 }
 MAY_IMPORT = {room: set(allowed.split()) for room, allowed in _TABLE.items()}
 
@@ -258,7 +272,10 @@ def test_networks_import_torch_and_the_decorators_only() -> None:
 
 
 def test_the_command_line_imports_only_click_when_it_starts() -> None:
-    light = {"__future__", "collections.abc", "importlib", "os", "pathlib", "shlex", "shutil", "sys", "typing", "click"}
+    light = {
+        "__future__", "collections.abc", "errno", "importlib", "os", "pathlib", "shlex", "shutil", "signal", "sys",
+        "typing", "click",
+    }  # fmt: skip
     for file in (ROOT / "app.py", ROOT / "commands" / "cli" / "flags.py"):
         for node in ast.parse(file.read_text("utf-8")).body:
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import early, flags
+from . import early, flags, streams
 from .early import (
     GENERATED,
     PRETRAINED,
@@ -13,6 +13,7 @@ from .early import (
     check_work,
     data_name,
     data_of,
+    forget_finished,
     parse_shape,
     require_network,
     require_one,
@@ -22,6 +23,7 @@ from .early import (
     work_folder,
 )
 from .options import (
+    WITHOUT_EFFECT,
     ApplyOptions,
     BundleOptions,
     CheckOptions,
@@ -39,9 +41,10 @@ from .options import (
 )
 
 __all__ = [
-    "GENERATED", "PRETRAINED", "ApplyOptions", "BundleOptions", "CheckOptions", "CommonOptions", "CurvesOptions",
-    "EvaluateOptions", "InspectOptions", "NetworkOptions", "ProfileOptions", "PruneOptions", "QuantizeOptions",
-    "StepOptions", "SubjectOptions", "TrainOptions", "bundle_name", "check_curves", "check_retrained",
-    "check_trained", "check_work", "data_name", "data_of", "early", "flags", "parse_shape",
-    "require_network", "require_one", "retrained_folder", "trained_name", "unfinished", "work_folder",
+    "GENERATED", "PRETRAINED", "WITHOUT_EFFECT", "ApplyOptions", "BundleOptions", "CheckOptions", "CommonOptions",
+    "CurvesOptions", "EvaluateOptions", "InspectOptions", "NetworkOptions", "ProfileOptions", "PruneOptions",
+    "QuantizeOptions", "StepOptions", "SubjectOptions", "TrainOptions", "bundle_name", "check_curves",
+    "check_retrained", "check_trained", "check_work", "data_name", "data_of", "early", "flags", "forget_finished",
+    "parse_shape",
+    "require_network", "require_one", "retrained_folder", "streams", "trained_name", "unfinished", "work_folder",
 ]

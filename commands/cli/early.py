@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import re
+import zipfile
 from pathlib import Path
 
 import click
 
 from ...models import registry
-from ...pruners.errors import BundleExistsError, CheckpointError, PlanError, UsageError
-from ...pruners.named_files import bundle_summary, check_free, model_file, split_spec
+from ...pruners.errors import BundleExistsError, CheckpointError, OutputError, PlanError, UsageError
+from ...pruners.named_files import bundle_summary, model_file, split_spec
+from ...pruners.outputs import check_free, discard, held, settle
 from ...pruners.registry import check_name
 from .names import METRICS, WITH_KERNELS
 from .options import (
@@ -25,8 +29,12 @@ from .options import (
     TrainOptions,
 )
 
+_WORK = re.compile(r"search\.jsonl|search-weights-\d+\.(pth|tmp)|retraining\.pt|\..*\.draft|\.retraining\.pt\..*")
+_CURVES = b'{"event": "sweep"'
+_OLD_FORMAT = bytes.fromhex("80028a0a6cfc9c46f9206aa85019")  # how files of torch before 1.6 begin
 GENERATED, PRETRAINED = Path("generated"), Path("pretrained")
 KIND = "Real"
+_LONGEST = 200
 
 
 def check(options: CommonOptions) -> None:
@@ -38,7 +46,10 @@ def check(options: CommonOptions) -> None:
         check_retrained(retrained_folder(options), options)
     if isinstance(options, CheckOptions) and options.file.suffix == ".py":
         model_file(str(options.file))
-    _check_output(options)
+    try:
+        _check_output(options)
+    except OSError as error:
+        raise OutputError(f"{error.filename} can't be written: {error.strerror}; choose another with -o") from None
 
 
 def program() -> str:
@@ -106,6 +117,7 @@ def parse_shape(text: str) -> tuple[int, ...]:
 
 
 def _check_output(options: CommonOptions) -> None:
+    _check_length(getattr(options, "output", None))
     if isinstance(options, (ApplyOptions, QuantizeOptions)):
         if options.output is not None and not (isinstance(options, QuantizeOptions) and options.save is None):
             check_free(options.output, options.force)
@@ -115,6 +127,8 @@ def _check_output(options: CommonOptions) -> None:
     label = _label(options)
     if isinstance(options, PruneOptions) and not options.dry_run:
         if path := options.output or (label and GENERATED / bundle_name(label, options)):
+            settle(path)
+            forget_finished(path)
             check_free(path, options.force)
             check_work(work_folder(path), options)
     elif isinstance(options, CurvesOptions):
@@ -125,6 +139,12 @@ def _check_output(options: CommonOptions) -> None:
         usual = PRETRAINED / (trained_name(data, arch) if arch else f"{label}.pt")
         if path := options.output or (label and usual):
             check_trained(path, options)
+
+
+def _check_length(path: Path | None) -> None:
+    """OutputError where names that are made from the path's, for what is unfinished, would be too long for a disk."""
+    if path is not None and (length := len(os.fsencode(path.name))) > _LONGEST:
+        raise OutputError(f"-o {path.name[:40]}...: the name has {length} bytes; take one of at most {_LONGEST}")
 
 
 def _label(options: NetworkOptions) -> str:
@@ -175,7 +195,19 @@ def unfinished(path: Path) -> Path:
     return path.with_name(f".{name}.training.pt")
 
 
+def forget_finished(output: Path) -> None:
+    """Remove the work folder of a run that was killed when its bundle was there already."""
+    ledgers = [folder / "search.jsonl" for folder in (work_folder(output), output)]
+    if all(p.is_file() for p in ledgers) and ledgers[0].read_bytes() == ledgers[1].read_bytes():
+        with held(output) as state:
+            discard(work_folder(output), state)
+
+
 def check_work(work: Path, options: PruneOptions) -> None:
+    """Refuse to write over an unfinished run unless asked for, and into a folder that is not of a run."""
+    strange = [p.name for p in sorted(work.iterdir()) if not _WORK.fullmatch(p.name)] if work.is_dir() else []
+    if strange or work.is_symlink() or (work.exists() and not work.is_dir()):
+        raise UsageError(f"{work} is not of a run of this tool ({(strange or ['no folder'])[0]}): move it away")
     if (work / "search.jsonl").exists():
         refuse_unfinished(work, options.resume, options.force)
 
@@ -187,14 +219,36 @@ def check_retrained(output: Path, options: BundleOptions) -> None:
 
 def check_trained(path: Path, options: TrainOptions) -> None:
     """Nothing that took long is written over unless asked for."""
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder: name a file in it, such as {path / 'weights.pt'}")
     refuse_unfinished(unfinished(path), options.resume, options.force)
     if path.is_file() and not (options.force or unfinished(path).exists()):
         raise BundleExistsError(f"{path} exists; choose another file with -o, or overwrite it with --force")
+    if path.is_file() and not _holds_tensors(path):
+        raise BundleExistsError(
+            f"{path} is no file of weights: only weights are ever written over; choose another file with -o"
+        )
+
+
+def _holds_tensors(path: Path) -> bool:
+    """Whether a file looks like what torch saves; nothing of it is read but names."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as file:
+            return any(name.endswith("/data.pkl") for name in file.namelist())
+    with path.open("rb") as plain:
+        return plain.read(len(_OLD_FORMAT)) in (b"", _OLD_FORMAT)
 
 
 def check_curves(file: Path, options: CurvesOptions) -> None:
+    if file.parent.is_file():
+        raise OutputError(f"{file.parent} is a file, not a folder; choose another folder with -o")
     if file.exists() and not (options.resume or options.force):
         raise BundleExistsError(f"{file} exists: go on with --resume, or start anew with --force")
+    if file.exists() and not options.resume:
+        with file.open("rb") as lines:
+            first = lines.readline(100)
+        if not first.startswith(_CURVES) and not _CURVES.startswith(first):
+            raise BundleExistsError(f"{file} holds no curves: choose another folder with -o")
 
 
 def refuse_unfinished(path: Path, resume: bool, force: bool) -> None:

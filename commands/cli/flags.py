@@ -130,7 +130,8 @@ keeping = options(
 resume = click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
 cache = click.option("--cache-gb", type=click.FloatRange(0), default=2.0, show_default=True, metavar="X",
                      help="Memory for what candidates have in common, so that it is computed once; 0 for none.")
-skip = click.option("--skip", multiple=True, metavar="LAYER", help="Leave this layer whole. Repeatable.")
+skip = click.option("--skip", multiple=True, metavar="LAYER",
+                    help="Leave this layer, or all in this part, whole. Repeatable.")
 budgets = options(
     click.option("--macs", type=float, metavar="X", help="Keep at most this fraction of the MACs."),
     click.option("--params", type=float, metavar="X", help="Keep at most this fraction of the parameters."),

@@ -88,6 +88,13 @@ class PruneOptions(NetworkOptions, StepOptions):
     dry_run: bool = False
 
 
+WITHOUT_EFFECT = frozenset({
+    "verbose", "json", "output", "resume", "force", "dry_run", "workers", "cache_gb", "latency_table",
+})  # fmt: skip
+"""Options of ``prune`` that its outcome doesn't depend on (of ``latency_table`` the times it holds count). With another
+value of any other one, a run is another run."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions(NetworkOptions, StepOptions):
     """``epochs`` None is as the regime has it."""

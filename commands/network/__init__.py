@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .build import Network, network_from
+from .build import Network, check_outputs, network_from
 from .inputs import inputs_of_bundle
 from .kinds import chosen_kind, of_bundle
 from .pruner import pruner_class, setup_pruner
@@ -17,7 +17,7 @@ from .trained import (
 )
 
 __all__ = [
-    "Network", "adjusted", "chosen_kind", "chosen_regime", "execution", "inputs_of_bundle", "network_from",
-    "of_bundle", "pruner_class", "refuse_divergence", "setup_pruner", "subject_of_bundle", "train_network",
-    "with_trained_weights",
+    "Network", "adjusted", "check_outputs", "chosen_kind", "chosen_regime", "execution", "inputs_of_bundle",
+    "network_from", "of_bundle", "pruner_class", "refuse_divergence", "setup_pruner", "subject_of_bundle",
+    "train_network", "with_trained_weights",
 ]

@@ -20,7 +20,7 @@ from ...training.binarization.kinds import Kind
 from ...training.data import Data, load_data
 from ..cli import PRETRAINED, NetworkOptions, data_name, data_of, require_network, trained_name
 from ..show import Voice
-from .inputs import Shape, images, made_by, shapes_of
+from .inputs import Shape, call_example, images, shapes_of
 from .kinds import Chosen, binary_form, chosen_kind, start
 
 
@@ -77,15 +77,17 @@ def network_from(options: NetworkOptions, voice: Voice) -> Network:
     try:
         checkpoint = start(network.model, chosen, options)
     except CheckpointError as error:
-        raise _explained(error, options, data) from None
+        raise _explain(error, options, data) from None
     if checkpoint is not None:
         network = replace(network, optimizer=checkpoint.optimizer)
+        if checkpoint.told:
+            voice.remark(f"{options.weights}: {checkpoint.told}")
     if data is not None:
         check_outputs(network.name, network.model, network.example_input, data)
     return network
 
 
-def _explained(error: CheckpointError, options: NetworkOptions, data: Data | None) -> CheckpointError:
+def _explain(error: CheckpointError, options: NetworkOptions, data: Data | None) -> CheckpointError:
     """A bundled network gets the shape of the data's images, which its weights may not have."""
     if data is None or options.arch is None or "doesn't fit" not in str(error):
         return error
@@ -139,7 +141,7 @@ def _own(options: NetworkOptions, data: Data | None, shapes: Sequence[Shape]) ->
 
 
 def _inputs(options: NetworkOptions, shapes: Sequence[Shape]) -> Any:
-    return made_by(options.example) if options.example else images(shapes)
+    return call_example(options.example) if options.example else images(shapes)
 
 
 def _facts(options: NetworkOptions, shapes: Sequence[Shape], **more: Any) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def images(shapes: Sequence[Sequence[int]]) -> Any:
     return tensors[0] if len(tensors) == 1 else tensors
 
 
-def made_by(spec: str) -> Any:
+def call_example(spec: str) -> Any:
     """What the user's function ``FILE.py:FUNCTION`` returns: a tensor, a tuple of positional arguments or a dict of
     keyword arguments, with the batch on the first axis, or a list of such examples. Always the same random numbers.
     Raises ModelFileError."""
@@ -58,7 +58,7 @@ def made_by(spec: str) -> Any:
 def inputs_of_bundle(bundle: Bundle, example: str | None = None, data: Data | None = None) -> Any:
     """Inputs for a bundle's network: those of ``example`` or shaped like ``data``, else as it was traced."""
     if example:
-        return examples_of(made_by(example))[0]
+        return examples_of(call_example(example))[0]
     if data is not None:
         return images([data.input_shape])
     facts = bundle.plan.provenance

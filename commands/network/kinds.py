@@ -90,7 +90,7 @@ def start(model: nn.Module, chosen: Chosen | None, options: NetworkOptions) -> C
         return None
     if options.weights is None:
         return None
-    checkpoint = load_checkpoint(options.weights)
+    checkpoint = load_checkpoint(options.weights, model)
     require_kind(checkpoint, chosen, options.weights)
     load_weights(model, checkpoint.model, options.weights)
     return checkpoint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 from ...pruners.errors import TrainingError, UsageError
+from ...pruners.outputs import held
 from ...pruners.run import NormBase
 from ...training.binarization.kinds import Kind
 from ...training.fit import (
@@ -80,19 +82,20 @@ def train_network(
         raise UsageError("training needs images: add --data")
     about = {"network": network.chosen.facts} if network.chosen else {}
     checkpoint = path and unfinished(path)
-    result = fit(
-        network.model, network.data, regime, regime.epochs, seed=seed, device=resolve_device(device),
-        progress=voice.progress, checkpoint_path=checkpoint, description=f"training {network.name}",
-        upkeep=network.kind, about=about, **how,
-    )  # fmt: skip
-    network.model.to(torch.device("cpu"))
-    if path is not None and checkpoint is not None and is_main():
-        if result.best.number or not result.stopped:
-            save_weights(network.model, path, about.get("network"))
-            voice.remark(f"trained weights are in {path} (validation accuracy {result.best.val.top1:.2%})")
-        if last is not None and checkpoint.exists():
-            checkpoint.replace(last)
-        checkpoint.unlink(missing_ok=True)
+    with nullcontext() if path is None or not is_main() else held(path):
+        result = fit(
+            network.model, network.data, regime, regime.epochs, seed=seed, device=resolve_device(device),
+            progress=voice.progress, checkpoint_path=checkpoint, description=f"training {network.name}",
+            upkeep=network.kind, about=about, **how,
+        )  # fmt: skip
+        network.model.to(torch.device("cpu"))
+        if path is not None and checkpoint is not None and is_main():
+            if result.best.number or not result.stopped:
+                save_weights(network.model, path, about.get("network"))
+                voice.remark(f"trained weights are in {path} (validation accuracy {result.best.val.top1:.2%})")
+            if last is not None and checkpoint.exists():
+                checkpoint.replace(last)
+            checkpoint.unlink(missing_ok=True)
     refuse_divergence(result)
     return result
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from .data_checks import check_data
+from .data_checks import check_data, check_transfer, usual_transfer
 from .job import PruneJob
 from .preview import preview_text, preview_values
-from .transferred import check_transfer, usual_transfer
 
 __all__ = [
     "PruneJob", "check_data", "check_transfer", "preview_text", "preview_values", "usual_transfer",

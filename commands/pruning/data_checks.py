@@ -9,6 +9,7 @@ from ...pruners.errors import UsageError
 from ...pruners.metrics import METRICS, check_labels
 from ...pruners.run import as_it_was
 from ...pruners.search import SEARCHES, UNJUDGED, SearchSettings
+from ...pruners.transfer import TRANSFERS, require_images
 from ...training.data import Split
 from ...training.fit import EVALUATION_BATCH, Score, fitting
 from ..cli import PruneOptions
@@ -17,6 +18,20 @@ from ..network import Network
 NO_LABELS = "the images have no labels: nothing is retrained, and no accuracy is measured"
 _SURE = 0.01
 _ARE_THESE = "are these its weights (--weights), its data, its normalisation?"
+
+
+def usual_transfer(search: str, per: str, with_data: bool) -> str:
+    """Slices are what ``bayesian`` judges and retrains width by width; other searches leave what images can mend."""
+    return "lstsq" if with_data and (search != "bayesian" or per == "stage") else "slice"
+
+
+def check_transfer(name: str, with_data: bool, images: int | None = None) -> None:
+    """Refuse an unknown strategy, one that needs images where there are none, and a number of images that can't be."""
+    require_images(name, with_data)
+    if images is not None and not TRANSFERS.find(name).images:
+        raise UsageError(f"--calibration {images}: --transfer {name} looks at no images; leave the option out")
+    if images is not None and images < 1:
+        raise UsageError(f"--calibration {images}: must be 1 or more")
 
 
 def check_data(options: PruneOptions, settings: SearchSettings, network: Network) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import io
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,11 @@ from torch import Tensor, nn
 
 from ...pruners.bundle import Bundle
 from ...pruners.errors import CheckpointError, UsageError
+from ...pruners.optimizer_groups import parameter_names
 from ...pruners.pipeline import Pipeline
 from ...pruners.plan import PruningPlan
 from ...pruners.search import PrefixCache, SearchResult, SearchSettings
-from ...pruners.transfer import TRANSFERS
+from ...pruners.transfer import TRANSFERS, TransferImages
 from ...pruners.weight_transfer import slice_optimizer_state
 from ...training.binarization import soft_orthogonality
 from ...training.binarization.kinds import recognise
@@ -37,10 +37,10 @@ from ...training.fit import (
 from ..cli import PruneOptions
 from ..network import Network, adjusted, chosen_regime, execution, setup_pruner
 from ..show import Voice, skipped
-from .data_checks import NO_LABELS, answers, doubt, doubt_without_labels
+from .data_checks import NO_LABELS, answers, check_transfer, doubt, doubt_without_labels, usual_transfer
+from .fingerprint import fingerprint
 from .shown import Shown
 from .timed import measured
-from .transferred import check_transfer, usual_transfer
 from .watcher import SearchWatcher
 
 _RANKING_IMAGES, _BATCH = 256, 128
@@ -66,8 +66,8 @@ class PruneJob:
         )  # fmt: skip
         self.shown = Shown(voice.progress, f"transfer by {self.transfer}")
         self.pipeline = Pipeline(
-            self.pruner, settings, self.transfer, **self._images, device=self.device, known=self._known,
-            told=voice.remark, report=self.shown.report,
+            self.pruner, settings, self.transfer, self._images, known=self._known, told=voice.remark,
+            report=self.shown.report,
         )  # fmt: skip
         self.notes: list[str] = []
         self.cache = PrefixCache(int(options.cache_gb * 1e9))
@@ -93,7 +93,7 @@ class PruneJob:
                 resume=self.options.resume, watcher=watcher, fingerprint=self._fingerprint(), cache=self.cache,
             )  # fmt: skip
         self.cache.clear()
-        for note in (*self._result.notes, self.cache.speed.told):
+        for note in (*self._result.notes, self.cache.speed.tell(self._evaluations)):
             if note:
                 self.voice.remark(note)
         if latency is not None:
@@ -117,6 +117,11 @@ class PruneJob:
         assert self.pipeline.result is not None
         return self.pipeline.result
 
+    @property
+    def _evaluations(self) -> int:
+        """How many candidates the search tells of, those of an earlier run that was gone on with among them."""
+        return sum(not e.cached for e in self._result.evaluations)
+
     def _note(self, note: str, said: bool = False) -> None:
         """For the summary, and to be said."""
         self.notes.append(note)
@@ -124,21 +129,26 @@ class PruneJob:
             self.voice.remark(note, highlight=True)
 
     @property
-    def _images(self) -> dict[str, Any]:
+    def _images(self) -> TransferImages:
         """Candidates get the weights that ``--transfer`` would give them from fewer images than in the end, and are
         fitted to other images than they are judged by, where there are enough."""
         if self.data is None:
-            return {}
+            return TransferImages(device=self.device)
         data, seed = self.data, self.options.seed
-        number = self.options.calibration or TRANSFERS.find(self.transfer).images
 
         def batches(images: Tensor) -> Sequence[Tensor]:
             return images.to(self.device).split(_BATCH)
 
-        return {
-            "few": lambda: batches(calibration_images(data, 2 * _RANKING_IMAGES, seed)[-_RANKING_IMAGES:]),
-            "many": lambda: batches(calibration_images(data, number, seed)),
-        }
+        return TransferImages(
+            lambda: batches(calibration_images(data, self._calibration, seed)),
+            lambda: batches(calibration_images(data, 2 * _RANKING_IMAGES, seed)[-_RANKING_IMAGES:]),
+            self.device,
+        )
+
+    @property
+    def _calibration(self) -> int:
+        """How many images transfer looks at."""
+        return self.options.calibration or TRANSFERS.find(self.transfer).images
 
     def _known(self, model: nn.Module) -> nn.Module:
         """A written network's layers are classes of their own."""
@@ -180,10 +190,16 @@ class PruneJob:
         return list(batches) if self.data.labelled else [images for images, _ in batches]
 
     def _fingerprint(self) -> dict[str, Any]:
-        images = {"train": len(self.data.train), "val": len(self.data.val)} if self.data else {}
-        changed = {k: v for k, v in asdict(self.execution).items() if v not in (None, False, 1)}
-        taught = {} if self._teacher is None else {"teacher": repr(self._teacher)}
-        return {"data": self.network.facts["data"], "images": images, "regime": repr(self.regime), **changed, **taught}
+        """What options that leave a choice came to; the hash of the weights counts, wherever they lie."""
+        s, taught = self.settings, self._teacher
+        return fingerprint(
+            self.options, self.data, self.network.example_input,
+            arch=self.network.arch, weights=self.pruner.provenance["weights_sha256"], init_from=None,
+            data=self.network.facts["data"], metric=s.metric, search=s.strategy, alpha=s.alpha,
+            retrain_epochs=s.retrain_epochs, final_epochs=self._final_epochs, transfer=self.transfer,
+            calibration=self._calibration, regime=repr(self.regime), device=self.device.type,
+            temperature=None if taught is None else taught.temperature,
+        )  # fmt: skip
 
     def _decisions(self) -> dict[str, Any]:
         s = self.settings
@@ -232,7 +248,7 @@ class PruneJob:
         if self.notes:
             told["notes"] = self.notes
         if self.cache.speed.evaluations:
-            told["search"] = self.cache.speed.as_dict()
+            told["search"] = self.cache.speed.as_dict(self._evaluations)
         return told
 
     def _files(self, plan: PruningPlan) -> dict[str, bytes]:
@@ -247,11 +263,11 @@ class PruneJob:
         state = self.network.optimizer
         if state is None or (self.data and self._final_epochs) or self._result.state is not None:
             return {}
-        names = [n for n, _ in self.network.model.named_parameters()]
         try:
+            names = parameter_names(state, self.network.model)
             sliced = slice_optimizer_state(state, names, self.pruner.graph, plan.kept)
         except CheckpointError as error:
-            self.voice.remark(f"the optimizer's state is left out: {error}")
+            self.voice.warn(f"the optimizer's state is left out, there is no optimizer.pth: {error}")
             return {}
         buffer = io.BytesIO()
         torch.save(sliced, buffer)

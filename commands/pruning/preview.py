@@ -5,18 +5,18 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ...pruners.base import BasicPruning
 from ...pruners.bundle import comparison
+from ...pruners.named_files import source_text
 from ...pruners.plan import PruningPlan
 
 
 def source_diff(pruner: BasicPruning, plan: PruningPlan) -> str:
     """A unified diff from the author's file to the generated one."""
     author = inspect.getsourcefile(inspect.unwrap(pruner.entry.factory))
-    before = Path(author).read_text("utf-8") if author else ""
+    before = source_text(author) if author else ""
     name = pruner.entry.origin.partition(",")[0]
     return "".join(
         difflib.unified_diff(
@@ -26,11 +26,7 @@ def source_diff(pruner: BasicPruning, plan: PruningPlan) -> str:
 
 
 def preview_values(pruner: BasicPruning, plan: PruningPlan) -> dict[str, Any]:
-    before, after = pruner.predict({}), pruner.predict(plan.kept)
-    costs = {
-        name: {"before": getattr(before, name), "after": getattr(after, name)}
-        for name in ("macs", "params", "bits", "size_bytes")
-    }
+    costs = pruner.compare_costs(plan.kept)
     widths = {name: {"size": w.size, "kept": len(w.kept)} for name, w in plan.widths.items()}
     return {"schema": 1, "dry_run": True, **costs, "widths": widths, "diff": source_diff(pruner, plan)}
 

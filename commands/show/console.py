@@ -43,8 +43,8 @@ class Voice:
             self.progress.log(message)
 
     def warn(self, message: str) -> None:
-        """One line on stderr that stays when quiet."""
-        if self.verbose < 0:
+        """One line on stderr, even if quiet: something the user would expect is missing."""
+        if self._shown is None:
             print(f"warning: {message}", file=sys.stderr)
         else:
             self.remark(f"warning: {message}", highlight=True)

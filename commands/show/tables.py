@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import RenderableType
 from rich.table import Table
 
-from ...pruners.bundle import Bundle, comparison
+from ...pruners.bundle import Bundle, comparison, difference_text
 from ...pruners.latency import verdict_text
 
 
@@ -25,9 +25,10 @@ def outcome(bundle: Bundle) -> list[RenderableType]:
     shown = table(str(bundle.summary["factory"]), "", "#before", "#after", "#change")
     for row in comparison(bundle.summary):
         shown.add_row(row.name, row.before, row.after, row.change)
-    found = f"verified in a fresh process, largest difference {bundle.summary['max_abs_diff']:.2g}"
+    found = f"verified in a fresh process, largest difference {difference_text(bundle.summary)}"
     timed = bundle.summary.get("latency")
-    return [shown, *([f"\n{verdict_text(timed)}"] if timed else []), f"\n{bundle.file}: {found}"]
+    warned = bundle.summary.get("warnings") or []
+    return [shown, *([f"\n{verdict_text(timed)}"] if timed else []), f"\n{bundle.file}: {found}", *warned]
 
 
 def some(names: Sequence[str], named: int = 3) -> str:

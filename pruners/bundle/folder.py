@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import errno
 import importlib.util
-import os
-import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from types import ModuleType
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import OutputError, UsageError
-from ..named_files import bundle_summary, check_free
+from ..errors import UsageError
+from ..named_files import bundle_summary
+from ..outputs import to_disk
 from ..plan import PruningPlan, load
+from ..saving import save
 from ..shown import table
 from .report import comparison
 
@@ -120,11 +118,11 @@ def write_state(path: Path, state: Mapping[str, Tensor]) -> None:
     """Write a state_dict with ``torch.save``; the same tensors give the same bytes."""
     with open(path, "wb") as file:
         _save(state, file)
-        _to_disk(file)
+        to_disk(file)
 
 
 def _save(state: Mapping[str, Tensor], file: Any) -> None:
-    torch.save({k: _own(v.detach().cpu().contiguous()) for k, v in state.items()}, file)
+    save({k: _own(v.detach().cpu().contiguous()) for k, v in state.items()}, file)
 
 
 class _Count:
@@ -151,70 +149,3 @@ def size_of_state(state: Mapping[str, Tensor]) -> int:
 def _own(tensor: Tensor) -> Tensor:
     """The tensor without what else its storage holds, which a file would hold too."""
     return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
-
-
-@contextmanager
-def published(output: Path, force: bool) -> Iterator[Path]:
-    """A folder to fill; when the block ends well it becomes ``output`` in one rename, else it is removed.
-
-    Raises BundleExistsError without ``force``, OutputError for a read-only folder or a full disk.
-    """
-    check_free(output, force)
-    draft: Path | None = None
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".tmp", dir=output.parent))
-        draft.chmod(0o777 & ~_umask())
-        yield draft
-        _swap(draft, output)
-    except OSError as error:
-        raise OutputError(f"{output} can't be written: {_cause(error)}") from error
-    finally:
-        if draft is not None:
-            shutil.rmtree(draft, ignore_errors=True)
-
-
-def _swap(draft: Path, output: Path) -> None:
-    if not output.exists():
-        draft.rename(output)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".old", dir=output.parent))
-    output.rename(old / output.name)
-    try:
-        draft.rename(output)
-    except OSError:
-        (old / output.name).rename(output)
-        raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write and flush to the disk, so that a full disk is noticed here."""
-    with open(path, "wb") as file:
-        file.write(data)
-        _to_disk(file)
-
-
-def _to_disk(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-_CAUSES: dict[int, Callable[[OSError], str]] = {
-    errno.ENOSPC: lambda e: "the disk is full; nothing half-written is left",
-    errno.EACCES: lambda e: "permission denied; choose another folder with -o",
-    errno.EPERM: lambda e: "permission denied; choose another folder with -o",
-    errno.EROFS: lambda e: "the file system is read-only; choose another folder with -o",
-}
-
-
-def _cause(error: OSError) -> str:
-    known = _CAUSES.get(error.errno or 0)
-    return known(error) if known else (error.strerror or str(error))

@@ -13,6 +13,7 @@ import jinja2
 from ..graph import ChannelGraph
 from ..places import Site
 from ..plan import PruningPlan
+from ..shown import visible
 
 _CHART = (640.0, 200.0, 8.0)  # width, height and margin of the drawing
 _QUANTITIES = (
@@ -96,8 +97,11 @@ def comparison(summary: Mapping[str, Any]) -> list[Row]:
     accuracy = summary.get("accuracy") or {}
     for key, name in (("pruned", "test accuracy, pruned"), ("retrained", "test accuracy, retrained")):
         if accuracy.get(key) is not None:
-            before, after = accuracy["before"], accuracy[key]
-            rows.append(Row(name, f"{before:.2%}", f"{after:.2%}", f"{100 * (after - before):+.2f} points"))
+            before, after = accuracy.get("before"), accuracy[key]
+            if before is None:  # the original was never measured
+                rows.append(Row(name, "", f"{after:.2%}"))
+            else:
+                rows.append(Row(name, f"{before:.2%}", f"{after:.2%}", f"{100 * (after - before):+.2f} points"))
     agreement = summary.get("agreement")
     if agreement:
         rows.append(Row("taken for the same class as before", "", f"{agreement['pruned']:.2%}"))
@@ -139,6 +143,15 @@ def chart(evaluations: Sequence[Mapping[str, Any]]) -> Chart | None:
     return Chart(width, height, f"{low:.3f}", f"{high:.3f}", points)
 
 
+def difference_text(summary: Mapping[str, Any]) -> str:
+    """The largest difference that verification found, and what it is of the largest output."""
+    off = f"{summary['max_abs_diff']:.2g}"
+    if not summary["max_abs_diff"] or "output_scale" not in summary:
+        return off
+    reach, relative = f"{summary['output_scale']:.2g}", f"{summary['max_rel_diff']:.1g}"
+    return f"{off} where outputs reach {reach} (at most {relative} of the largest output)"
+
+
 def render_report(summary: Mapping[str, Any], plan: PruningPlan, ledger: bytes = b"") -> str:
     """The text of ``report.html``: a function of what else lies in the bundle."""
     environment = jinja2.Environment(
@@ -148,6 +161,7 @@ def render_report(summary: Mapping[str, Any], plan: PruningPlan, ledger: bytes =
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        finalize=lambda value: visible(value) if isinstance(value, str) else value,
     )
     rows = width_rows(plan)
     return environment.get_template("report.html.j2").render(
@@ -155,7 +169,7 @@ def render_report(summary: Mapping[str, Any], plan: PruningPlan, ledger: bytes =
         module=Path(summary["file"]).stem,
         source=summary["source"],
         digest=plan.digest[:8],
-        max_abs_diff=f"{summary['max_abs_diff']:.2g}",
+        difference=difference_text(summary),
         comparison=comparison(summary),
         widths=rows,
         whole=sum(r.size == r.kept for r in rows),

@@ -1,15 +1,16 @@
 """What a network costs: parameters, multiply-accumulates, bits, bytes. Predicted for a plan, or counted on a model.
 
 Conventions. *Parameters* are the elements of all ``nn.Parameter``s, tied ones once. *MACs* are the
-multiply-accumulates of weights with activations in convolutions and matrix products, for one image; biases,
-normalisation, activations, pooling and products of two activations are not counted. *Bits* are what the parameters
-need when every layer stores its weights in its own precision: 32 per real weight. *Size* is the bytes of parameters
-and buffers as they lie in a checkpoint.
+multiply-accumulates of all convolutions and matrix products, for one image: of weights, of what is made of weights,
+and of two activations, as in attention; biases, normalisation, activations and pooling are not counted. *Bits* are
+what the parameters need when every layer stores its weights in its own precision: 32 per real weight. *Size* is the
+bytes of parameters and buffers as they lie in a checkpoint.
 """
 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -20,13 +21,13 @@ import torch
 from scipy.sparse import coo_array
 from torch import nn
 
-from ..graph import ChannelGraph, Extent, Slot
+from ..graph import ChannelGraph, Contraction, Extent, Kept, Slot
 from .precision import _PRECISIONS
 
 
 @dataclass(frozen=True)
 class Costs:
-    """``uncounted`` names what has weights but no MAC count: parameters (predicted) or layers (measured)."""
+    """``uncounted``: the layers, where costs were measured, whose weights no counted product has read."""
 
     params: int
     macs: int
@@ -85,13 +86,12 @@ class CostModel:
     """Exact costs of every pruned version of one network, without running or building it.
 
     Every axis of every tensor shrinks linearly: ``size = full - sum over widths of m * removed groups``, where ``m``
-    positions of the axis belong to one group (divided by the blocks of a grouped convolution's input axis). Then
-    ``params = sum of numel`` and ``MACs = sum over contractions of positions * numel(weight)``, which holds for
-    grouped, depth-wise and transposed convolutions as well.
+    positions of the axis belong to one group (divided by the blocks of a grouped convolution's input axis). So does
+    every index that a product runs over: ``params = sum of numel``, ``MACs = sum over products of prod of sizes``.
     """
 
     def __init__(self, graph: ChannelGraph, stored: Mapping[str, Stored]) -> None:
-        names = [n for n in graph.shapes if graph.aliases.get(n, n) == n]
+        names = [n for n in graph.shapes if graph.key(n) == n]
         row = self._row = {name: i for i, name in enumerate(names)}
         axes = max((len(graph.shapes[n]) for n in names), default=0) or 1
         self._widths = {w.name: i for i, w in enumerate(graph.widths)}
@@ -100,7 +100,7 @@ class CostModel:
         for name, i in row.items():
             self._sizes[i, : len(graph.shapes[name])] = graph.shapes[name]
         lost = [
-            (row[graph.aliases.get(slot.parameter, slot.parameter)] * axes + slot.dim, w, per_group / slot.blocks)
+            (row[graph.key(slot.parameter)] * axes + slot.dim, w, per_group / slot.blocks)
             for slot, w, per_group in _lengths(graph)
         ]
         places, owners, numbers = zip(*lost, strict=True) if lost else ((), (), ())
@@ -110,20 +110,29 @@ class CostModel:
         self._bits = np.array([f.bits if f.is_parameter else 0.0 for f in facts])
         self._row_bits = np.array([f.row_bits if f.is_parameter else 0.0 for f in facts])
         self._bytes = np.array([f.itemsize for f in facts], dtype=np.int64)
-        used = [Fraction(0)] * len(names)
-        self._mixing = []
-        for contraction in graph.contractions:
-            place = row[graph.aliases.get(contraction.parameter, contraction.parameter)]
-            if contraction.over:
-                self._mixing.append((place, contraction.positions, [self._shrinking(e) for e in contraction.over]))
-            else:
-                used[place] += contraction.positions
-        self._positions = np.array([int(n) if n.denominator == 1 else float(n) for n in used] or [0])
-        self.uncounted = tuple(
-            n for n, f in zip(names, facts, strict=True)
-            if f.is_parameter and is_table(graph.shapes[n]) and not self._positions[row[n]]
-            and row[n] not in [place for place, _, _ in self._mixing]
-        )  # fmt: skip
+        self._count_products(graph.contractions)
+
+    def _count_products(self, contractions: Sequence[Contraction]) -> None:
+        """Every product as a factor and the numbers of its extents; the last extent is always 1."""
+        extents: dict[Extent, int] = {}
+        macs: defaultdict[tuple[int, ...], Fraction] = defaultdict(Fraction)  # a recurrent layer repeats one product
+        for contraction in contractions:
+            numbers = tuple(sorted(extents.setdefault(e, len(extents)) for e in contraction.over))
+            macs[numbers] += contraction.macs
+        whole = [extent.size for extent in extents]
+        most = max(map(len, macs), default=0)
+        self._factors = np.array([float(n / math.prod(whole[i] for i in numbers)) for numbers, n in macs.items()])
+        rows = [[*numbers, *[len(extents)] * (most - len(numbers))] for numbers in macs]
+        self._over = np.array(rows, dtype=np.int64).reshape(len(macs), most)
+        self._extents = np.array([*whole, 1], dtype=np.float64)
+        self._shrinking = np.zeros((len(extents) + 1, len(self._full)))
+        self._uneven: dict[int, Extent] = {}  # which groups go matters, not only how many
+        for extent, i in extents.items():
+            for name, groups in extent.parts:
+                width = self._widths[name]
+                self._shrinking[i, width] = len(groups) / self._full[width]
+                if np.ptp(np.bincount(groups, minlength=int(self._full[width]))):
+                    self._uneven[i] = extent
 
     def axis(self, parameter: str, dim: int) -> tuple[int, dict[str, float]]:
         """The whole size of one axis, and for every width that it shrinks with, how much goes with a group."""
@@ -134,46 +143,38 @@ class CostModel:
             widths[w]: float(n) for w, n in zip(lost.coords[1], lost.data, strict=True)
         }
 
-    def _shrinking(self, extent: Extent) -> tuple[int, npt.NDArray[np.float64]]:
-        """How many positions there are, and how many of them go with a group of each width."""
-        per_group = np.zeros(len(self._full))
-        for name, groups in extent.parts:
-            per_group[self._widths[name]] = len(groups) / self._full[self._widths[name]]
-        return extent.fixed + sum(len(groups) for _, groups in extent.parts), per_group
-
     @classmethod
     def of(cls, model: nn.Module, graph: ChannelGraph) -> CostModel:
         return cls(graph, stored_tensors(model))
 
     def count(self, counts: Mapping[str, int]) -> Costs:
         """The costs when each width keeps so many groups; widths that ``counts`` leaves out stay whole."""
+        removed = self._removed(counts)
+        return self._costs(removed, self._extents - self._shrinking @ removed)
+
+    def predict(self, kept: Kept) -> Costs:
+        """The costs for these kept indices per width."""
+        removed = self._removed({name: len(np.asarray(indices)) for name, indices in kept.items()})
+        extents = self._extents - self._shrinking @ removed
+        for i, extent in self._uneven.items():
+            extents[i] = extent.count(kept)
+        return self._costs(removed, extents)
+
+    def _removed(self, counts: Mapping[str, int]) -> npt.NDArray[np.int64]:
         removed = np.zeros(len(self._full), dtype=np.int64)
         for name, n in counts.items():
             removed[self._widths[name]] = self._full[self._widths[name]] - n
-        return self._costs(removed)
+        return removed
 
-    def predict(self, kept: Mapping[str, npt.ArrayLike]) -> Costs:
-        """The costs for these kept indices per width."""
-        return self.count({name: len(np.asarray(indices)) for name, indices in kept.items()})
-
-    def _mixed(self, removed: npt.NDArray[np.int64], numel: npt.NDArray[np.int64]) -> float:
-        """What contractions cost whose positions stand for channels."""
-        total = 0.0
-        for place, positions, extents in self._mixing:
-            part = math.prod((full - per_group @ removed) / full for full, per_group in extents)
-            total += float(positions) * part * numel[place]
-        return total
-
-    def _costs(self, removed: npt.NDArray[np.int64]) -> Costs:
+    def _costs(self, removed: npt.NDArray[np.int64], extents: npt.NDArray[np.float64]) -> Costs:
         lost = (self._lost @ removed).reshape(self._sizes.shape)
         sizes = np.rint(self._sizes - lost).astype(np.int64)
         numel = sizes.prod(axis=1)
         return Costs(
             params=int(numel[self._is_parameter].sum()),
-            macs=round(self._positions @ numel + self._mixed(removed, numel)),
+            macs=round(float(self._factors @ extents[self._over].prod(axis=1))),
             bits=round(float(self._bits @ numel + self._row_bits @ sizes[:, 0])),
             size_bytes=int(self._bytes @ numel),
-            uncounted=self.uncounted,
         )
 
 
@@ -193,7 +194,7 @@ def _lengths(graph: ChannelGraph) -> list[tuple[Slot, int, int]]:
 
 
 def predict(
-    graph: ChannelGraph, kept: Mapping[str, npt.ArrayLike], stored: Mapping[str, Stored] | Collection[str]
+    graph: ChannelGraph, kept: Kept, stored: Mapping[str, Stored] | Collection[str]
 ) -> Costs:
     """The costs of the network that keeps these groups, exact and without running it.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,52 +12,35 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.weak import WeakTensorKeyDictionary
 
-from ..run import ConvBase, ConvTransposeBase, as_it_was
+from ..run import Modules, as_it_was, isolated, tensors_in, tree_leaves
 from .model import Costs, is_table, stored_tensors
 from .precision import input_bits
 
-MacCounter = Callable[[Any, tuple[Any, ...], Any], int]
-_COUNTERS: dict[type[nn.Module], MacCounter] = {}
 
+class _LayerCounter(isolated.MacCounter):
+    """Counts the products of every module that is running, and sees which parameters they read."""
 
-def mac_counter(*layers: type[nn.Module]) -> Callable[[MacCounter], MacCounter]:
-    """Register ``(module, inputs, output) -> MACs`` for these classes and their subclasses."""
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.modules = Modules(model)
+        self.of_layers: Counter[str] = Counter()
+        self.read: set[str] = set()  # the parameters that were multiplied, as they are or in what is made of them
+        self._made_of = WeakTensorKeyDictionary()
+        for name, parameter in model.named_parameters(remove_duplicate=False):
+            self._made_of[parameter] = {*self._made_of.get(parameter, ()), name}
 
-    def register(count: MacCounter) -> MacCounter:
-        _COUNTERS.update(dict.fromkeys(layers, count))
-        return count
-
-    return register
-
-
-@mac_counter(ConvBase)
-def conv_macs(module: ConvBase, inputs: tuple[Any, ...], output: torch.Tensor) -> int:
-    """Every output element takes in_channels / groups * kernel products."""
-    return output.numel() * module.weight[0].numel()
-
-
-@mac_counter(ConvTransposeBase)
-def transposed_conv_macs(module: ConvTransposeBase, inputs: tuple[Any, ...], output: torch.Tensor) -> int:
-    """Every input element takes out_channels / groups * kernel products."""
-    return int(inputs[0].numel()) * module.weight[0].numel()
-
-
-@mac_counter(nn.Linear)
-def linear_macs(module: nn.Linear, inputs: tuple[Any, ...], output: torch.Tensor) -> int:
-    """Every output element takes in_features products."""
-    return output.numel() * module.weight.shape[1]
-
-
-@mac_counter(nn.MultiheadAttention)
-def attention_macs(module: nn.MultiheadAttention, inputs: tuple[Any, ...], output: Any) -> int:
-    """The four projections of query, key, value and result; the products of activations are not counted."""
-    query, key, value = (t.numel() for t in inputs[:3])
-    return module.embed_dim * (2 * query + key + value)
-
-
-def _counter(module: nn.Module) -> MacCounter | None:
-    return next((_COUNTERS[kind] for kind in type(module).__mro__ if kind in _COUNTERS), None)
+    def saw(self, func: Any, operands: tuple[tuple[Any, ...], dict[str, Any]], out: Any, macs: int) -> None:
+        super().saw(func, operands, out, macs)
+        made_of = [self._made_of.get(t) for t in tree_leaves(operands) if isinstance(t, torch.Tensor)]
+        names = set().union(*(known for known in made_of if known is not None))
+        if macs:
+            self.of_layers[self.modules.current] += macs
+            self.read |= names
+        elif None not in made_of or func.overloadpacket.__name__ in {"mul", "mul_"}:  # the input chooses
+            for tensor in tensors_in(out):
+                self._made_of[tensor] = names
 
 
 @dataclass(frozen=True)
@@ -85,34 +68,29 @@ class ProfileRow:
 
 def measure(model: nn.Module, example_input: Any) -> Costs:
     """Run one image through the model and count. ``uncounted`` names the layers with a weight of several axes
-    that never ran or whose arithmetic is unknown here (see ``mac_counter``).
+    that no convolution or matrix product has read.
 
     ``example_input``: a tensor, a tuple of arguments or a dict of keyword arguments with the batch on the first axis,
     of which only the first image is used. The model is run in eval mode and left as it was.
     """
-    macs: dict[str, int] = defaultdict(int)
-    counted: set[str] = set()
-
-    def count(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        counter = _counter(module)
-        if counter:
-            macs[name] += counter(module, inputs, output)
-            counted.update([name, f"{name}.out_proj"] if isinstance(module, nn.MultiheadAttention) else [name])
-
-    with _hooked(model, after=count):
-        _run(model, example_input)
+    counter = _counted(model, example_input)
     uncounted = tuple(
         name or type(model).__name__ for name, module in model.named_modules()
-        if name not in counted and any(is_table(p.shape) for p in module.parameters(recurse=False))
+        if (tables := _tables(name, module)) and not tables & counter.read
     )  # fmt: skip
     params, bits = _stored_costs(model)
     tensors = {id(t): t for t in model.state_dict(keep_vars=True).values() if torch.is_tensor(t)}
     size = sum(t.numel() * t.element_size() for t in tensors.values())
-    return Costs(sum(params.values()), sum(macs.values()), round(sum(bits.values())), size, uncounted)
+    return Costs(sum(params.values()), counter.macs, round(sum(bits.values())), size, uncounted)
+
+
+def _tables(prefix: str, module: nn.Module) -> set[str]:
+    return {name for name, p in module.named_parameters(prefix, recurse=False) if is_table(p.shape)}
 
 
 def profile(model: nn.Module, example_input: Any, repeats: int = 10) -> list[ProfileRow]:
-    """One row per layer that ran (modules without children or with parameters of their own), in running order.
+    """One row per layer that ran (modules without children, with parameters or with products of their own), in the
+    order of their first ends.
 
     Times are medians over ``repeats`` forward passes of one image after a warm-up; on an accelerator it is
     synchronised around every layer.
@@ -121,7 +99,7 @@ def profile(model: nn.Module, example_input: Any, repeats: int = 10) -> list[Pro
     started: dict[str, float] = {}
     spent: dict[str, float] = defaultdict(float)
     shapes: dict[str, tuple[int, ...]] = {}
-    macs: dict[str, int] = defaultdict(int)
+    macs = _counted(model, example_input).of_layers
 
     def now() -> float:
         if device.type == "cuda":
@@ -134,14 +112,11 @@ def profile(model: nn.Module, example_input: Any, repeats: int = 10) -> list[Pro
     def after(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         spent[name] += now() - started[name]
         shapes.setdefault(name, tuple(output.shape) if torch.is_tensor(output) else ())
-        counter = _counter(module)
-        macs[name] += counter(module, inputs, output) if counter else 0
 
     times: dict[str, list[float]] = defaultdict(list)
-    with _hooked(model, before, after):
+    with _hooked(model, macs, before, after):
         for _ in range(repeats + 1):
             spent.clear()
-            macs.clear()
             _run(model, example_input)
             for name, seconds in spent.items():
                 times[name].append(1000 * seconds)
@@ -156,6 +131,14 @@ def profile(model: nn.Module, example_input: Any, repeats: int = 10) -> list[Pro
         )
         for n in spent
     ]  # fmt: skip
+
+
+def _counted(model: nn.Module, example_input: Any) -> _LayerCounter:
+    """One pass of one image, counted."""
+    counter = _LayerCounter(model)
+    with isolated.transparent(model), counter.modules.watching(), counter:
+        _run(model, example_input)
+    return counter
 
 
 def _precisions(model: nn.Module, macs: Mapping[str, int]) -> dict[str, tuple[float, float]]:
@@ -195,18 +178,15 @@ def _stored_costs(model: nn.Module) -> tuple[dict[str, int], dict[str, float]]:
 
 @contextmanager
 def _hooked(
-    model: nn.Module, before: Callable[..., None] | None = None, after: Callable[..., None] | None = None
+    model: nn.Module, macs: Mapping[str, int], before: Callable[..., None], after: Callable[..., None]
 ) -> Iterator[None]:
     """Call ``before(name, module, inputs)`` and ``after(name, module, inputs, output)`` around every layer."""
     handles = []
     for name, module in model.named_modules():
-        if any(module.children()) and not any(True for _ in module.parameters(recurse=False)):
+        if any(module.children()) and not any(True for _ in module.parameters(recurse=False)) and not macs.get(name):
             continue
-        if before:
-            handles.append(module.register_forward_pre_hook(lambda m, i, n=name: before(n, m, i)))
-        if after:
-            named = lambda m, i, k, o, n=name: after(n, m, (*i, *k.values()), o)  # noqa: E731
-            handles.append(module.register_forward_hook(named, with_kwargs=True))
+        handles.append(module.register_forward_pre_hook(lambda m, i, n=name: before(n, m, i)))
+        handles.append(module.register_forward_hook(lambda m, i, o, n=name: after(n, m, i, o)))
     try:
         yield
     finally:

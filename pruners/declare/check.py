@@ -8,7 +8,7 @@ an error. What no decorator speaks of is not compared.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +20,8 @@ from ..decorators import BlockKind
 from ..dependencies import Block, declared_block, shortcut_convs
 from ..errors import DeclarationError
 from ..graph import NORMS, ChannelGraph, Facts, IntArray, LayerFacts, Slot, canonical_keys
-from ..run import ConvTransposeBase, call_arguments
+from ..run import ConvTransposeBase, as_it_was, call_arguments
 from ..trace import observe
-
-_TRANSPOSED = ConvTransposeBase
 
 
 def check_declarations(model: nn.Module, facts: Facts, example_input: Any) -> None:
@@ -182,7 +180,7 @@ def _first_split(together: IntArray, apart: IntArray, stuck: np.ndarray) -> tupl
 
 
 def _called(block: Block, slot: Slot) -> str:
-    transposed = isinstance(block.module.get_submodule(slot.layer), _TRANSPOSED)
+    transposed = isinstance(block.module.get_submodule(slot.layer), ConvTransposeBase)
     reads = slot.parameter.endswith("weight") and slot.dim == (0 if transposed else 1)
     return f"the {'input' if reads else 'output'} channels of {slot.layer}"
 
@@ -247,21 +245,9 @@ def _first_calls(model: nn.Module, modules: Sequence[nn.Module], example_input: 
     with ExitStack() as stack:
         for module in modules:
             stack.callback(module.register_forward_hook(note, with_kwargs=True).remove)
-        stack.enter_context(_in_eval(model))
-        model(*args, **kwargs)
+        with as_it_was(model), torch.no_grad():
+            model.eval()(*args, **kwargs)
     return calls
-
-
-@contextmanager
-def _in_eval(model: nn.Module) -> Iterator[None]:
-    training = {m: m.training for m in model.modules()}
-    try:
-        with torch.no_grad():
-            model.eval()
-            yield
-    finally:
-        for module, flag in training.items():
-            module.training = flag
 
 
 # ---------------------------------------------------------------------------------------------- trying a kind

@@ -27,6 +27,7 @@ from .widths import (
     Kept,
     Operation,
     Pass,
+    Realize,
     Slot,
     Step,
     Untaken,
@@ -36,7 +37,7 @@ from .widths import (
 
 __all__ = [
     "NORMS", "SILENT", "BoolArray", "ChannelGraph", "Contraction", "CountedCall", "Extent", "Facts", "Freeze",
-    "FrozenChannels", "IntArray", "Kept", "LayerFacts", "Operation", "Pass", "SiteCall", "Slot", "Step", "Tie",
-    "Untaken", "Use", "Width", "canonical_keys", "explain", "fits", "groups_of", "input_size", "is_weighted",
+    "FrozenChannels", "IntArray", "Kept", "LayerFacts", "Operation", "Pass", "Realize", "SiteCall", "Slot", "Step",
+    "Tie", "Untaken", "Use", "Width", "canonical_keys", "explain", "fits", "groups_of", "input_size", "is_weighted",
     "norm_size", "prunable", "solve", "why",
 ]

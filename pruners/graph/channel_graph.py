@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 import networkx as nx
 import numpy as np
-import numpy.typing as npt
 
 from ..shown import listed, table
 from .explain import why
@@ -16,6 +17,7 @@ from .widths import (
     Contraction,
     CountedCall,
     FrozenChannels,
+    Kept,
     Operation,
     Pass,
     Positions,
@@ -43,9 +45,15 @@ class ChannelGraph:
     calls: tuple[CountedCall, ...] = ()  # of a pass in eval mode, in order of execution
     steps: tuple[Step, ...] = field(default=(), compare=False, repr=False)  # of a pass in eval mode
     untaken: tuple[Untaken, ...] = field(default=(), compare=False, repr=False)  # places that no run comes by
-    further: tuple[Pass, ...] = field(default=(), compare=False, repr=False)  # runs on other examples, in training
+    # passes on other examples, in training, on other inputs, along ways that no run takes
+    further: tuple[Pass, ...] = field(default=(), compare=False, repr=False)
     # operations that read removable channels without weights: products of two activations, norms, other statistics
     readers: Mapping[Operation, Positions] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def passes(self) -> tuple[Pass, ...]:
+        """All runs that the trace saw; first that on the first example, in eval mode."""
+        return Pass(steps=self.steps, calls=self.calls), *self.further
 
     def __repr__(self) -> str:
         named = listed(f"{w.name} {w.size}" for w in self.widths) or "none"
@@ -65,11 +73,24 @@ class ChannelGraph:
     def width(self, name: str) -> Width:
         return next(w for w in self.widths if w.name == name)
 
+    def key(self, *path: str) -> str:
+        """The name under which ``shapes`` and slots know a tensor of the state_dict: one tensor can have several names.
+
+        ``path``: the name, or its parts, such as a layer's path and ``"weight"``; empty parts are left out.
+        """
+        name = ".".join(filter(None, path))
+        return self.aliases.get(name, name)
+
     def why(self, layer: str) -> str:
         """Which channels go together with a layer's, or why they stay, with the operation, file and line."""
         return why(self, layer)
 
-    def masks(self, kept: Mapping[str, npt.ArrayLike]) -> dict[Slot, BoolArray]:
+    def positions(self, contraction: Contraction) -> Fraction:
+        """At how many positions of one image its weight is multiplied; a part of it counts by that part."""
+        shape = self.shapes.get(contraction.parameter)
+        return contraction.macs / math.prod(shape) if shape else Fraction(0)
+
+    def masks(self, kept: Kept) -> dict[Slot, BoolArray]:
         """For every slot that loses something, which positions stay. ``kept``: width name -> kept group indices."""
         masks: dict[Slot, BoolArray] = {}
         for width in self.widths:

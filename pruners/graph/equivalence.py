@@ -27,12 +27,12 @@ class Classes:
 
 def prunable(facts: Facts) -> BoolArray:
     """For each atom whether it is a channel of some width."""
-    classes = settle(facts)
+    classes = find_classes(facts)
     found: BoolArray = classes.width[classes.of_atom] >= 0
     return found
 
 
-def settle(facts: Facts) -> Classes:
+def find_classes(facts: Facts) -> Classes:
     """Classes and widths for which every uniformity constraint holds, or is made to hold by a coarser tie.
 
     Equal counts per block are kept as a constraint of the width where all blocks look alike; elsewhere the

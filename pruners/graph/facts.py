@@ -153,6 +153,15 @@ class Facts:
         """One more than the largest atom."""
         return self._end
 
+    def atoms_of(self, other: Facts) -> IntArray:
+        """For each atom of other facts about the same network the atom that stands here in its place, or 0."""
+        found = np.zeros(other.n_atoms, dtype=np.int64)
+        for slot in other.slots:
+            theirs = other.atoms(slot)
+            if slot in self._base_of and self._sizes[slot] == theirs.size:
+                found[theirs] = self.atoms(slot)
+        return found
+
     def slot_index(self, atoms: IntArray) -> IntArray:
         """For each atom, the position of its slot in ``slots``."""
         return np.searchsorted(np.asarray(self._bases), atoms, side="right") - 1

@@ -10,7 +10,7 @@ import networkx as nx
 import numpy as np
 
 from .channel_graph import ChannelGraph
-from .equivalence import Classes, settle
+from .equivalence import Classes, find_classes
 from .facts import SILENT, Facts, SiteCall, Tie
 from .widths import (
     BoolArray,
@@ -39,7 +39,7 @@ def solve(
 ) -> ChannelGraph:
     """Build the channel graph from facts. ``calls``: those of a pass in eval mode; ``further``: more passes with
     theirs. ``readers``: operations that read channels without weights, and the atoms they read."""
-    classes = settle(facts)
+    classes = find_classes(facts)
     widths = _widths(facts, classes)
     owners = _owners(facts, classes, widths)
     return ChannelGraph(
@@ -223,7 +223,7 @@ def _over(
     widths: Sequence[Width],
     owners: tuple[IntArray, IntArray],
 ) -> tuple[Contraction, ...]:
-    """Contractions with the channels that their positions stand for, as far as those can go."""
+    """Contractions with the channels that their indices stand for, as far as those can go."""
     found = []
     for contraction, lines in contractions:
         extents = [_extent(line, classes, widths, owners) for line in lines]

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from torch import nn
 
 from ..places import Site, Span
 from ..shown import listed
 
 IntArray = npt.NDArray[np.int64]
-
-
 BoolArray = npt.NDArray[np.bool_]
+Kept = Mapping[str, npt.ArrayLike]
+"""Width name -> the indices of its groups that stay; a width without an entry stays whole."""
+Realize = Callable[[nn.Module, Kept], nn.Module]
+"""(the whole model, what is kept) -> a sliced copy that runs; ``kept`` counts the whole model's channels."""
 
 
 @dataclass(frozen=True, order=True)
@@ -103,12 +106,16 @@ class FrozenChannels:
 
 @dataclass(frozen=True)
 class Extent:
-    """How many channels an integer in the source counts: ``fixed`` ones, and groups of widths."""
+    """How many channels an integer counts, or lie along an index: ``fixed`` ones, and groups of widths."""
 
     fixed: int
     parts: tuple[tuple[str, tuple[int, ...]], ...]
 
-    def count(self, kept: Mapping[str, npt.ArrayLike]) -> int:
+    @property
+    def size(self) -> int:
+        return self.fixed + sum(len(groups) for _, groups in self.parts)
+
+    def count(self, kept: Kept) -> int:
         total = self.fixed
         for name, groups in self.parts:
             total += int(np.isin(groups, np.asarray(kept[name])).sum()) if name in kept else len(groups)
@@ -117,14 +124,15 @@ class Extent:
 
 @dataclass(frozen=True)
 class Contraction:
-    """One use of a weight in a convolution or matrix product: ``positions`` output positions per image.
+    """One convolution or matrix product: how many multiply-accumulates it takes for one image.
 
-    Where only a part of the weight is used, as in an attention's packed projection, it counts by that part. ``over``:
-    channels that some of the positions stand for, as where a layer mixes places, channel by channel.
+    ``parameter``: the weight that is multiplied, or a part of it; "" where there is none, as in the products of
+    attention, or where it is made of weights. ``over``: the indices that the product runs over whose channels may go;
+    its cost is in proportion to the size of each.
     """
 
     parameter: str
-    positions: Fraction
+    macs: Fraction
     module: str
     over: tuple[Extent, ...] = ()
 
@@ -146,14 +154,17 @@ class CountedCall:
 
 @dataclass(frozen=True)
 class Pass:
-    """A further run of the network: on which example (from 0), in training mode or not, with gradients or not, which
-    ways it tries that no run takes by itself, those of them that fail, and its calls that count channels, in order."""
+    """A run of the network: on which example (from 0), or on other ``inputs`` made of it (another batch, another size),
+    in training mode or not, with gradients or not, which ways it tries that no run takes by itself, those of them that
+    fail, its steps, and its calls that count channels, in order."""
 
     example: int = 0
     training: bool = False
     graded: bool = False
     tried: frozenset[Any] = field(default=frozenset(), repr=False)
     failed: frozenset[Any] = field(default=frozenset(), repr=False)
+    inputs: Any = field(default=None, compare=False, repr=False)
+    steps: tuple[Step, ...] = field(default=(), compare=False, repr=False)
     calls: tuple[CountedCall, ...] = field(default=(), compare=False, repr=False)
 
 
@@ -178,7 +189,7 @@ class Positions:
     width_of: IntArray = field(compare=False)  # number in ``widths``, or -1
     group_of: IntArray = field(compare=False)
 
-    def mask(self, kept: Mapping[str, npt.ArrayLike]) -> BoolArray:
+    def mask(self, kept: Kept) -> BoolArray:
         """The positions that stay."""
         stays = np.ones(self.width_of.size, dtype=bool)
         for number, name in enumerate(self.widths):
@@ -186,6 +197,3 @@ class Positions:
                 here = self.width_of == number
                 stays[here] = np.isin(self.group_of[here], np.asarray(kept[name]))
         return stays
-
-
-Kept = Mapping[str, npt.ArrayLike]

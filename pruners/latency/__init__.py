@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from .measuring import Measuring, Realize, with_batch
+from .measuring import Measuring, with_batch
 from .model import LatencyModel
 from .table import Table
 from .timing import Run, device_of, in_turns, machine
 from .verdict import latencies, verdict, verdict_text
 
 __all__ = [
-    "LatencyModel", "Measuring", "Realize", "Run", "Table", "device_of", "in_turns", "latencies", "machine",
+    "LatencyModel", "Measuring", "Run", "Table", "device_of", "in_turns", "latencies", "machine",
     "verdict", "verdict_text", "with_batch",
 ]

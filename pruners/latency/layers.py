@@ -167,8 +167,7 @@ def _axes(
     blocks = {w.name: (w.size, w.n_blocks) for w in graph.widths}
     found: dict[Axis, tuple[tuple[str, int], ...]] = {}
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-        key = f"{path}.{name}" if path else name
-        key = graph.aliases.get(key, key)
+        key = graph.key(path, name)
         for dim in range(tensor.ndim if key in graph.shapes else 0):
             size, per_group = allowance.costs.axis(key, dim)
             if per_group:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..costs import Allowance
 from ..errors import Interrupted, NotPrunableError
-from ..graph import ChannelGraph, Width
+from ..graph import ChannelGraph, Realize, Width
 from ..run import as_it_was, batch_size, call_arguments, described, tree_flatten, tree_map
 from . import timing
 from .layers import Layer, layers_of
@@ -27,7 +27,6 @@ from .timing import Measure, Run
 
 log = logging.getLogger(__name__)
 
-Realize = Callable[[nn.Module, Mapping[str, tuple[int, ...]]], nn.Module]
 Told = Callable[[int, int], None]
 """(cells done, cells in all)"""
 _ROUNDS, _SECONDS = 11, 60.0

@@ -127,12 +127,13 @@ class _Activations:
         made = {u.slot.parameter: u.slot.dim for w in graph.widths for u in w.uses if u.role == "out"}
         self._lost = np.zeros(len(widths))
         self._whole = 0.0
-        for contraction in graph.contractions:
-            name = graph.aliases.get(contraction.parameter, contraction.parameter)
+        for contraction in (c for c in graph.contractions if c.parameter):
+            positions = float(graph.positions(contraction))
+            name = graph.key(contraction.parameter)
             size, per_group = costs.axis(name, made.get(name, 0))
-            self._whole += float(contraction.positions) * size
+            self._whole += positions * size
             for width, n in per_group.items():
-                self._lost[widths[width]] += float(contraction.positions) * n
+                self._lost[widths[width]] += positions * n
         self._whole = self._whole or 1.0
 
     def share(self, removed: FloatArray) -> float:

@@ -11,14 +11,15 @@ import hashlib
 import json
 import math
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import OutputError, UsageError
+from ..outputs import held, replaced
 
 SCHEMA = 1
+_PATIENCE = 30.0  # seconds for which others may write
 
 
 class DamagedError(Exception):
@@ -65,29 +66,22 @@ class Table:
     def save(self) -> None:
         """Write what is known beside what others have written by now, in one rename."""
         try:
+            with held(self.path, wait=_PATIENCE), replaced(self.path) as file:
+                file.write(self._with_what_is_there().encode())
+        except (OSError, OutputError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise OutputError(
+                f"{self.path}: measured times can't be written ({reason}); name a file with --latency-table"
+            ) from None
+
+    def _with_what_is_there(self) -> str:
+        try:
             parts = _read(self.path)
         except DamagedError:
             parts = {}
         others = parts.get(self._key, {}).get("seconds", {})
         parts[self._key] = {"facts": self.machine, "seconds": {**others, **self.seconds}}
-        text = json.dumps({"schema": SCHEMA, "machines": parts}, indent=1, sort_keys=True) + "\n"
-        temporary = None
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self.path)
-            temporary = None
-        except OSError as error:
-            raise OutputError(
-                f"{self.path}: measured times can't be written ({error.strerror}); name a file with --latency-table"
-            ) from None
-        finally:
-            if temporary is not None:
-                Path(temporary).unlink(missing_ok=True)
+        return json.dumps({"schema": SCHEMA, "machines": parts}, indent=1, sort_keys=True) + "\n"
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:

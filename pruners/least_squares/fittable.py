@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from ..costs import quantizer_of
-from ..graph import ChannelGraph, Slot, Width
+from ..graph import ChannelGraph, Kept, Slot, Width
 from ..run import ConvBase
 from .linear_layers import fittable
 
@@ -54,8 +53,8 @@ def _obstacle(layer: nn.Module, parameter: str, holders: Mapping[int, int]) -> s
     return ""
 
 
-def kept_outputs(graph: ChannelGraph, kept: Mapping[str, npt.ArrayLike], layers: Iterable[str]) -> dict[str, Tensor]:
+def kept_outputs(graph: ChannelGraph, kept: Kept, layers: Iterable[str]) -> dict[str, Tensor]:
     """For each layer that loses output channels, the positions of those that stay."""
     masks = graph.masks(kept)
-    slots = {layer: Slot(graph.aliases.get(f"{layer}.weight", f"{layer}.weight"), 0) for layer in layers}
+    slots = {layer: Slot(graph.key(layer, "weight"), 0) for layer in layers}
     return {k: torch.from_numpy(masks[slot]).nonzero().reshape(-1) for k, slot in slots.items() if slot in masks}

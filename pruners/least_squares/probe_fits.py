@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from ..graph import BoolArray, ChannelGraph, Slot
+from ..graph import BoolArray, ChannelGraph, Kept, Slot
 from ..run import as_it_was, images_of
 from .fit import PLENTY, System, apply
 from .fittable import consumers, kept_outputs
@@ -47,7 +46,7 @@ class QuickFits:
         self._samples = _Samples(original, [len(b) for b in images], seed, layers)
         run(self._samples, original, stops, images)
 
-    def __call__(self, pruned: nn.Module, kept: Mapping[str, npt.ArrayLike]) -> bool:
+    def __call__(self, pruned: nn.Module, kept: Kept) -> bool:
         """Change the pruned network, which holds sliced weights; False, and nothing is changed, where a layer that
         reads one of its widths can't be fitted."""
         reading: dict[str, str] = {}
@@ -69,8 +68,7 @@ class QuickFits:
         now: Any = pruned.get_submodule(layer)
         groups, _, inputs = as_system(old, old.weight).shape
         channels = old.weight.shape[1]
-        key = self._graph.aliases.get(f"{layer}.weight", f"{layer}.weight")
-        mask = masks.get(Slot(key, 1, groups))
+        mask = masks.get(Slot(self._graph.key(layer, "weight"), 1, groups))
         kept = torch.ones(groups, channels, dtype=torch.bool) if mask is None else torch.from_numpy(mask)
         kept = kept.view(groups, channels)
         alike = int(kept.sum(1).min()) == int(kept.sum(1).max()) == now.weight.shape[1]

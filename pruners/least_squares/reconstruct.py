@@ -9,13 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from ..graph import ChannelGraph
-from ..run import as_it_was, images_of, settle
+from ..graph import ChannelGraph, Kept
+from ..run import as_it_was, estimate_batch_norm, images_of
 from .fit import Fitted
 from .fittable import consumers, kept_outputs, layers_to_fit
 from .layer_by_layer import Report, Settings, Walk
@@ -52,7 +51,7 @@ def reconstruct(
     original: nn.Module,
     pruned: nn.Module,
     graph: ChannelGraph,
-    kept: Mapping[str, npt.ArrayLike],
+    kept: Kept,
     batches: Iterable[Any],
     settings: Settings | None = None,
     report: Report | None = None,
@@ -73,7 +72,7 @@ def reconstruct(
     smaller = [w for w in graph.widths if w.name in kept and np.asarray(kept[w.name]).size < w.size]
     readers = consumers(student, smaller)
     layers = layers_to_fit(student)
-    _settle(student, [layer for layer, reason in readers.items() if reason], images)
+    _estimate_norms(student, [layer for layer, reason in readers.items() if reason], images)
     with as_it_was(original):
         original.eval()
         theirs, ours = (survey(network, layers, images[0]) for network in (original, student))
@@ -88,14 +87,14 @@ def reconstruct(
     return Reconstruction(state, tuple(fitted), left, sum(len(b) for b in images))
 
 
-def _settle(student: nn.Module, left: Collection[str], images: list[Tensor]) -> None:
+def _estimate_norms(student: nn.Module, left: Collection[str], images: list[Tensor]) -> None:
     """Behind layers that aren't fitted, statistics of batch norms are taken anew, as ``--transfer bn`` does."""
     layers = [name for name, _ in student.named_modules() if name in left]
     means = [stop.mean for stop in survey(student, layers, images[0]).stops.values()] if layers else []
     norms: list[Any] = [student.get_submodule(mean.rpartition(".")[0]) for mean in means if mean is not None]
     if norms:
         momenta = [norm.momentum for norm in norms]
-        settle(student, norms, images)
+        estimate_batch_norm(student, norms, images)
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
             norm.eval()

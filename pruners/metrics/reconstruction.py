@@ -27,7 +27,7 @@ from ..least_squares import (
 )
 from ..run import images_of
 from .registry import Evidence, Scores, metric
-from .weights import l1
+from .weights import fill_by_l1
 
 
 @metric("reconstruction")
@@ -49,13 +49,7 @@ def reconstruction(evidence: Evidence) -> Scores:
         systems = [s for slot in known for s in _systems(evidence.model, grams[slot.layer], width, slot)]
         if systems:
             scores[width.name] = eliminate(systems, torch.from_numpy(width.block_of))
-    without = [w.name for w in evidence.graph.widths if w.name not in scores]
-    if without:
-        evidence.notes.append(f"reconstruction: nothing that could be fitted reads {', '.join(without)}; l1 there")
-        fallback = l1(evidence)
-        level = torch.cat(list(scores.values())).mean() if scores else 1.0
-        scores |= {name: fallback[name] * level for name in without}
-    return scores
+    return fill_by_l1(evidence, scores, "reconstruction: nothing that could be fitted reads {}; l1 there")
 
 
 def _readers(evidence: Evidence, width: Width) -> list[Slot]:

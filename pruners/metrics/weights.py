@@ -104,22 +104,26 @@ def bn_scale(evidence: Evidence) -> Scores:
     A width without norm layer falls back to ``l1``, scaled to the mean of the other widths' scores, with a note.
     Raises ``UsageError`` when no width has one.
     """
-    scores, without = {}, []
+    scores: Scores = {}
     for width in evidence.graph.widths:
         scales = [u for u in width.uses if _is_scale(evidence, u)]
         gammas = [slices(evidence.parameters[u.slot.parameter].detach(), u).abs().mean(1) for u in scales]
         if gammas:
             scores[width.name] = torch.stack([g.cpu() for g in gammas]).mean(0)
-        else:
-            without.append(width.name)
     if not scores:
         raise UsageError("metric bn_scale needs normalisation layers with weights, this network has none; take l1")
-    if without:
-        evidence.notes.append(f"bn_scale: no norm layer on {', '.join(without)}, ranked there by l1")
-        level = torch.cat(list(scores.values())).mean()
-        fallback = l1(evidence)
-        scores.update({name: fallback[name] * level for name in without})
-    return scores
+    return fill_by_l1(evidence, scores, "bn_scale: no norm layer on {}, ranked there by l1")
+
+
+def fill_by_l1(evidence: Evidence, scores: Scores, note: str) -> Scores:
+    """The scores, and for every width without one what ``l1`` gives it, scaled to the mean of the others. ``note``:
+    what to say then, with ``{}`` for the names."""
+    without = [w.name for w in evidence.graph.widths if w.name not in scores]
+    if not without:
+        return scores
+    evidence.notes.append(note.format(", ".join(without)))
+    level, fallback = torch.cat(list(scores.values())).mean() if scores else 1.0, l1(evidence)
+    return scores | {name: fallback[name] * level for name in without}
 
 
 def _is_scale(evidence: Evidence, use: Use) -> bool:

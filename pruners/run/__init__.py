@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import isolated
-from .batch_norm import settle
+from .batch_norm import estimate_batch_norm
 from .buffers import SMALL, UNSAVED, is_blank
 from .calling import (
     Modules,
@@ -16,6 +16,7 @@ from .calling import (
     name_of,
     training_batch,
 )
+from .copying import copied
 from .forks import Left, pieces, tree_of
 from .frames import (
     NO_COLUMNS,
@@ -33,6 +34,7 @@ from .frames import (
 )
 from .interrupts import StopRequest, interrupt_as_flag
 from .isolated import tensors_in, without_compiler
+from .other_inputs import larger_batch, larger_sizes
 from .repeatable import repeatable
 from .torch_private import (
     CONV_FORWARD,
@@ -58,59 +60,12 @@ from .torch_private import (
 from .ways import Visit, Watch, Way
 
 __all__ = [
-    "CONV_FORWARD",
-    "NO_COLUMNS",
-    "NO_TORCH_FUNCTION",
-    "SMALL",
-    "UNSAVED",
-    "BatchNormBase",
-    "ConvBase",
-    "ConvTransposeBase",
-    "Left",
-    "Modules",
-    "NormBase",
-    "OpOverload",
-    "StopRequest",
-    "TorchDispatchMode",
-    "Visit",
-    "Watch",
-    "Way",
-    "WithoutTorchFunction",
-    "as_it_was",
-    "author_frame",
-    "author_site",
-    "batch_size",
-    "call_arguments",
-    "describe",
-    "described",
-    "examples_of",
-    "forward_site",
-    "gather_weights",
-    "images_of",
-    "in_stand_in",
-    "interrupt_as_flag",
-    "is_author_file",
-    "is_blank",
-    "isolated",
-    "labels_of",
-    "layer_frame",
-    "name_of",
-    "paddings",
-    "pieces",
-    "repeatable",
-    "run",
-    "schema_of",
-    "settle",
-    "site_of",
-    "span",
-    "storage_of",
-    "tensors_in",
-    "training_batch",
-    "tree_flatten",
-    "tree_leaves",
-    "tree_map",
-    "tree_of",
-    "unsaved_buffers",
-    "without_compiler",
-    "without_modes", "without_values",
+    "CONV_FORWARD", "NO_COLUMNS", "NO_TORCH_FUNCTION", "SMALL", "UNSAVED", "BatchNormBase", "ConvBase",
+    "ConvTransposeBase", "Left", "Modules", "NormBase", "OpOverload", "StopRequest", "TorchDispatchMode", "Visit",
+    "Watch", "Way", "WithoutTorchFunction", "as_it_was", "author_frame", "author_site", "batch_size",
+    "call_arguments", "copied", "describe", "described", "estimate_batch_norm", "examples_of", "forward_site",
+    "gather_weights", "images_of", "in_stand_in", "interrupt_as_flag", "is_author_file", "is_blank", "isolated",
+    "labels_of", "larger_batch", "larger_sizes", "layer_frame", "name_of", "paddings", "pieces", "repeatable",
+    "run", "schema_of", "site_of", "span", "storage_of", "tensors_in", "training_batch", "tree_flatten",
+    "tree_leaves", "tree_map", "tree_of", "unsaved_buffers", "without_compiler", "without_modes", "without_values",
 ]

@@ -14,7 +14,7 @@ from .calling import images_of
 from .torch_private import NormBase
 
 
-def settle(network: nn.Module, norms: Sequence[NormBase], batches: Iterable[Any]) -> int:
+def estimate_batch_norm(network: nn.Module, norms: Sequence[NormBase], batches: Iterable[Any]) -> int:
     """Take the statistics of these layers of a network in eval mode anew; on how many batches."""
     counts = [copy.deepcopy(m.num_batches_tracked) for m in norms]
     for norm in norms:

@@ -9,13 +9,15 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 class StopRequest:
-    """``requested`` turns True when SIGINT arrives inside ``listening()``."""
+    """``requested`` turns True when SIGINT or SIGTERM arrives inside ``listening()``."""
 
     def __init__(self) -> None:
         self.requested = False
-        self._outer: Any = signal.default_int_handler
+        self._outer: dict[signal.Signals, Any] = {}
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         if self.requested:
@@ -24,30 +26,29 @@ class StopRequest:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take SIGINT over; in other threads than the main one, where Python allows no handlers, do nothing."""
+        """Take both over; in other threads than the main one, where Python allows no handlers, do nothing."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        self._outer = signal.signal(signal.SIGINT, self._note) or signal.SIG_DFL
+        self._outer = {number: signal.signal(number, self._note) or signal.SIG_DFL for number in _SIGNALS}
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, self._outer)
+            for number, handler in self._outer.items():
+                signal.signal(number, handler)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Inside ``listening()``: hand SIGINT back to whoever had it, for a long step that stops by itself."""
+        """Inside ``listening()``: hand both back to whoever had them, for a long step that stops by itself."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        mine = signal.signal(signal.SIGINT, self._outer)
+        mine = {number: signal.signal(number, handler) for number, handler in self._outer.items()}
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, mine)
-
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+            for number, handler in mine.items():
+                signal.signal(number, handler)
 
 
 @contextmanager

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import os
+import random
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from dataclasses import fields, is_dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, fields, is_dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
@@ -37,45 +39,110 @@ class _Blocker:
         return None
 
 
-class _MacCounter(TorchDispatchMode):
-    """Counts multiply-accumulates of parameters, and of what is made of one, with activations, operation by operation.
+@dataclass(frozen=True)
+class Loop:
+    """One index that a product runs over: its size, and the axes of operands or result that it runs along."""
 
-    ``_weights``: the storages that hold a parameter's elements, element by element. Those that were made are kept, or
-    an activation could take their place in memory.
-    """
+    size: int
+    along: tuple[tuple[Tensor, int], ...] = ()
 
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self._weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
-        self._made: list[Tensor] = []
-        self.macs = 0
+
+_FIRST_OPERAND = {
+    "mm": 0, "bmm": 0, "mv": 0, "dot": 0, "vdot": 0, "_scaled_mm": 0, "_int_mm": 0,
+    "addmm": 1, "baddbmm": 1, "addbmm": 1, "addmv": 1, "_addmm_activation": 1,
+}  # fmt: skip
+_ATTENTION = (
+    "_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_flash_attention",
+    "_scaled_dot_product_efficient_attention", "_scaled_dot_product_cudnn_attention",
+    "_scaled_dot_product_fused_attention_overrideable", "_scaled_dot_product_attention_math",
+)  # fmt: skip
+
+
+def products(func: Any, args: tuple[Any, ...], out: Any) -> list[list[Loop]]:
+    """The products of an operation of torch, each as the indices it runs over: one multiply-accumulate for each of
+    their combinations. Empty for what multiplies no matrices."""
+    if func.namespace != "aten":
+        return []
+    name = func.overloadpacket.__name__
+    name = name[:-1] if name.endswith("_") else name  # in place
+    if name in {"convolution", "_convolution"}:
+        return [_convolution(args[0], args[1], bool(args[6]), out)]
+    if name in _FIRST_OPERAND:
+        return [_matrices(*args[_FIRST_OPERAND[name] :][:2])]
+    if name in _ATTENTION:
+        return _attention(*args[:3])
+    return [_trilinear(args)] if name == "_trilinear" else []
+
+
+def _convolution(x: Tensor, weight: Tensor, transposed: bool, out: Tensor) -> list[Loop]:
+    """Each place of the output, or of the input where transposed, takes a product of each element of the weight."""
+    n = weight.ndim - 2
+    channels = x.ndim - n - 1
+    places = x if transposed else out
+    rows, columns = ((x, channels), (out, channels)) if transposed else ((out, channels), (x, channels))
+    axes = [a for a in range(places.ndim) if a != channels]
+    return [
+        Loop(weight.shape[0], (rows,)),
+        Loop(weight.shape[1], (columns,) if weight.shape[1] > 1 else ()),  # alone in its group: depth-wise
+        *(Loop(size) for size in weight.shape[2:]),
+        *(Loop(places.shape[a], ((places, a),)) for a in axes),
+    ]
+
+
+def _matrices(left: Tensor, right: Tensor) -> list[Loop]:
+    """(batch, m, k) times (batch, k, n), with fewer axes where an operand is a matrix or a vector."""
+    inner = Loop(left.shape[-1], ((left, left.ndim - 1), (right, max(right.ndim - 2, 0))))
+    rows = [Loop(left.shape[a], ((left, a),)) for a in range(left.ndim - 1)]
+    if left.ndim == 3 and right.ndim == 3:
+        rows[0] = Loop(left.shape[0], ((left, 0), (right, 0)))
+    return [inner, *rows, *([Loop(right.shape[-1], ((right, right.ndim - 1),))] if right.ndim > 1 else [])]
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor) -> list[list[Loop]]:
+    """Queries times keys, and what comes of it times values. What a mask leaves out is computed, too."""
+    n = query.ndim
+    rows = [Loop(query.shape[a], ((query, a),)) for a in range(n - 1)]
+    keys = Loop(key.shape[-2], ((key, n - 2), (value, n - 2)))
+    scores = [*rows, keys, Loop(query.shape[-1], ((query, n - 1), (key, n - 1)))]
+    return [scores, [*rows, keys, Loop(value.shape[-1], ((value, n - 1),))]]
+
+
+def _trilinear(args: tuple[Any, ...]) -> list[Loop]:
+    """Three operands, each with axes of size 1 put in where the others have more."""
+    shapes = []
+    for operand, expanded in zip(args[:3], args[3:6], strict=True):
+        shape = list(operand.shape)
+        for axis in sorted(expanded):
+            shape.insert(axis, 1)
+        shapes.append(shape)
+    return [Loop(max(sizes)) for sizes in zip(*shapes, strict=True)]
+
+
+def macs_of(loops: Sequence[Loop]) -> int:
+    """The multiply-accumulates of one product."""
+    return math.prod(loop.size for loop in loops)
+
+
+class MacCounter(TorchDispatchMode):
+    """Counts the multiply-accumulates of all convolutions and matrix products, operation by operation."""
+
+    macs = 0
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if torch.is_inference_mode_enabled():  # there composite operations come whole
+            with self:
+                parts = func.decompose(*args, **(kwargs or {}))
+            if parts is not NotImplemented:
+                return parts
         out = func(*args, **(kwargs or {}))
-        name = func.overloadpacket.__name__
-        if name in {"convolution", "_convolution"}:
-            x, weight, transposed = args[0], args[1], args[6]
-            places = (x if transposed else out)[:, 0].numel()
-            self.macs += weight.numel() * places
-        elif name in {"mm", "bmm", "addmm", "baddbmm"}:
-            left, right = args[-2:]
-            if self._is_weight(left) or self._is_weight(right):
-                self.macs += left.numel() * right.shape[-1]
-        elif torch.Tag.pointwise in func.tags:
-            self._follow(args, out)
+        self.saw(func, (args, kwargs or {}), out, sum(map(macs_of, products(func, args, out))))
         return out
 
-    def _is_weight(self, tensor: Tensor) -> bool:
-        return tensor.untyped_storage().data_ptr() in self._weights
-
-    def _follow(self, args: tuple[Any, ...], out: Any) -> None:
-        """The sign of a weight, or a weight times a scale, is a weight."""
-        tables = [t for t in args if isinstance(t, Tensor) and t.ndim > 1 and t.shape == out.shape]
-        if tables and all(map(self._is_weight, tables)) and not self._is_weight(out):
-            self._weights.add(out.untyped_storage().data_ptr())
-            self._made.append(out)
+    def saw(self, func: Any, operands: tuple[tuple[Any, ...], dict[str, Any]], out: Any, macs: int) -> None:
+        """An operation has run."""
+        self.macs += macs
 
 
 def without_compiler(mode: type[TorchDispatchMode]) -> None:
@@ -86,7 +153,7 @@ def without_compiler(mode: type[TorchDispatchMode]) -> None:
         mode.__torch_dispatch__ = hook  # type: ignore[method-assign]
 
 
-without_compiler(_MacCounter)
+without_compiler(MacCounter)
 
 
 def load(file: str, factory: str) -> nn.Module:
@@ -125,12 +192,142 @@ def tensors_in(value: Any) -> list[Tensor]:
 def step_by_step(model: nn.Module) -> Iterator[None]:
     """Recurrent layers take their steps one by one, not in one opaque operation."""
     opaque = torch.backends.mkldnn.enabled and any(isinstance(m, nn.RNNBase) for m in model.modules())
-    with torch.backends.mkldnn.flags(enabled=False) if opaque else nullcontext():
+    if opaque:
+        torch.backends.mkldnn.enabled = False  # type: ignore[assignment]  # ``flags`` sets more, of which torch warns
+    try:
         yield
+    finally:
+        if opaque:
+            torch.backends.mkldnn.enabled = True  # type: ignore[assignment]
+
+
+@contextmanager
+def transparent(model: nn.Module) -> Iterator[None]:
+    """Neither recurrent layers nor attention are one opaque operation, in which nothing can be counted."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with step_by_step(model):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+class EvenDraws(TorchDispatchMode):
+    """Every draw of random numbers gives one value in all its elements, whatever their number: so networks of different
+    widths draw the same. Each draw has a value of its own. ``drew``: how many there were."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drew = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        form = _DRAWS.get(func.overloadpacket.__name__)
+        if form is None:
+            return func(*args, **(kwargs or {}))
+        self.drew += 1
+        torch.manual_seed(self.drew)
+        return form(func, args, {**(kwargs or {}), **({"generator": None} if "generator" in (kwargs or {}) else {})})
+
+
+without_compiler(EvenDraws)
+
+
+def _filled(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """In place: what the operation draws for one element, everywhere."""
+    return args[0].copy_(func(args[0].new_zeros(1), *args[1:], **kwargs))
+
+
+def _made(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A new tensor: its one value is what the operation draws for one element."""
+    whole = func(*args, **kwargs)
+    torch.manual_seed(torch.initial_seed())
+    if isinstance(args[0], Tensor):
+        one = func(args[0].new_zeros(1), *args[1:], **kwargs)
+    else:
+        one = func(*([1] if isinstance(a, (list, tuple)) else a for a in args), **kwargs)
+    return whole.copy_(one)
+
+
+def _normal(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Around a mean, with a deviation: either may be a tensor."""
+    mean, deviation = args[0], args[1] if len(args) > 1 else kwargs.get("std", 1.0)
+    if not isinstance(mean, Tensor) and not isinstance(deviation, Tensor):
+        return _made(func, args, kwargs)
+    return mean + deviation * float(torch.randn(1))
+
+
+def _kept(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Yes or no: yes, where that can be. So a dropout keeps everything and scales it."""
+    in_place = func.overloadpacket.__name__ == "bernoulli_"
+    chance = args[1] if len(args) > 1 else kwargs.get("p", 0.5 if in_place else args[0])
+    yes = torch.as_tensor(chance) > 0  # before it may be written over
+    return func(*args, **kwargs).copy_(yes)
+
+
+def _dropout(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    out, mask = func(*args, **kwargs)
+    return (args[0] / (1 - args[1]) if args[2] and args[1] < 1 else out), mask.fill_(True)
+
+
+def _in_order(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    out = func(*args, **kwargs)
+    return out.copy_(torch.arange(out.numel()))
+
+
+def _slope(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A leaky rectifier with a random slope: the mean one."""
+    lower, upper = (args[2], args[3]) if len(args) > 3 else (1 / 8, 1 / 3)
+    return torch.nn.functional.leaky_relu(args[0], (float(lower) + float(upper)) / 2)
+
+
+_DRAWS = {
+    **dict.fromkeys(("normal_", "uniform_", "exponential_", "cauchy_", "log_normal_"), _filled),
+    **dict.fromkeys(("geometric_", "random_"), _filled),
+    **dict.fromkeys(("randn", "rand", "randint", "randn_like", "rand_like", "randint_like"), _made),
+    **dict.fromkeys(("bernoulli", "bernoulli_"), _kept),
+    "normal": _normal,
+    "native_dropout": _dropout,
+    "randperm": _in_order,
+    "rrelu_with_noise": _slope,
+}
+
+
+@contextmanager
+def seeded() -> Iterator[None]:
+    """Random numbers start anew, and go on afterwards as if nothing had been drawn: torch's, Python's and numpy's."""
+    numpy = sys.modules.get("numpy")
+    theirs = numpy.random.get_state() if numpy else None
+    own = random.getstate()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            random.seed(0)
+            if numpy:
+                numpy.random.seed(0)
+            yield
+    finally:
+        random.setstate(own)
+        if numpy:
+            numpy.random.set_state(theirs)
+
+
+@contextmanager
+def buffers_restored(model: nn.Module) -> Iterator[None]:
+    """A pass in training mode changes buffers (running statistics): afterwards they are what they were."""
+    before = [(m, n, b, b.clone()) for m in model.modules() for n, b in m._buffers.items() if b is not None]
+    try:
+        yield
+    finally:
+        for module, name, buffer, value in before:
+            with torch.no_grad():
+                module._buffers[name] = buffer.copy_(value)
 
 
 def compare(out: Any, expected: list[Tensor]) -> tuple[float, float]:
-    """Largest difference, and the scale of the expected values."""
+    """Largest difference, and the scale of the expected values. Equal infinities, and NaN beside NaN, don't differ."""
     found = tensors_in(out)
     if [t.shape for t in found] != [t.shape for t in expected]:
         shapes = [[tuple(t.shape) for t in tensors] for tensors in (found, expected)]
@@ -139,9 +336,13 @@ def compare(out: Any, expected: list[Tensor]) -> tuple[float, float]:
     for got, want in zip(found, expected, strict=True):
         if got.is_complex():
             got, want = torch.view_as_real(got), torch.view_as_real(want)
-        if got.numel():
-            worst = max(worst, float((got.double() - want.double()).abs().max()))
-            scale = max(scale, float(want.double().abs().max()))
+        got, want = got.double(), want.double()
+        differ = ~((got == want) | (got.isnan() & want.isnan()))
+        if differ.any():
+            off = float((got - want)[differ].abs().max())
+            worst = max(worst, off if off == off else float("inf"))
+        if want.isfinite().any():
+            scale = max(scale, float(want[want.isfinite()].abs().max()))
     return worst, scale
 
 
@@ -165,14 +366,22 @@ def _forget(parameter: Tensor) -> None:
 
 
 def run_case(model: nn.Module, case: Mapping[str, Any], own: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Outputs of the model with the case's weights, beside what they must be."""
+    """Outputs of the model with the case's weights, beside what they must be; without ``outputs`` it has to run."""
     model.load_state_dict(own if case["state"] is None else case["state"], strict=True)
     if case["double"]:
         model.double()
-    counter = _MacCounter(model.eval())
-    with torch.no_grad(), counter:
-        out = call(model, as_double(case["inputs"]) if case["double"] else case["inputs"])
-    worst, scale = compare(out, case["outputs"])
+    counter = MacCounter()
+    even = EvenDraws() if case["even_draws"] else nullcontext()
+    around = (transparent(model.train(case["training"])), buffers_restored(model), seeded(), even, counter)
+    with torch.no_grad(), ExitStack() as stack:
+        for context in around:
+            stack.enter_context(context)
+        try:
+            out = call(model, as_double(case["inputs"]) if case["double"] else case["inputs"])
+        except Exception as error:
+            error.add_note(f"({case['name']})")
+            raise
+    worst, scale = (0.0, 0.0) if case["outputs"] is None else compare(out, case["outputs"])
     return {"name": case["name"], "diff": worst, "scale": scale, "macs": counter.macs, "train": ""}
 
 
@@ -180,7 +389,6 @@ def main(file: str, factory: str, weights: str, check: str, blocked: str) -> dic
     sys.meta_path.insert(0, _Blocker(blocked.split(",")))
     sys.dont_write_bytecode = True
     torch.set_num_threads(1)
-    torch.backends.mha.set_fastpath_enabled(False)  # one opaque operation, in which nothing can be counted
     own, cases = (torch.load(f, weights_only=True, map_location="cpu", mmap=True) for f in (weights, check))
     model = load(file, factory)
     results = [run_case(model, case, own) for case in cases]
@@ -196,7 +404,7 @@ def report(arguments: list[str]) -> str:
     try:
         found = main(*arguments)
     except Exception as problem:
-        found = {"error": f"{type(problem).__name__}: {problem}"}
+        found = {"error": " ".join([f"{type(problem).__name__}: {problem}", *getattr(problem, "__notes__", ())])}
     return json.dumps(found)
 
 

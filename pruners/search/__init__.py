@@ -6,11 +6,21 @@ from . import bayesian, one_ratio, sensitivity
 from .curves import RATIOS, Point, mean_curve, series_of, sweep
 from .ledger import Ledger
 from .prefix_cache import PrefixCache
-from .problem import SEARCHES, UNJUDGED, Evaluate, Kept, Realize, Retrain, search_strategy
-from .search import Evaluation, SearchResult, SearchSettings, Watcher, search
+from .problem import (
+    SEARCHES,
+    UNJUDGED,
+    Evaluate,
+    Evaluation,
+    Retrain,
+    SearchResult,
+    SearchSettings,
+    Watcher,
+    search_strategy,
+)
+from .search import search
 
 __all__ = [
-    "RATIOS", "SEARCHES", "UNJUDGED", "Evaluate", "Evaluation", "Kept", "Ledger", "Point", "PrefixCache", "Realize",
+    "RATIOS", "SEARCHES", "UNJUDGED", "Evaluate", "Evaluation", "Ledger", "Point", "PrefixCache",
     "Retrain", "SearchResult", "SearchSettings", "Watcher", "bayesian", "mean_curve", "one_ratio", "search",
     "search_strategy", "sensitivity", "series_of", "sweep",
 ]

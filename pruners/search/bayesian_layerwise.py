@@ -13,9 +13,9 @@ Every step is a pure function of (settings, seed, network, events so far): rando
 from __future__ import annotations
 
 import copy
+import functools
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from torch import nn
@@ -29,14 +29,7 @@ from ..run import StopRequest
 from ..slicing import zero_out
 from .checkpoints import Checkpoints, seeded
 from .gaussian_process import derived_seed, random_ratios, suggest_ratios
-from .problem import (
-    Evaluation,
-    Problem,
-    SearchResult,
-    evaluation_from,
-    interrupted,
-    objective_of,
-)
+from .problem import Evaluation, Problem, SearchResult, interrupted, objective_of
 from .scatter import State, scatter, zero_removed
 from .scores import Measurements, Task
 from .stages import in_run_order
@@ -115,7 +108,10 @@ class LayerwiseSearch:
         points: list[tuple[float, float]] = []
         unseen = self._possible(width)
         for step in range(1, self.per_width + 1):
-            record = self._evaluation(position, width, step, points, unseen)
+            record = self.problem.evaluation(
+                width.name, step, functools.partial(self._evaluation, position, width, step, points, unseen)
+            )
+            self.measurements.known[self._key(width.name, record.kept)] = (record.loss, record.accuracy)
             points.append((record.ratio, record.objective))
             unseen.discard(record.kept)
             self.evaluations.append(record)
@@ -144,11 +140,6 @@ class LayerwiseSearch:
     def _evaluation(
         self, position: int, width: Width, step: int, points: list[tuple[float, float]], unseen: set[int]
     ) -> Evaluation:
-        entry = self.problem.ledger.recorded("evaluation", width=width.name, step=step)
-        if entry is not None:
-            record = evaluation_from(entry)
-            self.measurements.known[self._key(width.name, record.kept)] = (record.loss, record.accuracy)
-            return record
         started = time.perf_counter()
         ratio = self._ratio(width.name, step, points)
         count = self._count(width, ratio)
@@ -160,15 +151,13 @@ class LayerwiseSearch:
         objective = self._objective(width.name, loss, size, points)
         best = max([objective, *(value for _, value in points)])
         finished = step == self.per_width or unseen <= {count}
-        record = Evaluation(
+        return Evaluation(
             width.name, step, ratio, width.size - count, count, loss, accuracy, objective, best,
             is_best=all(objective > value for _, value in points),
             params=size["params"], macs=size["macs"], bits=size["bits"],
             seconds=round(time.perf_counter() - started, 3), cached=cached, seed=self.settings.seed,
             done=self.per_width * position + (self.per_width if finished else step), total=self.total,
         )  # fmt: skip
-        self.problem.ledger.append("evaluation", asdict(record))
-        return record
 
     def _objective(
         self, name: str, loss: float | None, size: Mapping[str, float], points: list[tuple[float, float]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from torch import nn
 
@@ -13,14 +13,7 @@ from ..errors import Interrupted, UsageError
 from ..run import StopRequest
 from .gaussian_process import Ratios, derived_seed, random_ratios, suggest_ratios
 from .one_ratio import decided, ranked, steps
-from .problem import (
-    Evaluation,
-    Problem,
-    SearchResult,
-    evaluation_from,
-    interrupted,
-    objective_of,
-)
+from .problem import Evaluation, Problem, SearchResult, interrupted, objective_of
 from .scores import Measurements, Score, Task
 from .stages import stages
 
@@ -76,10 +69,7 @@ class StagedSearch:
     def _try(self, step: int) -> None:
         ratios = self._ratios(step)
         counts = self._counts(ratios)
-        entry = self.problem.ledger.recorded("evaluation", width=ALL, step=step)
-        record = self._evaluation(step, counts) if entry is None else evaluation_from(entry)
-        if entry is None:
-            self.problem.ledger.append("evaluation", asdict(record))
+        record = self.problem.evaluation(ALL, step, lambda: self._evaluation(step, counts))
         self.measurements.known[self._task(counts).key] = (record.loss, record.accuracy)
         self.points.append((ratios, record.objective))
         self.evaluations.append(record)

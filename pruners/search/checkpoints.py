@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,9 @@ import numpy as np
 import torch
 
 from ..errors import CheckpointError, OutputError
+from ..outputs import replaced
 from ..plan import sha256_of_state
+from ..saving import save
 from .scatter import State
 
 
@@ -45,17 +46,11 @@ class Checkpoints:
         path = self._path(number)
         if path is None:
             return
-        temporary = path.with_suffix(".tmp")
         try:
-            with temporary.open("wb") as file:
-                torch.save(state, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-            temporary.unlink(missing_ok=True)
-            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-            raise OutputError(f"{path}: can't be written ({reason}); make room and use --resume") from None
+            with replaced(path) as file:
+                save(state, file)
+        except OSError as error:
+            raise OutputError(f"{path}: can't be written ({error.strerror}); make room and use --resume") from None
 
     def load(self, number: int, digest: str) -> State:
         """Raises ``CheckpointError`` unless the file is there and holds tensors with this digest."""

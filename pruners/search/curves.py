@@ -17,13 +17,13 @@ from torch import nn
 
 from ..costs import quantizer_of
 from ..errors import Interrupted, UsageError
-from ..graph import ChannelGraph, Width
+from ..graph import ChannelGraph, Realize, Width
 from ..metrics import FIRST, KERNEL_METRICS, METRICS, Batch, rank
 from ..run import ConvBase, StopRequest
 from ..slicing import zero_kernels
 from .ledger import Ledger
 from .prefix_cache import PrefixCache
-from .problem import Evaluate, Realize
+from .problem import Evaluate
 
 RATIOS = tuple(range(0, 100, 10))  # percent
 

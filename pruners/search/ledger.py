@@ -101,12 +101,22 @@ class Ledger:
         if found.get("hash") == header["hash"]:
             return
         old, new = found.get("settings") or {}, header["settings"]
-        name = next((n for n in sorted({*old, *new}) if old.get(n) != new.get(n)), "hash")
-        values = f"{canonical(old.get(name))[:60]}, now {canonical(new.get(name))[:60]}"
+        name, before, now = _difference(old, new)
+        values = f"{canonical(before)[:60]}, now {canonical(now)[:60]}"
         raise UsageError(
             f"{self.path}: belongs to a {self.what} with other settings ({name} was {values}); "
             "use the same settings or start anew without --resume"
         )
+
+
+def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, Any, Any]:
+    """The first setting that is another one, with both values; of settings that are made of parts, the part."""
+    name = next((n for n in sorted({*old, *new}) if old.get(n) != new.get(n)), "hash")
+    before, now = old.get(name), new.get(name)
+    if not isinstance(before, dict) or not isinstance(now, dict):
+        return name, before, now
+    part, *values = _difference(before, now)
+    return part if name == "fingerprint" else f"{name} {part}", values[0], values[1]
 
 
 def _read(path: Path, what: str) -> tuple[list[dict[str, Any]], int | None]:

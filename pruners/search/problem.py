@@ -12,7 +12,7 @@ from torch import nn
 
 from ..costs import Allowance, Budget, CostModel, Costs, Limits
 from ..errors import Interrupted, UsageError
-from ..graph import ChannelGraph
+from ..graph import ChannelGraph, Realize
 from ..metrics import Batch
 from ..plan import PruningPlan, from_kept
 from ..registry import Registry
@@ -20,15 +20,12 @@ from .ledger import Ledger
 from .prefix_cache import PrefixCache
 
 UNJUDGED = "--search {} evaluates candidates; give --data, or take --search uniform or global"
-Kept = Mapping[str, tuple[int, ...]]
 Evaluate = Callable[..., tuple[float, float]]
 """model -> (loss, accuracy) on held-out data. To stop early, (model, stop): ``stop(losses, images)`` is to be asked
 after every batch with the losses of the images so far and the number of all; when it says True, the means over those so
 far are given."""
 Retrain = Callable[[nn.Module, int], None]
 """(model, epochs): train the model in place."""
-Realize = Callable[[nn.Module, Kept], nn.Module]
-"""(whole model, kept) -> a sliced copy that runs; ``kept`` counts the whole model's channels."""
 
 
 @dataclass(frozen=True)
@@ -124,14 +121,6 @@ class Evaluation:
     total: int
 
 
-def evaluation_from(entry: Mapping[str, Any]) -> Evaluation:
-    """The record that a ledger's event was made of. Raises ``UsageError`` for one of another version."""
-    try:
-        return Evaluation(**{name: value for name, value in entry.items() if name != "event"})
-    except TypeError:
-        raise UsageError("the search ledger has fields of another version; start anew without --resume") from None
-
-
 class Watcher:
     """Told about the progress of a search; override what is of interest. Replayed events are told as well."""
 
@@ -173,6 +162,21 @@ class Problem:
     watcher: Watcher = field(default_factory=Watcher)
     cache: PrefixCache = field(default_factory=PrefixCache)
 
+    def evaluation(self, width: str, step: int, measure: Callable[[], Evaluation]) -> Evaluation:
+        """The next evaluation of the ledger; where it holds no more, the one measured now, which is appended.
+
+        Raises UsageError where the ledger holds something else, or an evaluation of another version.
+        """
+        entry = self.ledger.recorded("evaluation", width=width, step=step)
+        if entry is None:
+            record = measure()
+            self.ledger.append("evaluation", dataclasses.asdict(record))
+            return record
+        try:
+            return Evaluation(**{name: value for name, value in entry.items() if name != "event"})
+        except TypeError:
+            raise UsageError("the search ledger has fields of another version; start anew without --resume") from None
+
     def required(self) -> tuple[Evaluate, Realize]:
         """How candidates are judged and made. Raises ``UsageError`` where they can't be."""
         if self.candidates.evaluate is None or self.candidates.realize is None:
@@ -186,7 +190,7 @@ class SearchResult:
     best evaluation. ``state``: when there was retraining, the retrained weights in the whole network's shapes
     (removed channels hold stale values), to be sliced by ``kept`` like the original's."""
 
-    kept: Kept
+    kept: Mapping[str, tuple[int, ...]]
     before: Costs
     after: Costs
     evaluations: tuple[Evaluation, ...] = ()

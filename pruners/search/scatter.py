@@ -11,12 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from ..graph import BoolArray, ChannelGraph, Slot
+from ..graph import BoolArray, ChannelGraph, Kept, Slot
 
-Kept = Mapping[str, npt.ArrayLike]
 State = dict[str, torch.Tensor]
 Index = tuple[torch.Tensor, ...]
 
@@ -32,7 +30,7 @@ def scatter(
     result = {}
     for name, tensor in whole.items():
         result[name] = tensor.detach().clone()
-        index = _index(masks.get(graph.aliases.get(name, name), {}), tensor)
+        index = _index(masks.get(graph.key(name), {}), tensor)
         result[name][index] = small[name].detach().to(tensor.device)
     return result
 
@@ -43,7 +41,7 @@ def zero_removed(whole: Mapping[str, torch.Tensor], graph: ChannelGraph, kept: K
     masks = _by_tensor(graph, kept)
     result = {}
     for name, tensor in whole.items():
-        index = _index(masks.get(graph.aliases.get(name, name), {}), tensor)
+        index = _index(masks.get(graph.key(name), {}), tensor)
         result[name] = torch.zeros_like(tensor)
         result[name][index] = tensor.detach()[index]
     return result

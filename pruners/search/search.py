@@ -14,9 +14,9 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from ..costs import Allowance, Budget, CostModel
+from ..costs import Allowance, CostModel
 from ..errors import NotPrunableError
-from ..graph import ChannelGraph
+from ..graph import ChannelGraph, Realize
 from ..metrics import Batch
 from ..plan import sha256_of_state
 from .ledger import Ledger
@@ -25,9 +25,7 @@ from .problem import (
     SEARCHES,
     Candidates,
     Evaluate,
-    Evaluation,
     Problem,
-    Realize,
     Retrain,
     SearchResult,
     SearchSettings,
@@ -45,16 +43,6 @@ class Latency(Protocol):
     def fraction(self, counts: Mapping[str, int]) -> float:
         """The share of the whole network's time when each width keeps so many groups."""
         ...
-
-
-__all__ = [
-    "Budget",
-    "Evaluation",
-    "SearchResult",
-    "SearchSettings",
-    "Watcher",
-    "search",
-]
 
 
 def search(

@@ -8,7 +8,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from torch import nn
 
@@ -18,7 +18,7 @@ from ..metrics import Ranking
 from ..run import StopRequest
 from .damage import PROBED, Curve, Difference, Reference, curve_through
 from .one_ratio import decided, ranked, require_budget
-from .problem import Evaluation, Problem, SearchResult, evaluation_from, interrupted, search_strategy
+from .problem import Evaluation, Problem, SearchResult, interrupted, search_strategy
 from .stage_balance import Balance, attempts
 
 _STEPS = 64
@@ -95,10 +95,7 @@ class Probes:
             raise self._interrupted() from None
 
     def _probe(self, name: str, step: int, kept: int) -> Evaluation:
-        entry = self.problem.ledger.recorded("evaluation", width=name, step=step)
-        record = self._measured(name, step, kept) if entry is None else evaluation_from(entry)
-        if entry is None:
-            self.problem.ledger.append("evaluation", asdict(record))
+        record = self.problem.evaluation(name, step, lambda: self._measured(name, step, kept))
         self._noted(record)
         return record
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from torch import Tensor, nn
 
@@ -18,7 +18,7 @@ from ..costs import Counts
 from ..metrics import Ranking
 from .bayesian_staged import ALL, joint_record
 from .damage import Difference
-from .problem import Evaluation, Problem, evaluation_from
+from .problem import Evaluation, Problem
 from .stages import Stage, stages
 
 FACTORS = (2.0, 0.5)
@@ -71,10 +71,7 @@ class Balance:
         if key in self.known:
             return False
         self.step += 1
-        entry = self.problem.ledger.recorded("evaluation", width=ALL, step=self.step)
-        found = self._measured(counts, done) if entry is None else evaluation_from(entry)
-        if entry is None:
-            self.problem.ledger.append("evaluation", asdict(found))
+        found = self.problem.evaluation(ALL, self.step, lambda: self._measured(counts, done))
         self.known[key] = found
         if found.is_best:
             self.best = counts

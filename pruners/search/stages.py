@@ -27,7 +27,7 @@ def stages(graph: ChannelGraph) -> list[Stage]:
     """
     at: defaultdict[str, Fraction] = defaultdict(Fraction)  # of a packed weight, parts are contracted one by one
     for contraction in graph.contractions:
-        at[contraction.parameter] += contraction.positions
+        at[contraction.parameter] += graph.positions(contraction)
     widths = in_run_order(graph)
     places = [_first(graph, width) for width in widths]
     parameters = [c.parameter for c in graph.contractions]

@@ -27,8 +27,7 @@ def fit_attention(model: nn.Module, graph: ChannelGraph, masks: Mapping[Slot, Bo
     for path, module in modules.items():
         if isinstance(module, nn.MultiheadAttention):
             name = "in_proj_weight" if module.in_proj_weight is not None else "q_proj_weight"
-            key = f"{path}.{name}" if path else name
-            _fit(module, masks.get(Slot(graph.aliases.get(key, key), 0)))
+            _fit(module, masks.get(Slot(graph.key(path, name), 0)))
     for module in reversed(modules.values()):  # what is inside comes first
         if type(module) in _LAYERS and not _fits(module):
             _stand_in(module, _LAYERS[type(module)], ("norm_first", "activation"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from types import FrameType, ModuleType
 from typing import Any
@@ -31,7 +31,8 @@ class AttributePatch:
 class Stale:
     """A number in the code that must change: an attribute, or an expression. ``widths``: those that it counts.
 
-    ``new`` is -1 where torch is to find the size itself; ``call``: the call that the number goes to.
+    ``new`` is -1 where torch is to find the size itself, ``old`` what the code says; ``call``: the call that the number
+    goes to. ``leaf``: the expression, if it isn't an attribute's, ``up`` frames above that of the call.
     """
 
     where: AttributePatch | Place
@@ -40,6 +41,9 @@ class Stale:
     new: object
     widths: tuple[str, ...] = ()
     call: tuple[Site, Span] | None = None
+    old: object = None
+    leaf: ast.expr | None = field(default=None, compare=False)
+    up: int = 0
 
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
@@ -91,11 +95,12 @@ def _origin(leaf: ast.expr, before: Any, value: Any, frame: FrameType, site: Sit
     """The attribute that an expression reads, in this function or, for a parameter, in its caller; else its place."""
     patch = attribute_of(leaf, frame, modules)
     if patch is not None:
-        return Stale(patch, modules.current, site, value)
+        return Stale(patch, modules.current, site, value, old=before)
     passed = _passed(leaf, frame)
     if passed is not None:
-        return _origin(passed[0], before, value, passed[1], site, modules)
-    return _placed(leaf, "", value, frame, site, modules)
+        found = _origin(passed[0], before, value, passed[1], site, modules)
+        return replace(found, up=found.up + 1)
+    return replace(_placed(leaf, "", value, frame, site, modules), old=before, leaf=leaf)
 
 
 def _placed(

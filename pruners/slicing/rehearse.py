@@ -7,45 +7,48 @@ anew, or any other expression, which becomes a ``LiteralSite`` for the source wr
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+import ast
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
-import numpy.typing as npt
+import numpy as np
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from ..errors import NotPrunableError, SecateurError, StuckError
-from ..graph import ChannelGraph, CountedCall, Pass, Step
+from ..graph import ChannelGraph, CountedCall, Kept, Pass, Step
 from ..places import LiteralSite, Site, Span
 from ..run import (
-    Left,
     Modules,
     NormBase,
-    Watch,
-    Way,
     author_frame,
     author_site,
+    batch_size,
     call_arguments,
+    copied,
     describe,
     examples_of,
     in_stand_in,
     layer_frame,
     name_of,
-    repeatable,
     run,
     site_of,
-    training_batch,
+    tree_of,
 )
 from ..trace import SITE_RULES, Path, constants, said
+from .call_frames import CallFrames, samples
+from .evaluate import Unknown
 from .expressions import AttributePatch, Place, Stale, resolve
+from .passes import inputs_of, retraced
+from .separate import Fix, Sample, agreed, computed, counted, fixes, named
 from .size_checks import outdated
 
-Kept = Mapping[str, npt.ArrayLike]
 Where = tuple[Site, Span]  # of a call
+Found = list[tuple[Pass, list[Stale]]]  # what is stale in which pass
 
 
 @contextmanager
@@ -53,26 +56,31 @@ def corrected(model: nn.Module, graph: ChannelGraph, kept: Kept, example: int = 
     """Within this block a sliced model runs once, in eval mode, although its code holds stale numbers: they are put
     right on the way. ``example``: the number of the one that it runs on."""
     modules = Modules(model)
-    further = {run.example: run.calls for run in graph.further if not (run.training or run.tried)}
-    with modules.watching(), _Rehearsal(modules, further.get(example, graph.calls), kept, None):
+    passes = {p.example: p.calls for p in graph.further if p.inputs is None and not (p.training or p.tried)}
+    with modules.watching(), _Rehearsal(modules, passes.get(example, graph.calls), kept, None):
         yield
 
 
-def rehearse(model: nn.Module, graph: ChannelGraph, kept: Kept, example_input: Any) -> tuple[LiteralSite, ...]:
+def rehearse(
+    model: nn.Module, graph: ChannelGraph, kept: Kept, example_input: Any, original: nn.Module
+) -> tuple[LiteralSite, ...]:
     """Rehearse until no attribute is stale: setting one anew can make an expression that reads it stale."""
     flags = {m: m.training for m in model.modules()}
     applied: dict[AttributePatch, object] = {}
-    crowded: set[Where] = set()
+    cut = _Cut(model.eval(), graph, kept, examples_of(example_input))
     try:
         while True:
-            found = _passes(model.eval(), graph, kept, example_input, crowded)
+            near = cut.found(p for p in graph.passes if p.inputs is None)
+            found = [s for _, stale in near for s in stale]
             several = _several_sizes(found)
             if several:
-                crowded |= several
+                cut.crowded |= several
                 continue
-            attributes, literals = _sorted_out(found, applied)
+            attributes, literals = _sorted_out(cut.by_inputs(near), applied)
             if not attributes:
-                return tuple(LiteralSite(*place[:5], values, place[5]) for place, values in literals.items())
+                if any(literals) and (any(p.inputs is not None for p in graph.passes) or _disagree(literals)):
+                    return told_apart(cut, original, near)
+                return tuple(LiteralSite(*place[:5], values, place[5]) for place, values in _united(literals).items())
             if attributes.keys() <= applied.keys():
                 raise StuckError("a number here must follow the widths, but can't be set anew", found[0].site)
             for patch, new in attributes.items():
@@ -86,85 +94,156 @@ def rehearse(model: nn.Module, graph: ChannelGraph, kept: Kept, example_input: A
             module.training = flag
 
 
+@dataclass
+class _Cut:
+    """A sliced network beside what the trace saw of the whole. ``crowded``: calls in which no size is left to torch."""
+
+    model: nn.Module
+    graph: ChannelGraph
+    kept: Kept
+    examples: Sequence[Any]
+    crowded: set[Where] = field(default_factory=set)
+
+    def found(self, passes: Iterable[Pass]) -> Found:
+        """What is stale in each of these passes that counts anything."""
+        return [(p, self.stale(p)) for p in passes if p.calls or p.steps or p == Pass()]
+
+    def stale(self, how: Pass, frames: CallFrames | None = None) -> list[Stale]:
+        """What is stale in one pass: a copy runs, but for the first example in eval mode."""
+        model = self.model
+        network = model if how == Pass() and how.inputs is None else copied(model).train(how.training)
+        inputs, modules, found = inputs_of(how, self.examples), Modules(network), list[Stale]()
+        rehearsal = _Rehearsal(modules, how.calls, self.kept, found, how.steps, self.crowded, frames)
+        try:
+            with _norms_that_fit(network, model if how.inputs is None else network), retraced(how, modules, rehearsal):
+                run(network, *call_arguments(inputs))
+            rehearsal.check()
+        except SecateurError:
+            raise
+        except Exception as error:
+            checks = outdated(error, network, modules)
+            if checks:
+                return checks
+            shown = f"the pruned network does not run: {describe(error)}"
+            raise StuckError(f"{type(error).__name__} with other widths", site_of(error), shown=shown) from error
+        return found
+
+    def by_inputs(self, found: Found) -> list[list[Stale]]:
+        """What is stale in passes on the same inputs, together: a number that follows from sizes is the same in all."""
+        lists: dict[tuple[int, int, int], list[Stale]] = {}
+        for how, stale in found:
+            key = how.example, id(how.inputs), batch_size(inputs_of(how, self.examples))
+            lists.setdefault(key, []).extend(stale)
+        return list(lists.values())
+
+
+def told_apart(cut: _Cut, original: nn.Module, near: Found) -> tuple[LiteralSite, ...]:
+    """The numbers to write, where the network ran on several inputs: a number that differs between them isn't written,
+    only the factor in it that counts channels. ``near``: what is stale on the examples themselves."""
+    far = cut.found(p for p in cut.graph.passes if p.inputs is not None)
+    mixed = _differing(cut.by_inputs([*near, *far]))
+    written: dict[tuple[Place, str], dict[str, object]] = {}
+    for stale in (s for _, found in (*near, *far) for s in found):
+        if not isinstance(stale.where, AttributePatch) and stale.where not in mixed:
+            written.setdefault((stale.where, "{}"), {})[stale.module] = stale.new
+    if mixed:
+        before, after = [], []
+        spots = {(s.call, s.up) for s in mixed.values() if s.call is not None}
+        for how, _ in (*near, *far):
+            before.append(CallFrames(spots).over(copied(original), how, inputs_of(how, cut.examples)))
+            after.append(CallFrames(spots))
+            cut.stale(how, after[-1])
+        for place, stale in mixed.items():
+            ran = samples(before, after, stale.call, stale.up, stale.leaf)
+            for key, module, number in _everywhere(place, stale, ran, cut.graph, cut.kept):
+                if written.setdefault(key, {}).setdefault(module, number) != number:
+                    raise StuckError("one number in the code counts two different widths here", stale.site)
+    if len({place for place, _ in written}) < len(written):
+        raise StuckError("a number in the code mixes channels with sizes in two ways", next(iter(mixed.values())).site)
+    return tuple(LiteralSite(*p[:5], values, p[5], template) for (p, template), values in written.items())
+
+
+def _differing(lists: Sequence[Sequence[Stale]]) -> dict[Place, Stale]:
+    """Expressions that aren't the same number on every input, or that are it by chance, as ``max(c, h)`` may be."""
+    numbers: dict[Place, list[dict[str, object]]] = {}
+    first: dict[Place, Stale] = {}
+    for place, found in enumerate(lists):
+        for stale in found:
+            if isinstance(stale.where, AttributePatch):
+                raise StuckError("an attribute that counts channels follows from sizes as well", stale.site)
+            numbers.setdefault(stale.where, [{} for _ in lists])[place][stale.module] = stale.new
+            first.setdefault(stale.where, stale)
+    return {
+        where: first[where]
+        for where, values in numbers.items()
+        if _disagree([{where: v} for v in values])
+        or computed(first[where].leaf)
+        or (any(v != values[0] for v in values) and named(first[where].leaf))
+    }
+
+
+def _everywhere(
+    place: Place, stale: Stale, ran: Mapping[str, Sequence[Sample]], graph: ChannelGraph, kept: Kept
+) -> Iterator[tuple[tuple[Place, str], str, object]]:
+    """Where to write which number for each module: one that is right as it is needs its own beside the others'."""
+    found = {module: _separated(place, stale, several, graph, kept) for module, several in ran.items()}
+    if not found:
+        raise StuckError(f"a number here depends on sizes, and it can't be followed: {_shown(stale)}", stale.site)
+    nodes = {_key(place, fix): fix.node for fixed in found.values() for fix in fixed}
+    for module, fixed in found.items():
+        numbers = {_key(place, fix): fix.number for fix in fixed}
+        for key, node in nodes.items():
+            number = numbers[key] if key in numbers else agreed(node, ran[module]) if key[1] == "{}" else None
+            if number is None:
+                raise StuckError("a number in the code mixes channels with sizes in some modules only", stale.site)
+            yield key, module, number
+
+
+def _key(place: Place, fix: Fix) -> tuple[Place, str]:
+    at = fix.node
+    return (place[0], at.lineno, at.col_offset, at.end_lineno or 0, at.end_col_offset or 0, ""), fix.template
+
+
+def _shown(stale: Stale) -> str:
+    return "" if stale.leaf is None else ast.unparse(stale.leaf)
+
+
+def _separated(
+    place: Place, stale: Stale, several: Sequence[Sample], graph: ChannelGraph, kept: Kept
+) -> list[Fix]:
+    """What to write so that the expression is right on every input."""
+    tree = tree_of(place[0])
+    widths = [w.name for w in graph.widths if stale.leaf is not None and tree is not None
+              and counted(stale.leaf, tree, several, w.size, np.size(kept.get(w.name, range(w.size))))]  # fmt: skip
+    reason = f"a number here depends on channels and on sizes, and they can't be told apart: {_shown(stale)}"
+    if stale.leaf is None or tree is None or not several or place[5]:
+        raise StuckError(reason, stale.site, widths)
+    try:
+        return fixes(stale.leaf, tree, several)
+    except Unknown as error:
+        raise StuckError(reason, stale.site, widths) from error
+
+
 def _several_sizes(found: list[Stale]) -> set[Where]:
     """Calls in which some runs leave a size to torch, and others another one or none: only one can be left out."""
     places: dict[Where, set[tuple[object, bool]]] = {}
     for stale in found:
         if stale.call is not None:
-            places.setdefault(stale.call, set()).add((stale.where, stale.new == -1))
+            left = -1 in stale.new if isinstance(stale.new, tuple) else stale.new == -1
+            places.setdefault(stale.call, set()).add((stale.where, left))
     return {call for call, left in places.items() if len(left) > 1 and any(free for _, free in left)}
 
 
-def _passes(
-    model: nn.Module, graph: ChannelGraph, kept: Kept, example_input: Any, crowded: Collection[Where]
-) -> list[Stale]:
-    """What is stale in all passes that the trace made."""
-    examples = examples_of(example_input)
-    found = _stale_numbers(model, graph.calls, kept, examples[0], crowded, graph.steps)
-    for how in graph.further:
-        if not how.calls:
-            continue
-        copied = copy.deepcopy(model).train(how.training)
-        example = examples[how.example]
-        with repeatable():
-            found += _stale_numbers(
-                copied, how.calls, kept, training_batch(example) if how.training else example, crowded, how=how
-            )
-    return found
-
-
-def _stale_numbers(
-    model: nn.Module,
-    calls: tuple[CountedCall, ...],
-    kept: Kept,
-    example_input: Any,
-    crowded: Collection[Where],
-    steps: Sequence[Step] = (),
-    how: Pass | None = None,
-) -> list[Stale]:
-    how = how or Pass()
-    args, kwargs = call_arguments(example_input)
-    modules = Modules(model)
-    watch = Watch(modules, how.tried, _Retried(how.failed)) if how.tried else None
-    found: list[Stale] = []
-    hooks = [m.register_forward_pre_hook(_fit_norm) for m in model.modules() if _has_no_tensors(m)]
+@contextmanager
+def _norms_that_fit(network: nn.Module, model: nn.Module) -> Iterator[None]:
+    """Norms that store nothing take their sizes from what they read, those of the model that was copied as well."""
+    pairs = zip(network.modules(), model.modules(), strict=True)
+    hooks = [m.register_forward_pre_hook(partial(_fit_norm, {m, own})) for m, own in pairs if _has_no_tensors(m)]
     try:
-        with (
-            torch.set_grad_enabled(how.graded),
-            modules.watching(),
-            _Rehearsal(modules, calls, kept, found, steps, crowded) as rehearsal,
-            watch.watching() if watch is not None else nullcontext(),
-        ):
-            run(model, args, kwargs)
-        rehearsal.check()
-    except SecateurError:
-        raise
-    except Exception as error:
-        checks = outdated(error, model, modules)
-        if checks:
-            return checks
-        shown = f"the pruned network does not run: {describe(error)}"
-        raise StuckError(f"{type(error).__name__} with other widths", site_of(error), shown=shown) from error
+        yield
     finally:
         for hook in hooks:
             hook.remove()
-    return found
-
-
-@dataclass(frozen=True)
-class _Retried:
-    """Ways that the trace tried are tried again."""
-
-    failed: Collection[Any]
-
-    def attempt(self, way: Way, site: Site, call: Callable[[], Left]) -> Left | str:
-        return "the trace failed here" if way in self.failed else call()
-
-    def join(self, first: Any, second: Any, site: Site) -> None:
-        """The trace did so."""
-
-    def hold(self, values: Any, site: Site, why: str) -> None:
-        """The trace did so."""
 
 
 def _has_no_tensors(module: nn.Module) -> bool:
@@ -172,15 +251,15 @@ def _has_no_tensors(module: nn.Module) -> bool:
     return isinstance(module, sized) and not list(module.parameters()) and not list(module.buffers())
 
 
-def _fit_norm(module: Any, args: tuple[Any, ...]) -> None:
-    """A norm that stores nothing takes its size from what it reads."""
-    if isinstance(module, nn.LayerNorm):
-        module.normalized_shape = tuple(args[0].shape[args[0].ndim - len(module.normalized_shape) :])
-    else:
-        name = "num_channels" if isinstance(module, nn.GroupNorm) else "num_features"
-        if isinstance(module, nn.GroupNorm) and module.num_groups == module.num_channels:
-            module.num_groups = args[0].shape[1]
-        setattr(module, name, args[0].shape[1])
+def _fit_norm(norms: Collection[Any], module: nn.Module, args: tuple[Any, ...]) -> None:
+    for norm in norms:
+        if isinstance(norm, nn.LayerNorm):
+            norm.normalized_shape = tuple(args[0].shape[args[0].ndim - len(norm.normalized_shape) :])
+            continue
+        name = "num_channels" if isinstance(norm, nn.GroupNorm) else "num_features"
+        if isinstance(norm, nn.GroupNorm) and norm.num_groups == norm.num_channels:
+            norm.num_groups = args[0].shape[1]
+        setattr(norm, name, args[0].shape[1])
 
 
 class _Rehearsal(TorchFunctionMode):
@@ -194,9 +273,10 @@ class _Rehearsal(TorchFunctionMode):
         found: list[Stale] | None,
         steps: Sequence[Step] = (),
         crowded: Collection[Where] = (),
+        frames: CallFrames | None = None,
     ) -> None:
         super().__init__()
-        self._crowded = crowded
+        self._crowded, self._frames = crowded, frames
         self._modules, self._kept, self._found = modules, kept, found
         self._calls = iter(calls)
         self._steps, self._checks = iter(steps), bool(steps)
@@ -234,6 +314,7 @@ class _Rehearsal(TorchFunctionMode):
         call = next(self._calls, None)
         if call is None or (call.name, call.module, call.site) != (name_of(func), self._modules.current, site):
             raise StuckError("the pruned network takes another way here than the network did", site)
+        seen = self._frames.saw(self._modules, (site, call.span)) if self._frames is not None else None
         changes: dict[Path, float] = {}
         for path, extent in call.extents.items():
             now, value = said(func, args, kwargs, path), extent.count(self._kept)
@@ -259,7 +340,9 @@ class _Rehearsal(TorchFunctionMode):
         for stale in resolve(frame, site, self._modules, reflected, (args, kwargs), fixed):
             free = call.name in {"view", "reshape"} and len(changes) == 1 and not _has_minus_one(args, kwargs)
             free &= not isinstance(stale.where, AttributePatch) and (site, call.span) not in self._crowded
-            new = -1 if free else stale.new
+            new = _left_out(stale.old, stale.new) if free else stale.new
+            if seen is not None and stale.leaf is not None:
+                seen.wanted[stale.leaf] = new
             if not free:
                 self._stale |= {(call.module, site, call.span, path): site for path in changes}
             counted = [w for p, v in changes.items() if p in call.extents and _holds(stale.new, v)
@@ -288,6 +371,13 @@ class _Rehearsal(TorchFunctionMode):
                 raise StuckError("one number in the code counts two different widths here", site, widths, alike=True)
 
 
+def _left_out(old: object, new: object) -> object:
+    """What torch is to find itself."""
+    if isinstance(old, (tuple, list)) and isinstance(new, (tuple, list)):
+        return tuple(n if o == n else -1 for o, n in zip(old, new, strict=True))
+    return -1
+
+
 def _holds(new: object, value: float) -> bool:
     return value in new if isinstance(new, (tuple, list)) else new == value
 
@@ -314,20 +404,37 @@ def _set(
     return tuple(replaced(v, (i,)) for i, v in enumerate(args)), unsaid | named
 
 
+Literals = dict[Place, dict[str, object]]  # with a value for each module
+
+
 def _sorted_out(
-    found: list[Stale], applied: Mapping[AttributePatch, object]
-) -> tuple[dict[AttributePatch, object], dict[Place, dict[str, object]]]:
-    """Attributes to set anew, and the other stale expressions with a value per module."""
+    lists: Sequence[Sequence[Stale]], applied: Mapping[AttributePatch, object]
+) -> tuple[dict[AttributePatch, object], list[Literals]]:
+    """Attributes to set anew, and the other stale expressions, for each of the inputs."""
     attributes: dict[AttributePatch, object] = {}
-    literals: dict[Place, dict[str, object]] = {}
+    literals: list[Literals] = [{} for _ in lists]
     first: dict[object, Stale] = {}
-    for stale in found:
+    for number, stale in ((n, s) for n, found in enumerate(lists) for s in found):
         if isinstance(stale.where, AttributePatch):
             before = applied.get(stale.where, attributes.setdefault(stale.where, stale.new))
         else:
-            before = literals.setdefault(stale.where, {}).setdefault(stale.module, stale.new)
+            before = literals[number].setdefault(stale.where, {}).setdefault(stale.module, stale.new)
         other = first.setdefault((stale.where, stale.module), stale)
         if before != stale.new:
             widths = (*other.widths, *stale.widths)
             raise StuckError("one number in the code counts two different widths here", stale.site, widths, alike=True)
     return attributes, literals
+
+
+def _united(literals: Iterable[Literals]) -> Literals:
+    found: Literals = {}
+    for one in literals:
+        for place, values in one.items():
+            found[place] = {**values, **found.get(place, {})}
+    return found
+
+
+def _disagree(literals: Sequence[Literals]) -> bool:
+    """Whether a number is another one on other inputs."""
+    united = _united(literals)
+    return any(united[place][m] != v for one in literals for place, values in one.items() for m, v in values.items())

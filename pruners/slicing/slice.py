@@ -7,22 +7,18 @@ channels are found by rehearsal (``rehearsal``).
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy.typing as npt
 import torch
 from torch import nn
 
-from ..graph import ChannelGraph
+from ..graph import ChannelGraph, Kept
 from ..places import LiteralSite
 from ..weight_transfer import slice_state
 from .attention import fit_attention
 from .layer_sizes import resize
 from .rehearse import rehearse
-
-Kept = Mapping[str, npt.ArrayLike]
 
 
 @dataclass(frozen=True)
@@ -47,7 +43,7 @@ def slice_model(model: nn.Module, graph: ChannelGraph, kept: Kept, example_input
     for module in sliced.modules():
         resize(module)
     fit_attention(sliced, graph, graph.masks(kept))
-    return SlicedModel(sliced, rehearse(sliced, graph, kept, example_input))
+    return SlicedModel(sliced, rehearse(sliced, graph, kept, example_input, model))
 
 
 def _replacements(model: nn.Module, graph: ChannelGraph, kept: Kept) -> dict[int, torch.Tensor]:

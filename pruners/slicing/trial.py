@@ -6,15 +6,27 @@ number counts are tied, and channels at a place that can't follow are frozen, by
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from ..errors import NotPrunableError, StuckError
 from ..graph import ChannelGraph, Facts, Freeze, Tie, Width
 from ..places import Site
+from ..run import (
+    batch_size,
+    call_arguments,
+    copied,
+    examples_of,
+    larger_batch,
+    larger_sizes,
+    repeatable,
+    run,
+    tensors_in,
+)
 from ..trace import Tracer, observe
 from .slice import slice_model
 
@@ -26,13 +38,18 @@ def workable(tracer: Tracer, model: nn.Module, example_input: Any, skip: Sequenc
     """
     held: dict[Site, str] = {}
     said: list[Tie | Freeze] = []
+    elsewhere: list[tuple[int, Any, Tracer]] = []
     while True:
-        graph = tracer.graph()
+        graph = tracer.graph(elsewhere)
         if not graph.widths:
             return graph
         try:
-            slice_model(model, graph, trial(graph), example_input)
-            return graph
+            sliced = slice_model(model, graph, trial(graph), example_input)
+            if not sliced.literals or elsewhere:
+                return graph
+            elsewhere = _elsewhere(model, example_input, skip, held)
+            if not elsewhere:
+                return graph
         except StuckError as error:
             remedies = _remedies(error, graph, tracer.facts)
             if remedies:
@@ -40,6 +57,7 @@ def workable(tracer: Tracer, model: nn.Module, example_input: Any, skip: Sequenc
             elif error.site is not None and error.site.file and error.site not in held:
                 held[error.site] = f"the code can't follow here: {error.reason}"
                 tracer = observe(model, example_input, skip=skip, held=held)
+                elsewhere = _elsewhere(model, example_input, skip, held) if elsewhere else []
             else:
                 return graph
         except NotPrunableError:
@@ -48,13 +66,44 @@ def workable(tracer: Tracer, model: nn.Module, example_input: Any, skip: Sequenc
             tracer.facts.add(fact)
 
 
+def _elsewhere(
+    model: nn.Module, example_input: Any, skip: Sequence[str], held: Mapping[Site, str]
+) -> list[tuple[int, Any, Tracer]]:
+    """What a trace sees on a larger batch of each example and, where the network takes other sizes, on larger images or
+    sequences: a number that differs there may not be written."""
+    found = []
+    for number, example in enumerate(examples_of(example_input)):
+        for inputs in ([larger_batch(example)], larger_sizes(example)):
+            for other in inputs:
+                network = copied(model).eval()
+                try:
+                    if _items(network, other) != _items(network, example):
+                        continue
+                    found.append((number, other, observe(copied(model), other, skip=skip, held=held)))
+                except (NotPrunableError, RuntimeError, ValueError, LookupError, TypeError, AssertionError):
+                    continue  # the network doesn't run on this
+                break
+    return found
+
+
+def _items(model: nn.Module, inputs: Any) -> list[float]:
+    """How many items of each output there are to an item of the batch. ``x.view(-1, 512)`` runs on larger images as
+    well, but takes one for several."""
+    with torch.no_grad(), repeatable():
+        outputs = run(model, *call_arguments(inputs))
+    return [t.shape[0] / batch_size(inputs) for t in tensors_in(outputs) if t.ndim]
+
+
 def trial(graph: ChannelGraph) -> dict[str, np.ndarray]:
     """A third to two thirds of every width, another part of each, so that no two numbers are the same by chance."""
-    kept = {}
+    kept: dict[str, np.ndarray] = {}
     random = np.random.default_rng(0)
     for number, width in enumerate(graph.widths):
         third = max(1, width.size // width.n_blocks // 3)
-        count = third + 5 * number % third
+        counts = [third + (5 * number + more) % third for more in range(third)]
+        counts += [c for c in (2 * third, third - 1) if 0 < c < width.size // width.n_blocks]
+        taken = {k.size for k in kept.values()}
+        count = next((c for c in counts if c * width.n_blocks not in taken), counts[0])
         blocks = [np.flatnonzero(width.block_of == place) for place in range(width.n_blocks)]
         kept[width.name] = np.sort(np.concatenate([random.permutation(here)[:count] for here in blocks]))
     return kept

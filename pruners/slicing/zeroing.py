@@ -9,24 +9,23 @@ is centred by. So the network computes what the sliced one does, and no gradient
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from ..graph import BoolArray, ChannelGraph, Slot
+from ..graph import BoolArray, ChannelGraph, Kept, Slot
 from ..run import CONV_FORWARD, ConvBase, ConvTransposeBase, NormBase
 from ..weight_transfer import masks_by_key, slice_tensor
 
 Masks = dict[str, list[tuple[Slot, BoolArray]]]
 
 
-def zero_out(model: nn.Module, graph: ChannelGraph, kept: Mapping[str, npt.ArrayLike]) -> nn.Module:
+def zero_out(model: nn.Module, graph: ChannelGraph, kept: Kept) -> nn.Module:
     """A copy of the network in which removed channels are zero, also while it trains.
 
     Its state_dict has the keys and shapes of the whole network. Raises UsageError, naming the layer, where channels go
@@ -37,8 +36,7 @@ def zero_out(model: nn.Module, graph: ChannelGraph, kept: Mapping[str, npt.Array
     for name, layer in list(copied.named_modules()):
         own: Masks = {}
         for key, _ in (*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)):
-            full = f"{name}.{key}" if name else key
-            found = masks.get(graph.aliases.get(full, full))
+            found = masks.get(graph.key(name, key))
             if found:
                 own[key] = found
         if own and not isinstance(layer, nn.PReLU):  # a factor for zeros

@@ -7,6 +7,6 @@ from ..places import LiteralSite
 from .file.render import Header
 from .live import Tree, refuse
 from .text import Sources
-from .writer import write_source
+from .writer import Written, write, write_source
 
-__all__ = ["Entry", "Header", "LiteralSite", "Sources", "Tree", "refuse", "write_source"]
+__all__ = ["Entry", "Header", "LiteralSite", "Sources", "Tree", "Written", "refuse", "write", "write_source"]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import ast
-import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ from ..entry import Entry
 from ..errors import SourceError
 from ..model_writers import writer_of
 from ..places import LiteralSite
-from .author import AuthorClass, attribute_reads, binding, code_in, only_for, reads_of_helpers
+from .author import AuthorClass, attribute_reads, binding, code_in, methods_of, only_for, own, reads_of_helpers
 from .constructor import INDENT, ClassWriter, WrittenInit, make_context
 from .file import (
     Branches,
@@ -32,24 +31,41 @@ from .file import (
     class_text,
     factory_chunk,
     failing_lines,
+    losses,
     plan_rewrites,
     render,
     repairs,
     run,
+    set_from_outside,
     shared,
     statement_text,
     tie,
+    top_of,
 )
 from .live import Recorder, Tree, is_authored, is_torch, refuse, torch_base
-from .text import SourceFile, Sources
+from .text import SourceFile, Sources, stored_names
 
 ROUNDS = 5
-_ENCODING = re.compile(r"#.*?coding[:=]")  # the generated file is UTF-8
+
+
+@dataclass(frozen=True)
+class Written:
+    """The text of the file. ``lost``: ``Class.name`` of what the author's classes hold and the written ones don't."""
+
+    text: str
+    lost: tuple[str, ...]
 
 
 def write_source(
     model: nn.Module, entry: Entry, *, rewrites: Sequence[LiteralSite] = (), header: Header | None = None
 ) -> str:
+    """The text that ``write`` gives."""
+    return write(model, entry, rewrites=rewrites, header=header).text
+
+
+def write(
+    model: nn.Module, entry: Entry, *, rewrites: Sequence[LiteralSite] = (), header: Header | None = None
+) -> Written:
     """The text of one standalone Python file whose ``entry.name()`` gives a network like ``model``.
 
     ``model`` is a live module tree with the widths that are wanted: its tensors and the attributes of its layers are
@@ -64,13 +80,13 @@ def write_source(
     writing.write_classes()
     text, twin = writing.first(header)
     missing = [tie(model, pair, tree.instances) for pair in shared(model, twin)]
-    missing += [(type(model), line) for line in repairs(model, twin)]
+    inside = {cls: _stored(node) for cls, node in writing.reach.nodes.items()}
+    missing += [(type(model), line) for line in (*set_from_outside(model, twin, inside), *repairs(model, twin))]
     for cls in dict.fromkeys(c for c, _ in missing):
         writing.finish(cls, list(dict.fromkeys(line for c, line in missing if c is cls)))
     if missing:
         text = writing.text(header)
-    check(text, entry.name, tree)
-    return text
+    return Written(text, tuple(losses(model, check(text, entry.name, tree))))
 
 
 class _Writing:
@@ -84,6 +100,8 @@ class _Writing:
         self.plain = [c for c in self._verbatim_classes() if c not in self.authors]
         self.written: dict[type, WrittenInit] = {}
         self.methods: dict[type, set[str]] = {}
+        self.running: set[str] = set()  # attributes that code reads which runs with the network
+        self.lost: dict[type, dict[str, str]] = {}
         self.branches = Branches(tree.sources, tree.live.values())
 
     def _verbatim_classes(self) -> list[type]:
@@ -105,8 +123,11 @@ class _Writing:
             keep |= reads
             recorder = Recorder(self.tree, self.rewrites.attributes)
             for cls, paths in self.tree.instances.items():
-                context = make_context(self.authors[cls], paths, recorder, keep)
+                idle = self.branches.switches.get(cls, set())  # they only chose between branches of which one is left
+                whole = own(cls.__module__)
+                context = make_context(self.authors[cls], paths, recorder, keep, self.running | idle, whole)
                 self.written[cls] = ClassWriter(context).write()
+                self.lost[cls] = context.lost
                 recorder.calls.update(self.written[cls].calls)
 
     def _choose_methods(self) -> None:
@@ -117,6 +138,9 @@ class _Writing:
         self.tree.changing |= stored
         self.branches.settle(functions, stored)
         self.methods = self._reached(self.branches.folded)
+        running = self.reach.reached({}, shown=False)
+        self.reach.found = self.methods
+        self.running = set().union(*(self._reads_in(cls, names) for cls, names in running.items()))
 
     def _reached(self, folded: Callable[[SourceFile, ast.AST], Any]) -> dict[type, set[str]]:
         nodes = {cls: folded(*self.tree.sources.of_class(cls)) for cls in (*self.authors, *self.plain)}
@@ -126,11 +150,13 @@ class _Writing:
     def _reads(self) -> set[str]:
         reads: set[str] = set()
         for cls, methods in self.methods.items():
-            trees = code_in(self.reach.nodes[cls], methods)
-            if cls in self.written:
-                trees.append(ast.parse(_code(self.written[cls])))
-            reads |= set().union(*map(attribute_reads, trees)) | self._reads_of_helpers(cls, trees)
+            written = [ast.parse(_code(self.written[cls]))] if cls in self.written else []
+            reads |= self._reads_in(cls, methods, written)
         return reads
+
+    def _reads_in(self, cls: type, methods: set[str], written: Sequence[ast.AST] = ()) -> set[str]:
+        trees = [*code_in(self.reach.nodes[cls], methods), *written]
+        return set().union(*map(attribute_reads, trees)) | self._reads_of_helpers(cls, trees)
 
     def _reads_of_helpers(self, cls: type, trees: list[ast.AST]) -> set[str]:
         namespace = vars(sys.modules[cls.__module__]) if cls.__module__ in sys.modules else {}
@@ -195,7 +221,8 @@ class _Writing:
         gatherer.close()
         imports, chunks = gatherer.finished()
         future = any(binding(c.file, "annotations") is not None for c in chunks if c.file)
-        return render(entry, header, licence(self._root_file()), imports, chunks, future)
+        top = top_of(self._root_file(), own(type(self.tree.model).__module__))
+        return render(entry, header, top, imports, chunks, future)
 
     def _unreached(self, gatherer: Gatherer, reads: set[str]) -> dict[type, set[str]]:
         """Methods that nothing reaches but that need nothing more."""
@@ -205,17 +232,32 @@ class _Writing:
             cls: only_for("__init__", [self.reach.nodes[c] for c in cls.__mro__ if c in self.reach.nodes], found)
             for cls, found in self.methods.items()
         }
-        unreached = Unreached(self.reach, held, lambda cls, name: gatherer.there(name, files[cls]))
+        unreached = Unreached(
+            self.reach,
+            held,
+            lambda cls, name: (gatherer.known if own(cls.__module__) else gatherer.there)(name, files[cls]),
+            {cls for cls in self.methods if own(cls.__module__)},
+            {cls for cls in self.methods if self._same_arguments(cls)},
+        )
         return {cls: names for cls, names in unreached.methods(only_init).items() if names}
 
     def _held(self, cls: type, reads: set[str]) -> set[str]:
         """Attributes that all written instances of a class have."""
         live = [m for m in self.tree.live.values() if cls in type(m).__mro__]
+        codes = {c: _code(self.written[c]) for m in live for c in type(m).__mro__ if c in self.written}
+        stored = {c: _stored(ast.parse(code)) for c, code in codes.items()}
         found = [
             {*m._modules, *m._parameters, *m._buffers, *(n for n in vars(m) if n in reads), *dir(torch_base(cls))}
+            | set().union(*(stored.get(c, set()) for c in type(m).__mro__))
             for m in live
         ]
         return set.intersection(*found) | reads & set(dir(cls)) if found else set()
+
+    def _same_arguments(self, cls: type) -> bool:
+        """Whether the constructor still takes what the author's takes."""
+        if cls not in self.written:
+            return True
+        return [p.name for p in self.written[cls].parameters] == list(self.authors[cls].parameters)
 
     def _statement(self, stmt: ast.stmt, file: SourceFile) -> str:
         if isinstance(stmt, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -232,12 +274,23 @@ class _Writing:
         author = self.authors.get(cls) or AuthorClass(cls, self.tree.sources)
         mine = self.written.get(cls)
         attributes = reads | {"__constants__", "forward"}
+        if own(cls.__module__):
+            attributes |= _stored_names(author.node) - (self._reads_of_constructors() - reads)
         stay = {p.name for p in mine.parameters} if mine else set(author.parameters) if "__init__" in methods else set()
         gone = set(author.parameters) - stay
         parts = ClassParts(mine.lines if mine else [], methods, attributes, self._changes(author.file), gone)
         text = writer_of(cls).class_source(cls, self._instances(cls), class_text(author, parts))
         extra = mine.extra if mine else {}
         return Chunk(cls.__name__, author.file, author.node.lineno, text, extra, target=self.tree.names[cls])
+
+    def _reads_of_constructors(self) -> set[str]:
+        """What the author's constructors read, with methods that only they call: ``expansion``, say."""
+        found: set[str] = set()
+        for cls, node in self.reach.nodes.items():
+            nodes = [self.reach.nodes[c] for c in cls.__mro__ if c in self.reach.nodes]
+            names = {"__init__", *only_for("__init__", nodes, self.methods[cls])}
+            found |= set().union(*(attribute_reads(f) for n in names for f in methods_of(node).get(n, ())))
+        return found
 
     def _instances(self, cls: type) -> dict[str, nn.Module]:
         return {path: self.tree.live[path] for path in self.tree.instances.get(cls, ())}
@@ -252,17 +305,10 @@ def _stored(tree: ast.AST) -> set[str]:
     return {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store)}
 
 
+def _stored_names(node: ast.ClassDef) -> set[str]:
+    """Names that the body of a class binds by assignments."""
+    return set().union(*(stored_names(s) for s in node.body if isinstance(s, ast.Assign | ast.AnnAssign)))
+
+
 def _code(written: WrittenInit) -> str:
     return "\n".join(["class _:", *written.lines]) if written.lines else ""
-
-
-def licence(file: SourceFile) -> str:
-    """The comment block at the top of the author's file, if it is about rights."""
-    lines = []
-    for line in file.lines:
-        if not line.startswith("#"):
-            break
-        lines.append(line)
-    text = "".join(s for s in lines if not s.startswith("#!") and not _ENCODING.match(s))
-    words = ("licen", "copyright", "spdx")
-    return text + "\n" if any(w in text.lower() for w in words) else ""

@@ -173,10 +173,30 @@ def followed(func: Any, args: tuple[Any, ...]) -> bool:
 # -- numbers that must stay what they are, though they may be computed from sizes: an attention's scale
 
 
-@site_rule(Tensor.mul, Tensor.mul_, Tensor.__mul__, Tensor.__rmul__, Tensor.__imul__, torch.mul, Tensor.div,
-           Tensor.div_, Tensor.__truediv__, Tensor.__itruediv__, torch.div)  # fmt: skip
+_ARITHMETIC = [
+    "add", "sub", "subtract", "rsub", "mul", "multiply", "div", "divide", "true_divide", "floor_divide",
+    "remainder", "fmod", "pow", "float_power", "lerp", "addcmul", "addcdiv", "clamp", "clip", "clamp_min",
+    "clamp_max", "gt", "ge", "lt", "le", "eq", "ne", "masked_fill",
+]
+_OPERATORS = [
+    "add", "radd", "iadd", "sub", "rsub", "isub", "mul", "rmul", "imul", "truediv", "rtruediv", "itruediv", "pow",
+    "rpow", "mod", "floordiv",
+]
+_COMPUTING = [
+    getattr(holder, name)
+    for holder, names in (
+        (Tensor, [*_ARITHMETIC, *(f"{n}_" for n in _ARITHMETIC), *(f"__{n}__" for n in _OPERATORS)]),
+        (torch, [*_ARITHMETIC, "arange", "linspace"]),
+        (F, ["leaky_relu", "elu", "softplus", "threshold", "hardtanh"]),
+    )
+    for name in names
+    if hasattr(holder, name)
+]
+
+
+@site_rule(*_COMPUTING)
 def constant_factor(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> dict[Path, Tensor]:
-    """A plain number that scales channels. It counts nothing; the rehearsal holds it against its old value."""
+    """A plain number to compute with. It counts nothing; the rehearsal holds it against its old value."""
     return {}
 
 

@@ -8,7 +8,6 @@ of the facts.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -30,6 +29,7 @@ from ..run import (
     author_site,
     batch_size,
     call_arguments,
+    copied,
     describe,
     described,
     examples_of,
@@ -114,10 +114,9 @@ class _Passes:
         self._try_ways()
 
     def _further(self, run: Pass, example: Any, attempts: Attempts | None = None) -> None:
-        copied = copy.deepcopy(self.model).train(run.training)
-        self.tracer.adopt(copied)
-        with repeatable():
-            watch = _labelled(self.tracer, copied, example, run, attempts)
+        network = copied(self.model).train(run.training)
+        self.tracer.adopt(network)
+        watch = _labelled(self.tracer, network, example, run, attempts)
         done = replace(run, failed=frozenset(attempts.failed)) if attempts is not None else run
         self.tracer.passed(done)
         if attempts is None:
@@ -151,6 +150,7 @@ def _labelled(
     args, kwargs = call_arguments(example)
     watch = Watch(tracer.modules, run.tried, attempts)
     with as_it_was(model), ExitStack() as stack:
+        stack.enter_context(repeatable())
         stack.enter_context(torch.set_grad_enabled(run.graded))
         stack.enter_context(tracer.modules.watching())
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))  # products and a softmax, which have label rules
@@ -190,6 +190,7 @@ class _LabelMode(TorchDispatchMode):
         rule = rule_for(func)
         try:
             rule(self._tracer, call)
+            self._tracer.multiplied(call)
         except SecateurError:
             raise
         except Exception as error:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from . import least_squares, slices_and_bn
-from .candidates import finishing, probing
-from .on_device import candidates_on, carried_on
-from .registry import TRANSFERS, Transfer, transfer, transfer_strategy
+from .job import TransferImages, TransferJob
+from .registry import TRANSFERS, Strategy, Transfer, require_images, transfer, transfer_strategy
 
 __all__ = [
-    "TRANSFERS", "Transfer", "candidates_on", "carried_on", "finishing", "least_squares", "probing",
+    "TRANSFERS", "Strategy", "Transfer", "TransferImages", "TransferJob", "least_squares", "require_images",
     "slices_and_bn", "transfer", "transfer_strategy",
 ]

@@ -13,14 +13,18 @@ from ..graph import ChannelGraph, Kept
 from ..registry import Registry
 from ..weight_transfer import Transferred
 
+Report = Callable[[int, int, str], None]
+"""Called with the pieces of work that are done, how many there are, and a name for the last one."""
+
+
+def report_nothing(done: int, total: int, name: str) -> None:
+    """Where nobody wants to know how far the work is."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Transfer:
     """What a strategy may look at. ``pruned`` holds sliced weights of ``original``; neither is to be changed.
-
-    ``batches``: tensors, or tuples that begin with one. ``report``: called with the pieces of work that are done, how
-    many there are, and a name for the last one.
-    """
+    ``batches``: tensors, or tuples that begin with one."""
 
     pruned: nn.Module
     original: nn.Module
@@ -28,7 +32,7 @@ class Transfer:
     kept: Kept
     batches: Iterable[Any] | None = None
     seed: int = 0
-    report: Callable[[int, int, str], None] = lambda done, total, name: None
+    report: Report = report_nothing
 
 
 Quick = Callable[[nn.Module, Kept], bool]
@@ -62,13 +66,13 @@ def transfer_strategy(
 
 
 def transfer(name: str, request: Transfer) -> Transferred:
-    """Carry over weights by the strategy ``name``.
-
-    Raises UsageError for a name that isn't there and where data are missing.
-    """
-    found = TRANSFERS.find(name)
-    if found.images and request.batches is None:
-        raise UsageError(f"--transfer {name} looks at data: give batches (--data), or use slice")
-    return found.run(request)
+    """Carry over weights by the strategy ``name``. Raises UsageError as ``require_images`` does, and for batches that
+    the strategy can't use."""
+    require_images(name, request.batches is not None)
+    return TRANSFERS.find(name).run(request)
 
 
+def require_images(name: str, there: bool) -> None:
+    """Refuse an unknown strategy, and one that needs images where there are none, with UsageError."""
+    if TRANSFERS.find(name).images and not there:
+        raise UsageError(f"--transfer {name} looks at images: add --data, or use --transfer slice")

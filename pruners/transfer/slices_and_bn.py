@@ -7,7 +7,7 @@ import copy
 from torch import nn
 
 from ..errors import UsageError
-from ..run import NormBase, settle
+from ..run import NormBase, estimate_batch_norm
 from ..weight_transfer import State, Transferred
 from .registry import Transfer, transfer_strategy
 
@@ -24,7 +24,7 @@ def reestimate_batch_norm(request: Transfer) -> Transferred:
     batches' means and (unbiased) variances; all other layers run in eval mode. The count of batches is kept."""
     network = copy.deepcopy(request.pruned).eval()
     norms = [m for m in network.modules() if isinstance(m, NormBase) and m.track_running_stats]
-    if settle(network, norms, request.batches or ()) == 0:
+    if estimate_batch_norm(network, norms, request.batches or ()) == 0:
         raise UsageError("--transfer bn got no batches: the statistics would be lost")
     return Transferred(_copied(network))
 

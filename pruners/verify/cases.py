@@ -10,20 +10,18 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import numpy.typing as npt
 from torch import Tensor, nn
 
 from ..errors import VerificationError
-from ..graph import ChannelGraph
-from ..run import call_arguments, run, training_batch
+from ..graph import ChannelGraph, Kept
+from ..run import call_arguments, isolated, run, training_batch
 from ..slicing import corrected
 from ..weight_transfer import slice_state
 from . import oracle
 from .case import Case
-from .masking import masking
 from .outputs import fits_double, measured, outputs_of, trains, varied
-
-Kept = Mapping[str, npt.ArrayLike]
+from .references import Found, Live, Whole
+from .settings import settings
 
 
 def cases(
@@ -33,10 +31,12 @@ def cases(
     sliced: nn.Module,
     state: Mapping[str, Tensor] | None,
     example_input: Any,
+    runs: bool = False,
 ) -> list[Case]:
     """The bundle's own weights against the live pruned network, and random weights against the zeroed original.
 
-    ``sliced``: the live pruned network, which is used up; ``state``: its weights where they were trained on.
+    ``sliced``: the live pruned network, which is used up; ``runs``: its code holds no stale numbers. ``state``: its
+    weights where they were trained on.
     """
     inputs = varied(example_input, 1)
     if state is not None:
@@ -44,23 +44,39 @@ def cases(
     own, double = measured(sliced, inputs, fits_double(model), lambda m: corrected(m, graph, kept))
     steps = training_batch(inputs)
     first = Case("the bundle's weights", inputs, own, None, double, steps, partial(trains, model, steps))
-    return [first, _random_case(model, graph, kept, sliced, inputs, double)]
+    return [first, *_random_cases(model, graph, kept, Live(sliced, graph, kept, double, runs), inputs)]
 
 
-def _random_case(
-    model: nn.Module, graph: ChannelGraph, kept: Kept, sliced: nn.Module, inputs: Any, double: bool
-) -> Case:
-    """Random weights make every channel matter; what is removed then shows."""
+def _random_cases(model: nn.Module, graph: ChannelGraph, kept: Kept, live: Live, inputs: Any) -> list[Case]:
+    """Random weights make every channel matter; what is removed then shows.
+
+    Wherever the original runs: the example, another batch, another size, in evaluation and in training. What can't be
+    held against the zeroed original, and what draws random numbers, is held against the live pruned network.
+    """
     other = _random_model(model, inputs)
     state = slice_state(other.state_dict(), graph, kept)
-    if oracle.exact(graph, kept):
-        oracle.zero(other, graph, kept)
-        outputs = outputs_of(other, inputs, double, lambda m: masking(graph, kept))
-        return Case("random weights, removed channels zeroed", inputs, outputs, state, double)
-    del other  # before the pruned network grows
-    sliced.load_state_dict(state)
-    outputs = outputs_of(sliced, inputs, double, lambda m: corrected(m, graph, kept))
-    return Case("random weights, statistics over the kept channels", inputs, outputs, state, double)
+    whole = Whole(other, graph, kept, live.double)
+    found = list(settings(whole, inputs))
+    unsteady = next((f for f in found if f.setting.training and f.zeroed is not None), None)
+    loose = whole.tolerance(unsteady) if unsteady else None
+    del other, whole  # before the pruned network grows
+    live.model.load_state_dict(state)
+    return [c for f in found for c in _cases_at(f, live, state, loose)]
+
+
+def _cases_at(found: Found, live: Live, state: Mapping[str, Tensor], loose: float | None) -> list[Case]:
+    setting = found.setting
+    case = partial(
+        Case, inputs=setting.inputs, state=state, double=live.double, training=setting.training,
+        tolerance=loose if setting.training else None,
+    )  # fmt: skip
+    name, made = f"random weights{setting.name}", []
+    zeroed = None if setting.training and loose is None else found.zeroed
+    if zeroed is not None:
+        made.append(case(f"{name}, removed channels zeroed", outputs=zeroed, even_draws=True))
+    if zeroed is None or found.drew:
+        made.append(case(f"{name}, as in memory", outputs=live.outputs(setting)))
+    return made
 
 
 def _random_model(model: nn.Module, inputs: Any) -> nn.Module:
@@ -68,8 +84,9 @@ def _random_model(model: nn.Module, inputs: Any) -> nn.Module:
     other = copy.deepcopy(model).eval()
     for seed in range(8):
         oracle.randomise(other, seed)
-        oracle.settle(other, partial(run, other, *call_arguments(training_batch(inputs))))
-        first, second = (outputs_of(other, x, False) for x in (inputs, varied(inputs, 2)))
+        with isolated.seeded():
+            oracle.settle(other, partial(run, other, *call_arguments(training_batch(inputs))))
+        first, second = (outputs_of(other, x, False, draws=isolated.EvenDraws()) for x in (inputs, varied(inputs, 2)))
         if any(_differ(a, b) for a, b in zip(first, second, strict=True)):
             return other
     raise VerificationError("this network can't be checked: with random weights its output doesn't depend on its input")

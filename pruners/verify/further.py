@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy.typing as npt
 from torch import Tensor, nn
 
-from ..graph import ChannelGraph
+from ..graph import ChannelGraph, Kept
+from ..run import copied
 from ..slicing import corrected
 from .case import Case
 from .outputs import fits_double, measured, varied
@@ -17,7 +16,7 @@ from .outputs import fits_double, measured, varied
 
 def further_cases(
     graph: ChannelGraph,
-    kept: Mapping[str, npt.ArrayLike],
+    kept: Kept,
     sliced: nn.Module,
     state: Mapping[str, Tensor] | None,
     examples: Sequence[Any],
@@ -26,7 +25,7 @@ def further_cases(
     found: list[Case] = []
     if len(examples) < 2:
         return found
-    live = copy.deepcopy(sliced)
+    live = copied(sliced)
     if state is not None:
         live.load_state_dict(state)
     for number, example in enumerate(examples[1:], 1):

@@ -10,20 +10,27 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..graph import ChannelGraph
-from ..run import TorchDispatchMode, without_compiler
+from ..graph import ChannelGraph, Kept
+from ..run import TorchDispatchMode, tree_leaves, without_compiler
 
 Masks = Mapping[int, Tensor]  # axis of the operand that holds channels -> the positions that stay
 
 
+class UnlikeError(Exception):
+    """The network runs other operations here than it did in the trace."""
+
+
 @contextmanager
-def masking(graph: ChannelGraph, kept: Mapping[str, npt.ArrayLike]) -> Iterator[None]:
-    """Within this block the original runs once, and no operation reads removed channels."""
+def masking(graph: ChannelGraph, kept: Kept, counts: dict[str, int] | None = None) -> Iterator[None]:
+    """Within this block the original runs once, and no operation reads removed channels.
+
+    ``counts`` gets how often the operations ran that have to be told. Raises UnlikeError where one reads something of
+    another size than in the trace.
+    """
     masks: dict[tuple[str, int], dict[int, Tensor]] = {}
     for (name, number, axis), positions in graph.readers.items():
         mask = torch.from_numpy(positions.mask(kept))
@@ -32,8 +39,10 @@ def masking(graph: ChannelGraph, kept: Mapping[str, npt.ArrayLike]) -> Iterator[
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with sdpa_kernel(SDPBackend.MATH), _Masking(masks):
+        with sdpa_kernel(SDPBackend.MATH), _Masking(masks) as mode:
             yield
+        if counts is not None:
+            counts.update({name: mode.ran[name] for name, _ in masks})
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
 
@@ -44,20 +53,28 @@ class _Masking(TorchDispatchMode):
     def __init__(self, masks: Mapping[tuple[str, int], Masks]) -> None:
         super().__init__()
         self._masks = masks
-        self._ran: Counter[str] = Counter()
+        self.ran: Counter[str] = Counter()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         name = func.overloadpacket.__name__
-        masks = self._masks.get((name, self._ran[name]))
-        self._ran[name] += 1
+        masks = self._masks.get((name, self.ran[name]))
+        self.ran[name] += 1
         if masks is None:
             return func(*args, **(kwargs or {}))
+        _check(args, masks)
         return _FORMS.get(name, _statistic)(func, args, kwargs or {}, masks)
 
 
 without_compiler(_Masking)
+
+
+def _check(args: tuple[Any, ...], masks: Masks) -> None:
+    operands = [a for a in tree_leaves(args) if isinstance(a, Tensor)]
+    for axis, mask in masks.items():
+        if not any(-t.ndim <= axis < t.ndim and t.shape[axis] == len(mask) for t in operands):
+            raise UnlikeError("an operation reads something of another size than in the trace")
 
 
 def _statistic(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], masks: Masks) -> Any:

@@ -5,26 +5,17 @@ Some operations read channels without weights: see ``masking``.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from ..graph import BoolArray, ChannelGraph, Slot
+from ..graph import BoolArray, ChannelGraph, Kept, Slot
 from ..run import NormBase
 
 
-def zeroed(model: nn.Module, graph: ChannelGraph, kept: Mapping[str, npt.ArrayLike]) -> nn.Module:
-    """A copy of the model in which nothing reads the removed channels."""
-    masked = copy.deepcopy(model)
-    zero(masked, graph, kept)
-    return masked
-
-
-def zero(model: nn.Module, graph: ChannelGraph, kept: Mapping[str, npt.ArrayLike]) -> None:
+def zero(model: nn.Module, graph: ChannelGraph, kept: Kept) -> None:
     """Let nothing read the removed channels, in place."""
     state = model.state_dict()
     consumers = {u.slot for w in graph.widths for u in w.uses if u.role == "in"}
@@ -44,7 +35,7 @@ def _spread(weight: Tensor, slot: Slot, mask: BoolArray) -> Tensor:
     return rows.view(*rows.shape, *[1] * (weight.ndim - 2)).to(weight.dtype)
 
 
-def exact(graph: ChannelGraph, kept: Mapping[str, npt.ArrayLike]) -> bool:
+def exact(graph: ChannelGraph, kept: Kept) -> bool:
     """Whether removing equals zeroing: no statistic runs over channels of a width that loses some."""
     gone = set(graph.masks(kept))
     return all(w.comparable or not any(u.slot in gone for u in w.uses) for w in graph.widths)

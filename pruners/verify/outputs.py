@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from typing import Any
 
 import torch
@@ -15,20 +15,30 @@ from ..run import isolated as fresh
 
 _DOUBLE_UP_TO = 200_000_000  # parameters; a larger network is compared in float32, for want of memory
 
+Around = Callable[[nn.Module], AbstractContextManager[Any]]
+
 
 def outputs_of(
     model: nn.Module,
     inputs: Any,
     double: bool,
-    around: Callable[[nn.Module], AbstractContextManager[Any]] = nullcontext,
+    around: Around = nullcontext,
+    training: bool = False,
+    draws: fresh.EvenDraws | None = None,
 ) -> tuple[Tensor, ...]:
-    """The model's outputs; it is left in eval mode and, if asked, in float64. ``around``: a context for the run, given
-    the model."""
-    model.eval()
+    """The model's outputs; it keeps its buffers, and is left in float64 if that is asked.
+
+    ``around``: a context for the run, given the model. Random numbers start anew; ``draws``: how they are drawn.
+    """
+    model.train(training)
     if double:
         model.double()
         inputs = fresh.as_double(inputs)
-    with torch.no_grad(), around(model):
+    with torch.no_grad(), ExitStack() as stack:
+        stack.enter_context(fresh.buffers_restored(model))
+        stack.enter_context(fresh.seeded())
+        stack.enter_context(draws or nullcontext())
+        stack.enter_context(around(model))
         out = run(model, *call_arguments(inputs))
     return tuple(t.detach().clone() for t in fresh.tensors_in(out))
 
@@ -39,10 +49,7 @@ def fits_double(model: nn.Module) -> bool:
 
 
 def measured(
-    model: nn.Module,
-    inputs: Any,
-    double: bool,
-    around: Callable[[nn.Module], AbstractContextManager[Any]] = nullcontext,
+    model: nn.Module, inputs: Any, double: bool, around: Around = nullcontext
 ) -> tuple[tuple[Tensor, ...], bool]:
     """The model's outputs in eval mode, and whether they are in float64. The model keeps its weights.
 

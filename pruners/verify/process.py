@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,26 +20,47 @@ from ..run import isolated as fresh
 from .case import Case
 
 BLOCKED = ("secateur", "pruners")
-_TOLERANCE = {True: 1e-9, False: 1e-4}  # largest difference relative to the outputs' scale: float64, float32
 _TIMEOUT = 1800
+_SMALLEST = 1e-6  # outputs all smaller than this are compared as if the largest were this
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What the fresh process found: largest absolute difference over all cases, exact counts, whether a step in
-    training mode ran."""
+    """What the fresh process found: exact counts, and whether a step in training mode ran.
+
+    ``max_abs_diff``: the largest absolute difference in any case; ``output_scale``: the largest absolute output there.
+    ``max_rel_diff``: the largest difference in any case, relative to the largest absolute output of that case.
+    """
 
     max_abs_diff: float
+    max_rel_diff: float
+    output_scale: float
     params: int
     macs: int
     cases: tuple[str, ...]
     double: bool
     trained: bool
 
+    def about_macs(self, planned: Mapping[str, Any]) -> dict[str, Any]:
+        """For ``summary.json``: the MACs that the file has, and a warning where others were planned."""
+        found: dict[str, Any] = {"macs": {**planned, "after": self.macs}}
+        if self.macs != planned["after"]:
+            off = 100 * abs(planned["after"] / self.macs - 1) if self.macs else 100.0
+            said = f"the file has {self.macs:,} MACs, {planned['after']:,} were planned"
+            found["warnings"] = [f"warning: {said}: the prediction is {off:.2g} % off"]
+        return found
+
     def as_dict(self) -> dict[str, Any]:
         """As ``summary.json`` tells it."""
         precision = "float64" if self.double else "float32"
-        return {"max_abs_diff": self.max_abs_diff, "precision": precision, "trained": self.trained}
+        return {
+            "max_abs_diff": self.max_abs_diff,
+            "max_rel_diff": self.max_rel_diff,
+            "output_scale": self.output_scale,
+            "precision": precision,
+            "trained": self.trained,
+            "compared": list(self.cases),
+        }
 
 
 def verify_bundle(
@@ -48,33 +69,35 @@ def verify_bundle(
     """Import the generated file in a fresh process, load ``weights.pth`` beside it strictly and compare every case.
 
     Raises VerificationError with the reason: an import that is not standalone, keys or shapes that don't fit,
-    outputs that differ by more than 1e-9 of their scale in float64 (1e-4 in float32, for networks of more than 200
-    million parameters), parameters or MACs that are not the planned ones, a training step that fails where the
-    original's works.
+    outputs that differ by more than 1e-9 of the largest absolute output in float64 (1e-4 in float32, for networks of
+    more than 200 million parameters; up to 1e-3 in training mode where rounding alone makes that much), parameters that
+    are not the planned ones, a training step that fails where the original's works. MACs are counted anew; what is
+    found is published, whatever was planned.
     """
     report = _run(file, factory, cases, (*BLOCKED, *blocked))
     if "error" in report:
         raise VerificationError(f"the generated file does not work in a fresh process: {report['error']}")
-    worst = 0.0
     for case, found in zip(cases, report["cases"], strict=True):
-        worst = max(worst, found["diff"])
-        limit = _TOLERANCE[case.double] * max(found["scale"], 1e-6)
+        limit = case.allowed * max(found["scale"], _SMALLEST)
         if not found["diff"] <= limit:
             raise VerificationError(
                 f"the generated file computes something else ({case.name}): largest difference {found['diff']:.3g}, "
-                f"allowed {limit:.3g}"
+                f"allowed {limit:.3g} where outputs reach {found['scale']:.3g}"
             )
         if found["train"] and case.trains():
             raise VerificationError(f"the generated file fails in training mode: {found['train']}")
-    macs = report["cases"][0]["macs"] // batch
-    if (report["params"], macs) != (expected.params, expected.macs):
+    if report["params"] != expected.params:
         raise VerificationError(
-            f"the generated file has {report['params']:,} parameters and {macs:,} MACs, planned were "
-            f"{expected.params:,} and {expected.macs:,}"
+            f"the generated file has {report['params']:,} parameters, planned were {expected.params:,}"
         )
+    macs = round(report["cases"][0]["macs"] / batch)
     trained = any(c.train_inputs is not None and not f["train"] for c, f in zip(cases, report["cases"], strict=True))
     names = tuple(c.name for c in cases)
-    return Verification(worst, report["params"], macs, names, all(c.double for c in cases), trained)
+    worst = max(report["cases"], key=lambda f: (f["diff"], f["scale"]))
+    relative = max(f["diff"] / max(f["scale"], _SMALLEST) for f in report["cases"])
+    return Verification(
+        worst["diff"], relative, worst["scale"], report["params"], macs, names, all(c.double for c in cases), trained
+    )  # fmt: skip
 
 
 def _run(file: Path, factory: str, cases: Sequence[Case], blocked: Sequence[str]) -> dict[str, Any]:
@@ -125,9 +148,5 @@ def many_verifications() -> Iterator[None]:
 def _plain(case: Case) -> dict[str, Any]:
     """What a file can hold of it."""
     state = None if case.state is None else {k: v.detach() for k, v in case.state.items()}
-    return {**vars(case), "outputs": list(case.outputs), "state": state, "trains": None}
-
-
-# -- cases
-
-
+    outputs = None if case.outputs is None else list(case.outputs)
+    return {**vars(case), "outputs": outputs, "state": state, "trains": None}

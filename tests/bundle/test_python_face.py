@@ -128,7 +128,7 @@ def test_arguments_that_nobody_knows_are_refused():
          'per="stage" is for search="bayesian", this is uniform: add it, or leave per= out'),
         ({"search": "bayesian"}, 'search="bayesian" evaluates candidates: give evaluate=, or take another search'),
         ({"ratio": 0.5, "output": "."},
-         ". exists; choose another folder with output=, or overwrite it with force=True"),
+         ". is the current folder, which is never written over; name a new folder with output="),
         ({"ratio": 0.5, "metric": "taylor"}, "metric taylor needs labelled data; give batches= or take l1"),
         ({"macs": 0.5, "search": "sensitivity"},
          'search="sensitivity" looks at images; give batches=, or take search="uniform" or global'),

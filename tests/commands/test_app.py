@@ -153,12 +153,14 @@ def tree(folder: Path) -> set[str]:
         ),
         pytest.param(
             [*MODEL, "--ratio", "0.5", "--data", "digts"],
-            "error: unknown data set 'digts': did you mean 'digits'?",
+            "error: unknown data set 'digts', did you mean 'digits'? known are cifar10, cifar100, digits, folder, "
+            "imagenet, minicifar, mnist, tiny_imagenet",
             id="an unknown data set",
         ),
         pytest.param(
             [*DATA, "--ratio", "0.5", "--regime", "normalized"],
-            "error: unknown regime 'normalized': did you mean 'normalised'?",
+            "error: unknown regime 'normalized', did you mean 'normalised'? known are "
+            + ", ".join(sorted(regimes.REGIMES)),
             id="an unknown regime",
         ),
         pytest.param(
@@ -265,7 +267,7 @@ def test_a_read_only_folder_is_refused(here, monkeypatch):
 
     monkeypatch.setattr(Path, "mkdir", refuse)
     code, message = refusal("prune", "-q", *MODEL, "--ratio", "0.5", "-o", "out")
-    assert (code, message) == (2, "error: out can't be written: Permission denied; choose another folder with -o")
+    assert (code, message) == (2, "error: out can't be written: permission denied; choose another folder with -o")
 
 
 @pytest.mark.parametrize("name", ["model.py", "weights.pth", "summary.json"])
@@ -593,7 +595,7 @@ def test_a_plan_edited_by_hand_is_applied(bundle):
         ),
         pytest.param(
             lambda plan: plan["provenance"].update(input_shapes="x"),
-            "error: --input-shape x: write the sizes of one input without the batch, such as 3,32,32",
+            "error: out/plan.json: the plan's input_shapes is damaged, it must be a list of shapes",
             id="a damaged provenance",
         ),
     ],
@@ -735,3 +737,15 @@ def test_the_optimizer_of_a_training_checkpoint_comes_along(here):
     resumed.load_state_dict(torch.load("out/optimizer.pth", weights_only=True))
     for parameter in pruned.parameters():
         assert resumed.state[parameter]["momentum_buffer"].shape == parameter.shape
+
+
+def test_an_optimizer_that_is_left_out_is_told_of_even_quietly(here):
+    small_state(here)
+    from own_small import small
+
+    model = small()
+    torch.save({"model": model.state_dict(), "optimizer": {"lr": 0.1}}, "w.pth")
+    result = app("prune", "-q", *MODEL, "--weights", "w.pth", "--ratio", "0.5", "-o", "out")
+    assert result.exit_code == 0
+    assert result.stderr.startswith("warning: the optimizer's state is left out, there is no optimizer.pth: it is no")
+    assert not (here / "out" / "optimizer.pth").exists()

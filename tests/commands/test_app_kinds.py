@@ -23,7 +23,8 @@ LENET = ("--arch", "lenet5", "--network")
     ("words", "message"),
     [
         pytest.param(
-            ("evaluate", *LENET, "XnorNett"), "there is no network kind 'XnorNett': did you mean XnorNet?", id="unknown"
+            ("evaluate", *LENET, "XnorNett"), "unknown network kind 'XnorNett', did you mean 'XnorNet'? known are BWN, "
+            "BinaryConnect, BinaryNet, DoReFa, IENet, IRNet, Real, SemiReal, XnorNet", id="unknown"
         ),
         pytest.param(
             ("evaluate", "--arch", "lenet5", "--init-from", "x.pt"),

@@ -23,9 +23,6 @@ from secateur.pruners.errors import DataError, UsageError
 from secateur.pruners.least_squares import reconstruct
 from secateur.pruners.metrics import rank
 from secateur.pruners.search.damage import Reference
-from secateur.pruners.transfer import candidates as finishing
-from secateur.pruners.transfer import candidates_on, on_device
-from secateur.pruners.weight_transfer import Transferred
 from secateur.training.data import Data, load_data, require_labels
 from secateur.training.data.splits import FileSplit
 from secateur.training.fit import Score, evaluate, save_weights
@@ -382,65 +379,6 @@ def test_answers_leave_the_mode_of_a_network_as_it_was(tmp_path: Path) -> None:
     assert answers(nn.Flatten(0), split) is None
 
 
-# -- the device
-
-
-class Moved(nn.Module):
-    """Says where it is sent."""
-
-    sent: list[str] = []
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc = nn.Linear(2, 2)
-
-    def to(self, device: Any) -> Moved:  # type: ignore[override]
-        self.sent.append(str(device))
-        return self
-
-
-def test_candidates_look_at_images_on_the_device_and_stay_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[Any] = []
-
-    def transfer(name: str, request: Any) -> Transferred:
-        seen.extend(b.device.type for b in request.batches)
-        seen.append(request.original is model)
-        return Transferred(request.pruned.state_dict())
-
-    monkeypatch.setattr(finishing, "transfer", transfer)
-    monkeypatch.setattr(Moved, "sent", [])
-    model = Moved()
-    graph: Any = None
-    for device in ("meta", "cpu"):
-        here = torch.device(device)
-        finish, probe = candidates_on(
-            here, model, "bn", lambda *_: Moved(), graph, torch.ones(1, 2).to(here).split(128), (), 0
-        )
-        finish(model, {})
-        assert probe is None
-    assert Moved.sent == ["meta", "meta", "cpu"]  # the whole network and the candidates
-    assert seen == ["meta", False, "cpu", True]
-
-
-@pytest.mark.parametrize("name", ["bn", "lstsq"])
-def test_weights_are_carried_over_on_the_device(own: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[str, ...]] = []
-
-    def transfer(name: str, request: Any) -> Transferred:
-        networks = [next(n.parameters()).device.type for n in (request.pruned, request.original)]
-        seen.append((*networks, *(b.device.type for b in request.batches)))
-        return Transferred({k: torch.zeros_like(v, device="cpu") for k, v in request.pruned.state_dict().items()})
-
-    monkeypatch.setattr(on_device, "transfer", transfer)
-    original = pipeline.carried_on
-    meta = torch.device("meta")
-    monkeypatch.setattr(
-        pipeline, "carried_on", lambda _, *a: original(meta, *a[:6], [b.to(meta) for b in a[6]], *a[7:])
-    )
-    assert app("prune", "-q", *FLAT, "--ratio", "0.5", "--transfer", name, "-o", "out").exit_code == 0
-    assert seen == [("meta", "meta", "meta")]
-
-
 # -- from Python
 
 
@@ -497,7 +435,8 @@ ALONE = (
             id="a keyword that isn't first",
         ),
         pytest.param(
-            X, {"transfer": "lstsq"}, "transfer lstsq looks at data: give batches, or use slice", id="lstsq on nothing"
+            X, {"transfer": "lstsq"}, 'transfer="lstsq" looks at images: add batches=, or use transfer="slice"',
+            id="lstsq on nothing",
         ),
         pytest.param(
             X, {"transfer": "lstsq", "batches": []}, "batches are empty: give some, or leave them out", id="no batches"

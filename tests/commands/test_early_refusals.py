@@ -23,8 +23,17 @@ ROOT = Path(__file__).parents[2]
 ARCH = ("--arch", "lenet5")
 OWN = ("--model", "own_small.py:small", "--input-shape", "1,8,8")
 OLD = "choose another folder with -o, or overwrite it with --force"
+FOREIGN = "old is no bundle, it holds curves.jsonl: only a bundle is ever written over; choose another folder with -o"
 UNFINISHED = "holds an unfinished run: go on with --resume, or start anew with --force"
 METRICS = ", ".join(names.METRICS)
+
+PLACES = (
+    ("the current folder", ".", ". is the current folder, which is never written over; name a new folder with -o"),
+    ("no name", "", ". is the current folder, which is never written over; name a new folder with -o"),
+    ("the folder above", "..", ".. holds the current folder, which is never written over; name a new folder with -o"),
+    ("the root", "/", "/ holds the current folder, which is never written over; name a new folder with -o"),
+    ("a link", "link", "link is a link to bundle; name a folder itself with -o"),
+)
 
 REFUSED = {
     "a metric": (("prune", *ARCH, "--metric", "l3"), f"unknown metric 'l3', did you mean 'l2'? known are {METRICS}"),
@@ -88,13 +97,30 @@ REFUSED = {
     "a bundle and a network": (
         ("evaluate", "bundle", *ARCH), "say what to look at: a bundle's folder, --arch NAME or --model FILE.py:FACTORY",
     ),
-    "a folder that prune would write": (("prune", *OWN, "-o", "old"), f"old exists; {OLD}"),
+    "a folder that prune would write": (("prune", *OWN, "-o", "old"), FOREIGN),
     "a folder that prune would write by itself": (
         ("prune", *OWN, "--ratio", "0.50"), f"generated/small_ratio0.5 exists; {OLD}",
     ),
     "a folder of a bundled network": (("prune", "--arch", "resnet"), f"generated/resnet20_digits exists; {OLD}"),
     "a file for a folder": (
         ("prune", *OWN, "-o", "own_small.py", "--force"),
+        "own_small.py is a file, not a folder; choose another folder with -o",
+    ),
+    **{
+        f"{what} for {words[0]}{' by force' if force else ''}": ((*words, "-o", out, *force), said)
+        for what, out, said in PLACES
+        for words in (("prune", *OWN), ("apply", "bundle/plan.json"), ("quantize", *ARCH, "--save", "half"))
+        for force in ((), ("--force",))
+    },
+    "a folder for trained weights": (
+        ("train", *ARCH, "-o", ""), ". is a folder: name a file in it, such as weights.pt"
+    ),
+    "a file that is no weights": (
+        ("train", *ARCH, "-o", "own_small.py", "--force"),
+        "own_small.py is no file of weights: only weights are ever written over; choose another file with -o",
+    ),
+    "a file for a folder of curves": (
+        ("curves", *ARCH, "-o", "own_small.py"),
         "own_small.py is a file, not a folder; choose another folder with -o",
     ),
     "an unfinished search": (("prune", *OWN, "-o", "new"), f".new.work {UNFINISHED}"),
@@ -105,7 +131,7 @@ REFUSED = {
         "with --force",
     ),
     "an unfinished training": (("train", *ARCH, "-o", "half.pt"), f".half.training.pt {UNFINISHED}"),
-    "an applied plan": (("apply", "bundle/plan.json", "-o", "old"), f"old exists; {OLD}"),
+    "an applied plan": (("apply", "bundle/plan.json", "-o", "old", "--force"), FOREIGN),
     "curves": (
         ("curves", *ARCH, "-o", "old"), "old/curves.jsonl exists: go on with --resume, or start anew with --force",
     ),
@@ -113,7 +139,7 @@ REFUSED = {
         ("curves", *ARCH),
         "generated/lenet5_digits_curves/curves.jsonl exists: go on with --resume, or start anew with --force",
     ),
-    "quantized weights": (("quantize", *ARCH, "--save", "half", "-o", "old"), f"old exists; {OLD}"),
+    "quantized weights": (("quantize", *ARCH, "--save", "half", "-o", "old", "--force"), FOREIGN),
 }  # fmt: skip
 RUN = """
 import io, json, sys
@@ -144,6 +170,7 @@ def fill(folder: Path) -> None:
     for name in ("bundle_retrained", "generated/small_ratio0.5", "generated/resnet20_digits"):
         (folder / name).mkdir()
     (folder / "own_small.py").write_text(NETWORK)
+    (folder / "link").symlink_to("bundle")
 
 
 @pytest.fixture(scope="module")

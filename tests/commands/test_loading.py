@@ -126,7 +126,7 @@ def test_refuses(here, spec, message):
         pytest.param(
             "broken.py",
             "from .blocks import Block\n",
-            "broken.py is part of a package: give it as a module, --model package.module:FACTORY",
+            "importing broken.py failed: ModuleNotFoundError: No module named '{folder.name}.blocks' (broken.py:1)",
             id="relative imports",
         ),
         pytest.param(
@@ -232,3 +232,49 @@ def test_the_entry_names_file_and_call(here):
     found = load_factory("own_net.py:make")
     entry = entry_for(found, {"width": 3})
     assert (entry.name, entry.origin, entry.kwargs) == ("make", "own_net.py, make(width=3)", {"width": 3})
+
+
+# -- files of packages
+
+PART = "from torch import nn\n\n\ndef layer(width):\n    return nn.Conv2d(1, width, 3)\n"
+WHOLE = "from torch import nn\n\nfrom {dots}parts import layer\n\n\ndef make():\n    return nn.Sequential(layer(4))\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "parts", "dots", "packages"),
+    [
+        ("src/own_net_a/model.py", "src/own_net_a/parts.py", ".", ["src/own_net_a"]),
+        ("own_net_b/deep/model.py", "own_net_b/parts.py", "..", ["own_net_b", "own_net_b/deep"]),
+        ("own_net_c/model.py", "own_net_c/parts.py", ".", []),
+        ("own_net_d/deep/model.py", "own_net_d/parts.py", "..", ["own_net_d/deep"]),
+        ("own_net_e/model.py", "own_net_e/parts/__init__.py", ".", ["own_net_e"]),
+    ],
+)
+def test_a_file_with_relative_imports_is_a_module_of_its_package(here, file, parts, dots, packages):
+    for path in (file, parts, *(f"{p}/__init__.py" for p in packages)):
+        (here / path).parent.mkdir(parents=True, exist_ok=True)
+        (here / path).touch()
+    (here / parts).write_text(PART)
+    (here / file).write_text(WHOLE.format(dots=dots))
+    factory = load_factory(f"{file}:make")
+    assert isinstance(build(factory, {})[0], nn.Conv2d)
+    assert load_factory(f"{file}:make").call is factory.call
+
+
+def test_a_package_of_another_place_is_not_taken_for_it(here):
+    for folder in ("one", "two"):
+        (here / folder / "own_net_twice").mkdir(parents=True)
+        (here / folder / "own_net_twice" / "__init__.py").touch()
+        (here / folder / "own_net_twice" / "parts.py").write_text(PART)
+        (here / folder / "own_net_twice" / "model.py").write_text(WHOLE.format(dots="."))
+    load_factory("one/own_net_twice/model.py:make")
+    with pytest.raises(ModelFileError, match=r"is the module own_net_twice.model, but another one of that name"):
+        load_factory("two/own_net_twice/model.py:make")
+
+
+def test_a_package_whose_name_can_not_be_imported_is_refused(here):
+    (here / "my-net").mkdir()
+    (here / "my-net" / "parts.py").write_text(PART)
+    (here / "my-net" / "model.py").write_text(WHOLE.format(dots="."))
+    with pytest.raises(ModelFileError, match=r"'my-net' is not a Python identifier and can.t be imported"):
+        load_factory("my-net/model.py:make")

@@ -1,4 +1,4 @@
-"""alexnet, with its widths written out.
+"""AlexNet for small images (Krizhevsky et al. 2012).
 
 Source:   alexnet()
 """

@@ -1,4 +1,4 @@
-"""lenet5, with its widths written out.
+"""LeNet-5 (LeCun et al. 1998), with the widths of the XNOR-Net experiments on MNIST.
 
 Source:   lenet5()
 """

@@ -10,12 +10,18 @@ import torch
 
 from secateur.pruners.base import BasicPruning
 from secateur.pruners.bundle.folder import import_file
+from secateur.pruners.costs import Budget
 from secateur.pruners.search import SearchSettings, search
-from secateur.pruners.search.search import Budget
 from secateur.pruners.source import Entry
 from secateur.pruners.verify import oracle
 
 HEAD = "import torch\nimport torch.nn.functional as F\nfrom torch import nn\n\n\n"
+
+
+def written(folder: Path, source: str) -> Any:
+    """The author's module."""
+    (folder / "author.py").write_text(HEAD + source)
+    return import_file(folder / "author.py")
 
 
 def pruned(
@@ -25,8 +31,7 @@ def pruned(
 
     ``source`` defines ``Net``. ``example``: the input, if it isn't seven tokens of five features.
     """
-    (folder / "author.py").write_text(HEAD + source)
-    module = import_file(folder / "author.py")
+    module = written(folder, source)
     model = module.Net()
     oracle.randomise(model, 0)
     example = torch.randn(2, 7, 5) if example is None else example

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import networkx as nx
@@ -11,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from secateur.pruners.graph import ChannelGraph, Contraction, Slot, Use, Width
+from secateur.pruners.graph import ChannelGraph, Contraction, Extent, Slot, Use, Width
 from secateur.pruners.slicing import slice_model
 
 
@@ -55,9 +57,18 @@ def width(name: str, size: int, *uses: Use, blocks: int = 1) -> Width:
 
 
 def graph_of(model: nn.Module, widths: list[Width], positions: dict[str, int]) -> ChannelGraph:
-    contractions = tuple(Contraction(f"{layer}.weight", n, layer) for layer, n in positions.items())
     shapes = {name: tuple(t.shape) for name, t in model.state_dict().items()}
+    contractions = tuple(
+        Contraction(w, Fraction(n * math.prod(shapes[w])), layer, tuple(_extents(w, widths)))
+        for layer, n in positions.items() for w in [f"{layer}.weight"]
+    )  # fmt: skip
     return ChannelGraph(tuple(widths), (), shapes, contractions, nx.Graph())
+
+
+def _extents(weight: str, widths: list[Width]) -> list[Extent]:
+    """What the axes of a weight stand for."""
+    uses = [(w, u) for w in widths for u in w.uses if u.slot.parameter == weight]
+    return [Extent(0, ((w.name, tuple(np.repeat(np.arange(w.size), u.index.shape[1]).tolist())),)) for w, u in uses]
 
 
 def plain(seed: int = 0) -> tuple[Plain, ChannelGraph]:

@@ -11,7 +11,7 @@ from exact_cases import EXACT_CASES, Leftovers, halved, noise, same, settled
 from torch import nn
 
 from secateur.pruners.least_squares import QuickFits, Settings, reconstruct
-from secateur.pruners.transfer import probing
+from secateur.pruners.transfer import TransferImages, TransferJob
 
 
 def test_where_a_reader_can_not_be_fitted_nothing_is_changed() -> None:
@@ -79,7 +79,9 @@ def test_candidates_share_one_pass_over_the_images() -> None:
         passes += 1
 
     model.register_forward_pre_hook(count)
-    probe = probing("lstsq", lambda m, k: copy.deepcopy(pruned), graph, x.split(16))
+    images = TransferImages(lambda: x.split(16))
+    probe = TransferJob("lstsq", model, graph, lambda m, k: copy.deepcopy(pruned), images).probe
+    assert probe is not None
     first, second = probe(model, kept), probe(model, kept)
     assert passes == 5  # one batch to survey the network, four to look at its inputs
     assert torch.equal(first[3].weight, second[3].weight)

@@ -46,7 +46,7 @@ def small() -> nn.Sequential:
 
 @pytest.mark.parametrize(
     "batches, message",
-    [(None, "--transfer lstsq looks at data: give batches"), ([], "--transfer lstsq got no batches")],
+    [(None, "--transfer lstsq looks at images: add --data"), ([], "--transfer lstsq got no batches")],
     ids=["no batches", "an empty list"],
 )
 def test_least_squares_without_images_is_refused(batches: Any, message: str) -> None:

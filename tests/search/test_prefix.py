@@ -15,10 +15,10 @@ from torch.utils._pytree import tree_leaves, tree_map
 from zoo_cases import CASES, pruner_of
 
 from secateur.pruners.base import BasicPruning
+from secateur.pruners.costs import Budget
 from secateur.pruners.run import call_arguments
 from secateur.pruners.search import SearchResult, SearchSettings, search
 from secateur.pruners.search.prefix_cache import PrefixCache
-from secateur.pruners.search.search import Budget
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

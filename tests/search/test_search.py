@@ -114,7 +114,7 @@ def test_an_existing_ledger_is_not_overwritten(tmp_path):
     [
         ({"alpha": 2.0}, {}, "(alpha was 1.0, now 2.0)"),
         ({"budget": Budget("macs", 0.5)}, {}, '(budget was null, now {"kind": "macs", "value": 0.5})'),
-        ({}, {"fingerprint": {"data": "mnist"}}, '(fingerprint was {}, now {"data": "mnist"})'),
+        ({}, {"fingerprint": {"data": "mnist"}}, '(data was null, now "mnist")'),
         ({}, {"retrain": None}, "(retraining was true, now false)"),
     ],
 )

@@ -292,7 +292,7 @@ def test_an_interrupted_pass_goes_on(tmp_path, at):
 
 def test_candidates_are_finished_with_the_weights_of_the_transfer():
     from secateur.pruners.trace.trace import trace
-    from secateur.pruners.transfer import finishing
+    from secateur.pruners.transfer import TransferImages, TransferJob
 
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 5)).eval()
@@ -307,7 +307,7 @@ def test_candidates_are_finished_with_the_weights_of_the_transfer():
         return slice_model(network, graph, kept, IMAGES[:1]).model
 
     images = torch.randn(64, 3, 4, 4, generator=torch.Generator().manual_seed(1))
-    finish = finishing("lstsq", realize, graph, images.split(32))
+    finish = TransferJob("lstsq", model, graph, realize, TransferImages(lambda: images.split(32))).finish
     reference = Reference(model, BATCHES)
     kept = {width.name: (0, 1, 2, 3)}
     assert reference.compare(finish(model, kept)).damage < 1e-3 * reference.compare(realize(model, kept)).damage

@@ -9,7 +9,6 @@ import os
 import re
 import signal
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -149,8 +148,10 @@ def test_runs_are_split_joined_and_freed_of_squeezes(resolutions: list[int], len
 def test_parts_of_a_packed_weight_are_one_layer() -> None:
     graph = chain(1, 1, 1, 1, 1)[1]
     assert stages(graph) == [("layers.0",), ("layers.1",), ("layers.2",), ("layers.3", "layers.4")]
-    parts = [replace(c, positions=Fraction(8)) for c in graph.contractions if c.module == "layers.2"] * 2
-    others = [c if c.module != "layers.0" else replace(c, positions=Fraction(64)) for c in graph.contractions]
+    positions = graph.positions
+    parts = [replace(c, macs=8 * c.macs / positions(c)) for c in graph.contractions if c.module == "layers.2"] * 2
+    first = [replace(c, macs=64 * c.macs / positions(c)) for c in graph.contractions if c.module == "layers.0"]
+    others = [*first, *(c for c in graph.contractions if c.module != "layers.0")]
     packed = replace(graph, contractions=(*[c for c in others if c.module != "layers.2"], *parts))
     names = ["layers.0", "layers.1", "layers.3", "layers.4", "layers.2"]  # in the order of the run
     assert stages(packed) == [(names[0],), (names[1],), (names[2],), (names[3], names[4])]

@@ -15,6 +15,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from zeroing import zeroed_copy
 
 from secateur.pruners.api import prune
 from secateur.pruners.errors import NotPrunableError
@@ -44,7 +45,7 @@ def cut(model: nn.Module, x: Tensor = X) -> tuple[SlicedModel, nn.Module]:
     graph = trace(model, x)
     kept = every_other(graph)
     assert graph.widths
-    return slice_model(model, graph, kept, x), oracle.zeroed(model, graph, kept)
+    return slice_model(model, graph, kept, x), zeroed_copy(model, graph, kept)
 
 
 def imported(tmp_path: Path, source: str) -> ModuleType:
@@ -181,7 +182,7 @@ def test_statistics_run_over_what_is_kept(name: str) -> None:
     graph = trace(model, X)
     kept = every_other(graph)
     assert oracle.exact(graph, kept)
-    sliced, zeroed = slice_model(model, graph, kept, X), oracle.zeroed(model, graph, kept)
+    sliced, zeroed = slice_model(model, graph, kept, X), zeroed_copy(model, graph, kept)
     with torch.no_grad():
         plain = zeroed(X)
         with masking(graph, kept):

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from zeroing import zeroed_copy
 
 from secateur.pruners.base import BasicPruning
 from secateur.pruners.bundle.folder import import_file
+from secateur.pruners.costs import Budget
 from secateur.pruners.errors import NotPrunableError
 from secateur.pruners.search import SearchSettings, search
-from secateur.pruners.search.search import Budget
 from secateur.pruners.verify import oracle
 from secateur.pruners.verify.masking import masking
 
@@ -78,7 +79,7 @@ def pruner_of(tmp_path: Path, source: str) -> BasicPruning:
 def check(pruner: BasicPruning) -> None:
     """Half of every width can go, and what is left computes the zeroed original."""
     kept = search(pruner.model, pruner.graph, SearchSettings("uniform", budget=Budget("ratio", 0.5))).kept
-    sliced, zeroed = pruner.slice(kept), oracle.zeroed(pruner.model, pruner.graph, kept)
+    sliced, zeroed = pruner.slice(kept), zeroed_copy(pruner.model, pruner.graph, kept)
     with torch.no_grad(), masking(pruner.graph, kept):
         expected = zeroed(pruner.example_input)
     assert torch.allclose(pruner.realize(kept)(pruner.example_input), expected, rtol=1e-10, atol=1e-12)

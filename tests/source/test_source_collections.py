@@ -76,7 +76,7 @@ def test_a_name_that_nothing_defines_is_refused(folder: Path) -> None:
         write_source(module.Net(), Entry(module.Net, {}, "Net"))
 
 
-def test_methods_that_nothing_reaches_bring_nothing_along(folder: Path) -> None:
+def test_methods_that_nothing_reaches_stay_with_what_they_need(folder: Path) -> None:
     tools = "import os\n\ndef download(path):\n    return os.listdir(path)\n"
     net = f"""{HEAD}
 from .tools import download
@@ -103,10 +103,10 @@ from .tools import download
         self.checkpointing = on
 """
     text = written(folder, {"net": net, "tools": tools})
-    assert "def _features" in text
-    assert "def head" in text
-    for gone in ("import os", "load_pretrained", "def reset", "jax", "checkpointing"):
-        assert gone not in text
+    for stays in ("import os", "def download", "def _features", "def head", "def load_pretrained", "def reset"):
+        assert stays in text
+    assert "self.checkpointing = on" in text
+    assert "jax" not in text, "a name that the author's file doesn't have, either"
 
 
 def test_parents_keep_only_what_their_children_reach(folder: Path) -> None:
@@ -724,3 +724,20 @@ def test_a_dictionary_that_takes_layers_of_another_network_is_given_them(folder:
     assert "def __init__(self, layers):\n        super().__init__()\n" in text
     assert '"stem": nn.Conv2d(3, 4, ' in text
     assert "class Body" not in text
+
+
+def test_names_of_another_package_of_the_author_are_taken_over_and_those_of_a_library_imported(folder: Path) -> None:
+    other = folder / "settings7"
+    other.mkdir()
+    (other / "__init__.py").write_text("")
+    slopes = "import numpy as np\n\nSLOPE = np.float32(0.25)\n\n\ndef gain(x):\n    return x * SLOPE\n"
+    (other / "slopes.py").write_text(slopes)
+    (folder / "scales7.py").write_text("SCALE = 2.0\n")
+    net = (
+        f"{HEAD}import numpy as np\nimport scales7\nimport settings7.slopes\nfrom settings7.slopes import gain\n{CONV}"
+        "\n    def forward(self, x):\n"
+        "        return gain(self.conv(x)) * scales7.SCALE * settings7.slopes.SLOPE * np.pi\n"
+    )
+    text = written(folder, {"net": net})
+    assert "settings7" not in text and "scales7" not in text
+    assert "import numpy as np" in text and "SLOPE = np.float32(0.25)" in text

@@ -70,7 +70,7 @@ def test_a_width_that_is_made_and_read_in_one_place_is_one_parameter(written: st
 def test_the_number_of_classes_stays_a_parameter(written: str) -> None:
     assert "def __init__(self, num_classes: int = 10, calm: bool = True) -> None:" in written
     assert "nn.Linear(16, num_classes)" in written
-    assert "self.num_classes" not in written
+    assert "self.num_classes = num_classes" in written
 
 
 def test_classes_the_network_has_none_of_are_left_out(written: str) -> None:

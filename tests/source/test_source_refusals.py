@@ -51,7 +51,8 @@ class WithLazy(nn.Module):
 class WithStrangeAttribute(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.source = object()
+        for self.source in [object()]:
+            pass
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x if self.source else -x

@@ -15,8 +15,8 @@ from source_helpers import body, load
 from torchvision.models.convnext import CNBlockConfig
 
 from secateur.pruners.base import BasicPruning
+from secateur.pruners.costs import Budget
 from secateur.pruners.search import SearchSettings, search
-from secateur.pruners.search.search import Budget
 from secateur.pruners.source import Entry, write_source
 from secateur.pruners.verify.process import many_verifications
 

@@ -98,6 +98,26 @@ def test_a_skipped_layer_stays() -> None:
     assert trace(Function(F.relu), torch.randn(1, 3, 8, 8), skip=["first"]).widths == ()
 
 
+@pytest.mark.parametrize(
+    ("skip", "whole"),
+    [
+        (["1"], {"1.0", "1.2.0"}), (["1.2"], {"1.2.0"}), (["1.2", "0"], {"0", "1.2.0"}), ([], set()),
+    ],
+)  # fmt: skip
+def test_all_layers_in_a_skipped_part_stay(skip: list[str], whole: set[str]) -> None:
+    inner = nn.Sequential(nn.Conv2d(8, 8, 1), nn.ReLU())
+    part = nn.Sequential(nn.Conv2d(8, 8, 1), nn.ReLU(), inner)
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), part, nn.Conv2d(8, 8, 1), nn.Conv2d(8, 2, 1))
+    graph = trace(model, torch.randn(1, 3, 4, 4), skip=skip)
+    assert {w.name for w in graph.widths} == {"0", "1.0", "1.2.0", "2"} - whole
+
+
+def test_a_part_without_layers_can_not_be_skipped() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Sequential(nn.ReLU()), nn.Conv2d(8, 2, 1))
+    with pytest.raises(UsageError, match="no layer 1 whose channels could be skipped"):
+        trace(model, torch.randn(1, 3, 4, 4), skip=["1"])
+
+
 def test_modules_that_the_input_does_not_reach_are_named() -> None:
     model = Function(F.relu)
     model.spare = nn.Linear(4, 4)

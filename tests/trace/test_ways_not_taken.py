@@ -9,12 +9,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from zeroing import zeroed_copy
 
 from secateur import prune, trace
 from secateur.pruners.base import BasicPruning
 from secateur.pruners.errors import NotPrunableError
 from secateur.pruners.slicing.trial import trial
-from secateur.pruners.verify import oracle
 
 
 class Net(nn.Module):
@@ -147,7 +147,7 @@ def compare(cls: type[nn.Module], inputs: list[tuple[Any, ...]], training: bool 
     model = cls()
     pruner = BasicPruning(model, torch.randn(1, 3, 8, 8) if example is None else example)
     kept = trial(pruner.graph)
-    whole, part = oracle.zeroed(model, pruner.graph, kept), pruner.realize(kept)
+    whole, part = zeroed_copy(model, pruner.graph, kept), pruner.realize(kept)
     for given in inputs:
         outs = []
         for network in (whole, part):

@@ -15,9 +15,9 @@ from torch import nn
 from zoo_cases import CASES, ZOO, pruner_of
 
 from secateur.pruners.base import BasicPruning
+from secateur.pruners.costs import Budget
 from secateur.pruners.errors import NotPrunableError
 from secateur.pruners.search import SearchSettings, search
-from secateur.pruners.search.search import Budget
 from secateur.pruners.verify.process import many_verifications
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # people use what is deprecated

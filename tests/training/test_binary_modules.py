@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from secateur.pruners.errors import UsageError
@@ -79,7 +80,7 @@ def test_thresholds_split_the_values_evenly() -> None:
 
 
 def test_another_challenge_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"no baseline for 'cifar10': did you mean cifar100?"):
+    with pytest.raises(UsageError, match=r"of the MicroNet challenge 'cifar10', did you mean 'cifar100'\?"):
         micronet.find_baseline("cifar10")
 
 
@@ -99,6 +100,28 @@ def test_operations_of_a_real_network_by_hand() -> None:
     half = found.in_half_precision()
     assert (half.storage, half.multiplications, half.additions) == (59, found.multiplications / 2, found.additions)
     assert found.uncounted == ()
+
+
+class Shortcut(nn.Module):
+    def __init__(self, *, functions: bool) -> None:
+        super().__init__()
+        self.conv, self.relu, self.average = nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1)
+        self.functions = functions
+
+    def forward(self, x):
+        if self.functions:
+            x = x + F.conv2d(F.relu(x), self.conv.weight, self.conv.bias, padding=1)
+            return F.softmax(F.adaptive_avg_pool2d(x, 1).flatten(1), 1)
+        return F.softmax(self.average(x + self.conv(self.relu(x))).flatten(1), 1)
+
+
+@pytest.mark.parametrize("functions", [False, True])
+def test_functions_count_as_layers_do_and_those_without_a_rule_are_named(functions: bool) -> None:
+    found = micronet.measure(Shortcut(functions=functions), torch.zeros(2, 4, 6, 6))
+    places = 4 * 36
+    assert found.multiplications == places + 36 * places + 4
+    assert found.additions == 36 * places + places + 35 * 4
+    assert found.uncounted == ("softmax in Shortcut",)
 
 
 def test_operations_of_a_binary_network_by_hand() -> None:

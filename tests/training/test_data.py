@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torchvision.datasets import CIFAR10, CIFAR100
 
-from secateur.pruners.errors import DataError
+from secateur.pruners.errors import DataError, UsageError
 from secateur.training.data import (
     Data,
     Split,
@@ -48,14 +48,16 @@ def everything(split: Split) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.cat(images), torch.cat(labels)
 
 
+KNOWN = "known are cifar10, cifar100, digits, folder, imagenet, minicifar, mnist, tiny_imagenet"
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        pytest.param("cifra10:/x", "unknown data set 'cifra10': did you mean 'cifar10'?", id="a near miss is named"),
+        pytest.param("cifra10:/x", f"unknown data set 'cifra10', did you mean 'cifar10'? {KNOWN}", id="a near miss"),
         pytest.param(
             "zzz",
-            "unknown data set 'zzz': known are cifar10, cifar100, digits, folder, imagenet, minicifar, mnist, "
-            "tiny_imagenet",
+            f"unknown data set 'zzz'; {KNOWN}",
             id="nothing near lists all",
         ),
         pytest.param("digits:/x", "digits takes no folder: write --data digits", id="a folder for digits"),
@@ -68,7 +70,7 @@ def everything(split: Split) -> tuple[torch.Tensor, torch.Tensor]:
     ],
 )
 def test_a_wrong_name_is_refused(spec: str, message: str) -> None:
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(UsageError) as caught:
         load_data(spec)
     assert str(caught.value) == message
 
@@ -462,3 +464,14 @@ def test_images_none_of_which_can_be_read_are_refused(tmp_path: Path) -> None:
         path.write_bytes(b"not an image")
     with pytest.raises(DataError, match=r"none of 6 images can be read, .*ant/0.png among them: are they images\?"):
         everything(data.test)
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation"])
+def test_what_is_called_otherwise_serves_as_test_images(tmp_path: Path, name: str) -> None:
+    (write_folder(tmp_path) / "test").rename(tmp_path / name)
+    before = load_data(f"folder:{tmp_path}")
+    (tmp_path / name).rename(tmp_path / "test")
+    after = load_data(f"folder:{tmp_path}")
+    assert len(before.test) == len(after.test) > 0
+    assert len(before.val) == len(after.val)
+    assert torch.equal(before.test.classes, after.test.classes)

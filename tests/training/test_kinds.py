@@ -31,15 +31,17 @@ VARIANTS = {
 }
 
 
+KNOWN = "known are BWN, BinaryConnect, BinaryNet, DoReFa, IENet, IRNet, Real, SemiReal, XnorNet"
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        pytest.param("XnorNot", "there is no network kind 'XnorNot': did you mean XnorNet?", id="a near miss is named"),
-        pytest.param("binarynet", "there is no network kind 'binarynet': did you mean BinaryNet?", id="other case"),
+        pytest.param("XnorNot", f"unknown network kind 'XnorNot', did you mean 'XnorNet'? {KNOWN}", id="a near miss"),
+        pytest.param("binarynet", f"unknown network kind 'binarynet', did you mean 'BinaryNet'? {KNOWN}", id="case"),
         pytest.param(
-            "ternary",
-            "there is no network kind 'ternary': there are BWN, BinaryConnect, BinaryNet, DoReFa, IENet, IRNet, Real, "
-            "SemiReal, XnorNet",
+            "xyz",
+            f"unknown network kind 'xyz'; {KNOWN}",
             id="nothing near: all are named",
         ),
     ],

@@ -194,7 +194,7 @@ def test_saved_weights_are_a_plain_state_dict(tmp_path: Path) -> None:
 
 
 def test_an_unknown_regime_is_refused_with_the_closest_name() -> None:
-    with pytest.raises(UsageError, match=r"unknown regime 'resnet_cifer': did you mean 'resnet_cifar'\?"):
+    with pytest.raises(UsageError, match=r"unknown regime 'resnet_cifer', did you mean 'resnet_cifar'\?"):
         find_regime("resnet_cifer", "train")
 
 

@@ -74,7 +74,7 @@ def test_unknown_strategies_are_refused(name: str, message: str) -> None:
 @pytest.mark.parametrize(
     "batches, message",
     [
-        (None, "--transfer bn looks at data"),
+        (None, "--transfer bn looks at images: add --data, or use --transfer slice"),
         ([], "--transfer bn got no batches"),
         ([X[:1, :, :1, :1]], "--transfer bn can't use batch 1: Expected more than 1 value per channel"),
     ],
@@ -330,7 +330,7 @@ class Small(nn.Module):
 
 
 def test_prune_refuses_bn_without_batches_before_it_publishes(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="give batches"):
+    with pytest.raises(UsageError, match="looks at images: add batches="):
         prune(Small(), X, ratio=0.5, transfer="bn", output=tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
 

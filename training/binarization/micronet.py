@@ -10,8 +10,7 @@ taken to be folded into what is before them.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,8 +19,17 @@ import torch
 from torch import Tensor, nn
 
 from ...pruners.costs import input_bits, stored_tensors
-from ...pruners.errors import UsageError
-from ...pruners.run import BatchNormBase
+from ...pruners.registry import check_name
+from ...pruners.run import (
+    BatchNormBase,
+    Modules,
+    TorchDispatchMode,
+    as_it_was,
+    isolated,
+    schema_of,
+    tree_leaves,
+    without_compiler,
+)
 
 FULL = 32
 
@@ -67,10 +75,7 @@ class MicroNet:
 
 
 def find_baseline(data: str) -> Baseline:
-    if data not in BASELINES:
-        close = difflib.get_close_matches(data, BASELINES, 1)
-        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(BASELINES)}"
-        raise UsageError(f"the MicroNet challenge has no baseline for {data!r}: {hint}")
+    check_name("data set of the MicroNet challenge", data, sorted(BASELINES))
     return BASELINES[data]
 
 
@@ -134,31 +139,103 @@ def average(layer: nn.Module, x: Tensor, y: Tensor, weight_bits: int, input_bits
 
 _FREE = (nn.BatchNorm1d, nn.BatchNorm2d, nn.Identity, nn.Dropout, nn.Flatten, nn.MaxPool2d)
 
+# -- operations of functions, in the full precision: for each element of the result, as the layers of the same name
+
+_PER_ELEMENT: dict[str, Operations] = {
+    **dict.fromkeys(("relu", "threshold", "_prelu_kernel", "leaky_relu"), (1.0, 0.0)),
+    **dict.fromkeys(("clamp_min", "clamp_max", "maximum", "minimum", "mul", "div"), (1.0, 0.0)),
+    **dict.fromkeys(("hardtanh", "clamp"), (2.0, 0.0)),
+    **dict.fromkeys(("add", "sub", "rsub"), (0.0, 1.0)),
+    "sigmoid": (2.0, 1.0),
+    "silu": (3.0, 1.0),
+}
+_AVERAGES = ("mean", "avg_pool2d", "_adaptive_avg_pool2d", "adaptive_avg_pool2d")
+_WITH_BIAS = ("addmm", "baddbmm", "addbmm", "addmv")
+_MOVES = frozenset((  # beside views, and what makes tensors out of nothing
+    "clone", "copy", "_to_copy", "_unsafe_view", "_reshape_copy", "cat", "stack", "constant_pad_nd", "reflection_pad2d",
+    "replication_pad2d", "repeat", "flip", "roll", "index", "index_select", "gather", "embedding", "max_pool2d",
+    "max_pool2d_with_indices", "upsample_nearest2d", "native_batch_norm", "_native_batch_norm_legit",
+    "_native_batch_norm_legit_no_training", "_batch_norm_no_update", "cudnn_batch_norm", "native_dropout",
+    "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "fill", "zero", "lift_fresh", "detach",
+))  # fmt: skip
+
+
+def _of_operation(func: Any, args: tuple[Any, ...], out: Any) -> Operations | None:
+    """None: not known."""
+    name = func.overloadpacket.__name__.removesuffix("_")
+    operands = [t for t in tree_leaves(args) if isinstance(t, Tensor)]
+    results = [t for t in tree_leaves(out) if isinstance(t, Tensor)]
+    views = any(r.alias_info is not None and not r.alias_info.is_write for r in schema_of(func).returns)
+    if views or name in _MOVES or not any(t.is_floating_point() for t in operands) or not results:
+        return 0.0, 0.0
+    size = float(results[0].numel())
+    if found := isolated.products(func, args, out):
+        macs = float(sum(map(isolated.macs_of, found)))
+        biased = name in _WITH_BIAS or ("convolution" in name and args[2] is not None)
+        return macs, macs - (0.0 if biased else size)
+    if name in _PER_ELEMENT:
+        multiplications, additions = _PER_ELEMENT[name]
+        return multiplications * size, additions * size
+    if name in (*_AVERAGES, "sum"):
+        return (0.0 if name == "sum" else size), operands[0].numel() - size
+    return None
+
+
+class _Functions(TorchDispatchMode):
+    """Counts what runs in no layer that has a rule of its own."""
+
+    def __init__(self, model: nn.Module, settled: Collection[str]) -> None:
+        super().__init__()
+        self.modules = Modules(model)
+        self.found: list[Operations] = []
+        self.unknown: dict[str, None] = {}
+        self._settled = settled
+        self._layers = {n: type(m).__name__ for n, m in model.named_modules() if any(m.children()) or not n}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        where = self.modules.current
+        if where not in self._settled:
+            cost = _of_operation(func, args, out)
+            opaque = "scaled_dot_product" in func.overloadpacket.__name__  # there is a softmax in it
+            if cost is None or opaque:
+                name = func.overloadpacket.__name__.strip("_")
+                self.unknown[f"{name} in {where or self._layers['']}" if where in self._layers else where] = None
+            self.found.append(cost or (0.0, 0.0))
+        return out
+
+
+without_compiler(_Functions)
+
 
 def measure(model: nn.Module, example: Tensor) -> MicroNet:
-    """Count one forward pass of an image, every layer in the precisions that are registered for it.
+    """Count one forward pass of an image, every layer in the precisions that are registered for it, and what functions
+    do beside layers (adding a shortcut, averaging) in the full one.
 
-    Only modules are seen: ``uncounted`` names those without a rule; what forward does with functions (adding a
-    shortcut, averaging) is not counted and is small beside convolutions.
+    ``uncounted`` names the layers, and the operations of functions, that have no rule.
     """
     stored = stored_tensors(model)
-    found: list[Operations] = []
-    uncounted: list[str] = []
+    rules: dict[str, Counter | None] = {}
+    for name, layer in model.named_modules():
+        rule = next((_COUNTERS[c] for c in type(layer).__mro__ if c in _COUNTERS), None)
+        if not any(layer.children()) and (rule is not None or isinstance(layer, _FREE)):
+            rules[name] = rule
+    functions = _Functions(model, rules)
 
     def count(name: str, layer: nn.Module, x: Tensor, y: Tensor) -> None:
-        counter = next((_COUNTERS[c] for c in type(layer).__mro__ if c in _COUNTERS), None)
-        if counter is None:
-            uncounted.extend([] if isinstance(layer, _FREE) else [name])
-            return
-        weight = stored.get(f"{name}.weight" if name else "weight")
-        found.append(counter(layer, x, y, round(weight.bits) if weight is not None else FULL, round(input_bits(layer))))
+        if counter := rules.get(name):
+            weight = stored.get(f"{name}.weight" if name else "weight")
+            bits = round(weight.bits) if weight is not None else FULL
+            functions.found.append(counter(layer, x, y, bits, round(input_bits(layer))))
 
-    training = model.training
-    with _hooked(model, count), torch.no_grad():
-        model.eval()(example[:1])
-    model.train(training)
-    multiplications, additions = (sum(column) for column in zip(*found, strict=True)) if found else (0.0, 0.0)
-    return MicroNet(storage(model), multiplications, additions, tuple(uncounted))
+    with as_it_was(model), _hooked(model, count), torch.no_grad(), isolated.transparent(model):
+        model.eval()
+        with functions.modules.watching(), functions:
+            model(example[:1])
+    multiplications, additions = (sum(column) for column in zip((0.0, 0.0), *functions.found, strict=True))
+    return MicroNet(storage(model), multiplications, additions, tuple(functions.unknown))
 
 
 def storage(model: nn.Module) -> float:

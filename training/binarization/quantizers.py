@@ -8,47 +8,17 @@ A new one is a function with ``@quantizer("name", precision=bits)`` above it, in
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...pruners.errors import UsageError
+from ...pruners.registry import Registry
 
-
-@dataclass(frozen=True)
-class Quantizer:
-    """``precision``: bits of one output value, scales aside; None where the argument ``bits`` says it."""
-
-    name: str
-    apply: Callable[..., Tensor]
-    precision: int | None
-
-
-QUANTIZERS: dict[str, Quantizer] = {}
-Function = Callable[..., Tensor]
-
-
-def quantizer(name: str, precision: int | None) -> Callable[[Function], Function]:
-    """Register a quantizer under a name; the function itself stays as it is."""
-
-    def register(function: Function) -> Function:
-        QUANTIZERS[name] = Quantizer(name, function, precision)
-        return function
-
-    return register
-
-
-def find_quantizer(name: str) -> Quantizer:
-    """The quantizer of this name; UsageError with the closest name if there is none."""
-    if name not in QUANTIZERS:
-        close = difflib.get_close_matches(name, QUANTIZERS, 1)
-        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(QUANTIZERS))}"
-        raise UsageError(f"there is no quantizer {name!r}: {hint}")
-    return QUANTIZERS[name]
+QUANTIZERS: Registry[Callable[..., Tensor]] = Registry("quantizer")
+quantizer = QUANTIZERS.register
+"""``precision``: bits of one output value, scales aside; None where the argument ``bits`` says it."""
 
 
 # -- signs

@@ -47,7 +47,7 @@ def thermometer_coded(data: Data, levels: int = 3) -> Data:
     coding = thermometer(calibration_images(data, _LOOKED_AT), levels)
     channels, height, width = data.input_shape
     shape = (channels * levels, height, width)
-    return replace(_coded(data, coding), name=f"{data.name}+thermometer", input_shape=shape)
+    return replace(_recode(data, coding), name=f"{data.name}+thermometer", input_shape=shape)
 
 
 def normalized(data: Data, wanted: Normalization) -> Data:
@@ -57,7 +57,7 @@ def normalized(data: Data, wanted: Normalization) -> Data:
         raise DataError(f"{data.name}+normalize: signs can't be normalised; write +normalize before +thermometer")
     if len(wanted.mean) != channels:
         raise DataError(f"{data.name}+normalize: its images have {channels} channels, not {len(wanted.mean)}")
-    return _coded(data, Renormalized(data.normalization, wanted), wanted)
+    return _recode(data, Renormalized(data.normalization, wanted), wanted)
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,6 @@ class Renormalized:
         return (images * stds + means - wanted_means) / wanted_stds
 
 
-def _coded(data: Data, coding: Callable[[Tensor], Tensor], normalization: Normalization | None = None) -> Data:
+def _recode(data: Data, coding: Callable[[Tensor], Tensor], normalization: Normalization | None = None) -> Data:
     train, val, test = (CodedSplit(split, coding, normalization) for split in (data.train, data.val, data.test))
     return replace(data, train=train, val=val, test=test)

@@ -28,6 +28,9 @@ HELD = 2 * 2**30
 """Bytes of decoded images that are held in memory; where there are more, files are read when needed."""
 
 
+_INSTEAD = ("val", "valid", "validation")
+
+
 @data_set("tiny_imagenet", "train/<wnid>/images/ and val/images/ with val/val_annotations.txt")
 def tiny_imagenet(folder: Path) -> Data:
     """200 classes of 64x64 images. The published test set has no labels: the published validation set is ``test``."""
@@ -58,16 +61,16 @@ def imagenet(folder: Path) -> Data:
     return _large("imagenet", *_two_parts("imagenet", folder / "train", folder / "val"))
 
 
-@data_set("folder", "train/<class>/ and test/<class>/, or images without labels")
+@data_set("folder", "train/<class>/ and test/<class>/ (or val/<class>/), or images without labels")
 def folder_of_images(folder: Path) -> Data:
     """Your own images, in a folder per class; classes are numbered alphabetically. Images that lie in the folder
-    itself have no labels.
+    itself have no labels. Where there is no ``test``, ``val`` is it: what decides is held out of ``train`` anyway.
 
     Small images (all of one size, at most 96 pixels) are held in memory, up to 2 GiB, and shifted by an eighth of
     their size; larger ones are treated like ImageNet's. All are normalised with ImageNet's mean and deviation.
     """
     if (folder / "train").is_dir():
-        return _own_images(*_two_parts("folder", folder / "train", folder / "test"))
+        return _own_images(*_two_parts("folder", folder / "train", _held_apart(folder)))
     paths = _images_in(folder)
     if len(paths) < 2:
         held = "one image alone" if paths else "neither train/<class>/ and test/<class>/ nor images (without labels)"
@@ -75,6 +78,11 @@ def folder_of_images(folder: Path) -> Data:
     files = paths, torch.full((len(paths),), -1)
     data = _own_images(files, files, ())
     return replace(data, test=data.val)
+
+
+def _held_apart(folder: Path) -> Path:
+    """The images that only report: in ``test``, or where there is none in what others call so."""
+    return next((p for name in ("test", *_INSTEAD) if (p := folder / name).is_dir()), folder / "test")
 
 
 def _own_images(learn: Files, test: Files, classes: tuple[str, ...]) -> Data:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from pathlib import Path
 
 from ...pruners.errors import DataError
+from ...pruners.registry import check_name
 from .sets import DATA_SETS, Data
 
 
 def load_data(spec: str) -> Data:
-    """Reads ``digits`` or ``NAME:DIR``; raises DataError in one line if it is missing, empty or laid out otherwise.
+    """Reads ``digits`` or ``NAME:DIR``; raises DataError in one line if it is missing, empty or laid out otherwise,
+    UsageError for a name that isn't known.
 
     ``NAME+thermometer`` codes the images as signs; ``NAME+normalize=M,../S,..`` takes other means and deviations.
     """
@@ -27,11 +28,8 @@ def load_data(spec: str) -> Data:
 
 
 def _read(name: str, colon: str, folder: str) -> Data:
-    entry = DATA_SETS.get(name)
-    if entry is None:
-        close = difflib.get_close_matches(name, DATA_SETS, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(sorted(DATA_SETS))}"
-        raise DataError(f"unknown data set {name!r}: {hint}")
+    check_name("data set", name, sorted(DATA_SETS))
+    entry = DATA_SETS[name]
     if not entry.needs_folder:
         if colon:
             raise DataError(f"{name} takes no folder: write --data {name}")

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import os
+import argparse
 import pickle
+import tarfile
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PosixPath
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ...pruners.errors import CheckpointError, OutputError
+from ...pruners.outputs import replaced
+from ...pruners.saving import save
+from .weights_inside import COUNT, KNOWN, optimizer_inside, weights_inside
 
 State = dict[str, Tensor]
 
@@ -22,32 +26,24 @@ State = dict[str, Tensor]
 class Checkpoint:
     """What a file holds: the weights, and for a training checkpoint what is needed to go on.
 
-    ``training`` is empty for bare weights; ``optimizer`` is the optimizer's state_dict, if there is one.
+    ``training`` is empty for bare weights; ``optimizer`` is the optimizer's state_dict, if there is one; ``told``:
+    where the weights were found, if that is worth a line.
     """
 
     model: State
     optimizer: Mapping[str, Any] | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
+    told: str = ""
 
 
 def save_atomically(content: object, path: Path) -> None:
     """``torch.save`` beside ``path``, flushed to disk, then renamed: readers see the old file or the new one."""
-    temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:
-        # torch's zip writer turns a full disk into a RuntimeError
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
-        raise OutputError(f"{path} can't be written: {reason}") from None
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        with replaced(path) as file:
+            save(content, file)
+    except OSError as error:
+        raise OutputError(f"{path} can't be written: {error.strerror or error}") from None
 
 
 def check_writable(path: Path) -> None:
@@ -77,31 +73,43 @@ def save_weights(model: nn.Module, path: Path, network: Mapping[str, Any] | None
     save_atomically(state if network is None else {"state_dict": state, "network": dict(network)}, path)
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
+def load_checkpoint(path: Path, network: nn.Module | None = None) -> Checkpoint:
     """Reads a bare state_dict, ``{"state_dict": ...}`` or a training checkpoint (``{"model": ...}``).
 
-    A common prefix ``module.`` (from ``nn.DataParallel``) is taken off. Only plain tensors, containers and
+    With the ``network`` its weights are found wherever they lie in the file, whatever their names begin with; without
+    one, a common prefix ``module.`` (from ``nn.DataParallel``) is taken off. Only plain tensors, containers and
     numbers are read (``weights_only=True``). Raises CheckpointError.
     """
     content = _read(path)
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a state_dict")
+    inside = weights_inside(content, network.state_dict(), path) if network is not None else None
     state: object = content
-    for key in ("model", "state_dict"):
-        if isinstance(content.get(key), dict):
-            state = content[key]
-            break
-    optimizer = content.get("optimizer")
-    training = {} if state is content else {k: v for k, v in content.items() if v is not state and k != "optimizer"}
-    return Checkpoint(_tensors(state, path), optimizer if isinstance(optimizer, dict) else None, training)
+    for key in inside.names if inside is not None else (_usual(content),):
+        state = state[key] if key else state  # type: ignore[index]
+    optimizer = optimizer_inside(content)
+    training = {k: v for k, v in content.items() if state is not content and v is not state and v is not optimizer}
+    return Checkpoint(
+        inside.state if inside is not None else _tensors(state, path), optimizer, training,
+        inside.told if inside is not None else "",
+    )  # fmt: skip
+
+
+def _usual(content: Mapping[Any, Any]) -> str:
+    """Where weights lie that don't fit, for what is said of them."""
+    return next((key for key in KNOWN if isinstance(content.get(key), dict)), "")
 
 
 def load_weights(model: nn.Module, state: Mapping[str, Tensor], origin: object) -> None:
-    """Copies ``state`` into the model; raises CheckpointError if keys, shapes or values don't fit.
+    """Copies ``state`` into the model; raises CheckpointError if keys, shapes or values don't fit. Old checkpoints lack
+    the numbers of batches that batch norms have seen: those stay.
 
     ``origin`` names the weights in messages (a path).
     """
     expected = model.state_dict()
+    lacking = {k: v for k, v in expected.items() if k not in state}
+    if all(k.endswith(COUNT) for k in lacking):
+        state = {**state, **lacking}
     _same_keys(expected, state, origin)
     for key, value in state.items():
         if value.shape != expected[key].shape:
@@ -109,27 +117,65 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], origin: object) 
                 f"{origin} doesn't fit this network: {key} is {_shape(value)} there and "
                 f"{_shape(expected[key])} in the network"
             )
-        if not bool(torch.isfinite(value).all()):
-            raise CheckpointError(f"{origin} can't be used: {key} holds NaN or infinite values; train it again")
-    model.load_state_dict(dict(state))
+        if reason := _unusable(value, expected[key]):
+            raise CheckpointError(f"{origin} can't be used: {key} {reason}")
+    model.load_state_dict(state)
+
+
+def _unusable(value: Tensor, expected: Tensor) -> str:
+    """Why the tensor can't take the place of the network's; nothing where it can."""
+    dtype = str(value.dtype).removeprefix("torch.")
+    if value.is_quantized:
+        return f"is quantized ({dtype}); save the weights that were there before, or value.dequantize()"
+    if value.layout != torch.strided:
+        return "is sparse; save value.to_dense() in its place"
+    if value.is_meta:
+        return "lies on the meta device and holds no values; save the network once it has some"
+    if _sort(value) > _sort(expected) or (expected.is_floating_point() and not value.is_floating_point()):
+        ours = str(expected.dtype).removeprefix("torch.")
+        return f"is {dtype} there and {ours} in the network, which isn't the same numbers"
+    if dtype.startswith("float8"):
+        value = value.float()
+    return "" if bool(torch.isfinite(value).all()) else "holds NaN or infinite values; train it again"
+
+
+def _sort(value: Tensor) -> int:
+    return 2 if value.is_complex() else int(value.is_floating_point())
 
 
 def _read(path: Path) -> object:
     if not path.exists():
         raise CheckpointError(f"there is no checkpoint {path}")
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder: name the checkpoint file in it")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise CheckpointError(
-            f"refused: {path} holds pickled objects, not plain tensors; "
-            f"save the state_dict with torch.save(model.state_dict(), {path.name!r})"
-        ) from None
-    except IsADirectoryError:
-        raise CheckpointError(f"{path} is a folder: name the checkpoint file in it") from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        with torch.serialization.safe_globals([argparse.Namespace, PosixPath]):  # which scripts note beside weights
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a file of any other content makes of a reader
         said = str(error).splitlines()[0] if str(error) else "it is empty"
-        reason = "it is cut off or damaged" if "zip archive" in said else said
+        saved = _looks_saved(path)
+        if saved and isinstance(error, pickle.UnpicklingError):
+            raise CheckpointError(
+                f"refused: {path} holds pickled objects, not plain tensors; "
+                f"save the state_dict with torch.save(model.state_dict(), {path.name!r})"
+            ) from None
+        if saved or isinstance(error, OSError):
+            reason = said if isinstance(error, OSError) else "it is cut off or damaged"
+        else:
+            reason = "it is empty" if not path.stat().st_size else "it is no file that torch.save writes"
         raise CheckpointError(f"{path} can't be read as a checkpoint: {reason}") from None
+
+
+def _looks_saved(path: Path) -> bool:
+    """Whether the file begins like a zip archive or a pickle, or is a tar archive, of older versions."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+        return start[:2] == b"PK" or start[:1] == b"\x80" or tarfile.is_tarfile(path)
+    except OSError:
+        return False
 
 
 def _tensors(state: object, path: Path) -> State:

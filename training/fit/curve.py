@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...pruners.errors import OutputError, UsageError
+from ...pruners.outputs import replaced
 from .checkpoints import beside
 from .history import Epoch, Watch
 
@@ -28,8 +29,10 @@ def write_curve(history: Sequence[Epoch], weights: Path) -> None:
     writer.writerows(rows)
     try:
         weights.parent.mkdir(parents=True, exist_ok=True)
-        beside(weights, ".curve.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        beside(weights, ".curve.csv").write_text(table.getvalue())
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        for ending, text in ((".curve.jsonl", lines), (".curve.csv", table.getvalue())):
+            with replaced(beside(weights, ending)) as file:
+                file.write(text.encode())
     except OSError as error:
         raise OutputError(f"the curve of {weights} can't be written: {error.strerror}") from None
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...pruners.errors import DataError, UsageError
+from ...pruners.run import as_it_was
 from ..data import WHOLE, Part, Split, derive_seed
 
 EVALUATION_BATCH = 256
@@ -52,10 +53,9 @@ def totals(
 ) -> tuple[float, int, int, int]:
     """Sums over images, or over a part of them: the loss, how many are right, right within five, and all."""
     seen: list[Tensor] = []
-    was_training = model.training
-    model.eval()
     loss, top1, top5, count = 0.0, 0, 0, 0
-    try:
+    with as_it_was(model):
+        model.eval()
         for images, labels in split.batches(batch_size, part=part):
             if int(labels.min()) < 0:
                 raise DataError("images without labels can't be measured on: their classes aren't known")
@@ -69,8 +69,6 @@ def totals(
                 seen.append(F.cross_entropy(logits, labels, reduction="none").cpu())
                 if stop(torch.cat(seen), len(split)):
                     break
-    finally:
-        model.train(was_training)
     return loss, top1, top5, count
 
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...pruners.errors import UsageError
+from ...pruners.run import as_it_was
 from ..binarization import soft_orthogonality
 
 Loss = Literal["cross_entropy", "square_hinge"]
@@ -93,12 +94,8 @@ class Distillation:
     def _said(self, images: Tensor) -> Tensor:
         network = self.teacher.network
         parameter = next(network.parameters(), images)
-        training = network.training
-        try:
-            with torch.no_grad():
-                return network.eval()(images.to(parameter.device, parameter.dtype)).float().to(images.device)
-        finally:
-            network.train(training)
+        with as_it_was(network), torch.no_grad():
+            return network.eval()(images.to(parameter.device, parameter.dtype)).float().to(images.device)
 
 
 def criterion(objective: Objective, teacher: Teacher | None) -> Criterion:

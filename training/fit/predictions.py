@@ -10,6 +10,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
+from ...pruners.run import as_it_was
 from ..data import Split
 from .loop import EVALUATION_BATCH, fitting
 
@@ -23,18 +24,15 @@ def confusion(model: nn.Module, split: Split, classes: int, *, batch_size: int =
     """Counts (classes, classes): in row r and column c the images of class r that are taken for class c."""
     counts = torch.zeros(classes * classes, dtype=torch.int64)
     for images, labels in split.batches(batch_size):
-        counts += torch.bincount(labels * classes + predicted(model, images), minlength=classes * classes)
+        counts += torch.bincount(labels * classes + predict_classes(model, images), minlength=classes * classes)
     return counts.view(classes, classes)
 
 
 @torch.no_grad()
-def predicted(model: nn.Module, images: Tensor) -> Tensor:
+def predict_classes(model: nn.Module, images: Tensor) -> Tensor:
     """The class with the highest score, for each image; the model's mode is left as it was."""
-    was_training = model.training
-    try:
+    with as_it_was(model):
         return model.eval()(fitting(images, model)).argmax(1).cpu()
-    finally:
-        model.train(was_training)
 
 
 def mistakes(counts: Tensor, classes: Sequence[str], most: int = 10) -> list[tuple[str, str, int]]:
@@ -57,19 +55,19 @@ def confusion_csv(counts: Tensor, classes: Sequence[str]) -> str:
 def prediction_grid(model: nn.Module, split: Split, classes: Sequence[str], title: str, seed: int = 0) -> Image.Image:
     """Sixteen images of the split in four rows, under each what it is taken for and, if that is wrong, what it is."""
     images, labels = next(split.sample(16, seed).batches(16))
-    taken = predicted(model, images)
+    taken = predict_classes(model, images)
     step, height = _TILE + _GAP, _TILE + 2 * _LINE + _GAP
     sheet = Image.new("RGB", (4 * step + _GAP, 4 * height + 2 * _LINE), "white")
     draw = ImageDraw.Draw(sheet)
     font, small = ImageFont.load_default(15), ImageFont.load_default(12)
-    draw.text((_GAP, _LINE // 2), _fitted(draw, title, font, sheet.width - 2 * _GAP), "black", font)
+    draw.text((_GAP, _LINE // 2), _shorten(draw, title, font, sheet.width - 2 * _GAP), "black", font)
     for place, (image, label, guess) in enumerate(zip(images, labels.tolist(), taken.tolist(), strict=True)):
         left, top = _GAP + place % 4 * step, 2 * _LINE + place // 4 * height
         sheet.paste(_picture(image), (left, top))
         colour = _RIGHT if guess == label else _WRONG
-        draw.text((left, top + _TILE + 1), _fitted(draw, classes[guess], small, _TILE), colour, small)
+        draw.text((left, top + _TILE + 1), _shorten(draw, classes[guess], small, _TILE), colour, small)
         if guess != label:
-            draw.text((left, top + _TILE + _LINE), _fitted(draw, f"is {classes[label]}", small, _TILE), "black", small)
+            draw.text((left, top + _TILE + _LINE), _shorten(draw, f"is {classes[label]}", small, _TILE), "black", small)
     return sheet
 
 
@@ -84,7 +82,7 @@ def _picture(image: Tensor) -> Image.Image:
     return picture.resize((_TILE, _TILE), Image.Resampling.NEAREST if nearest else Image.Resampling.BICUBIC)
 
 
-def _fitted(draw: ImageDraw.ImageDraw, text: str, font: Font, width: int) -> str:
+def _shorten(draw: ImageDraw.ImageDraw, text: str, font: Font, width: int) -> str:
     """The text, cut so that it is not wider than ``width`` pixels."""
     if draw.textlength(text, font) <= width:
         return text

@@ -144,14 +144,10 @@ class Regime:
             regime = regime._with_optimizer(optimizer)
         if lr is not None:
             regime = regime._scaled(lr)
-        if batch_size is not None:
-            regime = replace(regime, batch_size=batch_size)
-        if label_smoothing is not None:
-            regime = replace(regime, label_smoothing=label_smoothing)
-        if beta is not None:
-            regime = replace(regime, beta=beta)
-        if loss is not None:
-            regime = replace(regime, loss=loss)
+        asked: dict[str, Any] = {
+            "batch_size": batch_size, "label_smoothing": label_smoothing, "beta": beta, "loss": loss,
+        }  # fmt: skip
+        regime = replace(regime, **{name: value for name, value in asked.items() if value is not None})
         _ = regime.objective  # refuses what doesn't go together
         return regime if warm_up is None else regime._warmed_up(warm_up)
 

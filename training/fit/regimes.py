@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Literal
 
-from ...pruners.errors import UsageError
+from ...pruners.registry import check_name
 from .regime import Regime
 
 Purpose = Literal["train", "retrain"]
@@ -153,10 +152,7 @@ SHORT = {**SMALL, "mnist": 8}
 
 def find_regime(name: str, purpose: Purpose) -> Regime:
     """The regime called ``name``; raises UsageError with the closest name."""
-    if name not in REGIMES:
-        close = difflib.get_close_matches(name, REGIMES, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(sorted(REGIMES))}"
-        raise UsageError(f"unknown regime {name!r}: {hint}")
+    check_name("regime", name, sorted(REGIMES))
     return REGIMES[name][purpose]
 
 

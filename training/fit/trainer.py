@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from ...pruners.errors import CheckpointError, Interrupted
-from ...pruners.run import interrupt_as_flag
+from ...pruners.run import as_it_was, interrupt_as_flag
 from ..data import Data, derive_seed, number_of_steps
 from .checkpoints import State, load_checkpoint, load_weights, save_atomically
 from .engines import engine_for
@@ -287,9 +287,9 @@ def _copy(model: nn.Module) -> State:
 @contextmanager
 def _as_before(model: nn.Module, half: bool) -> Iterator[None]:
     """Leaves the caller's random state, and the model's mode and precision, as they were."""
-    device, was_training = device_of(model), model.training
+    device = device_of(model)
     before = next((p.dtype for p in model.parameters()), torch.float32)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with as_it_was(model), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         try:
             if half:
                 model.half()
@@ -297,4 +297,3 @@ def _as_before(model: nn.Module, half: bool) -> Iterator[None]:
         finally:
             if half:
                 model.to(before)
-            model.train(was_training)

@@ -40,15 +40,21 @@ class Speed:
     seconds: float = 0.0
     spared: float = 0.0
 
-    def as_dict(self) -> dict[str, float]:
-        """Evaluations per second, and how many there would have been had nothing been skipped."""
+    def as_dict(self, evaluations: int | None = None) -> dict[str, float]:
+        """Evaluations per second, and how many there would have been had nothing been skipped. ``evaluations``: how
+        many there are where some are told from an earlier run."""
         rate, whole = self._rates()
-        return {"evaluations": self.evaluations, "per_second": round(rate, 3), "per_second_whole": round(whole, 3)}
+        number = evaluations or self.evaluations
+        return {"evaluations": number, "per_second": round(rate, 3), "per_second_whole": round(whole, 3)}
 
     @property
     def told(self) -> str:
+        return self.tell()
+
+    def tell(self, evaluations: int | None = None) -> str:
         rate, whole = self._rates()
-        return f"{self.evaluations} evaluations, {rate:.3g} per second; {whole:.3g} without the cache" if rate else ""
+        number = evaluations or self.evaluations
+        return f"{number} evaluations, {rate:.3g} per second; {whole:.3g} without the cache" if rate else ""
 
     def _rates(self) -> tuple[float, float]:
         n, seconds = self.evaluations, self.seconds

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import functools
 import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from ..text import SourceFile, code_of
@@ -44,6 +46,32 @@ def module_of(stmt: ast.ImportFrom, file: SourceFile) -> str:
 def usual(module: str) -> bool:
     """Whether a module is torch's or Python's own."""
     return module.partition(".")[0] in {"torch", *sys.stdlib_module_names}
+
+
+def installed(module: str) -> bool:
+    """Whether a fresh process finds a module as it stands: Python's own, or an installed distribution's.
+
+    A module that only lies beside the author's file is not.
+    """
+    top = module.partition(".")[0]
+    if usual(top):
+        return True
+    loaded = sys.modules.get(top)
+    places = [*getattr(loaded, "__path__", ())] or [getattr(loaded, "__file__", None)]
+    folders = [Path(place).absolute().parent for place in places if place]
+    return not folders or any(map(_holds_distributions, folders))
+
+
+def own(module: str) -> bool:
+    """Whether a module is part of the author's project: the networks that come with this package are taken for that."""
+    top = __name__.partition(".")[0]
+    return module.startswith(f"{top}.models.") if module.partition(".")[0] == top else not installed(module)
+
+
+@functools.cache
+def _holds_distributions(folder: Path) -> bool:
+    """Also a folder given to ``pip install --target``. A project installed in place has its description elsewhere."""
+    return next(folder.glob("*.dist-info"), None) is not None
 
 
 def _owner(file: SourceFile) -> Any:

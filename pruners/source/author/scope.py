@@ -6,7 +6,7 @@ import ast
 import inspect
 import textwrap
 import types
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -28,6 +28,7 @@ class Scope:
         self.words: dict[str, Vector] = {}
         self.hidden: dict[str, Vector] = {}
         self.placed: set[str] = set()
+        self.overrides: dict[str, Vector] = {}  # attributes that have another value in the written module
 
     def value(self, expr: ast.expr, index: int, hidden: bool = False) -> Any:
         """The expression's value in one instance, or Unproved."""
@@ -44,7 +45,8 @@ class Scope:
         owner = self.author.self_name
         if owner in loaded_names(expr):
             self.admit_attributes(expr, owner)
-            names[owner] = self.live[index]
+            there = {n: value_of(t) for n, v in self.overrides.items() if (t := v[index]) is not None}
+            names[owner] = _View(self.live[index], there) if there else self.live[index]
         return evaluate(expr, names, self.author.globals, set(self.author.parameters) | self.author.stored)
 
     def admit_attributes(self, expr: ast.AST, owner: str) -> None:
@@ -77,12 +79,6 @@ class Scope:
         except Unproved:
             return False
 
-    def truths(self, expr: ast.expr, indices: Iterable[int]) -> dict[int, bool] | None:
-        try:
-            return {i: bool(self.value(expr, i, hidden=True)) for i in indices}
-        except Unproved:
-            return None
-
 
 def as_term(value: Any) -> Term:
     """A term to compare with; a value that is no literal equals nothing but a reference to itself."""
@@ -100,6 +96,17 @@ def _definition(function: types.FunctionType) -> ast.FunctionDef | None:
     except (OSError, TypeError, SyntaxError):
         return None
     return found if isinstance(found, ast.FunctionDef) else None
+
+
+class _View:
+    """A module with other values of some attributes."""
+
+    def __init__(self, module: nn.Module, values: Mapping[str, Any]) -> None:
+        self._module = module
+        self._values = values
+
+    def __getattr__(self, name: str) -> Any:
+        return self._values[name] if name in self._values else getattr(self._module, name)
 
 
 class _Missing:

@@ -12,6 +12,7 @@ from ..live import Arg, Call, Lit, Ref, Term, is_plain, literal, same, same_vect
 from ..text import STEP, flat, loaded_names
 from .conditions import INDENT
 from .context import ClassContext
+from .followed import counts_channels, follow, followed, without_terms
 from .idioms import Idioms
 from .init_writer import InitWriter
 from .naming import Group, name_holes, type_name
@@ -59,10 +60,16 @@ class ClassWriter:
 
     def _seed(self) -> None:
         """Which of the author's names have one value per instance, and so may appear in the text."""
+        attributes = followed(self.context, self.writer.walk)
+        opaque = {n: e for n, e in without_terms(self.context, self.writer.walk).items() if n not in attributes}
+        self.context.waiting |= set(attributes) | set(opaque)
         self.printer.seen = []
         self.writer.write()
-        votes = self._votes()
+        said = self._votes()
+        votes = {n: v for n, v in said.items() if n.isidentifier()}
         self.printer.seen = None
+        self._follow(attributes, said)
+        self.context.verbatim |= {n for n, e in opaque.items() if not counts_channels(self.context, [e], said)}
         definitions = self.author.local_definitions()
         for name in (*self.author.parameters, *sorted(self.author.stored)):
             vector = votes.get(name, self._unvoted(name, name in definitions))
@@ -79,6 +86,20 @@ class ClassWriter:
                 self.writer.locals.add(name)
             elif name in self.scope.words and (self.single or name not in votes):
                 self.scope.hidden[name] = self.scope.words.pop(name)
+
+    def _follow(self, attributes: Mapping[str, ast.expr], said: Mapping[str, Vector | None]) -> None:
+        """Settles the attributes that only scripts read."""
+        context = self.context
+        context.waiting.clear()
+        for name, expr in attributes.items():
+            context.more.add(name)
+            if follow(context, name, expr, said):
+                self.scope.overrides[name] = tuple(r[name].term if name in r else None for r in context.records)
+            elif counts_channels(context, [expr], said):
+                context.lost[name] = "counts channels of several widths"
+                context.more.discard(name)
+            else:
+                context.verbatim.add(name)
 
     def _votes(self) -> dict[str, Vector | None]:
         """Author's word -> the live values where it stands; None if they disagree."""

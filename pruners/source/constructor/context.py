@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,11 @@ from ..live import Birth, Box, Call, Record, Recorder, Term, Tree, ancestors, te
 
 @dataclass
 class ClassContext:
-    """``records``: one per instance, in the order of ``paths``. ``keep``: plain attributes that kept code reads."""
+    """``records``: one per instance, in the order of ``paths``. ``keep``: plain attributes that kept code reads.
+
+    ``running``: attributes that code reads which runs with the network. ``whole``: whether all that the class holds
+    stays, as it does in the author's own project. ``lost``: attributes that can't stay, and why.
+    """
 
     tree: Tree
     author: AuthorClass
@@ -22,6 +26,12 @@ class ClassContext:
     records: list[Record]
     bases: list[Call | Box | None]
     keep: set[str] = field(default_factory=set)
+    running: Set[str] = frozenset()
+    whole: bool = False
+    waiting: set[str] = field(default_factory=set)  # attributes that follow numbers which aren't known yet
+    more: set[str] = field(default_factory=set)  # attributes that nothing reads and that stay
+    verbatim: set[str] = field(default_factory=set)  # attributes that the author's own statement makes again
+    lost: dict[str, str] = field(default_factory=dict)
 
     @property
     def live(self) -> list[nn.Module]:
@@ -102,11 +112,20 @@ class ClassContext:
                     at += 1
         return [n for n in order if self.wanted(n)]
 
+    def may_follow(self, name: str) -> bool:
+        """Whether a plain attribute is there for scripts only."""
+        return name not in self.running and (self.whole or name in self.keep)
+
     def wanted(self, name: str) -> bool:
-        return name in self.keep or any(r[name].kind != "plain" for r in self.records if name in r)
+        if name in self.waiting:
+            return False
+        return name in self.keep or name in self.more or any(r[name].kind != "plain" for r in self.records if name in r)
 
 
-def make_context(author: AuthorClass, paths: Sequence[str], recorder: Recorder, keep: set[str]) -> ClassContext:
+def make_context(
+    author: AuthorClass, paths: Sequence[str], recorder: Recorder, keep: set[str], running: Set[str], whole: bool
+) -> ClassContext:
     records = [recorder.record(p) for p in paths]
     bases = [recorder.base_call(p) for p in paths]
-    return ClassContext(recorder.tree, author, list(paths), records, bases, keep)
+    added = {n for p in paths for n in recorder.added.get(p, ())}
+    return ClassContext(recorder.tree, author, list(paths), records, bases, keep, running | added, whole)

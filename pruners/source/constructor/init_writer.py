@@ -30,6 +30,8 @@ from ..text import (
 from .members import Members
 from .walk import Mask, line_in
 
+Settings = Sequence[tuple[str, ast.expr | None]]
+
 
 class InitWriter(Members):
     """One pass over the author's statements."""
@@ -121,7 +123,8 @@ class InitWriter(Members):
             return self._if(stmt, mask)
         found = self.walk.settings_in(stmt)
         if found:
-            return [line for name, value in found for line in self._setting(stmt, name, value, mask)]
+            lines = [line for name, value in found for line in self._setting(stmt, name, value, mask)]
+            return self._side_by_side(stmt, found, lines)
         if isinstance(stmt, ast.Assign | ast.AnnAssign) and stored_names(stmt):
             return [*self._opaque(stmt, mask), *self._local(stmt)]
         if isinstance(stmt, ast.Pass | ast.Return | ast.Import | ast.ImportFrom | ast.Global | ast.FunctionDef):
@@ -198,7 +201,18 @@ class InitWriter(Members):
             self.scope.placed.add(name)  # if text reads it, it will be kept
         if not final or not self.context.wanted(name):
             return []
+        if name in self.context.verbatim:
+            lines = self._made_again(stmt, name)
+            if lines or name in self.context.more:
+                self._done |= {(name, i) for i in final}
+                return lines
         return [*self._base_first(), *self._attribute(name, final, stmt, value)]
+
+    def _side_by_side(self, stmt: ast.stmt, found: Settings, lines: Lines) -> Lines:
+        """``self.a, self.b = x, y`` as it stands where both would be written as they stand."""
+        owner, segment = self.author.self_name, self.author.init_file.segment
+        alone = [f"{owner}.{name} = {segment(value)}" for name, value in found if value is not None]
+        return self._verbatim(stmt) if len(found) > 1 and lines == alone else lines
 
     def _opaque(self, stmt: ast.stmt, mask: Mask) -> Lines:
         return self._all_unfollowed(self._opaque_attributes((stmt.lineno, stmt.end_lineno or 0), mask), mask)
@@ -230,6 +244,21 @@ class InitWriter(Members):
     def _local(self, stmt: ast.stmt) -> Lines:
         names = stored_names(stmt)
         return self._verbatim(stmt) if names and names <= self.locals else []
+
+    def _made_again(self, stmt: ast.stmt, name: str) -> Lines:
+        """The author's statement for a value that has no literal: it makes the value again."""
+        names = loaded_names(stmt)
+        self.printer.wishes |= names & set(self.scope.hidden) & set(self.author.parameters)
+        known = set(self.scope.words) | self.locals | {self.author.self_name} | stored_names(stmt)
+        free = names - known
+        own = (set(self.author.parameters) | self.author.stored) & free
+        there = all(n in self.author.globals or hasattr(builtins, n) for n in free)
+        if own or not there or any(self._foreign(n) for n in free):
+            self.context.lost.setdefault(name, f"needs {', '.join(sorted(own or free))}")
+            return []
+        self.context.lost.pop(name, None)
+        self.scope.placed.add(name)
+        return self._verbatim(stmt)
 
     def _effect(self, stmt: ast.stmt) -> Lines:
         """Statements such as weight initialisation stay if every name in them still means something."""

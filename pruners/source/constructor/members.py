@@ -24,7 +24,7 @@ from ..live import (
     tensor_call,
     unify,
 )
-from ..text import STEP, Group, Lines, flat, lines_of, numbered, same_code
+from ..text import STEP, Group, Lines, flat, is_usable_name, lines_of, numbered, same_code
 from .buffer_statements import prepared
 from .printer import Code
 from .sequences import Sequences
@@ -166,13 +166,14 @@ class Members(Sequences):
         if kind == BUFFER:
             tensors = [self.context.live[i] for i in range(len(self.context.paths)) if name in self.context.records[i]]
             extra = ("persistent=False",) if name in unsaved_buffers(tensors[0]) else ()
-            return lines_of(Group(f"{owner}.register_buffer(", (f'"{name}"', code, *extra), ")"), "", "", self._width)
+            given = (literal(name), code, *extra)
+            return lines_of(Group(f"{owner}.register_buffer(", given, ")"), "", "", self._width)
         if kind == PARAMETER and flat(code) == "None":
-            return [f'{owner}.register_parameter("{name}", None)']
-        if not name.isidentifier():
-            return lines_of(Group(f"{owner}.add_module(", (f'"{name}"', code), ")"), "", "", self._width)
+            return [f"{owner}.register_parameter({literal(name)}, None)"]
+        if not is_usable_name(name):
+            return lines_of(Group(_set_by_name(owner, kind), (literal(name), code), ")"), "", "", self._width)
         if kind == CHILD and flat(code) == "None" and not isinstance(stmt, ast.Assign):
-            return [f'{owner}.register_module("{name}", None)']
+            return [f"{owner}.register_module({literal(name)}, None)"]
         note = f": {self.author.init_file.segment(stmt.annotation)}" if isinstance(stmt, ast.AnnAssign) else ""
         return lines_of(code, f"{owner}.{name}{note} = ", "", self._width)
 
@@ -206,6 +207,7 @@ class Members(Sequences):
         mine = {i: [n for n in names if n in self.context.records[i]] for i in mask}
         prefix, start = numbered(next(iter(mine.values())))
         listed = all(ns == [f"{prefix}{start + k}" for k in range(len(ns))] for ns in mine.values()) and prefix
+        listed = "" if {*prefix} & {*'"{}\\'} else listed
         column: list[Term | None] = [None] * len(self.context.paths)
         for i, ns in mine.items():
             terms = tuple(t for n in ns if (t := self.context.records[i][n].term) is not None)
@@ -229,18 +231,27 @@ class Members(Sequences):
             return []
         if having == mask:
             return self._attribute(name, having, None, None)
-        if not name.isidentifier():
-            raise SourceError(
-                f"{self.author.file.at(self.author.node)}: only some instances have a child named {name!r}"
-            )
+        kind = next(self.context.records[i][name].kind for i in sorted(having))
         self._done |= {(name, i) for i in having}
         column = tuple(
             self.context.records[i][name].term if i in having else Lit(None) for i in range(len(self.context.paths))
         )
         hole = self._terms.setdefault((name, having), Hole(column, (name,)))
         text = flat(self.printer.code(hole))
-        return [f"if {text} is not None:", f"{STEP}{self.author.self_name}.{name} = {text}"]
+        owner = self.author.self_name
+        by_name = f"{_set_by_name(owner, kind)}{literal(name)}, {text})"
+        placed = f"{owner}.{name} = {text}" if is_usable_name(name) else by_name
+        return [f"if {text} is not None:", f"{STEP}{placed}"]
 
     def _rest(self, mask: Mask) -> Lines:
         """Attributes that no statement of the author's constructor was found for."""
         return self._all_unfollowed(self.context.attributes(), mask)
+
+
+def _set_by_name(owner: str, kind: str) -> str:
+    """The beginning of a call that sets what has a name that can't stand behind a dot."""
+    if kind == BUFFER:
+        return f"{owner}.register_buffer("
+    if kind in (CHILD, PARAMETER):
+        return f"{owner}.{'add_module' if kind == CHILD else 'register_parameter'}("
+    return f"setattr({owner}, "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import keyword
+import re
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
@@ -167,6 +168,7 @@ def _tail(word: str, layer: str = "") -> str:
 
 
 def _free(name: str, taken: set[str]) -> str:
+    name = re.sub(r"\W", "_", name)  # what stands in the names of layers may be anything
     name = name if name.isidentifier() else f"layer_{name}"
     candidate, n = name, 2
     while candidate in taken or keyword.iskeyword(candidate):

@@ -88,9 +88,11 @@ class Printer:
 
     def code(self, term: Term, hint: ast.expr | None = None, direct: bool = True) -> Code:
         """Code for a term. ``hint``: the author's expression there, in the constructor's names."""
-        if isinstance(hint, ast.Name) and self.seen is not None and not isinstance(term, Call | Box):
+        if hint is not None and self.seen is not None and not isinstance(term, Call | Box | Alias):
             values = term.values if isinstance(term, Hole) else (term,) * len(self.paths)
-            self.seen.append((hint.id, tuple(v if i in self.active else None for i, v in enumerate(values))))
+            seen = tuple(v if i in self.active else None for i, v in enumerate(values))
+            if not isinstance(hint, ast.Constant):
+                self.seen.append((ast.unparse(hint), seen))
         if isinstance(hint, ast.Name) and hint.id in self.computed:
             hint, direct = self.computed[hint.id], False
         if hint is not None and self.fits(hint, term):

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from torch import nn
 
 from ..author import Unproved, evaluate
-from ..live import PARAMETER, Birth
+from ..live import PARAMETER, PLAIN, Birth
 from .context import ClassContext
 
 Mask = frozenset[int]
-LOOPS = (ast.For, ast.While, ast.With, ast.Try, ast.AsyncFor, ast.AsyncWith, ast.Match)
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,8 @@ class Walk:
             return [found]
         pairs = [(n, v) for t, v in _side_by_side(stmt) if (n := _own_attribute(t, owner)) is not None]
         kinds = {r[n].kind for r in self.context.records for n, _ in pairs if n in r}
-        return list(pairs) if PARAMETER in kinds else []
+        whole = isinstance(stmt, ast.Assign) and len(pairs) == len(_side_by_side(stmt))
+        return list(pairs) if PARAMETER in kinds or (kinds == {PLAIN} and whole) else []
 
     def _truth(self, stmt: ast.If, index: int) -> bool | None:
         """Whether the instance took the branch: from the modules it made there, else by evaluating the condition."""

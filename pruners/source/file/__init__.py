@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .attributes import losses, set_from_outside
 from .branches import Branches
 from .check import check, failing_lines, run
 from .edits import Changes
@@ -9,12 +10,12 @@ from .factory import factory_chunk
 from .gather import Chunk, Gatherer
 from .literals import Rewrites, plan_rewrites
 from .reach import Reach, Unreached
-from .render import Header, render
+from .render import Header, render, top_of
 from .repairs import repairs, shared, tie
 from .splice import ClassParts, class_text, statement_text
 
 __all__ = [
     "Branches", "Changes", "Chunk", "ClassParts", "Gatherer", "Header", "Reach", "Rewrites", "Unreached", "check",
-    "class_text", "factory_chunk", "failing_lines", "plan_rewrites", "render", "repairs", "run", "shared",
-    "statement_text", "tie",
+    "class_text", "factory_chunk", "failing_lines", "losses", "plan_rewrites", "render", "repairs", "run",
+    "set_from_outside", "shared", "statement_text", "tie", "top_of",
 ]

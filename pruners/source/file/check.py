@@ -19,8 +19,8 @@ from ..live import Tree, is_torch, undisturbed
 _NUMBER = itertools.count(1)
 
 
-def check(text: str, name: str, tree: Tree) -> None:
-    """Raises SourceError where the written model differs from the live one in what a state_dict and a tree can show."""
+def check(text: str, name: str, tree: Tree) -> nn.Module:
+    """The written model. Raises SourceError where it differs from the live one in what a state_dict and a tree show."""
     twin, model, names = run(text, name), tree.model, tree.names
     expected, found = _tensors(model), _tensors(twin)
     for key in [*expected, *found]:
@@ -38,6 +38,7 @@ def check(text: str, name: str, tree: Tree) -> None:
     _check_unsaved(tree, twin)
     if _ties(model) != _ties(twin):
         raise SourceError("the written source doesn't share the same tensors")
+    return twin
 
 
 def _check_unsaved(tree: Tree, twin: nn.Module) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ...errors import SourceError
-from ..author import binding, module_of, unwelcome, usual
+from ..author import binding, installed, module_of, unwelcome, usual
 from ..live import global_name
 from ..text import SourceFile, Sources, free, loaded_names, quoted_notes, renamed
 
@@ -91,6 +91,13 @@ class Gatherer:
             return hasattr(builtins, name)
         return all(k in self.chunks if isinstance(k, tuple) else usual(k.module) for k in found.values())
 
+    def known(self, name: str, file: SourceFile) -> bool:
+        """Whether a name at the top of a file can be had: defined or imported there, or Python's own."""
+        try:
+            return bool(self._find(name, file, "", gather=False)) or hasattr(builtins, name)
+        except SourceError:
+            return False
+
     def _meaning(self, name: str, chunk: Chunk) -> dict[str, Key | Import]:
         if chunk.key[1] == name and name not in chunk.extra:
             return {name: chunk.key}
@@ -167,15 +174,18 @@ class Gatherer:
     def _of_module(
         self, name: str, module: types.ModuleType, file: SourceFile, stmt: ast.stmt, text: str, gather: bool
     ) -> dict[str, Key | Import]:
-        """``layers.Mlp`` where ``layers`` is a module of the author's package."""
+        """``layers.Mlp`` and ``models.layers.Mlp`` where ``layers`` is a module of the author's package."""
         other = self._file_of(module.__name__)
         found: dict[str, Key | Import] = {}
         nodes = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Attribute | ast.Name)]
         attributes = {n.attr for n in nodes if isinstance(n, ast.Attribute) and ast.unparse(n.value) == name}
         for attribute in sorted(attributes):
+            value = getattr(module, attribute, None)
             inner = self._find(attribute, other, text, gather) if other is not None else {}
+            if not inner and isinstance(value, types.ModuleType):
+                found |= self._of_module(f"{name}.{attribute}", value, file, stmt, text, gather)
             found |= {f"{name}.{k}": v for k, v in inner.items()}
-        bare = sum(isinstance(n, ast.Name) and n.id == name for n in nodes)
+        bare = sum(ast.unparse(n) == name for n in nodes)
         dotted = sum(isinstance(n, ast.Attribute) and ast.unparse(n.value) == name for n in nodes)
         if bare != dotted or not found:
             raise SourceError(f"{file.at(stmt)}: import the names of {name} that are used, not the module itself")
@@ -187,7 +197,7 @@ class Gatherer:
 
     def _taken_over(self, module: str) -> bool:
         top = module.partition(".")[0]
-        return unwelcome(module) or top in self.homes
+        return unwelcome(module) or top in self.homes or not installed(module)
 
     def _import(self, wanted: Import, gather: bool = True) -> Import:
         if gather and wanted not in self.imports:

@@ -39,7 +39,8 @@ def plan_rewrites(sites: Sequence[LiteralSite], tree: Tree, sources: Sources) ->
         file = sources.file(site.file)
         if file is None or not site.values:
             raise SourceError(f"{site.file}:{site.line}: the source of a number that must change is not available")
-        text = _literal_text(site) or _attribute_text(site, file, tree, attributes)
+        number = _literal_text(site) or _attribute_text(site, file, tree, attributes)
+        text = site.template.replace("{}", number)
         span = (site.line, site.col, site.end_line, site.end_col)
         edits.setdefault(site.file, []).append(Edit(span, text, site.keyword))
     return Rewrites({k: tuple(v) for k, v in edits.items()}, attributes)

@@ -10,6 +10,7 @@ from ..text import FunctionNode
 from .gather import free_names
 
 Nodes = Mapping[type, ast.ClassDef]
+SHOWN = frozenset({"__repr__", "__str__", "__format__", "__deepcopy__", "__copy__", "__getstate__", "__setstate__"})
 
 
 class Reach:
@@ -21,11 +22,11 @@ class Reach:
         self.helpers = helpers  # what functions read that code of a class calls
         self.methods = {cls: methods_of(node) for cls, node in nodes.items()}
 
-    def reached(self, written: Mapping[type, ast.AST]) -> dict[type, set[str]]:
-        """By class. ``written``: the constructors in their new form."""
+    def reached(self, written: Mapping[type, ast.AST], shown: bool = True) -> dict[type, set[str]]:
+        """By class. ``written``: the constructors in their new form. ``shown``: also by printing and copying."""
         self.found: dict[type, set[str]] = {cls: set() for cls in self.nodes}
         names = {"forward"} | {n for methods in self.methods.values() for n in methods if n.startswith("__")}
-        names -= DROPPED
+        names -= DROPPED if shown else DROPPED | SHOWN
         for cls in self.nodes:
             code = [*code_in(self.nodes[cls], set()), *([written[cls]] if cls in written else [])]
             names |= self._reads(cls, code)
@@ -75,13 +76,20 @@ class Reach:
 class Unreached:
     """Methods that nothing reaches: they stay where they need nothing that isn't there anyway.
 
-    ``held``: attributes that written modules have. ``there``: whether a global name of a class needs nothing new.
+    ``held``: attributes that written modules have. ``there``: whether a global name of a class may stand in the file.
+    ``whole``: classes that also keep methods which set attributes of their own. ``same``: those whose constructors
+    still take the author's arguments.
     """
 
-    def __init__(self, reach: Reach, held: Mapping[type, Set[str]], there: Callable[[type, str], bool]) -> None:
+    def __init__(
+        self, reach: Reach, held: Mapping[type, Set[str]], there: Callable[[type, str], bool],
+        whole: Set[type], same: Set[type],
+    ) -> None:  # fmt: skip
         self.reach = reach
         self.held = held
         self.there = there
+        self.whole = whole
+        self.same = same
 
     def methods(self, only_init: Mapping[type, Set[str]]) -> dict[type, set[str]]:
         """By class. ``only_init``: methods that only the author's constructor called."""
@@ -100,7 +108,7 @@ class Unreached:
     def _may_stay(self, cls: type, name: str) -> bool:
         """Whether a method is what instances have under its name, and global names in it are there."""
         functions = self.reach.methods[cls][name]
-        if name in DROPPED | self.reach.found[cls] or constructs(functions):
+        if name in DROPPED | self.reach.found[cls] or (constructs(functions) and cls not in self.whole & self.same):
             return False
         lines = [line for line in self.reach.lines.values() if cls in line]
         had = any(next(c for c in line if name in self.reach.methods[c]) is cls for line in lines)
@@ -114,7 +122,15 @@ class Unreached:
         }
         held = self.held[cls] | methods
         own = [n for n in ast.walk(function) if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name)]
+        if cls in self.whole:
+            mine = [f for n in self.reach.found[cls] | found[cls] for f in self.reach.methods[cls][n]]
+            held |= {n.attr for f in mine for n in ast.walk(f) if isinstance(n, ast.Attribute) and _is_stored(n)}
+            own = [n for n in own if isinstance(n.ctx, ast.Load)]
         return all(n.attr in held for n in own if n.value.id == owner)  # type: ignore[attr-defined]
+
+
+def _is_stored(node: ast.Attribute) -> bool:
+    return isinstance(node.ctx, ast.Store)
 
 
 def constructs(functions: Iterable[FunctionNode]) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,8 +12,13 @@ from functools import lru_cache
 import jinja2
 
 from ...entry import Entry
-from ..text import STEP, WIDTH
+from ...errors import SourceError
+from ..text import STEP, WIDTH, SourceFile, as_docstring
 from .gather import Chunk, Import
+
+_ENCODING = re.compile(r"#.*?coding[:=]")  # the generated file is UTF-8
+_TITLE = ", with its widths written out."
+_OURS = re.compile(rf"^(?:\w+{re.escape(_TITLE)}|Source:   )", re.MULTILINE)  # where the lines of a header begin
 
 
 @lru_cache(maxsize=1)
@@ -24,24 +31,64 @@ def _template() -> jinja2.Template:
 
 
 def render(
-    entry: Entry, header: Header | None, licence: str, imports: Iterable[Import], chunks: Sequence[Chunk], future: bool
+    entry: Entry, header: Header | None, top: Top, imports: Iterable[Import], chunks: Sequence[Chunk], future: bool
 ) -> str:
-    """The whole file."""
+    """The whole file. ``top``: what stands above the author's code."""
     sections = import_sections(imports)
     if future:
         sections.insert(0, ["from __future__ import annotations"])
-    return _template().render(
-        licence=licence,
-        docstring=docstring(entry, header or Header()),
+    told, definitions = docstring(entry, header or Header(), top.docstring), _spaced(chunks)
+    text = _template().render(
+        licence=top.licence,
+        docstring=as_docstring(told),
         imports=sections,
-        definitions=_spaced(chunks),
+        definitions=definitions,
         gap=bool(chunks) and not chunks[0].text.startswith(("@", "class ", "def ")),
     )
+    _check(text, told, "\n".join([*(line for section in sections for line in section), definitions]))
+    return text
 
 
-def docstring(entry: Entry, header: Header) -> list[str]:
-    """The lines of the file's docstring, quotes left out."""
-    lines = [header.title or f"{entry.name}, with its widths written out.", ""]
+def _check(text: str, told: str, code: str) -> None:
+    """Raises SourceError unless the file, read again, is the docstring that was meant and the code, and no more."""
+    try:
+        module, meant = ast.parse(text), ast.parse(code)
+    except SyntaxError:
+        return  # nothing in it can run: running the text says where
+    found = ast.get_docstring(module, clean=False)
+    if found != told or ast.dump(ast.Module(module.body[1:], [])) != ast.dump(meant):
+        raise SourceError("the written source is not what was meant: something in its header is no text")
+
+
+@dataclass(frozen=True)
+class Top:
+    """What stands above the code of the author's file: a comment about rights, and its docstring."""
+
+    licence: str
+    docstring: str
+
+
+def top_of(file: SourceFile, whole: bool) -> Top:
+    """``whole``: also the docstring, without what an earlier pruning added to it."""
+    said = (ast.get_docstring(file.tree, clean=False) or "").rstrip() if whole else ""
+    return Top(licence(file), _OURS.split(said)[0].rstrip())
+
+
+def licence(file: SourceFile) -> str:
+    """The comment block at the top of the author's file, if it is about rights."""
+    lines = []
+    for line in file.lines:
+        if not line.startswith("#"):
+            break
+        lines.append(line)
+    text = "".join(s for s in lines if not s.startswith("#!") and not _ENCODING.match(s))
+    words = ("licen", "copyright", "spdx")
+    return text + "\n" if any(w in text.lower() for w in words) else ""
+
+
+def docstring(entry: Entry, header: Header, said: str = "") -> str:
+    """The text of the file's docstring: what the author's file says, and where this one is from."""
+    lines = [*(said.split("\n") if said else [entry.name + _TITLE]), ""]
     origin = header.origin or entry.origin
     rows = [("Source", origin), ("Plan", header.plan), ("Pruned", _costs(header))]
     lines += [f"{name + ':':<9} {text}" for name, text in rows if text]
@@ -50,7 +97,7 @@ def docstring(entry: Entry, header: Header) -> list[str]:
         lines.append(f'{"":<9} model.load_state_dict(torch.load("{header.weights}", weights_only=True))')
     while lines and not lines[-1]:
         lines.pop()
-    return [s.replace("\\", "\\\\").replace('"""', '\\"""') for s in lines]
+    return "\n".join(lines) + ("\n" if len(lines) > 1 else "")
 
 
 def _costs(header: Header) -> str | None:
@@ -110,7 +157,6 @@ def _spaced(chunks: Sequence[Chunk]) -> str:
 class Header:
     """Ready strings for the docstring of the generated file; None leaves a line out."""
 
-    title: str | None = None
     origin: str | None = None
     plan: str | None = None
     params_before: str | None = None

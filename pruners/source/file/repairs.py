@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import nn
 
-from ..live import ancestors
+from ..live import ancestors, literal
+from ..text import is_usable_name
 
 
 def repairs(model: nn.Module, twin: nn.Module) -> list[str]:
@@ -43,8 +44,8 @@ def tie(model: nn.Module, pair: tuple[str, str], instances: Mapping[type, Sequen
         first, second = (p[len(path) + 1 :] if path else p for p in pair)
         owners = [model.get_submodule(p) for p in instances.get(cls, ())]
         if path in instances.get(cls, ()) and all(_at(o, first) is _at(o, second) is not None for o in owners):
-            return cls, f"{_expression(first)} = {_expression(second)}"
-    return type(model), f"{_expression(pair[0])} = {_expression(pair[1])}"
+            return cls, f"{expression(first)} = {expression(second)}"
+    return type(model), f"{expression(pair[0])} = {expression(pair[1])}"
 
 
 def _at(module: nn.Module, path: str) -> object:
@@ -82,9 +83,9 @@ def _frozen(model: nn.Module, twin: nn.Module) -> list[str]:
         keys = [f"{path}.{k}" if path else k for k, _ in module.named_parameters()]
         keys = [k for k in keys if k in wanted]
         if keys and all(k in wrong for k in keys) and len({wanted[k] for k in keys}) == 1:
-            lines.append(f"{_expression(path)}.requires_grad_({wanted[keys[0]]})")
+            lines.append(f"{expression(path)}.requires_grad_({wanted[keys[0]]})")
             wrong -= set(keys)
-    return lines + [f"{_expression(k)}.requires_grad_({wanted[k]})" for k in wanted if k in wrong]
+    return lines + [f"{expression(k)}.requires_grad_({wanted[k]})" for k in wanted if k in wrong]
 
 
 def _modes(model: nn.Module, twin: nn.Module) -> list[str]:
@@ -97,16 +98,17 @@ def _modes(model: nn.Module, twin: nn.Module) -> list[str]:
         covered = any(path.startswith(f"{d}.") for d in done)
         if covered or len(set(inside.values())) > 1 or all(made.get(p, t) is t for p, t in inside.items()):
             continue
-        lines.append(f"{_expression(path)}.{'train' if module.training else 'eval'}()")
+        lines.append(f"{expression(path)}.{'train' if module.training else 'eval'}()")
         done.append(path)
     return lines
 
 
-def _expression(path: str) -> str:
+def expression(path: str) -> str:
+    """How a method of the outermost module reaches the module at a path."""
     text = "self"
     for part in path.split(".") if path else ():
-        if part.isidentifier():
+        if is_usable_name(part):
             text += f".{part}"
         else:
-            text += f"[{part}]" if part.isdecimal() else f'.get_submodule("{part}")'
+            text = f"{text}[{part}]" if part.isdecimal() else f"getattr({text}, {literal(part)})"
     return text

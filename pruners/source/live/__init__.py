@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .construction import Birth, Frame, undisturbed
-from .records import BUFFER, CHILD, PARAMETER, Record, Recorder
+from .records import BUFFER, CHILD, PARAMETER, PLAIN, Record, Recorder, Slot
 from .refuse import refuse
 from .tensor_terms import tensor_call
 from .terms import (
@@ -31,8 +31,9 @@ from .tree import Tree, ancestors, author_init, is_authored, is_torch, torch_bas
 from .values import global_name, literal, term_of_value
 
 __all__ = [
-    "BUFFER", "CHILD", "PARAMETER", "WIDTH_ARGUMENTS", "Alias", "Arg", "Birth", "Box", "Call", "Display", "Frame",
-    "Hole", "Item", "Lit", "Record", "Recorder", "Ref", "Term", "Text", "Tree", "ancestors", "author_init",
-    "call_of", "for_instance", "global_name", "is_authored", "is_plain", "is_torch", "literal", "refuse", "same",
-    "same_vector", "tensor_call", "term_of_value", "torch_base", "undisturbed", "unify", "value_of",
+    "BUFFER", "CHILD", "PARAMETER", "PLAIN", "WIDTH_ARGUMENTS", "Alias", "Arg", "Birth", "Box", "Call", "Display",
+    "Frame", "Hole", "Item", "Lit", "Record", "Recorder", "Ref", "Slot", "Term", "Text", "Tree", "ancestors",
+    "author_init", "call_of", "for_instance", "global_name", "is_authored", "is_plain", "is_torch", "literal",
+    "refuse", "same", "same_vector", "tensor_call", "term_of_value", "torch_base", "undisturbed", "unify",
+    "value_of",
 ]

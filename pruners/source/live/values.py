@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..text import Sources
+from ..text import Sources, quoted
 from .terms import Alias, Arg, Call, Display, Lit, Ref, Term, Text, is_plain
 
 
@@ -126,11 +126,3 @@ def literal(value: Any) -> str:
     if type(value) is str:
         return quoted(value)
     return repr(value)
-
-
-def quoted(text: str) -> str:
-    """A string literal with double quotes unless that needs more escapes."""
-    plain = repr(text)
-    if plain.startswith("'") and '"' not in plain:
-        return '"' + plain[1:-1].replace("\\'", "'") + '"'
-    return plain

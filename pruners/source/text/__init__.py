@@ -7,7 +7,8 @@ from .dead_branches import without_dead_branches
 from .docstrings import without_entries
 from .files import Definition, FunctionNode, Position, SourceFile, Sources, code_of
 from .layout import STEP, WIDTH, Group, commented, flat, labelled, lines_of
-from .names_in import loaded_names, stored_names
+from .names_in import is_usable_name, loaded_names, stored_names
+from .quoting import as_docstring, quoted
 from .renames import free, quoted_notes, renamed
 from .statements import (
     Lines,
@@ -26,7 +27,8 @@ from .statements import (
 
 __all__ = [
     "STEP", "WIDTH", "Concrete", "Definition", "FunctionNode", "Group", "Line", "Lines", "Position", "SourceFile",
-    "Sources", "code_of", "commented", "flat", "free", "indented", "is_docstring", "labelled", "lines_of",
-    "loaded_names", "numbered", "only_raises", "own_parentheses", "parsed", "quoted_notes", "renamed", "rows",
-    "same_code", "stored_names", "tidy", "uses", "warns", "within", "without_dead_branches", "without_entries",
+    "Sources", "as_docstring", "code_of", "commented", "flat", "free", "indented", "is_docstring", "is_usable_name",
+    "labelled", "lines_of", "loaded_names", "numbered", "only_raises", "own_parentheses", "parsed", "quoted",
+    "quoted_notes", "renamed", "rows", "same_code", "stored_names", "tidy", "uses", "warns", "within",
+    "without_dead_branches", "without_entries",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import keyword
 
 
 def stored_names(node: ast.AST) -> set[str]:
@@ -12,3 +13,8 @@ def stored_names(node: ast.AST) -> set[str]:
 
 def loaded_names(node: ast.AST) -> set[str]:
     return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+
+
+def is_usable_name(name: str) -> bool:
+    """Whether a name may stand behind a dot."""
+    return name.isidentifier() and not keyword.iskeyword(name)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,10 +30,10 @@ from ...graph import (
     solve,
 )
 from ...places import NOWHERE, Site
-from ...run import SMALL, Modules, author_site, forward_site, is_blank, unsaved_buffers
+from ...run import SMALL, Modules, author_site, forward_site, is_blank, isolated, unsaved_buffers
 from .axis_splits import Splits
 from .call import Call
-from .labels import NONE, Labels, on_axis
+from .labels import NONE, Labels, axes_of, on_axis
 
 
 class Tracer:
@@ -160,13 +160,28 @@ class Tracer:
         for slot in self.facts.slots_of(atoms.numpy()):
             self.facts.play(slot, role)
 
-    def contracted(self, weight: Tensor, positions: Fraction | int, lines: Sequence[Tensor] = ()) -> None:
-        """The weight was multiplied at this many positions, over the whole batch, along ``lines`` of channels."""
-        name = self._names.get(id(weight)) or self.labels(weight).weight
-        if name is not None and self._counting:
-            part = Fraction(weight.numel(), math.prod(self.facts.shapes[name]))
-            made = Contraction(name, part * positions / self.batch, self.modules.current)
-            self.contractions.append((made, [line.numpy() for line in lines]))
+    def multiplied(self, call: Call) -> None:
+        """Note the products of the operation, and along which channels their indices run."""
+        for loops in isolated.products(call.op, call.args, call.out) if self._counting else ():
+            macs = Fraction(isolated.macs_of(loops), self.batch)
+            lines = [line.numpy() for loop in loops if loop.size > 1 for line in self._lines(loop)]
+            self.contractions.append((Contraction(self._weight(call), macs, self.modules.current), lines))
+
+    def _lines(self, loop: isolated.Loop) -> list[Tensor]:
+        """The channels along an index: those of the first tensor that has any there."""
+        for tensor, axis in loop.along:
+            planes = [p.reshape(-1) for p in self.labels(tensor).planes if axes_of(p) == (axis,)]
+            if planes:
+                return [p for i, p in enumerate(planes) if not any(torch.equal(p, q) for q in planes[:i])]
+        return []
+
+    def _weight(self, call: Call) -> str:
+        """The parameter that is multiplied, or that what is multiplied holds the elements of; "" if there is none."""
+        for tensor in reversed(call.tensors):
+            name = self._names.get(id(tensor)) or self.labels(tensor).weight
+            if name is not None and len(self.facts.shapes[name]) > 1 and name not in self.facts.buffers:
+                return name
+        return ""
 
     def hold_unsaved(self, model: nn.Module) -> None:
         """Buffers that are not in the state_dict get their values from code: only a small one, or a blank, can be
@@ -220,19 +235,29 @@ class Tracer:
         return frozenset(inner - reached)
 
     def skip(self, layers: Mapping[str, Site], reason: str) -> None:
-        """Freeze the output channels of the named layers."""
+        """Freeze the output channels of the named layers, and of all layers in the named parts."""
         for layer, site in layers.items():
-            slots = [s for s in self.facts.slots if s.layer == layer and self.facts.role(s) == "out"]
+            made = [s for s in self.facts.slots if self.facts.role(s) == "out"]
+            slots = [s for s in made if s.layer == layer or s.layer.startswith(f"{layer}.")]
             if not slots:
                 raise UsageError(_unknown_layer(layer, self.facts))
             for slot in slots:
                 self.facts.freeze(self.facts.atoms(slot), reason, site)
 
-    def graph(self) -> ChannelGraph:
-        graph = solve(
-            self.facts, self.contractions, self.aliases, self.calls, self.further, self.unreached(), self._readers
-        )
+    def graph(self, elsewhere: Sequence[tuple[int, Any, Tracer]] = ()) -> ChannelGraph:
+        """What the facts come to. ``elsewhere``: numbers of examples, other inputs made of them, and tracers that saw
+        the network run on these."""
+        further = [*self.further]
+        for example, inputs, other in elsewhere:
+            passes = [(Pass(steps=tuple(other.steps)), other.calls), *other.further]
+            further += [(replace(p, example=example, inputs=inputs), self._here(other, c)) for p, c in passes]
+        graph = solve(self.facts, self.contractions, self.aliases, self.calls, further, self.unreached(), self._readers)
         return replace(graph, steps=tuple(self.steps), untaken=self.untaken)
+
+    def _here(self, other: Tracer, calls: Sequence[SiteCall]) -> list[SiteCall]:
+        """The calls that another tracer saw, as if this one had."""
+        mine = self.facts.atoms_of(other.facts)
+        return [replace(c, counts={path: mine[atoms] for path, atoms in c.counts.items()}) for c in calls]
 
 
 def _unknown_layer(layer: str, facts: Facts) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
-
 import torch
 from torch import Tensor
 
@@ -45,8 +43,6 @@ def convolution(tracer: Tracer, call: Call) -> None:
     for plane in tracer.labels(bias).planes if bias is not None else ():
         tracer.tie(outgoing, plane.reshape(-1), "bias", call.site)
     out = call.outputs[0]
-    places = x if transposed else out
-    tracer.contracted(weight, places.numel() // places.shape[axis])
     if not tracer.stored(weight):
         tracer.no_channels(touching(tracer.labels(weight), set(range(2, weight.ndim))))
     tracer.produced(outgoing)
@@ -139,12 +135,6 @@ def _product(tracer: Tracer, call: Call, left: Tensor, right: Tensor) -> None:
             if labels.weight:
                 tracer.produced(line)
     planes += _batch_planes(tracer, call, left, right)
-    if len(weights) == 1:
-        weight = right if b.weight else left
-        other, inner_axis = (left, inner_left) if b.weight else (right, inner_right)
-        rows = (p for p in tracer.labels(other).planes if len(axes_of(p)) == 1 and axes_of(p) != (inner_axis,))
-        positions = Fraction(left.numel() * (right.shape[-1] if right.ndim > 1 else 1), weight.numel())
-        tracer.contracted(weight, positions, [p.reshape(-1) for p in rows])
     tracer.label(out, Labels(tuple(planes)))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -21,6 +20,7 @@ from ....pruners.costs import (
     register_same_quantizer,
 )
 from ....pruners.errors import UsageError
+from ....pruners.registry import check_name
 
 Layer = Callable[..., nn.Module]
 FULL = 32  # bits of a number that is not quantized
@@ -86,7 +86,7 @@ class Kind:
             raise UsageError(f"network kind {self.name} has no option {unknown[0]!r}: {known}")
         chosen = {**self.options, **options}
         made = self.variant(**chosen) if self.variant is not None else self
-        return _told(replace(made, options=chosen, variant=self.variant))
+        return _tell_costs(replace(made, options=chosen, variant=self.variant))
 
     def layers(self, first_layer: str | None = None, last_layer: str | None = None) -> dict[str, Layer]:
         """The arguments ``conv``, ``linear``, ``first``, ``last`` and ``activation`` of a bundled network.
@@ -127,10 +127,10 @@ def require(kind: str, option: str, value: object, allowed: Collection[object]) 
 def register(kind: Kind) -> Kind:
     """Add a kind, and tell the cost model and the metrics about its layers."""
     KINDS[kind.name] = kind
-    return _told(kind)
+    return _tell_costs(kind)
 
 
-def _told(kind: Kind) -> Kind:
+def _tell_costs(kind: Kind) -> Kind:
     """Layers that are made with arguments know their own bits: their file registers those."""
     for layer in kind.made_of:
         made = _class(layer)
@@ -162,11 +162,7 @@ def _class(layer: Layer) -> type[nn.Module]:
 
 def find_kind(name: str) -> Kind:
     """The kind called ``name``; UsageError with the closest name if there is none."""
-    if name not in KINDS:
-        names = {known.lower(): known for known in KINDS}
-        close = difflib.get_close_matches(name.lower(), names, 1)
-        hint = f"did you mean {names[close[0]]}?" if close else f"there are {', '.join(sorted(KINDS))}"
-        raise UsageError(f"there is no network kind {name!r}: {hint}")
+    check_name("network kind", name, sorted(KINDS))
     return KINDS[name]
 
 

@@ -1,0 +1,52 @@
+"""The example input in other sizes: what a number in the author's code depends on shows there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .torch_private import tree_leaves, tree_map
+
+_LARGE = 64  # from here on an axis grows by a part of its size only
+
+
+def larger_batch(example_input: Any) -> Any:
+    """One more item in every tensor that has the batch."""
+    return _resized(example_input, lambda t: {0: t.shape[0] + 1})
+
+
+def larger_sizes(example_input: Any) -> Iterator[Any]:
+    """The same input with more places: images of another height and width, longer sequences. The first that the
+    network takes will do."""
+    ranks = {t.ndim for t in tree_leaves(example_input) if isinstance(t, Tensor)}
+    if max(ranks, default=0) > 3:
+        yield _resized(example_input, lambda t: {a: _grown(t.shape[a], a) for a in range(2, t.ndim) if t.ndim > 3})
+        yield _resized(example_input, lambda t: {a: 2 * t.shape[a] for a in range(2, t.ndim) if t.ndim > 3})
+    else:
+        yield _resized(example_input, lambda t: {t.ndim - 1: 2 * t.shape[-1]} if t.ndim > 1 else {})
+        if 3 in ranks:
+            yield _resized(example_input, lambda t: {1: 2 * t.shape[1]} if t.ndim > 1 else {})
+
+
+def _grown(size: int, axis: int) -> int:
+    """The axes grow by different parts, so that no two numbers are the same by chance."""
+    step = 32 if size >= _LARGE else size
+    return size + step * (axis - 1)
+
+
+def _resized(example_input: Any, sizes: Any) -> Any:
+    """Every tensor with the sizes that ``sizes`` gives for its axes, filled with what it holds, over and over."""
+
+    def repeated(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor) or not leaf.ndim or not leaf.numel():
+            return leaf
+        for axis, size in sizes(leaf).items():
+            leaf = leaf.index_select(axis, torch.arange(size, device=leaf.device) % leaf.shape[axis])
+        return leaf
+
+    if isinstance(example_input, Mapping):
+        return {key: tree_map(repeated, value) for key, value in example_input.items()}
+    return tree_map(repeated, example_input)

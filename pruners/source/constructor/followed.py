@@ -1,0 +1,130 @@
+"""Plain attributes that running the network doesn't read, but that scripts do: they follow the constructor's numbers.
+
+A number stands for channels where the same expression gives a layer its size. ``self.embed_dim = 2 * c`` beside
+``nn.Linear(2 * c, classes)`` is what that layer has now.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..author import Unproved, Vector, as_term, evaluate
+from ..live import PLAIN, Lit, Slot, is_plain, same, value_of
+from ..text import loaded_names, stored_names
+from .context import ClassContext
+from .walk import Walk
+
+Votes = Mapping[str, Vector | None]  # author's expression -> what stands there now, in each instance
+
+
+def followed(context: ClassContext, walk: Walk) -> dict[str, ast.expr]:
+    """Attributes to follow and their expressions: set once, by a statement of the constructor."""
+    found: dict[str, ast.expr] = {}
+    for setting in walk.settings:
+        name, value = setting.attribute, setting.value
+        kinds = {r[name].kind for r in context.records if name in r}
+        once = context.author.sets_once(name) and name not in found
+        if kinds == {PLAIN} and once and value is not None and context.may_follow(name):
+            found[name] = value
+    return found
+
+
+def without_terms(context: ClassContext, walk: Walk) -> dict[str, ast.expr]:
+    """Attributes that are wanted and that no literal says: tensors, arrays, locks, objects of all kinds."""
+    found: dict[str, ast.expr] = {}
+    for setting in walk.settings:
+        name = setting.attribute
+        slots = [r[name] for r in context.records if name in r]
+        opaque = slots and all(s.kind == PLAIN for s in slots) and any(s.term is None for s in slots)
+        if opaque and setting.value is not None and context.wanted(name):
+            found[name] = setting.value
+    return found
+
+
+def follow(context: ClassContext, name: str, expr: ast.expr, votes: Votes) -> bool:
+    """Gives the records of an attribute the numbers that its expression has now; False where that can't be said."""
+    owner = context.author.self_name
+    column: list[Any] = []
+    for i, record in enumerate(context.records):
+        if name not in record:
+            column.append(None)
+            continue
+        direct = votes.get(f"{owner}.{name}")
+        try:
+            if direct is not None and (term := direct[i]) is not None:
+                column.append(value_of(term))
+            else:
+                column.append(_Now(context, i, votes).value(expr))
+        except (Unproved, LookupError):
+            return False
+    if not all(v is None or is_plain(v) for v in column):
+        return False
+    for record, value in zip(context.records, column, strict=True):
+        if name in record:
+            record[name] = Slot(PLAIN, Lit(value))
+    return True
+
+
+def counts_channels(context: ClassContext, exprs: Iterable[ast.expr], votes: Votes) -> bool:
+    """Whether an expression reads a name that stands in a size which is another one now."""
+    names: set[str] = set().union(*map(_read, exprs))
+    return any(_Now(context, i, votes).changed & names for i in range(len(context.paths)))
+
+
+class _Now:
+    """Expressions of one instance's constructor, with the numbers that its layers have now."""
+
+    def __init__(self, context: ClassContext, index: int, votes: Votes) -> None:
+        self.context = context
+        self.index = index
+        birth = context.births[index]
+        again = {n for n in context.author.stored if n not in context.author.local_definitions()}
+        given = {**birth.locals, **birth.arguments} if birth is not None else {}
+        self.names = {n: v for n, v in given.items() if n not in again}
+        self.names |= {context.author.self_name: birth.module} if birth is not None else {}
+        self.votes = {text: v[index] for text, v in votes.items() if v is not None and v[index] is not None}
+        self.changed = self._changed(votes)
+
+    def _changed(self, votes: Votes) -> set[str]:
+        """Names in expressions that have another value now, or several."""
+        found: set[str] = set()
+        for text, vector in votes.items():
+            expr = ast.parse(text, mode="eval").body
+            try:
+                before = as_term(self._evaluated(expr))
+            except Unproved:
+                before = None
+            now = vector[self.index] if vector is not None else None
+            if vector is None or (now is not None and (before is None or not same(now, before))):
+                found |= _read(expr)
+        return found
+
+    def value(self, expr: ast.expr) -> Any:
+        replaced = _Replaced(self.votes).visit(copy.deepcopy(expr))
+        if _read(replaced) & self.changed:
+            raise Unproved("a number of several widths")
+        return self._evaluated(replaced)
+
+    def _evaluated(self, expr: ast.expr) -> Any:
+        return evaluate(expr, self.names, self.context.author.globals, self.context.author.stored)
+
+
+class _Replaced(ast.NodeTransformer):
+    def __init__(self, votes: Mapping[str, Any]) -> None:
+        self.votes = votes
+
+    def visit(self, node: ast.AST) -> Any:
+        term = self.votes.get(ast.unparse(node)) if isinstance(node, ast.expr) else None
+        if term is None or not isinstance(term, Lit) or not is_plain(term.value):
+            return super().visit(node)
+        return ast.copy_location(ast.parse(repr(term.value), mode="eval").body, node)
+
+
+def _read(expr: ast.AST) -> set[str]:
+    """Names, and attributes of the module as ``self.name``."""
+    dotted = {ast.unparse(n) for n in ast.walk(expr) if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name)}
+    owners = {d.partition(".")[0] for d in dotted}
+    return dotted | (loaded_names(expr) - owners - stored_names(expr))

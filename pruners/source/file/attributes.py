@@ -1,0 +1,66 @@
+"""Attributes that were set on modules from outside, and what of the author's modules the written ones don't hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Set
+from typing import Any
+
+from torch import nn
+
+from ..author import own
+from ..live import is_authored, is_plain, literal
+from ..text import STEP
+from .repairs import expression
+
+_INTERNAL = frozenset(vars(nn.Module())) | {"training"}
+Values = Mapping[str, Any]
+
+
+def set_from_outside(model: nn.Module, twin: nn.Module, inside: Mapping[type, Set[str]]) -> list[str]:
+    """Statements for the end of the root's constructor that set on ``twin``'s layers what only ``model``'s have.
+
+    ``inside``: attributes that a class's own code sets. Where all layers of a container have the same attributes, one
+    loop sets them.
+    """
+    missing = {p: found for p, module in model.named_modules() if (found := _missing(module, twin, p, inside))}
+    lines: list[str] = []
+    for path, module in model.named_modules():
+        children = [f"{path}.{n}" if path else n for n, _ in module.named_children()]
+        names = {tuple(missing.get(p, ())) for p in children}
+        if isinstance(module, nn.Sequential | nn.ModuleList) and len(children) > 1 and len(names) == 1 and any(names):
+            lines += _loop(path, next(iter(names)), [missing.pop(p) for p in children])
+    return lines + [f"{expression(p)}.{n} = {literal(v)}" for p, found in missing.items() for n, v in found.items()]
+
+
+def losses(model: nn.Module, twin: nn.Module) -> list[str]:
+    """``Class.name`` of the author's attributes and methods that the written classes don't have."""
+    made = dict(twin.named_modules())
+    found: dict[str, None] = {}
+    for path, module in model.named_modules():
+        cls, other = type(module), made.get(path)
+        if other is None or not is_authored(cls) or not own(cls.__module__):
+            continue
+        names = [n for n in vars(module) if n not in _INTERNAL and n not in vars(other)]
+        names += [n for c in cls.__mro__ if is_authored(c) for n in vars(c) if not hasattr(type(other), n)]
+        found |= dict.fromkeys(f"{cls.__qualname__}.{n}" for n in names if not n.startswith("__"))
+    return list(found)
+
+
+def _missing(module: nn.Module, twin: nn.Module, path: str, inside: Mapping[type, Set[str]]) -> Values:
+    """Plain values on a layer of torch's, or that somebody else put on a module of the author's."""
+    try:
+        other = twin.get_submodule(path)
+    except AttributeError:
+        return {}
+    if is_authored(type(module)) and not own(type(module).__module__):
+        return {}
+    own_code = set().union(*(inside.get(c, set()) for c in type(module).__mro__))
+    extra = {n: v for n, v in vars(module).items() if n not in {*_INTERNAL, *own_code, *vars(other)}}
+    return {n: v for n, v in extra.items() if n.isidentifier() and not n.startswith("_") and is_plain(v)}
+
+
+def _loop(path: str, names: tuple[str, ...], rows: list[Values]) -> Iterator[str]:
+    columns = [literal(tuple(row[n] for row in rows)) for n in names]
+    targets = ", ".join(f"layer.{n}" for n in names)
+    yield f"for {targets.replace('layer.', '')}, layer in zip({', '.join(columns)}, {expression(path)}):"
+    yield f"{STEP}{targets} = {', '.join(names)}"
