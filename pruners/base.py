@@ -38,7 +38,7 @@ from .run import batch_size, examples_of
 from .slicing import SlicedModel, slice_model, workable
 from .source import Entry, Header, Sources, Tree, Written, refuse, write
 from .trace import observe
-from .verify import cases, further_cases, verify_bundle
+from .verify import cases, verify_bundle
 
 PRUNERS: dict[str, type[BasicPruning]] = {}
 
@@ -237,11 +237,7 @@ class BasicPruning:
         with published(output, force) as draft:
             write_file(draft / self.fileName, made.text.encode())
             write_state(draft / "weights.pth", weights)
-            proof = cases(
-                self.model, self.graph, plan.kept, sliced.model, state, self.example_input, runs=sliced.runs
-            )  # fmt: skip
-            more = further_cases(self.graph, plan.kept, sliced.model, state, self.examples)
-            proof += [c for c in more if c.double == proof[0].double]
+            proof = cases(self.model, self.graph, plan.kept, sliced.model, state, self._all, runs=sliced.runs)
             checked = verify_bundle(
                 draft / self.fileName, self.netName, proof, self.predict(plan.kept), self._batch, self._blocked
             )

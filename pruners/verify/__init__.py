@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from .case import Case
 from .cases import cases
-from .further import further_cases
 from .outputs import fits_double, measured, trains, varied
 from .process import verify_bundle
 
 __all__ = [
-    "Case", "cases", "fits_double", "further_cases", "measured", "trains", "varied", "verify_bundle",
+    "Case", "cases", "fits_double", "measured", "trains", "varied", "verify_bundle",
 ]
