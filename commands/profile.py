@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..pruners.bundle import Bundle
 from ..pruners.costs import Costs, ProfileRow, measure, profile
+from ..pruners.run import examples_of
 from ..training.binarization import micronet
 from .cli import ProfileOptions, data_name, require_one
 from .network import inputs_of_bundle, network_from, of_bundle
@@ -27,7 +28,7 @@ def run(options: ProfileOptions) -> None:
             data = data_name(str(bundle.plan.provenance.get("data") or ""))
         else:
             network = network_from(options, voice)
-            name, model, inputs = network.name, network.model.eval(), network.example_input
+            name, model, inputs = network.name, network.model.eval(), examples_of(network.example_input)[0]
             data = data_name(str(network.facts.get("data") or ""))
         rows, costs = profile(model, inputs, options.repeats), measure(model, inputs)
     total = {**asdict(costs), "bops": sum(r.bops for r in rows), "ms": sum(r.ms for r in rows)}

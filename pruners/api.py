@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import fields
@@ -22,9 +23,11 @@ from .latency import Measuring, Table, device_of, machine
 from .metrics import check_labels
 from .pipeline import Pipeline, points
 from .plan import PruningPlan
-from .run import as_it_was, batch_size, call_arguments, describe, images_of
+from .run import as_it_was, batch_size, call_arguments, describe, examples_of, images_of
 from .search import SEARCHES, Evaluate, Retrain, SearchSettings
 from .transfer import TransferImages, require_images
+
+log = logging.getLogger(__name__)
 
 
 def prune(
@@ -110,6 +113,8 @@ def prune(
             pipeline.measure(Measuring(table, device=device, batch=batch_size(example_input)))
         facts = {"search": search, "metric": metric, "transfer": transfer, "seed": seed}
         facts |= {} if budget is None else {budget.kind: budget.value}
+        for doubt in pruner.doubts:
+            log.warning(doubt)
         plan = pipeline.decide(facts, batches=known, evaluate=evaluate, retrain=retrain)
         judge = partial(_judged, pipeline, evaluate, retrain, final_epochs)
         return pipeline.publish(plan, output, judge, force=force)
@@ -152,7 +157,7 @@ def _judged(
 
 def _require_runnable(model: nn.Module, example_input: Any, batches: Sequence[Any]) -> None:
     """UsageError unless the batches' images are all that the model is called with, and it takes them."""
-    args, kwargs = call_arguments(example_input)
+    args, kwargs = call_arguments(examples_of(example_input)[0])
     first = next(iter(inspect.signature(model.forward).parameters), "")
     alone = len(args) + len(kwargs) == 1 and all(isinstance(v, Tensor) for v in (*args, *kwargs.values()))
     if not alone or (kwargs and first not in kwargs):

@@ -21,6 +21,7 @@ from .bundle import (
     check_free,
     frozen_facts,
     import_text,
+    place,
     published,
     render_report,
     write_file,
@@ -33,7 +34,7 @@ from .graph import ChannelGraph, Kept
 from .metrics import Ranking, rank
 from .named_files import source_text
 from .plan import PruningPlan, from_kept, sha256_of_file, sha256_of_state, validate
-from .run import batch_size
+from .run import batch_size, examples_of
 from .slicing import SlicedModel, slice_model, workable
 from .source import Entry, Header, Sources, Tree, Written, refuse, write
 from .trace import observe
@@ -87,7 +88,8 @@ class BasicPruning:
         provenance: Mapping[str, Any] | None = None,
     ) -> None:
         self.model = model
-        self.example_input = example_input
+        self.examples = examples_of(example_input)
+        self.example_input = self.examples[0]
         self.entry = entry or entry_of(model)
         self.netName = self.netName or self.entry.name
         self.skip = (*type(self).skip, *skip)
@@ -100,13 +102,31 @@ class BasicPruning:
         """The channel graph, traced once. Raises NotPrunableError where nothing can be pruned, DeclarationError where
         a decorator says something else than its class does."""
         refuse(Tree(self.model, self.entry, Sources()))  # before the work, not after it
-        tracer = observe(self.model, self.example_input, skip=self.skip)
+        tracer = observe(self.model, self._all, skip=self.skip)
         check_declarations(self.model, tracer.facts, self.example_input)
-        graph = workable(tracer, self.model, self.example_input, self.skip)
+        graph = workable(tracer, self.model, self._all, self.skip)
         if not graph.widths:
             reasons = "; ".join(dict.fromkeys(f"{f.reason} ({f.site})" for f in graph.frozen)) or "it has no layers"
             raise NotPrunableError(f"{self.netName}: nothing can be pruned: {reasons}")
         return graph
+
+    @cached_property
+    def doubts(self) -> list[str]:
+        """What the user has to know of the code that no example reaches: a sentence for each place and layer."""
+        more = "give an example that does: --example may return a list of inputs"
+        said = [
+            f"{place(u.site)} doesn't run on the example, and it can't be tried ({u.held}): all channels that it could "
+            f"read stay; to prune them, {more}"
+            for u in self.graph.untaken if u.held
+        ]  # fmt: skip
+        left = [s.layer for f in self.graph.frozen if f.reason.startswith("not reached") for s in f.slots]
+        names = ", ".join(dict.fromkeys(left))
+        if names:
+            said.append(
+                f"not reached by the example: {names}; inputs that reach it will fail where what it reads was pruned; "
+                f"{more}"
+            )
+        return said
 
     @cached_property
     def costs(self) -> CostModel:
@@ -147,7 +167,7 @@ class BasicPruning:
     # -- what a plan makes of it
 
     def slice(self, kept: Kept, model: nn.Module | None = None) -> SlicedModel:
-        return slice_model(model or self.model, self.graph, kept, self.example_input)
+        return slice_model(model or self.model, self.graph, kept, self._all)
 
     def realize(self, kept: Kept, model: nn.Module | None = None) -> nn.Module:
         """A live pruned copy that runs: sliced in memory or, where forward holds stale numbers, imported anew.
@@ -217,9 +237,7 @@ class BasicPruning:
         with published(output, force) as draft:
             write_file(draft / self.fileName, made.text.encode())
             write_state(draft / "weights.pth", weights)
-            proof = cases(
-                self.model, self.graph, plan.kept, sliced.model, state, self.example_input, runs=sliced.runs
-            )  # fmt: skip
+            proof = cases(self.model, self.graph, plan.kept, sliced.model, state, self._all, runs=sliced.runs)
             checked = verify_bundle(
                 draft / self.fileName, self.netName, proof, self.predict(plan.kept), self._batch, self._blocked
             )
@@ -236,6 +254,10 @@ class BasicPruning:
             for name, data in {"report.html": report.encode(), **(files or {})}.items():
                 write_file(draft / name, data)
         return Bundle(output, plan, told)
+
+    @property
+    def _all(self) -> list[Any]:
+        return list(self.examples)
 
     @property
     def _batch(self) -> int:
@@ -263,6 +285,8 @@ class BasicPruning:
             "groups": sum(w.size for w in self.graph.widths),
             "groups_kept": sum(len(k) for k in plan.kept.values()),
             "frozen": frozen_facts(self.graph),
+            **({"doubts": self.doubts} if self.doubts else {}),
+            **({"tried": tried} if (tried := [place(u.site) for u in self.graph.untaken if not u.held]) else {}),
         }
 
 

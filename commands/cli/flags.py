@@ -84,7 +84,7 @@ network = options(
     click.option("--input-shape", type=Shape(), multiple=True, metavar="C,H,W",
                  help="One input, without the batch. Repeatable."),
     click.option("--example", metavar="FILE.py:FUNCTION", help="Returns what the network is called with: a tensor, a "
-                 "tuple, a dict. For tokens, several inputs, masks."),
+                 "tuple, a dict, or a list of several such examples. For tokens, several inputs, masks."),
     click.option("--data", metavar="NAME[:DIR]", help="digits, mnist:DIR, cifar10:DIR, cifar100:DIR, minicifar:DIR, "
                  "tiny_imagenet:DIR, imagenet:DIR or folder:DIR; "
                  "NAME+thermometer codes images as signs, three channels for one; NAME+normalize=M,M,M/S,S,S takes "

@@ -10,7 +10,7 @@ import torch
 from ...pruners.bundle import Bundle
 from ...pruners.errors import ModelFileError, PlanError, UsageError
 from ...pruners.loading import call, load_factory
-from ...pruners.run import tree_leaves
+from ...pruners.run import examples_of, tree_leaves
 from ...training.data import Data
 from ..cli import NetworkOptions
 
@@ -40,15 +40,17 @@ def images(shapes: Sequence[Sequence[int]]) -> Any:
 
 def call_example(spec: str) -> Any:
     """What the user's function ``FILE.py:FUNCTION`` returns: a tensor, a tuple of positional arguments or a dict of
-    keyword arguments, with the batch on the first axis. Always the same random numbers. Raises ModelFileError."""
+    keyword arguments, with the batch on the first axis, or a list of such examples. Always the same random numbers.
+    Raises ModelFileError."""
     function = load_factory(spec, "--example")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         inputs = call(function, {})
-    if not any(torch.is_tensor(leaf) for leaf in tree_leaves(inputs)):
+    examples = examples_of(inputs)
+    if not examples or not all(any(torch.is_tensor(leaf) for leaf in tree_leaves(e)) for e in examples):
         raise ModelFileError(
             f"--example {spec} returned {type(inputs).__name__} without a tensor: return what the network is called "
-            "with, a tensor, a tuple of arguments or a dict of keyword arguments"
+            "with, a tensor, a tuple of arguments or a dict of keyword arguments, or a list of several such examples"
         )
     return inputs
 
@@ -56,7 +58,7 @@ def call_example(spec: str) -> Any:
 def inputs_of_bundle(bundle: Bundle, example: str | None = None, data: Data | None = None) -> Any:
     """Inputs for a bundle's network: those of ``example`` or shaped like ``data``, else as it was traced."""
     if example:
-        return call_example(example)
+        return examples_of(call_example(example))[0]
     if data is not None:
         return images([data.input_shape])
     facts = bundle.plan.provenance

@@ -79,6 +79,8 @@ class PruneJob:
         graph = self.pruner.graph
         groups = sum(w.size for w in graph.widths)
         self.voice.remark(f"{self.network.name}: {len(graph.widths)} widths with {groups} groups of channels")
+        for doubt_of_code in self.pruner.doubts:
+            self.voice.warn(doubt_of_code)
         batches = self._batches()
         if self.data is not None and not self.options.dry_run:
             self._look_at(self.data)

@@ -26,17 +26,18 @@ from .widths import (
     IntArray,
     Kept,
     Operation,
-    OtherRun,
+    Pass,
     Realize,
     Slot,
     Step,
+    Untaken,
     Use,
     Width,
 )
 
 __all__ = [
     "NORMS", "SILENT", "BoolArray", "ChannelGraph", "Contraction", "CountedCall", "Extent", "Facts", "Freeze",
-    "FrozenChannels", "IntArray", "Kept", "LayerFacts", "Operation", "OtherRun", "Realize", "SiteCall", "Slot",
-    "Step", "Tie", "Use", "Width", "canonical_keys", "explain", "fits", "groups_of", "input_size", "is_weighted",
+    "FrozenChannels", "IntArray", "Kept", "LayerFacts", "Operation", "Pass", "Realize", "SiteCall", "Slot", "Step",
+    "Tie", "Untaken", "Use", "Width", "canonical_keys", "explain", "fits", "groups_of", "input_size", "is_weighted",
     "norm_size", "prunable", "solve", "why",
 ]

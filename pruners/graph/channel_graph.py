@@ -19,10 +19,11 @@ from .widths import (
     FrozenChannels,
     Kept,
     Operation,
-    OtherRun,
+    Pass,
     Positions,
     Slot,
     Step,
+    Untaken,
     Width,
 )
 
@@ -43,11 +44,16 @@ class ChannelGraph:
     aliases: Mapping[str, str] = field(default_factory=dict)  # state_dict key -> the key that Slots name
     calls: tuple[CountedCall, ...] = ()  # of a pass in eval mode, in order of execution
     steps: tuple[Step, ...] = field(default=(), compare=False, repr=False)  # of a pass in eval mode
-    training_calls: tuple[CountedCall, ...] = ()  # of a pass in training, where it reaches more modules
-    # passes on other inputs, where numbers in the code had to be told from sizes
-    elsewhere: tuple[OtherRun, ...] = field(default=(), compare=False, repr=False)
+    untaken: tuple[Untaken, ...] = field(default=(), compare=False, repr=False)  # places that no run comes by
+    # passes on other examples, in training, on other inputs, along ways that no run takes
+    further: tuple[Pass, ...] = field(default=(), compare=False, repr=False)
     # operations that read removable channels without weights: products of two activations, norms, other statistics
     readers: Mapping[Operation, Positions] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def passes(self) -> tuple[Pass, ...]:
+        """All runs that the trace saw; first that on the first example, in eval mode."""
+        return Pass(steps=self.steps, calls=self.calls), *self.further
 
     def __repr__(self) -> str:
         named = listed(f"{w.name} {w.size}" for w in self.widths) or "none"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -21,10 +20,9 @@ from .widths import (
     FrozenChannels,
     IntArray,
     Operation,
-    OtherRun,
+    Pass,
     Positions,
     Slot,
-    Step,
     Use,
     Width,
 )
@@ -34,14 +32,13 @@ def solve(
     facts: Facts,
     contractions: Sequence[tuple[Contraction, Sequence[IntArray]]] = (),
     aliases: Mapping[str, str] | None = None,
-    calls: tuple[Sequence[SiteCall], Sequence[SiteCall]] = ((), ()),
+    calls: Sequence[SiteCall] = (),
+    further: Sequence[tuple[Pass, Sequence[SiteCall]]] = (),
     unreached: Sequence[FrozenChannels] = (),
     readers: Mapping[Operation, IntArray] | None = None,
-    elsewhere: Sequence[tuple[Any, Sequence[Step], Sequence[SiteCall], Sequence[SiteCall]]] = (),
 ) -> ChannelGraph:
-    """Build the channel graph from facts. ``calls``: those of a pass in eval mode, and in training. ``readers``:
-    operations that read channels without weights, and the atoms they read. ``elsewhere``: other inputs, with the steps
-    and the calls there."""
+    """Build the channel graph from facts. ``calls``: those of a pass in eval mode; ``further``: more passes with
+    theirs. ``readers``: operations that read channels without weights, and the atoms they read."""
     classes = find_classes(facts)
     widths = _widths(facts, classes)
     owners = _owners(facts, classes, widths)
@@ -52,13 +49,9 @@ def solve(
         contractions=_over(contractions, classes, widths, owners),
         network=_network(facts, widths),
         aliases=dict(aliases or {}),
-        calls=_counted(classes, widths, owners, calls[0]),
-        training_calls=_counted(classes, widths, owners, calls[1]),
+        calls=_counted(classes, widths, owners, calls),
+        further=tuple(replace(p, calls=_counted(classes, widths, owners, theirs)) for p, theirs in further),
         readers=_readers(classes, widths, owners, readers or {}),
-        elsewhere=tuple(
-            OtherRun(inputs, tuple(steps), *(_counted(classes, widths, owners, c) for c in calls))
-            for inputs, steps, *calls in elsewhere
-        ),
     )
 
 
@@ -147,7 +140,7 @@ def _frozen(facts: Facts, classes: Classes) -> tuple[FrozenChannels, ...]:
         slots = tuple(s for s in facts.slots_of(atoms) if not s.virtual)
         if slots:
             out.append(FrozenChannels(slots, int(stuck.size), freeze.reason, freeze.site))
-    return tuple(out)
+    return tuple(dict.fromkeys(out))  # further passes find the same
 
 
 def _network(facts: Facts, widths: Sequence[Width]) -> nx.Graph:

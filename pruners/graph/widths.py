@@ -153,13 +153,28 @@ class CountedCall:
 
 
 @dataclass(frozen=True)
-class OtherRun:
-    """The calls of passes on another input: another batch, images of another size."""
+class Pass:
+    """A run of the network: on which example (from 0), or on other ``inputs`` made of it (another batch, another size),
+    in training mode or not, with gradients or not, which ways it tries that no run takes by itself, those of them that
+    fail, its steps, and its calls that count channels, in order."""
 
-    inputs: Any
-    steps: tuple[Step, ...]
-    calls: tuple[CountedCall, ...] = ()
-    training_calls: tuple[CountedCall, ...] = ()
+    example: int = 0
+    training: bool = False
+    graded: bool = False
+    tried: frozenset[Any] = field(default=frozenset(), repr=False)
+    failed: frozenset[Any] = field(default=frozenset(), repr=False)
+    inputs: Any = field(default=None, compare=False, repr=False)
+    steps: tuple[Step, ...] = field(default=(), compare=False, repr=False)
+    calls: tuple[CountedCall, ...] = field(default=(), compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Untaken:
+    """A place in the code that no run of the network takes by itself. ``held``: why it can't be tried either, so that
+    all channels it could read stay."""
+
+    site: Site
+    held: str = ""
 
 
 # the n-th call of an aten operation in a pass in eval mode, from 0, and an axis of the operand that holds channels

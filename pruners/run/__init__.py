@@ -10,12 +10,14 @@ from .calling import (
     as_it_was,
     batch_size,
     call_arguments,
+    examples_of,
     images_of,
     labels_of,
     name_of,
     training_batch,
 )
 from .copying import copied
+from .forks import Left, pieces, tree_of
 from .frames import (
     NO_COLUMNS,
     author_frame,
@@ -33,6 +35,7 @@ from .frames import (
 from .interrupts import StopRequest, interrupt_as_flag
 from .isolated import tensors_in, without_compiler
 from .other_inputs import larger_batch, larger_sizes
+from .repeatable import repeatable
 from .torch_private import (
     CONV_FORWARD,
     NO_TORCH_FUNCTION,
@@ -51,16 +54,18 @@ from .torch_private import (
     tree_leaves,
     tree_map,
     unsaved_buffers,
+    without_modes,
     without_values,
 )
+from .ways import Visit, Watch, Way
 
 __all__ = [
     "CONV_FORWARD", "NO_COLUMNS", "NO_TORCH_FUNCTION", "SMALL", "UNSAVED", "BatchNormBase", "ConvBase",
-    "ConvTransposeBase", "Modules", "NormBase", "OpOverload", "StopRequest", "TorchDispatchMode",
-    "WithoutTorchFunction", "as_it_was", "author_frame", "author_site", "batch_size", "call_arguments", "copied",
-    "describe", "described", "estimate_batch_norm", "forward_site", "gather_weights", "images_of", "in_stand_in",
-    "interrupt_as_flag", "is_author_file", "is_blank", "isolated", "labels_of", "larger_batch", "larger_sizes",
-    "layer_frame", "name_of", "paddings", "run", "schema_of", "site_of", "span", "storage_of", "tensors_in",
-    "training_batch", "tree_flatten", "tree_leaves", "tree_map", "unsaved_buffers", "without_compiler",
-    "without_values",
+    "ConvTransposeBase", "Left", "Modules", "NormBase", "OpOverload", "StopRequest", "TorchDispatchMode", "Visit",
+    "Watch", "Way", "WithoutTorchFunction", "as_it_was", "author_frame", "author_site", "batch_size",
+    "call_arguments", "copied", "describe", "described", "estimate_batch_norm", "examples_of", "forward_site",
+    "gather_weights", "images_of", "in_stand_in", "interrupt_as_flag", "is_author_file", "is_blank", "isolated",
+    "labels_of", "larger_batch", "larger_sizes", "layer_frame", "name_of", "paddings", "pieces", "repeatable",
+    "run", "schema_of", "site_of", "span", "storage_of", "tensors_in", "training_batch", "tree_flatten",
+    "tree_leaves", "tree_map", "tree_of", "unsaved_buffers", "without_compiler", "without_modes", "without_values",
 ]

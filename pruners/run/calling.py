@@ -19,6 +19,7 @@ class Modules:
     def __init__(self, model: nn.Module) -> None:
         self._model = model
         self.path_of = {id(m): name for name, m in model.named_modules(remove_duplicate=True)}
+        self.all = list(model.modules())  # keeps the identities alive
         self._stack: list[str] = [""]
 
     @property
@@ -56,6 +57,11 @@ def call_arguments(example_input: Any) -> tuple[tuple[Any, ...], dict[str, Any]]
     if isinstance(example_input, (tuple, list)):
         return tuple(example_input), {}
     return (example_input,), {}
+
+
+def examples_of(example_input: Any) -> tuple[Any, ...]:
+    """What the network is run on: a list holds one example after the other, anything else is one."""
+    return tuple(example_input) if type(example_input) is list else (example_input,)
 
 
 def training_batch(example_input: Any) -> Any:

@@ -14,8 +14,8 @@ _LARGE = 64  # from here on an axis grows by a part of its size only
 
 
 def larger_batch(example_input: Any) -> Any:
-    """One more item in every tensor that has the batch."""
-    return _resized(example_input, lambda t: {0: t.shape[0] + 1})
+    """More items in every tensor that has the batch: one, or two where training doubles the one there is."""
+    return _resized(example_input, lambda t: {0: max(3, t.shape[0] + 1)})
 
 
 def larger_sizes(example_input: Any) -> Iterator[Any]:

@@ -7,6 +7,8 @@ and what subclasses of torch's own layers use (``_parameters``, ``_buffers``, ``
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -17,13 +19,14 @@ from torch.nn.modules.batchnorm import _BatchNorm as BatchNormBase
 from torch.nn.modules.batchnorm import _NormBase as NormBase
 from torch.nn.modules.conv import _ConvNd as ConvBase
 from torch.nn.modules.conv import _ConvTransposeNd as ConvTransposeBase
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
 
 __all__ = [
     "CONV_FORWARD", "NO_TORCH_FUNCTION", "BatchNormBase", "ConvBase", "ConvTransposeBase", "NormBase",
     "OpOverload", "TorchDispatchMode", "WithoutTorchFunction", "gather_weights", "paddings", "schema_of", "storage_of",
-    "tree_flatten", "tree_leaves", "tree_map", "unsaved_buffers", "without_values",
+    "tree_flatten", "tree_leaves", "tree_map", "unsaved_buffers", "without_modes",
+    "without_values",
 ]
 
 CONV_FORWARD = "_conv_forward"  # method of a convolution: what it does with its input, a weight and a bias
@@ -33,6 +36,13 @@ NO_TORCH_FUNCTION = torch._C._disabled_torch_function_impl  # as __torch_functio
 def without_values(cls: type[Tensor], shape: tuple[int, ...], strides: tuple[int, ...], like: Any) -> Any:
     """A tensor of a subclass that has a shape, and the type and device of ``like``, but no values."""
     return torch.Tensor._make_wrapper_subclass(cls, shape, strides=strides, dtype=like.dtype, device=like.device)
+
+
+@contextmanager
+def without_modes() -> Iterator[None]:
+    """Within this block no mode sees what is computed."""
+    with WithoutTorchFunction(), _disable_current_modes():
+        yield
 
 
 def storage_of(tensor: Tensor) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import linecache
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -14,7 +13,7 @@ from torch import nn
 
 from ..errors import StuckError
 from ..places import Site, Span
-from ..run import NO_COLUMNS, Modules, is_author_file, span
+from ..run import NO_COLUMNS, Modules, is_author_file, span, tree_of
 
 # file and span of an expression, and the argument that is to be added where it is a call that doesn't say the number
 Place = tuple[str, int, int, int, int, str]
@@ -208,19 +207,6 @@ def attribute_of(node: ast.expr, frame: FrameType, modules: Modules) -> Attribut
 
 
 _Expression = ast.Call | ast.BinOp | ast.AugAssign | ast.Subscript
-
-
-def tree_of(file: str) -> ast.Module | None:
-    linecache.checkcache(file)
-    return _parsed("".join(linecache.getlines(file)))
-
-
-@lru_cache(maxsize=64)
-def _parsed(text: str) -> ast.Module | None:
-    try:
-        return ast.parse(text)
-    except SyntaxError:
-        return None
 
 
 def _expression(frame: FrameType) -> _Expression | None:

@@ -8,10 +8,10 @@ anew, or any other expression, which becomes a ``LiteralSite`` for the source wr
 from __future__ import annotations
 
 import ast
-import copy
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,39 +20,44 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from ..errors import NotPrunableError, SecateurError, StuckError
-from ..graph import ChannelGraph, CountedCall, Kept, OtherRun, Step
+from ..graph import ChannelGraph, CountedCall, Kept, Pass, Step
 from ..places import LiteralSite, Site, Span
 from ..run import (
     Modules,
     NormBase,
     author_frame,
     author_site,
+    batch_size,
     call_arguments,
+    copied,
     describe,
+    examples_of,
     in_stand_in,
-    isolated,
     layer_frame,
     name_of,
     run,
     site_of,
-    training_batch,
+    tree_of,
 )
 from ..trace import SITE_RULES, Path, constants, said
+from .call_frames import CallFrames, samples
 from .evaluate import Unknown
-from .expressions import AttributePatch, Place, Stale, resolve, tree_of
-from .separate import Fix, Sample, agreed, computed, counted, fixes
+from .expressions import AttributePatch, Place, Stale, resolve
+from .passes import inputs_of, retraced
+from .separate import Fix, Sample, agreed, computed, counted, fixes, named
 from .size_checks import outdated
-from .watch import Watch, samples
 
 Where = tuple[Site, Span]  # of a call
+Found = list[tuple[Pass, list[Stale]]]  # what is stale in which pass
 
 
 @contextmanager
-def corrected(model: nn.Module, graph: ChannelGraph, kept: Kept) -> Iterator[None]:
-    """Within this block a sliced model runs once although its code holds stale numbers: they are put right on the
-    way."""
+def corrected(model: nn.Module, graph: ChannelGraph, kept: Kept, example: int = 0) -> Iterator[None]:
+    """Within this block a sliced model runs once, in eval mode, although its code holds stale numbers: they are put
+    right on the way. ``example``: the number of the one that it runs on."""
     modules = Modules(model)
-    with modules.watching(), _Rehearsal(modules, graph.calls, kept, None):
+    passes = {p.example: p.calls for p in graph.further if p.inputs is None and not (p.training or p.tried)}
+    with modules.watching(), _Rehearsal(modules, passes.get(example, graph.calls), kept, None):
         yield
 
 
@@ -62,19 +67,20 @@ def rehearse(
     """Rehearse until no attribute is stale: setting one anew can make an expression that reads it stale."""
     flags = {m: m.training for m in model.modules()}
     applied: dict[AttributePatch, object] = {}
-    crowded: set[Where] = set()
+    cut = _Cut(model.eval(), graph, kept, examples_of(example_input))
     try:
         while True:
-            found = _passes(model.eval(), graph, kept, example_input, crowded)
+            near = cut.found(p for p in graph.passes if p.inputs is None)
+            found = [s for _, stale in near for s in stale]
             several = _several_sizes(found)
             if several:
-                crowded |= several
+                cut.crowded |= several
                 continue
-            attributes, literals = _sorted_out(found, applied)
+            attributes, literals = _sorted_out(cut.by_inputs(near), applied)
             if not attributes:
-                if graph.elsewhere and literals:
-                    return told_apart(model, original, graph, kept, example_input, crowded, found)
-                return tuple(LiteralSite(*place[:5], values, place[5]) for place, values in literals.items())
+                if any(literals) and (any(p.inputs is not None for p in graph.passes) or _disagree(literals)):
+                    return told_apart(cut, original, near)
+                return tuple(LiteralSite(*place[:5], values, place[5]) for place, values in _united(literals).items())
             if attributes.keys() <= applied.keys():
                 raise StuckError("a number here must follow the widths, but can't be set anew", found[0].site)
             for patch, new in attributes.items():
@@ -88,36 +94,68 @@ def rehearse(
             module.training = flag
 
 
-def told_apart(
-    model: nn.Module,
-    original: nn.Module,
-    graph: ChannelGraph,
-    kept: Kept,
-    example_input: Any,
-    crowded: Collection[Where],
-    found: Sequence[Stale],
-) -> tuple[LiteralSite, ...]:
-    """The numbers to write, where other inputs are known: a number that differs there isn't written, only the factor in
-    it that counts channels."""
-    runs = [OtherRun(example_input, graph.steps, graph.calls, graph.training_calls), *graph.elsewhere]
-    lists = [list(found)]
-    for other in runs[1:]:
-        lists.append(_passes(copy.deepcopy(model).eval(), other, kept, other.inputs, crowded))
-    mixed = _differing(lists)
+@dataclass
+class _Cut:
+    """A sliced network beside what the trace saw of the whole. ``crowded``: calls in which no size is left to torch."""
+
+    model: nn.Module
+    graph: ChannelGraph
+    kept: Kept
+    examples: Sequence[Any]
+    crowded: set[Where] = field(default_factory=set)
+
+    def found(self, passes: Iterable[Pass]) -> Found:
+        """What is stale in each of these passes that counts anything."""
+        return [(p, self.stale(p)) for p in passes if p.calls or p.steps or p == Pass()]
+
+    def stale(self, how: Pass, frames: CallFrames | None = None) -> list[Stale]:
+        """What is stale in one pass: a copy runs, but for the first example in eval mode."""
+        model = self.model
+        network = model if how == Pass() and how.inputs is None else copied(model).train(how.training)
+        inputs, modules, found = inputs_of(how, self.examples), Modules(network), list[Stale]()
+        rehearsal = _Rehearsal(modules, how.calls, self.kept, found, how.steps, self.crowded, frames)
+        try:
+            with _norms_that_fit(network, model if how.inputs is None else network), retraced(how, modules, rehearsal):
+                run(network, *call_arguments(inputs))
+            rehearsal.check()
+        except SecateurError:
+            raise
+        except Exception as error:
+            checks = outdated(error, network, modules)
+            if checks:
+                return checks
+            shown = f"the pruned network does not run: {describe(error)}"
+            raise StuckError(f"{type(error).__name__} with other widths", site_of(error), shown=shown) from error
+        return found
+
+    def by_inputs(self, found: Found) -> list[list[Stale]]:
+        """What is stale in passes on the same inputs, together: a number that follows from sizes is the same in all."""
+        lists: dict[tuple[int, int, int], list[Stale]] = {}
+        for how, stale in found:
+            key = how.example, id(how.inputs), batch_size(inputs_of(how, self.examples))
+            lists.setdefault(key, []).extend(stale)
+        return list(lists.values())
+
+
+def told_apart(cut: _Cut, original: nn.Module, near: Found) -> tuple[LiteralSite, ...]:
+    """The numbers to write, where the network ran on several inputs: a number that differs between them isn't written,
+    only the factor in it that counts channels. ``near``: what is stale on the examples themselves."""
+    far = cut.found(p for p in cut.graph.passes if p.inputs is not None)
+    mixed = _differing(cut.by_inputs([*near, *far]))
     written: dict[tuple[Place, str], dict[str, object]] = {}
-    for stale in found:
+    for stale in (s for _, found in (*near, *far) for s in found):
         if not isinstance(stale.where, AttributePatch) and stale.where not in mixed:
             written.setdefault((stale.where, "{}"), {})[stale.module] = stale.new
     if mixed:
         before, after = [], []
         spots = {(s.call, s.up) for s in mixed.values() if s.call is not None}
-        for one in runs:
-            before.append(Watch(spots).over(copy.deepcopy(original).eval(), one.inputs))
-            after.append(Watch(spots))
-            _passes(copy.deepcopy(model).eval(), one, kept, one.inputs, crowded, after[-1])
+        for how, _ in (*near, *far):
+            before.append(CallFrames(spots).over(copied(original), how, inputs_of(how, cut.examples)))
+            after.append(CallFrames(spots))
+            cut.stale(how, after[-1])
         for place, stale in mixed.items():
             ran = samples(before, after, stale.call, stale.up, stale.leaf)
-            for key, module, number in _everywhere(place, stale, ran, graph, kept):
+            for key, module, number in _everywhere(place, stale, ran, cut.graph, cut.kept):
                 if written.setdefault(key, {}).setdefault(module, number) != number:
                     raise StuckError("one number in the code counts two different widths here", stale.site)
     if len({place for place, _ in written}) < len(written):
@@ -132,15 +170,15 @@ def _differing(lists: Sequence[Sequence[Stale]]) -> dict[Place, Stale]:
     for place, found in enumerate(lists):
         for stale in found:
             if isinstance(stale.where, AttributePatch):
-                if place:
-                    raise StuckError("an attribute that counts channels follows from sizes as well", stale.site)
-                continue
+                raise StuckError("an attribute that counts channels follows from sizes as well", stale.site)
             numbers.setdefault(stale.where, [{} for _ in lists])[place][stale.module] = stale.new
             first.setdefault(stale.where, stale)
     return {
         where: first[where]
         for where, values in numbers.items()
-        if any(v != values[0] for v in values) or computed(first[where].leaf)
+        if _disagree([{where: v} for v in values])
+        or computed(first[where].leaf)
+        or (any(v != values[0] for v in values) and named(first[where].leaf))
     }
 
 
@@ -196,53 +234,16 @@ def _several_sizes(found: list[Stale]) -> set[Where]:
     return {call for call, left in places.items() if len(left) > 1 and any(free for _, free in left)}
 
 
-def _passes(
-    model: nn.Module,
-    graph: ChannelGraph | OtherRun,
-    kept: Kept,
-    example_input: Any,
-    crowded: Collection[Where],
-    watch: Watch | None = None,
-) -> list[Stale]:
-    """What is stale in eval mode and, where the trace had to train to reach all modules, in training."""
-    found = _stale_numbers(model, graph.calls, kept, example_input, crowded, graph.steps, watch)
-    if graph.training_calls:
-        with torch.random.fork_rng(devices=[]):
-            copied = copy.deepcopy(model).train()
-            found += _stale_numbers(copied, graph.training_calls, kept, training_batch(example_input), crowded)
-    return found
-
-
-def _stale_numbers(
-    model: nn.Module,
-    calls: tuple[CountedCall, ...],
-    kept: Kept,
-    example_input: Any,
-    crowded: Collection[Where],
-    steps: Sequence[Step] = (),
-    watch: Watch | None = None,
-) -> list[Stale]:
-    args, kwargs = call_arguments(example_input)
-    modules = Modules(model)
-    found: list[Stale] = []
-    hooks = [m.register_forward_pre_hook(_fit_norm) for m in model.modules() if _has_no_tensors(m)]
+@contextmanager
+def _norms_that_fit(network: nn.Module, model: nn.Module) -> Iterator[None]:
+    """Norms that store nothing take their sizes from what they read, those of the model that was copied as well."""
+    pairs = zip(network.modules(), model.modules(), strict=True)
+    hooks = [m.register_forward_pre_hook(partial(_fit_norm, {m, own})) for m, own in pairs if _has_no_tensors(m)]
     try:
-        rehearsal = _Rehearsal(modules, calls, kept, found, steps, crowded, watch)
-        with torch.no_grad(), isolated.seeded(), modules.watching(), rehearsal:
-            run(model, args, kwargs)
-        rehearsal.check()
-    except SecateurError:
-        raise
-    except Exception as error:
-        checks = outdated(error, model, modules)
-        if checks:
-            return checks
-        shown = f"the pruned network does not run: {describe(error)}"
-        raise StuckError(f"{type(error).__name__} with other widths", site_of(error), shown=shown) from error
+        yield
     finally:
         for hook in hooks:
             hook.remove()
-    return found
 
 
 def _has_no_tensors(module: nn.Module) -> bool:
@@ -250,15 +251,15 @@ def _has_no_tensors(module: nn.Module) -> bool:
     return isinstance(module, sized) and not list(module.parameters()) and not list(module.buffers())
 
 
-def _fit_norm(module: Any, args: tuple[Any, ...]) -> None:
-    """A norm that stores nothing takes its size from what it reads."""
-    if isinstance(module, nn.LayerNorm):
-        module.normalized_shape = tuple(args[0].shape[args[0].ndim - len(module.normalized_shape) :])
-    else:
-        name = "num_channels" if isinstance(module, nn.GroupNorm) else "num_features"
-        if isinstance(module, nn.GroupNorm) and module.num_groups == module.num_channels:
-            module.num_groups = args[0].shape[1]
-        setattr(module, name, args[0].shape[1])
+def _fit_norm(norms: Collection[Any], module: nn.Module, args: tuple[Any, ...]) -> None:
+    for norm in norms:
+        if isinstance(norm, nn.LayerNorm):
+            norm.normalized_shape = tuple(args[0].shape[args[0].ndim - len(norm.normalized_shape) :])
+            continue
+        name = "num_channels" if isinstance(norm, nn.GroupNorm) else "num_features"
+        if isinstance(norm, nn.GroupNorm) and norm.num_groups == norm.num_channels:
+            norm.num_groups = args[0].shape[1]
+        setattr(norm, name, args[0].shape[1])
 
 
 class _Rehearsal(TorchFunctionMode):
@@ -272,10 +273,10 @@ class _Rehearsal(TorchFunctionMode):
         found: list[Stale] | None,
         steps: Sequence[Step] = (),
         crowded: Collection[Where] = (),
-        watch: Watch | None = None,
+        frames: CallFrames | None = None,
     ) -> None:
         super().__init__()
-        self._crowded, self._watch = crowded, watch
+        self._crowded, self._frames = crowded, frames
         self._modules, self._kept, self._found = modules, kept, found
         self._calls = iter(calls)
         self._steps, self._checks = iter(steps), bool(steps)
@@ -313,7 +314,7 @@ class _Rehearsal(TorchFunctionMode):
         call = next(self._calls, None)
         if call is None or (call.name, call.module, call.site) != (name_of(func), self._modules.current, site):
             raise StuckError("the pruned network takes another way here than the network did", site)
-        seen = self._watch.saw(self._modules, (site, call.span)) if self._watch is not None else None
+        seen = self._frames.saw(self._modules, (site, call.span)) if self._frames is not None else None
         changes: dict[Path, float] = {}
         for path, extent in call.extents.items():
             now, value = said(func, args, kwargs, path), extent.count(self._kept)
@@ -403,20 +404,37 @@ def _set(
     return tuple(replaced(v, (i,)) for i, v in enumerate(args)), unsaid | named
 
 
+Literals = dict[Place, dict[str, object]]  # with a value for each module
+
+
 def _sorted_out(
-    found: list[Stale], applied: Mapping[AttributePatch, object]
-) -> tuple[dict[AttributePatch, object], dict[Place, dict[str, object]]]:
-    """Attributes to set anew, and the other stale expressions with a value per module."""
+    lists: Sequence[Sequence[Stale]], applied: Mapping[AttributePatch, object]
+) -> tuple[dict[AttributePatch, object], list[Literals]]:
+    """Attributes to set anew, and the other stale expressions, for each of the inputs."""
     attributes: dict[AttributePatch, object] = {}
-    literals: dict[Place, dict[str, object]] = {}
+    literals: list[Literals] = [{} for _ in lists]
     first: dict[object, Stale] = {}
-    for stale in found:
+    for number, stale in ((n, s) for n, found in enumerate(lists) for s in found):
         if isinstance(stale.where, AttributePatch):
             before = applied.get(stale.where, attributes.setdefault(stale.where, stale.new))
         else:
-            before = literals.setdefault(stale.where, {}).setdefault(stale.module, stale.new)
+            before = literals[number].setdefault(stale.where, {}).setdefault(stale.module, stale.new)
         other = first.setdefault((stale.where, stale.module), stale)
         if before != stale.new:
             widths = (*other.widths, *stale.widths)
             raise StuckError("one number in the code counts two different widths here", stale.site, widths, alike=True)
     return attributes, literals
+
+
+def _united(literals: Iterable[Literals]) -> Literals:
+    found: Literals = {}
+    for one in literals:
+        for place, values in one.items():
+            found[place] = {**values, **found.get(place, {})}
+    return found
+
+
+def _disagree(literals: Sequence[Literals]) -> bool:
+    """Whether a number is another one on other inputs."""
+    united = _united(literals)
+    return any(united[place][m] != v for one in literals for place, values in one.items() for m, v in values.items())

@@ -57,8 +57,12 @@ def agreed(node: ast.expr, samples: Sequence[Sample]) -> object | None:
 
 def computed(leaf: ast.expr | None) -> bool:
     """Whether an expression computes with what it reads: then a part of it may follow from sizes."""
-    names = [n for n in ast.walk(leaf) if isinstance(n, (ast.Name, ast.Attribute))] if leaf is not None else []
-    return bool(names) and any(True for _ in _parts(leaf or names[0]))
+    return leaf is not None and named(leaf) and any(True for _ in _parts(leaf))
+
+
+def named(leaf: ast.expr | None) -> bool:
+    """Whether an expression reads anything."""
+    return leaf is not None and any(isinstance(n, (ast.Name, ast.Attribute)) for n in ast.walk(leaf))
 
 
 def counted(leaf: ast.expr, tree: ast.Module, samples: Sequence[Sample], old: int, new: int) -> bool:

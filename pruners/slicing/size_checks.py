@@ -11,8 +11,8 @@ from typing import Any
 from torch import nn
 
 from ..places import Site
-from ..run import Modules, is_author_file
-from .expressions import AttributePatch, Stale, attribute_of, tree_of
+from ..run import Modules, is_author_file, tree_of
+from .expressions import AttributePatch, Stale, attribute_of
 
 _HARMLESS = (ast.Name, ast.Attribute, ast.Subscript, ast.Constant, ast.UnaryOp, ast.USub, ast.Call, ast.expr_context)
 

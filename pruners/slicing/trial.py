@@ -6,7 +6,6 @@ number counts are tied, and channels at a place that can't follow are frozen, by
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,7 +16,17 @@ from torch import nn
 from ..errors import NotPrunableError, StuckError
 from ..graph import ChannelGraph, Facts, Freeze, Tie, Width
 from ..places import Site
-from ..run import batch_size, call_arguments, larger_batch, larger_sizes, run, tensors_in
+from ..run import (
+    batch_size,
+    call_arguments,
+    copied,
+    examples_of,
+    larger_batch,
+    larger_sizes,
+    repeatable,
+    run,
+    tensors_in,
+)
 from ..trace import Tracer, observe
 from .slice import slice_model
 
@@ -29,7 +38,7 @@ def workable(tracer: Tracer, model: nn.Module, example_input: Any, skip: Sequenc
     """
     held: dict[Site, str] = {}
     said: list[Tie | Freeze] = []
-    elsewhere: list[tuple[Any, Tracer]] = []
+    elsewhere: list[tuple[int, Any, Tracer]] = []
     while True:
         graph = tracer.graph(elsewhere)
         if not graph.widths:
@@ -59,27 +68,28 @@ def workable(tracer: Tracer, model: nn.Module, example_input: Any, skip: Sequenc
 
 def _elsewhere(
     model: nn.Module, example_input: Any, skip: Sequence[str], held: Mapping[Site, str]
-) -> list[tuple[Any, Tracer]]:
-    """What a trace sees on a larger batch and, where the network takes other sizes, on larger images or sequences: a
-    number that differs there may not be written."""
+) -> list[tuple[int, Any, Tracer]]:
+    """What a trace sees on a larger batch of each example and, where the network takes other sizes, on larger images or
+    sequences: a number that differs there may not be written."""
     found = []
-    for inputs in ([larger_batch(example_input)], larger_sizes(example_input)):
-        for other in inputs:
-            copied = copy.deepcopy(model).eval()
-            try:
-                if _items(copied, other) != _items(copied, example_input):
-                    continue
-                found.append((other, observe(copy.deepcopy(model), other, skip=skip, held=held)))
-            except (NotPrunableError, RuntimeError, ValueError, LookupError, TypeError, AssertionError):
-                continue  # the network doesn't run on this
-            break
+    for number, example in enumerate(examples_of(example_input)):
+        for inputs in ([larger_batch(example)], larger_sizes(example)):
+            for other in inputs:
+                network = copied(model).eval()
+                try:
+                    if _items(network, other) != _items(network, example):
+                        continue
+                    found.append((number, other, observe(copied(model), other, skip=skip, held=held)))
+                except (NotPrunableError, RuntimeError, ValueError, LookupError, TypeError, AssertionError):
+                    continue  # the network doesn't run on this
+                break
     return found
 
 
 def _items(model: nn.Module, inputs: Any) -> list[float]:
     """How many items of each output there are to an item of the batch. ``x.view(-1, 512)`` runs on larger images as
     well, but takes one for several."""
-    with torch.no_grad():
+    with torch.no_grad(), repeatable():
         outputs = run(model, *call_arguments(inputs))
     return [t.shape[0] / batch_size(inputs) for t in tensors_in(outputs) if t.ndim]
 

@@ -8,9 +8,9 @@ of the facts.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,36 +19,41 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..decorators import skipped_layers
 from ..errors import NotPrunableError, SecateurError
-from ..graph import ChannelGraph
+from ..graph import ChannelGraph, Pass
 from ..places import NOWHERE, Site
 from ..run import (
     TorchDispatchMode,
+    Watch,
     WithoutTorchFunction,
     as_it_was,
     author_site,
     batch_size,
     call_arguments,
+    copied,
     describe,
     described,
+    examples_of,
     forward_site,
-    isolated,
-    run,
+    repeatable,
     site_of,
     tensors_in,
     training_batch,
     without_compiler,
 )
+from ..run import run as call
 from .counted_calls import SiteRecorder
 from .labelling import Splits, Tracer
 from .rules import Call, rule_for
+from .untaken import Attempts, Runs, untaken
 
 
 def trace(model: nn.Module, example_input: Any, *, skip: Sequence[str] = ()) -> ChannelGraph:
     """Find the channel dependencies of a network.
 
     ``example_input``: a tensor, a tuple of positional arguments or a dict of keyword arguments, with the batch on
-    the first axis. The model is run once in eval mode without gradients and is left as it was. ``skip``: names of
-    layers whose output channels must stay.
+    the first axis; or a list of such examples, which together reach what the network can do. The model is run in eval
+    mode and, where its code looks at the mode, in training on a copy, and is left as it was. ``skip``: names of layers
+    whose output channels must stay.
 
     Returns the graph: ``graph.widths`` (what may be pruned, and which layers that changes), ``graph.frozen`` (what
     must stay, with the reason, file and line) and ``graph.why(layer)``. Raises NotPrunableError, naming file and
@@ -69,13 +74,16 @@ def observe(
 ) -> Tracer:
     """Run the network under labels; the tracer holds the facts it collected. ``held``: places where all channels must
     stay, and why."""
+    examples = examples_of(example_input)
     splits = Splits()
     while True:
         splits.begin()
-        tracer = Tracer(model, batch_size(example_input), splits, held)
-        _run(tracer, model, example_input)
-        if tracer.unreached():
-            _run_in_training(tracer, model, example_input)
+        tracer = Tracer(model, batch_size(examples[0]), splits, held)
+        passes = _Passes(tracer, model, examples)
+        passes.first()
+        if splits.revise(tracer.facts):
+            continue
+        passes.others()
         if not splits.revise(tracer.facts):
             break
     tracer.skip(dict.fromkeys(skip, NOWHERE), "asked to be skipped")
@@ -83,44 +91,82 @@ def observe(
     return tracer
 
 
-def _run(tracer: Tracer, model: nn.Module, example_input: Any, training: bool = False) -> None:
+class _Passes:
+    """All passes under labels: on every example, in training where that may make a difference, and those that try the
+    ways which no other takes."""
+
+    def __init__(self, tracer: Tracer, model: nn.Module, examples: Sequence[Any]) -> None:
+        self.tracer, self.model, self.examples = tracer, model, examples
+        self.runs: Runs = []
+
+    def first(self) -> None:
+        """On the first example, in eval mode: the network itself runs, and what it does is counted."""
+        self.runs.append((Pass(), _labelled(self.tracer, self.model, self.examples[0])))
+
+    def others(self) -> None:
+        """Copies run."""
+        for number, example in enumerate(self.examples[1:], 1):
+            self._further(Pass(number), example)
+        if self.tracer.unreached() or any(watch.trains for _, watch in self.runs):
+            graded = any(watch.graded for _, watch in self.runs)
+            for number, example in enumerate(self.examples):
+                self._in_training(Pass(number, True, graded), training_batch(example))
+        self._try_ways()
+
+    def _further(self, run: Pass, example: Any, attempts: Attempts | None = None) -> None:
+        network = copied(self.model).train(run.training)
+        self.tracer.adopt(network)
+        watch = _labelled(self.tracer, network, example, run, attempts)
+        done = replace(run, failed=frozenset(attempts.failed)) if attempts is not None else run
+        self.tracer.passed(done)
+        if attempts is None:
+            self.runs.append((run, watch))
+
+    def _in_training(self, run: Pass, example: Any) -> None:
+        """Some code runs in training only. Where the network can't be trained on the example input, modules that this
+        may be the reason for stay frozen, as not reached, and the reason says so."""
+        try:
+            self._further(run, example)
+        except NotPrunableError as error:
+            cause = error.__cause__ or error
+            reason = f"{self.tracer.why_unreached[0]}, and training on it fails: {described(cause)}"
+            self.tracer.why_unreached = reason, site_of(cause) or NOWHERE
+
+    def _try_ways(self) -> None:
+        attempts = Attempts(self.tracer)
+        for number, ways in untaken(self.runs, self.tracer.unreached_modules()).items():
+            run = replace(self.runs[number][0], tried=frozenset(ways))
+            example = self.examples[run.example]
+            self._further(run, training_batch(example) if run.training else example, attempts)
+        self.tracer.untaken = attempts.places
+
+
+def _labelled(
+    tracer: Tracer, model: nn.Module, example: Any, run: Pass | None = None, attempts: Attempts | None = None
+) -> Watch:
     """One pass under labels."""
-    args, kwargs = call_arguments(example_input)
+    run = run or Pass()
+    tracer.batch = batch_size(example)
+    args, kwargs = call_arguments(example)
+    watch = Watch(tracer.modules, run.tried, attempts)
     with as_it_was(model), ExitStack() as stack:
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(isolated.seeded())  # numbers that forward draws come again where it is run beside this
+        stack.enter_context(repeatable())
+        stack.enter_context(torch.set_grad_enabled(run.graded))
         stack.enter_context(tracer.modules.watching())
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))  # products and a softmax, which have label rules
-        model.train(training)
+        model.train(run.training)
         try:
-            with _LabelMode(tracer), SiteRecorder(tracer):
-                out = run(model, args, kwargs)
+            with _LabelMode(tracer), SiteRecorder(tracer), watch.watching():
+                out = call(model, args, kwargs)
         except SecateurError:
             raise
         except Exception as error:
-            raise NotPrunableError(f"the network can't be run on the example input: {describe(error)}") from error
+            which = f"example {run.example + 1}" if run.example else "the example input"
+            raise NotPrunableError(f"the network can't be run on {which}: {describe(error)}") from error
         for leaf in tensors_in(out):
             tracer.freeze(tracer.labels(leaf).planes, "an output of the network", forward_site(model))
         tracer.hold_unsaved(model)
-
-
-def _run_in_training(tracer: Tracer, model: nn.Module, example_input: Any) -> None:
-    """Some modules run in training only (auxiliary heads): a pass of a copy finds their ties too.
-
-    Where it can't be trained on the example input those modules stay frozen, as not reached, and the reason says so.
-    """
-    twice = training_batch(example_input)
-    copied = copy.deepcopy(model).train()
-    try:
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            run(copy.deepcopy(copied), *call_arguments(twice))
-    except Exception as error:
-        reason = f"{tracer.why_unreached[0]}, and training on it fails: {described(error)}"
-        tracer.why_unreached = reason, site_of(error) or NOWHERE
-        return
-    tracer.adopt(copied)
-    with torch.random.fork_rng(devices=[]):
-        _run(tracer, copied, twice, training=True)
+    return watch
 
 
 class _LabelMode(TorchDispatchMode):

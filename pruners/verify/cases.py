@@ -5,7 +5,7 @@ Beside the user's network and the pruned one there is one copy at a time, change
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from ..errors import VerificationError
 from ..graph import ChannelGraph, Kept
-from ..run import call_arguments, copied, isolated, run, training_batch
+from ..run import call_arguments, copied, examples_of, isolated, run, training_batch
 from ..slicing import corrected
 from ..weight_transfer import slice_state
 from . import oracle
 from .case import Case
+from .further import further_cases, further_random_cases
 from .outputs import fits_double, measured, outputs_of, trains, varied
 from .references import Found, Live, Whole
 from .settings import settings
@@ -36,19 +37,24 @@ def cases(
     """The bundle's own weights against the live pruned network, and random weights against the zeroed original.
 
     ``sliced``: the live pruned network, which is used up; ``runs``: its code holds no stale numbers. ``state``: its
-    weights where they were trained on.
+    weights where they were trained on. ``example_input``: a list holds several examples.
     """
-    inputs = varied(example_input, 1)
+    examples = examples_of(example_input)
+    inputs = varied(examples[0], 1)
     sliced.to(torch.device("cpu"))  # where the fresh process computes
     if state is not None:
         sliced.load_state_dict(state)
     own, double = measured(sliced, inputs, fits_double(model), lambda m: corrected(m, graph, kept))
     steps = training_batch(inputs)
     first = Case("the bundle's weights", inputs, own, None, double, steps, partial(trains, model, steps))
-    return [first, *_random_cases(model, graph, kept, Live(sliced, graph, kept, double, runs), inputs)]
+    further = further_cases(graph, kept, sliced, examples, double)
+    live = Live(sliced, graph, kept, double, runs)
+    return [first, *further, *_random_cases(model, graph, kept, live, inputs, examples)]
 
 
-def _random_cases(model: nn.Module, graph: ChannelGraph, kept: Kept, live: Live, inputs: Any) -> list[Case]:
+def _random_cases(
+    model: nn.Module, graph: ChannelGraph, kept: Kept, live: Live, inputs: Any, examples: Sequence[Any]
+) -> list[Case]:
     """Random weights make every channel matter; what is removed then shows.
 
     Wherever the original runs: the example, another batch, another size, in evaluation and in training. What can't be
@@ -62,7 +68,8 @@ def _random_cases(model: nn.Module, graph: ChannelGraph, kept: Kept, live: Live,
     loose = whole.tolerance(unsteady) if unsteady else None
     del other, whole  # before the pruned network grows
     live.model.load_state_dict(state)
-    return [c for f in found for c in _cases_at(f, live, state, loose)]
+    first = [c for f in found for c in _cases_at(f, live, state, loose)]
+    return [*first, *further_random_cases(live, examples, state, loose)]
 
 
 def _cases_at(found: Found, live: Live, state: Mapping[str, Tensor], loose: float | None) -> list[Case]:

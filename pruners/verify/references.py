@@ -27,7 +27,8 @@ _LOOSEST = 1e-3  # a difference that rounding alone can make says nothing
 
 @dataclass(frozen=True)
 class Setting:
-    """Inputs and a mode; ``usual``: inputs of the example's shapes; ``resized``: as many of another size.
+    """Inputs and a mode; ``usual``: inputs of the example's shapes; ``resized``: as many of another size;
+    ``example``: whose shapes they have.
 
     ``name`` begins with a comma, or is empty.
     """
@@ -37,6 +38,7 @@ class Setting:
     training: bool = False
     usual: bool = False
     resized: bool = False
+    example: int = 0
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,6 @@ class Live:
         if not self._runs and not setting.usual:
             return None
         with nullcontext() if not setting.training else suppress(SecateurError):
-            around = nullcontext if self._runs else lambda m: corrected(m, self._graph, self._kept)
+            around = nullcontext if self._runs else lambda m: corrected(m, self._graph, self._kept, setting.example)
             return outputs_of(self.model, setting.inputs, self.double, around, setting.training)
         return None

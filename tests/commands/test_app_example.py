@@ -85,7 +85,7 @@ def here(tmp_path, monkeypatch):
         pytest.param(
             [*MODEL, "--example", "own_tagger.py:wordless"],
             "error: --example own_tagger.py:wordless returned dict without a tensor: return what the network is called "
-            "with, a tensor, a tuple of arguments or a dict of keyword arguments",
+            "with, a tensor, a tuple of arguments or a dict of keyword arguments, or a list of several such examples",
             id="no tensor",
         ),
         pytest.param(

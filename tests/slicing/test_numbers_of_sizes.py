@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from secateur.pruners.base import BasicPruning
 from secateur.pruners.bundle.folder import import_file
+from secateur.pruners.costs import Budget
 from secateur.pruners.search import SearchSettings, search
-from secateur.pruners.search.search import Budget
 
 SHAPES = ((2, 3, 8, 8), (3, 3, 8, 8), (1, 3, 12, 12), (2, 3, 6, 10))
 HEAD = "import math\nimport torch\nimport torch.nn.functional as F\nfrom torch import nn\n\n\n"
@@ -74,7 +74,7 @@ def compared(pruner: BasicPruning, kept: dict[str, list[int]]) -> str:
         x: Tensor = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
         with torch.no_grad():
             assert torch.allclose(small(x), zeroed(x), rtol=1e-9, atol=1e-12), shape
-    return pruner._text(pruner.slice(kept), None)
+    return pruner._write(pruner.slice(kept), None).text
 
 
 STAYS = {

@@ -28,12 +28,16 @@ class Splits:
         self.begin()
 
     def begin(self) -> None:
-        """A pass begins."""
+        """The passes begin anew."""
         self._lines: dict[Split, IntArray] = {}
-        self._made: Counter[tuple[str, Site]] = Counter()
+        self.further()
         self._beginning: dict[int, list[Split]] = {}  # by the first atom of their lines
         self._axes: dict[Split, int] = {}
         self._wanted: set[Split] = set()
+
+    def further(self) -> None:
+        """A further pass begins, in which the same splits are made."""
+        self._made: Counter[tuple[str, Site]] = Counter()
 
     def new(self, module: str, site: Site) -> Split:
         """The split that is being made: the n-th here."""

@@ -22,9 +22,11 @@ from ...graph import (
     FrozenChannels,
     IntArray,
     Operation,
+    Pass,
     SiteCall,
     Slot,
     Step,
+    Untaken,
     solve,
 )
 from ...places import NOWHERE, Site
@@ -48,6 +50,7 @@ class Tracer:
             if first != name:
                 self.aliases[name] = first
         self._tensors = [t for _, t in tensors]  # keeps the identities alive
+        self._copied: list[Tensor] = []
         shapes = {n: tuple(t.shape) for n, t in tensors if n not in self.aliases}
         self.facts = Facts(shapes, [n for n, _ in model.named_buffers(remove_duplicate=False)])
         self.modules = Modules(model)
@@ -58,8 +61,9 @@ class Tracer:
         self.steps: list[Step] = []
         self._labels = WeakTensorKeyDictionary()
         self.splits = splits
-        self.eval_calls = self.site_calls
-        self.training_calls: list[SiteCall] = []
+        self.calls = self.site_calls  # of the first pass
+        self.further: list[tuple[Pass, list[SiteCall]]] = []
+        self.untaken: tuple[Untaken, ...] = ()
         self._counting = True
         self._operations: Counter[str] = Counter()
         self._readers: dict[Operation, IntArray] = {}
@@ -196,14 +200,22 @@ class Tracer:
             self.steps.append((name, author_site()))
 
     def adopt(self, copied: nn.Module) -> None:
-        """From here on a copy of the model runs, in training: its tensors are the model's, its work isn't counted."""
+        """From here on a copy of the model runs: its tensors are the model's, its work isn't counted."""
+        for tensor in self._copied:
+            del self._names[id(tensor)]
+        self._copied = []
         for stores in (copied.named_parameters(), copied.named_buffers()):
             for name, tensor in stores:
                 self._names[id(tensor)] = name
-                self._tensors.append(tensor)
+                self._copied.append(tensor)
         self.modules = Modules(copied)
-        self.site_calls = self.training_calls
+        self.site_calls = []
+        self.splits.further()
         self._counting = False
+
+    def passed(self, done: Pass) -> None:
+        """The calls since the last copy was adopted are those of a further pass."""
+        self.further.append((done, self.site_calls))
 
     def unreached(self) -> tuple[FrozenChannels, ...]:
         """Parameters that no operation has read."""
@@ -213,6 +225,14 @@ class Tracer:
             for name, shape in self.facts.shapes.items()
             if name not in seen and name not in self.facts.buffers and len(shape) > 1 and shape[0] > 1
         )
+
+    def unreached_modules(self) -> frozenset[str]:
+        """Modules of which no parameter was read by an operation, though they have some."""
+        seen = {s.layer for s in self.facts.slots}
+        found = {name.rpartition(".")[0] for name in self.facts.shapes if name not in self.facts.buffers} - seen
+        reached = {".".join(parts[:n]) for s in seen for parts in [s.split(".")] for n in range(1, len(parts) + 1)}
+        inner = {".".join(parts[:n]) for f in found for parts in [f.split(".")] for n in range(1, len(parts) + 1)}
+        return frozenset(inner - reached)
 
     def skip(self, layers: Mapping[str, Site], reason: str) -> None:
         """Freeze the output channels of the named layers, and of all layers in the named parts."""
@@ -224,15 +244,15 @@ class Tracer:
             for slot in slots:
                 self.facts.freeze(self.facts.atoms(slot), reason, site)
 
-    def graph(self, elsewhere: Sequence[tuple[Any, Tracer]] = ()) -> ChannelGraph:
-        """What the facts come to. ``elsewhere``: other inputs, and tracers that saw the network run on them."""
-        calls = (self.eval_calls, self.training_calls)
-        others = [
-            (inputs, other.steps, self._here(other, other.eval_calls), self._here(other, other.training_calls))
-            for inputs, other in elsewhere
-        ]
-        graph = solve(self.facts, self.contractions, self.aliases, calls, self.unreached(), self._readers, others)
-        return replace(graph, steps=tuple(self.steps))
+    def graph(self, elsewhere: Sequence[tuple[int, Any, Tracer]] = ()) -> ChannelGraph:
+        """What the facts come to. ``elsewhere``: numbers of examples, other inputs made of them, and tracers that saw
+        the network run on these."""
+        further = [*self.further]
+        for example, inputs, other in elsewhere:
+            passes = [(Pass(steps=tuple(other.steps)), other.calls), *other.further]
+            further += [(replace(p, example=example, inputs=inputs), self._here(other, c)) for p, c in passes]
+        graph = solve(self.facts, self.contractions, self.aliases, self.calls, further, self.unreached(), self._readers)
+        return replace(graph, steps=tuple(self.steps), untaken=self.untaken)
 
     def _here(self, other: Tracer, calls: Sequence[SiteCall]) -> list[SiteCall]:
         """The calls that another tracer saw, as if this one had."""

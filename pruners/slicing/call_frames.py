@@ -8,14 +8,15 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
-import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from ..graph import Pass
 from ..places import Site, Span
 from ..run import Modules, author_frame, author_site, call_arguments, in_stand_in, layer_frame, run, span
 from ..trace import SITE_RULES
 from .evaluate import Env, Unknown, evaluate
+from .passes import retraced
 from .separate import Sample
 
 Where = tuple[Site, Span]
@@ -29,7 +30,7 @@ class Seen:
     wanted: dict[ast.expr, Any] = field(default_factory=dict)
 
 
-class Watch:
+class CallFrames:
     """``spots``: calls, and how many frames above each an expression stands."""
 
     def __init__(self, spots: Collection[tuple[Where, int]]) -> None:
@@ -51,31 +52,31 @@ class Watch:
         self.seen.setdefault((modules.current, where), []).append(found)
         return found
 
-    def over(self, model: nn.Module, inputs: Any) -> Watch:
-        """Watches a network run."""
+    def over(self, model: nn.Module, how: Pass, inputs: Any) -> CallFrames:
+        """Of a network that runs as in a pass of the trace."""
         args, kwargs = call_arguments(inputs)
         modules = Modules(model)
-        with torch.no_grad(), modules.watching(), _Watching(modules, self):
-            run(model, args, kwargs)
+        with retraced(how, modules, _Watching(modules, self)):
+            run(model.train(how.training), args, kwargs)
         return self
 
 
 class _Watching(TorchFunctionMode):
-    def __init__(self, modules: Modules, watch: Watch) -> None:
+    def __init__(self, modules: Modules, frames: CallFrames) -> None:
         super().__init__()
-        self._modules, self._watch = modules, watch
+        self._modules, self._frames = modules, frames
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         frame = author_frame()
         if func in SITE_RULES and frame is not None and not in_stand_in():
-            self._watch.saw(self._modules, (author_site(), span(frame)))
+            self._frames.saw(self._modules, (author_site(), span(frame)))
         return func(*args, **(kwargs or {}))
 
 
 def samples(
-    before: Sequence[Watch], after: Sequence[Watch], call: Where | None, up: int, leaf: ast.expr | None
+    before: Sequence[CallFrames], after: Sequence[CallFrames], call: Where | None, up: int, leaf: ast.expr | None
 ) -> dict[str, list[Sample]]:
     """How the expression ran in every module: the same pass of the original and of the pruned network side by side.
     Empty where they can't be paired."""

@@ -1,0 +1,56 @@
+"""Random numbers that are the same in every run of a network."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+
+from .isolated import without_compiler
+from .torch_private import TorchDispatchMode
+
+
+@cache
+def _draws(func: Any) -> bool:
+    return torch.Tag.nondeterministic_seeded in func.tags
+
+
+class _Drawing(TorchDispatchMode):
+    """What an operation draws follows from its number among those that draw, not from how much others drew: a network
+    with fewer channels takes the same random ways."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._drawn = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if _draws(func):
+            self._drawn += 1
+            torch.manual_seed(self._drawn)
+        return func(*args, **(kwargs or {}))
+
+
+without_compiler(_Drawing)
+
+
+@contextmanager
+def repeatable() -> Iterator[None]:
+    """Within this block random numbers are those of every other such block; the random states are left as they were."""
+    plain, arrays = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            random.seed(0)
+            np.random.seed(0)
+            torch.manual_seed(0)
+            with _Drawing():
+                yield
+    finally:
+        random.setstate(plain)
+        np.random.set_state(arrays)

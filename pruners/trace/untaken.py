@@ -1,0 +1,109 @@
+"""Ways that no run of the network takes: they are tried under labels, or what they could read must stay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from ..graph import Pass, Untaken
+from ..places import Site
+from ..run import Left, Visit, Watch, Way, described, pieces, without_modes
+from .labelling import Tracer, axes_of
+
+Runs = list[tuple[Pass, Watch]]
+
+
+def untaken(runs: Runs, unreached: frozenset[str]) -> dict[int, set[Way]]:
+    """For each run, by its place in the list, the ways that it could take and that no run takes: each in the first run
+    that comes by. ``unreached``: modules that no run reaches; a way that names one can be meant for other settings."""
+    seen: dict[Way, tuple[int, Visit]] = {}
+    taken: dict[Way, set[int]] = {}
+    for number, (_, watch) in enumerate(runs):
+        for place, visit in watch.visits.items():
+            first, known = seen.setdefault(place, (number, visit))
+            seen[place] = first, (visit if visit.open else known)
+            taken.setdefault(place, set()).update(visit.taken)
+    found: dict[int, set[Way]] = {}
+    for place, (number, visit) in seen.items():
+        for side in {0, 1} - taken[place]:
+            wanted = visit.open or visit.modules[side] & unreached
+            if wanted and not visit.fork.harmless(side):
+                found.setdefault(number, set()).add(_side(place, side))
+    return found
+
+
+def _side(place: Way, side: int) -> Way:
+    return Way(place.module, place.file, place.line, place.fork, place.visit, side, place.within)
+
+
+class Attempts:
+    """Runs ways under labels. ``failed``: those that couldn't be run; ``held``: places that read what stays, and why;
+    ``done``: places that were run."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        self._tracer = tracer
+        self.failed: set[Way] = set()
+        self.held: dict[Site, str] = {}
+        self.done: set[Site] = set()
+
+    @property
+    def places(self) -> tuple[Untaken, ...]:
+        """What was tried, in the order of the code."""
+        return tuple(Untaken(site, self.held.get(site, "")) for site in sorted(self.done | self.held.keys()))
+
+    def attempt(self, way: Way, site: Site, call: Callable[[], Left]) -> Left | str:
+        tracer = self._tracer
+        calls = len(tracer.site_calls)
+        try:
+            left = call()
+        except Exception as error:
+            del tracer.site_calls[calls:]
+            self.failed.add(way)
+            return described(error)
+        self.done.add(site)
+        return left
+
+    def join(self, first: Any, second: Any, site: Site) -> None:
+        """Code behind the fork gets the one or the other: their channels go together, or all stay."""
+        with without_modes():
+            self._joined(first, second, site)
+
+    def _joined(self, first: Any, second: Any, site: Site) -> None:
+        one, other = pieces(first), pieces(second)
+        if len(one) != len(other) and one and other:
+            self._freeze([*one, *other], "ways through the code that give different tensors", site)
+            return
+        for a, b in zip(one, other, strict=False):
+            self._join(a, b, site)
+
+    def _join(self, a: Tensor, b: Tensor, site: Site) -> None:
+        if a is b:
+            return
+        planes = [sorted(self._tracer.labels(t).planes, key=axes_of) for t in (a, b)]
+        alike = a.ndim == b.ndim and [p.shape for p in planes[0]] == [p.shape for p in planes[1]]
+        if not alike:
+            self._freeze([a, b], "ways through the code that give tensors of other channels", site)
+            return
+        for p, q in zip(*planes, strict=True):
+            self._tracer.tie(p.reshape(-1), q.reshape(-1), "a way through the code that the example doesn't take", site)
+
+    def hold(self, values: Any, site: Site, why: str) -> None:
+        """All channels of these values stay. ``why``: why code that could read them can't be run, if so."""
+        with without_modes():
+            self._held(values, site, why)
+
+    def _held(self, values: Any, site: Site, why: str) -> None:
+        tensors = pieces(values)
+        frozen = [t for t in tensors if self._tracer.labels(t).planes]
+        if why:
+            self.held.setdefault(site, why)
+        reason = "an output of the network where the code takes another way than on the example"
+        if why:
+            reason = f"read where the code takes another way than on the example, and trying it fails: {why}"
+        self._freeze(frozen, reason, site)
+
+    def _freeze(self, tensors: list[Tensor], reason: str, site: Site) -> None:
+        for tensor in tensors:
+            self._tracer.freeze(self._tracer.labels(tensor).planes, reason, site)

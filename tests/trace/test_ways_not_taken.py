@@ -1,0 +1,301 @@
+"""Code that the example doesn't come by: it fits what is pruned, or what it could read stays whole."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from zeroing import zeroed_copy
+
+from secateur import prune, trace
+from secateur.pruners.base import BasicPruning
+from secateur.pruners.errors import NotPrunableError
+from secateur.pruners.slicing.trial import trial
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.c1, self.c2, self.fc = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 16, 3, padding=1), nn.Linear(16, 5)
+
+    def end(self, x: Tensor) -> Tensor:
+        return self.fc(self.c2(x).mean((2, 3)))
+
+
+class LargeImages(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide = nn.Conv2d(16, 16, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.c1(x))
+        if x.shape[-1] > 8:
+            x = self.wide(x)
+        return self.end(x)
+
+
+class SmallImages(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide = nn.Conv2d(16, 16, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.c1(x))
+        return self.end(self.wide(x) if x.shape[-1] <= 8 else x)
+
+
+class PartOfLargeImages(Net):
+    """The way that isn't taken counts channels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.c1(x))
+        if x.shape[-1] > 8:
+            first, second = x[:, :8], x[:, 8:]
+            x = torch.cat([second, first], 1) / x.shape[1]
+        return self.end(x)
+
+
+class PoolsUntilSmall(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(16, 16, 3, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.c1(x))
+        while x.shape[-1] > 8:
+            x = self.down(x)
+        return self.end(x)
+
+
+class Flagged(Net):
+    """An optional argument asks for more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refine = nn.Conv2d(16, 16, 1)
+
+    def forward(self, x: Tensor, refined: bool = False) -> Tensor:
+        x = F.relu(self.c1(x))
+        if refined:
+            return self.end(self.refine(x))
+        return self.end(x)
+
+
+class Masked(Net):
+    """What is read with an argument that isn't there can't be tried."""
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = F.relu(self.c1(x))
+        if mask is not None:
+            x = x * mask
+        return self.end(x)
+
+
+class Helper(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Conv2d(16, 16, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-1] > 12:
+            x = self.inner(x)
+        return x
+
+
+class Nested(Net):
+    """A way inside a module that only another way calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.helper = Helper()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.c1(x))
+        if x.shape[-1] > 8:
+            x = self.helper(x)
+        return self.end(x)
+
+
+class EarlyExit(Net):
+    """A data-dependent way that returns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.exit = nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.c1(x))
+        if x.shape[-1] > 8:
+            return self.exit(x.mean((2, 3)))
+        return self.end(x)
+
+
+SIZES = {
+    "a layer for large images": LargeImages, "a layer for small images": SmallImages,
+    "channels counted for large images": PartOfLargeImages, "pooling until small": PoolsUntilSmall,
+    "a way inside a way": Nested, "an early exit": EarlyExit,
+}  # fmt: skip
+
+
+def compare(cls: type[nn.Module], inputs: list[tuple[Any, ...]], training: bool = False, example: Any = None) -> Any:
+    """The written file against the original whose removed channels nothing reads."""
+    torch.manual_seed(0)
+    model = cls()
+    pruner = BasicPruning(model, torch.randn(1, 3, 8, 8) if example is None else example)
+    kept = trial(pruner.graph)
+    whole, part = zeroed_copy(model, pruner.graph, kept), pruner.realize(kept)
+    for given in inputs:
+        outs = []
+        for network in (whole, part):
+            torch.manual_seed(1)
+            random.seed(1)
+            with torch.no_grad():
+                outs.append(network.train(training)(*given))
+        torch.testing.assert_close(outs[1], outs[0], rtol=1e-4, atol=1e-5)
+    return pruner
+
+
+@pytest.mark.parametrize("cls", SIZES.values(), ids=SIZES)
+def test_the_file_computes_the_same_for_sizes_that_the_example_does_not_have(cls: type[nn.Module]) -> None:
+    pruner = compare(cls, [(torch.randn(2, 3, n, n),) for n in (8, 12, 16)])
+    assert {w.name for w in pruner.graph.widths} >= {"c1"}
+    assert pruner.graph.untaken
+
+
+def test_a_flag_that_the_example_leaves_out_is_tried() -> None:
+    compare(Flagged, [(torch.randn(2, 3, 8, 8),), (torch.randn(2, 3, 8, 8), True)])
+
+
+def test_what_an_argument_that_is_not_there_could_meet_stays_and_is_said() -> None:
+    pruner = compare(Masked, [(torch.randn(2, 3, 8, 8),), (torch.randn(2, 3, 8, 8), torch.rand(2, 16, 8, 8))])
+    assert [w.name for w in pruner.graph.widths] == ["c2"]
+    assert "doesn't run on the example, and it can't be tried (TypeError" in pruner.doubts[0]
+    assert "test_ways_not_taken.py:" in pruner.doubts[0]
+
+
+def test_an_example_more_makes_it_run() -> None:
+    image = torch.randn(1, 3, 8, 8)
+    examples = [image, (image, torch.rand(1, 1, 8, 8))]
+    pruner = compare(Masked, [(torch.randn(2, 3, 8, 8), torch.rand(2, 1, 8, 8))], example=examples)
+    assert [w.name for w in pruner.graph.widths] == ["c1", "c2"]
+    assert not pruner.doubts
+
+
+def test_all_examples_are_verified() -> None:
+    image = torch.randn(1, 3, 8, 8)
+    bundle = prune(Masked(), [image, {"x": image, "mask": torch.rand(1, 1, 8, 8)}], ratio=0.5)
+    assert bundle.summary["verified"]
+
+
+def test_an_example_that_fails_is_named() -> None:
+    with pytest.raises(NotPrunableError, match="can't be run on example 2: RuntimeError"):
+        trace(LargeImages(), [torch.randn(1, 3, 8, 8), torch.randn(1, 4, 8, 8)])
+
+
+class EvaluationOnly(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.aux = nn.Conv2d(16, 16, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.c1(x))
+        if not self.training:
+            x = self.aux(x)
+        return self.end(x)
+
+
+class ScaledInTraining(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.c1(x))
+        if self.training:
+            x = x / x.shape[1]
+        return self.end(x)
+
+
+class Auxiliary(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.aux = nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Any:
+        x = F.relu(self.c1(x))
+        if self.training:
+            return self.end(x), self.aux(x.mean((2, 3)))
+        return self.end(x)
+
+
+class Temperature(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.rand(16, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.c1(x))
+        x = x if self.training else x * self.scale
+        return self.end(x)
+
+
+class LayerDrop(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Conv2d(16, 16, 1) for _ in range(3)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.c1(x))
+        for layer in self.layers:
+            if self.training and random.random() < 0.5:
+                continue
+            x = layer(x)
+        return self.end(x)
+
+
+class Graded(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.mid = nn.Conv2d(16, 16, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.c1(x))
+        if self.training and x.requires_grad:
+            x = torch.utils.checkpoint.checkpoint(self.mid, x, use_reentrant=False)
+        elif torch.is_grad_enabled():
+            x = self.mid(x) * 1.0
+        else:
+            x = self.mid(x)
+        return self.end(x)
+
+
+MODES = {
+    "a layer in evaluation only": EvaluationOnly, "a factor in training only": ScaledInTraining,
+    "an auxiliary head": Auxiliary, "a scale in evaluation only": Temperature, "layer drop": LayerDrop,
+    "a way for gradients": Graded,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["in evaluation", "in training"])
+@pytest.mark.parametrize("cls", MODES.values(), ids=MODES)
+def test_the_file_computes_the_same_in_both_modes(cls: type[nn.Module], training: bool) -> None:
+    pruner = compare(cls, [(torch.randn(2, 3, 8, 8),)], training)
+    assert pruner.graph.widths
+
+
+def test_the_model_its_buffers_and_random_numbers_are_left_as_they_were() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8), nn.Dropout(0.5), LargeNorm())
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    states = torch.get_rng_state(), random.getstate()
+    trace(model, torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)))
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+    assert torch.equal(states[0], torch.get_rng_state()) and states[1] == random.getstate()
+
+
+class LargeNorm(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(x) if self.training or x.shape[-1] > 8 else x
