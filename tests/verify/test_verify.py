@@ -213,7 +213,7 @@ def pruned(folder: Path, line: str = "", wrong: str | None = None, head: str = "
     made = pruner.carry_out(plan)
     if wrong is not None:
         assert line in made.text
-        made = replace(made, text=made.text.replace(line, wrong))
+        made = replace(made, file=replace(made.file, text=made.text.replace(line, wrong)))
     return dict(pruner.publish(made, folder / "out").summary)
 
 
