@@ -219,8 +219,9 @@ class _Writing:
         for cls, methods in self._unreached(gatherer, reads).items():
             gatherer.put(self._class_chunk(cls, reads, self.methods[cls] | methods))
         gatherer.close()
-        imports, chunks = gatherer.finished()
-        future = any(binding(c.file, "annotations") is not None for c in chunks if c.file)
+        files = [c.file for c in gatherer.chunks.values() if c.file]
+        future = any(binding(file, "annotations") is not None for file in files)
+        imports, chunks = gatherer.finished(notes=not future)
         top = top_of(self._root_file(), own(type(self.tree.model).__module__))
         return render(entry, header, top, imports, chunks, future)
 
