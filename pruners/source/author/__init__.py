@@ -22,6 +22,6 @@ from .scope import Scope, Vector, as_term
 __all__ = [
     "DROPPED", "AuthorClass", "Comments", "Helpers", "Namer", "Scope", "Unproved", "Vector", "argument_hints",
     "as_term", "attribute_reads", "bind", "binding", "call_in", "code_in", "evaluate",
-    "for_checkers", "in_comprehensions", "installed", "methods_of", "module_of", "namespace_of", "only_for", "only_notes",
-    "own", "parameter_names", "reads_of_helpers", "unwelcome", "usual",
+    "for_checkers", "in_comprehensions", "installed", "methods_of", "module_of", "namespace_of", "only_for",
+    "only_notes", "own", "parameter_names", "reads_of_helpers", "unwelcome", "usual",
 ]
