@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from ..errors import SourceError
 from ..model_writers import writer_of
 from ..places import LiteralSite
 from .author import AuthorClass, attribute_reads, binding, code_in, methods_of, only_for, own, reads_of_helpers
-from .constructor import INDENT, ClassWriter, WrittenInit, make_context
+from .constructor import INDENT, Circle, ClassContext, ClassWriter, Made, WrittenInit, make_context
 from .file import (
     Branches,
     Changes,
@@ -122,13 +122,30 @@ class _Writing:
                 return
             keep |= reads
             recorder = Recorder(self.tree, self.rewrites.attributes)
-            for cls, paths in self.tree.instances.items():
-                idle = self.branches.switches.get(cls, set())  # they only chose between branches of which one is left
-                whole = own(cls.__module__)
-                context = make_context(self.authors[cls], paths, recorder, keep, self.running | idle, whole)
-                self.written[cls] = ClassWriter(context).write()
-                self.lost[cls] = context.lost
-                recorder.calls.update(self.written[cls].calls)
+            for made in self._constructors(recorder, keep):
+                for cls, (context, written) in made.items():
+                    self.written[cls] = written
+                    self.lost[cls] = context.lost
+                    recorder.calls.update(written.calls)
+
+    def _constructors(self, recorder: Recorder, keep: set[str]) -> Iterator[Made]:
+        """Class by class; those that contain one another together."""
+
+        def context_of(cls: type[nn.Module]) -> ClassContext:
+            return self._context(cls, recorder, keep)
+
+        for cls in self.tree.instances:
+            circle = self.tree.circles.get(cls, [cls])
+            if circle[0] is cls and cls in self.tree.circles:
+                yield Circle(self.tree, circle, self.authors).write(recorder, context_of)
+            elif circle[0] is cls:
+                context = context_of(cls)
+                yield {cls: (context, ClassWriter(context).write())}
+
+    def _context(self, cls: type[nn.Module], recorder: Recorder, keep: set[str]) -> ClassContext:
+        idle = self.branches.switches.get(cls, set())  # they only chose between branches of which one is left
+        paths, whole = self.tree.instances[cls], own(cls.__module__)
+        return make_context(self.authors[cls], paths, recorder, keep, self.running | idle, whole)
 
     def _choose_methods(self) -> None:
         """Those that are reached, first in the author's code, then in what is left of it without dead branches."""
@@ -219,8 +236,9 @@ class _Writing:
         for cls, methods in self._unreached(gatherer, reads).items():
             gatherer.put(self._class_chunk(cls, reads, self.methods[cls] | methods))
         gatherer.close()
-        imports, chunks = gatherer.finished()
-        future = any(binding(c.file, "annotations") is not None for c in chunks if c.file)
+        files = [c.file for c in gatherer.chunks.values() if c.file]
+        future = any(binding(file, "annotations") is not None for file in files)
+        imports, chunks = gatherer.finished(notes=not future)
         top = top_of(self._root_file(), own(type(self.tree.model).__module__))
         return render(entry, header, top, imports, chunks, future)
 

@@ -76,15 +76,6 @@ class WithRandomBuffer(nn.Module):
         return x + self.noise
 
 
-class Recursive(nn.Module):
-    def __init__(self, depth: int = 2) -> None:
-        super().__init__()
-        self.inner = Recursive(depth - 1) if depth else nn.Identity()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.inner(x)
-
-
 def _typed_in() -> nn.Module:
     namespace: dict[str, object] = {"nn": nn}
     exec(
@@ -114,7 +105,6 @@ REFUSALS: list[tuple[str, Callable[[], nn.Module], str]] = [
     ("an attribute without an expression", WithStrangeAttribute, "self.source can't be written"),
     ("a lambda that closes over a value", WithClosure, "closes over"),
     ("a random buffer that is not saved", WithRandomBuffer, "noise"),
-    ("a class that contains itself", Recursive, "contain themselves"),
 ]
 
 
@@ -144,6 +134,32 @@ def test_a_number_that_differs_outside_a_method_is_refused() -> None:
     site = LiteralSite(torch.nn.functional.__file__, 1, 0, 1, 1, {"": 1, "conv": 2})
     with pytest.raises(SourceError, match="differs between modules"):
         write_source(model, Entry(Flat, {}, "Flat"), rewrites=[site])
+
+
+class Shifted(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.first(self.conv(x))
+
+    @staticmethod
+    def first(x: torch.Tensor) -> torch.Tensor:
+        return x[:, :4]
+
+
+class TwoShifted(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = Shifted(8), Shifted(6)
+
+
+def test_a_number_that_differs_in_a_static_method_is_refused_by_line() -> None:
+    line = Shifted.first.__code__.co_firstlineno + 2
+    site = LiteralSite(__file__, line, 21, line, 22, {"one": 2, "two": 3})
+    with pytest.raises(SourceError, match=rf"test_source_refusals\.py:{line}: this number differs .* that has self"):
+        write_source(TwoShifted(), Entry(TwoShifted, {}, "TwoShifted"), rewrites=[site])
 
 
 def test_the_live_model_and_the_random_state_are_left_alone() -> None:

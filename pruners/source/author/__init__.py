@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .arguments import argument_hints, bind, call_in, in_comprehensions, parameter_names
-from .bindings import binding, installed, module_of, namespace_of, own, usual
+from .bindings import binding, for_checkers, installed, module_of, namespace_of, own, usual
 from .classes import AuthorClass, Unproved, evaluate
 from .comments import Comments
 from .decorators import only_notes
@@ -22,6 +22,6 @@ from .scope import Scope, Vector, as_term
 __all__ = [
     "DROPPED", "AuthorClass", "Comments", "Helpers", "Namer", "Scope", "Unproved", "Vector", "argument_hints",
     "as_term", "attribute_reads", "bind", "binding", "call_in", "code_in", "evaluate",
-    "in_comprehensions", "installed", "methods_of", "module_of", "namespace_of", "only_for", "only_notes", "own",
-    "parameter_names", "reads_of_helpers", "unwelcome", "usual",
+    "for_checkers", "in_comprehensions", "installed", "methods_of", "module_of", "namespace_of", "only_for",
+    "only_notes", "own", "parameter_names", "reads_of_helpers", "unwelcome", "usual",
 ]

@@ -28,6 +28,15 @@ def binding(file: SourceFile, name: str) -> ast.stmt | None:
     return found[-1]
 
 
+def for_checkers(file: SourceFile, stmt: ast.stmt) -> ast.If | None:
+    """The ``if TYPE_CHECKING:`` around a statement, which only type checkers run."""
+    for node in ast.walk(file.tree):
+        inside = (inner for s in node.body for inner in ast.walk(s)) if isinstance(node, ast.If) else ()
+        if isinstance(node, ast.If) and ast.unparse(node.test).rpartition(".")[2] == "TYPE_CHECKING" and stmt in inside:
+            return node
+    return None
+
+
 def namespace_of(file: SourceFile) -> Mapping[str, Any]:
     """The names of the module that was made from a file."""
     owner = _owner(file)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 import torch
@@ -25,10 +25,15 @@ def unwelcome(module: str) -> bool:
 
 
 class Namer:
-    """Names objects as seen from one file. ``extra`` collects names that the file itself doesn't bind."""
+    """Names objects as seen from one file. ``extra`` collects names that the file itself doesn't bind.
 
-    def __init__(self, namespace: Mapping[str, Any], classes: Mapping[type, str]) -> None:
+    ``spelled``: the names, dots included, that the file's code reads."""
+
+    def __init__(
+        self, namespace: Mapping[str, Any], classes: Mapping[type, str], spelled: Set[str] = frozenset()
+    ) -> None:
         self.namespace = namespace
+        self.spelled = spelled
         self.classes = classes  # names of author's classes in the generated file
         self.extra: dict[str, Any] = {}
 
@@ -47,7 +52,10 @@ class Namer:
             raise SourceError(f"{value!r} has no global name that generated code could use")
         if home[0] == "builtins":
             return home[1]
-        return self._bound(value) or self._in_module(value, home[1]) or self._imported(value, home[1])
+        bound, dotted = self._bound(value), self._in_module(value, home[1])
+        if bound not in self.spelled and dotted in self.spelled:
+            return str(dotted)
+        return bound or dotted or self._imported(value, home[1])
 
     def _own_name(self, cls: type) -> str:
         """The name of an author's class, under which the generated file defines it, whatever its user calls it."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from .circles import Circle, Made
 from .class_writer import ClassWriter
 from .conditions import INDENT
-from .context import make_context
+from .context import ClassContext, make_context
 from .parameters import Parameter, WrittenInit
 
 __all__ = [
-    "INDENT", "ClassWriter", "Parameter", "WrittenInit", "make_context",
+    "INDENT", "Circle", "ClassContext", "ClassWriter", "Made", "Parameter", "WrittenInit", "make_context",
 ]

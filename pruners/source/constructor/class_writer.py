@@ -15,7 +15,7 @@ from .context import ClassContext
 from .followed import counts_channels, follow, followed, without_terms
 from .idioms import Idioms
 from .init_writer import InitWriter
-from .naming import Group, name_holes, type_name
+from .naming import Group, merged, name_holes, type_name
 from .parameters import Parameter, WrittenInit, header_lines
 from .printer import Printer
 from .walk import Walk
@@ -30,7 +30,7 @@ class ClassWriter:
         self.context = context
         self.author = context.author
         self.scope = Scope(self.author, context.live)
-        self.namer = Namer(self.author.globals, context.tree.names)
+        self.namer = Namer(self.author.globals, context.tree.names, self.author.init_file.spelled)
         self.printer = Printer(context.tree, self.author, context.paths, self.scope, self.namer)
         self.writer = InitWriter(context, Walk(context), self.scope, self.printer)
         self.groups: list[Group] = []
@@ -109,8 +109,7 @@ class ClassWriter:
                 votes[word] = vector
             elif (known := votes[word]) is not None:
                 agree = same_vector(known, vector)
-                merged = tuple(b if a is None else a for a, b in zip(known, vector, strict=True))
-                votes[word] = merged if agree else None
+                votes[word] = merged(known, vector) if agree else None
         return votes
 
     def _filled(self, name: str, vector: Vector, votes: Mapping[str, Vector | None]) -> Vector:
@@ -186,7 +185,7 @@ class ClassWriter:
         for group in name_holes(opens, self.author.parameters, self.scope.words, self.printer.widths, taken):
             if group.name not in self.scope.words:
                 self.groups.append(group)
-            self.scope.words.setdefault(group.name, group.vector)
+            self.scope.words[group.name] = merged(self.scope.words.get(group.name, group.vector), group.vector)
             self.scope.hidden.pop(group.name, None)
             for hole in group.opens:
                 self.printer.texts[id(hole.hole)] = group.name

@@ -32,6 +32,7 @@ class ClassContext:
     more: set[str] = field(default_factory=set)  # attributes that nothing reads and that stay
     verbatim: set[str] = field(default_factory=set)  # attributes that the author's own statement makes again
     lost: dict[str, str] = field(default_factory=dict)
+    handed: set[str] = field(default_factory=set)  # modules that the constructor is given whatever the author does
 
     @property
     def live(self) -> list[nn.Module]:
@@ -55,6 +56,8 @@ class ClassContext:
 
         The outermost class makes everything itself: nobody could hand it anything.
         """
+        if path in self.handed:
+            return True
         if self.is_root:
             return False
         birth, owner = self.tree.birth(path), self.owner(path)

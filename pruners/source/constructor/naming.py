@@ -56,14 +56,20 @@ def name_holes(
             heir.name = word
             taken.add(word)
     groups = _with_producers(groups)
+    filled = dict(known)
     for group in groups:
         if group.only_reads:
             group.name = next((n for n in known if n in widths and _agree(known[n], group.vector)), "")
     for group in groups:
         if not group.name:
             name = _made_up(group, words)
-            agrees = name in known and same_vector(known[name], group.vector)
+            layer = _layer(_place(group))
+            other = not same_vector(filled[name], group.vector) if name in filled else name in taken
+            if other and layer and not name.startswith(layer):
+                name = f"{layer}_{name}"
+            agrees = name in filled and same_vector(filled[name], group.vector)
             group.name = name if agrees else _free(name, taken)
+            filled[group.name] = merged(filled.get(group.name, group.vector), group.vector)
             taken.add(group.name)
     return groups
 
@@ -89,7 +95,7 @@ def _join(groups: list[Group], hole: Open, word: str | None, text: str | None) -
         alike = group.word == word and group.text == text if word or text else False
         loose = word is None and ((group.is_width and width) or group.places[0][-1] == hole.hole.where[-1])
         if (alike or loose) and not hole.alone and same_vector(group.vector, hole.hole.values):
-            group.vector = tuple(b if a is None else a for a, b in zip(group.vector, hole.hole.values, strict=True))
+            group.vector = merged(group.vector, hole.hole.values)
             break
     else:
         group = Group(hole.hole.values, word, text)
@@ -111,6 +117,11 @@ def _with_producers(groups: list[Group]) -> list[Group]:
             maker.places += group.places
             maker.opens += group.opens
     return kept
+
+
+def merged(first: Vector, second: Vector) -> Vector:
+    """The first with the second's values where it has none."""
+    return tuple(b if a is None else a for a, b in zip(first, second, strict=True))
 
 
 def _agree(first: Vector, second: Vector) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -98,6 +98,8 @@ class Printer:
         if hint is not None and self.fits(hint, term):
             if isinstance(hint, ast.Name) and isinstance(term, Hole) and term.is_width:
                 self.widths.add(hint.id)
+            if isinstance(term, Lit) and not direct and not loaded_names(hint):
+                return literal(term.value)
             return self._author_text(hint, direct)
         if isinstance(term, Hole):
             if hint is not None and self._would_fit(hint, term):
@@ -228,6 +230,10 @@ class Printer:
         by_name = {a.name: a for a in term.args}
         if not set(bound) <= set(by_name):
             return None
+        stride, size = bound.get("stride"), by_name.get("kernel_size")
+        pools = stride is not None and size is not None and same(by_name["stride"].value, Lit(None))
+        if pools and stride is not None and size is not None and self.fits(stride, size.value):
+            by_name["stride"] = replace(by_name["stride"], value=size.value)  # a pool's stride is its size by default
         parts: list[Code] = []
         keywords = {id(k.value) for k in call.keywords}
         for name, expr in reversed(list(bound.items()) if not isinstance(term.fn, type) else []):

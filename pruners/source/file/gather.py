@@ -7,25 +7,30 @@ import builtins
 import symtable
 import sys
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ...errors import SourceError
-from ..author import binding, installed, module_of, unwelcome, usual
+from ..author import binding, for_checkers, installed, module_of, unwelcome, usual
 from ..live import global_name
-from ..text import SourceFile, Sources, free, loaded_names, quoted_notes, renamed
+from ..text import SourceFile, Sources, free, indented, loaded_names, quoted_notes, renamed, rows
+from .order import at_once, in_order
 
 Key = tuple[str, str]  # file, name
 
 
 @dataclass(frozen=True)
 class Import:
-    """``import module as name`` (``member`` empty) or ``from module import member as name``."""
+    """``import module as name`` (``member`` empty) or ``from module import member as name``.
+
+    ``checkers``: for annotations only, under ``if TYPE_CHECKING``.
+    """
 
     module: str
     member: str
     name: str
+    checkers: bool = False
 
 
 @dataclass
@@ -138,7 +143,10 @@ class Gatherer:
         key = file.name, name
         if gather and key not in self.chunks:
             is_definition = isinstance(stmt, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-            self.add(Chunk(name, file, stmt.lineno, self.text_of(stmt, file), {}, is_definition))
+            own, around = self.text_of(stmt, file), for_checkers(file, stmt)
+            if around is not None:
+                own = "\n".join([f"if {ast.unparse(around.test)}:", *indented(rows(own.rstrip("\n")))]) + "\n"
+            self.add(Chunk(name, file, stmt.lineno, own, {}, is_definition))
         return {name: key}
 
     def _from_import(
@@ -146,10 +154,11 @@ class Gatherer:
     ) -> dict[str, Key | Import]:
         alias = next((a for a in stmt.names if (a.asname or a.name) == name), None)
         member, module = alias.name if alias else name, module_of(stmt, file)
-        if not self._taken_over(module):
-            return {name: self._import(Import(module, member, name), gather)}
+        checkers = for_checkers(file, stmt) is not None
+        if not self._taken_over(module) or (checkers and module not in sys.modules):
+            return {name: self._import(Import(module, member, name, checkers), gather)}
         value = getattr(sys.modules.get(module), member, None)
-        if isinstance(value, types.ModuleType):
+        if isinstance(value, types.ModuleType) and self._taken_over(value.__name__):
             return self._of_module(name, value, file, stmt, text, gather)
         other = self._file_of(module)
         found = self._find(member, other, text, gather) if other is not None else {}
@@ -162,14 +171,15 @@ class Gatherer:
     ) -> dict[str, Key | Import]:
         """``import torch`` and ``import torch.fx`` bind one name: those that the code uses are needed."""
         alias = next(a for a in stmt.names if (a.asname or a.name.partition(".")[0]) == name)
-        if self._taken_over(alias.name):
+        checkers = for_checkers(file, stmt) is not None
+        if self._taken_over(alias.name) and not (checkers and alias.name not in sys.modules):
             module = sys.modules[alias.name if alias.asname else name]
             return self._of_module(name, module, file, stmt, text, gather)
         if alias.asname:
-            return {name: self._import(Import(alias.name, "", name), gather)}
+            return {name: self._import(Import(alias.name, "", name, checkers), gather)}
         found = [a.name for s in file.tree.body if isinstance(s, ast.Import) for a in s.names if not a.asname]
         mine = [m for m in found if m == name or (m.startswith(f"{name}.") and m in text)]
-        return {m: self._import(Import(m, "", m), gather) for m in mine or [alias.name]}
+        return {m: self._import(Import(m, "", m, checkers), gather) for m in mine or [alias.name]}
 
     def _of_module(
         self, name: str, module: types.ModuleType, file: SourceFile, stmt: ast.stmt, text: str, gather: bool
@@ -201,15 +211,20 @@ class Gatherer:
 
     def _import(self, wanted: Import, gather: bool = True) -> Import:
         if gather and wanted not in self.imports:
-            same = (i for k, i in self.imports.items() if k.name == wanted.name and _meant(k) is _meant(wanted))
-            self.imports[wanted] = next(same, wanted)
+            alike = [i for k, i in self.imports.items() if _alike(k, wanted) and k.checkers <= wanted.checkers]
+            self.imports[wanted] = alike[0] if alike else wanted
         return wanted
 
     # the result
 
-    def finished(self) -> tuple[list[Import], list[Chunk]]:
+    def finished(self, notes: bool) -> tuple[list[Import], list[Chunk]]:
         """Imports and definitions with names that don't meet. Files that others import from come first; inside a file
-        the author's order stays."""
+        the author's order stays; but what is needed when the file is imported stands before its users.
+
+        ``notes``: whether annotations are looked at then."""
+        loaded = [i for i in self.imports if not i.checkers]
+        if any(i.checkers and not any(_alike(i, other) for other in loaded) for i in self.imports):
+            self._import(Import("typing", "TYPE_CHECKING", "TYPE_CHECKING"))
         taken = self._name_imports()
         final: dict[Key, str] = {k: c.target for k, c in self.chunks.items() if c.target}
         taken |= set(final.values())
@@ -217,13 +232,15 @@ class Gatherer:
             if key not in final:
                 final[key] = free(chunk.name, key[0], taken)
                 taken.add(final[key])
-        ordered = [replace(c, text=self._with_names(c, final)) for c in self._ordered()]
+        ordered = [replace(c, text=self._with_names(c, final)) for c in self._ordered(notes)]
         return list(dict.fromkeys(self.imports.values())), ordered
 
     def _name_imports(self) -> set[str]:
         """Two imports under one name: the second gets another."""
         taken: dict[str, Import] = {}
-        for given, wanted in self.imports.items():
+        for given, wanted in sorted(self.imports.items(), key=lambda pair: pair[1].checkers):
+            if wanted.checkers:
+                wanted = self.imports[given] = next((i for i in taken.values() if _alike(i, wanted)), wanted)
             if taken.setdefault(wanted.name, wanted) != wanted:
                 words = wanted.module.replace(".", "_")
                 name = free(f"{words}_{wanted.member}".strip("_"), words, set(taken))
@@ -238,25 +255,45 @@ class Gatherer:
         names = {k: v for k, v in names.items() if k != v}
         return renamed(chunk.text, names) if names else chunk.text
 
-    def _ordered(self) -> list[Chunk]:
+    def _ordered(self, notes: bool) -> list[Chunk]:
+        at = {k: at_once(c.text, notes) for k, c in self.chunks.items()}
+        uses = {k: {m for m in found.values() if isinstance(m, tuple)} for k, found in self.uses.items()}
+        first = {k: self._keys(k, at[k].read) for k in self.chunks}
+        called = {k: self._keys(k, at[k].called) for k in self.chunks}
+        files = self._files(uses, {k: self._keys(k, at_once(c.text, notes=True).read) for k, c in self.chunks.items()})
+        plain = sorted(self.chunks, key=lambda k: (files.index(self.chunks[k].file), self.chunks[k].line))
+        return [self.chunks[k] for k in in_order(plain, first, called, uses)]
+
+    def _keys(self, user: Key, names: Set[str]) -> set[Key]:
+        return {m for n, m in self.uses[user].items() if n in names and isinstance(m, tuple) and m != user}
+
+    def _files(self, uses: Mapping[Key, Set[Key]], first: Mapping[Key, Set[Key]]) -> list[SourceFile | None]:
+        """Files that others use first; where they use each other, those that the others need at once."""
+        needs, at_once = self._between_files(uses), self._between_files(first)
         files: list[SourceFile | None] = []
-        needs: dict[SourceFile | None, set[SourceFile | None]] = {}
-        for chunk in self.chunks.values():
-            needs.setdefault(chunk.file, set())
-        for user, meanings in self.uses.items():
-            for used in meanings.values():
-                if isinstance(used, tuple) and self.chunks[used].file is not self.chunks[user].file:
-                    needs[self.chunks[user].file].add(self.chunks[used].file)
         while len(files) < len(needs):
             rest = [f for f in needs if f not in files]
-            files.append(next((f for f in rest if not needs[f] - set(files)), rest[0]))
-        return sorted(self.chunks.values(), key=lambda c: (files.index(c.file), c.line))
+            free = [f for f in rest if not needs[f] - set(files)] or [f for f in rest if not at_once[f] - set(files)]
+            files.append((free or rest)[0])
+        return files
+
+    def _between_files(self, uses: Mapping[Key, Set[Key]]) -> dict[SourceFile | None, set[SourceFile | None]]:
+        needs: dict[SourceFile | None, set[SourceFile | None]] = {c.file: set() for c in self.chunks.values()}
+        for user, used in uses.items():
+            own = self.chunks[user].file
+            needs[own] |= {self.chunks[k].file for k in used} - {own}
+        return needs
 
 
 def _meant(wanted: Import) -> Any:
     """What an import binds: ``torch.nn`` and ``nn`` of ``torch`` are one module."""
     module = sys.modules.get(wanted.module, wanted)
     return getattr(module, wanted.member, wanted) if wanted.member else module
+
+
+def _alike(first: Import, second: Import) -> bool:
+    same = (first.module, first.member) == (second.module, second.member)
+    return first.name == second.name and (same or _meant(first) is _meant(second))
 
 
 def _module_import(name: str, module: types.ModuleType) -> Import:

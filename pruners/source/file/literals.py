@@ -60,8 +60,8 @@ def _attribute_text(site: LiteralSite, file: SourceFile, tree: Tree, attributes:
     function = _method_around(file, site)
     if len(classes) != 1 or function is None:
         raise SourceError(
-            f"{site.file}:{site.line}: this number differs between modules, but is not in a method of one class; "
-            "make it an attribute set in __init__"
+            f"{site.file}:{site.line}: this number differs between modules, but is not in a method of one class "
+            "that has self; make it an attribute set in __init__"
         )
     paths = tree.instances.get(classes.pop(), [])
     name = _free_name(site.keyword or _name(file, site), [tree.live[p] for p in paths], attributes)
@@ -77,9 +77,14 @@ def _method_around(file: SourceFile, site: LiteralSite) -> ast.FunctionDef | Non
         if isinstance(node, ast.ClassDef):
             for stmt in node.body:
                 inside = stmt.lineno <= site.line and site.end_line <= (stmt.end_lineno or 0)
-                if inside and isinstance(stmt, ast.FunctionDef) and stmt.args.args and stmt.name != "__init__":
+                if inside and isinstance(stmt, ast.FunctionDef) and _has_instance(stmt) and stmt.name != "__init__":
                     found = stmt
     return found
+
+
+def _has_instance(method: ast.FunctionDef) -> bool:
+    decorators = {ast.unparse(d) for d in method.decorator_list}
+    return bool(method.args.args) and not decorators & {"staticmethod", "classmethod"}
 
 
 def _name(file: SourceFile, site: LiteralSite) -> str:

@@ -6,7 +6,7 @@ import ast
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import jinja2
@@ -107,8 +107,10 @@ def _costs(header: Header) -> str | None:
 
 
 def import_sections(imports: Iterable[Import]) -> list[list[str]]:
-    """Standard library, then the rest; in each section ``import x`` before ``from x import y``, as isort has it."""
-    wanted = list(imports)
+    """Standard library, then the rest; in each section ``import x`` before ``from x import y``, as isort has it.
+    What only type checkers need stands last."""
+    everything = list(imports)
+    wanted = [i for i in everything if not i.checkers]
     sections = []
     for standard in (True, False):
         mine = [i for i in wanted if (i.module.partition(".")[0] in sys.stdlib_module_names) is standard]
@@ -117,6 +119,10 @@ def import_sections(imports: Iterable[Import]) -> list[list[str]]:
         lines = plain + [line for m in modules for line in _from(m, [i for i in mine if i.module == m and i.member])]
         if lines:
             sections.append(lines)
+    checked = [replace(i, checkers=False) for i in everything if i.checkers]
+    if checked:
+        inner = import_sections(checked)
+        sections.append(["if TYPE_CHECKING:", *(STEP + line for section in inner for line in section)])
     return sections
 
 

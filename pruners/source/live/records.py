@@ -54,7 +54,7 @@ class Recorder:
                 mine = None if tensor is None else self.tree.tensor(path, name)
                 record[name] = Slot(BUFFER, self._buffer(module, name, mine))
         for name, child in module._modules.items():
-            if name not in inherited:
+            if name not in inherited and not self._waits(child):
                 record[name] = Slot(CHILD, self._child(_join(path, name), child, seen, f"self.{name}"))
         for name, value in vars(module).items():
             if name not in _INTERNAL and name not in inherited:
@@ -69,7 +69,8 @@ class Recorder:
         base = torch_base(cls)
         if issubclass(base, nn.Sequential | nn.ModuleList):
             numbered = {n: c for n, c in module._modules.items() if n.isdecimal()}
-            items = [Item(n, self.module(_join(path, n), c)) for n, c in numbered.items() if c is not None]
+            there = [(n, c) for n, c in numbered.items() if c is not None and not self._waits(c)]
+            items = [Item(n, self.module(_join(path, n), c)) for n, c in there]
             return Box(base, tuple(items), (path,))
         return call_of(module, path, self.tree.dtype, base) if base not in (nn.Module, nn.ModuleDict) else None
 
@@ -98,6 +99,14 @@ class Recorder:
                 id(module), name + "".join(f"[{p}]" if p.isdecimal() else f".{p}" for p in inner.split(".") if p)
             )
         return self.module(path, child)
+
+    def _waits(self, child: nn.Module | None) -> bool:
+        """Whether a child, or an element of a container, is of a class that contains itself and has no call yet."""
+        if child is None or self.tree.first_path[id(child)] in self.calls:
+            return False
+        if is_box(type(child)):
+            return any(self._waits(inner) for inner in child.children())
+        return type(child) in self.tree.circles
 
     def _handed(self, path: str, child: nn.Module) -> bool:
         """Whether the constructor was given the module, as it may be given one activation for several places."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
 from functools import cached_property
 
 import torch
 from torch import nn
 
 from ...entry import Entry
-from ...errors import SourceError
 from ...run import unsaved_buffers
 from ..text import Sources, code_of, free
 from .construction import Birth, Births, observe
@@ -27,6 +26,7 @@ class Tree:
         self.sources = sources
         self.live = dict(model.named_modules(remove_duplicate=False))
         self.changing: set[str] = set()  # attributes that methods assign while the network runs
+        self.circles: dict[type[nn.Module], list[type[nn.Module]]] = {}  # by class, all that contain one another
         self.first_path: dict[int, str] = {}
         for path, module in self.live.items():
             self.first_path.setdefault(id(module), path)
@@ -56,14 +56,26 @@ class Tree:
         needs = {cls: {type(m) for p in ps for m in self._below(self.live[p])} for cls, ps in paths.items()}
         order: list[type[nn.Module]] = []
         while len(order) < len(paths):
-            ready = [c for c in paths if c not in order and not (needs[c] - set(order))]
-            if not ready:
-                stuck = [c for c in paths if c not in order]
-                file, node = self.sources.of_class(stuck[-1])
-                names = ", ".join(c.__qualname__ for c in stuck)
-                raise SourceError(f"{file.at(node)}: classes that contain themselves are not written yet: {names}")
+            rest = {cls: needs[cls] - set(order) for cls in paths if cls not in order}
+            ready = [cls for cls, open_ in rest.items() if not open_] or self._circle(rest)
             order += ready
         return order
+
+    def _circle(self, rest: Mapping[type[nn.Module], Set[type[nn.Module]]]) -> list[type[nn.Module]]:
+        """Classes that contain themselves, or each other, and nothing else that isn't there yet."""
+        reach: dict[type[nn.Module], set[type[nn.Module]]] = {}
+        for cls in rest:
+            todo, found = list(rest[cls]), set[type[nn.Module]]()
+            while todo:
+                inner = todo.pop()
+                if inner not in found:
+                    found.add(inner)
+                    todo += rest[inner]
+            reach[cls] = found
+        lowest = min((cls for cls in rest), key=lambda cls: len(reach[cls]))
+        circle = [cls for cls in rest if cls in reach[lowest]]
+        self.circles.update(dict.fromkeys(circle, circle))
+        return circle
 
     def _below(self, module: nn.Module) -> Iterator[nn.Module]:
         for child in module.children():

@@ -48,6 +48,12 @@ class SourceFile:
         return [node for node in ast.walk(self.tree) if isinstance(node, Comprehension)]
 
     @cached_property
+    def spelled(self) -> frozenset[str]:
+        """The names that the code reads, dots included."""
+        nodes = (n for n in ast.walk(self.tree) if isinstance(n, ast.Name | ast.Attribute))
+        return frozenset(ast.unparse(n) for n in nodes if isinstance(n.ctx, ast.Load))
+
+    @cached_property
     def comments(self) -> dict[int, tuple[int, str]]:
         """Line -> (column in characters, text) of its comment."""
         tokens = tokenize.generate_tokens(io.StringIO(self.text).readline)
