@@ -81,7 +81,7 @@ _TABLE = {
     ),
     "pruners.base": (
         "pruners.bundle pruners.costs pruners.declare pruners.errors pruners.graph pruners.metrics "
-        "pruners.named_files pruners.plan pruners.run pruners.slicing pruners.source pruners.trace "
+        "pruners.plan pruners.run pruners.slicing pruners.source pruners.trace "
         "pruners.verify"
     ),
     "pruners.bundle": (
@@ -130,7 +130,7 @@ _TABLE = {
         "pruners.entry pruners.errors pruners.model_writers pruners.places pruners.source.author "
         "pruners.source.constructor pruners.source.file pruners.source.live pruners.source.text"
     ),
-    "pruners.source.author": "pruners.errors pruners.run pruners.source.live pruners.source.text",
+    "pruners.source.author": "pruners.errors pruners.places pruners.run pruners.source.live pruners.source.text",
     "pruners.source.constructor": (
         "pruners.errors pruners.run pruners.source.author pruners.source.live pruners.source.text"
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 import torch
@@ -27,9 +27,10 @@ def unwelcome(module: str) -> bool:
 class Namer:
     """Names objects as seen from one file. ``extra`` collects names that the file itself doesn't bind."""
 
-    def __init__(self, namespace: Mapping[str, Any], classes: Mapping[type, str]) -> None:
+    def __init__(self, namespace: Mapping[str, Any], classes: Mapping[type, str], imported: Set[type] = frozenset()):
         self.namespace = namespace
         self.classes = classes  # names of author's classes in the generated file
+        self.imported = imported  # classes of libraries, which keep the names that the author's imports give them
         self.extra: dict[str, Any] = {}
 
     def text(self, value: Any) -> str:
@@ -40,7 +41,8 @@ class Namer:
             return f"{self._module(torch, 'torch')}.{str(value).removeprefix('torch.')}"
         if isinstance(value, types.ModuleType):
             return self._module(value, value.__name__.rpartition(".")[2])
-        if isinstance(value, type) and issubclass(value, nn.Module) and not is_torch(value):
+        is_module = isinstance(value, type) and issubclass(value, nn.Module)
+        if is_module and not is_torch(value) and value not in self.imported:
             return self._own_name(value)
         home = global_name(value)
         if home is None:
