@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 import platform
 import re
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +34,6 @@ from .declare import check_declarations
 from .errors import NotPrunableError
 from .graph import ChannelGraph, Kept
 from .metrics import Ranking, rank
-from .named_files import source_text
 from .plan import PruningPlan, from_kept, sha256_of_file, sha256_of_state, validate
 from .run import batch_size, examples_of
 from .slicing import SlicedModel, slice_model, workable
@@ -239,7 +240,7 @@ class BasicPruning:
             write_state(draft / "weights.pth", weights)
             proof = cases(self.model, self.graph, plan.kept, sliced.model, state, self._all, runs=sliced.runs)
             checked = verify_bundle(
-                draft / self.fileName, self.netName, proof, self.predict(plan.kept), self._batch, self._blocked
+                draft / self.fileName, self.netName, proof, self.predict(plan.kept), self._batch, _blocked(made.text)
             )
             planned = self._summary(plan)
             counted = checked.about_macs(planned["macs"])
@@ -263,16 +264,6 @@ class BasicPruning:
     def _batch(self) -> int:
         return batch_size(self.example_input)
 
-    @property
-    def _blocked(self) -> tuple[str, ...]:
-        """torchvision too, unless the author's own file imports it."""
-        author = inspect.getsourcefile(self.entry.factory)
-        module = inspect.getmodule(self.entry.factory)
-        own = module is not None and module.__name__.partition(".")[0] == "torchvision"
-        text = source_text(author) if author and not own else ""
-        needs = re.search(r"^\s*(import|from)\s+torchvision\b", text, re.MULTILINE)
-        return () if needs else ("torchvision",)
-
     def _summary(self, plan: PruningPlan) -> dict[str, Any]:
         return {
             "schema": 1,
@@ -288,6 +279,16 @@ class BasicPruning:
             **({"doubts": self.doubts} if self.doubts else {}),
             **({"tried": tried} if (tried := [place(u.site) for u in self.graph.untaken if not u.held]) else {}),
         }
+
+
+def _blocked(text: str) -> tuple[str, ...]:
+    """torchvision, unless the file imports it or a library that may need it: then it is there for whoever runs it."""
+    imports = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Import | ast.ImportFrom)]
+    modules = [
+        m for n in imports for m in ([n.module or ""] if isinstance(n, ast.ImportFrom) else [a.name for a in n.names])
+    ]
+    known = {"torch", "numpy", *sys.stdlib_module_names}
+    return ("torchvision",) if {m.partition(".")[0] for m in modules} <= known else ()
 
 
 def entry_of(model: nn.Module) -> Entry:

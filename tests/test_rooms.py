@@ -82,8 +82,7 @@ _TABLE = {
     ),
     "pruners.base": (
         "pruners.bundle pruners.costs pruners.declare pruners.errors pruners.graph pruners.metrics "
-        "pruners.named_files pruners.plan pruners.run pruners.slicing pruners.source pruners.trace "
-        "pruners.verify"
+        "pruners.plan pruners.run pruners.slicing pruners.source pruners.trace pruners.verify"
     ),
     "pruners.bundle": (
         "pruners.errors pruners.graph pruners.named_files pruners.outputs pruners.places pruners.plan "
@@ -131,7 +130,7 @@ _TABLE = {
         "pruners.entry pruners.errors pruners.model_writers pruners.places pruners.source.author "
         "pruners.source.constructor pruners.source.file pruners.source.live pruners.source.text"
     ),
-    "pruners.source.author": "pruners.errors pruners.run pruners.source.live pruners.source.text",
+    "pruners.source.author": "pruners.errors pruners.places pruners.run pruners.source.live pruners.source.text",
     "pruners.source.constructor": (
         "pruners.errors pruners.run pruners.source.author pruners.source.live pruners.source.text"
     ),

@@ -15,7 +15,20 @@ from ..entry import Entry
 from ..errors import SourceError
 from ..model_writers import writer_of
 from ..places import LiteralSite
-from .author import AuthorClass, attribute_reads, binding, code_in, methods_of, only_for, own, reads_of_helpers
+from .author import (
+    AuthorClass,
+    Library,
+    attribute_reads,
+    binding,
+    choose_imported,
+    code_in,
+    homes_of,
+    methods_of,
+    only_for,
+    own,
+    reads_of_helpers,
+    top_name,
+)
 from .constructor import INDENT, Circle, ClassContext, ClassWriter, Made, WrittenInit, make_context
 from .file import (
     Branches,
@@ -76,6 +89,7 @@ def write(
     sources = Sources()
     tree = Tree(model, entry, sources)
     refuse(tree)
+    choose_imported(tree, rewrites)
     writing = _Writing(tree, plan_rewrites(rewrites, tree, sources))
     writing.write_classes()
     text, twin = writing.first(header)
@@ -107,7 +121,7 @@ class _Writing:
     def _verbatim_classes(self) -> list[type]:
         """Author's classes without instances whose constructor is written: parents, layers without a constructor."""
         found: dict[type, None] = {}
-        for module in self.tree.live.values():
+        for module in self.tree.written.values():
             for cls in type(module).__mro__:
                 if cls is not object and not is_torch(cls) and issubclass(cls, nn.Module):
                     found[cls] = None
@@ -222,8 +236,7 @@ class _Writing:
 
     def text(self, header: Header | None) -> str:
         entry, sources = self.tree.entry, self.tree.sources
-        homes = {c.__module__.partition(".")[0] for c in (*self.authors, *self.plain)}
-        gatherer = Gatherer(sources, homes, self._statement)
+        gatherer = Gatherer(sources, homes_of(self.tree.model), self._library(), self._statement)
         reads = self._reads()
         for cls in (*self.plain, *self.authors):
             gatherer.add(self._class_chunk(cls, reads, self.methods[cls]))
@@ -241,6 +254,16 @@ class _Writing:
         imports, chunks = gatherer.finished(notes=not future)
         top = top_of(self._root_file(), own(type(self.tree.model).__module__))
         return render(entry, header, top, imports, chunks, future)
+
+    def _library(self) -> Library:
+        """What can't be imported: classes that are written, and functions in which a number changes."""
+        of_class = self.tree.sources.of_class
+        classes = {(file.name, node.name) for file, node in map(of_class, self.tree.names)}
+        imported = {(file.name, node.name) for file, node in map(of_class, self.tree.imported)}
+        files = {name: self.tree.sources.file(name) for name in self.rewrites.edits}
+        lines = {(name, e.span[0]) for name, edits in self.rewrites.edits.items() for e in edits}
+        edited = {top_name(file, line) for name, line in lines if (file := files[name]) is not None}
+        return Library(self.tree.sources, classes | edited, imported)
 
     def _unreached(self, gatherer: Gatherer, reads: set[str]) -> dict[type, set[str]]:
         """Methods that nothing reaches but that need nothing more."""

@@ -8,6 +8,17 @@ from .classes import AuthorClass, Unproved, evaluate
 from .comments import Comments
 from .decorators import only_notes
 from .helpers import Helpers
+from .library import (
+    Library,
+    attributes_of,
+    choose_imported,
+    file_of,
+    homes_of,
+    is_simple,
+    module_at,
+    taken_whole,
+    top_name,
+)
 from .namer import Namer, unwelcome
 from .reads import (
     DROPPED,
@@ -20,8 +31,9 @@ from .reads import (
 from .scope import Scope, Vector, as_term
 
 __all__ = [
-    "DROPPED", "AuthorClass", "Comments", "Helpers", "Namer", "Scope", "Unproved", "Vector", "argument_hints",
-    "as_term", "attribute_reads", "bind", "binding", "call_in", "code_in", "evaluate",
-    "for_checkers", "in_comprehensions", "installed", "methods_of", "module_of", "namespace_of", "only_for",
-    "only_notes", "own", "parameter_names", "reads_of_helpers", "unwelcome", "usual",
+    "DROPPED", "AuthorClass", "Comments", "Helpers", "Library", "Namer", "Scope", "Unproved", "Vector",
+    "argument_hints", "as_term", "attribute_reads", "attributes_of", "bind", "binding", "call_in",
+    "choose_imported", "code_in", "evaluate", "file_of", "for_checkers", "homes_of", "in_comprehensions",
+    "installed", "is_simple", "methods_of", "module_at", "module_of", "namespace_of", "only_for", "only_notes",
+    "own", "parameter_names", "reads_of_helpers", "taken_whole", "top_name", "unwelcome", "usual",
 ]

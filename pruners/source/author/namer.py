@@ -27,14 +27,20 @@ def unwelcome(module: str) -> bool:
 class Namer:
     """Names objects as seen from one file. ``extra`` collects names that the file itself doesn't bind.
 
-    ``spelled``: the names, dots included, that the file's code reads."""
+    ``spelled``: the names, dots included, that the file's code reads. ``imported``: libraries' classes that stay there.
+    """
 
     def __init__(
-        self, namespace: Mapping[str, Any], classes: Mapping[type, str], spelled: Set[str] = frozenset()
+        self,
+        namespace: Mapping[str, Any],
+        classes: Mapping[type, str],
+        spelled: Set[str] = frozenset(),
+        imported: Set[type] = frozenset(),
     ) -> None:
         self.namespace = namespace
         self.spelled = spelled
         self.classes = classes  # names of author's classes in the generated file
+        self.imported = imported  # classes of libraries, which keep the names that the author's imports give them
         self.extra: dict[str, Any] = {}
 
     def text(self, value: Any) -> str:
@@ -45,7 +51,8 @@ class Namer:
             return f"{self._module(torch, 'torch')}.{str(value).removeprefix('torch.')}"
         if isinstance(value, types.ModuleType):
             return self._module(value, value.__name__.rpartition(".")[2])
-        if isinstance(value, type) and issubclass(value, nn.Module) and not is_torch(value):
+        is_module = isinstance(value, type) and issubclass(value, nn.Module)
+        if is_module and not is_torch(value) and value not in self.imported:
             return self._own_name(value)
         home = global_name(value)
         if home is None:

@@ -30,7 +30,8 @@ class ClassWriter:
         self.context = context
         self.author = context.author
         self.scope = Scope(self.author, context.live)
-        self.namer = Namer(self.author.globals, context.tree.names, self.author.init_file.spelled)
+        spelled, imported = self.author.init_file.spelled, set(context.tree.imported)
+        self.namer = Namer(self.author.globals, context.tree.names, spelled, imported)
         self.printer = Printer(context.tree, self.author, context.paths, self.scope, self.namer)
         self.writer = InitWriter(context, Walk(context), self.scope, self.printer)
         self.groups: list[Group] = []

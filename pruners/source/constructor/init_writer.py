@@ -282,7 +282,7 @@ class InitWriter(Members):
         value = self.author.globals.get(kind.id) if isinstance(kind, ast.Name) else None
         if not isinstance(value, type) or not issubclass(value, nn.Module) or not is_authored(value):
             return False
-        return not any(issubclass(cls, value) for cls in self.context.tree.instances)
+        return not any(issubclass(c, value) for c in (*self.context.tree.instances, *self.context.tree.imported))
 
     def _hands_on(self, stmt: ast.stmt) -> bool:
         """Whether a statement assigns names that the constructor reads elsewhere, or that it reads itself."""

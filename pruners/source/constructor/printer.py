@@ -175,7 +175,8 @@ class Printer:
     def _call(self, term: Call) -> Code:
         helper = self.helpers.call(term, self.active)
         term, site = helper or term, self.site(term.paths, 1 if helper else 0)
-        if site.call is not None and (helper or is_torch(term.fn)) and self._names_class(site.call.func, term.fn):
+        given = helper or is_torch(term.fn) or term.fn in self.tree.imported
+        if site.call is not None and given and self._names_class(site.call.func, term.fn):
             guided = self.guided(term, site.call)
             if guided is not None:
                 return guided

@@ -60,7 +60,7 @@ def run(text: str, name: str) -> nn.Module:
     sys.modules[module.__name__] = module
     try:
         with undisturbed():
-            exec(compile(text, module.__file__, "exec"), module.__dict__)
+            exec(compile(text, module.__file__, "exec", dont_inherit=True), module.__dict__)
             made = getattr(module, name)()
     except Exception as error:
         raise SourceError(f"the written source can't be run: {type(error).__name__}: {error}") from error

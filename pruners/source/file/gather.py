@@ -12,7 +12,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ...errors import SourceError
-from ..author import binding, for_checkers, installed, module_of, unwelcome, usual
+from ..author import (
+    Library,
+    attributes_of,
+    binding,
+    file_of,
+    for_checkers,
+    is_simple,
+    module_at,
+    module_of,
+    taken_whole,
+    usual,
+)
 from ..live import global_name
 from ..text import SourceFile, Sources, free, indented, loaded_names, quoted_notes, renamed, rows
 from .order import at_once, in_order
@@ -56,12 +67,15 @@ class Chunk:
 
 
 class Gatherer:
-    """``homes``: top-level packages whose code is taken over rather than imported. ``text_of``: how a statement is
-    taken over."""
+    """``homes``: top-level packages whose code is taken over whole rather than imported. ``library``: says what of
+    other packages can't be imported. ``text_of``: how a statement is taken over."""
 
-    def __init__(self, sources: Sources, homes: set[str], text_of: Callable[[ast.stmt, SourceFile], str]) -> None:
+    def __init__(
+        self, sources: Sources, homes: set[str], library: Library, text_of: Callable[[ast.stmt, SourceFile], str]
+    ) -> None:
         self.sources = sources
         self.homes = homes
+        self.library = library
         self.text_of = text_of
         self.chunks: dict[Key, Chunk] = {}
         self.imports: dict[Import, Import] = {}  # as files have them, and as the generated file has them
@@ -125,7 +139,7 @@ class Gatherer:
         home = global_name(value)
         if home is None:
             raise SourceError(f"{value!r} can't be found by an import")
-        if not self._taken_over(home[0]):
+        if not self._taken_over(home[0], home[1].partition(".")[0]):
             return {name: self._import(Import(home[0], home[1], name))}
         file = self._file_of(home[0])
         found = self._find(home[1].partition(".")[0], file, "") if file is not None else {}
@@ -140,7 +154,9 @@ class Gatherer:
             return self._from_modules(name, stmt, file, text, gather)
         if isinstance(stmt, ast.ImportFrom):
             return self._from_import(name, stmt, file, text, gather)
-        key = file.name, name
+        key, module = (file.name, name), module_at(file.name)
+        if key not in self.chunks and not is_simple(stmt) and module and not self._taken_over(module.__name__, name):
+            return {name: self._import(Import(module.__name__, name, name), gather)}
         if gather and key not in self.chunks:
             is_definition = isinstance(stmt, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
             own, around = self.text_of(stmt, file), for_checkers(file, stmt)
@@ -155,11 +171,17 @@ class Gatherer:
         alias = next((a for a in stmt.names if (a.asname or a.name) == name), None)
         member, module = alias.name if alias else name, module_of(stmt, file)
         checkers = for_checkers(file, stmt) is not None
-        if not self._taken_over(module) or (checkers and module not in sys.modules):
-            return {name: self._import(Import(module, member, name, checkers), gather)}
         value = getattr(sys.modules.get(module), member, None)
-        if isinstance(value, types.ModuleType) and self._taken_over(value.__name__):
-            return self._of_module(name, value, file, stmt, text, gather)
+        if isinstance(value, types.ModuleType):
+            if taken_whole(module, self.homes) or self.library.uses_of_module(name, value, text):
+                return self._of_module(name, value, file, stmt, text, gather)
+        elif self._taken_over(module, member) and not (checkers and module not in sys.modules):
+            return self._defined(name, member, module, file, stmt, text, gather)
+        return {name: self._import(Import(module, member, name, checkers), gather)}
+
+    def _defined(
+        self, name: str, member: str, module: str, file: SourceFile, stmt: ast.stmt, text: str, gather: bool
+    ) -> dict[str, Key | Import]:
         other = self._file_of(module)
         found = self._find(member, other, text, gather) if other is not None else {}
         if not found:
@@ -172,8 +194,10 @@ class Gatherer:
         """``import torch`` and ``import torch.fx`` bind one name: those that the code uses are needed."""
         alias = next(a for a in stmt.names if (a.asname or a.name.partition(".")[0]) == name)
         checkers = for_checkers(file, stmt) is not None
-        if self._taken_over(alias.name) and not (checkers and alias.name not in sys.modules):
-            module = sys.modules[alias.name if alias.asname else name]
+        loaded = alias.name in sys.modules or not checkers
+        module = sys.modules.get(alias.name if alias.asname else name) if loaded else None
+        whole = taken_whole(alias.name, self.homes)
+        if module is not None and (whole or self.library.uses_of_module(name, module, text)):
             return self._of_module(name, module, file, stmt, text, gather)
         if alias.asname:
             return {name: self._import(Import(alias.name, "", name, checkers), gather)}
@@ -187,9 +211,9 @@ class Gatherer:
         """``layers.Mlp`` and ``models.layers.Mlp`` where ``layers`` is a module of the author's package."""
         other = self._file_of(module.__name__)
         found: dict[str, Key | Import] = {}
-        nodes = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Attribute | ast.Name)]
-        attributes = {n.attr for n in nodes if isinstance(n, ast.Attribute) and ast.unparse(n.value) == name}
-        for attribute in sorted(attributes):
+        tree = ast.parse(text)
+        nodes = [n for n in ast.walk(tree) if isinstance(n, ast.Attribute | ast.Name)]
+        for attribute in attributes_of(name, tree):
             value = getattr(module, attribute, None)
             inner = self._find(attribute, other, text, gather) if other is not None else {}
             if not inner and isinstance(value, types.ModuleType):
@@ -202,12 +226,10 @@ class Gatherer:
         return found
 
     def _file_of(self, module: str) -> SourceFile | None:
-        name = getattr(sys.modules.get(module), "__file__", None)
-        return self.sources.file(name) if name else None
+        return file_of(module, self.sources)
 
-    def _taken_over(self, module: str) -> bool:
-        top = module.partition(".")[0]
-        return unwelcome(module) or top in self.homes or not installed(module)
+    def _taken_over(self, module: str, member: str) -> bool:
+        return taken_whole(module, self.homes) or self.library.touches(self._file_of(module), member)
 
     def _import(self, wanted: Import, gather: bool = True) -> Import:
         if gather and wanted not in self.imports:

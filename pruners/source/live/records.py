@@ -77,8 +77,8 @@ class Recorder:
     def module(self, path: str, module: nn.Module) -> Term:
         cls = type(module)
         first = self.tree.first_path[id(module)]
-        if first in self.calls:
-            made = self.calls[first]
+        made = self.calls.get(first) or self.tree.imported.get(cls, {}).get(path)
+        if made is not None:
             return Call(made.fn, made.args, (path,))
         if is_box(cls):
             items = [Item(n, self.module(_join(path, n), c)) for n, c in module._modules.items() if c is not None]

@@ -12,6 +12,7 @@ from ...entry import Entry
 from ...run import unsaved_buffers
 from ..text import Sources, code_of, free
 from .construction import Birth, Births, observe
+from .terms import Call
 from .torch_layers import is_torch
 
 BOXES = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -27,6 +28,7 @@ class Tree:
         self.live = dict(model.named_modules(remove_duplicate=False))
         self.changing: set[str] = set()  # attributes that methods assign while the network runs
         self.circles: dict[type[nn.Module], list[type[nn.Module]]] = {}  # by class, all that contain one another
+        self.imported: Mapping[type, Mapping[str, Call]] = {}  # libraries' classes that stay there, with their calls
         self.first_path: dict[int, str] = {}
         for path, module in self.live.items():
             self.first_path.setdefault(id(module), path)
@@ -46,11 +48,25 @@ class Tree:
         """Author's classes and where their instances are, children's classes first."""
         paths: dict[type[nn.Module], list[str]] = {}
         for path, module in self.live.items():
-            inside = any(not is_composite(type(self.live[p])) for p in ancestors(path))
-            own = is_authored(type(module)) and author_init(type(module)) is not None
-            if own and self.first_path[id(module)] == path and not inside:
+            own = is_authored(type(module)) and author_init(type(module)) is not None and not self.is_leaf(type(module))
+            if own and self.first_path[id(module)] == path and not self.is_inside(path):
                 paths.setdefault(type(module), []).append(path)
         return {cls: paths[cls] for cls in self._bottom_up(paths)}
+
+    @property
+    def written(self) -> dict[str, nn.Module]:
+        """The modules that the file's own classes make, or hold by a call."""
+        found = {p: m for p, m in self.live.items() if type(m) not in self.imported}
+        return {p: m for p, m in found.items() if not any(self.is_leaf(type(self.live[a])) for a in ancestors(p))}
+
+    def is_leaf(self, cls: type) -> bool:
+        """Whether one call of a library's class makes the module and all that is in it."""
+        return cls in self.imported and author_init(cls) is not None
+
+    def is_inside(self, path: str) -> bool:
+        """Whether a call of torch or of a library makes the module with the one around it."""
+        above = (type(self.live[p]) for p in ancestors(path))
+        return any(not is_composite(cls) or self.is_leaf(cls) for cls in above)
 
     def _bottom_up(self, paths: dict[type[nn.Module], list[str]]) -> list[type[nn.Module]]:
         needs = {cls: {type(m) for p in ps for m in self._below(self.live[p])} for cls, ps in paths.items()}
@@ -79,7 +95,7 @@ class Tree:
 
     def _below(self, module: nn.Module) -> Iterator[nn.Module]:
         for child in module.children():
-            if is_authored(type(child)) and author_init(type(child)) is not None:
+            if is_authored(type(child)) and author_init(type(child)) is not None and not self.is_leaf(type(child)):
                 yield child
             if is_box(type(child)):
                 yield from self._below(child)
@@ -87,7 +103,8 @@ class Tree:
     @cached_property
     def names(self) -> dict[type, str]:
         """Author's classes and what they are called in the generated file, the outermost first."""
-        found = [c for m in self.live.values() for c in type(m).__mro__ if is_authored(c) and issubclass(c, nn.Module)]
+        written = [type(m) for m in self.written.values()]
+        found = [c for cls in written for c in cls.__mro__ if is_authored(c) and issubclass(c, nn.Module)]
         names: dict[type, str] = {}
         for cls in dict.fromkeys(found):
             names[cls] = free(cls.__name__, self.sources.of_class(cls)[0].name, set(names.values()))

@@ -1,0 +1,172 @@
+"""Networks that use an installed library: what doesn't change is imported, what changes is taken over."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from source_helpers import assert_same_network, load
+from torch import nn
+
+from secateur.pruners.source import Entry, write_source
+
+LIBRARY = '''
+"""A library of layers."""
+import torch
+from torch import nn
+from .tools import half, known, register
+
+class Recipe:
+    def __init__(self, text):
+        self.parts = text.split()
+
+class Swap(nn.Module):
+    def __init__(self, pattern, **sizes):
+        super().__init__()
+        self._recipe = {"any": Recipe(pattern)}
+        self._sizes = sizes
+
+    def forward(self, x):
+        return x.transpose(*map(int, self._recipe["any"].parts))
+
+class Drop(nn.Module):
+    def __init__(self, rate=0.0):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x):
+        return nn.functional.dropout(x, self.rate, self.training)
+
+class Norm(nn.LayerNorm):
+    def forward(self, x):
+        return super().forward(x.transpose(1, -1)).transpose(1, -1)
+
+@register
+class Mlp(nn.Module):
+    def __init__(self, dim, hidden, rate=0.0):
+        super().__init__()
+        self.up = nn.Linear(dim, hidden)
+        self.drop = Drop(rate)
+        self.down = nn.Linear(hidden, dim)
+        self.size = len(known)
+
+    def forward(self, x):
+        return half(self.down(self.drop(self.up(x).relu())))
+
+def count(model):
+    return sum(isinstance(m, Mlp) for m in model.modules())
+'''
+TOOLS = """
+known = {}
+
+def register(cls):
+    known[cls.__name__] = cls
+    return cls
+
+def half(x):
+    return x / 2
+"""
+NET = """
+from torch import nn
+from {name} import Drop, Mlp, Norm, Swap, count
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.swap = Swap("1 2", size=3)
+        self.norm = Norm(6)
+        self.mlp = Mlp(6, 8, 0.5)
+        self.drop = Drop(0.25)
+
+    def number(self):
+        return count(self)
+
+    def forward(self, x):
+        return self.drop(self.mlp(self.norm(self.swap(x)).transpose(1, 2)))
+"""
+
+
+@pytest.fixture
+def name(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The name of a library that counts as installed: a description lies beside it."""
+    name = f"layers_{abs(hash(request.node.name))}"
+    folder = tmp_path / "site" / name
+    folder.mkdir(parents=True)
+    (tmp_path / "site" / f"{name}-1.0.dist-info").mkdir()
+    (folder / "__init__.py").write_text(LIBRARY)
+    (folder / "tools.py").write_text(TOOLS)
+    sys.path.insert(0, str(folder.parent))
+    yield name
+    sys.path.remove(str(folder.parent))
+
+
+def _made(tmp_path: Path, name: str, text: str = NET) -> tuple[nn.Module, Entry]:
+    module = load(text.format(name=name), tmp_path, "author")
+    return module.Net().eval(), Entry(module.Net, {}, "Net")
+
+
+def _narrowed(net: nn.Module) -> nn.Module:
+    mlp = net.mlp
+    mlp.up.weight, mlp.up.bias = nn.Parameter(mlp.up.weight[:5]), nn.Parameter(mlp.up.bias[:5])
+    mlp.down.weight = nn.Parameter(mlp.down.weight[:, :5])
+    mlp.up.out_features = mlp.down.in_features = 5
+    return net
+
+
+def test_what_was_changed_after_it_was_made_is_taken_over(tmp_path: Path, name: str) -> None:
+    net, entry = _made(tmp_path, name)
+    net.drop.rate = 0.75
+    text = write_source(net, entry)
+    assert "class Drop(" in text
+    assert load(text, tmp_path).Net().drop.rate == 0.75
+
+
+def test_a_parent_of_a_class_that_is_taken_over_is_taken_over(tmp_path: Path, name: str) -> None:
+    more = NET.replace("class Net", "class Own(Drop):\n    pass\n\n\nclass Net").replace("Drop(0.25)", "Own(0.25)")
+    text = write_source(*_made(tmp_path, name, more))
+    assert "class Drop(" in text
+    assert "class Own(Drop)" in text
+
+
+def test_what_looks_for_a_class_that_is_taken_over_is_taken_over_too(tmp_path: Path, name: str) -> None:
+    net, entry = _made(tmp_path, name)
+    text = write_source(_narrowed(net), entry)
+    made = load(text, tmp_path).Net()
+    assert "def count(" in text
+    assert made.number() == 1
+
+
+def test_an_unchanged_library_is_imported_and_called_as_the_author_does(tmp_path: Path, name: str) -> None:
+    net, entry = _made(tmp_path, name)
+    text = write_source(net, entry)
+    written = load(text, tmp_path).Net()
+    for line in (
+        'self.swap = Swap("1 2", size=3)',
+        "self.norm = Norm(6)",
+        "self.mlp = Mlp(6, 8, 0.5)",
+        f"from {name} import ",
+    ):
+        assert line in text
+    assert text.count("class ") == 1
+    assert_same_network(written, net, torch.randn(2, 4, 6))
+
+
+def test_only_the_class_whose_widths_change_is_taken_over(tmp_path: Path, name: str) -> None:
+    net, entry = _made(tmp_path, name)
+    text = write_source(_narrowed(net), entry)
+    assert "class Mlp(" in text
+    assert text.count("class ") == 2
+    assert f"from {name}.tools import half" in text
+    assert "self.drop = Drop(0.25)" in text
+    assert_same_network(load(text, tmp_path).Net(), net, torch.randn(2, 4, 6))
+
+
+def test_a_class_keeps_the_name_that_the_author_gave_it(tmp_path: Path, name: str) -> None:
+    more = NET.replace("Drop, Mlp", "Drop as Forget, Mlp").replace("Drop(0.25)", "Forget(0.25)")
+    text = write_source(*_made(tmp_path, name, more))
+    assert "self.drop = Forget(0.25)" in text
+    assert "Drop as Forget" in text
+    assert isinstance(load(text, tmp_path).Net().drop, sys.modules[name].Drop)
