@@ -121,7 +121,7 @@ class _Writing:
             if reads <= keep and self.written:
                 return
             keep |= reads
-            recorder = Recorder(self.tree, self.rewrites.attributes)
+            recorder = Recorder(self.tree, self.rewrites.attributes, self.rewrites.held)
             for cls, paths in self.tree.instances.items():
                 idle = self.branches.switches.get(cls, set())  # they only chose between branches of which one is left
                 whole = own(cls.__module__)
