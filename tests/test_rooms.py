@@ -132,13 +132,14 @@ _TABLE = {
     ),
     "pruners.source.author": "pruners.errors pruners.places pruners.run pruners.source.live pruners.source.text",
     "pruners.source.constructor": (
-        "pruners.errors pruners.run pruners.source.author pruners.source.live pruners.source.text"
+        "pruners.errors pruners.places pruners.run pruners.source.author pruners.source.live "
+        "pruners.source.text"
     ),
     "pruners.source.file": (
         "pruners.entry pruners.errors pruners.places pruners.run pruners.source.author "
         "pruners.source.constructor pruners.source.live pruners.source.text"
     ),
-    "pruners.source.live": "pruners.entry pruners.errors pruners.run pruners.source.text",
+    "pruners.source.live": "pruners.entry pruners.errors pruners.places pruners.run pruners.source.text",
     "pruners.source.text": "pruners.errors pruners.shown",
     "pruners.squeezenet": "pruners.base",
     "pruners.trace": (

@@ -135,7 +135,7 @@ class _Writing:
             if reads <= keep and self.written:
                 return
             keep |= reads
-            recorder = Recorder(self.tree, self.rewrites.attributes)
+            recorder = Recorder(self.tree, self.rewrites.attributes, self.rewrites.held)
             for made in self._constructors(recorder, keep):
                 for cls, (context, written) in made.items():
                     self.written[cls] = written

@@ -182,6 +182,7 @@ class ClassWriter:
             | set(self.author.globals) & {"F", "nn", "torch"}
             | {g.name for g in self.groups}
             | self.writer.lists
+            | self.printer.bound
         )
         for group in name_holes(opens, self.author.parameters, self.scope.words, self.printer.widths, taken):
             if group.name not in self.scope.words:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Hashable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
@@ -62,6 +63,11 @@ class ClassContext:
             return False
         birth, owner = self.tree.birth(path), self.owner(path)
         return bool(birth and owner and owner.module is not None and birth.made_by(owner.module) is None)
+
+    def took(self, code: types.CodeType) -> bool:
+        """Whether a function with this code was handed to this class's constructor."""
+        given = [v for b in self.births if b is not None for v in b.arguments.values()]
+        return not self.is_root and any(getattr(v, "__code__", None) is code for v in given)
 
     def made_at(self, path: str) -> Hashable | None:
         """The calls that led from this class's constructor to the module, by where they end."""

@@ -96,7 +96,7 @@ class InitWriter(Members):
             first = min([stmt.lineno, *(d.lineno for d in getattr(stmt, "decorator_list", ()))])
             above = self.author.init_file.lines[previous_end : first - 1]
             previous_end = stmt.end_lineno or previous_end
-            written = self._statement(stmt, mask)
+            written = self._with_definitions(self._statement(stmt, mask))
             if written:
                 lines += [s.strip() for s in above if not s.strip() or s.lstrip().startswith("#")]
                 lines += written
@@ -105,6 +105,13 @@ class InitWriter(Members):
             if stmt is self._last_setting and self._depth == 0:
                 lines += self._rest(mask)
         return lines
+
+    def _with_definitions(self, lines: Lines) -> Lines:
+        """The local functions that a statement needs stand before it."""
+        found = self.printer.definitions if lines else {}
+        before = [row for rows_ in found.values() for row in rows_]
+        self.printer.definitions = {}
+        return [*before, *([""] if before else []), *lines]
 
     def _nested(self, body: Sequence[ast.stmt], mask: Mask, start: int) -> Lines:
         self._depth += 1

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from ...places import Span
 from ..author import (
     AuthorClass,
     Comments,
@@ -28,6 +29,7 @@ from ..live import (
     Arg,
     Box,
     Call,
+    Closure,
     Display,
     Hole,
     Item,
@@ -43,6 +45,7 @@ from ..live import (
     same,
 )
 from ..text import Group, commented, flat, labelled, loaded_names
+from .functions import dedented, names_bound, placed_in, replaced
 
 Code = Group | str
 POSITIONAL_WIDTHS = 4
@@ -81,6 +84,8 @@ class Printer:
         self.seen: list[tuple[str, Vector]] | None = None
         self.computed: dict[str, ast.expr] = {}  # author's parameters that follow from others
         self.widths: set[str] = set()  # names that count channels
+        self.definitions: dict[str, list[str]] = {}  # local functions to be defined before the statement being written
+        self.bound: set[str] = set()  # names that functions made by the constructor bind, and their own
         self.wishes: set[str] = set()  # author's parameters that text would use if it could
         self._sites: dict[tuple[str | int | None, ...], Site] = {}
         self.helpers = Helpers(tree, author, paths)
@@ -91,7 +96,7 @@ class Printer:
         if hint is not None and self.seen is not None and not isinstance(term, Call | Box | Alias):
             values = term.values if isinstance(term, Hole) else (term,) * len(self.paths)
             seen = tuple(v if i in self.active else None for i, v in enumerate(values))
-            if not isinstance(hint, ast.Constant):
+            if not isinstance(hint, ast.Constant | ast.Lambda):
                 self.seen.append((ast.unparse(hint), seen))
         if isinstance(hint, ast.Name) and hint.id in self.computed:
             hint, direct = self.computed[hint.id], False
@@ -106,7 +111,11 @@ class Printer:
                 self.wishes |= loaded_names(hint) & set(self.scope.hidden) & set(self.author.parameters)
             return self._hole(term, hint)
         if isinstance(term, Call):
-            return self._call(term)
+            said = isinstance(hint, ast.Call) and not term.paths and self._names_class(hint.func, term.fn)
+            guided = self.guided(term, hint) if said and isinstance(hint, ast.Call) else None
+            return guided or self._call(term)
+        if isinstance(term, Closure):
+            return self._closure(term)
         if isinstance(term, Box):
             return self._box(term)
         return self._plain(term)
@@ -169,6 +178,21 @@ class Printer:
         if term.kind == "tuple":
             return Group("(", tuple(parts), ",)" if len(parts) == 1 else ")")
         return Group("[", tuple(parts), "]")
+
+    def _closure(self, term: Closure) -> str:
+        """A function that the constructor makes, with the numbers that it has now; a ``def`` stands before its use."""
+        parts: list[tuple[Span, str]] = []
+        bound = names_bound(term.node)
+        self.bound |= bound
+        for expr, arg, template in zip(term.exprs, term.args, term.templates, strict=True):
+            shadowed = template and loaded_names(expr) & bound
+            text = flat(self.code(arg.value, None if shadowed else expr, direct=False))
+            parts += placed_in(term, expr, template, text)
+        text = replaced(term.file, term.node, parts)
+        if isinstance(term.node, ast.Lambda):
+            return text
+        self.definitions[term.node.name] = dedented(text, term.node.col_offset)
+        return term.node.name
 
     # calls
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+import types
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ...errors import SourceError
 from ...places import LiteralSite
-from ..live import Lit, Tree, is_plain, literal, same
+from ..live import Lit, Tree, holds, is_plain, literal, same
 from ..text import SourceFile, Sources
 from .edits import Edit
 
@@ -25,17 +28,24 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class Rewrites:
-    """``edits``: by file name. ``attributes``: by module path, values of attributes that kept code now reads."""
+    """``edits``: by file name. ``attributes``: by module path, values of attributes that kept code now reads.
+
+    ``held``: numbers in functions that a constructor makes and modules hold."""
 
     edits: Mapping[str, tuple[Edit, ...]]
     attributes: Mapping[str, Mapping[str, object]]
+    held: tuple[LiteralSite, ...] = ()
 
 
 def plan_rewrites(sites: Sequence[LiteralSite], tree: Tree, sources: Sources) -> Rewrites:
     """How each stale number is corrected. Raises SourceError where no instance can hold its own number."""
     edits: dict[str, list[Edit]] = {}
     attributes: dict[str, dict[str, object]] = {}
+    functions = list(_functions(tree))
+    held = [s for s in sites if any(holds(f, s) for f in functions)]
     for site in sites:
+        if site in held:
+            continue
         file = sources.file(site.file)
         if file is None or not site.values:
             raise SourceError(f"{site.file}:{site.line}: the source of a number that must change is not available")
@@ -43,7 +53,15 @@ def plan_rewrites(sites: Sequence[LiteralSite], tree: Tree, sources: Sources) ->
         text = site.template.replace("{}", number)
         span = (site.line, site.col, site.end_line, site.end_col)
         edits.setdefault(site.file, []).append(Edit(span, text, site.keyword))
-    return Rewrites({k: tuple(v) for k, v in edits.items()}, attributes)
+    return Rewrites({k: tuple(v) for k, v in edits.items()}, attributes, tuple(held))
+
+
+def _functions(tree: Tree) -> Iterator[types.FunctionType | functools.partial[Any]]:
+    """What the author's modules hold as plain attributes."""
+    for module in tree.live.values():
+        for value in vars(module).values():
+            if isinstance(value, types.FunctionType | functools.partial):
+                yield value
 
 
 def _literal_text(site: LiteralSite) -> str | None:

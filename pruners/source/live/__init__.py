@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .closures import holds, span_of
 from .construction import Birth, Frame, undisturbed
 from .records import BUFFER, CHILD, PARAMETER, PLAIN, Record, Recorder, Slot
 from .refuse import refuse
@@ -12,6 +13,7 @@ from .terms import (
     Arg,
     Box,
     Call,
+    Closure,
     Display,
     Hole,
     Item,
@@ -31,9 +33,9 @@ from .tree import Tree, ancestors, author_init, is_authored, is_torch, torch_bas
 from .values import global_name, literal, term_of_value
 
 __all__ = [
-    "BUFFER", "CHILD", "PARAMETER", "PLAIN", "WIDTH_ARGUMENTS", "Alias", "Arg", "Birth", "Box", "Call", "Display",
-    "Frame", "Hole", "Item", "Lit", "Record", "Recorder", "Ref", "Slot", "Term", "Text", "Tree", "ancestors",
-    "author_init", "call_of", "for_instance", "global_name", "is_authored", "is_plain", "is_torch", "literal",
-    "refuse", "same", "same_vector", "tensor_call", "term_of_value", "torch_base", "undisturbed", "unify",
-    "value_of",
+    "BUFFER", "CHILD", "PARAMETER", "PLAIN", "WIDTH_ARGUMENTS", "Alias", "Arg", "Birth", "Box", "Call", "Closure",
+    "Display", "Frame", "Hole", "Item", "Lit", "Record", "Recorder", "Ref", "Slot", "Term", "Text", "Tree",
+    "ancestors", "author_init", "call_of", "for_instance", "global_name", "holds", "is_authored", "is_plain",
+    "is_torch", "literal", "refuse", "same", "same_vector", "span_of", "tensor_call", "term_of_value", "torch_base",
+    "undisturbed", "unify", "value_of",
 ]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+import functools
+import types
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from ...errors import SourceError
+from ...places import LiteralSite
 from ...run import SMALL, is_blank, unsaved_buffers
+from .closures import Renewal, holds
 from .tensor_terms import parameter_call, tensor_call
 from .terms import Alias, Arg, Box, Call, Item, Lit, Ref, Term
 from .torch_layers import call_of, is_torch
@@ -35,9 +39,13 @@ Record = dict[str, Slot]
 class Recorder:
     """Makes records. ``calls`` holds the constructor call of each author's module that is already written."""
 
-    def __init__(self, tree: Tree, added: Mapping[str, Mapping[str, object]]) -> None:
+    def __init__(
+        self, tree: Tree, added: Mapping[str, Mapping[str, object]], sites: Sequence[LiteralSite] = ()
+    ) -> None:
         self.tree = tree
         self.added = added  # attributes that rewritten code needs, by module path
+        self.sites = sites  # stale numbers in functions that modules hold
+        self.paths = {id(m): p for p, m in reversed(tree.live.items())}
         self.calls: dict[str, Call] = {}
 
     def record(self, path: str) -> Record:
@@ -127,8 +135,12 @@ class Recorder:
         if isinstance(value, nn.Module) and id(value) in seen:
             return Slot(PLAIN, Alias(seen[id(value)]))
         try:
-            return Slot(PLAIN, term_of_value(value, self.tree.sources))
+            return Slot(PLAIN, term_of_value(value, self.tree.sources, Renewal(self.sites, path, self.paths)))
         except LookupError as error:
+            for site in self.sites:
+                if isinstance(value, types.FunctionType | functools.partial) and holds(value, site):
+                    reason = f"this number must follow the widths, but {error.args[0]}; make it an attribute"
+                    raise SourceError(f"{site.file}:{site.line}: {reason}") from error
             birth = self.tree.birth(path)
             made = vars(birth.module).get(name) if birth is not None and birth.module is not None else None
             if type(made) in (dict, list, set) and not made:

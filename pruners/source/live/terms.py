@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import types
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
 from torch import nn
+
+from ..text import SourceFile
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,19 @@ class Text:
 
     text: str
     file: str
+
+
+@dataclass(frozen=True)
+class Closure:
+    """A lambda or a function that a constructor makes. ``exprs``: what in it may say something else now, and ``args``
+    what it says. ``templates``: what takes the place of a stale number, empty for a name of the constructor."""
+
+    node: ast.Lambda | ast.FunctionDef | ast.AsyncFunctionDef
+    file: SourceFile
+    exprs: tuple[ast.expr, ...]
+    args: tuple[Arg, ...]
+    templates: tuple[str, ...]
+    code: types.CodeType
 
 
 @dataclass(frozen=True)
@@ -108,7 +125,7 @@ class Hole:
         return self.width or place[-1] in WIDTH_ARGUMENTS or (place[-1].isdecimal() and len(place) > 1)
 
 
-Term = Lit | Ref | Text | Display | Call | Box | Alias | Hole
+Term = Lit | Ref | Text | Closure | Display | Call | Box | Alias | Hole
 
 
 class Origins(Protocol):
@@ -116,6 +133,9 @@ class Origins(Protocol):
 
     def passed_in(self, path: str) -> bool:
         """Whether the module was handed to the constructor."""
+
+    def took(self, code: types.CodeType) -> bool:
+        """Whether a function with this code was handed to the constructor."""
 
     def made_at(self, path: str) -> Hashable | None:
         """The place in the constructor where the module was made."""
@@ -135,6 +155,8 @@ def same(first: Any, second: Any) -> bool:
         return False
     if isinstance(first, Call):
         return first.fn is second.fn and _same_all(first.args, second.args)
+    if isinstance(first, Closure):
+        return first.node is second.node and _same_all(first.args, second.args)
     if isinstance(first, Box):
         return first.fn is second.fn and _same_all(first.items, second.items)
     if isinstance(first, Display):
@@ -177,6 +199,8 @@ def unify(terms: Sequence[Term | None], where: tuple[str, ...], origins: Origins
     present = [t for t in terms if t is not None]
     first = present[0]
     handed = any(p is not None and origins.passed_in(p) for t in present if isinstance(t, Call | Box) for p in t.paths)
+    if isinstance(first, Closure):
+        return _unify_closures(terms, first, where, origins)
     if not handed and isinstance(first, Call) and all(isinstance(t, Call) and _alike(first, t) for t in present):
         return _unify_calls(terms, first, where, origins)
     if not handed and isinstance(first, Box) and all(isinstance(t, Box) and t.fn is first.fn for t in present):
@@ -200,6 +224,22 @@ def _unify_calls(terms: Sequence[Term | None], first: Call, where: tuple[str, ..
             value = replace(value, width=True)
         args.append(replace(arg, value=value, show=show))
     return Call(first.fn, tuple(args), _paths(terms))
+
+
+def _unify_closures(terms: Sequence[Term | None], first: Closure, where: tuple[str, ...], origins: Origins) -> Term:
+    """One function with other numbers in every instance; whole where it was handed to the constructor."""
+    alike = all(t is None or (isinstance(t, Closure) and _mates(first, t)) for t in terms)
+    if origins.took(first.code) or not alike:
+        return Hole(tuple(terms), where)
+    args = []
+    for i, arg in enumerate(first.args):
+        column = [t.args[i].value if isinstance(t, Closure) else None for t in terms]
+        args.append(replace(arg, value=unify(column, (*where[:1], arg.name), origins)))
+    return replace(first, args=tuple(args))
+
+
+def _mates(first: Closure, second: Closure) -> bool:
+    return first.node is second.node and first.exprs == second.exprs and first.templates == second.templates
 
 
 def _paths(terms: Sequence[Term | None]) -> tuple[str | None, ...]:
@@ -273,6 +313,9 @@ def for_instance(term: Term, index: int) -> Term | None:
     if isinstance(term, Call):
         args = [(a, for_instance(a.value, index)) for a in term.args]
         return Call(term.fn, tuple(replace(a, value=v) for a, v in args if v is not None))
+    if isinstance(term, Closure):
+        args = [(a, for_instance(a.value, index)) for a in term.args]
+        return replace(term, args=tuple(replace(a, value=v) for a, v in args if v is not None))
     return term
 
 

@@ -15,11 +15,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..text import Sources, quoted
+from ..text import SourceFile, Sources, quoted
+from .closures import NOTHING_NEW, Made, Renewal, bound_by, closure, given_anew, holds, made_by_call, rebinds
 from .terms import Alias, Arg, Call, Display, Lit, Ref, Term, Text, is_plain
 
 
-def term_of_value(value: Any, sources: Sources) -> Term:
+def term_of_value(value: Any, sources: Sources, new: Renewal = NOTHING_NEW) -> Term:
     """A term whose source gives the value again. Raises LookupError (with a reason) if there is none."""
     if isinstance(value, torch.Size):
         return Lit(tuple(value))
@@ -30,39 +31,49 @@ def term_of_value(value: Any, sources: Sources) -> Term:
     if is_plain(value):
         return Lit(value)
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return _call(type(value), zip(value._fields, value, strict=True), sources)
+        return _call(type(value), zip(value._fields, value, strict=True), sources, new)
     if type(value) in (tuple, list):
-        return Display(type(value).__name__, tuple(term_of_value(v, sources) for v in value))
+        return Display(type(value).__name__, tuple(term_of_value(v, sources, new) for v in value))
     if type(value) is dict:
-        keys = tuple(term_of_value(k, sources) for k in value)
-        return Display("dict", tuple(term_of_value(v, sources) for v in value.values()), keys)
+        keys = tuple(term_of_value(k, sources, new) for k in value)
+        return Display("dict", tuple(term_of_value(v, sources, new) for v in value.values()), keys)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = [(f.name, getattr(value, f.name)) for f in dataclasses.fields(value) if f.init]
-        return _call(type(value), fields, sources)
+        return _call(type(value), fields, sources, new)
     if isinstance(value, functools.partial):
-        return _partial(value, sources)
-    return _callable(value, sources)
+        return _partial(value, sources, new)
+    return _callable(value, sources, new)
 
 
-def _call(cls: Any, fields: Any, sources: Sources) -> Call:
+def _call(cls: Any, fields: Any, sources: Sources, new: Renewal = NOTHING_NEW) -> Call:
     defaults = inspect.signature(cls).parameters
     args = []
     for name, value in fields:
         default = defaults[name].default if name in defaults else inspect.Parameter.empty
         known = default is not inspect.Parameter.empty and is_plain(default)
-        args.append(Arg(name, term_of_value(value, sources), Lit(default) if known else None))
+        args.append(Arg(name, term_of_value(value, sources, new), Lit(default) if known else None))
     return Call(cls, tuple(args))
 
 
-def _partial(value: functools.partial[Any], sources: Sources) -> Call:
-    args = [Arg("", term_of_value(v, sources), positional=True) for v in (value.func, *value.args)]
-    args += [Arg(k, term_of_value(v, sources)) for k, v in value.keywords.items()]
+def _partial(value: functools.partial[Any], sources: Sources, new: Renewal = NOTHING_NEW) -> Call:
+    given = bound_by(value)
+    function = value.func
+    place = sources.of_function(function) if isinstance(function, types.FunctionType) else None
+    numbers: dict[str, object] | None = {}
+    if place is not None and isinstance(function, types.FunctionType):
+        numbers = given_anew(function, place[1], given, new)
+    if numbers is None:
+        raise LookupError("the partial hands over no argument that says it alone")
+    now = {**given, **numbers}
+    positional = [*now.values()][: len(value.args)]
+    args = [Arg("", term_of_value(v, sources, new), positional=True) for v in (value.func, *positional)]
+    args += [Arg(k, term_of_value(now.get(k, v), sources, new)) for k, v in value.keywords.items()]
     return Call(functools.partial, tuple(args))
 
 
-def _callable(value: Any, sources: Sources) -> Term:
+def _callable(value: Any, sources: Sources, new: Renewal = NOTHING_NEW) -> Term:
     if isinstance(value, types.FunctionType) and value.__name__ == "<lambda>":
-        return _lambda(value, sources)
+        return _lambda(value, sources, new)
     if isinstance(value, types.MethodType) and own_method(value):
         return Alias(f"self.{value.__name__}")
     if isinstance(value, types.MethodType | nn.Module):
@@ -70,6 +81,8 @@ def _callable(value: Any, sources: Sources) -> Term:
     if isinstance(value, type | types.FunctionType | types.BuiltinFunctionType | types.ModuleType) or callable(value):
         if global_name(value) is not None:
             return Ref(value)
+        if isinstance(value, types.FunctionType):
+            return _local_function(value, sources, new)
         raise LookupError(f"{value!r} has no global name")
     raise LookupError(f"a {type(value).__name__} can't be written as an expression")
 
@@ -95,10 +108,19 @@ def global_name(value: Any) -> tuple[str, str] | None:
     return None
 
 
-def _lambda(value: types.FunctionType, sources: Sources) -> Term:
+def _lambda(value: types.FunctionType, sources: Sources, new: Renewal = NOTHING_NEW) -> Term:
     file = sources.file(value.__code__.co_filename)
-    if file is None or value.__closure__ or value.__defaults__ or value.__kwdefaults__:
-        raise LookupError("a lambda that closes over local values can't be written; make it a method")
+    if file is None:
+        raise LookupError("a lambda without a source file can't be written; make it a method")
+    node = _lambda_node(value, file)
+    if value.__closure__ or any(holds(value, s) for s in new.sites):
+        return _made(value, node, file, sources, new)
+    if value.__defaults__ or value.__kwdefaults__:
+        raise LookupError("a lambda with defaults can't be written; make it a method")
+    return Text(file.segment(node), file.name)
+
+
+def _lambda_node(value: types.FunctionType, file: SourceFile) -> ast.Lambda:
     code = value.__code__
     spans = [(p[0], p[2]) for p in code.co_positions() if p[0] is not None and p[2] is not None and p[3] != p[2]]
     found = [n for n in ast.walk(file.tree) if isinstance(n, ast.Lambda) and n.lineno == code.co_firstlineno]
@@ -106,7 +128,28 @@ def _lambda(value: types.FunctionType, sources: Sources) -> Term:
     found = [n for n in found if [a.arg for a in n.args.args] == list(code.co_varnames[: code.co_argcount])]
     if not found:
         raise LookupError(f"the lambda of line {code.co_firstlineno} was not found in its file; make it a function")
-    return Text(file.segment(max(found, key=lambda n: (n.lineno, n.col_offset))), file.name)
+    return max(found, key=lambda n: (n.lineno, n.col_offset))
+
+
+def _local_function(value: types.FunctionType, sources: Sources, new: Renewal) -> Term:
+    file = sources.file(value.__code__.co_filename)
+    node = file.functions.get((value.__name__, value.__code__.co_firstlineno)) if file is not None else None
+    if file is None or not isinstance(node, ast.FunctionDef) or node.decorator_list:
+        raise LookupError(f"{value!r} has no global name")
+    return _made(value, node, file, sources, new)
+
+
+def _made(value: types.FunctionType, node: Made, file: SourceFile, sources: Sources, new: Renewal) -> Term:
+    def read(inner: Any) -> Term:
+        return term_of_value(inner, sources, new)
+
+    call = made_by_call(value, node, new, read)
+    if call is None:
+        return closure(value, node, file, new, read)
+    maker = sources.of_function(call.fn)
+    if maker is None or rebinds(maker[1], [a.name for a in call.args]):
+        raise LookupError(f"what {call.fn.__name__}() got isn't known any more")
+    return call
 
 
 def literal(value: Any) -> str:

@@ -1,0 +1,185 @@
+"""Functions that a constructor makes: lambdas and local functions that read its names."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import functools
+import inspect
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from ...places import LiteralSite, Span
+from ..text import FunctionNode, SourceFile, loaded_names, stored_names
+from .terms import Arg, Call, Closure, Lit, Term, is_plain
+
+Made = ast.Lambda | ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """What kept functions of one module say now. ``sites``: stale numbers; ``paths``: of modules, by identity."""
+
+    sites: Sequence[LiteralSite] = ()
+    path: str = ""
+    paths: Mapping[int, str] | None = None
+
+    def number(self, site: LiteralSite, function: types.FunctionType, expr: ast.expr, given: Mapping[str, Any]) -> Any:
+        """The number at a site for a function of the module; one that was right as it is is found by evaluating."""
+        owners = [id(v) for v in cells(function).values() if isinstance(v, nn.Module)]
+        known = self.paths or {}
+        for path in (self.path, *(known[o] for o in owners if o in known)):
+            if path in site.values:
+                return site.values[path]
+        return _evaluated(expr, function, given)
+
+
+NOTHING_NEW = Renewal()
+
+
+def cells(function: types.FunctionType) -> dict[str, Any]:
+    """The names of the surrounding function that a function reads, with their values."""
+    found = {}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            found[name] = cell.cell_contents
+        except ValueError:
+            continue  # it had no value yet
+    return found
+
+
+def bound_by(value: functools.partial[Any]) -> dict[str, Any]:
+    """The arguments that a partial hands over, by name, the positional ones first."""
+    try:
+        names = list(inspect.signature(value.func).parameters)
+    except (TypeError, ValueError):
+        names = []
+    more = [f"_{i}" for i in range(len(names), len(value.args))]
+    return {**dict(zip([*names, *more], value.args, strict=False)), **value.keywords}
+
+
+def holds(function: types.FunctionType | functools.partial[Any], site: LiteralSite) -> bool:
+    """Whether a stale number stands in a function that another function made, or that a partial hands it to."""
+    if isinstance(function, functools.partial):
+        code = getattr(function.func, "__code__", None)
+        return code is not None and code.co_filename == site.file and _within(code, site)
+    code = function.__code__
+    local = "<locals>" in function.__qualname__ or function.__name__ == "<lambda>"
+    return local and code.co_filename == site.file and _within(code, site)
+
+
+def _within(code: types.CodeType, site: LiteralSite) -> bool:
+    lines = [n for _, _, n in code.co_lines() if n is not None]
+    return min(lines) <= site.line <= site.end_line <= max(lines)
+
+
+def closure(function: types.FunctionType, node: Made, file: SourceFile, new: Renewal, read: Any) -> Closure:
+    """The term of a function. ``read``: makes terms of the values that it reads. Raises LookupError."""
+    if function.__defaults__ or function.__kwdefaults__:
+        raise LookupError(f"the defaults of the function of line {node.lineno} can't be written; make it a method")
+    exprs: list[ast.expr] = []
+    args: list[Arg] = []
+    templates: list[str] = []
+    for site, expr in _inside(node, new.sites, file):
+        number = new.number(site, function, expr, cells(function))
+        if site.keyword or not is_plain(number):
+            raise LookupError(f"the number in line {site.line} can't be written in a function made by another one")
+        exprs.append(expr)
+        args.append(Arg(_label(node, expr), Lit(number)))
+        templates.append(site.template)
+    edited = {id(n) for e, t in zip(exprs, templates, strict=True) if t == "{}" for n in ast.walk(e)}
+    for name, value in cells(function).items():
+        uses = [n for n in ast.walk(node) if isinstance(n, ast.Name) and n.id == name and id(n) not in edited]
+        if not uses or isinstance(value, nn.Module):
+            if uses and name != "self":
+                raise LookupError(f"the function of line {node.lineno} reads the module {name}; make it a method")
+            continue
+        exprs.append(uses[0])
+        args.append(Arg(name, read(value)))
+        templates.append("")
+    return Closure(node, file, tuple(exprs), tuple(args), tuple(templates), function.__code__)
+
+
+def made_by_call(function: types.FunctionType, node: Made, new: Renewal, read: Any) -> Call | None:
+    """``power(2)`` for a function that a global function of its file made; None if it isn't made so."""
+    outer, _, rest = function.__qualname__.partition(".<locals>.")
+    maker = function.__globals__.get(outer)
+    if not isinstance(maker, types.FunctionType) or maker.__qualname__ != outer or "<locals>" in rest:
+        return None
+    if maker.__code__.co_filename != function.__code__.co_filename:
+        return None
+    known, parameters = cells(function), inspect.signature(maker).parameters
+    found: dict[str, Term] = {}
+    for name, parameter in parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or name not in known:
+            return None
+        found[name] = read(known[name])
+    numbers = given_anew(function, node, known, new)
+    if numbers is None:
+        return None
+    found |= {n: Lit(v) for n, v in numbers.items()}
+    return Call(maker, tuple(Arg(n, t, _default(parameters[n]), True) for n, t in found.items()))
+
+
+def given_anew(
+    function: types.FunctionType, node: Made, given: Mapping[str, Any], new: Renewal
+) -> dict[str, object] | None:
+    """What a function has to be given for its stale numbers; None if no values of its names do it."""
+    found: dict[str, object] = {}
+    stale = [(s, _at(node, s)) for s in new.sites if s.file == function.__code__.co_filename]
+    for site, expr in stale:
+        if expr is None:
+            continue
+        if not isinstance(expr, ast.Name) or expr.id not in given or site.template != "{}" or site.keyword:
+            return None
+        number = new.number(site, function, expr, given)
+        if found.setdefault(expr.id, number) != number or not is_plain(number):
+            return None
+    known = [e for _, e in stale]
+    others = {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and n not in known}
+    return None if any(n in others and v != given[n] for n, v in found.items()) else found
+
+
+def rebinds(maker: FunctionNode, names: Sequence[str]) -> bool:
+    """Whether a function gives its parameters other values before its inner function reads them."""
+    return bool(set(names) & set().union(*(stored_names(s) for s in maker.body)))
+
+
+def _default(parameter: inspect.Parameter) -> Term | None:
+    return Lit(parameter.default) if parameter.default is not parameter.empty and is_plain(parameter.default) else None
+
+
+def _inside(node: Made, sites: Sequence[LiteralSite], file: SourceFile) -> list[tuple[LiteralSite, ast.expr]]:
+    found = [(s, e) for s in sites if s.file == file.name and (e := _at(node, s)) is not None]
+    return sorted(found, key=lambda pair: (pair[0].line, pair[0].col))
+
+
+def _at(node: Made, site: LiteralSite) -> ast.expr | None:
+    wanted = (site.line, site.col, site.end_line, site.end_col)
+    return next((n for n in ast.walk(node) if isinstance(n, ast.expr) and span_of(n) == wanted), None)
+
+
+def span_of(node: ast.expr) -> Span:
+    return node.lineno, node.col_offset, node.end_lineno or 0, node.end_col_offset or 0
+
+
+def _label(node: Made, expr: ast.expr) -> str:
+    """What the number is for: the innermost call around it."""
+    around = [n for n in ast.walk(node) if isinstance(n, ast.Call) and any(m is expr for m in ast.walk(n))]
+    func = around[-1].func if around else None
+    called = func.attr if isinstance(func, ast.Attribute) else func.id if isinstance(func, ast.Name) else ""
+    return called or "width"
+
+
+def _evaluated(expr: ast.expr, function: types.FunctionType, given: Mapping[str, Any]) -> Any:
+    names = {**vars(builtins), **function.__globals__, **given}
+    if not loaded_names(expr) <= set(names):
+        raise LookupError(f"the number in line {expr.lineno} isn't known for every module")
+    try:
+        return eval(compile(ast.Expression(expr), "<author>", "eval"), names)
+    except Exception as error:
+        raise LookupError(f"the number in line {expr.lineno} can't be computed: {error}") from error
