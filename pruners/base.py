@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import platform
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,12 +34,13 @@ from .graph import ChannelGraph, Kept
 from .metrics import Ranking, rank
 from .named_files import source_text
 from .plan import PruningPlan, from_kept, sha256_of_file, sha256_of_state, validate
-from .run import batch_size
+from .run import batch_size, plain, precision_of, rounded, wide, widened
 from .slicing import SlicedModel, slice_model, workable
 from .source import Entry, Header, Sources, Tree, Written, refuse, write
 from .trace import observe
 from .verify import cases, verify_bundle
 
+log = logging.getLogger(__name__)
 PRUNERS: dict[str, type[BasicPruning]] = {}
 
 
@@ -86,9 +88,13 @@ class BasicPruning:
         skip: Sequence[str] = (),
         provenance: Mapping[str, Any] | None = None,
     ) -> None:
-        self.model = model
-        self.example_input = example_input
-        self.entry = entry or entry_of(model)
+        self.model, told, dtype = plain(model)
+        for what in told:
+            log.warning("%s: %s", type(self.model).__name__, what)
+        self.example_input = example_input if dtype is None else wide(example_input, precision_of(self.model))
+        self.entry = entry or entry_of(self.model)
+        if dtype is not None:
+            self.entry = replace(self.entry, dtype=dtype)
         self.netName = self.netName or self.entry.name
         self.skip = (*type(self).skip, *skip)
         self._provenance = dict(provenance or {})
@@ -157,9 +163,16 @@ class BasicPruning:
         sliced = self.slice(kept, model)
         if sliced.runs:
             return sliced.model
-        network = import_text(self._write(sliced, None).text, self.netName)
+        network = self.imported(self._write(sliced, None).text)
         network.load_state_dict(sliced.model.state_dict())
         return network.train(self.model.training)
+
+    def imported(self, text: str) -> nn.Module:
+        """The network that the text of a generated file makes, of float32 where its weights are of 16 bits."""
+        network = import_text(text, self.netName)
+        if self.entry.dtype is not None:
+            widened(network)
+        return network
 
     def carry_out(self, plan: PruningPlan) -> Carried:
         """What a plan makes of the network, for everything that is done with it; nothing is written."""
@@ -172,7 +185,7 @@ class BasicPruning:
         return self.carry_out(plan).text
 
     def _write(self, sliced: SlicedModel, plan: PruningPlan | None) -> Written:
-        entry = Entry(self.entry.factory, self.entry.kwargs, self.netName, self.entry.origin)
+        entry = replace(self.entry, name=self.netName)
         header = None if plan is None else self._header(plan)
         return write(sliced.model, entry, rewrites=sliced.literals, header=header)
 
@@ -213,7 +226,10 @@ class BasicPruning:
         check_free(output, force)
         made = plan if isinstance(plan, Carried) else self.carry_out(plan)
         plan, sliced = made.plan, made.sliced
-        weights = sliced.model.state_dict() if state is None else state
+        dtype, state = self.entry.dtype, None if state is None else rounded(state, self.entry.dtype)
+        if dtype is not None:
+            sliced.model.to(dtype).to(precision_of(self.model))  # what the file's weights will be
+        weights = rounded(sliced.model.state_dict(), dtype) if state is None else state
         with published(output, force) as draft:
             write_file(draft / self.fileName, made.text.encode())
             write_state(draft / "weights.pth", weights)

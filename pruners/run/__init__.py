@@ -53,14 +53,15 @@ from .torch_private import (
     unsaved_buffers,
     without_values,
 )
+from .wrappers import plain, precision_of, rounded, unloaded, unwrapped, wide, widened
 
 __all__ = [
     "CONV_FORWARD", "NO_COLUMNS", "NO_TORCH_FUNCTION", "SMALL", "UNSAVED", "BatchNormBase", "ConvBase",
     "ConvTransposeBase", "Modules", "NormBase", "OpOverload", "StopRequest", "TorchDispatchMode",
     "WithoutTorchFunction", "as_it_was", "author_frame", "author_site", "batch_size", "call_arguments", "copied",
     "describe", "described", "estimate_batch_norm", "forward_site", "gather_weights", "images_of", "in_stand_in",
-    "interrupt_as_flag", "is_author_file", "is_blank", "isolated", "labels_of", "larger_batch", "larger_sizes",
-    "layer_frame", "name_of", "paddings", "run", "schema_of", "site_of", "span", "storage_of", "tensors_in",
-    "training_batch", "tree_flatten", "tree_leaves", "tree_map", "unsaved_buffers", "without_compiler",
-    "without_values",
+    "interrupt_as_flag", "is_author_file", "is_blank", "isolated", "labels_of", "larger_batch",
+    "larger_sizes", "layer_frame", "name_of", "paddings", "plain", "precision_of", "rounded", "run",
+    "schema_of", "site_of", "span", "storage_of", "tensors_in", "training_batch", "tree_flatten", "tree_leaves",
+    "tree_map", "unloaded", "unsaved_buffers", "unwrapped", "wide", "widened", "without_compiler", "without_values",
 ]
