@@ -42,7 +42,8 @@ _TABLE = {
         "pruners.loading pruners.outputs pruners.run training.binarization.kinds training.data training.fit"
     ),
     "commands.profile": (
-        "commands.cli commands.network commands.show pruners.bundle pruners.costs training.binarization"
+        "commands.cli commands.network commands.show pruners.bundle pruners.costs pruners.run "
+        "training.binarization"
     ),
     "commands.prune": (
         "commands.cli commands.network commands.pruning commands.show pruners.bundle pruners.costs "
