@@ -20,13 +20,17 @@ aten = torch.ops.aten
 
 Rule = Callable[["Tracer", Call], None]
 RULES: dict[Any, Rule] = {}
+ELSEWHERE: dict[str, Rule] = {}  # of other libraries' operations, which may not be there yet
 
 
 def rule(*names: str) -> Callable[[Rule], Rule]:
-    """Register a rule for every overload of the named aten operations."""
+    """Register a rule for every overload of the named operations: aten's, or others as ``library::name``."""
 
     def register(function: Rule) -> Rule:
         for name in names:
+            if "::" in name:
+                ELSEWHERE[name] = function
+                continue
             packet = getattr(aten, name, None)  # an operation that this torch doesn't have needs no rule
             if packet is not None:
                 RULES[packet] = function
@@ -39,6 +43,8 @@ def rule_for(op: OpOverload) -> Rule:
     found = RULES.get(op.overloadpacket)
     if found is None and torch.Tag.pointwise in op.tags:
         found = RULES["pointwise"]
+    if found is None:
+        found = ELSEWHERE.get(op._schema.name)
     name = op.overloadpacket.__name__
     if found is None and name.endswith("_") and not name.startswith("_"):  # in place: as the operation that copies
         packet = getattr(aten, name[:-1], None)
