@@ -30,7 +30,7 @@ from .bundle import (
 from .costs import CostModel, Costs
 from .declare import check_declarations
 from .errors import NotPrunableError
-from .graph import ChannelGraph, Kept
+from .graph import ChannelGraph, FrozenChannels, Kept
 from .metrics import Ranking, rank
 from .named_files import source_text
 from .plan import PruningPlan, from_kept, sha256_of_file, sha256_of_state, validate
@@ -110,7 +110,7 @@ class BasicPruning:
         check_declarations(self.model, tracer.facts, self.example_input)
         graph = workable(tracer, self.model, self.example_input, self.skip)
         if not graph.widths:
-            reasons = "; ".join(dict.fromkeys(f"{f.reason} ({f.site})" for f in graph.frozen)) or "it has no layers"
+            reasons = "; ".join(dict.fromkeys(f"{f.reason} ({_place(f)})" for f in graph.frozen)) or "it has no layers"
             raise NotPrunableError(f"{self.netName}: nothing can be pruned: {reasons}")
         return graph
 
@@ -288,6 +288,11 @@ def entry_of(model: nn.Module) -> Entry:
     name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
     file = inspect.getsourcefile(cls) if cls.__module__ != "__main__" else None
     return Entry(cls, {}, name, f"{Path(file).name if file else cls.__module__}, {cls.__name__}")
+
+
+def _place(frozen: FrozenChannels) -> str:
+    """Where the reason lies; what holds the channels where it lies nowhere in the code."""
+    return str(frozen.site) if frozen.site.file else ", ".join(s.parameter for s in frozen.slots[:3]) or "inside it"
 
 
 def _millions(macs: int) -> str:
