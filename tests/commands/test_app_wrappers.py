@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 
 from secateur import prune
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")  # the older norms are in use, too
 NETS = '''"""One network, held in many ways."""
 
 import torch
@@ -143,6 +145,7 @@ def _prune(name: str, *more: str):
 def _file(path, name: str):
     spec = importlib.util.spec_from_file_location(f"{path.parent.name}_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return getattr(module, name)
 

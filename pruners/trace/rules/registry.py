@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from ...errors import UsageError
 from ...places import Site
 from ...run import OpOverload
 from ..labelling import Call, Labels, Tracer, axes_of, touching
@@ -37,6 +38,17 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
         return function
 
     return register
+
+
+def label_rule(operation: str) -> Callable[[Rule], Rule]:
+    """Decorates a function of yours, ``rule(tracer, call)``, that says how channels pass an operation of your own
+    (``"mylib::swish"``, from ``torch.library.custom_op`` or an extension). It runs after each call of the operation,
+    labels ``call.outputs`` and states what is tied or must stay. ``elementwise`` is the rule of element-wise ones.
+    """
+    library, _, name = operation.partition("::")
+    if not (library.isidentifier() and name.isidentifier()) or library in ("aten", "prims"):
+        raise UsageError(f"label_rule({operation!r}): name an operation of your own, as in mylib::swish")
+    return rule(operation)
 
 
 def rule_for(op: OpOverload) -> Rule:
