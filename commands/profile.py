@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..pruners.bundle import Bundle
 from ..pruners.costs import Costs, ProfileRow, measure, profile
-from ..pruners.run import examples_of
+from ..pruners.run import examples_of, precision_of, wide
 from ..training.binarization import micronet
 from .cli import ProfileOptions, data_name, require_one
 from .network import inputs_of_bundle, network_from, of_bundle
@@ -24,6 +24,7 @@ def run(options: ProfileOptions) -> None:
         if options.bundle is not None:
             bundle = Bundle.open(options.bundle)
             name, model, inputs = str(options.bundle), bundle.model, inputs_of_bundle(bundle, options.example)
+            inputs = wide(inputs, precision_of(model))
             of_bundle(model, bundle.plan.provenance)
             data = data_name(str(bundle.plan.provenance.get("data") or ""))
         else:

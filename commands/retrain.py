@@ -16,7 +16,7 @@ from torch import nn
 from ..pruners.bundle import Bundle, contents, held, published, render_report, write_file, write_state
 from ..pruners.costs import Costs
 from ..pruners.errors import UsageError
-from ..pruners.run import training_batch
+from ..pruners.run import precision_of, rounded, training_batch, widened
 from ..pruners.verify import Case, fits_double, measured, trains, varied, verify_bundle
 from ..training.data import damaged_in, load_data, require_labels, with_workers
 from ..training.fit import check_writable, evaluate, fit, resolve_device
@@ -48,6 +48,7 @@ def run(options: BundleOptions) -> None:
         data = with_workers(load_data(spec), options.workers)
         require_labels(data, "retraining")
         network, device = bundle.model, resolve_device(options.device)
+        dtype = widened(network)
         check_outputs(str(bundle.path), network, inputs_of_bundle(bundle, data=data), data)
         kind = of_bundle(network, facts)
         regime = chosen_regime(options.regime, str(facts.get("arch") or ""), network, data.name, "retrain", kind)
@@ -68,8 +69,11 @@ def run(options: BundleOptions) -> None:
         unknown = {"before": None, "pruned": before} if known.get("pruned") is None else {}
         accuracy = {**known, **unknown, "retrained": after}
         voice.remark(f"test accuracy {before:.2%} -> {after:.2%}")
+        network.to(torch.device("cpu"))
+        if dtype is not None:
+            network.to(dtype).float()  # what its file will compute with
         made = republish(
-            bundle, network.to(torch.device("cpu")), inputs_of_bundle(bundle, data=data), output,
+            bundle, network, inputs_of_bundle(bundle, data=data), output,
             {"accuracy": accuracy}, options.force,
         )  # fmt: skip
         checkpoint.unlink(missing_ok=True)
@@ -86,7 +90,7 @@ def republish(
     with published(output, force) as draft:
         for name, data in kept.items():
             write_file(draft / name, data)
-        write_state(draft / "weights.pth", network.state_dict())
+        write_state(draft / "weights.pth", rounded(network.state_dict(), precision_of(bundle.model)))
         needs = re.search(rb"^\s*(import|from)\s+torchvision\b", kept[bundle.file.name], re.MULTILINE)
         checked = verify_bundle(
             draft / bundle.file.name, summary["factory"], [_case(network, inputs)], _costs(summary), 1,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import logging
 import platform
 import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -32,15 +33,16 @@ from .bundle import (
 from .costs import CostModel, Costs
 from .declare import check_declarations
 from .errors import NotPrunableError
-from .graph import ChannelGraph, Kept
+from .graph import ChannelGraph, FrozenChannels, Kept
 from .metrics import Ranking, rank
 from .plan import PruningPlan, from_kept, sha256_of_file, sha256_of_state, validate
-from .run import batch_size, examples_of
+from .run import batch_size, examples_of, plain, precision_of, rounded, wide, widened
 from .slicing import SlicedModel, slice_model, workable
 from .source import Entry, Header, Sources, Tree, Written, refuse, write
 from .trace import observe
 from .verify import cases, verify_bundle
 
+log = logging.getLogger(__name__)
 PRUNERS: dict[str, type[BasicPruning]] = {}
 
 
@@ -88,10 +90,16 @@ class BasicPruning:
         skip: Sequence[str] = (),
         provenance: Mapping[str, Any] | None = None,
     ) -> None:
-        self.model = model
+        self.model, told, dtype = plain(model)
+        for what in told:
+            log.warning("%s: %s", type(self.model).__name__, what)
         self.examples = examples_of(example_input)
+        if dtype is not None:
+            self.examples = tuple(wide(e, precision_of(self.model)) for e in self.examples)
         self.example_input = self.examples[0]
-        self.entry = entry or entry_of(model)
+        self.entry = entry or entry_of(self.model)
+        if dtype is not None:
+            self.entry = replace(self.entry, dtype=dtype)
         self.netName = self.netName or self.entry.name
         self.skip = (*type(self).skip, *skip)
         self._provenance = dict(provenance or {})
@@ -107,7 +115,7 @@ class BasicPruning:
         check_declarations(self.model, tracer.facts, self.example_input)
         graph = workable(tracer, self.model, self._all, self.skip)
         if not graph.widths:
-            reasons = "; ".join(dict.fromkeys(f"{f.reason} ({f.site})" for f in graph.frozen)) or "it has no layers"
+            reasons = "; ".join(dict.fromkeys(f"{f.reason} ({_place(f)})" for f in graph.frozen)) or "it has no layers"
             raise NotPrunableError(f"{self.netName}: nothing can be pruned: {reasons}")
         return graph
 
@@ -178,9 +186,16 @@ class BasicPruning:
         sliced = self.slice(kept, model)
         if sliced.runs:
             return sliced.model
-        network = import_text(self._write(sliced, None).text, self.netName)
+        network = self.imported(self._write(sliced, None).text)
         network.load_state_dict(sliced.model.state_dict())
         return network.train(self.model.training)
+
+    def imported(self, text: str) -> nn.Module:
+        """The network that the text of a generated file makes, of float32 where its weights are of 16 bits."""
+        network = import_text(text, self.netName)
+        if self.entry.dtype is not None:
+            widened(network)
+        return network
 
     def carry_out(self, plan: PruningPlan) -> Carried:
         """What a plan makes of the network, for everything that is done with it; nothing is written."""
@@ -193,7 +208,7 @@ class BasicPruning:
         return self.carry_out(plan).text
 
     def _write(self, sliced: SlicedModel, plan: PruningPlan | None) -> Written:
-        entry = Entry(self.entry.factory, self.entry.kwargs, self.netName, self.entry.origin)
+        entry = replace(self.entry, name=self.netName)
         header = None if plan is None else self._header(plan)
         return write(sliced.model, entry, rewrites=sliced.literals, header=header)
 
@@ -234,7 +249,10 @@ class BasicPruning:
         check_free(output, force)
         made = plan if isinstance(plan, Carried) else self.carry_out(plan)
         plan, sliced = made.plan, made.sliced
-        weights = sliced.model.state_dict() if state is None else state
+        dtype, state = self.entry.dtype, None if state is None else rounded(state, self.entry.dtype)
+        if dtype is not None:
+            sliced.model.to(dtype).to(precision_of(self.model))  # what the file's weights will be
+        weights = rounded(sliced.model.state_dict(), dtype) if state is None else state
         with published(output, force) as draft:
             write_file(draft / self.fileName, made.text.encode())
             write_state(draft / "weights.pth", weights)
@@ -297,6 +315,11 @@ def entry_of(model: nn.Module) -> Entry:
     name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
     file = inspect.getsourcefile(cls) if cls.__module__ != "__main__" else None
     return Entry(cls, {}, name, f"{Path(file).name if file else cls.__module__}, {cls.__name__}")
+
+
+def _place(frozen: FrozenChannels) -> str:
+    """Where the reason lies; what holds the channels where it lies nowhere in the code."""
+    return str(frozen.site) if frozen.site.file else ", ".join(s.parameter for s in frozen.slots[:3]) or "inside it"
 
 
 def _millions(macs: int) -> str:

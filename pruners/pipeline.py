@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from .base import BasicPruning
-from .bundle import Bundle, import_text
+from .bundle import Bundle
 from .costs import Allowance
 from .graph import Kept
 from .latency import LatencyModel, Measuring, device_of, latencies, verdict, with_batch
@@ -91,7 +91,7 @@ class Pipeline:
         ``output`` None: the bundle is in memory alone."""
         made = self.pruner.carry_out(plan)
         with torch.random.fork_rng(devices=[]):  # a written network draws weights, which are not looked at
-            network = import_text(made.text, self.pruner.netName).to(device_of(self.pruner.model))
+            network = self.pruner.imported(made.text).to(device_of(self.pruner.model))
         network = self.known(network).train(self.pruner.model.training)
         trained = self.result.state if self.result else None  # where the search has retrained the whole network
         state = self.pruner.model.state_dict() if trained is None else trained

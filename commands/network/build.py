@@ -15,7 +15,16 @@ from ...models import registry
 from ...pruners.entry import Entry
 from ...pruners.errors import CheckpointError, ModelFileError, UsageError
 from ...pruners.loading import build, entry_for, load_factory, parse_arguments
-from ...pruners.run import as_it_was, call_arguments, describe
+from ...pruners.run import (
+    as_it_was,
+    call_arguments,
+    describe,
+    precision_of,
+    unloaded,
+    unwrapped,
+    wide,
+    widened,
+)
 from ...training.binarization.kinds import Kind
 from ...training.data import Data, load_data
 from ..cli import PRETRAINED, NetworkOptions, data_name, data_of, require_network, trained_name
@@ -73,11 +82,17 @@ def network_from(options: NetworkOptions, voice: Voice) -> Network:
         voice.remark(f"reading {options.data}")  # many files take a while
     data = load_data(options.data) if options.data else None
     shapes = shapes_of(options, data)
-    network = _bundled(known, options, data, shapes, chosen) if known else _own(options, data, shapes)
+    network = _bundled(known, options, data, shapes, chosen) if known else _own(options, data, shapes, voice)
     try:
         checkpoint = start(network.model, chosen, options)
     except CheckpointError as error:
-        raise _explain(error, options, data) from None
+        if not (told := unloaded(network.model)):
+            raise _explain(error, options, data) from None
+        checkpoint = start(network.model, chosen, options)  # saved without masks and norms
+    else:
+        told = unloaded(network.model)
+    for what in told:
+        voice.remark(f"{network.name}: {what}")
     if checkpoint is not None:
         network = replace(network, optimizer=checkpoint.optimizer)
         if checkpoint.told:
@@ -122,22 +137,32 @@ def _bundled(
     return Network(arch.name, arch.name, model, entry, inputs, data, weights, facts, chosen=chosen)
 
 
-def _own(options: NetworkOptions, data: Data | None, shapes: Sequence[Shape]) -> Network:
+def _own(options: NetworkOptions, data: Data | None, shapes: Sequence[Shape], voice: Voice) -> Network:
     assert options.model is not None
     factory = load_factory(options.model)
     arguments = parse_arguments(options.model_arg)
     with _seeded(options.seed):
-        model = build(factory, arguments)
+        model, told = unwrapped(build(factory, arguments))
+    dtype = widened(model)
+    if dtype is not None:
+        kind = str(dtype).removeprefix("torch.")
+        told.append(f"its weights are {kind}: the work is done in float32, what is written is {kind} again")
+    for what in told:
+        voice.remark(f"{factory.name}: {what}")
     if not shapes and not options.example:
         raise ModelFileError(
             f"--model {options.model}: say what the network takes, --input-shape 3,224,224 (one image), or give --data "
             "or --example FILE.py:FUNCTION"
         )
     facts = _facts(options, shapes, model=options.model, arguments=arguments)
-    entry = entry_for(factory, arguments)
+    own = precision_of(model)
+    entry = replace(entry_for(factory, arguments), dtype=dtype or (None if own == torch.float32 else own))
     if data is None and not options.example:
         _check_runs(factory.name, model, shapes)
-    return Network(factory.name, "", model, entry, _inputs(options, shapes), data, options.weights, facts)
+    inputs = _inputs(options, shapes)
+    if entry.dtype is not None:
+        inputs = wide(inputs, own)
+    return Network(factory.name, "", model, entry, inputs, data, options.weights, facts)
 
 
 def _inputs(options: NetworkOptions, shapes: Sequence[Shape]) -> Any:
@@ -159,7 +184,7 @@ def _facts(options: NetworkOptions, shapes: Sequence[Shape], **more: Any) -> dic
 def _check_runs(name: str, model: nn.Module, shapes: Sequence[Shape]) -> None:
     try:
         with as_it_was(model), torch.no_grad():
-            model.eval()(*call_arguments(images(shapes))[0])
+            model.eval()(*call_arguments(wide(images(shapes), precision_of(model)))[0])
     except Exception as error:
         shown = " ".join(f"--input-shape {','.join(map(str, s))}" for s in shapes)
         raise UsageError(

@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from ...pruners.bundle import Bundle
+from ...pruners.run import widened
 from ...training.data import Data, load_data
 from .build import check_outputs
 from .inputs import images
@@ -18,6 +19,7 @@ def subject_of_bundle(path: Path, data: str | None) -> tuple[str, nn.Module, Dat
     bundle = Bundle.open(path)
     spec = data or str(bundle.plan.provenance.get("data") or "")
     model = bundle.model
+    widened(model)
     of_bundle(model, bundle.plan.provenance)
     found = load_data(spec) if spec else None
     if found is not None:

@@ -70,8 +70,11 @@ def rank(
     if slots not in _ROLES:
         raise UsageError(f"unknown slots {slots!r}, known are {', '.join(_ROLES)}")
     evidence = Evidence(model, graph, slots, None if batches is None else list(batches), seed)
+    ranked = {u.slot.parameter for w in graph.widths for u in w.uses}
     for name, parameter in evidence.parameters.items():
-        if not torch.isfinite(parameter.sum()) and not torch.isfinite(parameter).all():
+        if torch.isfinite(parameter.sum()) or torch.isfinite(parameter).all():
+            continue
+        if name in ranked or parameter.isnan().any():  # elsewhere infinities may be meant: a mask's
             raise CheckpointError(f"{name} holds NaN or infinite values; take a checkpoint from before training broke")
     # float32 makes ties of what only rounding errors tell apart
     found = function(evidence)

@@ -370,6 +370,8 @@ def run_case(model: nn.Module, case: Mapping[str, Any], own: Mapping[str, Tensor
     model.load_state_dict(own if case["state"] is None else case["state"], strict=True)
     if case["double"]:
         model.double()
+    elif any(p.dtype in (torch.float16, torch.bfloat16) for p in model.parameters()):
+        model.float()
     counter = MacCounter()
     even = EvenDraws() if case["even_draws"] else nullcontext()
     around = (transparent(model.train(case["training"])), buffers_restored(model), seeded(), even, counter)

@@ -100,7 +100,7 @@ def write(
         writing.finish(cls, list(dict.fromkeys(line for c, line in missing if c is cls)))
     if missing:
         text = writing.text(header)
-    return Written(text, tuple(losses(model, check(text, entry.name, tree))))
+    return Written(text, tuple(losses(model, check(text, tree))))
 
 
 class _Writing:
@@ -210,7 +210,7 @@ class _Writing:
         while True:
             text = self.text(header)
             try:
-                return text, run(text, self.tree.entry.name)
+                return text, run(text, self.tree.entry)
             except SourceError as error:
                 if not self._without(text, error):
                     raise

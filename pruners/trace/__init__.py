@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from .counted_calls import SITE_RULES, Path, constants, said
-from .labelling import Tracer
+from .labelling import Labels, Tracer
+from .rules import Call, elementwise, freeze_axes, label_rule
 from .trace import observe, trace
 
 __all__ = [
-    "SITE_RULES", "Path", "Tracer", "constants", "observe", "said", "trace",
+    "SITE_RULES", "Call", "Labels", "Path", "Tracer", "constants", "elementwise", "freeze_axes", "label_rule",
+    "observe", "said", "trace",
 ]

@@ -12,16 +12,17 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from ...entry import Entry
 from ...errors import SourceError
-from ...run import UNSAVED, unsaved_buffers
+from ...run import UNSAVED, unsaved_buffers, widened
 from ..live import Tree, is_torch, undisturbed
 
 _NUMBER = itertools.count(1)
 
 
-def check(text: str, name: str, tree: Tree) -> nn.Module:
+def check(text: str, tree: Tree) -> nn.Module:
     """The written model. Raises SourceError where it differs from the live one in what a state_dict and a tree show."""
-    twin, model, names = run(text, name), tree.model, tree.names
+    twin, model, names = run(text, tree.entry), tree.model, tree.names
     expected, found = _tensors(model), _tensors(twin)
     for key in [*expected, *found]:
         if expected.get(key) != found.get(key):
@@ -52,8 +53,10 @@ def _check_unsaved(tree: Tree, twin: nn.Module) -> None:
                 raise SourceError(f"{file.at(node)}: {UNSAVED.format(name)}")
 
 
-def run(text: str, name: str) -> nn.Module:
-    """The model that the text offers under the name, made in a module of its own."""
+def run(text: str, entry: Entry) -> nn.Module:
+    """The model that the text offers under the entry's name, made in a module of its own; in float32 where the user's
+    is of 16 bits."""
+    name = entry.name
     module = types.ModuleType(f"_written_{next(_NUMBER)}")
     module.__file__ = f"<{module.__name__}>"
     linecache.cache[module.__file__] = (len(text), None, text.splitlines(keepends=True), module.__file__)
@@ -69,6 +72,8 @@ def run(text: str, name: str) -> nn.Module:
         del linecache.cache[module.__file__]
     if not isinstance(made, nn.Module):
         raise SourceError(f"{name}() of the written source is no module")
+    if entry.dtype is not None:
+        widened(made)
     return made
 
 

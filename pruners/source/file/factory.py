@@ -8,12 +8,16 @@ import types
 from collections.abc import Sequence, Set
 from typing import Any
 
+import torch
+
 from ...entry import Entry
 from ..author import argument_hints
 from ..constructor import Parameter
 from ..live import Birth
 from ..text import STEP, WIDTH, FunctionNode, SourceFile, Sources, without_entries
 from .gather import Chunk
+
+_CASTS = {torch.float16: ".half()", torch.bfloat16: ".bfloat16()", torch.float64: ".double()"}
 
 
 def factory_chunk(
@@ -39,7 +43,8 @@ def factory_chunk(
     lines = [line] if len(line) <= WIDTH else [f"def {entry.name}(", *(f"{STEP}{t}," for t in texts), f"){returns}:"]
     gone = set(inspect.signature(entry.factory).parameters) - set(words.values()) if place else set()
     lines += _docstring(place, gone)
-    lines.append(f"{STEP}return {name}({', '.join(passed)})")
+    cast = "" if entry.dtype is None else _CASTS.get(entry.dtype, "")
+    lines.append(f"{STEP}return {name}({', '.join(passed)}){cast}")
     extra: dict[str, Any] = {name: root}
     return Chunk(
         entry.name, place[0] if place else None, 10**9, "\n".join(lines) + "\n", extra, second=sources.of_class(root)[0]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ast
 import builtins
+import re
 import symtable
 import sys
 import types
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -255,7 +256,7 @@ class Gatherer:
                 final[key] = free(chunk.name, key[0], taken)
                 taken.add(final[key])
         ordered = [replace(c, text=self._with_names(c, final)) for c in self._ordered(notes)]
-        return list(dict.fromkeys(self.imports.values())), ordered
+        return list(dict.fromkeys([*self.imports.values(), *_libraries(ordered)])), ordered
 
     def _name_imports(self) -> set[str]:
         """Two imports under one name: the second gets another."""
@@ -349,3 +350,11 @@ def _quoted(tree: ast.AST) -> set[str]:
         except SyntaxError:
             continue
     return names
+
+
+def _libraries(chunks: Sequence[Chunk]) -> Iterator[Import]:
+    """Packages whose import brings operations that the code calls: ``torch.ops.torchvision.nms``."""
+    called = {name for c in chunks for name in re.findall(r"\btorch\.ops\.(\w+)\.", c.text)}
+    for name in sorted(called - {"aten", "prims", "prim", "quantized"}):
+        if name in sys.modules:
+            yield Import(name, "", name)

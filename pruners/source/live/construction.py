@@ -25,7 +25,7 @@ import torch
 from torch import nn
 
 from ...entry import Entry
-from ...run import describe
+from ...run import describe, unloaded, unwrapped
 from ..text import Position, code_of
 from .undrawn import Undrawn
 
@@ -68,6 +68,9 @@ def observe(entry: Entry, model: nn.Module) -> dict[str, Birth]:
     try:
         with undisturbed(), recorder.watching():
             twin = entry.factory(**dict(entry.kwargs))
+            if isinstance(twin, nn.Module):
+                twin, _ = unwrapped(twin)
+                unloaded(twin)
     except Exception as error:  # the author's code may raise anything
         _remark(f"{entry.name} can't be called a second time ({describe(error)}): the written file loses the names, "
                 "conditions and order of its code")  # fmt: skip

@@ -23,6 +23,7 @@ _HOOKS = {
 }
 _REMOVERS = {"WeightNorm": "remove_weight_norm", "SpectralNorm": "remove_spectral_norm"}
 _QUANTIZED = ("torch.ao.nn.", "torch.nn.quantized", "torch.nn.intrinsic", "torch.nn.qat", "torch.ao.quantization")
+_READY = ("QuantStub", "DeQuantStub", "FloatFunctional")
 
 
 def refuse(tree: Tree) -> None:
@@ -41,7 +42,7 @@ def _reason(module: nn.Module) -> str | None:
         return "is a script module, which has no Python source; give the module it was scripted from"
     if isinstance(module, torch.fx.GraphModule):
         return "is a traced graph, which has no source file; give the module it was traced from"
-    if cls.__module__.startswith(_QUANTIZED):
+    if cls.__module__.startswith(_QUANTIZED) and not _is_ready(module):
         return "is quantized; write the source before quantizing"
     if hasattr(module, "parametrizations"):
         return "has a parametrization; bake it in with torch.nn.utils.parametrize.remove_parametrizations first"
@@ -72,6 +73,12 @@ def _reason(module: nn.Module) -> str | None:
     if code is not None and all(column is None for *_, column in code.co_positions()):
         return NO_COLUMNS
     return None
+
+
+def _is_ready(module: nn.Module) -> bool:
+    """One that does nothing, or a sum, until the network is quantized."""
+    ready = type(module).__module__.startswith(_QUANTIZED) and type(module).__name__ in _READY
+    return ready and not any(getattr(module, name) for name in _HOOKS) and getattr(module, "qconfig", None) is None
 
 
 def _is_own_method(module: nn.Module, value: object) -> bool:

@@ -247,6 +247,8 @@ def _argument(module: nn.Module, values: Values, parameter: inspect.Parameter) -
     if name in values:
         return values[name]
     if not hasattr(module, name):
+        if name == "qconfig":  # a stub that nobody has told how to quantize
+            return None
         if parameter.default is not inspect.Parameter.empty and not is_torch(type(module)):
             return parameter.default
         raise LookupError(f"the argument {name} can't be read from the module")

@@ -82,6 +82,32 @@ def _bind_in(tracer: Tracer, call: Call, weight: Tensor, incoming: Tensor, axis:
     tracer.consumed(weight, stored)
 
 
+@rule("torchvision::deform_conv2d")
+def deformable_convolution(tracer: Tracer, call: Call) -> None:
+    """A convolution that reads at places of its own: offsets and masks have theirs for each position of the kernel."""
+    x, weight, offset, mask, bias = call.args[:5]
+    groups, offset_groups, out = int(call.args[11]), int(call.args[12]), call.outputs[0]
+    for tensor in (offset, mask):
+        tracer.freeze(tracer.labels(tensor).planes, f"{call.name} takes places from it", call.site)
+    labels = tracer.labels(x)
+    incoming, outgoing = along(labels, 1), tracer.axis(weight, 0)
+    stored = tracer.axis(weight, 1, groups).reshape(groups, -1)
+    tracer.freeze([p for p in labels.planes if axes_of(p) != (1,)], "a convolution slides over the axis", call.site)
+    if incoming is None or offset_groups > 1 or groups > 1:
+        reason = _UNKNOWN if incoming is None else f"{call.name} in groups"
+        tracer.freeze((*labels.planes, stored, *([outgoing] if groups > 1 else [])), reason, call.site)
+    else:
+        tracer.tie(incoming.reshape(1, -1), stored, "read by", call.site)
+        tracer.consumed(weight, stored)
+        if not tracer.stored(weight):
+            tracer.reads(call, incoming, 1)
+    for plane in tracer.labels(bias).planes if bias is not None else ():
+        if plane.numel() == outgoing.numel():
+            tracer.tie(outgoing, plane.reshape(-1), "bias", call.site)
+    tracer.produced(outgoing)
+    tracer.label(out, Labels((on_axis(outgoing, 1, out.ndim),) if outgoing.numel() > 1 else ()))
+
+
 @rule("mm", "bmm", "mv", "dot")
 def product(tracer: Tracer, call: Call) -> None:
     """(..., m, k) times (..., k, n)."""

@@ -17,9 +17,12 @@ def pointwise(tracer: Tracer, call: Call) -> None:
         tracer.label(out, join(tracer, call.tensors, out, call.name, call.site))
 
 
-def join(tracer: Tracer, operands: Sequence[Tensor], out: Tensor, name: str, site: Site) -> Labels:
-    """Unite the operands' planes, aligned as broadcasting aligns them."""
-    found = [tracer.labels(t) for t in operands]
+def join(
+    tracer: Tracer, operands: Sequence[Tensor], out: Tensor, name: str, site: Site,
+    found: Sequence[Labels] | None = None,
+) -> Labels:  # fmt: skip
+    """Unite the operands' planes, aligned as broadcasting aligns them. ``found``: those that are meant, if not all."""
+    found = [tracer.labels(t) for t in operands] if found is None else found
     planes = [(i, align(p, out.ndim)) for i, labels in enumerate(found) for p in labels.planes]
     sizes = [(1,) * (out.ndim - t.ndim) + _own_sizes(t) for t in operands]
     kept: list[Tensor] = []

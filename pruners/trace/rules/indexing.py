@@ -15,13 +15,22 @@ def written_at(tracer: Tracer, call: Call) -> None:
     target = call.args[0]
     axis = int(call.arg(1, "dim")) % max(1, target.ndim)
     operands = [t for t in call.tensors if t.ndim == target.ndim and t.is_floating_point()]
-    labels = join(tracer, operands, call.outputs[0], call.name, call.site)
-    left = freeze_axes(tracer, labels, {axis}, f"{call.name} writes at numbered places of the axis", call.site)
+    reason = f"{call.name} writes at numbered places of the axis"
+    uneven = {a for t in operands for a in range(t.ndim) if t.shape[a] != target.shape[a]}  # the rest isn't written
+    found = [freeze_axes(tracer, tracer.labels(t), {axis} | uneven, reason, call.site) for t in operands]
+    left = join(tracer, operands, call.outputs[0], call.name, call.site, found)
     for tensor in call.tensors:
         numbers = tracer.labels(tensor)
         if all(tensor is not t for t in operands):
             tracer.freeze(numbers.planes, f"{call.name} takes numbers of places from it", call.site)
     tracer.label(call.outputs[0], Labels(left.planes))
+
+
+@rule("masked_scatter")
+def filled_in_order(tracer: Tracer, call: Call) -> None:
+    """Takes the source's elements one after the other: which one goes where depends on all of them."""
+    for tensor in call.tensors:
+        tracer.freeze(tracer.labels(tensor).planes, f"{call.name} takes elements in their order", call.site)
 
 
 @rule("index_put", "_unsafe_index_put")

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from ...errors import UsageError
 from ...places import Site
 from ...run import OpOverload
 from ..labelling import Call, Labels, Tracer, axes_of, touching
@@ -20,13 +21,17 @@ aten = torch.ops.aten
 
 Rule = Callable[["Tracer", Call], None]
 RULES: dict[Any, Rule] = {}
+ELSEWHERE: dict[str, Rule] = {}  # of other libraries' operations, which may not be there yet
 
 
 def rule(*names: str) -> Callable[[Rule], Rule]:
-    """Register a rule for every overload of the named aten operations."""
+    """Register a rule for every overload of the named operations: aten's, or others as ``library::name``."""
 
     def register(function: Rule) -> Rule:
         for name in names:
+            if "::" in name:
+                ELSEWHERE[name] = function
+                continue
             packet = getattr(aten, name, None)  # an operation that this torch doesn't have needs no rule
             if packet is not None:
                 RULES[packet] = function
@@ -35,10 +40,23 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
     return register
 
 
+def label_rule(operation: str) -> Callable[[Rule], Rule]:
+    """Decorates a function of yours, ``rule(tracer, call)``, that says how channels pass an operation of your own
+    (``"mylib::swish"``, from ``torch.library.custom_op`` or an extension). It runs after each call of the operation,
+    labels ``call.outputs`` and states what is tied or must stay. ``elementwise`` is the rule of element-wise ones.
+    """
+    library, _, name = operation.partition("::")
+    if not (library.isidentifier() and name.isidentifier()) or library in ("aten", "prims"):
+        raise UsageError(f"label_rule({operation!r}): name an operation of your own, as in mylib::swish")
+    return rule(operation)
+
+
 def rule_for(op: OpOverload) -> Rule:
     found = RULES.get(op.overloadpacket)
     if found is None and torch.Tag.pointwise in op.tags:
         found = RULES["pointwise"]
+    if found is None:
+        found = ELSEWHERE.get(op._schema.name)
     name = op.overloadpacket.__name__
     if found is None and name.endswith("_") and not name.startswith("_"):  # in place: as the operation that copies
         packet = getattr(aten, name[:-1], None)
