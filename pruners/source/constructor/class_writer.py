@@ -9,7 +9,7 @@ from torch import nn
 
 from ..author import Namer, Scope, Unproved, Vector, as_term, evaluate
 from ..live import Arg, Call, Lit, Ref, Term, is_plain, literal, same, same_vector
-from ..text import STEP, flat, loaded_names
+from ..text import STEP, flat, loaded_names, stored_names
 from .conditions import INDENT
 from .context import ClassContext
 from .followed import counts_channels, follow, followed, without_terms
@@ -81,6 +81,8 @@ class ClassWriter:
             usable = self._usable_alone(name, vector) if self.single else not constant and None not in vector[:1]
             if name not in self.author.parameters and name not in definitions and (self.single or name not in votes):
                 usable = False
+            if name in self.author.parameters and self._ignored(name):
+                usable = False
             (self.scope.words if usable else self.scope.hidden)[name] = vector
         for name in definitions:
             if self._defined(name, definitions[name].value):
@@ -141,6 +143,12 @@ class ClassWriter:
         if name in self.author.parameters and self.context.is_root:
             return given is not None and same_vector(given, vector) and isinstance(vector[0], Lit | Ref)
         return isinstance(vector[0], Lit if name not in self.author.parameters else Lit | Ref)
+
+    def _ignored(self, name: str) -> bool:
+        """Whether the constructor gives a parameter another value, whatever it was given."""
+        body = self.author.init.body if self.author.init is not None else []
+        first = next((s for s in body if name in loaded_names(s) | stored_names(s)), None)
+        return isinstance(first, ast.Assign) and name not in loaded_names(first)
 
     def _defined(self, name: str, value: ast.expr) -> bool:
         vector = self.scope.words.get(name)
