@@ -147,7 +147,7 @@ _TABLE = {
         "pruners.trace.rules"
     ),
     "pruners.trace.labelling": "pruners.errors pruners.graph pruners.places pruners.run",
-    "pruners.trace.rules": "pruners.places pruners.run pruners.trace.labelling",
+    "pruners.trace.rules": "pruners.errors pruners.places pruners.run pruners.trace.labelling",
     "pruners.transfer": (
         "pruners.errors pruners.graph pruners.least_squares pruners.registry pruners.run "
         "pruners.weight_transfer"
