@@ -260,7 +260,24 @@ class Gatherer:
         while len(files) < len(needs):
             rest = [f for f in needs if f not in files]
             files.append(next((f for f in rest if not needs[f] - set(files)), rest[0]))
-        return sorted(self.chunks.values(), key=lambda c: (files.index(c.file), c.line))
+        return self._after_needs(sorted(self.chunks.values(), key=lambda c: (files.index(c.file), c.line)))
+
+    def _after_needs(self, chunks: list[Chunk]) -> list[Chunk]:
+        """In this order, but each behind what it needs when the file is imported: files may import from each other."""
+        notes = not any(binding(c.file, "annotations") is not None for c in chunks if c.file)
+        needs = {c.key: self._needed_at_once(c, notes) - {c.key} for c in chunks}
+        ordered: list[Chunk] = []
+        rest = list(chunks)
+        while rest:
+            waiting = {c.key for c in rest}
+            ordered.append(next((c for c in rest if not needs[c.key] & waiting), rest[0]))
+            rest.remove(ordered[-1])
+        return ordered
+
+    def _needed_at_once(self, chunk: Chunk, notes: bool) -> set[Key]:
+        names = read_at_once(ast.parse(chunk.text), notes)
+        used = self.uses[chunk.key].items()
+        return {k for n, k in used if isinstance(k, tuple) and n.partition(".")[0] in names}
 
 
 def _meant(wanted: Import) -> Any:
@@ -274,6 +291,20 @@ def _module_import(name: str, module: types.ModuleType) -> Import:
     if path and last == name:
         return Import(path, last, name)
     return Import(module.__name__, "", name)
+
+
+def read_at_once(tree: ast.AST, notes: bool) -> set[str]:
+    """Names that a piece of code reads when it is imported; what stands in functions is read later. ``notes``: whether
+    annotations are read."""
+    lazy: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        found = [getattr(node, "annotation", None), getattr(node, "returns", None)]
+        lazy |= {part for note in found if isinstance(note, ast.expr) and not notes for part in ast.walk(note)}
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lazy |= {part for stmt in node.body for part in ast.walk(stmt)}
+        elif isinstance(node, ast.Lambda):
+            lazy |= set(ast.walk(node.body))
+    return {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and n not in lazy}
 
 
 def free_names(text: str) -> set[str]:
