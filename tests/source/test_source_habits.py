@@ -208,7 +208,7 @@ def test_layers_of_comprehensions_are_written_alike_in_every_python(tmp_path: Pa
 def test_the_header_says_what_it_is_told() -> None:
     header = Header("net.py, Flat()", "plan.json", "10", "5", "2 k", "1 k", "weights.pth")
     text = write_source(Flat(), Entry(Flat, {}, "Flat"), header=header)
-    for part in ["written out", "net.py, Flat()", "10 -> 5 parameters, 2 k -> 1 k MACs", 'torch.load("weights.pth"']:
+    for part in ["net.py, Flat()", "10 -> 5 parameters, 2 k -> 1 k MACs", 'torch.load("weights.pth"']:
         assert part in text.split('"""')[1]
 
 

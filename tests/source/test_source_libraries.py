@@ -170,3 +170,38 @@ def test_a_class_keeps_the_name_that_the_author_gave_it(tmp_path: Path, name: st
     assert "self.drop = Forget(0.25)" in text
     assert "Drop as Forget" in text
     assert isinstance(load(text, tmp_path).Net().drop, sys.modules[name].Drop)
+
+
+def test_a_class_stands_before_the_notes_that_name_it(tmp_path: Path) -> None:
+    """Here the file of the outer class is the one that knows the inner class least."""
+    base = load(
+        """
+from torch import nn
+
+class Stack(nn.Module):
+    def __init__(self, block, depth):
+        super().__init__()
+        self.blocks = nn.Sequential(*(block(4) for _ in range(depth)))
+
+    def forward(self, x):
+        return self.blocks(x)
+""",
+        tmp_path,
+        "base",
+    )
+    text = f"""
+from torch import nn
+from {base.__name__} import Stack
+
+class Block(nn.Linear):
+    def __init__(self, dim):
+        super().__init__(dim, dim)
+
+def small(depth: int = 2) -> Stack:
+    return Stack(Block, depth)
+"""
+    sys.modules[base.__name__] = base
+    factory = load(text, tmp_path, "net").small
+    net = factory().eval()
+    written = load(write_source(net, Entry(factory, {}, "small")), tmp_path)
+    assert_same_network(written.small(), net, torch.randn(2, 4))

@@ -19,6 +19,7 @@ from secateur.pruners.errors import SourceError
 from secateur.pruners.plan import PruningPlan, WidthPlan
 from secateur.pruners.source import Header, write_source
 from secateur.pruners.source.file import render
+from secateur.pruners.source.file.render import Top
 from secateur.pruners.source.text import as_docstring, quoted
 
 CALL = 'setattr(__import__("builtins"), "was_run", True)'
@@ -62,7 +63,7 @@ def net(tmp_path_factory):
 def test_a_header_that_would_be_more_than_a_docstring_is_refused(monkeypatch):
     monkeypatch.setitem(render.__globals__, "as_docstring", lambda text: f'"""{text}"""')
     with pytest.raises(SourceError, match="something in its header is no text"):
-        render(Entry(dict, {}, "dict", 'x""";print();"""'), None, "", [], [], False)
+        render(Entry(dict, {}, "dict", 'x""";print();"""'), None, Top("", ""), [], [], False)
 
 
 @given(texts)
