@@ -50,3 +50,10 @@ def test_comments_stay_where_a_width_changes(folder: Path) -> None:
     text = write_source(net, Entry(made, {}, "Net"))
     assert "            5,  # maps\n" in text
     assert re.findall("#.*", text) == re.findall("#.*", NET)
+
+
+def test_a_hook_on_a_parameter_stays(folder: Path) -> None:
+    line = "        self.conv.weight.register_hook(lambda g: g * 0.0)\n"
+    net = NET.replace("        # last words\n", line)
+    made = package(folder, {"net": HEAD + net}).Net
+    assert line in write_source(made(), Entry(made, {}, "Net"))

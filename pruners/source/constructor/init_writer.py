@@ -272,7 +272,7 @@ class InitWriter(Members):
 
     def _effect(self, stmt: ast.stmt) -> Lines:
         """Statements such as weight initialisation stay if every name in them still means something."""
-        inside = stored_names(stmt)
+        inside = stored_names(stmt) | {n.arg for n in ast.walk(stmt) if isinstance(n, ast.arg)}
         if self._hands_on(stmt) or (self._depth_resolved and warns(stmt)):
             return []
         known = set(self.scope.words) | self.locals | inside | {self.author.self_name, "super"}
