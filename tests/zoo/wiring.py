@@ -244,7 +244,7 @@ CASES = {
     SumOfBranches: (IMAGE, "branches.0:8", ""),
     Sliced: (TOKENS, "features.0:8 features.2:6 features.4:6", ""),
     Collected: (TOKENS, "layers.a:8 layers.b:6 layers.c:6", ""),
-    Tree: (IMAGE, "stem:8", ""),
+    Tree: (IMAGE, "stem:8 tree.conv:8", ""),
     Packed: ((WORDS, torch.tensor([7, 4])), "lstm:6", "no rule for the operation _pack_padded_sequence"),
     ConvLstm: (torch.randn(2, 3, 3, 4, 4), "cell.gates:6", ""),
     Mixer: (TOKENS, "embed:8 mix.0:6 mlp.0:16", ""),

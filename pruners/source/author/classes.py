@@ -53,6 +53,16 @@ class AuthorClass:
         )
 
     @property
+    def header_end(self) -> int:
+        """The last line of ``def __init__(...):``, without comments that stand behind it."""
+        assert self.init is not None
+        first = self.init.body[0]
+        line = min([first.lineno, *(d.lineno for d in getattr(first, "decorator_list", ()))]) - 1
+        while line > self.init.lineno and self.init_file.lines[line - 1].lstrip()[:1] in ("", "#"):
+            line -= 1
+        return line
+
+    @property
     def self_name(self) -> str:
         return self.init.args.args[0].arg if self.init and self.init.args.args else "self"
 

@@ -48,9 +48,19 @@ class InitWriter(Members):
         if init is None:
             return [*self._base_call(None), *self._rest(everyone)]
         self._last_setting = self._find_last_setting(init.body)
-        lines = self._block(init.body, everyone, init.body[0].lineno - 1)
-        self.lines = tidy([*lines, *self._rest(everyone)])
+        lines = self._block(init.body, everyone, self.author.header_end)
+        self.lines = tidy([*lines, *self._rest(everyone), *self._last_comments(init)])
         return self.lines
+
+    def _last_comments(self, init: ast.FunctionDef | ast.AsyncFunctionDef) -> Lines:
+        """Comments behind the last statement that are still inside the constructor."""
+        found: Lines = []
+        for line in self.author.init_file.lines[init.end_lineno or 0 :]:
+            text = line.strip()
+            if text and (not text.startswith("#") or len(line) - len(line.lstrip()) <= init.col_offset):
+                break
+            found.append(text)
+        return found if any(found) else []
 
     def _find_last_setting(self, body: Sequence[ast.stmt]) -> ast.stmt | None:
         """The last top-level statement that makes part of the module; what follows only initialises."""
@@ -269,7 +279,7 @@ class InitWriter(Members):
 
     def _effect(self, stmt: ast.stmt) -> Lines:
         """Statements such as weight initialisation stay if every name in them still means something."""
-        inside = stored_names(stmt)
+        inside = stored_names(stmt) | {n.arg for n in ast.walk(stmt) if isinstance(n, ast.arg)}
         if self._hands_on(stmt) or (self._depth_resolved and warns(stmt)):
             return []
         known = set(self.scope.words) | self.locals | inside | {self.author.self_name, "super"}

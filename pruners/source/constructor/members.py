@@ -24,7 +24,7 @@ from ..live import (
     tensor_call,
     unify,
 )
-from ..text import STEP, Group, Lines, flat, is_usable_name, lines_of, numbered, same_code
+from ..text import STEP, Group, Lines, flat, is_usable_name, lines_of, numbered, rows, same_code, spliced
 from .buffer_statements import prepared
 from .printer import Code
 from .sequences import Sequences
@@ -184,10 +184,23 @@ class Members(Sequences):
         text = "\n".join(lines)
         if same_code(text, self.author.init_file.segment(stmt)):
             return self._verbatim(stmt)
+        own = self._with_comments(text, stmt)
+        if own is not None:
+            return own
         comment = self.author.init_file.comments.get(stmt.end_lineno or 0)
         if comment is not None and comment[0] >= (stmt.end_col_offset or 0):
             lines = [*lines[:-1], f"{lines[-1]}  {comment[1]}"]
         return lines
+
+    def _with_comments(self, text: str, stmt: ast.stmt) -> Lines | None:
+        """The author's lines with what is new in them, where they hold comments that the new text hasn't."""
+        inside = range(stmt.lineno, stmt.end_lineno or 0)
+        said = [c for n, (_, c) in self.author.init_file.comments.items() if n in inside]
+        if all(c in text for c in said):
+            return None
+        found = spliced(self.author.init_file, stmt, text)
+        better = found is not None and sum(c in found for c in said) > sum(c in text for c in said)
+        return rows(found) if found is not None and better else None
 
     def _all_unfollowed(self, names: Sequence[str], mask: Mask) -> Lines:
         children = [n for n in names if any(n in r and r[n].kind == CHILD for r in self.context.records)]

@@ -52,7 +52,7 @@ def header_lines(author: AuthorClass, parameters: Sequence[Parameter]) -> list[s
         texts.insert(1 + sum(not p.keyword_only for p in parameters), "*")
     returns = f" -> {file.segment(init.returns)}" if init.returns else ""
     line = f"def __init__({', '.join(texts)}){returns}:"
-    own = file.lines[init.lineno - 1 : init.body[0].lineno - 1]
+    own = file.lines[init.lineno - 1 : author.header_end]
     if own and _same_header(line, "".join(own)):
         return [s.rstrip("\n")[init.col_offset :] for s in own if s.strip()]
     if len(line) + len(STEP) <= WIDTH:
@@ -65,6 +65,7 @@ def header_lines(author: AuthorClass, parameters: Sequence[Parameter]) -> list[s
 
 def _same_header(first: str, second: str) -> bool:
     try:
-        return ast.dump(ast.parse(f"{first} pass")) == ast.dump(ast.parse(textwrap.dedent(second).rstrip() + " pass"))
+        own = ast.parse(textwrap.dedent(second).rstrip() + "\n    pass")
+        return ast.dump(ast.parse(f"{first} pass")) == ast.dump(own)
     except SyntaxError:
         return False

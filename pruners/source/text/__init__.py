@@ -10,6 +10,7 @@ from .layout import STEP, WIDTH, Group, commented, flat, labelled, lines_of
 from .names_in import is_usable_name, loaded_names, stored_names
 from .quoting import as_docstring, quoted
 from .renames import free, quoted_notes, renamed
+from .splicing import spliced
 from .statements import (
     Lines,
     indented,
@@ -29,6 +30,6 @@ __all__ = [
     "STEP", "WIDTH", "Concrete", "Definition", "FunctionNode", "Group", "Line", "Lines", "Position", "SourceFile",
     "Sources", "as_docstring", "code_of", "commented", "flat", "free", "indented", "is_docstring", "is_usable_name",
     "labelled", "lines_of", "loaded_names", "numbered", "only_raises", "own_parentheses", "parsed", "quoted",
-    "quoted_notes", "renamed", "rows", "same_code", "stored_names", "tidy", "uses", "warns", "within",
-    "without_dead_branches", "without_entries",
+    "quoted_notes", "renamed", "rows", "same_code", "spliced", "stored_names", "tidy", "uses", "warns",
+    "within", "without_dead_branches", "without_entries",
 ]

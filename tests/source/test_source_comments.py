@@ -1,0 +1,59 @@
+"""Comments of a constructor stay where the author put them, also around what changes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from test_source_collections import HEAD, folder, package
+
+from secateur.pruners.source import Entry, write_source
+
+__all__ = ["folder"]
+
+NET = """
+
+class Net(nn.Module):
+    def __init__(  # arguments
+        self,
+        # nothing else
+    ):  # end of them
+        # first
+        super().__init__()
+        self.conv = nn.Conv2d(  # a layer
+            3,  # colours
+            8,  # maps
+            3,
+            padding=1,  # all around
+            # no bias?
+        )  # done
+        self.last = nn.Sequential(
+            nn.Conv2d(8, 2, 1),  # small
+            # an activation
+            nn.ReLU(),
+        )
+        # last words
+
+    # what it computes
+    def forward(self, x):
+        return self.last(self.conv(x))
+"""
+
+
+def test_comments_stay_where_a_width_changes(folder: Path) -> None:
+    made = package(folder, {"net": HEAD + NET}).Net
+    net = made()
+    for layer, name in ((net.conv, "out_channels"), (net.last[0], "in_channels")):
+        setattr(layer, name, 5)
+    net.conv.weight.data, net.conv.bias.data = net.conv.weight.data[:5], net.conv.bias.data[:5]
+    net.last[0].weight.data = net.last[0].weight.data[:, :5]
+    text = write_source(net, Entry(made, {}, "Net"))
+    assert "            5,  # maps\n" in text
+    assert re.findall("#.*", text) == re.findall("#.*", NET)
+
+
+def test_a_hook_on_a_parameter_stays(folder: Path) -> None:
+    line = "        self.conv.weight.register_hook(lambda g: g * 0.0)\n"
+    net = NET.replace("        # last words\n", line)
+    made = package(folder, {"net": HEAD + net}).Net
+    assert line in write_source(made(), Entry(made, {}, "Net"))
