@@ -1,4 +1,4 @@
-"""mobilenetv2, with its widths written out.
+"""MobileNetV2 for small images (Sandler et al. 2018, "Inverted Residuals and Linear Bottlenecks").
 
 Source:   mobilenetv2()
 """

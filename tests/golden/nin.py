@@ -1,4 +1,4 @@
-"""nin, with its widths written out.
+"""Network in Network (Lin et al. 2013), with the widths of the XNOR-Net experiments on CIFAR-10.
 
 Source:   nin()
 """

@@ -1,4 +1,4 @@
-"""squeezenet, with its widths written out.
+"""SqueezeNet with batch normalisation, for small images (Iandola et al. 2016).
 
 Source:   squeezenet()
 """

@@ -1,4 +1,4 @@
-"""vgg11, with its widths written out.
+"""VGG with batch normalisation, for small images (Simonyan & Zisserman 2014).
 
 Source:   vgg11()
 """

@@ -1,4 +1,4 @@
-"""vgg_small, with its widths written out.
+"""VGG-Small, the network that binary networks are compared on, with real weights (Qin et al. 2020, "IR-Net").
 
 Source:   vgg_small()
 """
