@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,7 +34,9 @@ def slice_state(state: Mapping[str, Tensor], graph: ChannelGraph, kept: Kept, mo
     weight transfer units of their own.
     """
     masks = masks_by_key(graph, kept)
-    sliced = {key: _sliced(value, masks.get(graph.key(key), [])) for key, value in state.items()}
+    sliced = OrderedDict((key, _sliced(value, masks.get(graph.key(key), []))) for key, value in state.items())
+    if hasattr(state, "_metadata"):  # versions of classes, which some read when they load
+        sliced._metadata = state._metadata  # type: ignore[attr-defined]
     for path, module in model.named_modules() if model is not None else ():
         unit = transfer_unit_of(type(module))
         if unit is not None:
