@@ -1,4 +1,4 @@
-"""resnet20, with its widths written out.
+"""Residual networks for small images (He et al. 2015, "Deep Residual Learning", section 4.2).
 
 Source:   resnet20()
 """
