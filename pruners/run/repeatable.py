@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from .isolated import without_compiler
-from .torch_private import TorchDispatchMode
+from .torch_private import TorchDispatchMode, WithoutTorchFunction
 
 
 @cache
@@ -34,7 +34,8 @@ class _Drawing(TorchDispatchMode):
         if _draws(func):
             self._drawn += 1
             torch.manual_seed(self._drawn)
-        return func(*args, **(kwargs or {}))
+        with WithoutTorchFunction():  # what scripted code and numpy hand over isn't a call of the author's
+            return func(*args, **(kwargs or {}))
 
 
 without_compiler(_Drawing)
