@@ -174,9 +174,10 @@ class Gatherer:
         checkers = for_checkers(file, stmt) is not None
         value = getattr(sys.modules.get(module), member, None)
         if isinstance(value, types.ModuleType):
-            if taken_whole(module, self.homes) or self.library.uses_of_module(name, value, text):
+            whole = taken_whole(value.__name__, self.homes)
+            if whole or self.library.uses_of_module(name, value, text):
                 return self._of_module(name, value, file, stmt, text, gather)
-        elif self._taken_over(module, member) and not (checkers and module not in sys.modules):
+        if self._taken_over(module, member) and not (checkers and module not in sys.modules):
             return self._defined(name, member, module, file, stmt, text, gather)
         return {name: self._import(Import(module, member, name, checkers), gather)}
 
