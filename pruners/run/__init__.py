@@ -16,7 +16,7 @@ from .calling import (
     name_of,
     training_batch,
 )
-from .copying import copied
+from .copying import INTERNAL, copied
 from .forks import Left, pieces, tree_of
 from .frames import (
     NO_COLUMNS,
@@ -61,7 +61,7 @@ from .ways import Visit, Watch, Way
 from .wrappers import plain, precision_of, rounded, unloaded, unwrapped, wide, widened
 
 __all__ = [
-    "CONV_FORWARD", "NO_COLUMNS", "NO_TORCH_FUNCTION", "SMALL", "UNSAVED", "BatchNormBase", "ConvBase",
+    "CONV_FORWARD", "INTERNAL", "NO_COLUMNS", "NO_TORCH_FUNCTION", "SMALL", "UNSAVED", "BatchNormBase", "ConvBase",
     "ConvTransposeBase", "Left", "Modules", "NormBase", "OpOverload", "StopRequest", "TorchDispatchMode", "Visit",
     "Watch", "Way", "WithoutTorchFunction", "as_it_was", "author_frame", "author_site", "batch_size",
     "call_arguments", "copied", "describe", "described", "estimate_batch_norm", "examples_of", "forward_site",

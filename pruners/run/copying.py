@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 M = TypeVar("M", bound=nn.Module)
+INTERNAL = frozenset(vars(nn.Module()))  # attributes that every module has from torch
 
 
 def copied(model: M, memo: Mapping[int, Any] | None = None) -> M:
@@ -19,11 +20,9 @@ def copied(model: M, memo: Mapping[int, Any] | None = None) -> M:
     try:
         return copy.deepcopy(model, dict(memo or {}))
     except (TypeError, RuntimeError, NotImplementedError):
-        held = {id(v): v for m in model.modules() for n, v in vars(m).items() if n not in _OWN and not _copies(v, memo)}
+        values = [v for m in model.modules() for n, v in vars(m).items() if n not in INTERNAL]
+        held = {id(v): v for v in values if not _copies(v, memo)}
         return copy.deepcopy(model, {**held, **(memo or {})})
-
-
-_OWN = frozenset(vars(nn.Module()))
 
 
 def _copies(value: Any, memo: Mapping[int, Any] | None) -> bool:

@@ -115,7 +115,6 @@ class _Writing:
         self.written: dict[type, WrittenInit] = {}
         self.methods: dict[type, set[str]] = {}
         self.running: set[str] = set()  # attributes that code reads which runs with the network
-        self.lost: dict[type, dict[str, str]] = {}
         self.branches = Branches(tree.sources, tree.live.values())
 
     def _verbatim_classes(self) -> list[type]:
@@ -137,9 +136,8 @@ class _Writing:
             keep |= reads
             recorder = Recorder(self.tree, self.rewrites.attributes, self.rewrites.held)
             for made in self._constructors(recorder, keep):
-                for cls, (context, written) in made.items():
+                for cls, (_, written) in made.items():
                     self.written[cls] = written
-                    self.lost[cls] = context.lost
                     recorder.calls.update(written.calls)
 
     def _constructors(self, recorder: Recorder, keep: set[str]) -> Iterator[Made]:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from ...places import LiteralSite
-from ...run import described
+from ...run import INTERNAL, described
 from ..live import Arg, Birth, Call, Tree, author_init, is_authored, is_plain, is_torch, term_of_value, undisturbed
 from ..text import SourceFile, Sources, loaded_names
 from .bindings import binding, installed, module_of
@@ -23,7 +23,6 @@ from .namer import unwelcome
 log = logging.getLogger(__name__)
 Key = tuple[str, str]  # file, name
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-_INTERNAL = frozenset(vars(nn.Module()))
 _DEPTH = 20
 
 
@@ -157,7 +156,7 @@ def _alike_modules(live: nn.Module, made: nn.Module, seen: set[tuple[int, int]])
     held = ("_parameters", "_buffers", "_modules")
     if any(list(first[k]) != list(second[k]) for k in held):
         return False
-    plain = [n for n in {**first, **second} if n not in _INTERNAL]
+    plain = [n for n in {**first, **second} if n not in INTERNAL]
     if any((n in first) != (n in second) for n in plain):
         return False
     return all(_alike(first[k][n], second[k][n], seen) for k in held for n in first[k]) and all(

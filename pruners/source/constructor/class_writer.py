@@ -98,11 +98,10 @@ class ClassWriter:
             context.more.add(name)
             if follow(context, name, expr, said):
                 self.scope.overrides[name] = tuple(r[name].term if name in r else None for r in context.records)
-            elif counts_channels(context, [expr], said):
-                context.lost[name] = "counts channels of several widths"
-                context.more.discard(name)
-            else:
+            elif not counts_channels(context, [expr], said):
                 context.verbatim.add(name)
+            else:
+                context.more.discard(name)
 
     def _votes(self) -> dict[str, Vector | None]:
         """Author's word -> the live values where it stands; None if they disagree."""

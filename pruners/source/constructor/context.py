@@ -18,7 +18,7 @@ class ClassContext:
     """``records``: one per instance, in the order of ``paths``. ``keep``: plain attributes that kept code reads.
 
     ``running``: attributes that code reads which runs with the network. ``whole``: whether all that the class holds
-    stays, as it does in the author's own project. ``lost``: attributes that can't stay, and why.
+    stays, as it does in the author's own project.
     """
 
     tree: Tree
@@ -32,7 +32,6 @@ class ClassContext:
     waiting: set[str] = field(default_factory=set)  # attributes that follow numbers which aren't known yet
     more: set[str] = field(default_factory=set)  # attributes that nothing reads and that stay
     verbatim: set[str] = field(default_factory=set)  # attributes that the author's own statement makes again
-    lost: dict[str, str] = field(default_factory=dict)
     handed: set[str] = field(default_factory=set)  # modules that the constructor is given whatever the author does
 
     @property

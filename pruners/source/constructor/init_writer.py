@@ -271,9 +271,7 @@ class InitWriter(Members):
         own = (set(self.author.parameters) | self.author.stored) & free
         there = all(n in self.author.globals or hasattr(builtins, n) for n in free)
         if own or not there or any(self._foreign(n) for n in free):
-            self.context.lost.setdefault(name, f"needs {', '.join(sorted(own or free))}")
             return []
-        self.context.lost.pop(name, None)
         self.scope.placed.add(name)
         return self._verbatim(stmt)
 

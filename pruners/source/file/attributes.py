@@ -7,12 +7,12 @@ from typing import Any
 
 from torch import nn
 
+from ...run import INTERNAL
 from ..author import own
 from ..live import is_authored, is_plain, literal
 from ..text import STEP
 from .repairs import expression
 
-_INTERNAL = frozenset(vars(nn.Module())) | {"training"}
 Values = Mapping[str, Any]
 
 
@@ -40,7 +40,7 @@ def losses(model: nn.Module, twin: nn.Module) -> list[str]:
         cls, other = type(module), made.get(path)
         if other is None or not is_authored(cls) or not own(cls.__module__):
             continue
-        names = [n for n in vars(module) if n not in _INTERNAL and n not in vars(other)]
+        names = [n for n in vars(module) if n not in INTERNAL and n not in vars(other)]
         names += [n for c in cls.__mro__ if is_authored(c) for n in vars(c) if not hasattr(type(other), n)]
         found |= dict.fromkeys(f"{cls.__qualname__}.{n}" for n in names if not n.startswith("__"))
     return list(found)
@@ -55,7 +55,7 @@ def _missing(module: nn.Module, twin: nn.Module, path: str, inside: Mapping[type
     if is_authored(type(module)) and not own(type(module).__module__):
         return {}
     own_code = set().union(*(inside.get(c, set()) for c in type(module).__mro__))
-    extra = {n: v for n, v in vars(module).items() if n not in {*_INTERNAL, *own_code, *vars(other)}}
+    extra = {n: v for n, v in vars(module).items() if n not in {*INTERNAL, *own_code, *vars(other)}}
     return {n: v for n, v in extra.items() if n.isidentifier() and not n.startswith("_") and is_plain(v)}
 
 

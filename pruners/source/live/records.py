@@ -12,7 +12,7 @@ from torch import nn
 
 from ...errors import SourceError
 from ...places import LiteralSite
-from ...run import SMALL, is_blank, unsaved_buffers
+from ...run import INTERNAL, SMALL, is_blank, unsaved_buffers
 from .closures import Renewal, holds
 from .tensor_terms import parameter_call, tensor_call
 from .terms import Alias, Arg, Box, Call, Item, Lit, Ref, Term
@@ -21,7 +21,6 @@ from .tree import Tree, author_init, is_box, torch_base
 from .values import term_of_value
 
 CHILD, PARAMETER, BUFFER, PLAIN = "child", "parameter", "buffer", "plain"
-_INTERNAL = frozenset(vars(nn.Module())) | {"training"}
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Recorder:
             if name not in inherited and not self._waits(child):
                 record[name] = Slot(CHILD, self._child(_join(path, name), child, seen, f"self.{name}"))
         for name, value in vars(module).items():
-            if name not in _INTERNAL and name not in inherited:
+            if name not in INTERNAL and name not in inherited:
                 record[name] = self._plain(path, name, value, seen)
         for name, value in self.added.get(path, {}).items():
             record[name] = Slot(PLAIN, Lit(value))
