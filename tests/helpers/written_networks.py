@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
+from written_draft import PLACES, Draft, Step
+from written_habits import HABITS
 
 _HEAD = '''"""A network that the dice wrote (seed {seed})."""
+
+import functools
+import math
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 '''
-_PLACES = {1: "nl", 2: "nhw", 3: "ndhw"}
 
 
 @dataclass(frozen=True)
@@ -27,65 +31,6 @@ class Written:
     text: str
     inputs: Callable[[int, bool], tuple[torch.Tensor, ...]]
     features: tuple[str, ...]
-
-
-@dataclass
-class Draft:
-    """A file while it is drawn; ``x`` has ``c`` channels at every moment."""
-
-    dice: random.Random
-    dims: int
-    c: int = 3
-    classes: dict[str, str] = field(default_factory=dict)
-    init: list[str] = field(default_factory=list)
-    forward: list[str] = field(default_factory=list)
-    features: list[str] = field(default_factory=list)
-    count: int = 0
-
-    def name(self, kind: str) -> str:
-        self.count += 1
-        return f"{kind}{self.count}"
-
-    def layer(self, kind: str, call: str) -> str:
-        name = self.name(kind)
-        self.init.append(f"self.{name} = {call}")
-        return name
-
-    def drew(self, *features: str) -> None:
-        self.features.extend(features)
-
-    @property
-    def ones(self) -> str:
-        """Axes of size one behind the channels."""
-        return ", 1" * self.dims
-
-    @property
-    def maps(self) -> str:
-        return {1: "1d", 2: "2d", 3: "3d"}[self.dims]
-
-    @property
-    def places(self) -> str:
-        return str(tuple(range(2, 2 + self.dims)))
-
-    def activation(self, c: int) -> str:
-        plain = ["ReLU", "ReLU", "GELU", "SiLU", "Hardswish", "LeakyReLU", "Tanh", "ELU"]
-        kind = self.dice.choice([*plain, "PReLU", "PReLU1"])
-        self.drew(kind)
-        return {"PReLU": f"nn.PReLU({c})", "PReLU1": "nn.PReLU()"}.get(kind, f"nn.{kind}()")
-
-    def norm(self, c: int) -> str:
-        kinds = ["BatchNorm", "BatchNorm", "InstanceNorm", "GroupNorm", "GroupNorm1", "Identity"]
-        kind = self.dice.choice([k for k in kinds if k != "GroupNorm" or c % 2 == 0])
-        self.drew(kind)
-        return {
-            "BatchNorm": f"nn.BatchNorm{self.maps}({c})",
-            "InstanceNorm": f"nn.InstanceNorm{self.maps}({c}, affine={self.dice.random() < 0.5})",
-            "GroupNorm": f"nn.GroupNorm(2, {c})",
-            "GroupNorm1": f"nn.GroupNorm(1, {c})",
-        }.get(kind, "nn.Identity()")
-
-
-Step = Callable[[Draft], None]
 
 
 def _conv(d: Draft) -> None:
@@ -234,7 +179,7 @@ def _tied(d: Draft) -> None:
 
 
 def _einsum(d: Draft) -> None:
-    out, at = d.dice.choice([4, 6]), _PLACES[d.dims][1:]
+    out, at = d.dice.choice([4, 6]), PLACES[d.dims][1:]
     name = d.layer("mix", f"nn.Parameter(torch.randn({out}, {d.c}))")
     d.forward.append(f'x = torch.einsum("nc{at},oc->no{at}", x, self.{name})')
     d.c = out
@@ -380,7 +325,7 @@ def _of_maps(dice: random.Random, seed: int) -> Written:
     else:
         _conv(d)
     for _ in range(dice.randint(1, 6)):
-        dice.choice(MAPS)(d)
+        dice.choice(MAPS if dice.random() < 0.5 else HABITS)(d)
     _head(d, f"x.mean({d.places})", f"nn.Conv{d.maps}({d.c}, 2, 1)")
 
     def inputs(batch: int, larger: bool) -> tuple[torch.Tensor, ...]:
