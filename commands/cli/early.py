@@ -181,6 +181,7 @@ def trained_name(data: str, name: str, kind: str = "") -> str:
 
 
 def retrained_folder(options: BundleOptions) -> Path:
+    """Where ``retrain`` writes: as asked, or beside the bundle with ``_retrained`` behind its name."""
     return options.output or options.bundle.with_name(f"{options.bundle.name}_retrained")
 
 
@@ -213,6 +214,7 @@ def check_work(work: Path, options: PruneOptions) -> None:
 
 
 def check_retrained(output: Path, options: BundleOptions) -> None:
+    """The errors that ``retrain`` would meet at its output only after the training."""
     check_free(output, options.force)
     refuse_unfinished(unfinished(output), options.resume, options.force)
 
@@ -240,6 +242,7 @@ def _holds_tensors(path: Path) -> bool:
 
 
 def check_curves(file: Path, options: CurvesOptions) -> None:
+    """OutputError or BundleExistsError where the curves can't be written; nothing is touched."""
     if file.parent.is_file():
         raise OutputError(f"{file.parent} is a file, not a folder; choose another folder with -o")
     if file.exists() and not (options.resume or options.force):

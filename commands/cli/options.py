@@ -128,6 +128,8 @@ class SubjectOptions(NetworkOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOptions(SubjectOptions):
+    """Options of ``evaluate``: batches, and what is shown of the answers."""
+
     batch_size: int | None = None
     workers: int | None = None
     confusion: bool = False
@@ -151,6 +153,8 @@ class QuantizeOptions(SubjectOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class ProfileOptions(SubjectOptions):
+    """Options of ``profile``: how often the latency is measured."""
+
     repeats: int = 10
 
 
@@ -169,12 +173,16 @@ class CurvesOptions(NetworkOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class InspectOptions(NetworkOptions):
+    """Options of ``inspect``: ``why`` asks about one layer's channels."""
+
     why: str | None = None
     skip: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class ApplyOptions(NetworkOptions):
+    """Options of ``apply``: a plan, and where the bundle goes."""
+
     plan: Path
     output: Path | None = None
     force: bool = False
@@ -182,4 +190,6 @@ class ApplyOptions(NetworkOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class CheckOptions(CommonOptions):
+    """Options of ``check``: the file that is looked at."""
+
     file: Path

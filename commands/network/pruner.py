@@ -21,6 +21,7 @@ def setup_pruner(arch: str, model: nn.Module, example_input: Any, **arguments: A
 
 
 def pruner_class(arch: str) -> type[BasicPruning]:
+    """The pruner that ``pruners/NAME.py`` registers for a bundled network, or the one for all networks."""
     if not arch:
         return BasicPruning
     home = registry.find(arch).home

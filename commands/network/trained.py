@@ -107,6 +107,7 @@ def refuse_divergence(result: FitResult) -> None:
 
 
 def execution(options: StepOptions) -> Execution:
+    """How the options let a training step be computed: precision, and batches that are summed."""
     return Execution(options.amp, options.half, options.accumulate)
 
 

@@ -26,6 +26,7 @@ def source_diff(pruner: BasicPruning, plan: PruningPlan) -> str:
 
 
 def preview_values(pruner: BasicPruning, plan: PruningPlan) -> dict[str, Any]:
+    """What ``--dry-run --json`` prints: costs before and after, widths, and the change of the source."""
     costs = pruner.compare_costs(plan.kept)
     widths = {name: {"size": w.size, "kept": len(w.kept)} for name, w in plan.widths.items()}
     return {"schema": 1, "dry_run": True, **costs, "widths": widths, "diff": source_diff(pruner, plan)}

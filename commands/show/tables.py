@@ -39,8 +39,10 @@ def some(names: Sequence[str], named: int = 3) -> str:
 
 
 def skipped(damaged: Sequence[str]) -> str:
+    """The line that says which images were left out of a folder."""
     return f"skipped, as they can't be read as images: {some(damaged)} ({len(damaged)} in all)"
 
 
 def minutes(seconds: float) -> str:
+    """A time in minutes and seconds: ``minutes(75)`` is ``1:15 minutes``."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d} minutes"

@@ -31,6 +31,7 @@ def is_weighted(layer: nn.Module) -> bool:
 
 
 def groups_of(layer: nn.Module) -> int:
+    """In how many groups a layer's channels stand apart; 1 for layers that know no groups."""
     return int(getattr(layer, "groups", 1))
 
 

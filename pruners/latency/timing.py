@@ -40,6 +40,7 @@ class Run:
 
 
 def device_of(model: nn.Module) -> torch.device:
+    """Where a network's parameters are; the CPU for one without any."""
     return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 

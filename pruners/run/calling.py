@@ -75,6 +75,7 @@ def training_batch(example_input: Any) -> Any:
 
 
 def batch_size(example_input: Any) -> int:
+    """The length of the first tensor's first axis; 1 where no tensor has one."""
     tensors = [t for t in tree_leaves(example_input) if isinstance(t, Tensor) and t.ndim > 0]
     return int(tensors[0].shape[0]) if tensors else 1
 
@@ -115,4 +116,5 @@ def as_it_was(model: nn.Module) -> Iterator[None]:
 
 
 def name_of(func: Any) -> str:
+    """A function's name, or its text where it has none."""
     return getattr(func, "__name__", str(func))

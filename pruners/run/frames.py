@@ -28,6 +28,7 @@ _OURS = str(Path(__file__).parents[1]) + os.sep
 
 @lru_cache(maxsize=4096)
 def is_author_file(filename: str) -> bool:
+    """Whether code of this file is neither torch's nor ours."""
     return not filename.startswith((_TORCH, _OURS, "<"))
 
 
@@ -71,6 +72,7 @@ def layer_frame(modules: Container[int]) -> FrameType | None:
 
 
 def author_site() -> Site:
+    """The line of the author's code that is running; an empty file name where none is."""
     frame = author_frame()
     if frame is None:
         return Site("", 0)

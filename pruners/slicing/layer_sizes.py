@@ -26,6 +26,7 @@ def resizer(*types: type[nn.Module]) -> Callable[[Resizer], Resizer]:
 
 
 def resize(module: nn.Module) -> None:
+    """Let a layer's own numbers follow the tensors it has now; layers without such numbers stay."""
     found = next((RESIZERS[t] for t in type(module).__mro__ if t in RESIZERS), None)
     if found is not None:
         found(module)

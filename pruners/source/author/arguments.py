@@ -25,6 +25,7 @@ def bind(call: ast.Call, names: list[str]) -> Bound | None:
 
 
 def parameter_names(cls: type) -> list[str]:
+    """What a class's constructor takes; nothing where it can't be asked."""
     try:
         return list(inspect.signature(cls).parameters)
     except (TypeError, ValueError):
@@ -32,6 +33,7 @@ def parameter_names(cls: type) -> list[str]:
 
 
 def call_in(frame: Frame, sources: Sources) -> tuple[SourceFile, ast.Call] | None:
+    """The call that a frame was in, with its file; None where the source doesn't show it."""
     file = sources.file(frame.file)
     call = file.calls.get(frame.end) if file else None
     return (file, call) if file and call else None

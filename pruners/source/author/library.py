@@ -269,11 +269,13 @@ class Library:
 
 
 def attributes_of(name: str, code: ast.AST) -> list[str]:
+    """The attributes of a name that the code reads: ``F.relu(F.pad(x))`` of ``F`` gives pad and relu."""
     nodes = [n for n in ast.walk(code) if isinstance(n, ast.Attribute)]
     return sorted({n.attr for n in nodes if ast.unparse(n.value) == name})
 
 
 def file_of(module: str, sources: Sources) -> SourceFile | None:
+    """The source of a module that is imported; None where there is none."""
     name = getattr(sys.modules.get(module), "__file__", None)
     return sources.file(name) if name else None
 
@@ -294,6 +296,7 @@ def _start(stmt: ast.stmt) -> int:
 
 
 def module_at(file: str) -> types.ModuleType | None:
+    """The imported module whose code is in this file."""
     return next((m for m in list(sys.modules.values()) if getattr(m, "__file__", None) == file), None)
 
 

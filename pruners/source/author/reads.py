@@ -13,6 +13,7 @@ DROPPED = frozenset({"__init__", "_load_from_state_dict"})
 
 
 def methods_of(node: ast.ClassDef) -> dict[str, list[FunctionNode]]:
+    """A class's functions by name; several where a name is defined again (properties, overloads)."""
     found: dict[str, list[FunctionNode]] = {}
     for stmt in node.body:
         if isinstance(stmt, ast.FunctionDef | ast.AsyncFunctionDef):

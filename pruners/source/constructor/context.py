@@ -133,6 +133,7 @@ class ClassContext:
 def make_context(
     author: AuthorClass, paths: Sequence[str], recorder: Recorder, keep: set[str], running: Set[str], whole: bool
 ) -> ClassContext:
+    """All that the writer of one class knows: the modules at ``paths`` and what their constructors did."""
     records = [recorder.record(p) for p in paths]
     bases = [recorder.base_call(p) for p in paths]
     added = {n for p in paths for n in recorder.added.get(p, ())}

@@ -164,6 +164,7 @@ def _at(node: Made, site: LiteralSite) -> ast.expr | None:
 
 
 def span_of(node: ast.expr) -> Span:
+    """Lines and columns of an expression: first line, first column, last line, column behind it."""
     return node.lineno, node.col_offset, node.end_lineno or 0, node.end_col_offset or 0
 
 

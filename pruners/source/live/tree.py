@@ -122,6 +122,7 @@ class Tree:
 
 
 def ancestors(path: str) -> Iterator[str]:
+    """The paths above one: ``a.b.c`` gives ``a.b``, ``a`` and the root, an empty text."""
     while path:
         path = path.rpartition(".")[0]
         yield path
@@ -133,6 +134,7 @@ def is_box(cls: type) -> bool:
 
 
 def is_authored(cls: type) -> bool:
+    """Whether a class is not torch's."""
     return not is_torch(cls)
 
 

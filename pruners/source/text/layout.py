@@ -29,10 +29,12 @@ class Group:
 
 
 def labelled(label: str, code: Group | str) -> Group | str:
+    """The code with a label such as ``name=`` before it."""
     return label + code if isinstance(code, str) else replace(code, open=label + code.open)
 
 
 def commented(code: Group | str, before: Sequence[str], after: str) -> Group | str:
+    """The code with comment lines before it and a comment behind it."""
     if not before and not after:
         return code
     group = code if isinstance(code, Group) else Group(code, (), "")
@@ -40,6 +42,7 @@ def commented(code: Group | str, before: Sequence[str], after: str) -> Group | s
 
 
 def flat(code: Group | str) -> str:
+    """The code on one line."""
     return code if isinstance(code, str) else code.flat()
 
 

@@ -31,6 +31,7 @@ def rows(text: str) -> Lines:
 
 
 def indented(lines: Lines) -> Lines:
+    """The lines one step further in; empty ones stay empty."""
     return [STEP + s if s else s for s in lines]
 
 
@@ -43,6 +44,7 @@ def tidy(lines: Lines) -> Lines:
 
 
 def same_code(first: str, second: str) -> bool:
+    """Whether two texts are the same but for layout and comments."""
     try:
         return ast.dump(ast.parse(first)) == ast.dump(ast.parse(textwrap.dedent(second)))
     except SyntaxError:
@@ -72,12 +74,14 @@ def uses(tree: ast.AST) -> dict[tuple[str, str], int]:
 
 
 def only_raises(stmt: ast.If) -> bool:
+    """Whether all that an ``if`` does, with its ``elif`` and ``else``, is to raise."""
     bodies = [*stmt.body, *(s for s in stmt.orelse if not isinstance(s, ast.If))]
     rest = [s for s in stmt.orelse if isinstance(s, ast.If)]
     return all(isinstance(s, ast.Raise) for s in bodies) and all(only_raises(s) for s in rest)
 
 
 def within(inner: ast.stmt, outer: ast.stmt) -> bool:
+    """Whether a statement stands in the lines of another."""
     return outer.lineno <= inner.lineno and (inner.end_lineno or 0) <= (outer.end_lineno or 0)
 
 
@@ -89,6 +93,7 @@ def numbered(names: Sequence[str]) -> tuple[str, int]:
 
 
 def is_docstring(stmt: ast.stmt, init: ast.AST | None) -> bool:
+    """Whether the statement is the docstring of this function."""
     first = getattr(init, "body", [None])[0]
     return stmt is first and isinstance(stmt, ast.Expr) and isinstance(stmt.value, ast.Constant)
 

@@ -52,6 +52,7 @@ def label_rule(operation: str) -> Callable[[Rule], Rule]:
 
 
 def rule_for(op: OpOverload) -> Rule:
+    """The label rule of an operation of torch: its own, the one of its kind, or the one that holds its channels."""
     found = RULES.get(op.overloadpacket)
     if found is None and torch.Tag.pointwise in op.tags:
         found = RULES["pointwise"]
