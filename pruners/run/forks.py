@@ -82,6 +82,12 @@ class Fork:
         block = self.ways[way]
         return bool(block) and (isinstance(block[-1], ast.Raise) or all(map(_says, block)))
 
+    @cached_property
+    def notes(self) -> bool:
+        """Whether both ways do nothing but give names and parts of lists constants."""
+        return all(_says(s) or (isinstance(s, ast.Assign) and _is_constant(s.value) and all(map(_is_name, s.targets)))
+                   for way in self.ways for s in way)  # fmt: skip
+
 
 @dataclass(frozen=True, eq=False)
 class Function:
@@ -265,6 +271,16 @@ def _says(stmt: ast.stmt) -> bool:
     return constant or isinstance(stmt, ast.Pass | ast.Assert | ast.Raise)
 
 
+def _is_name(target: ast.expr) -> bool:
+    """Of a value, or of a part of one that a constant says."""
+    part = isinstance(target, ast.Subscript) and _is_constant(target.slice)
+    return isinstance(target.value if part else target, ast.Name)  # type: ignore[attr-defined]
+
+
+def _is_constant(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) or (isinstance(node, ast.UnaryOp) and _is_constant(node.operand))
+
+
 # -- what inputs can't change
 
 
@@ -340,10 +356,14 @@ def _value(node: ast.expr, space: Mapping[str, Any]) -> Any:
     if isinstance(node, ast.Call) and not _may_be_called(node, space):
         raise Unknown
     try:
-        code = compile(ast.fix_missing_locations(ast.Expression(copy.deepcopy(node))), "<condition>", "eval")
-        return _plain(eval(code, dict(space)))
+        return _plain(eval(_expression(node), dict(space)))
     except Exception as error:
         raise Unknown from error
+
+
+@lru_cache(maxsize=4096)
+def _expression(node: ast.expr) -> CodeType:
+    return compile(ast.fix_missing_locations(ast.Expression(copy.deepcopy(node))), "<condition>", "eval")
 
 
 def _may_be_called(node: ast.Call, space: Mapping[str, Any]) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._C import DisableTorchFunction as WithoutTorchFunction
+from torch._C import _DisableTorchDispatch as WithoutTorchDispatch
 from torch._ops import OpOverload
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNormBase
 from torch.nn.modules.batchnorm import _NormBase as NormBase
@@ -24,8 +25,8 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
 
 __all__ = [
     "CONV_FORWARD", "NO_TORCH_FUNCTION", "BatchNormBase", "ConvBase", "ConvTransposeBase", "NormBase",
-    "OpOverload", "TorchDispatchMode", "WithoutTorchFunction", "gather_weights", "paddings", "schema_of", "storage_of",
-    "tree_flatten", "tree_leaves", "tree_map", "unsaved_buffers", "without_modes",
+    "OpOverload", "TorchDispatchMode", "WithoutTorchDispatch", "WithoutTorchFunction", "gather_weights", "paddings",
+    "schema_of", "storage_of", "tree_flatten", "tree_leaves", "tree_map", "unsaved_buffers", "without_modes",
     "without_values",
 ]
 

@@ -44,13 +44,15 @@ class Way:
 
 @dataclass
 class Visit:
-    """``open``: inputs can decide; ``taken``: the ways that were taken; ``modules``: those that each way names."""
+    """``open``: inputs can decide; ``taken``: the ways that were taken; ``modules``: those that each way names;
+    ``idle``: the ways in which there is nothing to try."""
 
     fork: Fork
     site: Site
     open: bool
     taken: set[int] = field(default_factory=set)
     modules: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
+    idle: frozenset[int] = frozenset()
 
 
 class Trying(Protocol):
@@ -137,6 +139,17 @@ class Watch:
         return Way(place.module, place.file, place.line, place.fork, self._counts[place] - 1, 0, place.within)
 
 
+@contextmanager
+def unwatched() -> Iterator[None]:
+    """Within this block nothing is watched: code of ours runs, and being watched takes time with every call."""
+    before = sys.gettrace()
+    sys.settrace(None)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
+
+
 def _file_of(cls: type) -> str | None:
     code = getattr(getattr(cls, "forward", None), "__code__", None)
     return code.co_filename if isinstance(code, CodeType) and is_author_file(code.co_filename) else None
@@ -184,6 +197,11 @@ class _Frame:
         self.pending: list[_Pending] = []
         self.last = -1
 
+    @property
+    def busy(self) -> bool:
+        """Whether every step matters."""
+        return bool(self.testing or self.pending)
+
     # -- what is known whatever the inputs are
 
     def _called_by(self, frame: FrameType) -> tuple[FrameType | None, bool]:
@@ -226,7 +244,10 @@ class _Frame:
     def event(self, frame: FrameType, event: str, arg: Any) -> Any:
         try:
             if event == "opcode":
-                self._step(frame)
+                if self.busy or self.table is None or self.table[frame.f_lasti // 2][1]:
+                    self._step(frame)
+                else:
+                    self.last = frame.f_lasti // 2
             elif event == "return":
                 self._returned(frame, arg)
         except BaseException as error:
@@ -268,7 +289,8 @@ class _Frame:
         truth = forks.outcome(fork.test, self.is_settled, space)
         entirely = truth is None and self.is_settled(fork.test)
         site = Site(code.co_filename, fork.test.lineno, code.co_name)
-        visit = Visit(fork, site, truth is None and not entirely)
+        idle = frozenset(side for side in (0, 1) if _idle(fork, side, frame))
+        visit = Visit(fork, site, truth is None and not entirely, idle=idle)
         watch.visits[way] = visit
         if not visit.open:
             visit.modules = (self._named(fork.ways[0], frame), self._named(fork.ways[1], frame))
@@ -276,7 +298,7 @@ class _Frame:
             return
         for side in (0, 1):
             tried = Way(way.module, way.file, way.line, way.fork, way.visit, side, way.within)
-            nested = within is not None and visit.open and not fork.harmless(side)
+            nested = within is not None and visit.open and side not in idle
             if tried in watch.tried or nested:
                 self._try(fork, side, tried, frame)
 
@@ -340,6 +362,13 @@ class _Frame:
             else:
                 trying.join(left.value, value, pending.site)
         self.watch.frames.pop(frame, None)
+
+
+def _idle(fork: Fork, side: int, frame: FrameType) -> bool:
+    """Whether there is nothing to try in a way: it gives constants to names that hold no tensors, so that no channel
+    meets it, or is harmless."""
+    notes = fork.notes and not any(forks.pieces(frame.f_locals.get(name)) for name in fork.stored)
+    return notes or fork.harmless(side)
 
 
 def _side(fork: Fork, here: Span) -> int:

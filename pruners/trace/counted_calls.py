@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..graph import SiteCall
 from ..places import Span
-from ..run import author_frame, author_site, in_stand_in, name_of, span, tree_leaves
+from ..run import WithoutTorchDispatch, author_frame, author_site, in_stand_in, name_of, span, tree_leaves, unwatched
 from .labelling import Tracer, along
 from .torch_functions import SPECIAL
 
@@ -265,8 +265,13 @@ class SiteRecorder(TorchFunctionMode):
         special = SPECIAL.get(func)
         out = special(self._tracer, func, args, kwargs) if special else func(*args, **kwargs)
         self._tracer.integers_follow = False
+        with unwatched(), WithoutTorchDispatch():
+            self._record(func, args, kwargs, out)
+        return out
+
+    def _record(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         if in_stand_in():
-            return out
+            return
         if isinstance(out, Tensor):
             self._tracer.stepped(name_of(func))
         finder = SITE_RULES.get(func)
@@ -276,7 +281,6 @@ class SiteRecorder(TorchFunctionMode):
             self._tracer.site_calls.append(
                 SiteCall(name_of(func), module, author_site(), here(), counts, constants(func, args, kwargs))
             )
-        return out
 
 
 def constants(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[Path, float]:

@@ -24,6 +24,7 @@ from ..places import NOWHERE, Site
 from ..run import (
     TorchDispatchMode,
     Watch,
+    WithoutTorchDispatch,
     WithoutTorchFunction,
     as_it_was,
     author_site,
@@ -38,6 +39,7 @@ from ..run import (
     site_of,
     tensors_in,
     training_batch,
+    unwatched,
     without_compiler,
 )
 from ..run import run as call
@@ -185,6 +187,11 @@ class _LabelMode(TorchDispatchMode):
     def _labelled(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         strides = args[0].stride() if args and isinstance(args[0], Tensor) else ()
         out = func(*args, **kwargs)
+        with unwatched(), WithoutTorchDispatch():  # what is computed with labels is no operation of the network
+            self._follow(func, args, kwargs, out, strides)
+        return out
+
+    def _follow(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any, strides: Any) -> None:
         call = Call(func, args, kwargs, out, author_site(), strides)
         self._tracer.ran(call)
         rule = rule_for(func)
@@ -195,7 +202,6 @@ class _LabelMode(TorchDispatchMode):
             raise
         except Exception as error:
             raise NotPrunableError(f"{call.name} at {call.site}: its label rule failed: {describe(error)}") from error
-        return out
 
 
 without_compiler(_LabelMode)

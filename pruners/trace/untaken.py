@@ -20,16 +20,18 @@ def untaken(runs: Runs, unreached: frozenset[str]) -> dict[int, set[Way]]:
     that comes by. ``unreached``: modules that no run reaches; a way that names one can be meant for other settings."""
     seen: dict[Way, tuple[int, Visit]] = {}
     taken: dict[Way, set[int]] = {}
+    idle: dict[Way, frozenset[int]] = {}
     for number, (_, watch) in enumerate(runs):
         for place, visit in watch.visits.items():
             first, known = seen.setdefault(place, (number, visit))
             seen[place] = first, (visit if visit.open else known)
             taken.setdefault(place, set()).update(visit.taken)
+            idle[place] = idle.get(place, visit.idle) & visit.idle
     found: dict[int, set[Way]] = {}
     for place, (number, visit) in seen.items():
-        for side in {0, 1} - taken[place]:
+        for side in {0, 1} - taken[place] - idle[place]:
             wanted = visit.open or visit.modules[side] & unreached
-            if wanted and not visit.fork.harmless(side):
+            if wanted:
                 found.setdefault(number, set()).add(_side(place, side))
     return found
 

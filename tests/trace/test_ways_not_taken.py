@@ -177,6 +177,34 @@ def test_what_an_argument_that_is_not_there_could_meet_stays_and_is_said() -> No
     assert "test_ways_not_taken.py:" in pruner.doubts[0]
 
 
+class DropsAPartOfSmallImages(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        parts = [F.relu(self.c1(x)), 0.0]
+        if x.shape[-1] < 8:
+            parts[0] = 0.0
+        return self.end(parts[0] + parts[1])
+
+
+class NotesNumbersOfSmallImages(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        shift, padded = [1, 1], True
+        if x.shape[-1] < 8:
+            shift[0] = -1
+            padded = False
+        return self.end(F.relu(self.c1(x)) * (1 + shift[0] * padded))
+
+
+def test_a_constant_in_place_of_a_tensor_is_tried() -> None:
+    graph = trace(DropsAPartOfSmallImages(), torch.zeros(2, 3, 8, 8))
+    assert graph.untaken and graph.further
+
+
+def test_a_way_that_only_notes_numbers_needs_no_run() -> None:
+    graph = trace(NotesNumbersOfSmallImages(), torch.zeros(2, 3, 8, 8))
+    assert not graph.untaken and not graph.further
+    assert [width.size for width in graph.widths] == [16, 16]
+
+
 def test_an_example_more_makes_it_run() -> None:
     image = torch.randn(1, 3, 8, 8)
     examples = [image, (image, torch.rand(1, 1, 8, 8))]
