@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,23 +19,34 @@ def larger_batch(example_input: Any) -> Any:
     return _resized(example_input, lambda t: {0: max(3, t.shape[0] + 1)})
 
 
-def larger_sizes(example_input: Any) -> Iterator[Any]:
-    """The same input with more places: images of another height and width, longer sequences. The first that the
-    network takes will do."""
+def larger_sizes(example_input: Any) -> Iterator[Sequence[Any]]:
+    """The same input with more places: images of another height and width, longer sequences. Ways to lay more places
+    out, and for each a smaller and a larger input. The first way that the network takes will do."""
     ranks = {t.ndim for t in tree_leaves(example_input) if isinstance(t, Tensor)}
     if max(ranks, default=0) > 3:
-        yield _resized(example_input, lambda t: {a: _grown(t.shape[a], a) for a in range(2, t.ndim) if t.ndim > 3})
-        yield _resized(example_input, lambda t: {a: 2 * t.shape[a] for a in range(2, t.ndim) if t.ndim > 3})
+        yield [_resized(example_input, partial(_larger_image, times=times)) for times in (1, 2)]
+        yield [_resized(example_input, partial(_square_image, times=times)) for times in (2, 3)]
     else:
-        yield _resized(example_input, lambda t: {t.ndim - 1: 2 * t.shape[-1]} if t.ndim > 1 else {})
+        yield [_resized(example_input, partial(_longer, axis=-1, times=times)) for times in (2, 3)]
         if 3 in ranks:
-            yield _resized(example_input, lambda t: {1: 2 * t.shape[1]} if t.ndim > 1 else {})
+            yield [_resized(example_input, partial(_longer, axis=1, times=times)) for times in (2, 3)]
 
 
-def _grown(size: int, axis: int) -> int:
+def _larger_image(tensor: Tensor, times: int) -> dict[int, int]:
+    return {a: _grown(tensor.shape[a], times * (a - 1)) for a in range(2, tensor.ndim) if tensor.ndim > 3}
+
+
+def _square_image(tensor: Tensor, times: int) -> dict[int, int]:
+    return {a: times * tensor.shape[a] for a in range(2, tensor.ndim) if tensor.ndim > 3}
+
+
+def _longer(tensor: Tensor, axis: int, times: int) -> dict[int, int]:
+    return {axis % tensor.ndim: times * tensor.shape[axis]} if tensor.ndim > 1 else {}
+
+
+def _grown(size: int, steps: int) -> int:
     """The axes grow by different parts, so that no two numbers are the same by chance."""
-    step = 32 if size >= _LARGE else size
-    return size + step * (axis - 1)
+    return size + steps * (32 if size >= _LARGE else size)
 
 
 def _resized(example_input: Any, sizes: Any) -> Any:

@@ -7,6 +7,7 @@ number counts are tied, and channels at a place that can't follow are frozen, by
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from torch import nn
 
 from ..errors import NotPrunableError, StuckError
-from ..graph import ChannelGraph, Facts, Freeze, Tie, Width
+from ..graph import ChannelGraph, Facts, Freeze, Slot, Tie, Width
 from ..places import Site
 from ..run import (
     batch_size,
@@ -47,7 +48,7 @@ def workable(tracer: Tracer, model: nn.Module, example_input: Any, skip: Sequenc
             sliced = slice_model(model, graph, trial(graph), example_input)
             if not sliced.literals or elsewhere:
                 return graph
-            elsewhere = _elsewhere(model, example_input, skip, held)
+            elsewhere = _elsewhere(model, example_input, skip, held, graph)
             if not elsewhere:
                 return graph
         except StuckError as error:
@@ -57,7 +58,7 @@ def workable(tracer: Tracer, model: nn.Module, example_input: Any, skip: Sequenc
             elif error.site is not None and error.site.file and error.site not in held:
                 held[error.site] = f"the code can't follow here: {error.reason}"
                 tracer = observe(model, example_input, skip=skip, held=held)
-                elsewhere = _elsewhere(model, example_input, skip, held) if elsewhere else []
+                elsewhere = _elsewhere(model, example_input, skip, held, tracer.graph()) if elsewhere else []
             else:
                 return graph
         except NotPrunableError:
@@ -67,23 +68,45 @@ def workable(tracer: Tracer, model: nn.Module, example_input: Any, skip: Sequenc
 
 
 def _elsewhere(
-    model: nn.Module, example_input: Any, skip: Sequence[str], held: Mapping[Site, str]
+    model: nn.Module, example_input: Any, skip: Sequence[str], held: Mapping[Site, str], near: ChannelGraph
 ) -> list[tuple[int, Any, Tracer]]:
     """What a trace sees on a larger batch of each example and, where the network takes other sizes, on larger images or
-    sequences: a number that differs there may not be written."""
+    sequences: a number that differs there may not be written. ``near``: what it saw on the examples themselves."""
     found = []
     for number, example in enumerate(examples_of(example_input)):
-        for inputs in ([larger_batch(example)], larger_sizes(example)):
-            for other in inputs:
-                network = copied(model).eval()
-                try:
-                    if _items(network, other) != _items(network, example):
-                        continue
-                    found.append((number, other, observe(copied(model), other, skip=skip, held=held)))
-                except (NotPrunableError, RuntimeError, ValueError, LookupError, TypeError, AssertionError):
-                    continue  # the network doesn't run on this
-                break
+        items = _items(copied(model).eval(), example)
+        for ways in ([[larger_batch(example)]], larger_sizes(example)):
+            seen = (_taken(model, inputs, items, skip, held, near) for inputs in ways)
+            found += [(number, *taken) for taken in islice(filter(None, seen), 1)]
     return found
+
+
+def _taken(
+    model: nn.Module, several: Sequence[Any], items: Sequence[float], skip: Sequence[str], held: Mapping[Site, str],
+    near: ChannelGraph,
+) -> tuple[Any, Tracer] | None:  # fmt: skip
+    """The first of several inputs that the network takes for what they are, and what a trace sees there.
+
+    Where channels must stay that else may go, the network does something else there. So it is if it runs on some of the
+    inputs only, by chance then: a table for 7 places times 7 has numbers for 14 times 14, of a quarter of the heads.
+    """
+    runs = []
+    for other in several:
+        try:
+            if _items(copied(model).eval(), other) != items:
+                continue
+            seen = observe(copied(model), other, skip=skip, held=held)
+        except (NotPrunableError, RuntimeError, ValueError, LookupError, TypeError, AssertionError):
+            continue  # the network doesn't run on this
+        if _slots(near) <= _slots(seen.graph()):
+            return other, seen
+        runs.append((other, seen))
+    return runs[0] if len(runs) == len(several) else None
+
+
+def _slots(graph: ChannelGraph) -> set[Slot]:
+    """Where channels are that may go."""
+    return {use.slot for width in graph.widths for use in width.uses}
 
 
 def _items(model: nn.Module, inputs: Any) -> list[float]:

@@ -31,9 +31,8 @@ class Splits:
         """The passes begin anew."""
         self._lines: dict[Split, IntArray] = {}
         self.further()
-        self._beginning: dict[int, list[Split]] = {}  # by the first atom of their lines
         self._axes: dict[Split, int] = {}
-        self._wanted: set[Split] = set()
+        self._multiplied: list[IntArray] = []  # channels along which activations are
 
     def further(self) -> None:
         """A further pass begins, in which the same splits are made."""
@@ -50,20 +49,32 @@ class Splits:
     def made(self, split: Split, line: Tensor, axes: Sequence[int]) -> None:
         self._lines[split] = line.numpy().ravel()
         self._made[split[:2]] += 1
-        self._beginning.setdefault(int(self._lines[split][0]), []).append(split)
         self._axes[split] = len(axes)
 
     def want_whole(self, planes: Sequence[Tensor]) -> None:
         """Two activations are multiplied along these channels, or block by block: the splits that made them make
         heads."""
         atoms = np.concatenate([p.numpy().ravel() for p in planes] or [np.zeros(0, np.int64)])
-        atoms = np.unique(atoms[atoms != 0])
-        near = (split for atom in atoms.tolist() for split in self._beginning.get(atom, ()))
-        self._wanted |= {split for split in near if np.isin(self._lines[split], atoms).all()}
+        self._multiplied.append(np.unique(atoms[atoms != 0]))
+
+    def _wanted(self, facts: Facts) -> set[Split]:
+        """The splits of which all channels go with some along which activations are multiplied."""
+        if not (self._lines and self._multiplied):
+            return set()
+        classes = facts.classes()
+        beginning: dict[int, list[Split]] = {}
+        for split, line in self._lines.items():
+            beginning.setdefault(int(classes[line[0]]), []).append(split)
+        found: set[Split] = set()
+        for atoms in self._multiplied:
+            here = np.unique(classes[atoms])
+            near = (split for number in here.tolist() for split in beginning.get(number, ()))
+            found |= {split for split in near if np.isin(classes[self._lines[split]], here).all()}
+        return found
 
     def revise(self, facts: Facts) -> bool:
         """After a pass: whether another is needed, in which some channels lie further out."""
-        heads = self._wanted - self._outwards.keys() - self._settled
+        heads = self._wanted(facts) - self._outwards.keys() - self._settled
         self._outwards |= dict.fromkeys(heads, 1)
         stuck = self._stuck(facts) if not heads else set()
         for split in stuck:

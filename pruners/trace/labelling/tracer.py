@@ -141,6 +141,10 @@ class Tracer:
         """Whether it is a parameter or a buffer of the network, not made of one."""
         return id(tensor) in self._names
 
+    def unstored(self, plane: Tensor) -> bool:
+        """Whether all channels of a plane are such that no tensor of the network stores, as those of zeros."""
+        return all(slot.virtual for slot in self.facts.slots_of(plane.numpy().ravel()))
+
     def ends(self, call: Call, line: Tensor) -> None:
         """Nothing of these channels is left behind the operation, as behind a layer that reads them."""
         read = self.virtual(call.name, line.numel(), call.site)

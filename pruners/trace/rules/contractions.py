@@ -173,8 +173,9 @@ def _batch_planes(tracer: Tracer, call: Call, left: Tensor, right: Tensor) -> li
     for mine, other in ((left, right), (right, left)):
         for plane in touching(tracer.labels(mine), axes):
             partners = [p for p in touching(tracer.labels(other), axes) if axes_of(p) == axes_of(plane)]
-            if not partners:
+            if all(tracer.unstored(p) for p in partners):  # none, or copies that ``expand`` made of each head
                 tracer.splits.want_whole(tracer.labels(other).planes)
+            if not partners:
                 tracer.freeze((plane,), f"{call.name} over a batch of channels", call.site)
             for partner in partners:
                 tracer.tie(plane, partner, call.name, call.site)
