@@ -17,6 +17,7 @@ from ..live import (
     Box,
     Call,
     Display,
+    Given,
     Hole,
     Lit,
     Term,
@@ -24,7 +25,7 @@ from ..live import (
     tensor_call,
     unify,
 )
-from ..text import STEP, Group, Lines, flat, is_usable_name, lines_of, numbered, rows, same_code, spliced
+from ..text import STEP, Group, Lines, flat, is_usable_name, lines_of, loaded_names, numbered, rows, same_code, spliced
 from .buffer_statements import prepared
 from .printer import Code
 from .sequences import Sequences
@@ -76,6 +77,8 @@ class Members(Sequences):
         if kind not in (PARAMETER, BUFFER) or not isinstance(term, Call | Hole) or value is None:
             return self._unsaved(name, kind, mask), None
         value, text = self._without_nothing(value)
+        handed = {n for n, v in self.scope.hidden.items() if any(isinstance(t, Given) for t in v)}
+        self.printer.wishes |= loaded_names(value) & handed & set(self.author.parameters)
         live = [(i, self.context.tree.tensor(self.context.paths[i], name)) for i in sorted(mask)]
         exact = name in unsaved_buffers(self.context.live[min(mask)])
         if gives_tensor(self.scope, value, [(i, t, exact) for i, t in live]):

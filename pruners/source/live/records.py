@@ -14,8 +14,8 @@ from ...errors import SourceError
 from ...places import LiteralSite
 from ...run import INTERNAL, SMALL, is_blank, unsaved_buffers
 from .closures import Renewal, holds
-from .tensor_terms import parameter_call, tensor_call
-from .terms import Alias, Arg, Box, Call, Item, Lit, Ref, Term
+from .tensor_terms import literal_tensor, parameter_call, tensor_call
+from .terms import Alias, Box, Call, Item, Lit, Term
 from .torch_layers import call_of, is_torch
 from .tree import Tree, author_init, is_box, torch_base
 from .values import term_of_value
@@ -126,9 +126,7 @@ class Recorder:
         if tensor is None:
             return Lit(None)
         if name in unsaved_buffers(module) and not (tensor.numel() > SMALL and is_blank(tensor)):
-            return Call(
-                torch.tensor, (Arg("data", Lit(tensor.tolist()), positional=True), Arg("dtype", Ref(tensor.dtype)))
-            )
+            return literal_tensor(tensor)
         return tensor_call(tensor, torch.ones if is_blank(tensor) and tensor.any() else torch.zeros, self.tree.dtype)
 
     def _plain(self, path: str, name: str, value: object, seen: Mapping[int, str]) -> Slot:
