@@ -199,3 +199,85 @@ class Net(nn.Module):
     assert "nn.Conv2d(inp, oup, kernel_size, padding=(kernel_size[0] // 2, kernel_size[1] // 2))" in text
     assert "Block(3, 8, (3, 3))" in text
     assert "self.kernel_size = kernel_size" in text
+
+
+HEAD = "from torch import nn\n\n\n"
+BRANCH = '''class Branch(nn.Module):
+    def __init__(self, width, depth):
+        super().__init__()
+        self.convs = []
+        for i in range(depth):
+            conv = nn.Conv2d(width, width, 3, padding=1)
+            self.add_module(f"conv{i}", conv)
+            self.convs.append(conv)
+
+    def forward(self, x):
+        for conv in self.convs:
+            x = conv(x).relu()
+        return x
+
+
+'''
+NET = '''class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        {layers}
+        self.fc = nn.Linear(24, 5)
+
+    def forward(self, x):
+        {run}
+        return self.fc(x.mean((2, 3)))
+'''
+
+
+def test_layers_that_are_not_registered_are_refused_by_name(tmp_path: Path) -> None:
+    net = HEAD + NET.format(
+        layers="self.hidden = [nn.Conv2d(3, 3, 1)]\n        self.conv = nn.Conv2d(3, 24, 3)",
+        run="x = self.conv(self.hidden[0](x))",
+    )
+    with pytest.raises(SourceError, match=r"net_\d+\.py:4: Net\.hidden holds a Conv2d that is not registered"):
+        _halved(net, tmp_path, torch.randn(2, 3, 8, 8))
+
+
+TWO = "nn.Conv2d(3, 16, 3), nn.Conv2d(16, 24, 3)"
+
+
+@pytest.mark.parametrize(
+    ("layers", "run", "wanted"),
+    [
+        (
+            'self.convs = {}\n        self.convs["low"], self.convs["high"] = ' + TWO
+            + "\n        self.net = nn.ModuleList(self.convs.values())",
+            'x = self.convs["high"](self.convs["low"](x).relu()).relu()',
+            'self.convs = {"low": self.net[0], "high": self.net[1]}',
+        ),
+        (
+            f"self.net = nn.ModuleList([{TWO}])\n        self.pairs = [(i, layer) for i, layer in enumerate(self.net)]",
+            "for _, layer in self.pairs:\n            x = layer(x).relu()",
+            "self.pairs = [(i, layer) for i, layer in enumerate(self.net)]",
+        ),
+        (
+            f"self.a, self.b = {TWO}\n" '        self.steps = {1: (self.a, nn.ReLU()), 2: [self.b]}',
+            "x = self.steps[2][0](self.steps[1][1](self.steps[1][0](x)))",
+            "self.steps = {1: (self.a, nn.ReLU()), 2: [self.b]}",
+        ),
+    ],
+    ids=["in a dict, and in a ModuleList made of it", "in a list made of a ModuleList", "in tuples by number"],
+)  # fmt: skip
+def test_layers_are_kept_besides(layers: str, run: str, wanted: str, tmp_path: Path) -> None:
+    assert wanted in _halved(HEAD + NET.format(layers=layers, run=run), tmp_path, torch.randn(2, 3, 8, 8))
+
+
+def test_lists_of_layers_that_are_not_equally_long(tmp_path: Path) -> None:
+    layers = "self.stem, self.a, self.b = nn.Conv2d(3, 24, 3), Branch(24, 1), Branch(24, 3)"
+    net = HEAD + BRANCH + NET.format(layers=layers, run="x = self.b(self.a(self.stem(x)))")
+    text = _halved(net, tmp_path, torch.randn(2, 3, 8, 8))
+    assert "self.convs = convs" in text
+
+
+def test_lists_of_layers_with_names_of_their_own(tmp_path: Path) -> None:
+    branch = BRANCH.replace('f"conv{i}"', '("first", "second", "third")[i]')
+    layers = "self.stem, self.a, self.b = nn.Conv2d(3, 24, 3), Branch(24, 1), Branch(24, 2)"
+    net = HEAD + branch + NET.format(layers=layers, run="x = self.b(self.a(self.stem(x)))")
+    text = _halved(net, tmp_path, torch.randn(2, 3, 8, 8))
+    assert 'self.convs = [getattr(self, name) for name in ("first", "second") if hasattr(self, name)]' in text

@@ -45,7 +45,7 @@ def preparation(
     ``given``: what the author's constructor was given, by instance.
     """
     local = set(scope.author.parameters) | scope.author.stored
-    needed = loaded_names(expr) & local - set(scope.words)
+    needed = (loaded_names(expr) - stored_names(expr)) & local - set(scope.words)
     found: list[ast.stmt] = []
     for earlier in reversed(_before(scope.author.init, stmt)):
         if (_changed(earlier) & needed) and not isinstance(earlier, ast.FunctionDef):
@@ -147,6 +147,8 @@ def alike(made: Any, wanted: Any, depth: int = 4) -> bool:
     """Whether two objects hold the same; of what can't be compared, such as a lock, only the type counts."""
     if made is wanted or type(made) is not type(wanted):
         return made is wanted or (isinstance(wanted, nn.Parameter) and alike(made, wanted.detach()))
+    if isinstance(made, nn.Module):
+        return False  # a copy of a layer is another one
     if isinstance(made, torch.Tensor):
         same = made.shape == wanted.shape and made.dtype == wanted.dtype
         return same and torch.equal(made.detach(), wanted.detach().to(made.device))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from ..author import Namer, Scope, Unproved, Vector, as_term, evaluate
-from ..live import Arg, Call, Given, Lit, Ref, Term, is_plain, literal, same, same_vector
+from ..live import Arg, Box, Call, Given, Lit, Ref, Term, is_plain, literal, same, same_vector
 from ..text import STEP, flat, loaded_names, stored_names
 from .conditions import INDENT
 from .context import ClassContext
@@ -198,7 +198,10 @@ class ClassWriter:
         for group in name_holes(opens, self.author.parameters, self.scope.words, self.printer.widths, taken):
             if group.name not in self.scope.words:
                 self.groups.append(group)
-            self.scope.words[group.name] = merged(self.scope.words.get(group.name, group.vector), group.vector)
+            vector = merged(self.scope.words.get(group.name, group.vector), group.vector)
+            if group.word in self.author.parameters and any(isinstance(t, Call | Box) for t in vector):
+                vector = tuple(Lit(None) if t is None else t for t in vector)  # so ``if layer is not None`` still tells
+            self.scope.words[group.name] = vector
             self.scope.hidden.pop(group.name, None)
             for hole in group.opens:
                 self.printer.texts[id(hole.hole)] = group.name

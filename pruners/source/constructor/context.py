@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from ..author import AuthorClass
-from ..live import Birth, Box, Call, Given, Record, Recorder, Term, Tree, ancestors, term_of_value
+from ..live import Birth, Box, Call, Given, Record, Recorder, Term, Tree, ancestors, layers_in, term_of_value
 
 
 @dataclass
@@ -110,7 +110,7 @@ class ClassContext:
 
     def _whole(self, value: Any) -> Given | None:
         """An object as it was handed over."""
-        code = isinstance(value, nn.Module | type | types.FunctionType | types.MethodType)
+        code = isinstance(value, type | types.FunctionType | types.MethodType) or any(layers_in(value))
         return None if code or self.is_root or id(value) in self.tree.unsaid else Given(value)
 
     def attributes(self) -> list[str]:

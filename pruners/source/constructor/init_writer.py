@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence, Set
 from torch import nn
 
 from ..author import Unproved, unwelcome
-from ..live import CHILD, author_init, is_authored, literal
+from ..live import CHILD, author_init, holds_layers, is_authored, literal
 from ..text import (
     Lines,
     indented,
@@ -230,6 +230,12 @@ class InitWriter(Members):
             if lines or name in self.context.more:
                 self._done |= {(name, i) for i in final}
                 return lines
+        if any(holds_layers(self.context.records[i][name].term) for i in final):
+            held = [(i, vars(self.context.live[i])[name]) for i in sorted(final)]
+            if value is None or self.hands(value, held) is not value or self._keeping.keys() - self.kept:
+                return []  # it is filled later: what it holds in the end is written after the layers
+            self._done |= {(name, i) for i in final}
+            return self._verbatim(stmt)
         return [*self._base_first(), *self._attribute(name, final, stmt, value)]
 
     def _side_by_side(self, stmt: ast.stmt, found: Settings, lines: Lines) -> Lines:

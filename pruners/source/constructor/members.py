@@ -14,6 +14,7 @@ from ..live import (
     BUFFER,
     CHILD,
     PARAMETER,
+    Alias,
     Box,
     Call,
     Display,
@@ -21,6 +22,7 @@ from ..live import (
     Hole,
     Lit,
     Term,
+    holds_layers,
     literal,
     tensor_call,
     unify,
@@ -50,6 +52,9 @@ class Members(Sequences):
             code: Code = f"{self.printer.namer.text(term.fn)}(*{list_name})"
             self.printer.active = active
             return [*lines, *self._like_author(self._assignment(name, kind, code, stmt), stmt)]
+        if isinstance(term, Hole) and any(holds_layers(v) for v in term.values):
+            self.printer.active = active
+            return self._assignment(name, kind, self._those_there(name, mask), stmt)
         before, found = self._tensor(name, kind, term, value, mask, stmt)
         code = found or self.printer.code(term, hint)
         self.printer.active = active
@@ -65,6 +70,23 @@ class Members(Sequences):
                 column.append(slot.term if slot else None)
             self._terms[name, mask] = unify(column, (name,), self.context)
         return self._terms[name, mask]
+
+    def _those_there(self, name: str, mask: Mask) -> Code:
+        """A list of layers that isn't equally long in every instance: those of them that there are, in one order."""
+        owner, order = self.author.self_name, list[str]()
+        lists = {i: vars(self.context.live[i])[name] for i in mask}
+        terms = [self.context.records[i][name].term for i in sorted(mask)]
+        for term in terms:
+            for item in term.items if isinstance(term, Display) and term.kind == "list" else ():
+                target = item.target.removeprefix("self.") if isinstance(item, Alias) else ""
+                order += [target] if target not in order else []
+        for i, held in lists.items():
+            there = [getattr(self.context.live[i], n) for n in order if hasattr(self.context.live[i], n)]
+            if not isinstance(held, list) or list(map(id, held)) != list(map(id, there)):
+                reason = "its layers are other ones in every instance; keep them in a ModuleList or ModuleDict"
+                raise SourceError(f"{self._place(name)}: self.{name} can't be written: {reason}")
+        names = ", ".join(map(literal, order))
+        return f"[getattr({owner}, name) for name in ({names}) if hasattr({owner}, name)]"
 
     def _place(self, name: str) -> str:
         stmt = next((s.stmt for s in self.walk.settings if s.attribute == name), self.author.node)

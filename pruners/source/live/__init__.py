@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .closures import holds, span_of
 from .construction import Birth, Frame, undisturbed
-from .records import BUFFER, CHILD, PARAMETER, PLAIN, Record, Recorder, Slot
+from .records import BUFFER, CHILD, PARAMETER, PLAIN, Record, Recorder, Slot, holds_layers, layers_in
 from .refuse import refuse
 from .tensor_terms import small_tensor, tensor_call
 from .terms import (
@@ -38,6 +38,7 @@ __all__ = [
     "AXES", "BUFFER", "CHILD", "PARAMETER", "PLAIN", "WIDTH_ARGUMENTS", "Alias", "Arg", "Birth", "Box", "Call",
     "Closure", "Display", "Frame", "Given", "Hole", "Item", "Lit", "Record", "Recorder", "Ref", "Slot", "Term",
     "Text", "Tree", "Unsaid", "ancestors", "author_init", "call_of", "for_instance", "global_name", "holds",
-    "is_authored", "is_plain", "is_torch", "literal", "one_for_all", "refuse", "same", "same_vector",
-    "small_tensor", "span_of", "tensor_call", "term_of_value", "torch_base", "undisturbed", "unify", "value_of",
+    "holds_layers", "is_authored", "is_plain", "is_torch", "layers_in", "literal", "one_for_all", "refuse",
+    "same", "same_vector", "small_tensor", "span_of", "tensor_call", "term_of_value", "torch_base",
+    "undisturbed", "unify", "value_of",
 ]
