@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence, Set
 from torch import nn
 
 from ..author import Unproved, unwelcome
-from ..live import CHILD, author_init, holds_layers, is_authored, literal
+from ..live import CHILD, PLAIN, author_init, holds_layers, is_authored, literal
 from ..text import (
     Lines,
     indented,
@@ -22,6 +22,7 @@ from ..text import (
     rows,
     same_code,
     stored_names,
+    throws_away,
     tidy,
     uses,
     warns,
@@ -141,6 +142,8 @@ class InitWriter(Members):
             return [*self.kept[stmt], *self._verbatim(stmt)]
         if is_docstring(stmt, self.author.init):
             return self._verbatim(stmt)
+        if throws_away(stmt, self.author.self_name):
+            return []  # what it threw away isn't written
         if self._is_super(stmt):
             return [*self._base_call(stmt), *self._opaque(stmt, mask), *self._from_parent(mask)]
         if isinstance(stmt, ast.If):
@@ -220,6 +223,7 @@ class InitWriter(Members):
 
     def _setting(self, stmt: ast.stmt, name: str, value: ast.expr | None, mask: Mask) -> Lines:
         final = frozenset(i for i in mask if self.walk.final.get((name, i)) is stmt and name in self.context.records[i])
+        final -= {i for i in final if (name, i) in self._done and self.context.records[i][name].kind != PLAIN}
         written = bool(final) and all(self.context.records[i][name].term is not None for i in final)
         if written and self.author.sets_once(name):
             self.scope.placed.add(name)  # if text reads it, it will be kept
@@ -236,7 +240,31 @@ class InitWriter(Members):
                 return []  # it is filled later: what it holds in the end is written after the layers
             self._done |= {(name, i) for i in final}
             return self._verbatim(stmt)
-        return [*self._base_first(), *self._attribute(name, final, stmt, value)]
+        earlier = self._overtaken(name, final) if self._current is stmt else []
+        return [*self._base_first(), *earlier, *self._attribute(name, final, stmt, value)]
+
+    def _unfollowed(self, name: str, mask: Mask) -> Lines:
+        return [*self._overtaken(name, mask), *super()._unfollowed(name, mask)]
+
+    def _overtaken(self, name: str, mask: Mask) -> Lines:
+        """What comes before an attribute in the state_dict although a later statement sets it: it replaces another one,
+        and is written in that one's place."""
+        lines: Lines = []
+        having = [i for i in mask if name in self.context.records[i]]
+        for other in self.context.attributes():
+            before = frozenset(i for i in having if self._comes_first(other, name, i))
+            if any(self.context.records[i][n].kind != CHILD for i in before for n in (name, other)):
+                continue
+            for stmt in dict.fromkeys(self.walk.final[other, i] for i in before):
+                value = next((s.value for s in self.walk.settings if s.stmt is stmt and s.attribute == other), None)
+                lines += self._setting(stmt, other, value, before)
+        return lines
+
+    def _comes_first(self, other: str, name: str, index: int) -> bool:
+        """Whether the state_dict has another attribute before this one, and a later statement sets it."""
+        order = list(self.context.records[index])
+        known = other in order and (other, index) in self.walk.final and (other, index) not in self._done
+        return known and other != name and (name, index) not in self._done and order.index(other) < order.index(name)
 
     def _side_by_side(self, stmt: ast.stmt, found: Settings, lines: Lines) -> Lines:
         """``self.a, self.b = x, y`` in one line as it was, where that is short enough."""
@@ -248,7 +276,7 @@ class InitWriter(Members):
         joined = f"{', '.join(t for t, _ in texts)} = {values}"
         if same_code(joined, self.author.init_file.segment(stmt)):
             return self._verbatim(stmt)
-        return self._like_author([joined], stmt) if len(joined) <= self._width else lines
+        return self._like_author([joined] if len(joined) <= self._width else lines, stmt, whole=True)
 
     @staticmethod
     def _told_apart(stmt: ast.stmt, lines: Lines, starts: Sequence[str]) -> bool:

@@ -202,9 +202,10 @@ class Members(Sequences):
         note = f": {self.author.init_file.segment(stmt.annotation)}" if isinstance(stmt, ast.AnnAssign) else ""
         return lines_of(code, f"{owner}.{name}{note} = ", "", self._width)
 
-    def _like_author(self, lines: Lines, stmt: ast.stmt | None) -> Lines:
-        """The author's own lines where the new ones mean the same; else the author's comment is carried over."""
-        if stmt is None:
+    def _like_author(self, lines: Lines, stmt: ast.stmt | None, whole: bool = False) -> Lines:
+        """The author's own lines where the new ones mean the same; else the author's comment is carried over.
+        ``whole``: the lines are all that comes of a statement with several targets."""
+        if stmt is None or (isinstance(stmt, ast.Assign) and isinstance(stmt.targets[0], ast.Tuple) and not whole):
             return lines
         text = "\n".join(lines)
         if same_code(text, self.author.init_file.segment(stmt)):
