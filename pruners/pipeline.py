@@ -4,20 +4,24 @@ line share; how networks are judged and trained is handed in."""
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from .base import BasicPruning
 from .bundle import Bundle
 from .costs import Allowance
+from .errors import SecateurError, SourceError
 from .graph import Kept
 from .latency import LatencyModel, Measuring, device_of, latencies, verdict, with_batch
 from .plan import PruningPlan
+from .run import call_arguments, copied, described, run
 from .search import SEARCHES, SearchResult, SearchSettings, search
 from .transfer import TransferImages, TransferJob, require_images
 
@@ -93,6 +97,7 @@ class Pipeline:
         with torch.random.fork_rng(devices=[]):  # a written network draws weights, which are not looked at
             network = self.pruner.imported(made.text).to(device_of(self.pruner.model))
         network = self.known(network).train(self.pruner.model.training)
+        self._run_once(network)
         trained = self.result.state if self.result else None  # where the search has retrained the whole network
         state = self.pruner.model.state_dict() if trained is None else trained
         carried = self.weights.carry_over(network, plan.kept, state, self.report)
@@ -103,6 +108,20 @@ class Pipeline:
         return self.pruner.publish(
             made, output, state=network.state_dict(), summary=measured, files=files(), force=force
         )
+
+    def _run_once(self, network: nn.Module) -> None:
+        """Raises SourceError where the written network doesn't run, before anything is measured with it."""
+        device = device_of(network)
+        inputs = tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, self.pruner.example_input)
+        args, kwargs = call_arguments(inputs)
+        try:
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                run(copied(network).eval(), args, kwargs)
+        except SecateurError:
+            raise
+        except Exception as error:  # the author's code may raise anything
+            line = traceback.extract_tb(error.__traceback__)[-1].line
+            raise SourceError(f"the written file does not run: {described(error)}, at {line}") from error
 
     def compared(self, after: nn.Module, plan: PruningPlan) -> dict[str, Any]:
         """For the summary: milliseconds of both, and for a budget of latency what came of it."""

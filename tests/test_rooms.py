@@ -110,8 +110,8 @@ _TABLE = {
     "pruners.optimizer_groups": "pruners.errors pruners.run",
     "pruners.outputs": "pruners.errors",
     "pruners.pipeline": (
-        "pruners.base pruners.bundle pruners.costs pruners.graph pruners.latency pruners.plan pruners.search "
-        "pruners.transfer"
+        "pruners.base pruners.bundle pruners.costs pruners.errors pruners.graph pruners.latency pruners.plan "
+        "pruners.run pruners.search pruners.transfer"
     ),
     "pruners.plan": "pruners.errors pruners.graph pruners.provenance pruners.shown",
     "pruners.provenance": "pruners.errors",

@@ -55,7 +55,7 @@ from .file import (
     tie,
     top_of,
 )
-from .live import Recorder, Tree, is_authored, is_torch, refuse, torch_base
+from .live import Recorder, Tree, Unsaid, is_authored, is_torch, refuse, torch_base
 from .text import SourceFile, Sources, stored_names
 
 ROUNDS = 5
@@ -134,11 +134,21 @@ class _Writing:
             if reads <= keep and self.written:
                 return
             keep |= reads
-            recorder = Recorder(self.tree, self.rewrites.attributes, self.rewrites.held)
+            while not self._write_constructors(keep):
+                pass
+
+    def _write_constructors(self, keep: set[str]) -> bool:
+        """False where an object can't be handed to a constructor after all, which then has to do without."""
+        recorder = Recorder(self.tree, self.rewrites.attributes, self.rewrites.held)
+        try:
             for made in self._constructors(recorder, keep):
                 for cls, (_, written) in made.items():
                     self.written[cls] = written
                     recorder.calls.update(written.calls)
+        except Unsaid as unsaid:
+            self.tree.unsaid[id(unsaid.value)] = unsaid.value
+            return False
+        return True
 
     def _constructors(self, recorder: Recorder, keep: set[str]) -> Iterator[Made]:
         """Class by class; those that contain one another together."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..live import Birth, Frame
-from ..text import FunctionNode, SourceFile, Sources, loaded_names, stored_names
+from ..text import FunctionNode, SourceFile, Sources, loaded_names, stored_names, with_values
 
 Bound = dict[str, ast.expr]
 
@@ -52,6 +52,25 @@ def argument_hints(birth: Birth, depth: int, sources: Sources, level: int = 0) -
     for i in range(level, depth):
         bound = _one_scope_out(bound, birth.frames[i], birth.frames[i + 1], sources)
     return bound
+
+
+def handed_in_loop(birth: Birth, depth: int, argument: str, sources: Sources) -> ast.expr | None:
+    """What a constructor was given for an argument in a loop or comprehension of frame ``depth``, with the numbers of
+    that turn in place of the loop's names."""
+    made = call_in(birth.frames[0], sources)
+    frames = birth.frames[: depth + 1]
+    bound = bind(made[1], parameter_names(type(birth.module))) if made is not None else None
+    inner = [f for f in frames[:-1] if not f.function.startswith("<")]  # up to Python 3.11, comprehensions have frames
+    if made is None or bound is None or argument not in bound or inner:
+        return None
+    file = made[0]
+    function = file.functions.get((frames[-1].function, frames[-1].first_line))
+    loops = [n for n in ast.walk(function) if isinstance(n, ast.For)] if function is not None else []
+    around = [n for n in loops if n.lineno <= made[1].lineno <= (n.end_lineno or 0)]
+    names = in_comprehensions(*made).union(*(stored_names(n.target) for n in around))
+    numbers = {k: v for f in reversed(frames) for k, v in f.numbers.items()}
+    turn = names & loaded_names(bound[argument])
+    return with_values(bound[argument], {n: numbers[n] for n in turn}) if turn <= set(numbers) and turn else None
 
 
 def in_comprehensions(file: SourceFile, call: ast.Call) -> set[str]:
@@ -111,6 +130,35 @@ class _Substitute(ast.NodeTransformer):
         elif node.id in self.meaning:
             return copy.deepcopy(self.meaning[node.id])
         return node
+
+    def visit_Subscript(self, node: ast.Subscript) -> Any:
+        """An entry of a list or dict that is written out stands alone; nobody would index one at once."""
+        self.generic_visit(node)
+        if not isinstance(node.value, ast.List | ast.Tuple | ast.Dict):
+            return node
+        found = _entry(node.value, node.slice)
+        self.failed |= found is None
+        return node if found is None else found
+
+    def visit_Call(self, node: ast.Call) -> Any:
+        self.generic_visit(node)
+        counted = node.args[0] if isinstance(node.func, ast.Name) and node.func.id == "len" and node.args else None
+        if isinstance(counted, ast.List | ast.Tuple) and not any(isinstance(e, ast.Starred) for e in counted.elts):
+            return ast.Constant(len(counted.elts))
+        return node
+
+
+def _entry(display: ast.List | ast.Tuple | ast.Dict, index: ast.expr) -> ast.expr | None:
+    """What a constant index finds in a display, if that is plain to see."""
+    try:
+        key = ast.literal_eval(index)
+        if not isinstance(display, ast.Dict):
+            return None if any(isinstance(e, ast.Starred) for e in display.elts) else display.elts[key]
+        labels = [ast.literal_eval(k) for k in display.keys if k is not None]
+    except (ValueError, TypeError, IndexError):
+        return None
+    found = [v for k, v in zip(labels, display.values, strict=False) if k == key]
+    return found[-1] if found and len(labels) == len(display.keys) else None
 
 
 def _substituted(expr: ast.expr, meaning: Bound, changed: set[str]) -> ast.expr | None:

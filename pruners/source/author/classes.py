@@ -69,7 +69,8 @@ class AuthorClass:
     def sets_once(self, attribute: str) -> bool:
         """Whether the class assigns an attribute in one place only, so that its last value is its only one."""
         found = [n for n in ast.walk(self.node) if isinstance(n, ast.Attribute) and n.attr == attribute]
-        return sum(isinstance(n.ctx, ast.Store) for n in found) == 1
+        registered = [n for n in ast.walk(self.node) if isinstance(n, ast.Call) and _registers(n, attribute)]
+        return len(registered) + sum(isinstance(n.ctx, ast.Store) for n in found) == 1
 
     def local_definitions(self) -> Mapping[str, ast.Assign]:
         """Names that the constructor assigns exactly once, outside loops and branches."""
@@ -82,6 +83,13 @@ class AuthorClass:
             if isinstance(stmt, ast.Assign) and len(stmt.targets) == 1 and isinstance(stmt.targets[0], ast.Name):
                 found[stmt.targets[0].id] = stmt
         return {n: s for n, s in found.items() if counts[n] == 1 and n not in self.parameters}
+
+
+def _registers(call: ast.Call, attribute: str) -> bool:
+    """Whether it is ``self.register_buffer("attribute", ...)`` or the like."""
+    named = isinstance(call.func, ast.Attribute) and call.func.attr in ("register_buffer", "register_parameter")
+    first = call.args[0] if named and call.args else None
+    return isinstance(first, ast.Constant) and first.value == attribute
 
 
 def _parameters(file: SourceFile, function: FunctionNode) -> dict[str, AuthorParameter]:

@@ -6,13 +6,13 @@ import ast
 import inspect
 import textwrap
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 from torch import nn
 
-from ..live import Lit, Ref, Term, is_plain, same, value_of
+from ..live import Given, Lit, Ref, Term, is_plain, same, value_of
 from ..text import loaded_names
 from .classes import AuthorClass, Unproved, evaluate
 
@@ -72,12 +72,22 @@ class Scope:
         rest = {u.attr for u in uses} - self.placed - seen
         return loads and all(self._may_call(n, seen | rest) for n in rest)
 
-    def proves(self, expr: ast.expr, values: Iterable[tuple[int, Term | None]], hidden: bool = False) -> bool:
-        """Whether the expression gives these values, each in its instance."""
+    def proves(
+        self,
+        expr: ast.expr,
+        values: Iterable[tuple[int, Term | None]],
+        hidden: bool = False,
+        read: Callable[[Any], Any] = lambda value: value,
+    ) -> bool:
+        """Whether the expression gives these values, each in its instance, as ``read`` reads it."""
         try:
-            return all(t is None or same(as_term(self.value(expr, i, hidden)), t) for i, t in values)
+            return all(t is None or _is(read(self.value(expr, i, hidden)), t) for i, t in values)
         except Unproved:
             return False
+
+
+def _is(value: Any, term: Term) -> bool:
+    return value is term.value if isinstance(term, Given) else same(as_term(value), term)
 
 
 def as_term(value: Any) -> Term:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ast
 import logging
+import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from torch import nn
 
 from ...run import described
 from ..author import Scope
@@ -17,6 +20,7 @@ from ..text import loaded_names, stored_names
 
 log = logging.getLogger(__name__)
 _RESULT = "_result_"
+_SEED = 918273645  # what is drawn by chance is not what the author's code drew
 
 
 @dataclass(frozen=True)
@@ -33,15 +37,15 @@ def preparation(
     scope: Scope,
     stmt: ast.stmt,
     expr: ast.expr,
-    wanted: Sequence[tuple[int, torch.Tensor | None]],
+    wanted: Sequence[tuple[int, Any]],
     given: Mapping[int, Mapping[str, Any]],
 ) -> Preparation | None:
-    """What has to run before ``expr`` so that it gives these tensors (instance, tensor); None if nothing does.
+    """What has to run before ``expr`` so that it gives these objects (instance, object); None if nothing does.
 
     ``given``: what the author's constructor was given, by instance.
     """
     local = set(scope.author.parameters) | scope.author.stored
-    needed = loaded_names(expr) & local - set(scope.words)
+    needed = (loaded_names(expr) - stored_names(expr)) & local - set(scope.words)
     found: list[ast.stmt] = []
     for earlier in reversed(_before(scope.author.init, stmt)):
         if (_changed(earlier) & needed) and not isinstance(earlier, ast.FunctionDef):
@@ -53,7 +57,7 @@ def preparation(
     values = {i: {n: given[i][n] for n in free if n in given[i]} for i, _ in wanted}
     if any(set(v) != free or not all(map(is_plain, v.values())) for v in values.values()):
         return None
-    if not all(_gives(scope, found, expr, i, tensor, values[i]) for i, tensor in wanted):
+    if not all(_gives(scope, found, expr, i, value, values[i]) for i, value in wanted):
         return None
     first = values[wanted[0][0]]
     words = frozenset(n for n in free if any(repr(v[n]) != repr(first[n]) for v in values.values()))
@@ -118,7 +122,7 @@ def _gives(
     stmts: Sequence[ast.stmt],
     expr: ast.expr,
     index: int,
-    tensor: torch.Tensor | None,
+    wanted: Any,
     values: Mapping[str, Any],
 ) -> bool:
     code = ast.Module([*stmts, ast.Assign([ast.Name(_RESULT, ast.Store())], expr)], [])
@@ -132,13 +136,31 @@ def _gives(
         scope.admit_attributes(code, scope.author.self_name)
         names[scope.author.self_name] = scope.live[index]
     with undisturbed():
+        torch.default_generator.manual_seed(_SEED)
+        random.seed(_SEED)
+        np.random.seed(_SEED)
         exec(compile(ast.fix_missing_locations(code), "<author>", "exec"), names)
-    made = names[_RESULT]
-    if made is None or tensor is None:
-        return made is tensor
-    if not isinstance(made, torch.Tensor) or made.shape != tensor.shape or made.dtype != tensor.dtype:
-        return False
-    return torch.equal(made, tensor.detach().to(made.device))
+    return alike(names[_RESULT], wanted)
+
+
+def alike(made: Any, wanted: Any, depth: int = 4) -> bool:
+    """Whether two objects hold the same; of what can't be compared, such as a lock, only the type counts."""
+    if made is wanted or type(made) is not type(wanted):
+        return made is wanted or (isinstance(wanted, nn.Parameter) and alike(made, wanted.detach()))
+    if isinstance(made, nn.Module):
+        return False  # a copy of a layer is another one
+    if isinstance(made, torch.Tensor):
+        same = made.shape == wanted.shape and made.dtype == wanted.dtype
+        return same and torch.equal(made.detach(), wanted.detach().to(made.device))
+    if isinstance(made, np.ndarray):
+        return made.dtype == wanted.dtype and np.array_equal(made, wanted)
+    if isinstance(made, list | tuple):
+        return len(made) == len(wanted) and all(alike(a, b, depth) for a, b in zip(made, wanted, strict=True))
+    if isinstance(made, dict):
+        return list(made) == list(wanted) and all(alike(v, wanted[k], depth) for k, v in made.items())
+    if type(made).__eq__ is not object.__eq__:
+        return bool(made == wanted)
+    return depth == 0 or alike(getattr(made, "__dict__", None), getattr(wanted, "__dict__", None), depth - 1)
 
 
 def prepared(*args: Any) -> Preparation | None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from ..author import Namer, Scope, Unproved, Vector, as_term, evaluate
-from ..live import Arg, Call, Lit, Ref, Term, is_plain, literal, same, same_vector
+from ..live import Arg, Box, Call, Given, Lit, Ref, Term, is_plain, literal, same, same_vector
 from ..text import STEP, flat, loaded_names, stored_names
 from .conditions import INDENT
 from .context import ClassContext
@@ -33,7 +33,9 @@ class ClassWriter:
         spelled, imported = self.author.init_file.spelled, set(context.tree.imported)
         self.namer = Namer(self.author.globals, context.tree.names, spelled, imported)
         self.printer = Printer(context.tree, self.author, context.paths, self.scope, self.namer)
+        self.printer.given = context.given
         self.writer = InitWriter(context, Walk(context), self.scope, self.printer)
+        self.printer.makes = self.writer.hands
         self.groups: list[Group] = []
         self.single = len(context.paths) == 1
 
@@ -44,7 +46,7 @@ class ClassWriter:
             self.printer.open.clear()
             self.printer.wishes.clear()
             lines = self.writer.write()
-            if self._grant_wishes():
+            if self._grant_wishes() or self.writer.keeps_more:
                 continue
             if not (self._name_open() or self._update_locals(lines) or self._drop_words()):
                 break
@@ -82,6 +84,8 @@ class ClassWriter:
             if name not in self.author.parameters and name not in definitions and (self.single or name not in votes):
                 usable = False
             if name in self.author.parameters and self._ignored(name):
+                usable = False
+            if name not in self.author.parameters and any(isinstance(t, Given) for t in vector):
                 usable = False
             (self.scope.words if usable else self.scope.hidden)[name] = vector
         for name in definitions:
@@ -141,7 +145,7 @@ class ClassWriter:
         given = self.context.given(name)
         if name in self.author.parameters and self.context.is_root:
             return given is not None and same_vector(given, vector) and isinstance(vector[0], Lit | Ref)
-        return isinstance(vector[0], Lit if name not in self.author.parameters else Lit | Ref)
+        return isinstance(vector[0], Lit if name not in self.author.parameters else Lit | Ref | Given)
 
     def _ignored(self, name: str) -> bool:
         """Whether the constructor gives a parameter another value, whatever it was given."""
@@ -194,7 +198,10 @@ class ClassWriter:
         for group in name_holes(opens, self.author.parameters, self.scope.words, self.printer.widths, taken):
             if group.name not in self.scope.words:
                 self.groups.append(group)
-            self.scope.words[group.name] = merged(self.scope.words.get(group.name, group.vector), group.vector)
+            vector = merged(self.scope.words.get(group.name, group.vector), group.vector)
+            if group.word in self.author.parameters and any(isinstance(t, Call | Box) for t in vector):
+                vector = tuple(Lit(None) if t is None else t for t in vector)  # so ``if layer is not None`` still tells
+            self.scope.words[group.name] = vector
             self.scope.hidden.pop(group.name, None)
             for hole in group.opens:
                 self.printer.texts[id(hole.hole)] = group.name

@@ -33,6 +33,9 @@ class Conditions:
         self._done: set[tuple[str, int]] = set()
         self._ready: set[str] = set()  # constants and statements that stand already because a buffer needs them
         self._ready_statements: set[ast.stmt] = set()
+        self.kept: dict[ast.stmt, Lines] = {}  # the author's statements that make what is handed on; lines before them
+        self._keeping: dict[ast.stmt, Lines] = {}  # those that this pass found
+        self._current: ast.stmt | None = None  # the statement that is being written
         self._depth = 0
         self._depth_resolved = 0  # inside how many branches whose condition is settled
 

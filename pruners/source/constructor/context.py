@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from ..author import AuthorClass
-from ..live import Birth, Box, Call, Record, Recorder, Term, Tree, ancestors, term_of_value
+from ..live import Birth, Box, Call, Given, Record, Recorder, Term, Tree, ancestors, layers_in, term_of_value
 
 
 @dataclass
@@ -78,12 +78,13 @@ class ClassContext:
         return tuple((f.file, f.end) for f in birth.frames[: depth + 1]) if birth and depth is not None else None
 
     def given(self, name: str) -> tuple[Term | None, ...] | None:
-        """What the author's constructor got for a parameter, in every instance, if it is a literal or a name."""
+        """What the author's constructor got for a parameter, in every instance, but for modules."""
         values = []
         for birth in self.births:
             if birth is None or name not in birth.arguments:
                 return None
-            values.append(self._term(birth.arguments[name]))
+            value = birth.arguments[name]
+            values.append(self._term(value) or self._whole(value))
         return tuple(values) if all(v is not None for v in values) else None
 
     def nothing(self, name: str) -> bool:
@@ -106,6 +107,11 @@ class ClassContext:
             return term_of_value(value, self.tree.sources)
         except LookupError:
             return None
+
+    def _whole(self, value: Any) -> Given | None:
+        """An object as it was handed over."""
+        code = isinstance(value, type | types.FunctionType | types.MethodType) or any(layers_in(value))
+        return None if code or self.is_root or id(value) in self.tree.unsaid else Given(value)
 
     def attributes(self) -> list[str]:
         """All attributes to write: those of all instances, merged so that everyone's order holds."""

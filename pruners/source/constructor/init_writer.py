@@ -6,12 +6,12 @@ import ast
 import builtins
 import types
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 
 from torch import nn
 
 from ..author import Unproved, unwelcome
-from ..live import CHILD, author_init, is_authored
+from ..live import CHILD, PLAIN, author_init, holds_layers, is_authored, literal
 from ..text import (
     Lines,
     indented,
@@ -20,13 +20,17 @@ from ..text import (
     only_raises,
     parsed,
     rows,
+    same_code,
     stored_names,
+    throws_away,
     tidy,
     uses,
     warns,
+    with_values,
     within,
     without_dead_branches,
 )
+from .buffer_statements import prepared
 from .members import Members
 from .walk import Mask, line_in
 
@@ -39,6 +43,7 @@ class InitWriter(Members):
     def write(self) -> Lines:
         """The body's lines, not indented."""
         self._done.clear()
+        self.kept, self._keeping = self._keeping, {}
         self.scope.placed.clear()
         self.flags.clear()
         self._ready.clear()
@@ -132,8 +137,13 @@ class InitWriter(Members):
     def _statement(self, stmt: ast.stmt, mask: Mask) -> Lines:
         if not mask:
             return []
+        self._current = stmt
+        if stmt in self.kept:
+            return [*self.kept[stmt], *self._verbatim(stmt)]
         if is_docstring(stmt, self.author.init):
             return self._verbatim(stmt)
+        if throws_away(stmt, self.author.self_name):
+            return []  # what it threw away isn't written
         if self._is_super(stmt):
             return [*self._base_call(stmt), *self._opaque(stmt, mask), *self._from_parent(mask)]
         if isinstance(stmt, ast.If):
@@ -213,6 +223,7 @@ class InitWriter(Members):
 
     def _setting(self, stmt: ast.stmt, name: str, value: ast.expr | None, mask: Mask) -> Lines:
         final = frozenset(i for i in mask if self.walk.final.get((name, i)) is stmt and name in self.context.records[i])
+        final -= {i for i in final if (name, i) in self._done and self.context.records[i][name].kind != PLAIN}
         written = bool(final) and all(self.context.records[i][name].term is not None for i in final)
         if written and self.author.sets_once(name):
             self.scope.placed.add(name)  # if text reads it, it will be kept
@@ -223,13 +234,55 @@ class InitWriter(Members):
             if lines or name in self.context.more:
                 self._done |= {(name, i) for i in final}
                 return lines
-        return [*self._base_first(), *self._attribute(name, final, stmt, value)]
+        if any(holds_layers(self.context.records[i][name].term) for i in final):
+            held = [(i, vars(self.context.live[i])[name]) for i in sorted(final)]
+            if value is None or self.hands(value, held) is not value or self._keeping.keys() - self.kept:
+                return []  # it is filled later: what it holds in the end is written after the layers
+            self._done |= {(name, i) for i in final}
+            return self._verbatim(stmt)
+        earlier = self._overtaken(name, final) if self._current is stmt else []
+        return [*self._base_first(), *earlier, *self._attribute(name, final, stmt, value)]
+
+    def _unfollowed(self, name: str, mask: Mask) -> Lines:
+        return [*self._overtaken(name, mask), *super()._unfollowed(name, mask)]
+
+    def _overtaken(self, name: str, mask: Mask) -> Lines:
+        """What comes before an attribute in the state_dict although a later statement sets it: it replaces another one,
+        and is written in that one's place."""
+        lines: Lines = []
+        having = [i for i in mask if name in self.context.records[i]]
+        for other in self.context.attributes():
+            before = frozenset(i for i in having if self._comes_first(other, name, i))
+            if any(self.context.records[i][n].kind != CHILD for i in before for n in (name, other)):
+                continue
+            for stmt in dict.fromkeys(self.walk.final[other, i] for i in before):
+                value = next((s.value for s in self.walk.settings if s.stmt is stmt and s.attribute == other), None)
+                lines += self._setting(stmt, other, value, before)
+        return lines
+
+    def _comes_first(self, other: str, name: str, index: int) -> bool:
+        """Whether the state_dict has another attribute before this one, and a later statement sets it."""
+        order = list(self.context.records[index])
+        known = other in order and (other, index) in self.walk.final and (other, index) not in self._done
+        return known and other != name and (name, index) not in self._done and order.index(other) < order.index(name)
 
     def _side_by_side(self, stmt: ast.stmt, found: Settings, lines: Lines) -> Lines:
-        """``self.a, self.b = x, y`` as it stands where both would be written as they stand."""
-        owner, segment = self.author.self_name, self.author.init_file.segment
-        alone = [f"{owner}.{name} = {segment(value)}" for name, value in found if value is not None]
-        return self._verbatim(stmt) if len(found) > 1 and lines == alone else lines
+        """``self.a, self.b = x, y`` in one line as it was, where that is short enough."""
+        owner = self.author.self_name
+        texts = [(f"{owner}.{name}", f"{owner}.{name} = ") for name, _ in found]
+        if len(found) < 2 or len(lines) != len(found) or not self._told_apart(stmt, lines, [t for _, t in texts]):
+            return lines
+        values = ", ".join(line.removeprefix(start) for line, (_, start) in zip(lines, texts, strict=True))
+        joined = f"{', '.join(t for t, _ in texts)} = {values}"
+        if same_code(joined, self.author.init_file.segment(stmt)):
+            return self._verbatim(stmt)
+        return self._like_author([joined] if len(joined) <= self._width else lines, stmt, whole=True)
+
+    @staticmethod
+    def _told_apart(stmt: ast.stmt, lines: Lines, starts: Sequence[str]) -> bool:
+        """Whether each line gives one of the targets of the statement its value, in their order."""
+        several = isinstance(stmt, ast.Assign) and isinstance(stmt.targets[0], ast.Tuple)
+        return several and all(line.startswith(start) for line, start in zip(lines, starts, strict=True))
 
     def _opaque(self, stmt: ast.stmt, mask: Mask) -> Lines:
         return self._all_unfollowed(self._opaque_attributes((stmt.lineno, stmt.end_lineno or 0), mask), mask)
@@ -262,11 +315,39 @@ class InitWriter(Members):
         names = stored_names(stmt)
         return self._verbatim(stmt) if names and names <= self.locals else []
 
+    def hands(self, expr: ast.expr, wanted: Sequence[tuple[int, object]]) -> ast.expr | None:
+        """An expression of the author's if it makes these objects (instance, object) where it stands, perhaps after
+        statements of his that then stay; with numbers for names that are gone."""
+        births = self.context.births
+        if self._current is None or not wanted or any(births[i] is None for i, _ in wanted):
+            return None
+        given = {i: b.arguments for i, _ in wanted if (b := births[i]) is not None}
+        found = prepared(self.scope, self._current, expr, wanted, given)
+        if found is None or any(self._makes(s) for s in found.statements):
+            return None
+        wished = self._wished(found.words | set(found.constants))
+        if found.words - wished:
+            return None
+        constants = {n: v for n, v in found.constants.items() if n not in wished}
+        for i, s in enumerate(found.statements):
+            self._keeping.setdefault(s, [f"{n} = {literal(v)}" for n, v in constants.items()] if i == 0 else [])
+        return expr if found.statements or not constants else with_values(expr, constants)
+
+    def _wished(self, names: Set[str]) -> set[str]:
+        """Those of the author's parameters among the names that the text can't use yet and may from now on."""
+        wished = set(names) & set(self.scope.hidden) & set(self.author.parameters)
+        self.printer.wishes |= wished
+        return wished if len(self.context.paths) > 1 else set()
+
+    @property
+    def keeps_more(self) -> bool:
+        """Whether statements have to stay that this pass hadn't."""
+        return set(self._keeping) != set(self.kept)
+
     def _made_again(self, stmt: ast.stmt, name: str) -> Lines:
         """The author's statement for a value that has no literal: it makes the value again."""
         names = loaded_names(stmt)
-        self.printer.wishes |= names & set(self.scope.hidden) & set(self.author.parameters)
-        known = set(self.scope.words) | self.locals | {self.author.self_name} | stored_names(stmt)
+        known = set(self.scope.words) | self._wished(names) | self.locals | {self.author.self_name} | stored_names(stmt)
         free = names - known
         own = (set(self.author.parameters) | self.author.stored) & free
         there = all(n in self.author.globals or hasattr(builtins, n) for n in free)

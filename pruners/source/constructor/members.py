@@ -14,17 +14,20 @@ from ..live import (
     BUFFER,
     CHILD,
     PARAMETER,
+    Alias,
     Box,
     Call,
     Display,
+    Given,
     Hole,
     Lit,
     Term,
+    holds_layers,
     literal,
     tensor_call,
     unify,
 )
-from ..text import STEP, Group, Lines, flat, is_usable_name, lines_of, numbered, rows, same_code, spliced
+from ..text import STEP, Group, Lines, flat, is_usable_name, lines_of, loaded_names, numbered, rows, same_code, spliced
 from .buffer_statements import prepared
 from .printer import Code
 from .sequences import Sequences
@@ -49,6 +52,9 @@ class Members(Sequences):
             code: Code = f"{self.printer.namer.text(term.fn)}(*{list_name})"
             self.printer.active = active
             return [*lines, *self._like_author(self._assignment(name, kind, code, stmt), stmt)]
+        if isinstance(term, Hole) and any(holds_layers(v) for v in term.values):
+            self.printer.active = active
+            return self._assignment(name, kind, self._those_there(name, mask), stmt)
         before, found = self._tensor(name, kind, term, value, mask, stmt)
         code = found or self.printer.code(term, hint)
         self.printer.active = active
@@ -65,6 +71,23 @@ class Members(Sequences):
             self._terms[name, mask] = unify(column, (name,), self.context)
         return self._terms[name, mask]
 
+    def _those_there(self, name: str, mask: Mask) -> Code:
+        """A list of layers that isn't equally long in every instance: those of them that there are, in one order."""
+        owner, order = self.author.self_name, list[str]()
+        lists = {i: vars(self.context.live[i])[name] for i in mask}
+        terms = [self.context.records[i][name].term for i in sorted(mask)]
+        for term in terms:
+            for item in term.items if isinstance(term, Display) and term.kind == "list" else ():
+                target = item.target.removeprefix("self.") if isinstance(item, Alias) else ""
+                order += [target] if target not in order else []
+        for i, held in lists.items():
+            there = [getattr(self.context.live[i], n) for n in order if hasattr(self.context.live[i], n)]
+            if not isinstance(held, list) or list(map(id, held)) != list(map(id, there)):
+                reason = "its layers are other ones in every instance; keep them in a ModuleList or ModuleDict"
+                raise SourceError(f"{self._place(name)}: self.{name} can't be written: {reason}")
+        names = ", ".join(map(literal, order))
+        return f"[getattr({owner}, name) for name in ({names}) if hasattr({owner}, name)]"
+
     def _place(self, name: str) -> str:
         stmt = next((s.stmt for s in self.walk.settings if s.attribute == name), self.author.node)
         return self.author.init_file.at(stmt)
@@ -76,6 +99,8 @@ class Members(Sequences):
         if kind not in (PARAMETER, BUFFER) or not isinstance(term, Call | Hole) or value is None:
             return self._unsaved(name, kind, mask), None
         value, text = self._without_nothing(value)
+        handed = {n for n, v in self.scope.hidden.items() if any(isinstance(t, Given) for t in v)}
+        self.printer.wishes |= loaded_names(value) & handed & set(self.author.parameters)
         live = [(i, self.context.tree.tensor(self.context.paths[i], name)) for i in sorted(mask)]
         exact = name in unsaved_buffers(self.context.live[min(mask)])
         if gives_tensor(self.scope, value, [(i, t, exact) for i, t in live]):
@@ -177,9 +202,10 @@ class Members(Sequences):
         note = f": {self.author.init_file.segment(stmt.annotation)}" if isinstance(stmt, ast.AnnAssign) else ""
         return lines_of(code, f"{owner}.{name}{note} = ", "", self._width)
 
-    def _like_author(self, lines: Lines, stmt: ast.stmt | None) -> Lines:
-        """The author's own lines where the new ones mean the same; else the author's comment is carried over."""
-        if stmt is None:
+    def _like_author(self, lines: Lines, stmt: ast.stmt | None, whole: bool = False) -> Lines:
+        """The author's own lines where the new ones mean the same; else the author's comment is carried over.
+        ``whole``: the lines are all that comes of a statement with several targets."""
+        if stmt is None or (isinstance(stmt, ast.Assign) and isinstance(stmt.targets[0], ast.Tuple) and not whole):
             return lines
         text = "\n".join(lines)
         if same_code(text, self.author.init_file.segment(stmt)):

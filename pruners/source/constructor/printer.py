@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ast
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
@@ -21,16 +21,19 @@ from ..author import (
     argument_hints,
     bind,
     call_in,
+    handed_in_loop,
     in_comprehensions,
     parameter_names,
 )
 from ..live import (
+    AXES,
     Alias,
     Arg,
     Box,
     Call,
     Closure,
     Display,
+    Given,
     Hole,
     Item,
     Lit,
@@ -38,11 +41,16 @@ from ..live import (
     Term,
     Text,
     Tree,
+    Unsaid,
     ancestors,
     is_authored,
     is_torch,
     literal,
+    one_for_all,
     same,
+    same_vector,
+    small_tensor,
+    value_of,
 )
 from ..text import Group, commented, flat, labelled, loaded_names
 from .functions import dedented, names_bound, placed_in, replaced
@@ -87,25 +95,31 @@ class Printer:
         self.definitions: dict[str, list[str]] = {}  # local functions to be defined before the statement being written
         self.bound: set[str] = set()  # names that functions made by the constructor bind, and their own
         self.wishes: set[str] = set()  # author's parameters that text would use if it could
+        self.given: Callable[[str], Vector | None] = lambda _: None  # what the author's constructor got for a parameter
+        self.makes: Callable[[ast.expr, Sequence[tuple[int, Any]]], ast.expr | None] = lambda *_: None
         self._sites: dict[tuple[str | int | None, ...], Site] = {}
         self.helpers = Helpers(tree, author, paths)
         self.comments = Comments(tree, author, paths)
 
-    def code(self, term: Term, hint: ast.expr | None = None, direct: bool = True) -> Code:
-        """Code for a term. ``hint``: the author's expression there, in the constructor's names."""
+    def code(self, term: Term, hint: ast.expr | None = None, direct: bool = True, axes: bool = False) -> Code:
+        """Code for a term. ``hint``: the author's expression there, in the constructor's names; ``axes``: it may say
+        a number for every axis where the term has one for all."""
         if hint is not None and self.seen is not None and not isinstance(term, Call | Box | Alias):
             values = term.values if isinstance(term, Hole) else (term,) * len(self.paths)
             seen = tuple(v if i in self.active else None for i, v in enumerate(values))
             if not isinstance(hint, ast.Constant | ast.Lambda):
-                self.seen.append((ast.unparse(hint), seen))
+                self.seen += self._by_axis(hint, seen) if axes else [(ast.unparse(hint), seen)]
         if isinstance(hint, ast.Name) and hint.id in self.computed:
             hint, direct = self.computed[hint.id], False
-        if hint is not None and self.fits(hint, term):
+        if hint is not None and self.fits(hint, term, axes):
             if isinstance(hint, ast.Name) and isinstance(term, Hole) and term.is_width:
                 self.widths.add(hint.id)
             if isinstance(term, Lit) and not direct and not loaded_names(hint):
                 return literal(term.value)
             return self._author_text(hint, direct)
+        values = term.values if isinstance(term, Hole) else (term,)
+        if any(isinstance(v, Given) for v in values):
+            return self._handed(term, hint)
         if isinstance(term, Hole):
             if hint is not None and self._would_fit(hint, term):
                 self.wishes |= loaded_names(hint) & set(self.scope.hidden) & set(self.author.parameters)
@@ -120,16 +134,46 @@ class Printer:
             return self._box(term)
         return self._plain(term)
 
-    def fits(self, hint: ast.expr, term: Term) -> bool:
+    def fits(self, hint: ast.expr, term: Term, axes: bool = False) -> bool:
         values = term.values if isinstance(term, Hole) else (term,) * len(self.paths)
         pairs = [(i, values[i]) for i in self.active]
         if isinstance(hint, ast.Name) and hint.id in self.scope.words:
             word = self.scope.words[hint.id]
-            return all(t is None or same(word[i], t) for i, t in pairs)
-        return self.scope.proves(hint, pairs)
+            return all(t is None or same(word[i], t) or (axes and same(_for_all_axes(word[i]), t)) for i, t in pairs)
+        return self.scope.proves(hint, pairs) or (axes and self.scope.proves(hint, pairs, read=one_for_all))
 
-    def _would_fit(self, hint: ast.expr, term: Hole) -> bool:
-        return self.scope.proves(hint, [(i, term.values[i]) for i in self.active], hidden=True)
+    def _by_axis(self, hint: ast.expr, seen: Vector) -> list[tuple[str, Vector]]:
+        """What stands where a number may be for every axis: as the constructor was given it, or each by itself."""
+        if isinstance(hint, ast.Tuple | ast.List):
+            pairs = enumerate(hint.elts)
+            return [(ast.unparse(e), tuple(_on_axis(t, axis) for t in seen)) for axis, e in pairs]
+        given = self.given(hint.id) if isinstance(hint, ast.Name) else None
+        if given is not None and all(
+            t is None or same(_for_all_axes(g), t) for g, t in zip(given, seen, strict=True)
+        ):
+            seen = tuple(None if t is None else g for g, t in zip(given, seen, strict=True))
+        return [(ast.unparse(hint), seen)]
+
+    def _would_fit(self, hint: ast.expr, term: Term) -> bool:
+        values = term.values if isinstance(term, Hole) else (term,) * len(self.paths)
+        return self.scope.proves(hint, [(i, values[i]) for i in self.active], hidden=True)
+
+    def _handed(self, term: Term, hint: ast.expr | None) -> Code:
+        """An object in the author's words, which make it again; else the constructor is handed it as well."""
+        values = term.values if isinstance(term, Hole) else (term,) * len(self.paths)
+        wanted = [(i, value_of(v)) for i in self.active if isinstance(v := values[i], Given | Lit | Ref)]
+        again = self.makes(hint, wanted) if hint is not None else None
+        if again is not None:
+            return self._author_text(again, False)
+        if hint is not None and self._would_fit(hint, term):
+            self.wishes |= loaded_names(hint) & set(self.scope.hidden) & set(self.author.parameters)
+        elif not isinstance(term, Hole) or "" in self.paths:
+            found = [v.value for v in values if isinstance(v, Given)]
+            written = small_tensor(found[0]) if not isinstance(term, Hole) else None
+            if written is None and self.seen is None:
+                raise Unsaid(found[0])
+            return self.code(written) if written is not None else "_given_"
+        return self._hole(term if isinstance(term, Hole) else Hole(tuple(values), ("handed",)), hint)
 
     def _author_text(self, hint: ast.expr, direct: bool) -> str:
         text = self.author.init_file.segment(hint) if direct else ast.unparse(hint)
@@ -207,14 +251,26 @@ class Printer:
         parts: list[Code] = []
         in_order, widths = True, POSITIONAL_WIDTHS if isinstance(term.fn, type) and is_authored(term.fn) else 99
         for i, arg in enumerate(term.args):
-            code = self.code(arg.value, site.hints.get(arg.name), direct=False)
-            if self._is_default(arg, site.hints.get(arg.name)):
+            hint = self._in_loop(term, arg) or site.hints.get(arg.name)
+            code = self.code(arg.value, hint, direct=False, axes=_per_axis(term, arg.name))
+            if self._is_default(arg, hint, term) or (hint is None and _is_usual_stride(arg, term)):
                 in_order = False
                 continue
             positional = in_order and (arg.positional or (arg.show and i == 0)) and len(parts) < widths
             in_order = positional
             parts.append(code if positional else labelled(f"{arg.name}=", code))
         return Group(f"{self.namer.text(term.fn)}(", tuple(parts), ")")
+
+    def _in_loop(self, term: Call, arg: Arg) -> ast.expr | None:
+        """The author's expression for an object that was handed over in a loop; None for anything else."""
+        path = next((p for p in term.paths if p is not None), None)
+        birth = self.tree.birth(path) if path is not None else None
+        owner = next((p for p in ancestors(path) if p in self.paths), None) if path is not None else None
+        above = self.tree.birth(owner) if owner is not None else None
+        if birth is None or above is None or above.module is None or not isinstance(arg.value, Given):
+            return None
+        depth = birth.made_by(above.module)
+        return handed_in_loop(birth, depth, arg.name, self.tree.sources) if depth is not None else None
 
     def sized(self, term: Call, made: Call, create: Any, hints: Sequence[ast.expr]) -> Code:
         """A tensor of the author's kind with sizes in the author's words: ``nn.Parameter(torch.ones(1, dim))``."""
@@ -229,11 +285,11 @@ class Printer:
         rest = [labelled(f"{a.name}=", self.code(a.value)) for a in term.args[1:] if not self._is_default(a, None)]
         return Group(f"{self.namer.text(term.fn)}(", (inner, *rest), ")")
 
-    def _is_default(self, arg: Arg, hint: ast.expr | None) -> bool:
+    def _is_default(self, arg: Arg, hint: ast.expr | None, call: Call | None = None) -> bool:
         if arg.default is None or arg.show or isinstance(arg.value, Hole) or not same(arg.value, arg.default):
             return False
         word = isinstance(hint, ast.Name) and hint.id in self.scope.words
-        return not (word and hint is not None and self.fits(hint, arg.value))
+        return not (word and hint is not None and self.fits(hint, arg.value, _per_axis(call, arg.name)))
 
     def _names_class(self, func: ast.expr, wanted: Any) -> bool:
         names = []
@@ -255,31 +311,27 @@ class Printer:
         by_name = {a.name: a for a in term.args}
         if not set(bound) <= set(by_name):
             return None
-        stride, size = bound.get("stride"), by_name.get("kernel_size")
-        pools = stride is not None and size is not None and same(by_name["stride"].value, Lit(None))
-        if pools and stride is not None and size is not None and self.fits(stride, size.value):
-            by_name["stride"] = replace(by_name["stride"], value=size.value)  # a pool's stride is its size by default
         parts: list[Code] = []
         keywords = {id(k.value) for k in call.keywords}
         for name, expr in reversed(list(bound.items()) if not isinstance(term.fn, type) else []):
-            if not self._dropped(by_name[name], expr):
+            if not self._dropped(by_name[name], expr, term):
                 break
             del bound[name]
-        kept = [(n, e) for n, e in bound.items() if not (id(e) in keywords and self._dropped(by_name[n], e))]
+        kept = [(n, e) for n, e in bound.items() if not (id(e) in keywords and self._dropped(by_name[n], e, term))]
         for name, expr in kept:
-            code = self.code(by_name[name].value, expr)
+            code = self.code(by_name[name].value, expr, axes=_per_axis(term, name))
             parts.append(labelled(f"{name}=", code) if id(expr) in keywords else code)
         for arg in term.args:
             if arg.name not in bound and not (arg.default is not None and same(arg.value, arg.default)):
-                if arg.show and same(arg.value, arg.default or Lit(None)):
+                if _is_usual_stride(arg, term) or (arg.show and same(arg.value, arg.default or Lit(None))):
                     continue
                 parts.append(labelled(f"{arg.name}=", self.code(arg.value)))
         explode = call.end_lineno != call.lineno and self._one_per_line(call)
         return Group(f"{self.author.init_file.segment(call.func)}(", tuple(parts), ")", explode)
 
-    def _dropped(self, arg: Arg, expr: ast.expr) -> bool:
+    def _dropped(self, arg: Arg, expr: ast.expr, call: Call) -> bool:
         default = arg.default is not None and same(arg.value, arg.default)
-        return default and not self.fits(expr, arg.value)
+        return default and not self.fits(expr, arg.value, _per_axis(call, arg.name))
 
     @staticmethod
     def _one_per_line(call: ast.Call) -> bool:
@@ -351,3 +403,27 @@ class Printer:
     def comments_at(self, term: Term, container: ast.Call | None = None) -> tuple[list[str], str]:
         """The author's comments above an element of a container or list, and behind it."""
         return self.comments.of(term.paths, container) if isinstance(term, Call | Box) else ([], "")
+
+
+def _for_all_axes(term: Term | None) -> Term | None:
+    return Lit(one_for_all(term.value)) if isinstance(term, Lit) else term
+
+
+def _on_axis(term: Term | None, axis: int) -> Term | None:
+    several = isinstance(term, Lit) and isinstance(term.value, tuple)
+    return Lit(term.value[axis]) if several and axis < len(term.value) else term  # type: ignore[union-attr]
+
+
+def _is_usual_stride(arg: Arg, call: Call) -> bool:
+    """Whether it is a pool's stride and equals its window, as it does where nobody gives it."""
+    window = next((a.value for a in call.args if a.name == "kernel_size"), None)
+    if arg.name != "stride" or arg.default != Lit(None) or window is None:
+        return False
+    if isinstance(arg.value, Hole) and isinstance(window, Hole):
+        return same_vector(arg.value.values, window.values)
+    return same(arg.value, window)
+
+
+def _per_axis(call: Call | None, argument: str) -> bool:
+    """Whether a layer of torch's takes a number for every axis there, or one for all."""
+    return call is not None and argument in AXES and is_torch(call.fn)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from ..author import Unproved, evaluate
-from ..live import PARAMETER, PLAIN, Birth
+from ..live import PARAMETER, Birth
 from .context import ClassContext
 
 Mask = frozenset[int]
@@ -50,7 +50,7 @@ class Walk:
                 self.settings.append(Setting(name, stmt, value, mask))
 
     def settings_in(self, stmt: ast.AST) -> list[tuple[str, ast.expr | None]]:
-        """What a statement sets. ``self.a, self.b = x, y`` is taken apart where it sets parameters."""
+        """What a statement sets. ``self.a, self.b = x, y`` is taken apart where it sets nothing else, or parameters."""
         owner = self.context.author.self_name
         found = setting_of(stmt, owner)
         if found is not None:
@@ -58,7 +58,7 @@ class Walk:
         pairs = [(n, v) for t, v in _side_by_side(stmt) if (n := _own_attribute(t, owner)) is not None]
         kinds = {r[n].kind for r in self.context.records for n, _ in pairs if n in r}
         whole = isinstance(stmt, ast.Assign) and len(pairs) == len(_side_by_side(stmt))
-        return list(pairs) if PARAMETER in kinds or (kinds == {PLAIN} and whole) else []
+        return list(pairs) if PARAMETER in kinds or (kinds and whole) else []
 
     def _truth(self, stmt: ast.If, index: int) -> bool | None:
         """Whether the instance took the branch: from the modules it made there, else by evaluating the condition."""

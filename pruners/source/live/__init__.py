@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from .closures import holds, span_of
 from .construction import Birth, Frame, undisturbed
-from .records import BUFFER, CHILD, PARAMETER, PLAIN, Record, Recorder, Slot
+from .records import BUFFER, CHILD, PARAMETER, PLAIN, Record, Recorder, Slot, holds_layers, layers_in
 from .refuse import refuse
-from .tensor_terms import tensor_call
+from .tensor_terms import small_tensor, tensor_call
 from .terms import (
     WIDTH_ARGUMENTS,
     Alias,
@@ -15,12 +15,14 @@ from .terms import (
     Call,
     Closure,
     Display,
+    Given,
     Hole,
     Item,
     Lit,
     Ref,
     Term,
     Text,
+    Unsaid,
     for_instance,
     is_plain,
     same,
@@ -28,14 +30,15 @@ from .terms import (
     unify,
     value_of,
 )
-from .torch_layers import call_of
+from .torch_layers import AXES, call_of, one_for_all
 from .tree import Tree, ancestors, author_init, is_authored, is_torch, torch_base
 from .values import global_name, literal, term_of_value
 
 __all__ = [
-    "BUFFER", "CHILD", "PARAMETER", "PLAIN", "WIDTH_ARGUMENTS", "Alias", "Arg", "Birth", "Box", "Call", "Closure",
-    "Display", "Frame", "Hole", "Item", "Lit", "Record", "Recorder", "Ref", "Slot", "Term", "Text", "Tree",
-    "ancestors", "author_init", "call_of", "for_instance", "global_name", "holds", "is_authored", "is_plain",
-    "is_torch", "literal", "refuse", "same", "same_vector", "span_of", "tensor_call", "term_of_value", "torch_base",
+    "AXES", "BUFFER", "CHILD", "PARAMETER", "PLAIN", "WIDTH_ARGUMENTS", "Alias", "Arg", "Birth", "Box", "Call",
+    "Closure", "Display", "Frame", "Given", "Hole", "Item", "Lit", "Record", "Recorder", "Ref", "Slot", "Term",
+    "Text", "Tree", "Unsaid", "ancestors", "author_init", "call_of", "for_instance", "global_name", "holds",
+    "holds_layers", "is_authored", "is_plain", "is_torch", "layers_in", "literal", "one_for_all", "refuse",
+    "same", "same_vector", "small_tensor", "span_of", "tensor_call", "term_of_value", "torch_base",
     "undisturbed", "unify", "value_of",
 ]

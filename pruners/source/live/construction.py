@@ -35,13 +35,15 @@ _LOCK = threading.Lock()
 
 @dataclass(frozen=True)
 class Frame:
-    """One function that was running when a module was made, and the end of the call in it."""
+    """One function that was running when a module was made, and the end of the call in it. ``numbers``: its local names
+    that were numbers or words then."""
 
     file: str
     function: str
     first_line: int
     end: Position
     owner: nn.Module | None = field(repr=False)
+    numbers: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -168,10 +170,9 @@ def _frames(module: nn.Module) -> tuple[Frame, ...]:
         frame = frame.f_back
     found = []
     while frame is not None and frame.f_code is not observe.__code__:
-        end = _call_end(frame.f_code, frame.f_lasti)
-        found.append(
-            Frame(frame.f_code.co_filename, frame.f_code.co_name, frame.f_code.co_firstlineno, end, _owner(frame))
-        )
+        code, end = frame.f_code, _call_end(frame.f_code, frame.f_lasti)
+        numbers = {n: v for n, v in frame.f_locals.items() if type(v) in (bool, int, float, str)}
+        found.append(Frame(code.co_filename, code.co_name, code.co_firstlineno, end, _owner(frame), numbers))
         frame = frame.f_back
     return tuple(found)
 

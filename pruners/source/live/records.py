@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,8 +15,8 @@ from ...errors import SourceError
 from ...places import LiteralSite
 from ...run import INTERNAL, SMALL, is_blank, unsaved_buffers
 from .closures import Renewal, holds
-from .tensor_terms import parameter_call, tensor_call
-from .terms import Alias, Arg, Box, Call, Item, Lit, Ref, Term
+from .tensor_terms import literal_tensor, parameter_call, tensor_call
+from .terms import Alias, Box, Call, Display, Item, Lit, Term
 from .torch_layers import call_of, is_torch
 from .tree import Tree, author_init, is_box, torch_base
 from .values import term_of_value
@@ -126,14 +127,16 @@ class Recorder:
         if tensor is None:
             return Lit(None)
         if name in unsaved_buffers(module) and not (tensor.numel() > SMALL and is_blank(tensor)):
-            return Call(
-                torch.tensor, (Arg("data", Lit(tensor.tolist()), positional=True), Arg("dtype", Ref(tensor.dtype)))
-            )
+            return literal_tensor(tensor)
         return tensor_call(tensor, torch.ones if is_blank(tensor) and tensor.any() else torch.zeros, self.tree.dtype)
 
     def _plain(self, path: str, name: str, value: object, seen: Mapping[int, str]) -> Slot:
         if isinstance(value, nn.Module) and id(value) in seen:
             return Slot(PLAIN, Alias(seen[id(value)]))
+        inside = list(layers_in(value)) if not isinstance(value, nn.Module) else []
+        if inside:
+            self._must_be_registered(path, name, inside)
+            return self._holding(value, seen)
         try:
             return Slot(PLAIN, term_of_value(value, self.tree.sources, Renewal(self.sites, path, self.paths)))
         except LookupError as error:
@@ -146,6 +149,54 @@ class Recorder:
             if type(made) in (dict, list, set) and not made:
                 return Slot(PLAIN, Lit(made))  # a cache that running filled
             return Slot(PLAIN, None, str(error.args[0]))
+
+    def _must_be_registered(self, path: str, name: str, inside: Sequence[nn.Module]) -> None:
+        """Refuses layers in lists and dicts whose weights no state_dict has."""
+        for module in inside:
+            if id(module) not in self.paths and module.state_dict():
+                kind, cls = type(module).__name__, type(self.tree.live[path])
+                file, node = self.tree.sources.of_class(cls)
+                raise SourceError(
+                    f"{file.at(node)}: {cls.__name__}.{name} holds a {kind} that is not registered, so that no "
+                    "state_dict has its weights; keep it in a ModuleList or ModuleDict"
+                )
+
+    def _holding(self, value: Any, seen: Mapping[int, str]) -> Slot:
+        """A list, tuple or dict of layers that are registered as well. An object of its own kind has no term."""
+        try:
+            return Slot(PLAIN, self._with_aliases(value, seen))
+        except LookupError as error:
+            return Slot(PLAIN, None, str(error.args[0]))
+
+    def _with_aliases(self, value: Any, seen: Mapping[int, str]) -> Term:
+        if isinstance(value, nn.Module) and id(value) in seen:
+            return Alias(seen[id(value)])
+        if isinstance(value, nn.Module) and is_torch(type(value)) and id(value) not in self.paths:
+            return call_of(value, "", self.tree.dtype)
+        if type(value) in (list, tuple):
+            return Display(type(value).__name__, tuple(self._with_aliases(v, seen) for v in value))
+        if type(value) is dict:
+            keys = tuple(term_of_value(k, self.tree.sources) for k in value)
+            return Display("dict", tuple(self._with_aliases(v, seen) for v in value.values()), keys)
+        return term_of_value(value, self.tree.sources)
+
+
+def layers_in(value: Any) -> Iterator[nn.Module]:
+    """Modules in a value: itself, or what a list, set or dict holds."""
+    if isinstance(value, nn.Module):
+        yield value
+    elif isinstance(value, list | tuple | set | frozenset):
+        for inner in value:
+            yield from layers_in(inner)
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from layers_in(inner)
+
+
+def holds_layers(term: Term | None) -> bool:
+    """Whether it is a list, tuple or dict in which layers of the module stand."""
+    items = term.items if isinstance(term, Display) else ()
+    return any(isinstance(i, Alias) or holds_layers(i) for i in items)
 
 
 def _join(path: str, name: str) -> str:

@@ -7,6 +7,8 @@ from torch import nn
 
 from .terms import Arg, Call, Lit, Ref, Term
 
+FEW = 16  # elements of a tensor that may be an argument
+
 
 def parameter_call(tensor: torch.Tensor | None, usual: torch.dtype) -> Term:
     if tensor is None:
@@ -21,3 +23,13 @@ def tensor_call(tensor: torch.Tensor, create: object, usual: torch.dtype) -> Cal
     sizes = sizes or (Arg("size", Lit(()), positional=True),)
     default = usual if tensor.is_floating_point() else torch.get_default_dtype()
     return Call(create, (*sizes, Arg("dtype", Ref(tensor.dtype), Ref(default))))
+
+
+def small_tensor(value: object) -> Call | None:
+    """A literal of a tensor that is small enough for one."""
+    return literal_tensor(value) if isinstance(value, torch.Tensor) and value.numel() <= FEW else None
+
+
+def literal_tensor(tensor: torch.Tensor) -> Call:
+    values = Arg("data", Lit(tensor.tolist()), positional=True)
+    return Call(torch.tensor, (values, Arg("dtype", Ref(tensor.dtype))))

@@ -105,6 +105,21 @@ class Alias:
     target: str
 
 
+@dataclass(frozen=True, eq=False)
+class Given:
+    """An object that no literal says and that a constructor was handed: an expression of the author's makes it."""
+
+    value: Any
+
+
+class Unsaid(Exception):  # noqa: N818  (an outcome, not a fault)
+    """No expression of the author's makes this object where it is handed on."""
+
+    def __init__(self, value: Any) -> None:
+        super().__init__(type(value).__name__)
+        self.value = value
+
+
 WIDTH_ARGUMENTS = {"in_channels": "channels", "out_channels": "channels", "num_channels": "channels"}
 WIDTH_ARGUMENTS |= {"num_features": "channels", "groups": "channels"}
 WIDTH_ARGUMENTS |= {"in_features": "features", "out_features": "features", "normalized_shape": "features"}
@@ -125,7 +140,7 @@ class Hole:
         return self.width or place[-1] in WIDTH_ARGUMENTS or (place[-1].isdecimal() and len(place) > 1)
 
 
-Term = Lit | Ref | Text | Closure | Display | Call | Box | Alias | Hole
+Term = Lit | Ref | Text | Closure | Display | Call | Box | Alias | Given | Hole
 
 
 class Origins(Protocol):
@@ -147,6 +162,8 @@ def same(first: Any, second: Any) -> bool:
         return _same_value(first.value, second.value)
     if isinstance(first, Ref) and isinstance(second, Ref):
         return first.value is second.value or (type(first.value) is type(second.value) and first.value == second.value)
+    if isinstance(first, Given) and isinstance(second, Given):
+        return first.value is second.value
     if isinstance(first, Arg) and isinstance(second, Arg):
         return first.name == second.name and same(first.value, second.value)
     if isinstance(first, Item) and isinstance(second, Item):
@@ -184,8 +201,8 @@ def same_vector(first: Sequence[Term | None], second: Sequence[Term | None]) -> 
 
 
 def value_of(term: Term) -> Any:
-    """The Python value of a literal or reference. Raises LookupError for anything else."""
-    if isinstance(term, Lit | Ref):
+    """The Python value of a literal, a reference or an object handed over. Raises LookupError for anything else."""
+    if isinstance(term, Lit | Ref | Given):
         return term.value
     raise LookupError(term)
 

@@ -37,7 +37,10 @@ def constructor(*classes: type[nn.Module]) -> Callable[[Callable[[Any], Values]]
     return register
 
 
-def _one(value: Any) -> Any:
+AXES = frozenset({"kernel_size", "stride", "padding", "output_padding", "dilation"})
+
+
+def one_for_all(value: Any) -> Any:
     """(3, 3) -> 3: torch's layers store what they were given as a tuple per axis."""
     if isinstance(value, tuple) and value and all(type(v) is int for v in value) and len(set(value)) == 1:
         return value[0]
@@ -47,22 +50,21 @@ def _one(value: Any) -> Any:
 @constructor(nn.Conv1d, nn.Conv2d, nn.Conv3d)
 def convolution(m: nn.Conv2d) -> Values:
     shape = m.weight.shape
-    axes = {k: _one(getattr(m, k)) for k in ("kernel_size", "stride", "padding", "dilation")}
+    axes = {k: one_for_all(getattr(m, k)) for k in ("kernel_size", "stride", "padding", "dilation")}
     return {"in_channels": shape[1] * m.groups, "out_channels": shape[0], **axes}
 
 
 @constructor(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 def transposed_convolution(m: nn.ConvTranspose2d) -> Values:
     shape = m.weight.shape
-    axes = {k: _one(getattr(m, k)) for k in ("kernel_size", "stride", "padding", "output_padding", "dilation")}
+    axes = {k: one_for_all(getattr(m, k)) for k in ("kernel_size", "stride", "padding", "output_padding", "dilation")}
     return {"in_channels": shape[0], "out_channels": shape[1] * m.groups, **axes}
 
 
 @constructor(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
 def pooling(m: nn.MaxPool2d) -> Values:
-    one = _one if is_torch(type(m)) else lambda value: value  # forward of a subclass may ask for the axes
-    values = {k: one(getattr(m, k)) for k in ("kernel_size", "padding")}
-    return values | {"stride": None if m.stride == m.kernel_size else one(m.stride)}
+    one = one_for_all if is_torch(type(m)) else lambda value: value  # forward of a subclass may ask for the axes
+    return {k: one(getattr(m, k)) for k in ("kernel_size", "stride", "padding")}
 
 
 @constructor(nn.Linear)

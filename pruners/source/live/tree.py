@@ -29,6 +29,7 @@ class Tree:
         self.changing: set[str] = set()  # attributes that methods assign while the network runs
         self.circles: dict[type[nn.Module], list[type[nn.Module]]] = {}  # by class, all that contain one another
         self.imported: Mapping[type, Mapping[str, Call]] = {}  # libraries' classes that stay there, with their calls
+        self.unsaid: dict[int, object] = {}  # by identity, what constructors got and no expression makes again
         self.first_path: dict[int, str] = {}
         for path, module in self.live.items():
             self.first_path.setdefault(id(module), path)

@@ -102,3 +102,33 @@ def warns(stmt: ast.stmt) -> bool:
     """Whether a statement only warns about the arguments it was given."""
     call = stmt.value if isinstance(stmt, ast.Expr) else None
     return isinstance(call, ast.Call) and ast.unparse(call.func) in ("warnings.warn", "warn")
+
+
+def throws_away(stmt: ast.stmt, owner: str) -> bool:
+    """``del self.fc`` and its like, also in a loop or under a condition: ``delattr``, ``_modules.pop("fc")``."""
+    body = [stmt]
+    while len(body) == 1 and isinstance(body[0], ast.For | ast.If) and not body[0].orelse:
+        body = body[0].body
+    return all(_deletes(s, owner) for s in body)
+
+
+def _deletes(stmt: ast.stmt, owner: str) -> bool:
+    if isinstance(stmt, ast.Delete):
+        return all(_rooted(t, owner) for t in stmt.targets)
+    call = stmt.value if isinstance(stmt, ast.Expr) else None
+    if not isinstance(call, ast.Call) or not call.args:
+        return False
+    if isinstance(call.func, ast.Name):
+        return call.func.id == "delattr" and _rooted(call.args[0], owner)
+    if not isinstance(call.func, ast.Attribute) or not _rooted(call.func.value, owner):
+        return False
+    popped = call.func.attr == "pop" and isinstance(call.func.value, ast.Attribute)
+    inside = popped and call.func.value.attr in ("_modules", "_parameters", "_buffers", "__dict__")  # type: ignore[attr-defined]
+    return call.func.attr == "__delattr__" or inside
+
+
+def _rooted(node: ast.AST, owner: str) -> bool:
+    """Whether an expression begins with the module: ``self``, ``self.encoder.fc``, ``self._modules["fc"]``."""
+    while isinstance(node, ast.Attribute | ast.Subscript):
+        node = node.value
+    return isinstance(node, ast.Name) and node.id == owner
