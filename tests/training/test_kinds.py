@@ -162,6 +162,17 @@ def test_ienet_scales_two_shifted_views() -> None:
     torch.testing.assert_close(layer.eval()(x), y)
 
 
+@pytest.mark.parametrize("ends", [(-1.0, 1.0), (0.3, -0.3), (5.0, 5.0)])
+def test_ienet_takes_the_same_signs_in_both_modes(ends: tuple[float, float]) -> None:
+    torch.manual_seed(4)
+    layer = KINDS["IENet"].conv(4, 6, kernel_size=3, bias=False)
+    for shift, end in zip((layer.first_shift, layer.second_shift), ends, strict=True):
+        shift.data.copy_(torch.linspace(end, 0.1, 4))
+    for scale in (0.01, 0.2, 30.0):
+        x = scale * torch.randn(3, 4, 8, 8)
+        torch.testing.assert_close(layer.train()(x), layer.eval()(x))
+
+
 def test_the_shifted_convolution_is_two_convolutions_with_one_weight() -> None:
     torch.manual_seed(3)
     layer = ShiftIRConv2d(3, 4, 3, padding=1, bias=False)
