@@ -70,6 +70,9 @@ def test_an_option_of_another_kind_is_refused() -> None:
         ("BinaryConnect", {"stochastic": "no"}, "BinaryConnect: stochastic must be False or True, not 'no'"),
         ("BinaryConnect", {"stochastic": 1}, "BinaryConnect: stochastic must be False or True, not 1"),
         ("DoReFa", {"weight_bits": 2.0}, "DoReFa: weight_bits must be 1 to 32, not 2.0"),
+        ("IRNet", {"shifts": 1}, "IRNet: shifts must be False or True, not 1"),
+        ("IRNet", {"shifts": True, "activation_bits": 32}, "IRNet: shifts are of inputs whose signs are taken, not of real ones (activation_bits=32)"),
+        ("IRNet", {"norm": "layer"}, "IRNet: norm must be batch or offset, not 'layer'"),
         ("IRNet", {"t_min": 0}, "IRNet: t_min must be a number above 0, not 0"),
         ("XnorNet", {"min_gain": "no"}, "XnorNet: min_gain must be a number of at least 0, not 'no'"),
     ],
@@ -301,7 +304,7 @@ def test_the_schedule_of_resnet20_begins_at_a_thousandth() -> None:
         assert layer.t == pytest.approx(low)
     given = chosen_kind(NetworkOptions(arch="resnet20", network="IRNet", kind_arg=("t_min=0.2",)))
     assert given is not None
-    assert given.facts["options"] == {"activation_bits": 1, "t_min": 0.2}
+    assert given.facts["options"] == {"activation_bits": 1, "t_min": 0.2, "shifts": False, "norm": "batch"}
 
 
 def test_tents_of_activations_are_never_wider_than_one() -> None:
