@@ -54,7 +54,7 @@ class VGGSmall(nn.Module):
         self.bn5 = norm(512)
         self.pool = nn.MaxPool2d(kernel_size=2)
         self.fc = last(512 * side * side, num_classes)
-        self.last_norm = nn.Identity()
+        self.last_norm: nn.Module = nn.Identity()
         if last is not nn.Linear:
             self.last_norm = nn.BatchNorm1d(num_classes)
 

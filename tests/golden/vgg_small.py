@@ -36,7 +36,7 @@ class VGGSmall(nn.Module):
         self.bn5 = nn.BatchNorm2d(256)
         self.pool = nn.MaxPool2d(kernel_size=2)
         self.fc = nn.Linear(4096, num_classes)
-        self.last_norm = nn.Identity()
+        self.last_norm: nn.Module = nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.hardtanh(self.bn0(self.conv0(x)))

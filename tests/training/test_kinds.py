@@ -71,7 +71,10 @@ def test_an_option_of_another_kind_is_refused() -> None:
         ("BinaryConnect", {"stochastic": 1}, "BinaryConnect: stochastic must be False or True, not 1"),
         ("DoReFa", {"weight_bits": 2.0}, "DoReFa: weight_bits must be 1 to 32, not 2.0"),
         ("IRNet", {"shifts": 1}, "IRNet: shifts must be False or True, not 1"),
-        ("IRNet", {"shifts": True, "activation_bits": 32}, "IRNet: shifts are of inputs whose signs are taken, not of real ones (activation_bits=32)"),
+        (
+            "IRNet", {"shifts": True, "activation_bits": 32},
+            "IRNet: shifts are of inputs whose signs are taken, not of real ones (activation_bits=32)",
+        ),
         ("IRNet", {"norm": "layer"}, "IRNet: norm must be batch or offset, not 'layer'"),
         ("IRNet", {"t_min": 0}, "IRNet: t_min must be a number above 0, not 0"),
         ("XnorNet", {"min_gain": "no"}, "XnorNet: min_gain must be a number of at least 0, not 'no'"),

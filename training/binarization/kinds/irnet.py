@@ -85,8 +85,8 @@ class FinalIRConv2d(nn.Conv2d):
 
 def irnet(activation_bits: int = 1, t_min: float = 0.1, shifts: bool = False, norm: str = "batch") -> Kind:
     """``activation_bits``: 1 (1w1a) or 32 (1w32a). ``t_min``: where the sharpness t of the gradients begins; 0.1 in the
-    paper and for VGG-small, 0.001 in the authors' code for ResNet-20. ``shifts``: convolutions take two shifted views of
-    their inputs. ``norm``: "batch", or "offset" for norms that only shift."""
+    paper and for VGG-small, 0.001 in the authors' code for ResNet-20. ``shifts``: convolutions take two shifted views
+    of their inputs. ``norm``: "batch", or "offset" for norms that only shift."""
     require("IRNet", "activation_bits", activation_bits, (1, 32))
     require("IRNet", "shifts", shifts, (False, True))
     require("IRNet", "norm", norm, ("batch", "offset"))
@@ -94,8 +94,9 @@ def irnet(activation_bits: int = 1, t_min: float = 0.1, shifts: bool = False, no
     binary = activation_bits == 1
     if shifts and not binary:
         raise UsageError("IRNet: shifts are of inputs whose signs are taken, not of real ones (activation_bits=32)")
+    conv = ShiftIRConv2d if shifts else IRConv2d if binary else IRWeightConv2d
     return Kind(
-        "IRNet", ShiftIRConv2d if shifts else IRConv2d if binary else IRWeightConv2d, IRLinear if binary else IRWeightLinear,
+        "IRNet", conv, IRLinear if binary else IRWeightLinear,
         IRWeightConv2d, IRWeightLinear, 1, activation_bits,
         activation=nn.Identity if binary else nn.ReLU,
         at_epoch=partial(sharpen, low=t_min), norm=IRBatchNorm2d if norm == "offset" else None,

@@ -40,8 +40,8 @@ class Kind:
 
     ``conv``, ``linear``: hidden layers. ``input_conv``, ``input_linear``: the same weights on inputs that stay real,
     for a first or last layer that is to be binary. ``activation``: what a network puts in front of a layer that does
-    not quantize its own input. ``norm``: what stands behind a convolution; None: a batch norm. ``weight_quantizer``: ``(weight, layer)`` -> what the layers compute with; None: the
-    weights as they are. ``scales_per_filter``: a number of 32 bits is stored with each filter.
+    not quantize its own input. ``norm``: what stands behind a convolution; None: a batch norm.
+    ``weight_quantizer``: ``(weight, layer)`` -> what the layers compute with; None: the weights as they are. ``scales_per_filter``: a number of 32 bits is stored with each filter.
     ``start(model)``: sets the tensors that only this kind has once weights of another kind were loaded.
     ``after_step(model)``: keeps the latent weights where the kind wants them. ``at_epoch(model, done)``: sets what
     changes while the share ``done`` (0..1) of training passes. ``alpha``: how much size weighs in a search.
@@ -90,8 +90,8 @@ class Kind:
         return _tell_costs(replace(made, options=chosen, variant=self.variant))
 
     def layers(self, first_layer: str | None = None, last_layer: str | None = None) -> dict[str, Layer]:
-        """The arguments ``conv``, ``linear``, ``first``, ``last``, ``activation`` and, where it is no batch norm, ``norm``
-        of a bundled network.
+        """The arguments ``conv``, ``linear``, ``first``, ``last`` and ``activation`` of a bundled network, and ``norm``
+        where it is no batch norm.
 
         ``first_layer``, ``last_layer``: "real" or "binary"; default: the kind's own rule.
         """
