@@ -112,11 +112,18 @@ def arguments_for(name: str, input_shape: tuple[int, int, int], num_classes: int
 def layer_arguments(name: str, layers: Mapping[str, Any]) -> dict[str, Any]:
     """Those of the ``layers`` (argument -> what makes a layer) that the network's factory takes. UsageError for a
     network in which layers can't be chosen."""
-    taken = inspect.signature(load_factory(name)).parameters
+    taken = _arguments_of(name)
     if "conv" not in taken:
         with_layers = ", ".join(arch.name for arch in _BUNDLED if arch.binary == arch.name)
         raise UsageError(f"{name} has no form for binary layers: take one of {with_layers}")
+    if "norm" in layers and "norm" not in taken:
+        choosing = [a.name for a in _BUNDLED if a.binary == a.name and "norm" in _arguments_of(a.name)]
+        raise UsageError(f"{name} has batch norms only; those of {', '.join(choosing)} can be chosen")
     return {argument: layer for argument, layer in layers.items() if argument in taken}
+
+
+def _arguments_of(name: str) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(load_factory(name)).parameters
 
 
 def create(name: str, **arguments: Any) -> nn.Module:

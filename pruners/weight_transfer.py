@@ -34,7 +34,7 @@ def slice_state(state: Mapping[str, Tensor], graph: ChannelGraph, kept: Kept, mo
     weight transfer units of their own.
     """
     masks = masks_by_key(graph, kept)
-    sliced = OrderedDict((key, _sliced(value, masks.get(graph.key(key), []))) for key, value in state.items())
+    sliced = OrderedDict((key, _sliced(value, key, graph, masks)) for key, value in state.items())
     if hasattr(state, "_metadata"):  # versions of classes, which some read when they load
         sliced._metadata = state._metadata  # type: ignore[attr-defined]
     for path, module in model.named_modules() if model is not None else ():
@@ -63,9 +63,16 @@ def masks_by_key(graph: ChannelGraph, kept: Kept) -> dict[str, list[tuple[Slot, 
     return masks
 
 
-def _sliced(tensor: Tensor, masks: list[tuple[Slot, BoolArray]]) -> Tensor:
-    found = slice_tensor(tensor.detach(), masks)
-    return (found if masks else found.clone()).requires_grad_(tensor.requires_grad)
+def _sliced(
+    tensor: Tensor, key: str, graph: ChannelGraph, masks: Mapping[str, list[tuple[Slot, BoolArray]]]
+) -> Tensor:
+    """``key``: the tensor's name. One that lies in one line stays one."""
+    own = masks.get(graph.key(key), [])
+    laid_out = graph.laid_out(key, tensor.detach())
+    found = slice_tensor(laid_out, own) if own else tensor.detach().clone()
+    if laid_out.shape != tensor.shape:
+        found = found.reshape([-1 if n == tensor.numel() else 1 for n in tensor.shape])
+    return found.requires_grad_(tensor.requires_grad)
 
 
 def slice_optimizer_state(
@@ -100,8 +107,8 @@ def _sliced_moments(
             raise CheckpointError(f"the optimizer's {entry} of {name} is a {kind}, which can't be sliced")
         if not isinstance(value, Tensor) or value.ndim == 0:
             moments[entry] = copy.deepcopy(value)
-        elif tuple(value.shape) == tuple(graph.shapes[key]):
-            moments[entry] = _sliced(value, masks.get(key, []))
+        elif tuple(graph.laid_out(key, value).shape) == tuple(graph.shapes[key]):
+            moments[entry] = _sliced(value, key, graph, masks)
         else:
             raise CheckpointError(
                 f"the optimizer's {entry} of {name} has shape {tuple(value.shape)}, the parameter "

@@ -19,13 +19,13 @@ class BinaryBlock(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, channels: int, conv: Layer, stride: int = 1, pad: tuple[int, int] = (0, 0)
+        self, in_channels: int, channels: int, conv: Layer, norm: Layer, stride: int = 1, pad: tuple[int, int] = (0, 0)
     ) -> None:
         super().__init__()
         self.conv1 = conv(in_channels, channels, kernel_size=3, stride=stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels)
+        self.bn1 = norm(channels)
         self.conv2 = conv(channels, channels, kernel_size=3, stride=1, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(channels)
+        self.bn2 = norm(channels)
         self.stride = stride
         self.pad = pad  # channels of zeros before and after the strided input
 
@@ -49,6 +49,7 @@ class BinaryResNet(nn.Module):
         conv: makes the convolutions of the blocks; a binary one takes the sign of its input, which lies in [-1, 1].
         first: makes the convolution of the stem.
         last: makes the last layer; a binary one is followed by a batch norm.
+        norm: makes the norms behind the convolutions.
     """
 
     def __init__(
@@ -59,13 +60,14 @@ class BinaryResNet(nn.Module):
         conv: Layer = nn.Conv2d,
         first: Layer = nn.Conv2d,
         last: Layer = nn.Linear,
+        norm: Layer = nn.BatchNorm2d,
     ) -> None:
         super().__init__()
         self.conv1 = first(in_channels, 16, kernel_size=3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(16)
-        self.layer1 = make_binary_stage(16, 16, blocks, 1, conv)
-        self.layer2 = make_binary_stage(16, 32, blocks, 2, conv)
-        self.layer3 = make_binary_stage(32, 64, blocks, 2, conv)
+        self.bn1 = norm(16)
+        self.layer1 = make_binary_stage(16, 16, blocks, 1, conv, norm)
+        self.layer2 = make_binary_stage(16, 32, blocks, 2, conv, norm)
+        self.layer3 = make_binary_stage(32, 64, blocks, 2, conv, norm)
         self.bn2 = nn.BatchNorm1d(64)
         self.linear = last(64, num_classes)
         self.last_norm = nn.Identity() if last is nn.Linear else nn.BatchNorm1d(num_classes)
@@ -82,11 +84,13 @@ class BinaryResNet(nn.Module):
         return self.last_norm(self.linear(x))
 
 
-def make_binary_stage(in_channels: int, channels: int, blocks: int, stride: int, conv: Layer) -> nn.Sequential:
+def make_binary_stage(
+    in_channels: int, channels: int, blocks: int, stride: int, conv: Layer, norm: Layer
+) -> nn.Sequential:
     """A chain of blocks; the first one changes the shape, the others keep it."""
     missing = channels - in_channels
-    first = BinaryBlock(in_channels, channels, conv, stride, (missing // 2, missing - missing // 2))
-    return nn.Sequential(first, *(BinaryBlock(channels, channels, conv) for _ in range(1, blocks)))
+    first = BinaryBlock(in_channels, channels, conv, norm, stride, (missing // 2, missing - missing // 2))
+    return nn.Sequential(first, *(BinaryBlock(channels, channels, conv, norm) for _ in range(1, blocks)))
 
 
 def resnet20_binary(
@@ -96,9 +100,10 @@ def resnet20_binary(
     conv: Layer = nn.Conv2d,
     first: Layer = nn.Conv2d,
     last: Layer = nn.Linear,
+    norm: Layer = nn.BatchNorm2d,
 ) -> BinaryResNet:
     """ResNet-20 with a shortcut around each convolution."""
-    return BinaryResNet(num_classes, in_channels, blocks, conv, first, last)
+    return BinaryResNet(num_classes, in_channels, blocks, conv, first, last, norm)
 
 
 @basic_block(lType="binary_basic_block", convs=["conv1", "conv2"], downsampling=["shortcut"])

@@ -22,7 +22,8 @@ class VGGSmall(nn.Module):
         image_size: side of the image.
         conv: makes the convolutions after the first.
         first: makes the first convolution.
-        last: makes the linear layer.
+        last: makes the linear layer; a binary one is followed by a batch norm.
+        norm: makes the norms behind the convolutions.
     """
 
     def __init__(
@@ -33,25 +34,29 @@ class VGGSmall(nn.Module):
         conv: Layer = nn.Conv2d,
         first: Layer = nn.Conv2d,
         last: Layer = nn.Linear,
+        norm: Layer = nn.BatchNorm2d,
     ) -> None:
         super().__init__()
         side = image_size // 8
         if side == 0:
             raise ValueError(f"VGG-Small halves the image three times: image_size must be 8 or more, not {image_size}")
         self.conv0 = first(in_channels, 128, kernel_size=3, padding=1, bias=False)
-        self.bn0 = nn.BatchNorm2d(128)
+        self.bn0 = norm(128)
         self.conv1 = conv(128, 128, kernel_size=3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(128)
+        self.bn1 = norm(128)
         self.conv2 = conv(128, 256, kernel_size=3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(256)
+        self.bn2 = norm(256)
         self.conv3 = conv(256, 256, kernel_size=3, padding=1, bias=False)
-        self.bn3 = nn.BatchNorm2d(256)
+        self.bn3 = norm(256)
         self.conv4 = conv(256, 512, kernel_size=3, padding=1, bias=False)
-        self.bn4 = nn.BatchNorm2d(512)
+        self.bn4 = norm(512)
         self.conv5 = conv(512, 512, kernel_size=3, padding=1, bias=False)
-        self.bn5 = nn.BatchNorm2d(512)
+        self.bn5 = norm(512)
         self.pool = nn.MaxPool2d(kernel_size=2)
         self.fc = last(512 * side * side, num_classes)
+        self.last_norm: nn.Module = nn.Identity()
+        if last is not nn.Linear:
+            self.last_norm = nn.BatchNorm1d(num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.hardtanh(self.bn0(self.conv0(x)))
@@ -60,7 +65,7 @@ class VGGSmall(nn.Module):
         x = F.hardtanh(self.bn3(self.pool(self.conv3(x))))
         x = F.hardtanh(self.bn4(self.conv4(x)))
         x = F.hardtanh(self.bn5(self.pool(self.conv5(x))))
-        return self.fc(x.flatten(start_dim=1))
+        return self.last_norm(self.fc(x.flatten(start_dim=1)))
 
 
 def vgg_small(
@@ -70,6 +75,7 @@ def vgg_small(
     conv: Layer = nn.Conv2d,
     first: Layer = nn.Conv2d,
     last: Layer = nn.Linear,
+    norm: Layer = nn.BatchNorm2d,
 ) -> VGGSmall:
     """VGG-Small with 128, 256 and 512 channels."""
-    return VGGSmall(num_classes, in_channels, image_size, conv, first, last)
+    return VGGSmall(num_classes, in_channels, image_size, conv, first, last, norm)

@@ -9,6 +9,7 @@ from fractions import Fraction
 
 import networkx as nx
 import numpy as np
+import torch
 
 from ..shown import listed, table
 from .explain import why
@@ -107,6 +108,12 @@ class ChannelGraph:
                     masks[use.slot] = np.ones(self.slot_size(use.slot), dtype=bool)
                 masks[use.slot][use.index[gone].ravel()] = False
         return masks
+
+    def laid_out(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
+        """A tensor of the state_dict in the shape that its slots are of: weights that are kept in one line, and which
+        the network views as filters, in the shape of these."""
+        shape = self.shapes.get(self.key(name), tensor.shape)
+        return tensor.view(shape) if tensor.shape != shape and tensor.numel() == math.prod(shape) else tensor
 
     def slot_size(self, slot: Slot) -> int:
         return self.shapes[slot.parameter][slot.dim] * slot.blocks

@@ -168,7 +168,7 @@ def _axes(
     found: dict[Axis, tuple[tuple[str, int], ...]] = {}
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
         key = graph.key(path, name)
-        for dim in range(tensor.ndim if key in graph.shapes else 0):
+        for dim in range(tensor.ndim if graph.shapes.get(key) == tuple(tensor.shape) else 0):
             size, per_group = allowance.costs.axis(key, dim)
             if per_group:
                 axis = Axis(size, tuple(per_group.items()), _grid(size, per_group, blocks, allowance.limits.round_to))

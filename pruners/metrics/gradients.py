@@ -32,6 +32,7 @@ def taylor(evidence: Evidence) -> Scores:
             uses = [u for u in evidence.uses(width) if gradients.get(u.slot.parameter) is not None]
             for use in uses:
                 change = (parameters[use.slot.parameter] * gradients[use.slot.parameter]).detach()
+                change = evidence.graph.laid_out(use.slot.parameter, change)
                 part = slices(change, use).sum(1).square().cpu()
                 scores[width.name] += part / (len(uses) * len(batches))
     return scores

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from ..errors import UsageError
-from ..graph import ChannelGraph, Use, Width
+from ..graph import ChannelGraph, Slot, Use, Width
 from ..registry import Registry
 from ..run import labels_of
 
@@ -51,12 +51,16 @@ class Evidence:
     def uses(self, width: Width) -> list[Use]:
         """The uses whose slices count: weights first, other parameters only where there are no weights."""
         stored = [u for u in width.uses if u.slot.parameter in self.parameters]
-        weights = [u for u in stored if self.parameters[u.slot.parameter].dim() > 1] or stored
+        weights = [u for u in stored if self.laid_out(u.slot).dim() > 1] or stored
         return [u for u in weights if u.role in _ROLES[self.slots]] or weights
 
     def slices(self, width: Width) -> list[torch.Tensor]:
         """For every use that counts, its slices: one row per group, float64."""
-        return [slices(self.parameters[u.slot.parameter].detach(), u) for u in self.uses(width)]
+        return [slices(self.laid_out(u.slot), u) for u in self.uses(width)]
+
+    def laid_out(self, slot: Slot) -> torch.Tensor:
+        """The parameter of a slot, in the slot's shape."""
+        return self.graph.laid_out(slot.parameter, self.parameters[slot.parameter].detach())
 
 
 Metric = Callable[[Evidence], Scores]

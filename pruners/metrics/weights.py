@@ -31,8 +31,8 @@ def _sums(evidence: Evidence, part: Callable[[torch.Tensor], torch.Tensor]) -> d
     for use in (u for w in evidence.graph.widths for u in evidence.uses(w)):
         wanted.setdefault(use.slot.parameter, set()).add(use.slot)
     sums: dict[Slot, torch.Tensor] = {}
-    for name, slots in wanted.items():
-        sums |= _sums_of(evidence.parameters[name].detach(), slots, part)
+    for slots in wanted.values():
+        sums |= _sums_of(evidence.laid_out(next(iter(slots))), slots, part)
     return sums
 
 

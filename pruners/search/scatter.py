@@ -30,8 +30,9 @@ def scatter(
     result = {}
     for name, tensor in whole.items():
         result[name] = tensor.detach().clone()
-        index = _index(masks.get(graph.key(name), {}), tensor)
-        result[name][index] = small[name].detach().to(tensor.device)
+        laid_out = graph.laid_out(name, result[name])
+        index = _index(masks.get(graph.key(name), {}), laid_out)
+        laid_out[index] = small[name].detach().to(tensor.device).reshape(laid_out[index].shape)
     return result
 
 
@@ -41,9 +42,10 @@ def zero_removed(whole: Mapping[str, torch.Tensor], graph: ChannelGraph, kept: K
     masks = _by_tensor(graph, kept)
     result = {}
     for name, tensor in whole.items():
-        index = _index(masks.get(graph.key(name), {}), tensor)
+        laid_out = graph.laid_out(name, tensor.detach())
+        index = _index(masks.get(graph.key(name), {}), laid_out)
         result[name] = torch.zeros_like(tensor)
-        result[name][index] = tensor.detach()[index]
+        graph.laid_out(name, result[name])[index] = laid_out[index]
     return result
 
 

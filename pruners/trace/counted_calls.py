@@ -55,6 +55,8 @@ _NEW = (torch.zeros, torch.ones, torch.empty, torch.rand, torch.randn, torch.ful
            Tensor.new_empty, Tensor.new_full)  # fmt: skip
 def shape_of_output(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> dict[Path, Tensor]:
     """Each integer is the size of one axis of the output."""
+    if tracer.flat_name(out) in tracer.flat.shapes:
+        return {}
     labels = tracer.labels(out)
     lines = {axis: along(labels, axis) for axis in range(out.ndim)}
     found = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..run import author_site, tree_leaves
+from ..run import author_frame, author_site, span, span_of, tree_leaves, tree_of
 from .labelling import Labels, Tracer, on_axis
 
 _TORCHS = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
@@ -82,6 +83,30 @@ def expanded(tracer: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str,
         labels = tracer.labels(out)
         tracer.label(out, Labels((*labels.planes, *planes), labels.weight))
     return out
+
+
+@special(torch.tensor, torch.as_tensor, Tensor.new_tensor)
+def of_a_list(tracer: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A list of one value, as long as the code computes: its positions are like each other, as those of zeros. Of a
+    list that is written out, or kept somewhere, every position stays."""
+    out = func(*args, **kwargs)
+    plain = out.ndim == 1 and out.numel() > 1 and not tracer.labels(out).planes
+    if plain and not out.is_meta and bool((out == out[0]).all()) and _computed_list():
+        tracer.label(out, Labels((tracer.virtual("list", out.numel(), author_site()),)))
+    return out
+
+
+def _computed_list() -> bool:
+    """Whether the call that runs is given ``[2.0] * x.size(0)``, or ``[2.0 for _ in range(x.size(0))]``."""
+    frame = author_frame()
+    tree = tree_of(frame.f_code.co_filename) if frame is not None else None
+    here = span(frame) if frame is not None else None
+    for node in ast.walk(tree) if tree is not None else ():
+        if isinstance(node, ast.Call) and span_of(node) == here and node.args:
+            given = node.args[0]
+            repeated = isinstance(given, ast.BinOp) and isinstance(given.op, ast.Mult)
+            return repeated or isinstance(given, ast.ListComp)
+    return False
 
 
 @special(Tensor.numpy, Tensor.tolist, Tensor.__array__, Tensor.__dlpack__)

@@ -44,7 +44,7 @@ from ..run import (
 )
 from ..run import run as call
 from .counted_calls import SiteRecorder
-from .labelling import Splits, Tracer
+from .labelling import FlatWeights, Splits, Tracer
 from .rules import Call, rule_for
 from .untaken import Attempts, Runs, untaken
 
@@ -77,13 +77,14 @@ def observe(
     """Run the network under labels; the tracer holds the facts it collected. ``held``: places where all channels must
     stay, and why."""
     examples = examples_of(example_input)
-    splits = Splits()
+    splits, flat = Splits(), FlatWeights()
     while True:
         splits.begin()
-        tracer = Tracer(model, batch_size(examples[0]), splits, held)
+        flat.begin()
+        tracer = Tracer(model, batch_size(examples[0]), splits, flat, held)
         passes = _Passes(tracer, model, examples)
         passes.first()
-        if splits.revise(tracer.facts):
+        if flat.revise() or splits.revise(tracer.facts):
             continue
         passes.others()
         if not splits.revise(tracer.facts):

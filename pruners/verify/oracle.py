@@ -21,7 +21,8 @@ def zero(model: nn.Module, graph: ChannelGraph, kept: Kept) -> None:
     consumers = {u.slot for w in graph.widths for u in w.uses if u.role == "in"}
     for slot, mask in graph.masks(kept).items():
         if slot in consumers:
-            state[slot.parameter].mul_(_spread(state[slot.parameter], slot, mask))
+            weight = graph.laid_out(slot.parameter, state[slot.parameter])
+            weight.mul_(_spread(weight, slot, mask))
 
 
 def _spread(weight: Tensor, slot: Slot, mask: BoolArray) -> Tensor:

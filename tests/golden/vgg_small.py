@@ -36,6 +36,7 @@ class VGGSmall(nn.Module):
         self.bn5 = nn.BatchNorm2d(256)
         self.pool = nn.MaxPool2d(kernel_size=2)
         self.fc = nn.Linear(4096, num_classes)
+        self.last_norm: nn.Module = nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.hardtanh(self.bn0(self.conv0(x)))
@@ -44,7 +45,7 @@ class VGGSmall(nn.Module):
         x = F.hardtanh(self.bn3(self.pool(self.conv3(x))))
         x = F.hardtanh(self.bn4(self.conv4(x)))
         x = F.hardtanh(self.bn5(self.pool(self.conv5(x))))
-        return self.fc(x.flatten(start_dim=1))
+        return self.last_norm(self.fc(x.flatten(start_dim=1)))
 
 
 def vgg_small(num_classes: int = 10, in_channels: int = 3) -> VGGSmall:

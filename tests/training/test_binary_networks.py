@@ -33,6 +33,30 @@ def test_a_network_without_a_form_for_binary_layers_is_refused() -> None:
         registry.layer_arguments("mobilenetv2", KINDS["BWN"].layers())
 
 
+def test_norms_that_only_shift_are_refused_where_norms_cant_be_chosen() -> None:
+    layers = KINDS["IRNet"].with_options(norm="offset").layers()
+    with pytest.raises(UsageError, match="nin_binary has batch norms only; those of resnet20_binary, vgg_small can be"):
+        registry.layer_arguments("nin_binary", layers)
+
+
+@pytest.mark.parametrize("name", ["resnet20_binary", "vgg_small"])
+def test_networks_of_shifted_convolutions_and_norms_that_only_shift_learn(name: str) -> None:
+    layers = KINDS["IRNet"].with_options(shifts=True, norm="offset").layers(None, "binary")
+    model = registry.create(
+        name, **registry.arguments_for(name, (1, 8, 8), 3), **registry.layer_arguments(name, layers)
+    )
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in model.modules())
+    F.cross_entropy(model(torch.randn(4, 1, 8, 8)), torch.tensor([0, 1, 2, 0])).backward()
+    learned = [key for key, p in model.named_parameters() if key.endswith(("offset", "first_shift", "second_shift"))]
+    assert len(learned) > 12
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_a_binary_last_layer_of_vgg_small_is_followed_by_a_batch_norm() -> None:
+    assert isinstance(build("vgg_small", "IRNet", "binary").last_norm, nn.BatchNorm1d)
+    assert isinstance(build("vgg_small", "IRNet").last_norm, nn.Identity)
+
+
 def test_every_binary_form_is_listed() -> None:
     for arch in registry.ARCHS.values():
         assert arch.binary == "" or registry.ARCHS[arch.binary].binary == arch.binary
@@ -104,4 +128,5 @@ def test_resnet20_is_the_size_of_resnet20() -> None:
 
 def test_vgg_small_is_unchanged_without_arguments() -> None:
     model = registry.create("vgg_small")
-    assert {type(m) for m in model.modules()} == {type(model), nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d, nn.Linear}
+    plain = {type(model), nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d, nn.Linear, nn.Identity}
+    assert {type(m) for m in model.modules()} == plain

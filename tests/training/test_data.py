@@ -8,6 +8,7 @@ import pickle
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -128,13 +129,50 @@ def test_a_damaged_image_is_refused_by_name(tmp_path: Path) -> None:
         load_data(f"folder:{tmp_path}")
 
 
-def test_packed_mnist_files_are_refused_with_the_command_that_unpacks_them(tmp_path: Path) -> None:
-    (tmp_path / "MNIST" / "raw").mkdir(parents=True)
-    with gzip.open(tmp_path / "MNIST" / "raw" / "train-images-idx3-ubyte.gz", "wb") as file:
-        file.write(b"")
-    with pytest.raises(DataError) as caught:
+def packed(root: Path) -> Path:
+    """MNIST as it is given out; the folder of its files."""
+    write_mnist(root)
+    raw = root / "MNIST" / "raw"
+    for path in list(raw.iterdir()):
+        path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    return raw
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda content: content[: len(content) // 2], "Compressed file ended"),
+        (lambda content: gzip.compress(b""), "requires a buffer"),
+        (lambda content: gzip.compress(gzip.decompress(content)[:-1]), "its header doesn't fit its size"),
+        (lambda content: b"not gzip", "Not a gzipped file"),
+        (lambda content: gzip.compress(struct.pack(">II", 0x801, 3) + bytes(3)), "labels for"),
+    ],
+)
+def test_damaged_packed_mnist_files_are_refused_by_name(tmp_path: Path, damage: Any, reason: str) -> None:
+    path = packed(tmp_path) / "t10k-labels-idx1-ubyte.gz"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(DataError, match=f"mnist: {path} is damaged.*{reason}"):
         load_data(f"mnist:{tmp_path}")
-    assert str(caught.value) == f"mnist: the files are still packed: run gunzip -k {tmp_path}/MNIST/raw/*.gz"
+
+
+def test_mnist_lacking_one_file_is_refused(tmp_path: Path) -> None:
+    (packed(tmp_path) / "train-labels-idx1-ubyte.gz").unlink()
+    with pytest.raises(DataError, match="mnist: the files are missing"):
+        load_data(f"mnist:{tmp_path}")
+
+
+def test_packed_mnist_files_are_read_as_they_are_and_nothing_is_written(tmp_path: Path) -> None:
+    write_mnist(tmp_path / "plain")
+    raw = packed(tmp_path / "packed")
+    (raw / "train-images-idx3-ubyte").write_bytes(gzip.decompress((raw / "train-images-idx3-ubyte.gz").read_bytes()))
+    (raw / "train-images-idx3-ubyte.gz").unlink()  # one is unpacked
+    before = sorted(p.name for p in raw.iterdir())
+    for folder in (tmp_path / "packed", raw):
+        read, plain = load_data(f"mnist:{folder}"), load_data(f"mnist:{tmp_path / 'plain'}")
+        for mine, its in ((read.train, plain.train), (read.test, plain.test)):
+            torch.testing.assert_close(everything(mine), everything(its))
+    assert sorted(p.name for p in raw.iterdir()) == before
 
 
 def test_too_few_images_to_hold_some_out_are_refused() -> None:

@@ -70,6 +70,12 @@ def test_an_option_of_another_kind_is_refused() -> None:
         ("BinaryConnect", {"stochastic": "no"}, "BinaryConnect: stochastic must be False or True, not 'no'"),
         ("BinaryConnect", {"stochastic": 1}, "BinaryConnect: stochastic must be False or True, not 1"),
         ("DoReFa", {"weight_bits": 2.0}, "DoReFa: weight_bits must be 1 to 32, not 2.0"),
+        ("IRNet", {"shifts": 1}, "IRNet: shifts must be False or True, not 1"),
+        (
+            "IRNet", {"shifts": True, "activation_bits": 32},
+            "IRNet: shifts are of inputs whose signs are taken, not of real ones (activation_bits=32)",
+        ),
+        ("IRNet", {"norm": "layer"}, "IRNet: norm must be batch or offset, not 'layer'"),
         ("IRNet", {"t_min": 0}, "IRNet: t_min must be a number above 0, not 0"),
         ("XnorNet", {"min_gain": "no"}, "XnorNet: min_gain must be a number of at least 0, not 'no'"),
     ],
@@ -160,6 +166,17 @@ def test_ienet_scales_two_shifted_views() -> None:
     second = F.conv2d(_signs(x + layer.second_shift.view(-1, 1, 1)), weight, padding=1)
     y = layer.alpha.view(-1, 1, 1) * (first + layer.second_share.view(-1, 1, 1) * second) + layer.bias.view(-1, 1, 1)
     torch.testing.assert_close(layer.eval()(x), y)
+
+
+@pytest.mark.parametrize("ends", [(-1.0, 1.0), (0.3, -0.3), (5.0, 5.0)])
+def test_ienet_takes_the_same_signs_in_both_modes(ends: tuple[float, float]) -> None:
+    torch.manual_seed(4)
+    layer = KINDS["IENet"].conv(4, 6, kernel_size=3, bias=False)
+    for shift, end in zip((layer.first_shift, layer.second_shift), ends, strict=True):
+        shift.data.copy_(torch.linspace(end, 0.1, 4))
+    for scale in (0.01, 0.2, 30.0):
+        x = scale * torch.randn(3, 4, 8, 8)
+        torch.testing.assert_close(layer.train()(x), layer.eval()(x))
 
 
 def test_the_shifted_convolution_is_two_convolutions_with_one_weight() -> None:
@@ -290,7 +307,7 @@ def test_the_schedule_of_resnet20_begins_at_a_thousandth() -> None:
         assert layer.t == pytest.approx(low)
     given = chosen_kind(NetworkOptions(arch="resnet20", network="IRNet", kind_arg=("t_min=0.2",)))
     assert given is not None
-    assert given.facts["options"] == {"activation_bits": 1, "t_min": 0.2}
+    assert given.facts["options"] == {"activation_bits": 1, "t_min": 0.2, "shifts": False, "norm": "batch"}
 
 
 def test_tents_of_activations_are_never_wider_than_one() -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ...pruners.errors import DataError
+from .idx import read_mnist
 from .sets import Data, data_set, hold_out
 from .splits import Augment, Images, Normalization, TensorSplit, random_shift, shift_and_flip
 
@@ -36,17 +37,16 @@ def digits(_: Path) -> Data:
     )
 
 
-@data_set("mnist", "MNIST/raw/train-images-idx3-ubyte and its three companions")
+@data_set("mnist", "MNIST/raw/train-images-idx3-ubyte and its three companions, as .gz or unpacked")
 def mnist(folder: Path) -> Data:
-    from torchvision.datasets import MNIST
-
-    if not list(folder.glob("MNIST/raw/*-ubyte")) and list(folder.glob("MNIST/raw/*-ubyte.gz")):
-        raise DataError(f"mnist: the files are still packed: run gunzip -k {folder}/MNIST/raw/*.gz")
-    train, test = _from_torchvision("mnist", MNIST, folder)
+    found = read_mnist(folder)
+    if found is None:
+        raise _missing("mnist", "MNIST", folder)
+    train, labels, test, test_labels = found
     return in_memory(
         "mnist",
-        Images(train.targets, lambda: train.data.unsqueeze(1)),
-        Images(test.targets, lambda: test.data.unsqueeze(1)),
+        Images(labels, lambda: train.unsqueeze(1)),
+        Images(test_labels, lambda: test.unsqueeze(1)),
         classes=tuple("0123456789"),
         normalization=Normalization((0.1307,), (0.3081,)),
         augment=partial(random_shift, reach=2),
@@ -141,10 +141,14 @@ def _from_torchvision(name: str, kind: Any, folder: Path) -> tuple[Any, Any]:
     try:
         return kind(folder, train=True), kind(folder, train=False)
     except (RuntimeError, OSError, ValueError, EOFError):
-        raise DataError(
-            f"{name}: the files are missing or damaged in {folder}: "
-            f"torchvision.datasets.{kind.__name__}({str(folder)!r}, download=True) fetches them"
-        ) from None
+        raise _missing(name, kind.__name__, folder) from None
+
+
+def _missing(name: str, kind: str, folder: Path) -> DataError:
+    return DataError(
+        f"{name}: the files are missing or damaged in {folder}: "
+        f"torchvision.datasets.{kind}({str(folder)!r}, download=True) fetches them"
+    )
 
 
 def _channels_first(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:

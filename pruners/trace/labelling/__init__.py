@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from .axis_splits import Splits
 from .call import Call
+from .flat_weights import FlatWeights
 from .labels import Labels, Planes, align, along, axes_of, compact, on_axis, touching
 from .tracer import Tracer
 
 __all__ = [
-    "Call", "Labels", "Planes", "Splits", "Tracer", "align", "along", "axes_of", "compact", "on_axis", "touching",
+    "Call", "FlatWeights", "Labels", "Planes", "Splits", "Tracer", "align", "along", "axes_of", "compact", "on_axis",
+    "touching",
 ]

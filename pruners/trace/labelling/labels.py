@@ -17,11 +17,13 @@ Planes = tuple[Tensor, ...]
 @dataclass(frozen=True)
 class Labels:
     """The planes of one tensor. ``weight`` names the parameter whose elements the tensor holds, if it is one.
-    ``numbered``: channels whose numbers its elements are; they must stay if anything reads it."""
+    ``numbered``: channels that must stay if anything reads it, and ``because`` of what: its elements are their numbers,
+    or one of them. Code that only asks for its size doesn't."""
 
     planes: Planes = ()
     weight: str | None = None
     numbered: Planes = ()
+    because: str = "channels are read by number"
 
 
 NONE = Labels()

@@ -33,6 +33,7 @@ from ...places import NOWHERE, Site
 from ...run import SMALL, Modules, author_site, forward_site, is_blank, isolated, unsaved_buffers
 from .axis_splits import Splits
 from .call import Call
+from .flat_weights import FlatWeights, is_line
 from .labels import NONE, Labels, axes_of, on_axis
 
 
@@ -40,7 +41,7 @@ class Tracer:
     """Labels of live tensors and the facts found so far: what rules talk to."""
 
     def __init__(
-        self, model: nn.Module, batch: int, splits: Splits, held: Mapping[Site, str] | None = None
+        self, model: nn.Module, batch: int, splits: Splits, flat: FlatWeights, held: Mapping[Site, str] | None = None
     ) -> None:
         tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
         self._names: dict[int, str] = {}
@@ -52,7 +53,9 @@ class Tracer:
         self._tensors = [t for _, t in tensors]  # keeps the identities alive
         self._copied: list[Tensor] = []
         shapes = {n: tuple(t.shape) for n, t in tensors if n not in self.aliases}
-        self.facts = Facts(shapes, [n for n, _ in model.named_buffers(remove_duplicate=False)])
+        self.facts = Facts(shapes | flat.shapes, [n for n, _ in model.named_buffers(remove_duplicate=False)])
+        self.flat = flat
+        self._flat_names = {n for n, s in shapes.items() if is_line(s) and n not in self.facts.buffers}
         self.modules = Modules(model)
         self.batch = batch
         self.held = dict(held or {})
@@ -76,10 +79,13 @@ class Tracer:
     def labels(self, tensor: Tensor) -> Labels:
         found = self._labels.get(tensor)
         if found is not None:
-            self.freeze(found.numbered, "channels are read by number", author_site() if found.numbered else NOWHERE)
+            self.freeze(found.numbered, found.because, author_site() if found.numbered else NOWHERE)
             return found
-        name = self._names.get(id(tensor))
-        if name is None:
+        name = self._names.get(id(tensor)) or self.flat.name_of(tensor)
+        if name in self.flat.shapes:
+            self._read_flat(name)
+            return NONE
+        if name is None or id(tensor) not in self._names:
             return NONE
         planes = (on_axis(self.axis(tensor, a), a, tensor.ndim) for a, n in enumerate(tensor.shape) if n > 1)
         return Labels(tuple(planes), None if name in self.facts.buffers else name)
@@ -94,6 +100,9 @@ class Tracer:
         name = self._names.get(id(tensor))
         if name is None:
             return self._derived_axis(tensor, axis, blocks)
+        if name in self.flat.shapes:
+            self._read_flat(name)
+            return torch.zeros(tensor.shape[axis] * blocks, dtype=torch.int64)
         slot = self._blocked.setdefault((name, axis), Slot(name, axis, blocks))
         if slot.blocks != blocks:
             atoms = self.facts.atoms(slot)
@@ -106,6 +115,21 @@ class Tracer:
             if plane.shape[axis] == plane.numel() > 1:
                 return plane.reshape(-1).repeat(blocks)
         return torch.zeros(tensor.shape[axis] * blocks, dtype=torch.int64)
+
+    def flat_name(self, tensor: Tensor) -> str | None:
+        """The parameter in one line that the tensor is, or is made of element by element."""
+        name = self._names.get(id(tensor))
+        return name if name in self._flat_names else None if name else self.flat.name_of(tensor)
+
+    def flat_planes(self, name: str) -> list[Tensor]:
+        """The labels of such a parameter in the shape in which products read it."""
+        shape = self.flat.shapes[name]
+        lines = ((a, torch.from_numpy(self.facts.atoms(Slot(name, a)))) for a, n in enumerate(shape) if n > 1)
+        return [on_axis(line, axis, len(shape)) for axis, line in lines]
+
+    def _read_flat(self, name: str) -> None:
+        reason = f"{name} is viewed as filters, and here read as it lies"
+        self.freeze(self.flat_planes(name), reason, author_site())
 
     # -- facts
 
@@ -167,6 +191,8 @@ class Tracer:
     def multiplied(self, call: Call) -> None:
         """Note the products of the operation, and along which channels their indices run."""
         for loops in isolated.products(call.op, call.args, call.out) if self._counting else ():
+            for tensor in (t for t in call.tensors if not self.stored(t)):
+                self.flat.multiplied(self.labels(tensor).weight)
             macs = Fraction(isolated.macs_of(loops), self.batch)
             lines = [line.numpy() for loop in loops if loop.size > 1 for line in self._lines(loop)]
             self.contractions.append((Contraction(self._weight(call), macs, self.modules.current), lines))

@@ -13,8 +13,21 @@ from .registry import RULES, rule
 
 def pointwise(tracer: Tracer, call: Call) -> None:
     """Element-wise operations join the labels of their operands."""
+    if _stays_flat(tracer, call):
+        return
     for out in call.outputs:
         tracer.label(out, join(tracer, call.tensors, out, call.name, call.site))
+
+
+def _stays_flat(tracer: Tracer, call: Call) -> bool:
+    """Made of one parameter in one line, which the network views as filters later on."""
+    large = [t for t in call.tensors if t.numel() > 1]
+    names = {tracer.flat_name(t) for t in large} if len({t.shape for t in large}) == 1 else set()
+    name = names.pop() if len(names) == 1 else None
+    if name is None or any(out.shape != large[0].shape for out in call.outputs):
+        return False
+    tracer.flat.stays(call, name)
+    return name in tracer.flat.shapes
 
 
 def join(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from ..labelling import Call, Labels, Planes, Tracer, axes_of, compact
 from .registry import freeze_axes, rule, unknown
 
 _VIEWS = {"view", "_unsafe_view", "reshape", "_reshape_alias", "flatten"}
+_KEEP_ORDER = _VIEWS | {"detach", "alias", "contiguous", "squeeze", "unsqueeze", "resolve_conj", "resolve_neg"}
 
 
 def moved(tracer: Tracer, call: Call, source: Tensor) -> list[list[Tensor]]:
@@ -66,7 +68,25 @@ def split(tracer: Tracer, call: Call, plane: Tensor) -> Tensor:
 def movement(tracer: Tracer, call: Call) -> None:
     """Data movement: the same operation on the labels."""
     source = call.args[0]
-    put(tracer, call, moved(tracer, call, source), tracer.labels(source).weight)
+    name = tracer.flat_name(source)
+    if name is not None and call.name in _KEEP_ORDER and _flat_movement(tracer, call, name):
+        return
+    spread = name if sum(n > 1 for n in call.outputs[0].shape) > 1 else None
+    put(tracer, call, moved(tracer, call, source), tracer.labels(source).weight or spread)
+
+
+def _flat_movement(tracer: Tracer, call: Call, name: str) -> bool:
+    """A parameter in one line: it stays so, or is viewed as filters. Whether its channels are known, and are put."""
+    out = call.outputs[0]
+    if sum(n > 1 for n in out.shape) < 2:
+        tracer.flat.stays(call, name)
+    else:
+        tracer.flat.viewed(name, out)
+    shape = tracer.flat.shapes.get(name)
+    if shape is not None and sum(n > 1 for n in out.shape) > 1:
+        planes = [[compact(p.expand(shape).reshape(out.shape))] for p in tracer.flat_planes(name)]
+        put(tracer, call, planes, name)
+    return shape is not None
 
 
 @rule("transpose_", "t_", "swapaxes_", "swapdims_", "unsqueeze_", "squeeze_")
@@ -109,7 +129,10 @@ def positional(tracer: Tracer, call: Call) -> None:
     pass where the call's integers are known to follow the widths; else the axis's channels must stay."""
     source = call.args[0]
     axis = _split_axis(call, source)
-    lengths = {out.shape[axis] for out in call.outputs} if call.name not in {"select", "unbind"} else set()
+    if call.name == "select":
+        _one_position(tracer, call, source, axis)
+        return
+    lengths = {out.shape[axis] for out in call.outputs} if call.name != "unbind" else set()
     if any(tuple(out.shape) != tuple(source.shape) for out in call.outputs):
         if len(lengths) == 1 and len(call.outputs) > 1:
             for plane in (p for p in tracer.labels(source).planes if axis in axes_of(p)):
@@ -119,6 +142,17 @@ def positional(tracer: Tracer, call: Call) -> None:
             reason = f"{call.name} takes positions of the axis"
             tracer.label(source, freeze_axes(tracer, tracer.labels(source), {axis}, reason, call.site))
     put(tracer, call, moved(tracer, call, source), tracer.labels(source).weight)
+
+
+def _one_position(tracer: Tracer, call: Call, source: Tensor, axis: int) -> None:
+    """One channel alone: all of its axis must stay if anything reads it, not if code asks for its size."""
+    reason, labels, out = "select takes positions of the axis", tracer.labels(source), call.outputs[0]
+    taken = tuple(p for p in labels.planes if axes_of(p) == (axis,))
+    left = Labels(tuple(p for p in labels.planes if not any(p is t for t in taken)))
+    tracer.label(source, Labels((*freeze_axes(tracer, left, {axis}, reason, call.site).planes, *taken), labels.weight))
+    put(tracer, call, moved(tracer, call, source), None if taken else labels.weight)
+    if taken:
+        tracer.label(out, replace(tracer.labels(out), numbered=taken, because=reason))
 
 
 def _plain_ends(call: Call) -> bool:

@@ -48,11 +48,11 @@ class IEConv2d(nn.Conv2d):
         start_scale(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.training:
-            x = equalised(x)
         weight = standardised_sign(self.weight, self.k, self.t)
-        first = sign_iee(x + self.first_shift.view(-1, 1, 1), 1.0, self.input_t)
-        second = sign_iee(x + self.second_shift.view(-1, 1, 1), 1.0, self.input_t)
+        first, second = x + self.first_shift.view(-1, 1, 1), x + self.second_shift.view(-1, 1, 1)
+        if self.training:  # behind the shifts: both modes take the same signs
+            first, second = equalised(first), equalised(second)
+        first, second = sign_iee(first, 1.0, self.input_t), sign_iee(second, 1.0, self.input_t)
         y = self._conv_forward(first, weight, None)
         y = y + self.second_share.view(-1, 1, 1) * self._conv_forward(second, weight, None)
         y = y * self.alpha.view(-1, 1, 1)

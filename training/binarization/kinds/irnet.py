@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ....pruners.errors import UsageError
 from .. import libra_sign, sign_clipped, sign_ede, sign_identity
+from ..modules import IRBatchNorm2d
 from .registry import Kind, register, require, require_number
 from .schedules import sharpen
 
@@ -81,17 +83,24 @@ class FinalIRConv2d(nn.Conv2d):
         return self._conv_forward(sign_clipped(x), sign_identity(self.weight), self.bias)
 
 
-def irnet(activation_bits: int = 1, t_min: float = 0.1) -> Kind:
+def irnet(activation_bits: int = 1, t_min: float = 0.1, shifts: bool = False, norm: str = "batch") -> Kind:
     """``activation_bits``: 1 (1w1a) or 32 (1w32a). ``t_min``: where the sharpness t of the gradients begins; 0.1 in the
-    paper and for VGG-small, 0.001 in the authors' code for ResNet-20."""
+    paper and for VGG-small, 0.001 in the authors' code for ResNet-20. ``shifts``: convolutions take two shifted views
+    of their inputs. ``norm``: "batch", or "offset" for norms that only shift."""
     require("IRNet", "activation_bits", activation_bits, (1, 32))
+    require("IRNet", "shifts", shifts, (False, True))
+    require("IRNet", "norm", norm, ("batch", "offset"))
     require_number("IRNet", "t_min", t_min, 0)
     binary = activation_bits == 1
+    if shifts and not binary:
+        raise UsageError("IRNet: shifts are of inputs whose signs are taken, not of real ones (activation_bits=32)")
+    conv = ShiftIRConv2d if shifts else IRConv2d if binary else IRWeightConv2d
     return Kind(
-        "IRNet", IRConv2d if binary else IRWeightConv2d, IRLinear if binary else IRWeightLinear,
+        "IRNet", conv, IRLinear if binary else IRWeightLinear,
         IRWeightConv2d, IRWeightLinear, 1, activation_bits,
         activation=nn.Identity if binary else nn.ReLU,
-        at_epoch=partial(sharpen, low=t_min), options={"activation_bits": 1, "t_min": 0.1},
+        at_epoch=partial(sharpen, low=t_min), norm=IRBatchNorm2d if norm == "offset" else None,
+        options={"activation_bits": 1, "t_min": 0.1, "shifts": False, "norm": "batch"},
         usual={"resnet20_binary": {"t_min": 1e-3}}, variant=irnet,
         weight_quantizer=lambda weight, layer: libra_sign(weight, layer.k, layer.t), scales_per_filter=True,
     )  # fmt: skip

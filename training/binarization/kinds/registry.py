@@ -40,8 +40,8 @@ class Kind:
 
     ``conv``, ``linear``: hidden layers. ``input_conv``, ``input_linear``: the same weights on inputs that stay real,
     for a first or last layer that is to be binary. ``activation``: what a network puts in front of a layer that does
-    not quantize its own input. ``weight_quantizer``: ``(weight, layer)`` -> what the layers compute with; None: the
-    weights as they are. ``scales_per_filter``: a number of 32 bits is stored with each filter.
+    not quantize its own input. ``norm``: what stands behind a convolution; None: a batch norm.
+    ``weight_quantizer``: ``(weight, layer)`` -> what the layers compute with; None: the weights as they are. ``scales_per_filter``: a number of 32 bits is stored with each filter.
     ``start(model)``: sets the tensors that only this kind has once weights of another kind were loaded.
     ``after_step(model)``: keeps the latent weights where the kind wants them. ``at_epoch(model, done)``: sets what
     changes while the share ``done`` (0..1) of training passes. ``alpha``: how much size weighs in a search.
@@ -57,6 +57,7 @@ class Kind:
     weight_bits: int
     activation_bits: int
     activation: Callable[[], nn.Module] = nn.Identity
+    norm: Layer | None = None
     weight_quantizer: Quantize | None = None
     scales_per_filter: bool = False
     start: Callable[[nn.Module], None] = nothing
@@ -76,7 +77,7 @@ class Kind:
     def like(self, other: Kind) -> bool:
         """Whether networks of both compute the same, however they are trained."""
         made = ([(_class(layer), getattr(layer, "keywords", {})) for layer in kind.made_of] for kind in (self, other))
-        return next(made) == next(made)
+        return self.norm == other.norm and next(made) == next(made)
 
     def with_options(self, **options: Any) -> Kind:
         """The kind with some of its options set; UsageError for one that it doesn't have."""
@@ -89,7 +90,8 @@ class Kind:
         return _tell_costs(replace(made, options=chosen, variant=self.variant))
 
     def layers(self, first_layer: str | None = None, last_layer: str | None = None) -> dict[str, Layer]:
-        """The arguments ``conv``, ``linear``, ``first``, ``last`` and ``activation`` of a bundled network.
+        """The arguments ``conv``, ``linear``, ``first``, ``last`` and ``activation`` of a bundled network, and ``norm``
+        where it is no batch norm.
 
         ``first_layer``, ``last_layer``: "real" or "binary"; default: the kind's own rule.
         """
@@ -106,6 +108,7 @@ class Kind:
             "last_conv": last[0],
             "last": last[1],
             "activation": self.activation,
+            **({"norm": self.norm} if self.norm is not None else {}),
         }
 
     def default_alpha(self, first_layer: str | None = None, last_layer: str | None = None) -> float:
