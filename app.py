@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 DEBUG = "secateur.debug"
 FAULT = 70  # what a program returns for a fault of its own (sysexits.h)
-PUBLISHING = ("prune", "train", "retrain", "apply", "quantize", "curves")
+PUBLISHING = ("prune", "train", "retrain", "apply", "quantize", "curves", "pack")
 OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "bad allocation", "std::bad_alloc")
 REFUSED = {
     errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR,
@@ -246,6 +246,16 @@ def evaluate(**given: Any) -> None:
 def quantize(**given: Any) -> None:
     """Measure 16 bits, fixed point and 8-bit integers on test images, without training, and write the weights."""
     run("quantize", "QuantizeOptions", given)
+
+
+@cli.command()
+@click.argument("bundle", type=flags.PATH, required=False)
+@flags.network
+@flags.output
+@flags.common
+def pack(**given: Any) -> None:
+    """Write a bundle for inference whose binary layers hold their weights as bits, with fast kernels (.[fast])."""
+    run("pack", "PackOptions", given)
 
 
 @cli.command()

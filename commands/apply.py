@@ -113,6 +113,9 @@ def _neighbours(path: Path, plan: PruningPlan, voice: Voice) -> Neighbours:
         if path.with_name("summary.json").is_file():  # else the plan lies elsewhere
             voice.remark(f"{path.parent} is no whole bundle ({error}): weights are cut from the original's")
         return Neighbours()
+    if "packed" in bundle.summary:
+        voice.remark(f"{path.parent} is packed: weights are cut from the original's")
+        return Neighbours()
     if bundle.summary.get("plan_sha256") != plan.digest:
         voice.remark(f"{path} was edited: weights are cut from the original's, retrain the result")
         return Neighbours()

@@ -36,6 +36,8 @@ from .show import Voice, outcome, skipped
 def run(options: BundleOptions) -> None:
     with Voice(options.verbose, options.json) as voice, ExitStack() as stack:
         bundle = Bundle.open(options.bundle)
+        if "packed" in bundle.summary:
+            raise UsageError(f"{bundle.path} is packed, for inference alone: retrain the bundle that it was made of")
         output = retrained_folder(options)
         stack.enter_context(held(output))
         check_retrained(output, options)

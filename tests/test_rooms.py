@@ -41,6 +41,9 @@ _TABLE = {
         "commands.cli commands.show models.registry pruners.base pruners.bundle pruners.entry pruners.errors "
         "pruners.loading pruners.outputs pruners.run training.binarization.kinds training.data training.fit"
     ),
+    "commands.pack": (
+        "commands.cli commands.network commands.show pruners.bundle pruners.errors training.packing"
+    ),
     "commands.profile": (
         "commands.cli commands.network commands.show pruners.bundle pruners.costs pruners.run "
         "training.binarization"
@@ -164,6 +167,9 @@ _TABLE = {
     "training.fit": (
         "pruners.errors pruners.outputs pruners.registry pruners.run pruners.saving training.binarization "
         "training.binarization.kinds training.data"
+    ),
+    "training.packing": (
+        "pruners.bundle pruners.costs pruners.errors pruners.run pruners.verify training.binarization"
     ),
 }
 MAY_IMPORT = {room: set(allowed.split()) for room, allowed in _TABLE.items()}

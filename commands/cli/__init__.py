@@ -14,6 +14,7 @@ from .early import (
     data_name,
     data_of,
     forget_finished,
+    packed_folder,
     parse_shape,
     require_network,
     require_one,
@@ -32,6 +33,7 @@ from .options import (
     EvaluateOptions,
     InspectOptions,
     NetworkOptions,
+    PackOptions,
     ProfileOptions,
     PruneOptions,
     QuantizeOptions,
@@ -42,9 +44,9 @@ from .options import (
 
 __all__ = [
     "GENERATED", "PRETRAINED", "WITHOUT_EFFECT", "ApplyOptions", "BundleOptions", "CheckOptions", "CommonOptions",
-    "CurvesOptions", "EvaluateOptions", "InspectOptions", "NetworkOptions", "ProfileOptions", "PruneOptions",
-    "QuantizeOptions", "StepOptions", "SubjectOptions", "TrainOptions", "bundle_name", "check_curves",
+    "CurvesOptions", "EvaluateOptions", "InspectOptions", "NetworkOptions", "PackOptions", "ProfileOptions",
+    "PruneOptions", "QuantizeOptions", "StepOptions", "SubjectOptions", "TrainOptions", "bundle_name", "check_curves",
     "check_retrained", "check_trained", "check_work", "data_name", "data_of", "early", "flags", "forget_finished",
-    "parse_shape",
+    "packed_folder", "parse_shape",
     "require_network", "require_one", "retrained_folder", "streams", "trained_name", "unfinished", "work_folder",
 ]

@@ -23,6 +23,7 @@ from .options import (
     CurvesOptions,
     EvaluateOptions,
     NetworkOptions,
+    PackOptions,
     PruneOptions,
     QuantizeOptions,
     SubjectOptions,
@@ -122,6 +123,11 @@ def _check_output(options: CommonOptions) -> None:
         if options.output is not None and not (isinstance(options, QuantizeOptions) and options.save is None):
             check_free(options.output, options.force)
         return
+    if isinstance(options, PackOptions):
+        folder = options.output or (packed_folder(options.bundle) if options.bundle else None)
+        if folder is not None:
+            check_free(folder, options.force)
+        return
     if not isinstance(options, (CurvesOptions, PruneOptions, TrainOptions)):
         return
     label = _label(options)
@@ -183,6 +189,10 @@ def trained_name(data: str, name: str, kind: str = "") -> str:
 def retrained_folder(options: BundleOptions) -> Path:
     """Where ``retrain`` writes: as asked, or beside the bundle with ``_retrained`` behind its name."""
     return options.output or options.bundle.with_name(f"{options.bundle.name}_retrained")
+
+
+def packed_folder(bundle: Path) -> Path:
+    return bundle.with_name(f"{bundle.name}_packed")
 
 
 def work_folder(output: Path) -> Path:

@@ -159,6 +159,12 @@ class ProfileOptions(SubjectOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PackOptions(SubjectOptions):
+    output: Path | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class CurvesOptions(NetworkOptions):
     """``metric`` empty: those of few bits, or l1 for a real network; ``ranking`` empty: all."""
 

@@ -1,0 +1,70 @@
+"""``app.py pack``: a bundle whose binary layers hold their weights as bits, for inference."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from ..pruners.bundle import Bundle, check_free, held
+from ..pruners.errors import UsageError
+from ..training.packing import find_binary, pack, publish
+from .cli import GENERATED, PackOptions, packed_folder, require_one
+from .network import inputs_of_bundle, kind_in, network_from, setup_pruner
+from .show import Voice
+
+
+def run(options: PackOptions) -> None:
+    require_one(options)
+    with Voice(options.verbose, options.json) as voice, ExitStack() as stack:
+        if options.bundle is not None:
+            bundle, output = Bundle.open(options.bundle), options.output or packed_folder(options.bundle)
+            stack.enter_context(held(output))
+            check_free(output, options.force)
+        else:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="secateur-")))
+            bundle, output = _written(options, voice, folder / "bundle")
+            stack.enter_context(held(output))
+        name = str(options.bundle or output)
+        if "packed" in bundle.summary:
+            raise UsageError(f"{name} is packed already")
+        inputs, kind = inputs_of_bundle(bundle, options.example), kind_in(bundle.plan.provenance)
+        model = bundle.model
+        packed = pack(model, bundle.source, find_binary(model, inputs, name, kind.name if kind else ""), inputs)
+        for layer, reason in packed.found.others.items():
+            voice.remark(f"{layer} stays as it is: {reason}")
+        made = publish(bundle, model, packed, inputs, output, options.force)
+    voice.result(_shown(made), dict(made.summary))
+
+
+def _written(options: PackOptions, voice: Voice, folder: Path) -> tuple[Bundle, Path]:
+    """The network as a bundle from which nothing was pruned, and where its packed form goes."""
+    network = network_from(options, voice)
+    output = options.output or GENERATED / f"{network.label}_packed"
+    check_free(output, options.force)
+    find_binary(network.model, network.example_input, network.name, network.chosen.kind.name if network.chosen else "")
+    if network.weights is None:
+        voice.remark(f"no --weights: {network.name} is packed as its factory returns it")
+    pruner = setup_pruner(
+        network.arch, network.model, network.example_input, entry=network.entry, provenance=network.facts
+    )
+    return pruner.publish(pruner.plan({}), folder), output
+
+
+def _shown(made: Bundle) -> list[str]:
+    facts: dict[str, Any] = made.summary["packed"]
+    size, bits = made.summary["size_bytes"], facts["bytes"]
+    same, rows = facts["float32"]["same_class"]
+    classes = f", {same} of {rows} outputs of the same class" if rows else ""
+    return [
+        f"{made.file}: the weights of {len(facts['layers'])} layers are bits ({_times(bits)}), "
+        f"{len(facts['batch_norms'])} batch norms are in their scales and offsets",
+        f"weights.pth: {size['before']:,} -> {size['after']:,} bytes ({_times(size)})",
+        f"verified in a fresh process, largest difference {made.summary['max_rel_diff']:.1g} of the largest output in "
+        f"{made.summary['precision']}, {facts['float32']['max_rel_diff']:.1g} in float32{classes}",
+    ]
+
+
+def _times(size: dict[str, int]) -> str:
+    return f"{size['before'] / max(size['after'], 1):.1f} times smaller"

@@ -1,0 +1,4 @@
+"""Kernels for packed layers."""
+
+from __future__ import annotations
+
