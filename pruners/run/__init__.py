@@ -61,4 +61,15 @@ from .torch_private import (
 from .ways import Visit, Watch, Way, unwatched
 from .wrappers import plain, precision_of, rounded, unloaded, unwrapped, wide, widened
 
-__all__ = ["CONV_FORWARD", "INTERNAL", "NO_COLUMNS", "NO_TORCH_FUNCTION", "SMALL", "UNSAVED", "BatchNormBase", "ConvBase", "ConvTransposeBase", "Left", "Modules", "NormBase", "OpOverload", "StopRequest", "TorchDispatchMode", "Visit", "Watch", "Way", "WithoutTorchDispatch", "WithoutTorchFunction", "as_it_was", "author_frame", "author_site", "batch_size", "call_arguments", "copied", "describe", "described", "estimate_batch_norm", "examples_of", "forward_site", "gather_weights", "images_of", "in_stand_in", "interrupt_as_flag", "is_author_file", "is_blank", "isolated", "labels_of", "larger_batch", "larger_sizes", "layer_frame", "name_of", "paddings", "pieces", "plain", "precision_of", "repeatable", "rounded", "run", "schema_of", "site_of", "span", "span_of", "storage_of", "tensors_in", "training_batch", "tree_flatten", "tree_leaves", "tree_map", "tree_of", "unloaded", "unsaved_buffers", "unwatched", "unwrapped", "wide", "widened", "without_compiler", "without_modes", "without_values"]
+__all__ = [
+    "CONV_FORWARD", "INTERNAL", "NO_COLUMNS", "NO_TORCH_FUNCTION", "SMALL", "UNSAVED", "BatchNormBase", "ConvBase",
+    "ConvTransposeBase", "Left", "Modules", "NormBase", "OpOverload", "StopRequest", "TorchDispatchMode", "Visit",
+    "Watch", "Way", "WithoutTorchDispatch", "WithoutTorchFunction", "as_it_was", "author_frame", "author_site",
+    "batch_size", "call_arguments", "copied", "describe", "described", "estimate_batch_norm", "examples_of",
+    "forward_site", "gather_weights", "images_of", "in_stand_in", "interrupt_as_flag", "is_author_file", "is_blank",
+    "isolated", "labels_of", "larger_batch", "larger_sizes", "layer_frame", "name_of", "paddings", "pieces",
+    "plain", "precision_of", "repeatable", "rounded", "run", "schema_of", "site_of", "span", "span_of",
+    "storage_of", "tensors_in", "training_batch", "tree_flatten", "tree_leaves", "tree_map", "tree_of", "unloaded",
+    "unsaved_buffers", "unwatched", "unwrapped", "wide", "widened", "without_compiler", "without_modes",
+    "without_values",
+]
