@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from .base import BasicPruning
 from .bundle import Bundle
@@ -21,7 +20,7 @@ from .errors import SecateurError, SourceError
 from .graph import Kept
 from .latency import LatencyModel, Measuring, device_of, latencies, verdict, with_batch
 from .plan import PruningPlan
-from .run import call_arguments, copied, described, run
+from .run import call_arguments, copied, described, run, tree_map
 from .search import SEARCHES, SearchResult, SearchSettings, search
 from .transfer import TransferImages, TransferJob, require_images
 
