@@ -18,6 +18,7 @@ from ..text import (
     is_docstring,
     loaded_names,
     only_raises,
+    only_removes,
     parsed,
     rows,
     stored_names,
@@ -91,6 +92,8 @@ class InitWriter(Members):
             settings = self.walk.settings_in(stmt)
             unread = settings and not any(self.context.wanted(name) for name, _ in settings)
             if unread or (isinstance(stmt, ast.If) and only_raises(stmt)):
+                continue
+            if self._removes(stmt):
                 continue
             if not local or loaded_names(stmt):
                 yield stmt
@@ -216,6 +219,7 @@ class InitWriter(Members):
         written = bool(final) and all(self.context.records[i][name].term is not None for i in final)
         if written and self.author.sets_once(name):
             self.scope.placed.add(name)  # if text reads it, it will be kept
+        final -= {i for i in final if (name, i) in self._done}
         if not final or not self.context.wanted(name):
             return []
         if name in self.context.verbatim:
@@ -280,6 +284,8 @@ class InitWriter(Members):
         inside = stored_names(stmt) | {n.arg for n in ast.walk(stmt) if isinstance(n, ast.arg)}
         if self._hands_on(stmt) or (self._depth_resolved and warns(stmt)):
             return []
+        if self._removes(stmt):  # what it takes away isn't made in the first place
+            return []
         known = set(self.scope.words) | self.locals | inside | {self.author.self_name, "super"}
         gone = (set(self.author.parameters) | self.author.stored) - known
         names = loaded_names(stmt)
@@ -291,6 +297,11 @@ class InitWriter(Members):
         lines = self._verbatim(stmt)
         text = without_dead_branches("\n".join(lines), self._absent)
         return rows(text.rstrip("\n")) if text else []
+
+    def _removes(self, stmt: ast.stmt) -> bool:
+        """Whether a statement only takes away parts of the module; values that are made again need theirs."""
+        read = {n.attr for n in ast.walk(stmt) if isinstance(n, ast.Attribute)}
+        return only_removes(stmt, self.author.self_name) and not read & self.context.verbatim
 
     def _absent(self, kind: ast.expr) -> bool:
         """Whether an expression names an author's class of which the network has no instance."""

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from .layout import STEP
 
 Lines = list[str]
+_REMOVERS = frozenset({"pop", "popitem", "clear", "__delattr__", "__delitem__"})
 _STRINGS = {token.STRING, getattr(token, "FSTRING_MIDDLE", token.STRING)}
 
 
@@ -97,3 +98,27 @@ def warns(stmt: ast.stmt) -> bool:
     """Whether a statement only warns about the arguments it was given."""
     call = stmt.value if isinstance(stmt, ast.Expr) else None
     return isinstance(call, ast.Call) and ast.unparse(call.func) in ("warnings.warn", "warn")
+
+
+def only_removes(stmt: ast.stmt, owner: str) -> bool:
+    """Whether a statement only takes away what a constructor made before: ``del self.fc``, ``self.layers.pop()``."""
+    if isinstance(stmt, ast.Delete):
+        return True
+    if isinstance(stmt, ast.If | ast.For | ast.Try):
+        inner = [*stmt.body, *stmt.orelse]
+        if isinstance(stmt, ast.Try):
+            inner += [*stmt.finalbody, *(s for h in stmt.handlers for s in h.body)]
+        work = [s for s in inner if not isinstance(s, ast.Pass | ast.Break | ast.Continue)]
+        return bool(work) and all(only_removes(s, owner) for s in work)
+    call = stmt.value if isinstance(stmt, ast.Expr) else None
+    if not isinstance(call, ast.Call):
+        return False
+    if isinstance(call.func, ast.Attribute):
+        return call.func.attr in _REMOVERS and _first_name(call.func) == owner
+    return ast.unparse(call.func) == "delattr" and bool(call.args) and _first_name(call.args[0]) == owner
+
+
+def _first_name(node: ast.expr) -> str:
+    while isinstance(node, ast.Attribute | ast.Subscript):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
