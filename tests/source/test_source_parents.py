@@ -60,6 +60,11 @@ AGAIN = {
         "        size = 3\n        self.fc = nn.Conv2d(8, size, 1)",
         "fc", "more",
     ),
+    "children that a loop sets": (
+        "self.more = nn.Conv2d(4, 4, 1)\n"
+        '        for name, width in (("conv", 3), ("fc", 8)):\n            setattr(self, name, nn.Conv2d(width, 8, 1))',
+        "fc", "more",
+    ),
     "a parameter": (
         "self.shift = nn.Parameter(torch.zeros(1))\n        self.scale = nn.Parameter(torch.zeros(3, 1, 1))",
         "scale", "shift",

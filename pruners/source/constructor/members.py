@@ -73,9 +73,10 @@ class Members(Sequences):
         for other in self.context.attributes():
             if other == name or not mask or not all(self._stands_before(other, name, i) for i in mask):
                 continue
-            stmts = {self.walk.final[other, i] for i in mask}
+            stmts = {self.walk.final[other, i] for i in mask if (other, i) in self.walk.final}
             values = [s.value for s in self.walk.settings if s.stmt in stmts and s.attribute == other]
-            if any(v is None or loaded_names(v) & self.author.stored for v in values):
+            later = not values or any(v is None or loaded_names(v) & self.author.stored for v in values)
+            if later or self._keeps_place(other):
                 place = self._place_of(other, self.context.records[min(mask)][other].kind)
                 lines += [] if place in self._ready else [place]
                 self._ready.add(place)
@@ -84,22 +85,27 @@ class Members(Sequences):
                 lines += self._attribute(other, mask, only, values[0] if only is not None else None)
         return lines
 
+    def _keeps_place(self, name: str) -> bool:
+        """Whether the author registers None under the name first."""
+        mine = [s for s in self.walk.settings if s.attribute == name and isinstance(s.stmt, ast.Expr)]
+        return any(isinstance(s.value, ast.Constant) and s.value.value is None for s in mine)
+
     def _place_of(self, name: str, kind: str) -> str:
         """Keeps the place for what needs names that the constructor only makes later."""
         register = {BUFFER: "register_buffer", PARAMETER: "register_parameter"}.get(kind, "register_module")
         return f"{self.author.self_name}.{register}({literal(name)}, None)"
 
     def _stands_before(self, other: str, name: str, index: int) -> bool:
-        """Whether a state_dict lists ``other``, which a later statement sets, before ``name``."""
+        """Whether a state_dict lists ``other``, which isn't there yet, before ``name``."""
         record = self.context.records[index]
         if other not in record or name not in record or (other, index) in self._done:
             return False
         names = list(record)
         if record[other].kind != record[name].kind or names.index(other) > names.index(name):
             return False
-        kind, followed = record[name].kind, (other, index) in self.walk.final
+        kind = record[name].kind
         listed = kind == CHILD and all(self._has_state(n, index) for n in (other, name))
-        return followed and (listed or kind in (PARAMETER, BUFFER))
+        return listed or kind in (PARAMETER, BUFFER)
 
     def _has_state(self, name: str, index: int) -> bool:
         child = self.context.live[index]._modules.get(name)
