@@ -168,7 +168,7 @@ def _table(code: CodeType, function: Function) -> list[tuple[Span | None, tuple[
     return table
 
 
-@dataclass
+@dataclass(eq=False)  # what is left holds tensors
 class _Pending:
     """A way that was tried and meets the other when the code leaves ``region``, or at the function's return."""
 

@@ -17,6 +17,7 @@ LIBRARY = '''
 """A library of layers."""
 import torch
 from torch import nn
+from . import parts
 from .tools import half, known, register
 
 class Recipe:
@@ -69,6 +70,40 @@ def register(cls):
 def half(x):
     return x / 2
 """
+PARTS = """
+from torch import nn
+
+class Part(nn.Module):
+    def __init__(self, dim, hidden):
+        super().__init__()
+        self.up = nn.Linear(dim, hidden)
+        self.spare = nn.Linear(dim, hidden)
+
+class Plain(nn.Module):
+    def forward(self, x):
+        return x.relu()
+"""
+DOTTED = """
+import {name}
+from torch import nn
+
+class Own({name}.parts.Part):
+    def __init__(self):
+        super().__init__(6, 8)
+        del self.spare
+        self.act = {name}.parts.Plain()
+
+    def forward(self, x):
+        return self.act(self.up(x))
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.own = Own()
+
+    def forward(self, x):
+        return self.own(x)
+"""
 NET = """
 from torch import nn
 from {name} import Drop, Mlp, Norm, Swap, count
@@ -98,6 +133,7 @@ def name(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
     (tmp_path / "site" / f"{name}-1.0.dist-info").mkdir()
     (folder / "__init__.py").write_text(LIBRARY)
     (folder / "tools.py").write_text(TOOLS)
+    (folder / "parts.py").write_text(PARTS)
     sys.path.insert(0, str(folder.parent))
     yield name
     sys.path.remove(str(folder.parent))
@@ -137,6 +173,13 @@ def test_what_looks_for_a_class_that_is_taken_over_is_taken_over_too(tmp_path: P
     made = load(text, tmp_path).Net()
     assert "def count(" in text
     assert made.number() == 1
+
+
+def test_a_parent_that_is_named_through_its_package_is_taken_over(tmp_path: Path, name: str) -> None:
+    net, entry = _made(tmp_path, name, DOTTED)
+    text = write_source(net, entry)
+    assert "class Part(" in text and "class Own(Part)" in text
+    assert_same_network(load(text, tmp_path).Net(), net, torch.randn(2, 6))
 
 
 def test_an_unchanged_library_is_imported_and_called_as_the_author_does(tmp_path: Path, name: str) -> None:

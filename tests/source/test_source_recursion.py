@@ -134,6 +134,36 @@ class Net(nn.Module):
     def forward(self, x):
         return self.first(x)
 """
+BRANCHES = """
+
+class Branch(nn.Module):
+    def __init__(self, levels, i, o):
+        super().__init__()
+        self.project = nn.Identity()
+        if levels == 1:
+            self.conv = nn.Conv2d(i, o, 1)
+            if i != o:
+                self.project = nn.Conv2d(i, o, 1)
+        else:
+            self.first = Branch(levels - 1, i, o)
+            self.second = Branch(levels - 1, o, o)
+        self.levels = levels
+
+    def forward(self, x):
+        if self.levels == 1:
+            return self.conv(x) + self.project(x).mean()
+        return self.second(self.first(x))
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.grown = Branch(2, 2, 4)
+        self.same = Branch(2, 4, 4)
+
+    def forward(self, x):
+        return self.same(self.grown(x))
+"""
 
 
 def test_the_levels_differ_by_the_authors_argument(folder: Path) -> None:
@@ -152,3 +182,11 @@ def test_levels_of_other_widths_are_written(folder: Path) -> None:
     inner.left, inner.right = nn.Conv2d(3, 2, 1), nn.Conv2d(3, 5, 1)
     inner.join = nn.Conv2d(7, 3, 1)
     assert_writes(net.eval(), Entry(type(net), {}, "Net"), folder, torch.randn(2, 3, 4, 4))
+
+
+def test_a_condition_that_no_width_tells_any_more_is_handed_to_the_inner_ones(folder: Path) -> None:
+    net = package(folder, {"net": HEAD + BRANCHES}).Net()
+    grown = net.grown
+    grown.first.conv, grown.first.project = nn.Conv2d(2, 2, 1), nn.Conv2d(2, 2, 1)
+    grown.second.conv = nn.Conv2d(2, 4, 1)
+    assert_writes(net.eval(), Entry(type(net), {}, "Net"), folder, torch.randn(2, 2, 4, 4))

@@ -134,6 +134,17 @@ class EarlyExit(Net):
         return self.end(x)
 
 
+class TwoInOneLine(Net):
+    """Inside a way that is tried both ways of another stand in one line."""
+
+    def forward(self, x: Tensor, deep: bool = False, twice: bool = False) -> Tensor:
+        x = self.c1(x)
+        if deep:
+            x = x.relu() if twice else x.sigmoid()
+            x = x * 2
+        return self.end(x)
+
+
 SIZES = {
     "a layer for large images": LargeImages, "a layer for small images": SmallImages,
     "channels counted for large images": PartOfLargeImages, "pooling until small": PoolsUntilSmall,
@@ -168,6 +179,11 @@ def test_the_file_computes_the_same_for_sizes_that_the_example_does_not_have(cls
 
 def test_a_flag_that_the_example_leaves_out_is_tried() -> None:
     compare(Flagged, [(torch.randn(2, 3, 8, 8),), (torch.randn(2, 3, 8, 8), True)])
+
+
+def test_two_ways_that_stand_in_one_line_are_both_tried() -> None:
+    x = torch.randn(2, 3, 8, 8)
+    compare(TwoInOneLine, [(x,), (x, True), (x, True, True)])
 
 
 def test_what_an_argument_that_is_not_there_could_meet_stays_and_is_said() -> None:

@@ -192,10 +192,12 @@ class ClassWriter:
             set(self.scope.words)
             | set(self.author.globals) & {"F", "nn", "torch"}
             | {g.name for g in self.groups}
+            | set(self.writer.flags)
             | self.writer.lists
             | self.printer.bound
         )
-        for group in name_holes(opens, self.author.parameters, self.scope.words, self.printer.widths, taken):
+        known = {**self.writer.flags, **self.scope.words}
+        for group in name_holes(opens, self.author.parameters, known, self.printer.widths, taken):
             if group.name not in self.scope.words:
                 self.groups.append(group)
             vector = merged(self.scope.words.get(group.name, group.vector), group.vector)
@@ -238,7 +240,9 @@ class ClassWriter:
 
     def _parameters(self, lines: list[str]) -> list[Parameter]:
         used = _loads("\n".join(lines))
-        made = {**{n: v for n, v in self.scope.words.items() if n not in self.writer.locals}, **self.writer.flags}
+        made = {n: v for n, v in self.scope.words.items() if n not in self.writer.locals}
+        for name, vector in self.writer.flags.items():  # what one class reads itself, others hand on
+            made[name] = merged(vector, made[name]) if name in made else vector
         found = [self._parameter(n, v) for n, v in made.items() if used.get(n)]
         found.sort(key=lambda p: (p.keyword_only, p.default is not None, p.order))
         return found

@@ -18,11 +18,11 @@ from ..text import (
     is_docstring,
     loaded_names,
     only_raises,
+    only_removes,
     parsed,
     rows,
     same_code,
     stored_names,
-    throws_away,
     tidy,
     uses,
     warns,
@@ -97,6 +97,8 @@ class InitWriter(Members):
             unread = settings and not any(self.context.wanted(name) for name, _ in settings)
             if unread or (isinstance(stmt, ast.If) and only_raises(stmt)):
                 continue
+            if self._removes(stmt):
+                continue
             if not local or loaded_names(stmt):
                 yield stmt
             if isinstance(stmt, ast.If):
@@ -142,8 +144,8 @@ class InitWriter(Members):
             return [*self.kept[stmt], *self._verbatim(stmt)]
         if is_docstring(stmt, self.author.init):
             return self._verbatim(stmt)
-        if throws_away(stmt, self.author.self_name):
-            return []  # what it threw away isn't written
+        if self._removes(stmt):  # what it takes away isn't made in the first place
+            return []
         if self._is_super(stmt):
             return [*self._base_call(stmt), *self._opaque(stmt, mask), *self._from_parent(mask)]
         if isinstance(stmt, ast.If):
@@ -227,6 +229,7 @@ class InitWriter(Members):
         written = bool(final) and all(self.context.records[i][name].term is not None for i in final)
         if written and self.author.sets_once(name):
             self.scope.placed.add(name)  # if text reads it, it will be kept
+        final -= {i for i in final if (name, i) in self._done}
         if not final or not self.context.wanted(name):
             return []
         if name in self.context.verbatim:
@@ -240,31 +243,7 @@ class InitWriter(Members):
                 return []  # it is filled later: what it holds in the end is written after the layers
             self._done |= {(name, i) for i in final}
             return self._verbatim(stmt)
-        earlier = self._overtaken(name, final) if self._current is stmt else []
-        return [*self._base_first(), *earlier, *self._attribute(name, final, stmt, value)]
-
-    def _unfollowed(self, name: str, mask: Mask) -> Lines:
-        return [*self._overtaken(name, mask), *super()._unfollowed(name, mask)]
-
-    def _overtaken(self, name: str, mask: Mask) -> Lines:
-        """What comes before an attribute in the state_dict although a later statement sets it: it replaces another one,
-        and is written in that one's place."""
-        lines: Lines = []
-        having = [i for i in mask if name in self.context.records[i]]
-        for other in self.context.attributes():
-            before = frozenset(i for i in having if self._comes_first(other, name, i))
-            if any(self.context.records[i][n].kind != CHILD for i in before for n in (name, other)):
-                continue
-            for stmt in dict.fromkeys(self.walk.final[other, i] for i in before):
-                value = next((s.value for s in self.walk.settings if s.stmt is stmt and s.attribute == other), None)
-                lines += self._setting(stmt, other, value, before)
-        return lines
-
-    def _comes_first(self, other: str, name: str, index: int) -> bool:
-        """Whether the state_dict has another attribute before this one, and a later statement sets it."""
-        order = list(self.context.records[index])
-        known = other in order and (other, index) in self.walk.final and (other, index) not in self._done
-        return known and other != name and (name, index) not in self._done and order.index(other) < order.index(name)
+        return [*self._base_first(), *self._attribute(name, final, stmt, value)]
 
     def _side_by_side(self, stmt: ast.stmt, found: Settings, lines: Lines) -> Lines:
         """``self.a, self.b = x, y`` in one line as it was, where that is short enough."""
@@ -372,6 +351,11 @@ class InitWriter(Members):
         lines = self._verbatim(stmt)
         text = without_dead_branches("\n".join(lines), self._absent)
         return rows(text.rstrip("\n")) if text else []
+
+    def _removes(self, stmt: ast.stmt) -> bool:
+        """Whether a statement only takes away parts of the module; values that are made again need theirs."""
+        read = {n.attr for n in ast.walk(stmt) if isinstance(n, ast.Attribute)}
+        return only_removes(stmt, self.author.self_name) and not read & self.context.verbatim
 
     def _absent(self, kind: ast.expr) -> bool:
         """Whether an expression names an author's class of which the network has no instance."""

@@ -40,6 +40,7 @@ class Members(Sequences):
 
     def _attribute(self, name: str, mask: Mask, stmt: ast.stmt | None, value: ast.expr | None) -> Lines:
         """``self.name = ...`` for the instances of the mask."""
+        earlier = self._earlier(name, mask)
         self._done |= {(name, i) for i in mask}
         if self.author.sets_once(name):
             self.scope.placed.add(name)
@@ -51,14 +52,58 @@ class Members(Sequences):
             list_name, lines = self._list(term, value, mask)
             code: Code = f"{self.printer.namer.text(term.fn)}(*{list_name})"
             self.printer.active = active
-            return [*lines, *self._like_author(self._assignment(name, kind, code, stmt), stmt)]
+            return [*earlier, *lines, *self._like_author(self._assignment(name, kind, code, stmt), stmt)]
         if isinstance(term, Hole) and any(holds_layers(v) for v in term.values):
             self.printer.active = active
-            return self._assignment(name, kind, self._those_there(name, mask), stmt)
+            return [*earlier, *self._assignment(name, kind, self._those_there(name, mask), stmt)]
         before, found = self._tensor(name, kind, term, value, mask, stmt)
         code = found or self.printer.code(term, hint)
         self.printer.active = active
-        return [*before, *self._like_author(self._assignment(name, kind, code, stmt), stmt)]
+        return [*earlier, *before, *self._like_author(self._assignment(name, kind, code, stmt), stmt)]
+
+    def _earlier(self, name: str, mask: Mask) -> Lines:
+        """What the author set before an attribute and then once more behind it: its place in the state_dict is here."""
+        lines: Lines = []
+        for other in self.context.attributes():
+            if other == name or not mask or not all(self._stands_before(other, name, i) for i in mask):
+                continue
+            stmts = {self.walk.final[other, i] for i in mask if (other, i) in self.walk.final}
+            values = [s.value for s in self.walk.settings if s.stmt in stmts and s.attribute == other]
+            later = not values or any(v is None or loaded_names(v) & self.author.stored for v in values)
+            if later or self._keeps_place(other):
+                place = self._place_of(other, self.context.records[min(mask)][other].kind)
+                lines += [] if place in self._ready else [place]
+                self._ready.add(place)
+            else:
+                only = stmts.pop() if len(stmts) == 1 else None
+                lines += self._attribute(other, mask, only, values[0] if only is not None else None)
+        return lines
+
+    def _keeps_place(self, name: str) -> bool:
+        """Whether the author registers None under the name first."""
+        mine = [s for s in self.walk.settings if s.attribute == name and isinstance(s.stmt, ast.Expr)]
+        return any(isinstance(s.value, ast.Constant) and s.value.value is None for s in mine)
+
+    def _place_of(self, name: str, kind: str) -> str:
+        """Keeps the place for what needs names that the constructor only makes later."""
+        register = {BUFFER: "register_buffer", PARAMETER: "register_parameter"}.get(kind, "register_module")
+        return f"{self.author.self_name}.{register}({literal(name)}, None)"
+
+    def _stands_before(self, other: str, name: str, index: int) -> bool:
+        """Whether a state_dict lists ``other``, which isn't there yet, before ``name``."""
+        record = self.context.records[index]
+        if other not in record or name not in record or (other, index) in self._done:
+            return False
+        names = list(record)
+        if record[other].kind != record[name].kind or names.index(other) > names.index(name):
+            return False
+        kind = record[name].kind
+        listed = kind == CHILD and all(self._has_state(n, index) for n in (other, name))
+        return listed or kind in (PARAMETER, BUFFER)
+
+    def _has_state(self, name: str, index: int) -> bool:
+        child = self.context.live[index]._modules.get(name)
+        return child is not None and any(True for _ in child.state_dict())
 
     def _term(self, name: str, mask: Mask) -> Term:
         if (name, mask) not in self._terms:

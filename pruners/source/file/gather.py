@@ -173,10 +173,8 @@ class Gatherer:
         member, module = alias.name if alias else name, module_of(stmt, file)
         checkers = for_checkers(file, stmt) is not None
         value = getattr(sys.modules.get(module), member, None)
-        if isinstance(value, types.ModuleType):
-            whole = taken_whole(value.__name__, self.homes)
-            if whole or self.library.uses_of_module(name, value, text):
-                return self._of_module(name, value, file, stmt, text, gather)
+        if isinstance(value, types.ModuleType) and self._taken_from(name, value, text):
+            return self._of_module(name, value, file, stmt, text, gather)
         if self._taken_over(module, member) and not (checkers and module not in sys.modules):
             return self._defined(name, member, module, file, stmt, text, gather)
         return {name: self._import(Import(module, member, name, checkers), gather)}
@@ -199,7 +197,7 @@ class Gatherer:
         loaded = alias.name in sys.modules or not checkers
         module = sys.modules.get(alias.name if alias.asname else name) if loaded else None
         whole = taken_whole(alias.name, self.homes)
-        if module is not None and (whole or self.library.uses_of_module(name, module, text)):
+        if module is not None and (whole or self._taken_from(name, module, text)):
             return self._of_module(name, module, file, stmt, text, gather)
         if alias.asname:
             return {name: self._import(Import(alias.name, "", name, checkers), gather)}
@@ -216,10 +214,11 @@ class Gatherer:
         tree = ast.parse(text)
         nodes = [n for n in ast.walk(tree) if isinstance(n, ast.Attribute | ast.Name)]
         for attribute in attributes_of(name, tree):
-            value = getattr(module, attribute, None)
-            inner = self._find(attribute, other, text, gather) if other is not None else {}
+            value, dotted_name = getattr(module, attribute, None), f"{name}.{attribute}"
+            deeper = isinstance(value, types.ModuleType) and self._taken_from(dotted_name, value, text)
+            inner = self._find(attribute, other, text, gather) if other is not None and not deeper else {}
             if not inner and isinstance(value, types.ModuleType):
-                found |= self._of_module(f"{name}.{attribute}", value, file, stmt, text, gather)
+                found |= self._of_module(dotted_name, value, file, stmt, text, gather)
             found |= {f"{name}.{k}": v for k, v in inner.items()}
         bare = sum(ast.unparse(n) == name for n in nodes)
         dotted = sum(isinstance(n, ast.Attribute) and ast.unparse(n.value) == name for n in nodes)
@@ -232,6 +231,10 @@ class Gatherer:
 
     def _taken_over(self, module: str, member: str) -> bool:
         return taken_whole(module, self.homes) or self.library.touches(self._file_of(module), member)
+
+    def _taken_from(self, name: str, module: types.ModuleType, text: str) -> bool:
+        """Whether code uses something of a module that is taken over."""
+        return taken_whole(module.__name__, self.homes) or self.library.uses_of_module(name, module, text)
 
     def _import(self, wanted: Import, gather: bool = True) -> Import:
         if gather and wanted not in self.imports:

@@ -17,10 +17,10 @@ from .statements import (
     is_docstring,
     numbered,
     only_raises,
+    only_removes,
     parsed,
     rows,
     same_code,
-    throws_away,
     tidy,
     uses,
     warns,
@@ -28,9 +28,9 @@ from .statements import (
 )
 
 __all__ = [
-    "STEP", "WIDTH", "Concrete", "Definition", "FunctionNode", "Group", "Line", "Lines", "Position",
-    "SourceFile", "Sources", "as_docstring", "code_of", "commented", "flat", "free", "indented", "is_docstring",
-    "is_usable_name", "labelled", "lines_of", "loaded_names", "numbered", "only_raises", "own_parentheses",
-    "parsed", "quoted", "quoted_notes", "renamed", "rows", "same_code", "spliced", "stored_names",
-    "throws_away", "tidy", "uses", "warns", "with_values", "within", "without_dead_branches", "without_entries",
+    "STEP", "WIDTH", "Concrete", "Definition", "FunctionNode", "Group", "Line", "Lines", "Position", "SourceFile",
+    "Sources", "as_docstring", "code_of", "commented", "flat", "free", "indented", "is_docstring", "is_usable_name",
+    "labelled", "lines_of", "loaded_names", "numbered", "only_raises", "only_removes", "own_parentheses", "parsed",
+    "quoted", "quoted_notes", "renamed", "rows", "same_code", "spliced", "stored_names", "tidy", "uses", "warns",
+    "with_values", "within", "without_dead_branches", "without_entries",
 ]

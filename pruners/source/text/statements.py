@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from .layout import STEP
 
 Lines = list[str]
+_REMOVERS = frozenset({"pop", "popitem", "clear", "__delattr__", "__delitem__"})
 _STRINGS = {token.STRING, getattr(token, "FSTRING_MIDDLE", token.STRING)}
 
 
@@ -104,31 +105,25 @@ def warns(stmt: ast.stmt) -> bool:
     return isinstance(call, ast.Call) and ast.unparse(call.func) in ("warnings.warn", "warn")
 
 
-def throws_away(stmt: ast.stmt, owner: str) -> bool:
-    """``del self.fc`` and its like, also in a loop or under a condition: ``delattr``, ``_modules.pop("fc")``."""
-    body = [stmt]
-    while len(body) == 1 and isinstance(body[0], ast.For | ast.If) and not body[0].orelse:
-        body = body[0].body
-    return all(_deletes(s, owner) for s in body)
-
-
-def _deletes(stmt: ast.stmt, owner: str) -> bool:
+def only_removes(stmt: ast.stmt, owner: str) -> bool:
+    """Whether a statement only takes away what a constructor made before: ``del self.fc``, ``self.layers.pop()``."""
     if isinstance(stmt, ast.Delete):
-        return all(_rooted(t, owner) for t in stmt.targets)
+        return True
+    if isinstance(stmt, ast.If | ast.For | ast.Try):
+        inner = [*stmt.body, *stmt.orelse]
+        if isinstance(stmt, ast.Try):
+            inner += [*stmt.finalbody, *(s for h in stmt.handlers for s in h.body)]
+        work = [s for s in inner if not isinstance(s, ast.Pass | ast.Break | ast.Continue)]
+        return bool(work) and all(only_removes(s, owner) for s in work)
     call = stmt.value if isinstance(stmt, ast.Expr) else None
-    if not isinstance(call, ast.Call) or not call.args:
+    if not isinstance(call, ast.Call):
         return False
-    if isinstance(call.func, ast.Name):
-        return call.func.id == "delattr" and _rooted(call.args[0], owner)
-    if not isinstance(call.func, ast.Attribute) or not _rooted(call.func.value, owner):
-        return False
-    popped = call.func.attr == "pop" and isinstance(call.func.value, ast.Attribute)
-    inside = popped and call.func.value.attr in ("_modules", "_parameters", "_buffers", "__dict__")  # type: ignore[attr-defined]
-    return call.func.attr == "__delattr__" or inside
+    if isinstance(call.func, ast.Attribute):
+        return call.func.attr in _REMOVERS and _first_name(call.func) == owner
+    return ast.unparse(call.func) == "delattr" and bool(call.args) and _first_name(call.args[0]) == owner
 
 
-def _rooted(node: ast.AST, owner: str) -> bool:
-    """Whether an expression begins with the module: ``self``, ``self.encoder.fc``, ``self._modules["fc"]``."""
+def _first_name(node: ast.expr) -> str:
     while isinstance(node, ast.Attribute | ast.Subscript):
         node = node.value
-    return isinstance(node, ast.Name) and node.id == owner
+    return node.id if isinstance(node, ast.Name) else ""
