@@ -32,7 +32,8 @@ class Stale:
     """A number in the code that must change: an attribute, or an expression. ``widths``: those that it counts.
 
     ``new`` is -1 where torch is to find the size itself, ``old`` what the code says; ``call``: the call that the number
-    goes to. ``leaf``: the expression, if it isn't an attribute's, ``up`` frames above that of the call.
+    goes to. ``leaf``: the expression, if it isn't an attribute's, ``up`` frames above that of the call. ``source``: the
+    attribute that the expression is computed from, and with which value it would give the number.
     """
 
     where: AttributePatch | Place
@@ -44,6 +45,7 @@ class Stale:
     old: object = None
     leaf: ast.expr | None = field(default=None, compare=False)
     up: int = 0
+    source: tuple[AttributePatch, int] | None = None
 
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
@@ -100,7 +102,40 @@ def _origin(leaf: ast.expr, before: Any, value: Any, frame: FrameType, site: Sit
     if passed is not None:
         found = _origin(passed[0], before, value, passed[1], site, modules)
         return replace(found, up=found.up + 1)
-    return replace(_placed(leaf, "", value, frame, site, modules), old=before, leaf=leaf)
+    source = _source(leaf, value, frame, modules)
+    return replace(_placed(leaf, "", value, frame, site, modules), old=before, leaf=leaf, source=source)
+
+
+def _source(leaf: ast.expr, value: Any, frame: FrameType, modules: Modules) -> tuple[AttributePatch, int] | None:
+    """``self.width`` and 16 for ``self.width // 2``, or for ``c // 2`` after ``c = self.width``, that must be 8."""
+    node = _meant(leaf, frame)
+    while type(value) is int and isinstance(node, ast.BinOp):
+        inner = node.left if isinstance(node.right, ast.Constant) else node.right
+        factor = node.right if inner is node.left else node.left
+        number = factor.value if isinstance(factor, ast.Constant) else None
+        if type(number) is not int or number < 1:
+            return None
+        if isinstance(node.op, ast.FloorDiv) and inner is node.left:
+            node, value = _meant(inner, frame), value * number
+        elif isinstance(node.op, ast.Mult) and value % number == 0:
+            node, value = _meant(inner, frame), value // number
+        else:
+            return None
+    patch = attribute_of(node, frame, modules) if type(value) is int else None
+    return (patch, value) if patch is not None else None
+
+
+def _meant(name: ast.expr, frame: FrameType) -> ast.expr:
+    """What a local name stands for in a function that assigns it once; any other expression as it is."""
+    if not isinstance(name, ast.Name):
+        return name
+    tree = tree_of(frame.f_code.co_filename)
+    functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)] if tree is not None else []
+    around = [f for f in functions if f.lineno <= name.lineno <= (f.end_lineno or 0)]
+    inside = list(ast.walk(around[-1])) if around else []
+    stores = [n for n in inside if isinstance(n, ast.Name) and n.id == name.id and isinstance(n.ctx, ast.Store)]
+    found = [n.value for n in inside if isinstance(n, ast.Assign) and n.targets == stores]
+    return found[0] if len(stores) == len(found) == 1 else name
 
 
 def _placed(

@@ -66,43 +66,71 @@ def rehearse(
 ) -> tuple[LiteralSite, ...]:
     """Rehearse until no attribute is stale: setting one anew can make an expression that reads it stale."""
     flags = {m: m.training for m in model.modules()}
-    applied: dict[AttributePatch, object] = {}
     cut = _Cut(model.eval(), graph, kept, examples_of(example_input))
     try:
         while True:
-            near = cut.found(p for p in graph.passes if p.inputs is None)
-            found = [s for _, stale in near for s in stale]
-            several = _several_sizes(found)
-            if several:
-                cut.crowded |= several
-                continue
-            attributes, literals = _sorted_out(cut.by_inputs(near), applied)
-            if not attributes:
-                if any(literals) and (any(p.inputs is not None for p in graph.passes) or _disagree(literals)):
-                    return told_apart(cut, original, near)
-                return tuple(LiteralSite(*place[:5], values, place[5]) for place, values in _united(literals).items())
-            if attributes.keys() <= applied.keys():
-                raise StuckError("a number here must follow the widths, but can't be set anew", found[0].site)
-            for patch, new in attributes.items():
-                holder = model.get_submodule(patch.module)
-                old = getattr(holder, patch.attribute)
-                now = list(new) if isinstance(old, list) and isinstance(new, tuple) else new
-                setattr(holder, patch.attribute, now)
-            applied |= attributes
+            before: dict[AttributePatch, object] = {}
+            try:
+                return _settled(cut, original, before)
+            except StuckError:
+                if not cut.computed - cut.left:
+                    raise
+                for patch, old in before.items():
+                    setattr(model.get_submodule(patch.module), patch.attribute, old)
+                cut.left |= cut.computed  # then the expressions that read them are changed
     finally:
         for module, flag in flags.items():
             module.training = flag
 
 
+def _settled(cut: _Cut, original: nn.Module, before: dict[AttributePatch, object]) -> tuple[LiteralSite, ...]:
+    """The numbers in the code that are left when all attributes are set. ``before``: gets what those were."""
+    applied: dict[AttributePatch, object] = {}
+    while True:
+        near = cut.found(p for p in cut.graph.passes if p.inputs is None)
+        several = _several_sizes([s for _, stale in near for s in stale])
+        if several:
+            cut.crowded |= several
+            continue
+        attributes, literals = _sorted_out(cut.by_inputs([(p, cut.by_attribute(s)) for p, s in near]), applied)
+        if not attributes:
+            if any(literals) and (any(p.inputs is not None for p in cut.graph.passes) or _disagree(literals)):
+                return told_apart(cut, original, near)
+            return tuple(LiteralSite(*place[:5], values, place[5]) for place, values in _united(literals).items())
+        if attributes.keys() <= applied.keys():
+            site = next(s.site for _, stale in near for s in stale)
+            raise StuckError("a number here must follow the widths, but can't be set anew", site)
+        for patch, new in attributes.items():
+            holder = cut.model.get_submodule(patch.module)
+            old = getattr(holder, patch.attribute)
+            before.setdefault(patch, old)
+            now = list(new) if isinstance(old, list) and isinstance(new, tuple) else new
+            setattr(holder, patch.attribute, now)
+        applied |= attributes
+
+
 @dataclass
 class _Cut:
-    """A sliced network beside what the trace saw of the whole. ``crowded``: calls in which no size is left to torch."""
+    """A sliced network beside what the trace saw of the whole. ``crowded``: calls in which no size is left to torch.
+    ``computed``: attributes from which expressions are computed, ``left``: those that can't be set for all of them."""
 
     model: nn.Module
     graph: ChannelGraph
     kept: Kept
     examples: Sequence[Any]
     crowded: set[Where] = field(default_factory=set)
+    computed: set[AttributePatch] = field(default_factory=set)
+    left: set[AttributePatch] = field(default_factory=set)
+
+    def by_attribute(self, found: Sequence[Stale]) -> list[Stale]:
+        """With the attribute that an expression is computed from in place of the expression."""
+        stale: list[Stale] = []
+        for one in found:
+            if one.source is not None and one.source[0] not in self.left:
+                self.computed.add(one.source[0])
+                one = replace(one, where=one.source[0], new=one.source[1])
+            stale.append(one)
+        return stale
 
     def found(self, passes: Iterable[Pass]) -> Found:
         """What is stale in each of these passes that counts anything."""

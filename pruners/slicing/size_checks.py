@@ -8,13 +8,16 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
+import torch
 from torch import nn
 
 from ..places import Site
 from ..run import Modules, is_author_file, tree_of
 from .expressions import AttributePatch, Stale, attribute_of
 
-_HARMLESS = (ast.Name, ast.Attribute, ast.Subscript, ast.Constant, ast.UnaryOp, ast.USub, ast.Call, ast.expr_context)
+_LEAVES = (ast.Name, ast.Constant, ast.expr_context)
+_HARMLESS = (*_LEAVES, ast.Attribute, ast.Subscript, ast.Slice, ast.UnaryOp, ast.USub, ast.Call)
+_AS_A_WHOLE = {"tuple", "list", "Size"}
 
 
 def outdated(error: BaseException, model: nn.Module, modules: Modules) -> list[Stale]:
@@ -25,17 +28,54 @@ def outdated(error: BaseException, model: nn.Module, modules: Modules) -> list[S
     frame, line = found[-1]
     site = Site(frame.f_code.co_filename, line, frame.f_code.co_name)
     stale = []
-    for one, other in _sides(frame, line):
-        patch, size = attribute_of(one, frame, modules), _size(other, frame)
-        if patch is not None and type(size) is int and _differs(patch, size, model):
+    for one, size in _pairs(frame, line):
+        patch = attribute_of(one, frame, modules)
+        if patch is not None and type(size) in (int, tuple) and _differs(patch, size, model):
             stale.append(Stale(patch, modules.current, site, size))
     return stale
 
 
-def _differs(patch: AttributePatch, size: int, model: nn.Module) -> bool:
+def _pairs(frame: FrameType, line: int) -> Iterator[tuple[ast.expr, Any]]:
+    """Expressions and the sizes that they are compared with; of sizes compared as a whole, one by one."""
+    for one, other in _sides(frame, line):
+        size, listed = _size(other, frame), _listed(one)
+        several = isinstance(listed, ast.Tuple | ast.List) and isinstance(size, tuple | list)
+        if several and len(size) == len(listed.elts):  # type: ignore[attr-defined]
+            for element, number in zip(listed.elts, size, strict=True):  # type: ignore[attr-defined]
+                yield _factor(element, number, frame)
+        else:
+            yield _factor(one, tuple(size) if isinstance(size, tuple | list) else size, frame)
+
+
+def _factor(node: ast.expr, size: Any, frame: FrameType) -> tuple[ast.expr, Any]:
+    """Of ``batch * self.heads`` what counts channels, with its own number."""
+    if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Mult) or type(size) is not int:
+        return node, size
+    for one, other in ((node.left, node.right), (node.right, node.left)):
+        plain = isinstance(other, ast.Name | ast.Constant)
+        rest = frame.f_locals.get(other.id) if isinstance(other, ast.Name) else getattr(other, "value", None)
+        if plain and type(rest) is int and rest > 0 and size % rest == 0:
+            return one, size // rest
+    return node, size
+
+
+def _listed(node: ast.expr) -> ast.expr:
+    """What ``tuple(...)``, ``list(...)`` or ``torch.Size(...)`` is made of."""
+    named = isinstance(node, ast.Call) and len(node.args) == 1 and not node.keywords
+    name = ast.unparse(node.func).rpartition(".")[2] if isinstance(node, ast.Call) else ""
+    return node.args[0] if named and name in _AS_A_WHOLE and isinstance(node, ast.Call) else node
+
+
+def _differs(patch: AttributePatch, size: Any, model: nn.Module) -> bool:
     holder = model.get_submodule(patch.module)
     held = getattr(holder, patch.attribute)
-    return type(held) is int and held != size and not type(holder).__module__.startswith("torch.")
+    alike = type(held) is type(size) or (isinstance(held, list | torch.Size) and type(size) is tuple)
+    several = alike and len(_listing(held)) == len(_listing(size))
+    return several and _listing(held) != _listing(size) and not type(holder).__module__.startswith("torch.")
+
+
+def _listing(size: Any) -> list[int]:
+    return [size] if type(size) is int else list(size)
 
 
 def _sides(frame: FrameType, line: int) -> Iterator[tuple[ast.expr, ast.expr]]:
@@ -64,12 +104,18 @@ def _size(node: ast.expr, frame: FrameType) -> Any:
     """The value of ``x.shape[1]`` and its like; None for whatever is no size or could have an effect."""
     if not any(isinstance(part, ast.Attribute) and part.attr in {"shape", "size"} for part in ast.walk(node)):
         return None
-    for part in ast.walk(node):
-        calls = isinstance(part, ast.Call) and not (isinstance(part.func, ast.Attribute) and part.func.attr == "size")
-        if calls or not isinstance(part, _HARMLESS):
-            return None
+    parts = list(ast.walk(node))
+    if not all(isinstance(p, _HARMLESS) and (not isinstance(p, ast.Call) or _asks(p)) for p in parts):
+        return None
     try:
         code = compile(ast.fix_missing_locations(ast.Expression(node)), "<size>", "eval")
         return eval(code, frame.f_globals, frame.f_locals)
     except (ArithmeticError, AttributeError, LookupError, NameError, RuntimeError, TypeError, ValueError):
         return None  # the check's own error is shown
+
+
+def _asks(call: ast.Call) -> bool:
+    """Whether a call only asks for sizes: ``x.size(1)``, ``x.dim()``, ``list(x.shape)``."""
+    if isinstance(call.func, ast.Attribute):
+        return call.func.attr in {"size", "dim", "numel"}
+    return isinstance(call.func, ast.Name) and call.func.id in _AS_A_WHOLE
