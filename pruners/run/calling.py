@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError
+from .einops_calls import einops_seen
 from .torch_private import tree_leaves, tree_map
 
 
@@ -38,7 +39,8 @@ class Modules:
         enter = torch.nn.modules.module.register_module_forward_pre_hook(self._enter)
         leave = torch.nn.modules.module.register_module_forward_hook(self._leave)
         try:
-            yield
+            with einops_seen():
+                yield
         finally:
             enter.remove()
             leave.remove()

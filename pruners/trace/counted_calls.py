@@ -16,9 +16,20 @@ from torch.overrides import TorchFunctionMode
 
 from ..graph import SiteCall
 from ..places import Span
-from ..run import WithoutTorchDispatch, author_frame, author_site, in_stand_in, name_of, span, tree_leaves, unwatched
+from ..run import (
+    WithoutTorchDispatch,
+    author_frame,
+    author_site,
+    in_stand_in,
+    name_of,
+    places,
+    rearrange,
+    span,
+    tree_leaves,
+    unwatched,
+)
 from .labelling import Tracer, along
-from .torch_functions import SPECIAL
+from .torch_functions import SPECIAL, special
 
 Path = tuple[int | str, ...]
 
@@ -243,6 +254,42 @@ def number_in_tensor(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, An
     return {}
 
 
+@site_rule(rearrange)
+def lengths_of_axes(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> dict[Path, Tensor]:
+    """Each length that is said is that of an axis, of the result or else of what comes in."""
+    if not isinstance(args[0], Tensor):
+        return {}
+    before, after = places(args[1])
+    found: dict[Path, Tensor] = {}
+    for name in kwargs:
+        side, axes = (out, after) if name in after else (args[0], before)
+        line = along(tracer.labels(side), axes[name] % side.ndim) if name in axes else None
+        if line is not None:
+            found[name,] = line
+    return found
+
+
+class _Specials(TorchFunctionMode):
+    """Functions inside a call of einops: nothing is recorded there."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        super().__init__()
+        self._tracer = tracer
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        own = SPECIAL.get(func)
+        return own(self._tracer, func, args, kwargs or {}) if own else func(*args, **(kwargs or {}))
+
+
+@special(rearrange)
+def inside_einops(tracer: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Its parts are labelled as the same parts elsewhere."""
+    with _Specials(tracer):
+        return func(*args, **kwargs)
+
+
 class SiteRecorder(TorchFunctionMode):
     """Records, during a trace, every call that a site rule knows."""
 
@@ -264,8 +311,8 @@ class SiteRecorder(TorchFunctionMode):
 
     def _watched(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self._tracer.integers_follow = followed(func, args)
-        special = SPECIAL.get(func)
-        out = special(self._tracer, func, args, kwargs) if special else func(*args, **kwargs)
+        own = SPECIAL.get(func)
+        out = own(self._tracer, func, args, kwargs) if own else func(*args, **kwargs)
         self._tracer.integers_follow = False
         with unwatched(), WithoutTorchDispatch():
             self._record(func, args, kwargs, out)
