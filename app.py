@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from secateur import __version__
-from secateur.commands.cli import flags, streams
+from secateur.commands.cli import SETUP_PRUNER, flags, streams
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,7 +41,8 @@ REFUSED = {
 
 
 def setup_pruner(arch: str, model: nn.Module, example_input: Any, **arguments: Any) -> BasicPruning:
-    """The pruner for a network: the one registered for the bundled network ``arch``, else ``BasicPruning``."""
+    """The pruner that a command gets for a network: the one registered for the bundled network ``arch`` or for the
+    module of the user's own, else ``BasicPruning``. What is changed here holds for all commands."""
     from secateur.commands.network import setup_pruner as setup
 
     return setup(arch, model, example_input, **arguments)
@@ -129,6 +130,7 @@ def run(command: str, options: str, given: dict[str, Any]) -> None:
 
     asked = getattr(importlib.import_module("secateur.commands.cli"), options)(**given)
     early.check(asked)
+    SETUP_PRUNER.set(lambda *words, **named: setup_pruner(*words, **named))  # as it is when a command needs a pruner
     importlib.import_module(f"secateur.commands.{command}").run(asked)
 
 

@@ -18,7 +18,7 @@ from ..training.binarization.kinds import quantized_layers
 from ..training.data import require_labels
 from ..training.fit import evaluate_fn, resolve_device
 from .cli import GENERATED, CurvesOptions, check_curves
-from .network import Network, network_from, setup_pruner, with_trained_weights
+from .network import Network, network_from, new_pruner, with_trained_weights
 from .show import Voice, table
 
 OF_FEW_BITS = ("angle", "distance", "angle_next_layer", "distance_next_layer")
@@ -61,7 +61,7 @@ def _measure(network: Network, options: CurvesOptions, file: Path, voice: Voice)
     assert data is not None
     metrics = options.metric or (OF_FEW_BITS if any(True for _ in quantized_layers(network.model)) else ("l1",))
     rankings = options.ranking or FIRST
-    pruner = setup_pruner(
+    pruner = new_pruner(
         network.arch, network.model, network.example_input, entry=network.entry, skip=options.skip
     )  # fmt: skip
     batches = list(data.train.sample(_RANKING_IMAGES, options.seed).batches(64))

@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ....pruners.errors import UsageError
-from .. import libra_sign, sign_clipped, sign_ede, sign_identity
-from ..modules import IRBatchNorm2d
+from .. import IRBatchNorm2d, libra_sign, sign_clipped, sign_ede, sign_identity
 from .registry import Kind, register, require, require_number
 from .schedules import sharpen
 

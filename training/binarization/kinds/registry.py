@@ -41,7 +41,8 @@ class Kind:
     ``conv``, ``linear``: hidden layers. ``input_conv``, ``input_linear``: the same weights on inputs that stay real,
     for a first or last layer that is to be binary. ``activation``: what a network puts in front of a layer that does
     not quantize its own input. ``norm``: what stands behind a convolution; None: a batch norm.
-    ``weight_quantizer``: ``(weight, layer)`` -> what the layers compute with; None: the weights as they are. ``scales_per_filter``: a number of 32 bits is stored with each filter.
+    ``weight_quantizer``: ``(weight, layer)`` -> what the layers compute with; None: the weights as they
+    are. ``scales_per_filter``: a number of 32 bits is stored with each filter.
     ``start(model)``: sets the tensors that only this kind has once weights of another kind were loaded.
     ``after_step(model)``: keeps the latent weights where the kind wants them. ``at_epoch(model, done)``: sets what
     changes while the share ``done`` (0..1) of training passes. ``alpha``: how much size weighs in a search.
