@@ -172,6 +172,7 @@ def cli() -> None:
 @click.option("--round-to", default=1, metavar="N", help="Keep multiples of N channels.")
 @click.option("--min-channels", default=2, metavar="N", help="Keep at least N channels of every width [2].")
 @flags.skip
+@flags.tied
 @click.option("--stop-early", is_flag=True, help="bayesian: give hopeless candidates up after a part of the images.")
 @flags.cache
 @flags.output
@@ -253,6 +254,7 @@ def quantize(**given: Any) -> None:
 @cli.command()
 @flags.network
 @flags.skip
+@flags.tied
 @click.option("--why", metavar="LAYER", help="Which layers go together with this one, and why.")
 @flags.common
 def inspect(**given: Any) -> None:
@@ -295,6 +297,7 @@ def profile(**given: Any) -> None:
 @click.option("--ranking", type=flags.Name("ranking", "RANKINGS"), multiple=True, metavar="NAME", help="Which go "
               "first: smallest, largest, random. Repeatable; default: all.")  # fmt: skip
 @flags.skip
+@flags.tied
 @flags.cache
 @flags.output
 @flags.resume

@@ -39,6 +39,7 @@ def run(options: ApplyOptions) -> None:
         facts = plan.provenance
         pruner = new_pruner(
             network.arch, network.model, network.example_input, entry=network.entry, skip=facts.get("skip", ()),
+            tied=bool(facts.get("tied")),
         )  # fmt: skip
         now = {k: pruner.provenance[k] for k in ("source_sha256", "weights_sha256")}
         plans.require_same(plan, **now)

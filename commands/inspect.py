@@ -22,7 +22,8 @@ def run(options: InspectOptions) -> None:
     with Voice(options.verbose, options.json) as voice:
         network = network_from(options, voice)
         pruner = new_pruner(
-            network.arch, network.model, network.example_input, entry=network.entry, skip=options.skip
+            network.arch, network.model, network.example_input, entry=network.entry, skip=options.skip,
+            tied=options.tie_declared,
         )
         graph = pruner.graph
     if options.why:

@@ -62,7 +62,7 @@ class PruneJob:
         self.device = device_for(self.execution, resolve_device(options.device), self.regime.optimizer)
         self.pruner = new_pruner(
             network.arch, network.model, network.example_input,
-            entry=network.entry, skip=options.skip, provenance=network.facts,
+            entry=network.entry, skip=options.skip, tied=options.tie_declared, provenance=network.facts,
         )  # fmt: skip
         self.shown = Shown(voice.progress, f"transfer by {self.transfer}")
         self.pipeline = Pipeline(
