@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from secateur import __version__
-from secateur.commands.cli import flags, streams
+from secateur.commands.cli import SETUP_PRUNER, flags, streams
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,7 +41,8 @@ REFUSED = {
 
 
 def setup_pruner(arch: str, model: nn.Module, example_input: Any, **arguments: Any) -> BasicPruning:
-    """The pruner for a network: the one registered for the bundled network ``arch``, else ``BasicPruning``."""
+    """The pruner that a command gets for a network: the one registered for the bundled network ``arch`` or for the
+    module of the user's own, else ``BasicPruning``. What is changed here holds for all commands."""
     from secateur.commands.network import setup_pruner as setup
 
     return setup(arch, model, example_input, **arguments)
@@ -129,6 +130,7 @@ def run(command: str, options: str, given: dict[str, Any]) -> None:
 
     asked = getattr(importlib.import_module("secateur.commands.cli"), options)(**given)
     early.check(asked)
+    SETUP_PRUNER.set(lambda *words, **named: setup_pruner(*words, **named))  # as it is when a command needs a pruner
     importlib.import_module(f"secateur.commands.{command}").run(asked)
 
 
@@ -170,6 +172,7 @@ def cli() -> None:
 @click.option("--round-to", default=1, metavar="N", help="Keep multiples of N channels.")
 @click.option("--min-channels", default=2, metavar="N", help="Keep at least N channels of every width [2].")
 @flags.skip
+@flags.tied
 @click.option("--stop-early", is_flag=True, help="bayesian: give hopeless candidates up after a part of the images.")
 @flags.cache
 @flags.output
@@ -261,6 +264,7 @@ def pack(**given: Any) -> None:
 @cli.command()
 @flags.network
 @flags.skip
+@flags.tied
 @click.option("--why", metavar="LAYER", help="Which layers go together with this one, and why.")
 @flags.common
 def inspect(**given: Any) -> None:
@@ -303,6 +307,7 @@ def profile(**given: Any) -> None:
 @click.option("--ranking", type=flags.Name("ranking", "RANKINGS"), multiple=True, metavar="NAME", help="Which go "
               "first: smallest, largest, random. Repeatable; default: all.")  # fmt: skip
 @flags.skip
+@flags.tied
 @flags.cache
 @flags.output
 @flags.resume

@@ -16,7 +16,7 @@ from ..pruners.plan import PruningPlan
 from ..pruners.shown import visible
 from ..training.fit import load_checkpoint
 from .cli import GENERATED, ApplyOptions, parse_shape
-from .network import network_from, setup_pruner
+from .network import network_from, new_pruner
 from .show import Voice, outcome
 
 _CARRIED = ("accuracy", "agreement", "latency_ms", "latency", "search", "transfer", "notes")
@@ -37,8 +37,9 @@ def run(options: ApplyOptions) -> None:
     with Voice(options.verbose, options.json) as voice:
         network = network_from(_complete(options, plan), voice)
         facts = plan.provenance
-        pruner = setup_pruner(
+        pruner = new_pruner(
             network.arch, network.model, network.example_input, entry=network.entry, skip=facts.get("skip", ()),
+            tied=bool(facts.get("tied")),
         )  # fmt: skip
         now = {k: pruner.provenance[k] for k in ("source_sha256", "weights_sha256")}
         plans.require_same(plan, **now)

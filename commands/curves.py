@@ -18,7 +18,7 @@ from ..training.binarization.kinds import quantized_layers
 from ..training.data import require_labels
 from ..training.fit import evaluate_fn, resolve_device
 from .cli import GENERATED, CurvesOptions, check_curves
-from .network import Network, network_from, setup_pruner, with_trained_weights
+from .network import Network, network_from, new_pruner, with_trained_weights
 from .show import Voice, table
 
 OF_FEW_BITS = ("angle", "distance", "angle_next_layer", "distance_next_layer")
@@ -61,8 +61,9 @@ def _measure(network: Network, options: CurvesOptions, file: Path, voice: Voice)
     assert data is not None
     metrics = options.metric or (OF_FEW_BITS if any(True for _ in quantized_layers(network.model)) else ("l1",))
     rankings = options.ranking or FIRST
-    pruner = setup_pruner(
-        network.arch, network.model, network.example_input, entry=network.entry, skip=options.skip
+    pruner = new_pruner(
+        network.arch, network.model, network.example_input, entry=network.entry, skip=options.skip,
+        tied=options.tie_declared,
     )  # fmt: skip
     batches = list(data.train.sample(_RANKING_IMAGES, options.seed).batches(64))
     series = series_of(
@@ -75,6 +76,7 @@ def _measure(network: Network, options: CurvesOptions, file: Path, voice: Voice)
         "metrics": list(metrics), "rankings": list(rankings), "ratios": list(RATIOS), "skip": list(options.skip),
         "seed": options.seed, "data": network.facts["data"], "images": len(data.val),
         "weights": sha256_of_state(network.model.state_dict()),
+        **({"tied": True} if options.tie_declared else {}),
     }  # fmt: skip
 
     def watch(point: Point) -> None:

@@ -11,7 +11,7 @@ from ..models import registry
 from ..pruners.bundle import frozen_facts, place
 from ..pruners.graph import ChannelGraph, Width, explain, why
 from .cli import InspectOptions
-from .network import network_from, setup_pruner
+from .network import network_from, new_pruner
 from .show import Voice, table
 
 
@@ -21,8 +21,9 @@ def run(options: InspectOptions) -> None:
         options = replace(options, input_shape=(shape,))
     with Voice(options.verbose, options.json) as voice:
         network = network_from(options, voice)
-        pruner = setup_pruner(
-            network.arch, network.model, network.example_input, entry=network.entry, skip=options.skip
+        pruner = new_pruner(
+            network.arch, network.model, network.example_input, entry=network.entry, skip=options.skip,
+            tied=options.tie_declared,
         )
         graph = pruner.graph
     if options.why:

@@ -23,13 +23,14 @@ from ..training.fit import (
     resolve_device,
     tensorboard_beside,
 )
-from .cli import PRETRAINED, TrainOptions, check_trained
+from .cli import PRETRAINED, TrainOptions, check_trained, unfinished
 from .network import (
     Network,
     adjusted,
     chosen_regime,
     execution,
     network_from,
+    start_renamed,
     train_network,
 )
 from .show import Voice, skipped
@@ -48,6 +49,7 @@ def run(options: TrainOptions) -> None:
         if is_main():
             stack.enter_context(held(path))
         check_trained(path, options)
+        network = _begun(network, path, options, voice)
         regime = _regime(options, network, data.name)
         voice.detail(f"regime {regime.name}: {regime.source}")
         result = train_network(
@@ -72,6 +74,16 @@ def run(options: TrainOptions) -> None:
     if not result.best.number:
         best = f"none of {regime.epochs} epochs was better than the weights it began with"
     voice.result(f"{path}: {best}, test accuracy {test.top1:.2%}", values)
+
+
+def _begun(network: Network, path: Path, options: TrainOptions, voice: Voice) -> Network:
+    """A file that was renamed to be this network's is where its training begins."""
+    fresh = options.resume and not (options.force or options.weights or options.init_from)
+    if not fresh or network.chosen is None or not path.is_file() or unfinished(path).exists():
+        return network
+    kind = start_renamed(network.model, network.chosen, path)
+    voice.remark(f"starting from {path}, which holds the weights of a {kind} network")
+    return replace(network, weights=path)
 
 
 def _regime(options: TrainOptions, network: Network, data_name: str) -> Regime:

@@ -31,7 +31,7 @@ from .bundle import (
     write_state,
 )
 from .costs import CostModel, Costs
-from .declare import check_declarations
+from .declare import check_declarations, declared_ties
 from .errors import NotPrunableError
 from .graph import ChannelGraph, FrozenChannels, Kept
 from .metrics import Ranking, rank
@@ -73,7 +73,8 @@ class BasicPruning:
     """Prunes one network. Subclasses name what they produce and may choose other defaults.
 
     ``fileName``: the generated file. ``netName``: the factory it offers; by default the name the user gave.
-    ``skip``: layers whose output channels always stay. ``metric``: the default ranking.
+    ``skip``: layers whose output channels always stay. ``metric``: the default ranking. ``tied``: layers of a decorated
+    block that its calculator says are cut alike are, though its forward doesn't need it.
     """
 
     fileName = "model.py"
@@ -88,6 +89,7 @@ class BasicPruning:
         *,
         entry: Entry | None = None,
         skip: Sequence[str] = (),
+        tied: bool = False,
         provenance: Mapping[str, Any] | None = None,
     ) -> None:
         self.model, told, dtype = plain(model)
@@ -102,6 +104,7 @@ class BasicPruning:
             self.entry = replace(self.entry, dtype=dtype)
         self.netName = self.netName or self.entry.name
         self.skip = (*type(self).skip, *skip)
+        self.tied = tied
         self._provenance = dict(provenance or {})
 
     # -- what is there
@@ -112,8 +115,9 @@ class BasicPruning:
         a decorator says something else than its class does."""
         refuse(Tree(self.model, self.entry, Sources()))  # before the work, not after it
         tracer = observe(self.model, self._all, skip=self.skip)
-        check_declarations(self.model, tracer.facts, self.example_input)
-        graph = workable(tracer, self.model, self._all, self.skip)
+        check_declarations(self.model, tracer.facts, self.example_input, self.tied)
+        ties = declared_ties(self.model, tracer.facts) if self.tied else []
+        graph = workable(tracer, self.model, self._all, self.skip, ties)
         if not graph.widths:
             reasons = "; ".join(dict.fromkeys(f"{f.reason} ({_place(f)})" for f in graph.frozen)) or "it has no layers"
             raise NotPrunableError(f"{self.netName}: nothing can be pruned: {reasons}")
@@ -168,6 +172,7 @@ class BasicPruning:
             "source_sha256": _source_hash(self.entry),
             "weights_sha256": sha256_of_state(self.model.state_dict()),
             "skip": list(self.skip),
+            **({"tied": True} if self.tied else {}),
             "torch": torch.__version__.partition("+")[0],
             "python": platform.python_version(),
             **self._provenance,

@@ -111,4 +111,5 @@ _FACTS: dict[str, _Check] = {
     "input_shapes": (f"a list of shapes, such as [[3, 32, 32]], of at most {_MOST_NUMBERS:,} numbers", _are_shapes),
     "network": ("an object with kind, options, first_layer and last_layer", _is_kind),
     "skip": ("a list of layers' names", _are_texts),
+    "tied": ("true or false", lambda value: isinstance(value, bool)),
 }  # fmt: skip

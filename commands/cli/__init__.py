@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import early, flags, streams
+from .chosen import SETUP_PRUNER
 from .early import (
     GENERATED,
     PRETRAINED,
@@ -43,10 +44,10 @@ from .options import (
 )
 
 __all__ = [
-    "GENERATED", "PRETRAINED", "WITHOUT_EFFECT", "ApplyOptions", "BundleOptions", "CheckOptions", "CommonOptions",
-    "CurvesOptions", "EvaluateOptions", "InspectOptions", "NetworkOptions", "PackOptions", "ProfileOptions",
-    "PruneOptions", "QuantizeOptions", "StepOptions", "SubjectOptions", "TrainOptions", "bundle_name", "check_curves",
-    "check_retrained", "check_trained", "check_work", "data_name", "data_of", "early", "flags", "forget_finished",
-    "packed_folder", "parse_shape",
-    "require_network", "require_one", "retrained_folder", "streams", "trained_name", "unfinished", "work_folder",
+    "GENERATED", "PRETRAINED", "SETUP_PRUNER", "WITHOUT_EFFECT", "ApplyOptions", "BundleOptions", "CheckOptions",
+    "CommonOptions", "CurvesOptions", "EvaluateOptions", "InspectOptions", "NetworkOptions", "PackOptions",
+    "ProfileOptions", "PruneOptions", "QuantizeOptions", "StepOptions", "SubjectOptions", "TrainOptions",
+    "bundle_name", "check_curves", "check_retrained", "check_trained", "check_work", "data_name", "data_of",
+    "early", "flags", "forget_finished", "packed_folder", "parse_shape", "require_network", "require_one",
+    "retrained_folder", "streams", "trained_name", "unfinished", "work_folder",
 ]

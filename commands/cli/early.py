@@ -234,7 +234,8 @@ def check_trained(path: Path, options: TrainOptions) -> None:
     if path.is_dir():
         raise OutputError(f"{path} is a folder: name a file in it, such as {path / 'weights.pt'}")
     refuse_unfinished(unfinished(path), options.resume, options.force)
-    if path.is_file() and not (options.force or unfinished(path).exists()):
+    renamed = options.resume and options.network and not (options.weights or options.init_from)  # looked into later
+    if path.is_file() and not (options.force or renamed or unfinished(path).exists()):
         raise BundleExistsError(f"{path} exists; choose another file with -o, or overwrite it with --force")
     if path.is_file() and not _holds_tensors(path):
         raise BundleExistsError(

@@ -132,6 +132,8 @@ cache = click.option("--cache-gb", type=click.FloatRange(0), default=2.0, show_d
                      help="Memory for what candidates have in common, so that it is computed once; 0 for none.")
 skip = click.option("--skip", multiple=True, metavar="LAYER",
                     help="Leave this layer, or all in this part, whole. Repeatable.")
+tied = click.option("--tie-declared", is_flag=True, help="Cut layers alike that a decorated block's calculator says go "
+                    "together, though its forward doesn't need it.")
 budgets = options(
     click.option("--macs", type=float, metavar="X", help="Keep at most this fraction of the MACs."),
     click.option("--params", type=float, metavar="X", help="Keep at most this fraction of the parameters."),

@@ -80,6 +80,7 @@ class PruneOptions(NetworkOptions, StepOptions):
     round_to: int = 1
     min_channels: int = 2
     skip: tuple[str, ...] = ()
+    tie_declared: bool = False
     stop_early: bool = False
     cache_gb: float = 2.0
     output: Path | None = None
@@ -171,6 +172,7 @@ class CurvesOptions(NetworkOptions):
     metric: tuple[str, ...] = ()
     ranking: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
+    tie_declared: bool = False
     cache_gb: float = 2.0
     output: Path | None = None
     resume: bool = False
@@ -183,6 +185,7 @@ class InspectOptions(NetworkOptions):
 
     why: str | None = None
     skip: tuple[str, ...] = ()
+    tie_declared: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from ...models import registry
-from ...pruners.errors import CheckpointError, UsageError
+from ...pruners.errors import BundleExistsError, CheckpointError, UsageError
 from ...pruners.loading import parse_arguments
 from ...training.binarization.kinds import KINDS, Kind, find_kind, recognise
 from ...training.fit import Checkpoint, load_checkpoint, load_from_kind, load_weights
@@ -94,6 +94,21 @@ def start(model: nn.Module, chosen: Chosen | None, options: NetworkOptions) -> C
     require_kind(checkpoint, chosen, options.weights)
     load_weights(model, checkpoint.model, options.weights)
     return checkpoint
+
+
+def start_renamed(model: nn.Module, chosen: Chosen, path: Path) -> str:
+    """Loads weights of another kind from the file that is this network's by its name, as when somebody renamed it to go
+    on from there; the kind that they are of. BundleExistsError where they are of no other kind."""
+    checkpoint = load_checkpoint(path)
+    theirs = checkpoint.training.get("network")
+    kind = theirs.get("kind") if isinstance(theirs, dict) else None
+    if kind not in KINDS or kind == chosen.kind.name:
+        what = f"a {kind} network" if kind else "it doesn't say which kind"
+        raise BundleExistsError(
+            f"{path} exists and is finished ({what}); choose another file with -o, or overwrite it with --force"
+        )
+    load_from_kind(model, checkpoint.model, chosen.kind, path)
+    return str(kind)
 
 
 def require_kind(checkpoint: Checkpoint, chosen: Chosen | None, path: Path) -> None:

@@ -4,20 +4,41 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
+from pathlib import PurePath
 from typing import Any
 
 from torch import nn
 
 from ...models import registry
 from ...pruners.base import PRUNERS, BasicPruning
+from ...pruners.entry import Entry
+from ...pruners.errors import UsageError
+from ..cli import SETUP_PRUNER
+
+
+def new_pruner(arch: str, model: nn.Module, example_input: Any, **arguments: Any) -> BasicPruning:
+    """The pruner that the application sets up for a command: ``app.setup_pruner`` says which."""
+    setup = SETUP_PRUNER.get() or setup_pruner
+    pruner: BasicPruning = setup(arch, model, example_input, **arguments)
+    file, factory = pruner.fileName, pruner.netName
+    if PurePath(file).name != file or PurePath(file).suffix != ".py":
+        raise UsageError(f"{type(pruner).__name__}.fileName must be the name of a .py file, not {file!r}")
+    if not factory.isidentifier():
+        raise UsageError(f"{type(pruner).__name__}.netName must be the name of a function, not {factory!r}")
+    return pruner
 
 
 def setup_pruner(arch: str, model: nn.Module, example_input: Any, **arguments: Any) -> BasicPruning:
-    """The pruner registered for the module of the bundled network ``arch``; ``BasicPruning`` for all others.
+    """The pruner registered for the module of the bundled network ``arch``, or of the user's factory (``entry``);
+    ``BasicPruning`` for all others.
 
     ``arch`` is looked up whole, never matched in part; empty for a network of the user's own.
     """
-    return pruner_class(arch)(model, example_input, **arguments)
+    entry: Entry | None = arguments.get("entry")
+    modules = [] if arch or entry is None else [inspect.unwrap(entry.factory).__module__, type(model).__module__]
+    own = next((PRUNERS[module] for module in modules if module in PRUNERS), None)
+    return (own or pruner_class(arch))(model, example_input, **arguments)
 
 
 def pruner_class(arch: str) -> type[BasicPruning]:

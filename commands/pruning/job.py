@@ -35,7 +35,7 @@ from ...training.fit import (
     retrain_fn,
 )
 from ..cli import PruneOptions
-from ..network import Network, adjusted, chosen_regime, execution, setup_pruner
+from ..network import Network, adjusted, chosen_regime, execution, new_pruner
 from ..show import Voice, skipped
 from .data_checks import NO_LABELS, answers, check_transfer, doubt, doubt_without_labels, usual_transfer
 from .fingerprint import fingerprint
@@ -60,9 +60,9 @@ class PruneJob:
         regime = chosen_regime(options.regime, network.arch, network.model, data_name, "retrain", network.kind)
         self.regime, self.execution = adjusted(regime, options), execution(options)
         self.device = device_for(self.execution, resolve_device(options.device), self.regime.optimizer)
-        self.pruner = setup_pruner(
+        self.pruner = new_pruner(
             network.arch, network.model, network.example_input,
-            entry=network.entry, skip=options.skip, provenance=network.facts,
+            entry=network.entry, skip=options.skip, tied=options.tie_declared, provenance=network.facts,
         )  # fmt: skip
         self.shown = Shown(voice.progress, f"transfer by {self.transfer}")
         self.pipeline = Pipeline(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .check import check_declarations, check_kind
+from .check import check_declarations, check_kind, declared_ties
 
 __all__ = [
-    "check_declarations", "check_kind",
+    "check_declarations", "check_kind", "declared_ties",
 ]

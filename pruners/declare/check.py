@@ -19,17 +19,19 @@ from torch import Tensor, nn
 from ..decorators import BlockKind
 from ..dependencies import Block, declared_block, shortcut_convs
 from ..errors import DeclarationError
-from ..graph import NORMS, ChannelGraph, Facts, IntArray, LayerFacts, Slot, canonical_keys
+from ..graph import NORMS, ChannelGraph, Facts, IntArray, LayerFacts, Slot, Tie, canonical_keys
 from ..run import ConvTransposeBase, as_it_was, call_arguments
 from ..trace import observe
 
 
-def check_declarations(model: nn.Module, facts: Facts, example_input: Any) -> None:
+def check_declarations(model: nn.Module, facts: Facts, example_input: Any, tied: bool = False) -> None:
     """Compare every decorated block that the example input reaches with what its forward does.
 
     ``facts``: a trace of the whole network (``observe(model, example_input).facts``); a block that can't be run
     alone, because it doesn't take one tensor of channels, is compared with that instead. Only what the decorator
-    names is compared, not the norms behind it. Raises DeclarationError, naming class, layer and decorator line.
+    names is compared, not the norms behind it. ``tied``: layers of a block that are declared to go together do so, as
+    ``declared_ties`` says, whether its forward joins them or not. Raises DeclarationError, naming class, layer and
+    decorator line.
     """
     blocks = [b for b in declared_blocks(model) if _is_plain(b)]
     if not blocks:
@@ -39,9 +41,16 @@ def check_declarations(model: nn.Module, facts: Facts, example_input: Any) -> No
     for claim in (_Claim.of(b) for b in blocks):
         call = calls.get(claim.block.module)
         alone = _alone(claim, call) if call is not None else None
-        for found in _disagreements(claim, alone or whole, "block" if alone else claim.block.path):
+        for found in _disagreements(claim, alone or whole, "block" if alone else claim.block.path, tied):
             if alone or not found.outside:
                 raise claim.block.error(found.text)
+
+
+def declared_ties(model: nn.Module, facts: Facts) -> list[Tie]:
+    """What decorated blocks declare of their own layers' channels, in the atoms of a trace of the whole network."""
+    blocks, whole = [b for b in declared_blocks(model) if _is_plain(b)], _Traced.of(model, facts)
+    claims = (_Claim.of(block) for block in blocks)
+    return [tie for claim in claims for tie in _ties(_layers(claim, whole, claim.block.path)[0], claim)]
 
 
 def declared_blocks(model: nn.Module) -> list[Block]:
@@ -115,13 +124,15 @@ class _Axis:
     traced: IntArray
 
 
-def _disagreements(claim: _Claim, traced: _Traced, path: str) -> Iterator[_Disagreement]:
-    """What a block's declaration says otherwise than a trace in which the block lies at ``path``."""
+def _disagreements(claim: _Claim, traced: _Traced, path: str, tied: bool) -> Iterator[_Disagreement]:
+    """What a block's declaration says otherwise than a trace in which the block lies at ``path``. ``tied``: its layers
+    are joined as it says."""
     axes, missing = _layers(claim, traced, path)
     if missing and (axes or traced.ports[0] is not None):  # else the example doesn't reach the block
         yield _Disagreement(f"names {missing[0]}, but its forward doesn't run that layer")
     if not axes or missing:
         return
+    ties = _ties(axes, claim)
     for name, port, atoms in zip(("input", "output"), traced.ports, (claim.incoming, claim.outgoing), strict=True):
         if port is None:
             continue
@@ -130,7 +141,7 @@ def _disagreements(claim: _Claim, traced: _Traced, path: str) -> Iterator[_Disag
             yield _Disagreement(f"declares {atoms.size} {name} channels, but has {known.size}")
             return
         axes.insert(0 if name == "input" else len(axes), _Axis(f"its {name}", atoms, known))
-    yield from _compared(axes, claim, traced)
+    yield from _compared(axes, claim, traced, ties, tied)
 
 
 def _layers(claim: _Claim, traced: _Traced, path: str) -> tuple[list[_Axis], list[str]]:
@@ -151,16 +162,34 @@ def _layers(claim: _Claim, traced: _Traced, path: str) -> tuple[list[_Axis], lis
     return axes, missing
 
 
-def _compared(axes: Sequence[_Axis], claim: _Claim, traced: _Traced) -> Iterator[_Disagreement]:
+def _ties(axes: Sequence[_Axis], claim: _Claim) -> list[Tie]:
+    """Between channels that the block makes itself: what comes into it isn't cut alike because it says so."""
+    if not axes:
+        return []
+    classes = claim.facts.classes()
+    declared = classes[np.concatenate([a.declared for a in axes])]
+    own = ~np.isin(declared, classes[claim.incoming])
+    declared, traced = declared[own], np.concatenate([a.traced for a in axes])[own]
+    _, first, inverse = np.unique(declared, return_index=True, return_inverse=True)
+    return [Tie(traced[first][inverse], traced, "declared to go together", claim.block.declaration.site)]
+
+
+def _compared(
+    axes: Sequence[_Axis], claim: _Claim, traced: _Traced, ties: Sequence[Tie], tied: bool
+) -> Iterator[_Disagreement]:
     names = [a.name for a in axes for _ in range(a.declared.size)]
     classes = claim.facts.classes()
     ports = np.concatenate([claim.incoming, claim.outgoing])
     declared = classes[np.concatenate([a.declared for a in axes])]
     found = traced.classes[np.concatenate([a.traced for a in axes])]
-    apart = _first_split(declared, found, traced.stuck[found])
+    with_ties = traced.facts.classes(tuple(ties))[np.concatenate([a.traced for a in axes])]
+    apart = _first_split(declared, with_ties if tied else found, traced.stuck[found])
     if apart is not None:
         a, b = (names[i] for i in apart)
-        yield _Disagreement(f"declares that {a} and {b} go together, but its forward doesn't join them one by one")
+        helps = _first_split(declared, with_ties, traced.stuck[found]) is None
+        remedy = "; --tie-declared cuts them alike all the same" if helps else ""
+        reason = "go together, but its forward doesn't join them one by one"
+        yield _Disagreement(f"declares that {a} and {b} {reason}{remedy}")
     joined = _first_split(found, declared, np.zeros(found.size, dtype=bool))
     if joined is not None:
         a, b = (names[i] for i in joined)

@@ -32,13 +32,17 @@ from ..trace import Tracer, observe
 from .slice import slice_model
 
 
-def workable(tracer: Tracer, model: nn.Module, example_input: Any, skip: Sequence[str] = ()) -> ChannelGraph:
-    """The graph of a traced network after as many trials as it takes.
+def workable(
+    tracer: Tracer, model: nn.Module, example_input: Any, skip: Sequence[str] = (), ties: Sequence[Tie] = ()
+) -> ChannelGraph:
+    """The graph of a traced network after as many trials as it takes. ``ties``: facts beside those of the trace.
 
     What no tie and no freeze helps is left for the plan to meet: its slicing then says what is wrong.
     """
     held: dict[Site, str] = {}
-    said: list[Tie | Freeze] = []
+    said: list[Tie | Freeze] = [*ties]
+    for fact in said:
+        tracer.facts.add(fact)
     elsewhere: list[tuple[int, Any, Tracer]] = []
     while True:
         graph = tracer.graph(elsewhere)

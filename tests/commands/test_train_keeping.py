@@ -13,7 +13,7 @@ from click.testing import Result
 from training_runs import InterruptAt
 
 from secateur.commands.show import console
-from secateur.training.fit import Progress, beside, save_weights
+from secateur.training.fit import Progress, beside, load_checkpoint, save_weights
 
 LENET = ("--arch", "lenet5", "--network")
 TRAIN = ("train", "--model", "own_small.py:small", "--data", "digits", "--epochs", "2", "-o", "w.pt")
@@ -97,6 +97,30 @@ def test_a_run_is_not_resumed_as_another_kind(here: Path, monkeypatch: pytest.Mo
     code, said = refusal(*other, "-q", "--resume")
     assert code == 2
     assert "its network is {'kind': 'XnorNet'" in said
+
+
+@pytest.mark.parametrize("words", [(), ("--resume",)], ids=["anew", "resumed"])
+def test_finished_weights_of_the_same_kind_are_not_written_over(here: Path, words: tuple[str, ...]) -> None:
+    run = ("train", *LENET, "BWN", "--epochs", "1", "-q", "-o", "w.pt")
+    assert app(*run).exit_code == 0
+    before = (here / "w.pt").read_bytes()
+    code, said = refusal(*run, *words)
+    assert (code, said.partition("; ")[2]) == (2, "choose another file with -o, or overwrite it with --force")
+    assert (here / "w.pt").read_bytes() == before
+
+
+def test_weights_that_were_renamed_to_be_of_another_kind_are_where_it_begins(here: Path) -> None:
+    assert app("train", *LENET, "Real", "--epochs", "1", "-q").exit_code == 0
+    real = here / "pretrained" / "model_digits_lenet5_binary_Real.pt"
+    renamed = real.with_name(real.name.replace("Real", "SemiReal"))
+    real.rename(renamed)
+    run = ("train", *LENET, "SemiReal", "--epochs", "1")
+    assert refusal(*run, "-q")[0] == 2  # it isn't asked to go on
+    result = app(*run, "--resume")
+    assert result.exit_code == 0, result.stderr
+    start = renamed.relative_to(here)
+    assert f"starting from {start}, which holds the weights of a Real network" in result.stderr
+    assert load_checkpoint(renamed).training["network"]["kind"] == "SemiReal"
 
 
 def test_a_checkpoint_that_is_cut_off_is_refused(here: Path) -> None:
