@@ -15,9 +15,11 @@ _MISSED = 1.1
 
 
 def latencies(
-    models: Mapping[str, nn.Module], example_input: Any, device: torch.device | None = None, repeats: int = 31
-) -> dict[str, float]:
-    """Median milliseconds of a forward pass of each model, in turns; they are left where and in the mode they were."""
+    models: Mapping[str, nn.Module], example_input: Any, device: torch.device | None = None, repeats: int = 31,
+    seconds: float = float("inf"),
+) -> dict[str, float]:  # fmt: skip
+    """Median milliseconds of a forward pass of each model, in turns, over fewer when the seconds are over; the models
+    are left where and in the mode they were."""
     here = device or torch.device("cpu")
     args, kwargs = call_arguments(
         tree_map(lambda leaf: leaf.to(here) if isinstance(leaf, Tensor) else leaf, example_input)
@@ -25,11 +27,11 @@ def latencies(
     homes = {name: timing.device_of(model) for name, model in models.items()}
     try:
         runs = [timing.Run(name, model.to(here), args, kwargs) for name, model in models.items()]
-        seconds = timing.in_turns(runs, repeats)
+        medians = timing.in_turns(runs, repeats, seconds)
     finally:
         for name, model in models.items():
             model.to(homes[name])
-    return {name: round(1000 * taken, 4) for name, taken in zip(models, seconds, strict=True)}
+    return {name: round(1000 * taken, 4) for name, taken in zip(models, medians, strict=True)}
 
 
 def verdict(
