@@ -299,25 +299,7 @@ if ACCELERATED:
 def sides(x: Tensor, geometry: list[int]) -> tuple[int, int]:
     """Height and width of the result."""
     kh, kw, sh, sw, top, left, dh, dw, _ = geometry
-    return (x.shape[1] + 2 * top - dh * (kh - 1) - 1) // sh + 1, (x.shape[2] + 2 * left - dw * (kw - 1) - 1) // sw + 1
-
-
-def sums_of_signs(
-    x: Tensor, panels: Tensor, taps: Tensor, scale: Tensor, offset: Tensor, outputs: int, geometry: list[int],
-    threshold: float,
-) -> Tensor:  # fmt: skip
-    """``convolve`` on images (N, H, W, C). ``geometry``: kernel, stride, padding and dilation, two numbers each, and
-    what stands around the images."""
-    images, rows, columns, channels = x.shape
-    high, wide = sides(x, geometry)
-    y = x.new_empty(images, high, wide, outputs)
-    groups = len(panels)
-    addresses = (x.data_ptr(), panels.data_ptr(), taps.data_ptr(), scale.data_ptr(), offset.data_ptr(), y.data_ptr())
-    convolve(
-        *addresses, TABLE.ctypes.data, images, rows, columns, channels // groups, groups, outputs // groups, high, wide,
-        *geometry, np.float32(threshold),
-    )  # fmt: skip
-    return y
+    return (x.shape[2] + 2 * top - dh * (kh - 1) - 1) // sh + 1, (x.shape[3] + 2 * left - dw * (kw - 1) - 1) // sw + 1
 
 
 def sums_of_signs_shape(
@@ -325,7 +307,27 @@ def sums_of_signs_shape(
     threshold: float,
 ) -> Tensor:  # fmt: skip
     """What the result looks like, for torch.export and torch.compile."""
-    return x.new_empty(x.shape[0], *sides(x, geometry), outputs)
+    shape = (x.shape[0], outputs, *sides(x, geometry))
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+
+
+def sums_of_signs(
+    x: Tensor, panels: Tensor, taps: Tensor, scale: Tensor, offset: Tensor, outputs: int, geometry: list[int],
+    threshold: float,
+) -> Tensor:  # fmt: skip
+    """``convolve`` on images, whose channels come to lie together. ``geometry``: kernel, stride, padding and dilation,
+    two numbers each, and what stands around the images."""
+    x = x.contiguous(memory_format=torch.channels_last)
+    images, channels, rows, columns = x.shape
+    y = sums_of_signs_shape(x, panels, taps, scale, offset, outputs, geometry, threshold)
+    high, wide = y.shape[2:]
+    groups = len(panels)
+    addresses = (x.data_ptr(), panels.data_ptr(), taps.data_ptr(), scale.data_ptr(), offset.data_ptr(), y.data_ptr())
+    convolve(
+        *addresses, TABLE.ctypes.data, images, rows, columns, channels // groups, groups, outputs // groups, high, wide,
+        *geometry, np.float32(threshold),
+    )  # fmt: skip
+    return y
 
 
 # Other packed files may have registered it; a file in which panels hold something else gives it another number.

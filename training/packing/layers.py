@@ -113,7 +113,7 @@ class PackedLayer(nn.Module):
         return self.sums(x) * self.over_outputs(self.scale[number].to(x.dtype))
 
     def convolved(self, x: Tensor, scale: Tensor, offset: Tensor, geometry: list[int]) -> Tensor:
-        """The scaled sums of images (N, H, W, C), by the kernel."""
+        """The scaled sums of images, by the kernel."""
         threshold = ABOVE_HALF if self.inputs == "bits" else 0.0
         tensors = (x, self.panels, self.taps, scale, offset)
         return torch.ops.packed_signs.convolve_v1(*tensors, len(self.bits), geometry, threshold)
@@ -184,8 +184,7 @@ class PackedConv2d(PackedLayer):
             x, padding = F.pad(x, (left, left, up, up), self.padding_mode), (0, 0)
         value = -1 if self.inputs == "bits" else self.padding_value
         geometry = [*self.kernel_size, *self.stride, *padding, *self.dilation, value]
-        y = self.convolved(x.permute(0, 2, 3, 1).contiguous(), scale, offset, geometry)
-        return y.permute(0, 3, 1, 2)
+        return self.convolved(x, scale, offset, geometry)
 
     def product(self, x: Tensor, weight: Tensor, offset: Tensor | None) -> Tensor:
         (up, left), padding = self.padding, self.padding
@@ -219,9 +218,9 @@ class PackedLinear(PackedLayer):
         return signs_in(self.bits, self.columns, dtype)
 
     def accelerated(self, x: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
-        rows = x.reshape(1, 1, -1, self.in_features)
-        y = self.convolved(rows.contiguous(), scale, offset, [1, 1, 1, 1, 0, 0, 1, 1, -1])
-        return y.view(*x.shape[:-1], self.out_features)
+        rows = x.reshape(1, 1, -1, self.in_features).permute(0, 3, 1, 2)  # an image with a pixel for each row
+        y = self.convolved(rows, scale, offset, [1, 1, 1, 1, 0, 0, 1, 1, -1])
+        return y.permute(0, 2, 3, 1).reshape(*x.shape[:-1], self.out_features)
 
     def product(self, x: Tensor, weight: Tensor, offset: Tensor | None) -> Tensor:
         return F.linear(x, weight, offset)
