@@ -147,6 +147,22 @@ def numbers(*shape: int, seed: int = 0) -> Tensor:
     return torch.where(chosen < 0.1, torch.zeros(()), torch.where(chosen < 0.2, -torch.zeros(()), x))
 
 
+@pytest.fixture(params=["by torch", "by kernels"])
+def way(request: pytest.FixtureRequest) -> str:
+    if request.param == "by kernels" and not kernels_there():
+        pytest.skip("needs numba, and a CPU with AVX2")
+    return str(request.param)
+
+
+def kernels_there() -> bool:
+    return PackedLinear(8, 8).fits
+
+
+def computing(layer: Any, way: str) -> Any:
+    layer.fits = layer.fits and way == "by kernels"
+    return layer
+
+
 SHAPES = {
     "3x3": (64, 32, 3, {"padding": 1}),
     "odd channels": (33, 13, 3, {"padding": 1}),
@@ -166,9 +182,9 @@ SHAPES = {
 
 @pytest.mark.parametrize("value", [0, 1, -1], ids=["around it 0", "around it +1", "around it -1"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_convolution_gives_the_sums_of_signs_exactly(shape: str, value: int) -> None:
+def test_a_convolution_gives_the_sums_of_signs_exactly(shape: str, value: int, way: str) -> None:
     inputs, outputs, kernel, options = SHAPES[shape]
-    layer = PackedConv2d(inputs, outputs, kernel, **options)
+    layer = computing(PackedConv2d(inputs, outputs, kernel, **options), way)
     layer.padding_value = value
     weight = numbers(outputs, inputs // layer.groups, *layer.kernel_size, seed=1)
     layer.bits.copy_(bits_of((weight >= 0).permute(0, 2, 3, 1).flatten(1)))
@@ -182,21 +198,44 @@ def test_a_convolution_gives_the_sums_of_signs_exactly(shape: str, value: int) -
 
 
 @pytest.mark.parametrize("shape", [(1, 5), (3, 64), (2, 4, 33), (300,), (0, 7)], ids=str)
-def test_a_linear_layer_gives_the_sums_of_signs_exactly(shape: tuple[int, ...]) -> None:
-    layer = PackedLinear(shape[-1], 70)
+def test_a_linear_layer_gives_the_sums_of_signs_exactly(shape: tuple[int, ...], way: str) -> None:
+    layer = computing(PackedLinear(shape[-1], 70), way)
     weight = numbers(70, shape[-1], seed=1)
     layer.bits.copy_(bits_of(weight >= 0))
     x = numbers(*shape)
     assert torch.equal(layer(x).double(), F.linear(signs(x), signs(weight)))
 
 
-def test_scale_and_offset_are_applied_to_the_sums() -> None:
-    layer = PackedConv2d(4, 3, 3, padding=1)
-    layer.scale.copy_(torch.tensor([[0.5, -2.0, 0.0]]))
-    layer.offset.copy_(torch.tensor([1.0, 0.25, -3.0]))
-    sums = F.conv2d(signs(x := numbers(1, 4, 5, 5)), -torch.ones(3, 4, 3, 3).double(), padding=1)
+def test_scale_and_offset_are_applied_to_the_sums(way: str) -> None:
+    layer = computing(PackedConv2d(8, 12, 3, padding=1), way)
+    layer.scale.copy_(torch.tensor([0.5, -2.0, 0.0] * 4))
+    layer.offset.copy_(torch.tensor([1.0, 0.25, -3.0, 0.5] * 3))
+    sums = F.conv2d(signs(x := numbers(1, 8, 5, 5)), -torch.ones(12, 8, 3, 3).double(), padding=1)
     want = sums * layer.scale[0].view(-1, 1, 1) + layer.offset.view(-1, 1, 1)
     assert torch.equal(layer(x).double(), want)
+
+
+def test_kernels_read_bits_that_were_changed() -> None:
+    layer = PackedLinear(16, 8)
+    x = torch.ones(1, 16)
+    assert layer(x).tolist() == [[-16.0] * 8]
+    layer.bits.fill_(255)
+    assert layer(x).tolist() == [[16.0] * 8]
+    layer.load_state_dict({**layer.state_dict(), "scale": torch.full((1, 8), 0.5)})
+    assert layer(x).tolist() == [[8.0] * 8]
+    layer.offset = layer.offset + 1
+    assert layer(x).tolist() == [[9.0] * 8]
+
+
+def test_both_ways_agree_to_the_last_bit_and_take_no_number_for_positive() -> None:
+    layer = PackedConv2d(40, 24, 3, padding=1)
+    layer.bits.random_(0, 256, generator=torch.Generator().manual_seed(0))
+    layer.scale.copy_(numbers(1, 24))
+    layer.offset.copy_(numbers(24, seed=2))
+    x = numbers(2, 40, 6, 7)
+    x[0, 3, 2, 2] = float("nan")
+    fast = layer(x)
+    assert torch.equal(fast, computing(layer, "by torch")(x))
 
 
 # -- whole networks
@@ -261,7 +300,7 @@ def test_bits_take_the_place_of_weights() -> None:
     assert made.state["conv2.bits"].dtype == torch.uint8
     assert made.state["conv2.bits"].numel() == 50 * -(-20 * 25 // 8)
     assert not {"conv2.weight", "conv2.bias"} & set(made.state)
-    for gone in ("_ClippedSign", "sign_clipped", "PackedLinear(nn.Linear", "import Any"):
+    for gone in ("_ClippedSign", "sign_clipped", "PackedLinear(nn.Linear"):
         assert gone not in made.text
 
 
@@ -287,6 +326,8 @@ def test_the_packed_network_can_be_exported(kind: str) -> None:
     exported = torch.export.export(network, (IMAGE,))
     with torch.no_grad():
         assert torch.equal(exported.module()(IMAGE), network(IMAGE))
+    kept = [n for n in exported.graph.nodes if "packed_signs.convolve" in str(n.target)]
+    assert len(kept) == {"XnorNet": 6, "IENet": 12, "BWN": 0}[kind] * kernels_there()
 
 
 def test_a_bare_interpreter_runs_the_file(tmp_path: Path) -> None:

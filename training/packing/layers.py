@@ -1,10 +1,17 @@
-"""Layers whose weights are bits. A packed file carries this text: it imports torch alone."""
+"""Layers whose weights are bits. A packed file carries this text."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .kernels import ACCELERATED, MOST_COLUMNS, filled, panels_of
+
+ABOVE_HALF = 0.5 + 2.0**-24
+"""The float32 after 1/2."""
 
 
 def both_axes(value: int | tuple[int, int]) -> tuple[int, int]:
@@ -16,6 +23,11 @@ def signs_in(bits: Tensor, columns: int, dtype: torch.dtype) -> Tensor:
     places = torch.arange(8, device=bits.device, dtype=torch.uint8)
     ones = bits.unsqueeze(-1).bitwise_right_shift(places).bitwise_and(1)
     return ones.flatten(1)[:, :columns].to(dtype).mul_(2).sub_(1)
+
+
+def is_same(some: tuple[Any, ...], others: tuple[Any, ...]) -> bool:
+    """Whether these are the same objects."""
+    return all(one is other for one, other in zip(some, others, strict=True))
 
 
 class PackedLayer(nn.Module):
@@ -39,19 +51,52 @@ class PackedLayer(nn.Module):
     scale: Tensor
     offset: Tensor
     shifts: Tensor
+    panels: Tensor | None
+    taps: Tensor
+    scale_and_offset: Tensor
 
-    def __init__(self, in_channels: int, out_channels: int, columns: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, groups: int = 1, places: int = 1) -> None:
+        """``places``: how many the kernel has."""
         super().__init__()
-        self.columns = columns
+        columns = self.columns = in_channels // groups * places
+        self.groups, self.places = groups, places
+        least = min(in_channels, out_channels) // groups
+        self.fits = ACCELERATED and self.inputs != "numbers" and columns <= MOST_COLUMNS and least >= 8
         self.register_buffer("bits", torch.zeros(out_channels, (columns + 7) // 8, dtype=torch.uint8))
         self.register_buffer("scale", torch.ones(self.views, out_channels, dtype=torch.float64))
         self.register_buffer("offset", torch.zeros(out_channels, dtype=torch.float64))
         if self.views > 1:
             self.register_buffer("shifts", torch.zeros(self.views, in_channels))
+        for name in ("panels", "taps", "scale_and_offset"):  # what kernels read, made from the others
+            self.register_buffer(name, None, persistent=False)
+        self.made_from: Any = None
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self.made_from = None
+        self.is_accelerated(torch.float32)
+
+    def is_accelerated(self, dtype: torch.dtype) -> bool:
+        """Whether kernels compute the sums; what they read is made anew where the bits have changed."""
+        if not self.fits or dtype != torch.float32:
+            return False
+        if torch.compiler.is_compiling():
+            return self.panels is not None
+        bits, scale, offset = sources = (self.bits, self.scale, self.offset)
+        if not bits.is_cpu or bits.is_inference():
+            return False
+        made, now = self.made_from, [bits._version, scale._version, offset._version]
+        if made is None or made[1] != now or not is_same(made[0], sources):
+            self.panels, self.taps = panels_of(bits, self.groups, self.places, self.columns // self.places)
+            self.scale_and_offset = filled(torch.stack([*scale, offset, 0 * offset]), self.groups)
+            self.made_from = (sources, now)
+        return True
 
     def forward(self, x: Tensor) -> Tensor:
         if self.inputs == "numbers":
             return self.product(x, self.weight(x.dtype) * self.over_rows(self.scale[0].to(x.dtype)), self.offset.to(x))
+        if self.views == 1 and not self.scaled_by_inputs and self.is_accelerated(x.dtype) and x.numel():
+            return self.accelerated(x, self.scale_and_offset[0], self.scale_and_offset[1])
         y = self.view(x, 0)
         for number in range(1, self.views):
             y = y + self.view(x, number)
@@ -63,7 +108,19 @@ class PackedLayer(nn.Module):
         """The scaled sums of one view of the inputs."""
         if self.views > 1:
             x = x + self.over_outputs(self.shifts[number])
+        if self.is_accelerated(x.dtype) and x.numel():
+            return self.accelerated(x, self.scale_and_offset[number], self.scale_and_offset[-1])
         return self.sums(x) * self.over_outputs(self.scale[number].to(x.dtype))
+
+    def convolved(self, x: Tensor, scale: Tensor, offset: Tensor, geometry: list[int]) -> Tensor:
+        """The scaled sums of images, by the kernel."""
+        threshold = ABOVE_HALF if self.inputs == "bits" else 0.0
+        tensors = (x, self.panels, self.taps, scale, offset)
+        return torch.ops.packed_signs.convolve_v1(*tensors, len(self.bits), geometry, threshold)
+
+    def accelerated(self, x: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
+        """``sums`` with scale and offset, by kernels."""
+        raise NotImplementedError
 
     def sums(self, x: Tensor) -> Tensor:
         """Sums of signs, which are whole numbers, computed in floats that hold them exactly."""
@@ -106,8 +163,8 @@ class PackedConv2d(PackedLayer):
         dilation: int | tuple[int, int] = 1, groups: int = 1, bias: bool = True, padding_mode: str = "zeros",
     ) -> None:  # fmt: skip
         height, width = self.kernel_size = both_axes(kernel_size)
-        super().__init__(in_channels, out_channels, in_channels // groups * height * width)
-        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
+        super().__init__(in_channels, out_channels, groups, height * width)
+        self.in_channels, self.out_channels = in_channels, out_channels
         self.stride, self.dilation, self.padding_mode = both_axes(stride), both_axes(dilation), padding_mode
         same = (self.dilation[0] * (height - 1) // 2, self.dilation[1] * (width - 1) // 2)
         self.padding = both_axes(padding) if not isinstance(padding, str) else same if padding == "same" else (0, 0)
@@ -120,6 +177,14 @@ class PackedConv2d(PackedLayer):
     def weight(self, dtype: torch.dtype) -> Tensor:
         rows = signs_in(self.bits, self.columns, dtype)
         return rows.view(self.out_channels, *self.kernel_size, -1).permute(0, 3, 1, 2).contiguous()
+
+    def accelerated(self, x: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
+        (up, left), padding = self.padding, self.padding
+        if self.padding_mode != "zeros":
+            x, padding = F.pad(x, (left, left, up, up), self.padding_mode), (0, 0)
+        value = -1 if self.inputs == "bits" else self.padding_value
+        geometry = [*self.kernel_size, *self.stride, *padding, *self.dilation, value]
+        return self.convolved(x, scale, offset, geometry)
 
     def product(self, x: Tensor, weight: Tensor, offset: Tensor | None) -> Tensor:
         (up, left), padding = self.padding, self.padding
@@ -146,11 +211,16 @@ class PackedLinear(PackedLayer):
     """A linear layer whose weights are bits."""
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
-        super().__init__(in_features, out_features, in_features)
+        super().__init__(in_features, out_features)
         self.in_features, self.out_features = in_features, out_features
 
     def weight(self, dtype: torch.dtype) -> Tensor:
         return signs_in(self.bits, self.columns, dtype)
+
+    def accelerated(self, x: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
+        rows = x.reshape(1, 1, -1, self.in_features).permute(0, 3, 1, 2)  # an image with a pixel for each row
+        y = self.convolved(rows, scale, offset, [1, 1, 1, 1, 0, 0, 1, 1, -1])
+        return y.permute(0, 2, 3, 1).reshape(*x.shape[:-1], self.out_features)
 
     def product(self, x: Tensor, weight: Tensor, offset: Tensor | None) -> Tensor:
         return F.linear(x, weight, offset)

@@ -13,7 +13,8 @@ _STEP = " " * 4
 _BASES = {"Conv2d": "PackedConv2d", "Linear": "PackedLinear"}
 _FILES = ("kernels.py", "layers.py")
 _IMPORTED = {
-    "torch": {"torch"}, "F": {"torch.nn.functional", "functional"}, "Tensor": {"Tensor"}, "nn": {"torch.nn", "nn"},
+    "np": {"numpy"}, "torch": {"torch"}, "F": {"torch.nn.functional", "functional"}, "Tensor": {"Tensor"},
+    "nn": {"torch.nn", "nn"},
 }  # fmt: skip
 """Names that packed layers import, and what they may stand for."""
 
@@ -35,11 +36,11 @@ def packed_text(text: str, root: str, forms: Mapping[str, Form], norms: Sequence
 def _check_names(text: str) -> None:
     """SourceError where the file gives another meaning to a name that packed layers need."""
     tree = ast.parse(text)
-    ours = _our_names()
+    ours = {name for file in _FILES for node in ast.parse(_ours(file)).body for name in _bound_within(node)}
     bound = {name for node in tree.body for name in _bound(node)}
     imports = [n for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom)]
     imported = {a.asname or a.name: a.name for n in imports for a in n.names}
-    taken = bound & (ours | set(_IMPORTED)) | ours & set(imported)
+    taken = bound & (ours | set(_IMPORTED)) | (ours - {"np"}) & set(imported)
     taken |= {n for n, what in imported.items() if n in _IMPORTED and what not in _IMPORTED[n]}
     if taken:
         raise SourceError(f"the file calls something {min(taken)}, a name that packed layers need: rename it")
@@ -200,6 +201,16 @@ def _bound(node: ast.stmt) -> set[str]:
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
         return {t.id for t in targets if isinstance(t, ast.Name)}
     return set()
+
+
+def _bound_within(node: ast.stmt) -> set[str]:
+    """Also what a condition binds, and what is imported there."""
+    if isinstance(node, ast.If | ast.Try):
+        inner = [*node.body, *node.orelse, *(s for h in getattr(node, "handlers", []) for s in h.body)]
+        return set().union(*map(_bound_within, inner))
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return {a.asname or a.name for a in node.names} - set(_IMPORTED) - {"Any", "annotations"}
+    return _bound(node)
 
 
 def _used(tree: ast.Module) -> set[str]:
