@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..run import author_site, tree_leaves
-from .labelling import Labels, Tracer, on_axis
+from .labelling import Labels, Tracer, along, on_axis
 
 _TORCHS = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 Special = Callable[["Tracer", Any, tuple[Any, ...], dict[str, Any]], Any]
@@ -77,10 +77,33 @@ def expanded(tracer: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str,
     for axis, size in enumerate(out.shape):
         own = axis - (out.ndim - source.ndim)
         if size > 1 and (own < 0 or source.shape[own] == 1) and (axis == out.ndim - 1 or size != tracer.batch):
-            planes.append(on_axis(tracer.virtual("expand", size, author_site()), axis, out.ndim))
+            line = tracer.virtual("expand", size, author_site())
+            if func is Tensor.expand_as:
+                _as_long(tracer, line, kwargs.get("other", args[-1]), axis)
+            planes.append(on_axis(line, axis, out.ndim))
     if planes:
         labels = tracer.labels(out)
         tracer.label(out, Labels((*labels.planes, *planes), labels.weight))
+    return out
+
+
+def _as_long(tracer: Tracer, line: Tensor, other: Tensor, axis: int) -> None:
+    """An axis of as many positions as the other tensor's."""
+    found = along(tracer.labels(other), axis)
+    if found is None:
+        tracer.freeze((line,), "expand_as takes a size that stays", author_site())
+    else:
+        tracer.tie(line, found, "expand_as", author_site())
+
+
+@special(torch.tensor, Tensor.new_tensor)
+def one_number_repeated(tracer: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Positions of a list that holds one number over and over are like each other, as those of zeros."""
+    out = func(*args, **kwargs)
+    data: Any = kwargs.get("data", args[-1] if args else None)
+    plain = isinstance(data, (list, tuple)) and all(isinstance(n, (int, float)) for n in data)
+    if plain and len(data) > 1 and len(set(data)) == 1:
+        tracer.label(out, Labels((tracer.virtual("tensor", len(data), author_site()),)))
     return out
 
 
