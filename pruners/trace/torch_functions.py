@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..run import author_frame, author_site, span, span_of, tree_leaves, tree_of
-from .labelling import Labels, Tracer, on_axis
+from .labelling import Labels, Tracer, along, on_axis
 
 _TORCHS = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 Special = Callable[["Tracer", Any, tuple[Any, ...], dict[str, Any]], Any]
@@ -78,7 +78,10 @@ def expanded(tracer: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str,
     for axis, size in enumerate(out.shape):
         own = axis - (out.ndim - source.ndim)
         if size > 1 and (own < 0 or source.shape[own] == 1) and (axis == out.ndim - 1 or size != tracer.batch):
-            planes.append(on_axis(tracer.virtual("expand", size, author_site()), axis, out.ndim))
+            line = tracer.virtual("expand", size, author_site())
+            if func is Tensor.expand_as:
+                _as_long(tracer, line, kwargs.get("other", args[-1]), axis)
+            planes.append(on_axis(line, axis, out.ndim))
     if planes:
         labels = tracer.labels(out)
         tracer.label(out, Labels((*labels.planes, *planes), labels.weight))
@@ -107,6 +110,15 @@ def _computed_list() -> bool:
             repeated = isinstance(given, ast.BinOp) and isinstance(given.op, ast.Mult)
             return repeated or isinstance(given, ast.ListComp)
     return False
+
+
+def _as_long(tracer: Tracer, line: Tensor, other: Tensor, axis: int) -> None:
+    """An axis of as many positions as the other tensor's."""
+    found = along(tracer.labels(other), axis)
+    if found is None:
+        tracer.freeze((line,), "expand_as takes a size that stays", author_site())
+    else:
+        tracer.tie(line, found, "expand_as", author_site())
 
 
 @special(Tensor.numpy, Tensor.tolist, Tensor.__array__, Tensor.__dlpack__)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 
 import pytest
 import torch
+from forms import pruned
 from torch import Tensor, nn
 
 from secateur import trace
@@ -49,6 +51,45 @@ def test_channels_that_are_written_one_by_one_stay(how: str) -> None:
 @pytest.mark.parametrize("how", ["index_add", "index_copy"])
 def test_channels_beside_the_places_can_go(how: str) -> None:
     assert _sizes(Writing(how), torch.zeros(1, 1, 18)) == {"a": 12, "b": 8}
+
+
+NODES = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(5, 16), nn.Linear(16, 12), nn.Linear(12, 3)
+        self.register_buffer("node", torch.tensor([0, 0, 1, 2, 2, 3, 1]))
+
+    def forward(self, x):
+        x = self.a(x).relu()
+        {}
+        return self.c(x).mean(1)
+"""
+INDEX = "index = self.node.view(1, -1, 1)"
+BY_SIZES = f"{INDEX}.expand(x.shape[0], 7, x.shape[2])"
+BY_TENSOR = f"{INDEX}.expand_as(x)"
+NODE_FORMS = {
+    "added by number": "y = x.new_zeros(x.shape[0], 4, x.shape[2]).index_add_(1, self.node, x); x = self.b(y).relu()",
+    "added at places": f"{BY_SIZES}; y = x.new_zeros(x.shape[0], 4, x.shape[2]); y.scatter_add_(1, index, x); "
+    "x = self.b(y).relu()",
+    "the largest at places, and read there": f"{BY_TENSOR}; y = x.new_zeros(x.shape[0], 4, x.shape[2]); "
+    "y = self.b(y.scatter_reduce(1, index, x, reduce='amax')); "
+    "x = y.gather(1, self.node.view(1, -1, 1).expand(2, 7, 12))",
+    "one number repeated": "x = x * torch.tensor([2.0] * self.a.weight.size(0)); "
+    "x = self.b(x) * torch.tensor([0.5] * self.b.out_features)",
+}
+
+
+@pytest.mark.parametrize("form", NODE_FORMS)
+def test_channels_beside_the_places_go_in_the_written_file_too(tmp_path: Path, form: str) -> None:
+    _, found, _ = pruned(tmp_path, NODES.format(NODE_FORMS[form].replace("; ", "\n        ")))
+    assert found == {"a": 16, "b": 12}
+
+
+def test_places_that_differ_between_channels_hold_them(tmp_path: Path) -> None:
+    read = "x = x.gather(1, (torch.arange(84).view(1, 7, 12) % 7).repeat(2, 1, 1))"
+    _, found, _ = pruned(tmp_path, NODES.format(f"x = self.b(x)\n        {read}"))
+    assert found == {"a": 16}
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torchvision") is None, reason="needs torchvision")

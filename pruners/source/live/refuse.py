@@ -33,11 +33,13 @@ def refuse(tree: Tree) -> None:
         if reason is None and module.training and not tree.model.training:
             reason = "trains although the model is in eval mode; call model.eval() or model.train() first"
         if reason is not None:
-            raise SourceError(f"{_place(tree, module)}: {path or 'the model'} ({type(module).__qualname__}) {reason}")
+            raise SourceError(f"{_place(tree, path)}: {path or 'the model'} ({type(module).__qualname__}) {reason}")
 
 
 def _reason(module: nn.Module) -> str | None:
     cls = type(module)
+    if isinstance(module, torch.jit.ScriptModule) and is_authored(cls):
+        return "is a script module; derive it from torch.nn.Module, without torch.jit.script_method, to prune it"
     if isinstance(module, torch.jit.ScriptModule):
         return "is a script module, which has no Python source; give the module it was scripted from"
     if isinstance(module, torch.fx.GraphModule):
@@ -85,9 +87,14 @@ def _is_own_method(module: nn.Module, value: object) -> bool:
     return isinstance(value, types.MethodType) and value.__self__ is module and own_method(value)
 
 
-def _place(tree: Tree, module: nn.Module) -> str:
-    try:
-        file, node = tree.sources.of_class(type(module)) if is_authored(type(module)) else (None, None)
-    except SourceError:
-        file, node = None, None
-    return file.at(node) if file and node else type(module).__module__
+def _place(tree: Tree, path: str) -> str:
+    """Where the module's class is written, or else the class of the first around it that has a source."""
+    around = [".".join(path.split(".")[:n]) for n in range(path.count(".") + 1, 0, -1)] if path else []
+    for module in (tree.live[p] for p in (*around, "")):
+        try:
+            file, node = tree.sources.of_class(type(module)) if is_authored(type(module)) else (None, None)
+        except SourceError:
+            continue
+        if file and node:
+            return file.at(node)
+    return type(tree.live[path]).__module__

@@ -14,7 +14,9 @@ def written_at(tracer: Tracer, call: Call) -> None:
     """Writes one tensor into another at numbered places of an axis."""
     target = call.args[0]
     axis = int(call.arg(1, "dim")) % max(1, target.ndim)
-    operands = [t for t in call.tensors if t.ndim == target.ndim and t.is_floating_point()]
+    places = call.arg(2, "index")
+    scattered = call.name.startswith("scatter")  # its places have all axes, of which the others are the target's
+    operands = [t for t in call.tensors if t.ndim == target.ndim and (t is not places or scattered)]
     reason = f"{call.name} writes at numbered places of the axis"
     uneven = {a for t in operands for a in range(t.ndim) if t.shape[a] != target.shape[a]}  # the rest isn't written
     found = [freeze_axes(tracer, tracer.labels(t), {axis} | uneven, reason, call.site) for t in operands]
@@ -24,6 +26,18 @@ def written_at(tracer: Tracer, call: Call) -> None:
         if all(tensor is not t for t in operands):
             tracer.freeze(numbers.planes, f"{call.name} takes numbers of places from it", call.site)
     tracer.label(call.outputs[0], Labels(left.planes))
+
+
+@rule("gather")
+def gathered(tracer: Tracer, call: Call) -> None:
+    """Reads at numbered places of an axis; on the others the numbers have the source's channels, as far as they reach.
+    """
+    source, places, out = call.args[0], call.arg(2, "index"), call.outputs[0]
+    axis = int(call.arg(1, "dim")) % max(1, source.ndim)
+    uneven = {a for a in range(source.ndim) if source.shape[a] != places.shape[a]}
+    reason = f"{call.name} reads at numbered places of the axis"
+    found = [freeze_axes(tracer, tracer.labels(t), {axis} | uneven, reason, call.site) for t in (source, places)]
+    tracer.label(out, Labels(join(tracer, (source, places), out, call.name, call.site, found).planes))
 
 
 @rule("masked_scatter")

@@ -165,7 +165,7 @@ def _split_axis(call: Call, source: Tensor) -> int:
     return int(call.arg(1 if first else 2, "dim", 0)) % max(1, source.ndim)
 
 
-@rule("roll", "index_select", "gather", "repeat_interleave", "index", "rot90")
+@rule("roll", "index_select", "repeat_interleave", "index", "rot90")
 def indexed(tracer: Tracer, call: Call) -> None:
     """Reordering or picking along an axis freezes that axis's channels; channels on other axes pass."""
     source = call.args[0]
