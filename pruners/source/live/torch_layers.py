@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -287,17 +288,40 @@ def _dtype(module: nn.Module) -> torch.dtype | None:
     return own.pop() if len(own) == 1 else None
 
 
+@dataclass(frozen=True)
+class _Wanted:
+    """A layer to be made. Two are the same if their ``text`` is, which says class, arguments and default type."""
+
+    text: str
+    call: Call = field(compare=False)
+
+
 def _prove(module: nn.Module, call: Call, path: str) -> None:
     """Makes the layer on the meta device and compares it with the live one."""
-    with undisturbed(), torch.device("meta"):
-        twin = build(call)
+    # what torch's own constructors make follows from their arguments, so it is made once
+    plain = is_torch(call.fn) and all(isinstance(a.value, Lit) or a.name == "dtype" for a in call.args)
+    made = _shapes_made(_Wanted(_said(call), call)) if plain else _shapes(call)
     shapes = {k: (v.shape, v.dtype) for k, v in module.state_dict().items()}
-    made = {k: (v.shape, v.dtype) for k, v in twin.state_dict().items()}
     if made.items() - shapes.items() or (type(module) is call.fn and made != shapes):
         raise SourceError(
             f"{path or 'the model'}: no constructor call of {type(module).__name__} gives these shapes: "
             f"{ {k: tuple(s) for k, (s, _) in shapes.items()} }"
         )
+
+
+def _said(call: Call) -> str:
+    return f"{call.fn!r} {[(a.name, a.value) for a in call.args]!r} {torch.get_default_dtype()}"
+
+
+@lru_cache(maxsize=4096)
+def _shapes_made(wanted: _Wanted) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    return _shapes(wanted.call)
+
+
+def _shapes(call: Call) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    with undisturbed(), torch.device("meta"):
+        twin = build(call)
+    return {k: (v.shape, v.dtype) for k, v in twin.state_dict().items()}
 
 
 def build(call: Call) -> Any:
