@@ -2,10 +2,10 @@
 
     OMP_NUM_THREADS=1 python benchmarks/packed.py [--rounds N]
 
-One thread. All rivals of a row run in turns in one process, and the least thread CPU time of each counts: others may use
-the machine, too. float32 is the best of three: NCHW, channels_last, and weights that oneDNN laid out beforehand, as a
-convolution does at every call otherwise. A packed layer takes float32 and gives float32: taking signs, packing them, the
-sums, scale and offset are all in its time. Prints tables in Markdown.
+One thread. All rivals of a row run in turns in one process, and the least thread CPU time of each counts: others may
+use the machine, too. float32 is the best of three: NCHW, channels_last, and weights that oneDNN laid out beforehand, as
+a convolution does at every call otherwise. A packed layer takes float32 and gives float32: taking signs, packing them,
+the sums, scale and offset are all in its time. Prints tables in Markdown.
 """
 
 from __future__ import annotations
