@@ -36,6 +36,7 @@ OTHERWISE: dict[str, tuple[PruneOptions, dict[str, Any]]] = {
     "data": (OWN, {"data": "digits+normalize=0.5/0.5"}),
     "network": (BINARY, {"network": "BinaryNet"}),
     "kind_arg": (replace(BINARY, network="DoReFa"), {"kind_arg": ("weight_bits=2",)}),
+    "tie_declared": (OWN, {"tie_declared": True}),
     "first_layer": (BINARY, {"first_layer": "binary"}),
     "last_layer": (BINARY, {"last_layer": "binary"}),
     "init_from": (BINARY, {"init_from": Path("resnet.pth")}),

@@ -98,7 +98,8 @@ class Members(Sequences):
         if record[other].kind != record[name].kind or names.index(other) > names.index(name):
             return False
         kind = record[name].kind
-        listed = kind == CHILD and all(self._has_state(n, index) for n in (other, name))
+        set_later = (other, index) in self.walk.final
+        listed = kind == CHILD and (set_later or all(self._has_state(n, index) for n in (other, name)))
         return listed or kind in (PARAMETER, BUFFER)
 
     def _has_state(self, name: str, index: int) -> bool:

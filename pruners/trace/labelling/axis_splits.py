@@ -58,13 +58,15 @@ class Splits:
         self._multiplied.append(np.unique(atoms[atoms != 0]))
 
     def _wanted(self, facts: Facts) -> set[Split]:
-        """The splits of which all channels go with some along which activations are multiplied."""
+        """The splits of which each channel goes with one along which activations are multiplied. A split around them,
+        as of keys and values in one, has several channels for each."""
         if not (self._lines and self._multiplied):
             return set()
         classes = facts.classes()
         beginning: dict[int, list[Split]] = {}
         for split, line in self._lines.items():
-            beginning.setdefault(int(classes[line[0]]), []).append(split)
+            if len(np.unique(classes[line])) == len(line):
+                beginning.setdefault(int(classes[line[0]]), []).append(split)
         found: set[Split] = set()
         for atoms in self._multiplied:
             here = np.unique(classes[atoms])
