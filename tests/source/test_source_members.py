@@ -86,6 +86,35 @@ def test_attributes_follow_the_widths_that_their_expressions_give_to_layers(fold
     assert bundle.summary["lost"] == ()
 
 
+def test_an_attribute_adds_up_several_widths(folder: Path) -> None:
+    text = HEAD + """class Branches(nn.Module):
+    def __init__(self, cin, left, right, pool):
+        super().__init__()
+        self.left = nn.Conv2d(cin, left, 1)
+        self.right = nn.Conv2d(cin, right, 3, padding=1)
+        self.pool = nn.Conv2d(cin, pool, 1)
+        self.out_channels = left + right + pool
+
+    def forward(self, x):
+        return torch.cat([self.left(x), self.right(x), self.pool(x)], 1).relu()
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one = Branches(3, 4, 8, 8)
+        self.two = Branches(self.one.out_channels, 8, 12, 8)
+        self.fc = nn.Linear(self.two.out_channels, 5)
+
+    def forward(self, x):
+        return self.fc(self.two(self.one(x)).mean((2, 3)))
+"""
+    bundle, made = halved(folder, text)
+    assert bundle.summary["lost"] == ()
+    assert (made.one.out_channels, made.two.out_channels) == (10, 14)
+    assert "self.out_channels = left + right + pool" in bundle.file.read_text()
+
+
 def test_values_that_no_literal_says_are_made_again_by_the_authors_statement(folder: Path) -> None:
     init = """        self.lock = threading.Lock()
         self.order = OrderedDict(first=1)
