@@ -23,16 +23,25 @@ class Comments:
 
     def of(self, paths: Sequence[str | None], container: ast.Call | None) -> Found:
         """Comments above the element that made these modules, and behind it."""
-        init = self.author.init
-        if init is None or not any(init.lineno <= n <= (init.end_lineno or 0) for n in self.author.init_file.comments):
+        if not self._any():
             return _NONE
         calls = [c for p in paths if p is not None and (c := self._call(p)) is not None]
         outer = [self._call(p.rpartition(".")[0]) for p in paths if p is not None]
         if not calls or any(c is not calls[0] for c in calls) or any(c is calls[0] for c in outer):
             return _NONE  # made in several places, or by the call that made the container
-        if container is not None and any(calls[0] is a for a in container.args):
-            return self._found(calls[0], container.lineno, container.end_lineno or 0, container.args)
-        return self._in_list(calls[0])
+        return self.at(calls[0], container)
+
+    def at(self, element: ast.expr, container: ast.Call | None) -> Found:
+        """Comments above an element of a container or list, and behind it."""
+        if not self._any():
+            return _NONE
+        if container is not None and any(element is a for a in container.args):
+            return self._found(element, container.lineno, container.end_lineno or 0, container.args)
+        return self._in_list(element)
+
+    def _any(self) -> bool:
+        init, lines = self.author.init, self.author.init_file.comments
+        return init is not None and any(init.lineno <= n <= (init.end_lineno or 0) for n in lines)
 
     def _call(self, path: str) -> ast.Call | None:
         """The call in the constructor that led to the module."""
@@ -43,7 +52,7 @@ class Comments:
         made = call_in(birth.frames[depth], self.tree.sources) if birth and depth is not None else None
         return made[1] if made is not None and made[0] is self.author.init_file else None
 
-    def _in_list(self, call: ast.Call) -> Found:
+    def _in_list(self, call: ast.expr) -> Found:
         """Comments in and around ``layers.append(...)``, ``layers += [...]`` and the like."""
         for stmt in ast.walk(self.author.init) if self.author.init else ():
             elements = _elements(stmt)
@@ -54,7 +63,7 @@ class Comments:
                 return [*above, *before], after or (self._behind(stmt.end_lineno or 0) if last else "")
         return _NONE
 
-    def _found(self, call: ast.Call, first: int, last: int, elements: Sequence[ast.expr]) -> Found:
+    def _found(self, call: ast.expr, first: int, last: int, elements: Sequence[ast.expr]) -> Found:
         end = call.end_lineno or 0
         alone = call.lineno != first and end != last
         followed = any(e.lineno == end and e.col_offset > call.col_offset for e in elements)

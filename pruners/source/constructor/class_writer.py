@@ -36,6 +36,7 @@ class ClassWriter:
         self.printer.given = context.given
         self.writer = InitWriter(context, Walk(context), self.scope, self.printer)
         self.printer.makes = self.writer.hands
+        self.printer.tells = self.writer.tells
         self.groups: list[Group] = []
         self.single = len(context.paths) == 1
 

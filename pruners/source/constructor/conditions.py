@@ -41,16 +41,30 @@ class Conditions:
 
     def _test(self, stmt: ast.If, yes: Mask, no: Mask, flag: str = "") -> str:
         """The author's condition if it still tells the instances apart, else a flag."""
-        wanted = [(i, Lit(i in yes)) for i in yes | no]
-        try:
-            proved = all(bool(self.scope.value(stmt.test, i)) is t.value for i, t in wanted)
-        except Unproved:
-            proved = False
-        if proved:
-            return self.author.init_file.segment(stmt.test)
-        self.wish(stmt.test, wanted)
+        told = self._told(stmt.test, yes, no)
+        if told is not None:
+            return told
         names = [s.attribute for s in self.walk.settings if stmt.lineno <= s.stmt.lineno <= (stmt.end_lineno or 0)]
         return self._flag(flag or (f"with_{names[0]}" if names else f"branch_{len(self.flags) + 1}"), yes, no)
+
+    def _told(self, test: ast.expr, yes: Mask, no: Mask) -> str | None:
+        """The author's condition if it still tells the instances apart."""
+        wanted = [(i, Lit(i in yes)) for i in yes | no]
+        try:
+            if all(bool(self.scope.value(test, i)) is t.value for i, t in wanted):
+                return self.author.init_file.segment(test)
+        except Unproved:
+            pass
+        self.wish(test, wanted)
+        return None
+
+    def tells(self, test: ast.expr, yes: Mask, no: Mask) -> str:
+        """The condition of the author's ``a if test else b``, or a flag; one for each way that it tells instances
+        apart."""
+        told = self._told(test, yes, no)
+        vector = tuple(Lit(i in yes) if i in yes | no else None for i in range(len(self.context.paths)))
+        known = next((n for n, v in self.flags.items() if v == vector), None)
+        return told or known or self._flag(f"branch_{len(self.flags) + 1}", yes, no)
 
     def _flag(self, flag: str, yes: Mask, no: Mask) -> str:
         self.flags[flag] = tuple(Lit(i in yes) if i in yes | no else None for i in range(len(self.context.paths)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import types
 from collections.abc import Hashable, Sequence, Set
 from dataclasses import dataclass, field
@@ -9,8 +10,21 @@ from typing import Any
 
 from torch import nn
 
-from ..author import AuthorClass
-from ..live import Birth, Box, Call, Given, Record, Recorder, Term, Tree, ancestors, layers_in, term_of_value
+from ..author import AuthorClass, call_in
+from ..live import (
+    Birth,
+    Box,
+    Call,
+    Given,
+    Record,
+    Recorder,
+    Term,
+    Tree,
+    ancestors,
+    layers_in,
+    span_of,
+    term_of_value,
+)
 
 
 @dataclass
@@ -77,6 +91,28 @@ class ClassContext:
             return ("given", *given) if given else None
         return tuple((f.file, f.end) for f in birth.frames[: depth + 1]) if birth and depth is not None else None
 
+    def chosen(self, paths: Sequence[str | None]) -> tuple[ast.IfExp, tuple[bool | None, ...]] | None:
+        """The author's conditional expression of which one side or the other made each module, and whether the
+        first."""
+        if self.author.init is None:
+            return None
+        calls = [self._call_of(p) if p is not None else None for p in paths]
+        if any(c is None and p is not None for c, p in zip(calls, paths, strict=True)):
+            return None
+        for node in ast.walk(self.author.init):
+            if isinstance(node, ast.IfExp):
+                sides = tuple(_side(node, c) if c is not None else None for c in calls)
+                if {True, False} == {s for s, c in zip(sides, calls, strict=True) if c is not None}:
+                    return node, sides
+        return None
+
+    def _call_of(self, path: str) -> ast.Call | None:
+        """The call in this class's constructor that led to the module."""
+        birth, owner = self.tree.birth(path), self.owner(path)
+        depth = birth.made_by(owner.module) if birth and owner and owner.module is not None else None
+        made = call_in(birth.frames[depth], self.tree.sources) if birth and depth is not None else None
+        return made[1] if made is not None and made[0] is self.author.init_file else None
+
     def given(self, name: str) -> tuple[Term | None, ...] | None:
         """What the author's constructor got for a parameter, in every instance, but for modules."""
         values = []
@@ -134,6 +170,13 @@ class ClassContext:
         if name in self.waiting:
             return False
         return name in self.keep or name in self.more or any(r[name].kind != "plain" for r in self.records if name in r)
+
+
+def _side(node: ast.IfExp, call: ast.Call) -> bool | None:
+    """Which side of a conditional expression a call stands in."""
+    start, end = span_of(call)[:2], span_of(call)[2:]
+    inside = [n for n in (node.body, node.orelse) if span_of(n)[:2] <= start and end <= span_of(n)[2:]]
+    return inside[0] is node.body if inside else None
 
 
 def make_context(

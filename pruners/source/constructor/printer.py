@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -33,6 +33,7 @@ from ..live import (
     Call,
     Closure,
     Display,
+    Either,
     Given,
     Hole,
     Item,
@@ -97,6 +98,7 @@ class Printer:
         self.wishes: set[str] = set()  # author's parameters that text would use if it could
         self.given: Callable[[str], Vector | None] = lambda _: None  # what the author's constructor got for a parameter
         self.makes: Callable[[ast.expr, Sequence[tuple[int, Any]]], ast.expr | None] = lambda *_: None
+        self.tells: Callable[[ast.expr, frozenset[int], frozenset[int]], str] = lambda *_: ""
         self._sites: dict[tuple[str | int | None, ...], Site] = {}
         self.helpers = Helpers(tree, author, paths)
         self.comments = Comments(tree, author, paths)
@@ -104,13 +106,15 @@ class Printer:
     def code(self, term: Term, hint: ast.expr | None = None, direct: bool = True, axes: bool = False) -> Code:
         """Code for a term. ``hint``: the author's expression there, in the constructor's names; ``axes``: it may say
         a number for every axis where the term has one for all."""
-        if hint is not None and self.seen is not None and not isinstance(term, Call | Box | Alias):
+        if hint is not None and self.seen is not None and not isinstance(term, Call | Box | Either | Alias):
             values = term.values if isinstance(term, Hole) else (term,) * len(self.paths)
             seen = tuple(v if i in self.active else None for i, v in enumerate(values))
             if not isinstance(hint, ast.Constant | ast.Lambda):
                 self.seen += self._by_axis(hint, seen) if axes else [(ast.unparse(hint), seen)]
         if isinstance(hint, ast.Name) and hint.id in self.computed:
             hint, direct = self.computed[hint.id], False
+        if isinstance(term, Either):
+            return self._either(term)
         if hint is not None and self.fits(hint, term, axes):
             if isinstance(hint, ast.Name) and isinstance(term, Hole) and term.is_width:
                 self.widths.add(hint.id)
@@ -133,6 +137,23 @@ class Printer:
         if isinstance(term, Box):
             return self._box(term)
         return self._plain(term)
+
+    def _either(self, term: Either) -> Code:
+        """``yes if test else no``, or the one of them that all instances have here."""
+        active, codes = self.active, list[Code]()
+        parts = [frozenset(i for i in active if term.sides[i] is side) for side in (True, False)]
+        for value, part in zip((term.yes, term.no), parts, strict=True):
+            self.active = tuple(sorted(part))
+            codes.append(self.code(value) if part else "")
+        self.active = active
+        if not all(parts):
+            return codes[0] if parts[0] else codes[1]
+        (yes, no), told = codes, self.tells(term.node.test, *parts)
+        if isinstance(no, Group) and len(flat(no)) > len(flat(yes)):
+            return replace(no, open=f"{flat(yes)} if {told} else {no.open}")
+        if isinstance(yes, Group):
+            return replace(yes, close=f"{yes.close} if {told} else {flat(no)}")
+        return f"{yes} if {told} else {flat(no)}"
 
     def fits(self, hint: ast.expr, term: Term, axes: bool = False) -> bool:
         values = term.values if isinstance(term, Hole) else (term,) * len(self.paths)
@@ -402,6 +423,8 @@ class Printer:
 
     def comments_at(self, term: Term, container: ast.Call | None = None) -> tuple[list[str], str]:
         """The author's comments above an element of a container or list, and behind it."""
+        if isinstance(term, Either):
+            return self.comments.at(term.node, container)
         return self.comments.of(term.paths, container) if isinstance(term, Call | Box) else ([], "")
 
 

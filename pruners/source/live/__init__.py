@@ -15,6 +15,7 @@ from .terms import (
     Call,
     Closure,
     Display,
+    Either,
     Given,
     Hole,
     Item,
@@ -36,7 +37,8 @@ from .values import global_name, literal, term_of_value
 
 __all__ = [
     "AXES", "BUFFER", "CHILD", "PARAMETER", "PLAIN", "WIDTH_ARGUMENTS", "Alias", "Arg", "Birth", "Box", "Call",
-    "Closure", "Display", "Frame", "Given", "Hole", "Item", "Lit", "Record", "Recorder", "Ref", "Slot", "Term",
+    "Closure", "Display", "Either", "Frame", "Given", "Hole", "Item", "Lit", "Record", "Recorder", "Ref", "Slot",
+    "Term",
     "Text", "Tree", "Unsaid", "ancestors", "author_init", "call_of", "for_instance", "global_name", "holds",
     "holds_layers", "is_authored", "is_plain", "is_torch", "layers_in", "literal", "one_for_all", "refuse",
     "same", "same_vector", "small_tensor", "span_of", "tensor_call", "term_of_value", "torch_base",

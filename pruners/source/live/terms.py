@@ -98,6 +98,17 @@ class Box:
     paths: tuple[str | None, ...] = field(default=(), compare=False)
 
 
+@dataclass(frozen=True, eq=False)
+class Either:
+    """The author's ``yes if test else no``, ``node``. ``sides``: whether each instance has the first, None where it has
+    neither."""
+
+    node: ast.IfExp
+    sides: tuple[bool | None, ...]
+    yes: Term
+    no: Term
+
+
 @dataclass(frozen=True)
 class Alias:
     """A module or parameter that this class already has under another name (``self.decoder.embed``)."""
@@ -140,7 +151,7 @@ class Hole:
         return self.width or place[-1] in WIDTH_ARGUMENTS or (place[-1].isdecimal() and len(place) > 1)
 
 
-Term = Lit | Ref | Text | Closure | Display | Call | Box | Alias | Given | Hole
+Term = Lit | Ref | Text | Closure | Display | Call | Box | Either | Alias | Given | Hole
 
 
 class Origins(Protocol):
@@ -154,6 +165,9 @@ class Origins(Protocol):
 
     def made_at(self, path: str) -> Hashable | None:
         """The place in the constructor where the module was made."""
+
+    def chosen(self, paths: Sequence[str | None]) -> tuple[ast.IfExp, tuple[bool | None, ...]] | None:
+        """The conditional expression of which one side or the other made these modules, and whether the first."""
 
 
 def same(first: Any, second: Any) -> bool:
@@ -224,7 +238,20 @@ def unify(terms: Sequence[Term | None], where: tuple[str, ...], origins: Origins
         return _unify_boxes(terms, first, where, origins)
     if not handed and all(same(first, t) for t in present):
         return first
-    return Hole(tuple(terms), where)
+    chosen = None if handed else _chosen(terms, where, origins)
+    return chosen or Hole(tuple(terms), where)
+
+
+def _chosen(terms: Sequence[Term | None], where: tuple[str, ...], origins: Origins) -> Either | None:
+    """Modules of which some were made by one side of a conditional expression and some by the other."""
+    if not all(t is None or (isinstance(t, Call | Box) and t.paths) for t in terms):
+        return None
+    found = origins.chosen(_paths(terms))
+    if found is None:
+        return None
+    node, sides = found
+    yes, no = ([t if s is side else None for t, s in zip(terms, sides, strict=True)] for side in (True, False))
+    return Either(node, sides, unify(yes, where, origins), unify(no, where, origins))
 
 
 def _alike(first: Call, second: Call) -> bool:
@@ -270,6 +297,16 @@ def _unify_boxes(terms: Sequence[Term | None], first: Box, where: tuple[str, ...
         rows = [(item.name, [b.items[k].value if b else None for b in boxes]) for k, item in enumerate(first.items)]
         items = [Item(name, unify(column, (*where, name), origins)) for name, column in rows]
         return Box(first.fn, tuple(items), _paths(terms))
+    chosen = _chosen(terms, where, origins)
+    if chosen is not None:
+        return chosen
+    if all([n for n, _ in s] == [n for n, _ in shapes[0]] for s in shapes):
+        columns = [[b.items[k].value if b else None for b in boxes] for k in range(len(first.items))]
+        values = [unify(column, (*where, i.name), origins) for i, column in zip(first.items, columns, strict=True)]
+        heads = [len({_head(t) for t in column if t is not None}) for column in columns]
+        if all(n == 1 or isinstance(v, Either) for n, v in zip(heads, values, strict=True)):
+            items = [Item(i.name, v) for i, v in zip(first.items, values, strict=True)]
+            return Box(first.fn, tuple(items), _paths(terms))
     rows_ = _aligned(boxes, origins) if len(where) == 1 and issubclass(first.fn, nn.Sequential) else None
     if rows_ is None:
         return Hole(tuple(terms), where)
@@ -327,6 +364,8 @@ def for_instance(term: Term, index: int) -> Term | None:
     """The term of one instance again: every hole is filled with the value of that instance."""
     if isinstance(term, Hole):
         return term.values[index]
+    if isinstance(term, Either):
+        return for_instance(term.yes if term.sides[index] else term.no, index)
     if isinstance(term, Call):
         args = [(a, for_instance(a.value, index)) for a in term.args]
         return Call(term.fn, tuple(replace(a, value=v) for a, v in args if v is not None))
