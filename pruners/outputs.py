@@ -43,8 +43,8 @@ def check_free(output: Path, force: bool) -> None:
         own, strange = contents(output)
         if strange and not own:
             raise BundleExistsError(
-                f"{output} is no bundle, it holds {_some(strange)}: only a bundle is ever written over; choose another "
-                "folder with -o"
+                f"{output} exists and is no bundle, it holds {_some(strange)}: only a bundle is ever written over; "
+                "choose another folder with -o"
             )
         if strange:
             raise BundleExistsError(

@@ -97,15 +97,15 @@ def summary_that_names_a_file_elsewhere(out: Path) -> None:
 
 
 STRANGE = {
-    thesis: "out is no bundle, it holds thesis.tex: only a bundle is ever written over",
+    thesis: "out exists and is no bundle, it holds thesis.tex: only a bundle is ever written over",
     notes_in_a_bundle: "out holds notes.md beside the bundle's own files, which would be lost: move it away",
     folder_in_a_bundle: "out holds figures beside the bundle's own files",
     folder_of_a_known_name: "out holds optimizer.pth beside",
     script_among_compiled_files: "out holds __pycache__ beside",
-    plan_of_another_tool: "out is no bundle, it holds model.py, plan.json, report.html and 2 more",
-    summary_of_another_tool: "out is no bundle",
-    plan_that_is_no_json: "out is no bundle",
-    summary_that_names_a_file_elsewhere: "out is no bundle",
+    plan_of_another_tool: "out exists and is no bundle, it holds model.py, plan.json, report.html and 2 more",
+    summary_of_another_tool: "out exists and is no bundle",
+    plan_that_is_no_json: "out exists and is no bundle",
+    summary_that_names_a_file_elsewhere: "out exists and is no bundle",
 }
 
 

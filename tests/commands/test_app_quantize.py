@@ -86,10 +86,12 @@ def values(*words: str) -> dict[str, object]:
         pytest.param((*OWN, "--save", "half"), "--save half: say where, with -o DIR", id="where to save"),
         pytest.param((*OWN, "--save", "int8", "-o", "q"), "take --save fixed --bits 8, which do", id="int8"),
         pytest.param((*OWN, "--save", "fixed", "-o", "q"), "with one --bits and one --scope", id="which"),
-        pytest.param((*OWN, "--save", "half", "-o", "full"), "full is no bundle, it holds mine.txt", id="held"),
+        pytest.param(
+            (*OWN, "--save", "half", "-o", "full"), "full exists and is no bundle, it holds mine.txt", id="held"
+        ),
         pytest.param(
             (*OWN, "--save", "half", "-o", "full", "--force"),
-            "full is no bundle, it holds mine.txt: only a bundle is ever written over",
+            "full exists and is no bundle, it holds mine.txt: only a bundle is ever written over",
             id="something else in the folder",
         ),
         pytest.param(("--model", "own_odd.py:broken", "--data", "digits"), "conv1.weight holds NaN", id="no numbers"),

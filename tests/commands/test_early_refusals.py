@@ -23,7 +23,10 @@ ROOT = Path(__file__).parents[2]
 ARCH = ("--arch", "lenet5")
 OWN = ("--model", "own_small.py:small", "--input-shape", "1,8,8")
 OLD = "choose another folder with -o, or overwrite it with --force"
-FOREIGN = "old is no bundle, it holds curves.jsonl: only a bundle is ever written over; choose another folder with -o"
+FOREIGN = (
+    "old exists and is no bundle, it holds curves.jsonl: only a bundle is ever written over; "
+    "choose another folder with -o"
+)
 UNFINISHED = "holds an unfinished run: go on with --resume, or start anew with --force"
 METRICS = ", ".join(names.METRICS)
 
