@@ -279,8 +279,13 @@ class _Specials(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        own = SPECIAL.get(func)
-        return own(self._tracer, func, args, kwargs or {}) if own else func(*args, **(kwargs or {}))
+        return _in_its_way(self._tracer, func, args, kwargs or {})
+
+
+def _in_its_way(tracer: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The function's result, or that of what runs instead of it."""
+    own = SPECIAL.get(func)
+    return own(tracer, func, args, kwargs) if own else func(*args, **kwargs)
 
 
 @special(rearrange)
@@ -311,8 +316,7 @@ class SiteRecorder(TorchFunctionMode):
 
     def _watched(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self._tracer.integers_follow = followed(func, args)
-        own = SPECIAL.get(func)
-        out = own(self._tracer, func, args, kwargs) if own else func(*args, **kwargs)
+        out = _in_its_way(self._tracer, func, args, kwargs)
         self._tracer.integers_follow = False
         with unwatched(), WithoutTorchDispatch():
             self._record(func, args, kwargs, out)

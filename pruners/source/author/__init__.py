@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from .arguments import argument_hints, bind, call_in, handed_in_loop, in_comprehensions, parameter_names
+from .arguments import (
+    argument_hints,
+    bind,
+    call_in,
+    call_in_constructor,
+    handed_in_loop,
+    in_comprehensions,
+    parameter_names,
+)
 from .bindings import binding, for_checkers, installed, module_of, namespace_of, own, usual
 from .classes import AuthorClass, Unproved, evaluate
 from .comments import Comments
@@ -33,8 +41,8 @@ from .scope import Scope, Vector, as_term
 __all__ = [
     "DROPPED", "AuthorClass", "Comments", "Helpers", "Library", "Namer", "Scope", "Unproved", "Vector",
     "argument_hints", "as_term", "attribute_reads", "attributes_of", "bind", "binding", "call_in",
-    "choose_imported", "code_in", "evaluate", "file_of", "for_checkers", "handed_in_loop", "homes_of",
-    "in_comprehensions", "installed", "is_simple", "methods_of", "module_at", "module_of", "namespace_of",
-    "only_for", "only_notes", "own", "parameter_names", "reads_of_helpers", "taken_whole", "top_name",
-    "unwelcome", "usual",
+    "call_in_constructor", "choose_imported", "code_in", "evaluate", "file_of", "for_checkers",
+    "handed_in_loop", "homes_of", "in_comprehensions", "installed", "is_simple", "methods_of", "module_at",
+    "module_of", "namespace_of", "only_for", "only_notes", "own", "parameter_names", "reads_of_helpers",
+    "taken_whole", "top_name", "unwelcome", "usual",
 ]

@@ -73,6 +73,15 @@ def handed_in_loop(birth: Birth, depth: int, argument: str, sources: Sources) ->
     return with_values(bound[argument], {n: numbers[n] for n in turn}) if turn <= set(numbers) and turn else None
 
 
+def call_in_constructor(
+    birth: Birth | None, owner: Birth | None, home: SourceFile | None, sources: Sources
+) -> ast.Call | None:
+    """The call in the constructor of ``owner``, which stands in the file ``home``, that led to a module."""
+    depth = birth.made_by(owner.module) if birth and owner and owner.module is not None else None
+    made = call_in(birth.frames[depth], sources) if birth and depth is not None else None
+    return made[1] if made is not None and made[0] is home else None
+
+
 def in_comprehensions(file: SourceFile, call: ast.Call) -> set[str]:
     """Names of the comprehensions around a call. From Python 3.12 on, those of lists have no frame of their own."""
     start, end = (call.lineno, call.col_offset), (call.end_lineno or 0, call.end_col_offset or 0)

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Sequence
 
 from ..live import Tree, ancestors
-from .arguments import call_in
+from .arguments import call_in_constructor
 from .classes import AuthorClass
 
 Found = tuple[list[str], str]  # above, behind
@@ -48,9 +48,7 @@ class Comments:
         birth = self.tree.birth(path)
         owner = next((p for p in ancestors(path) if p in self.paths), None)
         above = self.tree.birth(owner) if owner is not None else None
-        depth = birth.made_by(above.module) if birth and above and above.module is not None else None
-        made = call_in(birth.frames[depth], self.tree.sources) if birth and depth is not None else None
-        return made[1] if made is not None and made[0] is self.author.init_file else None
+        return call_in_constructor(birth, above, self.author.init_file, self.tree.sources)
 
     def _in_list(self, call: ast.expr) -> Found:
         """Comments in and around ``layers.append(...)``, ``layers += [...]`` and the like."""

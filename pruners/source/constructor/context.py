@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from ..author import AuthorClass, call_in
+from ..author import AuthorClass, call_in_constructor
 from ..live import (
     Birth,
     Box,
@@ -108,10 +108,7 @@ class ClassContext:
 
     def _call_of(self, path: str) -> ast.Call | None:
         """The call in this class's constructor that led to the module."""
-        birth, owner = self.tree.birth(path), self.owner(path)
-        depth = birth.made_by(owner.module) if birth and owner and owner.module is not None else None
-        made = call_in(birth.frames[depth], self.tree.sources) if birth and depth is not None else None
-        return made[1] if made is not None and made[0] is self.author.init_file else None
+        return call_in_constructor(self.tree.birth(path), self.owner(path), self.author.init_file, self.tree.sources)
 
     def given(self, name: str) -> tuple[Term | None, ...] | None:
         """What the author's constructor got for a parameter, in every instance, but for modules."""
