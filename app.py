@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 DEBUG = "secateur.debug"
 FAULT = 70  # what a program returns for a fault of its own (sysexits.h)
-PUBLISHING = ("prune", "train", "retrain", "apply", "quantize", "curves", "pack")
+PUBLISHING = ("prune", "train", "retrain", "apply", "quantize", "curves", "pack", "compare")
 OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "bad allocation", "std::bad_alloc")
 REFUSED = {
     errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR,
@@ -109,7 +109,7 @@ def resume_command(program: str, words: list[str]) -> str:
     """What the user typed (program, command, options) with --resume. --force stays: what it allowed to be written over
     is still there."""
     again = [w for w in words if w != "--resume"]
-    again += ["--resume"] if words[0] in ("prune", "train", "retrain", "curves") else []
+    again += ["--resume"] if words[0] in ("prune", "train", "retrain", "curves", "compare") else []
     if (processes := os.environ.get("LOCAL_WORLD_SIZE", "1")) != "1":
         script = shlex.split(program)[1:] or [sys.argv[0]]
         return shlex.join(["torchrun", "--nproc-per-node", processes, *script, *again])
@@ -259,6 +259,35 @@ def quantize(**given: Any) -> None:
 def pack(**given: Any) -> None:
     """Write a bundle for inference whose binary layers hold their weights as bits, with fast kernels (.[fast])."""
     run("pack", "PackOptions", given)
+
+
+@cli.command()
+@flags.arch
+@flags.kind
+@flags.data
+@click.option("--real", type=flags.PATH, metavar="PATH", help="Take this real network, a bundle or weights, instead of "
+              "training one.")  # fmt: skip
+@click.option("--binary", type=flags.PATH, metavar="PATH", help="Take this network of --network, too.")
+@flags.training
+@flags.rates
+@flags.warm_up
+@flags.execution
+@click.option("--limit", type=click.IntRange(10), metavar="N", help="Take N images at most to train, to validate and "
+              "to test.")  # fmt: skip
+@click.option("--repeats", type=click.IntRange(1), default=20, show_default=True, metavar="N",
+              help="How often each time is measured.")  # fmt: skip
+@flags.output
+@flags.resume
+@flags.common
+def compare(**given: Any) -> None:
+    """Compare a network with real weights and one of few bits: tables of accuracy, memory and times, and the speed-up.
+
+    Both are trained (or taken), and the second one (XnorNet unless --network says otherwise) is packed, too. Tables of
+    accuracy, memory of the trained model, training time and inference time, and the figures of the speed-up against
+    channels and against filter size go to the folder -o, as Markdown, CSV, SVG and PNG (.[plots]). Further runs
+    with the same folder add a row to each table.
+    """
+    run("compare", "CompareOptions", given)
 
 
 @cli.command()

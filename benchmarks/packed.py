@@ -26,7 +26,15 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from secateur.models.binary.resnet import resnet18_binary
 from secateur.pruners.bundle import size_of_state
 from secateur.training.binarization.kinds import find_kind
-from secateur.training.packing import PackedConv2d, find, foldable, kernels, layer_state, scaled_afterwards
+from secateur.training.packing import (
+    PackedConv2d,
+    Prepacked,
+    find,
+    foldable,
+    kernels,
+    layer_state,
+    scaled_afterwards,
+)
 
 SHAPES = [(56, 64), (28, 64), (28, 128), (14, 128), (14, 256), (7, 256), (14, 512), (7, 512)]
 Timed = Callable[[], object]
@@ -46,24 +54,6 @@ def least(rivals: dict[str, Timed], rounds: int) -> dict[str, float]:
 
 
 # -- one convolution
-
-
-class Prepacked(nn.Module):
-    """A convolution whose weights are in oneDNN's own layout already."""
-
-    def __init__(self, conv: nn.Conv2d, size: torch.Size, dtype: torch.dtype = torch.float32) -> None:
-        super().__init__()
-        self.conv = conv
-        sizes = (conv.padding, conv.stride, conv.dilation)
-        self.where = [list(s) for s in sizes]
-        weight = conv.weight.detach().to(dtype)
-        reorder = torch._C._nn.mkldnn_reorder_conv2d_weight
-        self.weight = reorder(weight.to_mkldnn(), *self.where, conv.groups, list(size))
-        self.bias = None if conv.bias is None else conv.bias.detach().to(dtype)
-
-    def forward(self, x: Tensor) -> Tensor:
-        more = (self.conv.groups, "none", [], "")
-        return torch.ops.mkldnn._convolution_pointwise(x, self.weight, self.bias, *self.where, *more)
 
 
 def int8(conv: nn.Conv2d) -> Callable[[Tensor], Tensor]:

@@ -11,7 +11,7 @@ from ..pruners.bundle import Bundle, check_free, held
 from ..pruners.errors import UsageError
 from ..training.packing import find_binary, pack, publish
 from .cli import GENERATED, PackOptions, packed_folder, require_one
-from .network import inputs_of_bundle, kind_in, network_from, setup_pruner
+from .network import Network, inputs_of_bundle, kind_in, network_from, new_pruner
 from .show import Voice
 
 
@@ -23,33 +23,37 @@ def run(options: PackOptions) -> None:
             stack.enter_context(held(output))
             check_free(output, options.force)
         else:
+            network = network_from(options, voice)
+            output = options.output or GENERATED / f"{network.label}_packed"
+            check_free(output, options.force)
+            if network.weights is None:
+                voice.remark(f"no --weights: {network.name} is packed as its factory returns it")
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="secateur-")))
-            bundle, output = _written(options, voice, folder / "bundle")
+            bundle = unpruned(network, folder / "bundle")
             stack.enter_context(held(output))
-        name = str(options.bundle or output)
-        if "packed" in bundle.summary:
-            raise UsageError(f"{name} is packed already")
-        inputs, kind = inputs_of_bundle(bundle, options.example), kind_in(bundle.plan.provenance)
-        model = bundle.model
-        packed = pack(model, bundle.source, find_binary(model, inputs, name, kind.name if kind else ""), inputs)
-        for layer, reason in packed.found.others.items():
-            voice.remark(f"{layer} stays as it is: {reason}")
-        made = publish(bundle, model, packed, inputs, output, options.force)
+        inputs = inputs_of_bundle(bundle, options.example)
+        made = packed(bundle, str(options.bundle or output), inputs, output, options.force, voice)
     voice.result(_shown(made), dict(made.summary))
 
 
-def _written(options: PackOptions, voice: Voice, folder: Path) -> tuple[Bundle, Path]:
-    """The network as a bundle from which nothing was pruned, and where its packed form goes."""
-    network = network_from(options, voice)
-    output = options.output or GENERATED / f"{network.label}_packed"
-    check_free(output, options.force)
+def unpruned(network: Network, folder: Path) -> Bundle:
+    """The network as a bundle from which nothing was pruned. UsageError where it has no layers that can be packed."""
     find_binary(network.model, network.example_input, network.name, network.chosen.kind.name if network.chosen else "")
-    if network.weights is None:
-        voice.remark(f"no --weights: {network.name} is packed as its factory returns it")
-    pruner = setup_pruner(
+    pruner = new_pruner(
         network.arch, network.model, network.example_input, entry=network.entry, provenance=network.facts
     )
-    return pruner.publish(pruner.plan({}), folder), output
+    return pruner.publish(pruner.plan({}), folder)
+
+
+def packed(bundle: Bundle, name: str, inputs: Any, output: Path, force: bool, voice: Voice) -> Bundle:
+    """The bundle with weights as bits, published at ``output``."""
+    if "packed" in bundle.summary:
+        raise UsageError(f"{name} is packed already")
+    kind, model = kind_in(bundle.plan.provenance), bundle.model
+    made = pack(model, bundle.source, find_binary(model, inputs, name, kind.name if kind else ""), inputs)
+    for layer, reason in made.found.others.items():
+        voice.remark(f"{layer} stays as it is: {reason}")
+    return publish(bundle, model, made, inputs, output, force)
 
 
 def _shown(made: Bundle) -> list[str]:

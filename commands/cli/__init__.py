@@ -5,9 +5,11 @@ from __future__ import annotations
 from . import early, flags, streams
 from .chosen import SETUP_PRUNER
 from .early import (
+    COMPARISON,
     GENERATED,
     PRETRAINED,
     bundle_name,
+    check_comparison,
     check_curves,
     check_retrained,
     check_trained,
@@ -30,6 +32,7 @@ from .options import (
     BundleOptions,
     CheckOptions,
     CommonOptions,
+    CompareOptions,
     CurvesOptions,
     EvaluateOptions,
     InspectOptions,
@@ -44,10 +47,11 @@ from .options import (
 )
 
 __all__ = [
-    "GENERATED", "PRETRAINED", "SETUP_PRUNER", "WITHOUT_EFFECT", "ApplyOptions", "BundleOptions", "CheckOptions",
-    "CommonOptions", "CurvesOptions", "EvaluateOptions", "InspectOptions", "NetworkOptions", "PackOptions",
-    "ProfileOptions", "PruneOptions", "QuantizeOptions", "StepOptions", "SubjectOptions", "TrainOptions",
-    "bundle_name", "check_curves", "check_retrained", "check_trained", "check_work", "data_name", "data_of",
-    "early", "flags", "forget_finished", "packed_folder", "parse_shape", "require_network", "require_one",
-    "retrained_folder", "streams", "trained_name", "unfinished", "work_folder",
+    "COMPARISON", "GENERATED", "PRETRAINED", "SETUP_PRUNER", "WITHOUT_EFFECT", "ApplyOptions", "BundleOptions",
+    "CheckOptions", "CommonOptions", "CompareOptions", "CurvesOptions", "EvaluateOptions", "InspectOptions",
+    "NetworkOptions", "PackOptions", "ProfileOptions", "PruneOptions", "QuantizeOptions", "StepOptions",
+    "SubjectOptions", "TrainOptions", "bundle_name", "check_comparison", "check_curves", "check_retrained",
+    "check_trained", "check_work", "data_name", "data_of", "early", "flags", "forget_finished", "packed_folder",
+    "parse_shape", "require_network", "require_one", "retrained_folder", "streams", "trained_name", "unfinished",
+    "work_folder",
 ]

@@ -20,6 +20,7 @@ from .options import (
     BundleOptions,
     CheckOptions,
     CommonOptions,
+    CompareOptions,
     CurvesOptions,
     EvaluateOptions,
     NetworkOptions,
@@ -34,6 +35,8 @@ _WORK = re.compile(r"search\.jsonl|search-weights-\d+\.(pth|tmp)|retraining\.pt|
 _CURVES = b'{"event": "sweep"'
 _OLD_FORMAT = bytes.fromhex("80028a0a6cfc9c46f9206aa85019")  # how files of torch before 1.6 begin
 GENERATED, PRETRAINED = Path("generated"), Path("pretrained")
+COMPARISON = "comparison.json"
+"""What ``compare`` keeps in its folder, and knows it by."""
 KIND = "Real"
 _LONGEST = 200
 
@@ -73,12 +76,29 @@ def _check_inputs(options: NetworkOptions) -> None:
         require_one(options)
         if options.bundle is not None:
             bundle_summary(options.bundle)
+    elif isinstance(options, CompareOptions):
+        _check_compared(options)
     else:
         require_network(options)
     _check_files(options)
     if isinstance(options, CurvesOptions) and options.model is None:  # a model file may register metrics of its own
         for name in options.metric:
             check_name("metric", name, (*METRICS, *WITH_KERNELS))
+
+
+def _check_compared(options: CompareOptions) -> None:
+    """The two networks are named, and what is given of them is there."""
+    given = [path for path in (options.real, options.binary) if path is not None]
+    for path in given:
+        if not path.exists():
+            raise UsageError(f"there is no bundle and there are no weights {path}")
+        if path.is_dir():
+            bundle_summary(path)
+    if options.arch is None and not (len(given) == 2 and all(path.is_dir() for path in given)):
+        lists = f"{program()} archs lists them"
+        raise UsageError(f"say what to compare: --arch NAME ({lists}), or two bundles with --real and --binary")
+    if options.network == KIND:
+        raise UsageError(f"--network {KIND} is what others are compared with: name another kind")
 
 
 def _check_files(options: NetworkOptions) -> None:
@@ -128,6 +148,8 @@ def _check_output(options: CommonOptions) -> None:
         if folder is not None:
             check_free(folder, options.force)
         return
+    if isinstance(options, CompareOptions) and options.output is not None:
+        check_comparison(options.output)
     if not isinstance(options, (CurvesOptions, PruneOptions, TrainOptions)):
         return
     label = _label(options)
@@ -263,6 +285,14 @@ def check_curves(file: Path, options: CurvesOptions) -> None:
             first = lines.readline(100)
         if not first.startswith(_CURVES) and not _CURVES.startswith(first):
             raise BundleExistsError(f"{file} holds no curves: choose another folder with -o")
+
+
+def check_comparison(folder: Path) -> None:
+    """OutputError or BundleExistsError where the tables can't be written; nothing is touched."""
+    if folder.is_file():
+        raise OutputError(f"{folder} is a file, not a folder; choose another folder with -o")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / COMPARISON).is_file():
+        raise BundleExistsError(f"{folder} exists and holds no comparison: choose another folder with -o")
 
 
 def refuse_unfinished(path: Path, resume: bool, force: bool) -> None:

@@ -70,25 +70,31 @@ common = options(
     click.option("-q", "--quiet", is_flag=True, help="Show no progress."),
     click.option("-v", "--verbose", count=True, help="Say more; -vv shows tracebacks."),
 )
-network = options(
-    click.option("--arch", type=Arch(), metavar="NAME", help="A bundled network; see archs."),
-    click.option("--model", metavar="FILE.py:FACTORY", help="Your own network; or package.module:FACTORY."),
-    click.option("--model-arg", multiple=True, metavar="K=V", help="An argument for the factory. Repeatable."),
-    click.option("--weights", type=PATH, metavar="FILE", help="A state_dict or training checkpoint."),
+arch = click.option("--arch", type=Arch(), metavar="NAME", help="A bundled network; see archs.")
+kind = options(
     click.option("--network", metavar="KIND", help="Kind of layers of a bundled network: Real, SemiReal, "
                  "BinaryConnect, BinaryNet, XnorNet, BWN, DoReFa, IRNet or IENet."),
     click.option("--kind-arg", multiple=True, metavar="K=V", help="An option of the kind: weight_bits=1. Repeatable."),
     click.option("--first-layer", metavar="real|binary", help="With --network; default: the kind's own."),
     click.option("--last-layer", metavar="real|binary", help="With --network; default: the kind's own."),
+)  # fmt: skip
+data = click.option(
+    "--data", metavar="NAME[:DIR]", help="digits, mnist:DIR, cifar10:DIR, cifar100:DIR, minicifar:DIR, "
+    "tiny_imagenet:DIR, imagenet:DIR or folder:DIR; NAME+thermometer codes images as signs, three channels for one; "
+    "NAME+normalize=M,M,M/S,S,S takes these means and deviations.",
+)  # fmt: skip
+network = options(
+    arch,
+    click.option("--model", metavar="FILE.py:FACTORY", help="Your own network; or package.module:FACTORY."),
+    click.option("--model-arg", multiple=True, metavar="K=V", help="An argument for the factory. Repeatable."),
+    click.option("--weights", type=PATH, metavar="FILE", help="A state_dict or training checkpoint."),
+    kind,
     click.option("--init-from", type=PATH, metavar="FILE", help="Start from weights of another kind."),
     click.option("--input-shape", type=Shape(), multiple=True, metavar="C,H,W",
                  help="One input, without the batch. Repeatable."),
     click.option("--example", metavar="FILE.py:FUNCTION", help="Returns what the network is called with: a tensor, a "
                  "tuple, a dict, or a list of several such examples. For tokens, several inputs, masks."),
-    click.option("--data", metavar="NAME[:DIR]", help="digits, mnist:DIR, cifar10:DIR, cifar100:DIR, minicifar:DIR, "
-                 "tiny_imagenet:DIR, imagenet:DIR or folder:DIR; "
-                 "NAME+thermometer codes images as signs, three channels for one; NAME+normalize=M,M,M/S,S,S takes "
-                 "these means and deviations."),
+    data,
 )  # fmt: skip
 output = options(
     click.option("-o", "--output", type=PATH, metavar="DIR", help="Where to write; a file, for train."),

@@ -166,6 +166,21 @@ class PackOptions(SubjectOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CompareOptions(NetworkOptions, StepOptions):
+    """``real``, ``binary``: bundles or weights to take instead of training. ``limit``: images in each part of the
+    data. ``repeats``: how often times are measured."""
+
+    epochs: int | None = None
+    limit: int | None = None
+    real: Path | None = None
+    binary: Path | None = None
+    repeats: int = 20
+    output: Path | None = None
+    resume: bool = False
+    force: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class CurvesOptions(NetworkOptions):
     """``metric`` empty: those of few bits, or l1 for a real network; ``ranking`` empty: all."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .build import Network, check_outputs, network_from
 from .inputs import inputs_of_bundle
-from .kinds import chosen_kind, kind_in, of_bundle, start_renamed
+from .kinds import binary_form, chosen_kind, kind_in, of_bundle, start_renamed
 from .pruner import new_pruner, pruner_class, setup_pruner
 from .subject import subject_of_bundle
 from .trained import (
@@ -17,7 +17,7 @@ from .trained import (
 )
 
 __all__ = [
-    "Network", "adjusted", "check_outputs", "chosen_kind", "chosen_regime", "execution", "inputs_of_bundle",
-    "kind_in", "network_from", "new_pruner", "of_bundle", "pruner_class", "refuse_divergence", "setup_pruner",
-    "start_renamed", "subject_of_bundle", "train_network", "with_trained_weights",
+    "Network", "adjusted", "binary_form", "check_outputs", "chosen_kind", "chosen_regime", "execution",
+    "inputs_of_bundle", "kind_in", "network_from", "new_pruner", "of_bundle", "pruner_class", "refuse_divergence",
+    "setup_pruner", "start_renamed", "subject_of_bundle", "train_network", "with_trained_weights",
 ]

@@ -69,8 +69,11 @@ class Network:
         return PRETRAINED / trained_name(data_name(str(self.facts["data"])), self.name, kind)
 
 
-def network_from(options: NetworkOptions, voice: Voice) -> Network:
-    """Build the network for its data, and load its weights if some were given. Raises UsageError in one line."""
+def network_from(options: NetworkOptions, voice: Voice, data: Data | None = None) -> Network:
+    """Build the network for its data, and load its weights if some were given. Raises UsageError in one line.
+
+    ``data``: what --data names, where it was read already.
+    """
     require_network(options)
     options = replace(options, data=data_of(options))
     known = registry.find(options.arch) if options.arch else None  # refused before data are read
@@ -78,9 +81,10 @@ def network_from(options: NetworkOptions, voice: Voice) -> Network:
     if known is not None and chosen is not None:
         known = binary_form(known)
         chosen.layers(known)
-    if options.data and ":" in options.data:
-        voice.remark(f"reading {options.data}")  # many files take a while
-    data = load_data(options.data) if options.data else None
+    if options.data and data is None:
+        if ":" in options.data:
+            voice.remark(f"reading {options.data}")  # many files take a while
+        data = load_data(options.data)
     shapes = shapes_of(options, data)
     network = _bundled(known, options, data, shapes, chosen) if known else _own(options, data, shapes, voice)
     try:

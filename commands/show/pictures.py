@@ -1,13 +1,13 @@
-"""Curves as pictures: one for each metric. Needs matplotlib, which is an extra (``plots``)."""
+"""Pictures: curves of pruning, one for each metric, and speed-ups. Needs matplotlib, which is an extra (``plots``)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib import colormaps
+from matplotlib import colormaps, rc_context
 from matplotlib.figure import Figure
 
 from ...pruners.metrics import FIRST
@@ -28,6 +28,34 @@ def draw_curves(points: Sequence[Point], title: str, folder: Path) -> list[Path]
         path = folder / f"{metric}.png"
         _figure([p for p in points if p.metric in (metric, random)], f"{title}, {metric}").savefig(path, dpi=100)
         written.append(path)
+    return written
+
+
+def draw_speed_ups(
+    path: Path, title: str, label: str, sizes: Sequence[int], lines: Mapping[str, Sequence[float]]
+) -> list[Path]:
+    """Writes ``path`` as SVG and as PNG: how many times faster at each size. The first line, theory, is dashed."""
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axis = figure.subplots()
+    for number, (name, values) in enumerate(lines.items()):
+        axis.plot(sizes, values, "--" if number == 0 else "-", marker=".", label=name)
+    axis.set_xscale("log", base=2) if max(sizes) > 100 else axis.set_xscale("linear")
+    axis.set_xticks(sizes, [str(size) for size in sizes])
+    axis.set_yscale("log")
+    ticks = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
+    axis.set_yticks(ticks, [f"{tick:g}x" for tick in ticks])
+    axis.minorticks_off()
+    axis.set_xlabel(label)
+    axis.set_ylabel("speed-up (logarithmic)")
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize="small")
+    axis.set_title(title, fontsize="medium")
+    written = []
+    with rc_context({"svg.hashsalt": path.name}):  # the same figure, the same file
+        for ending in (".svg", ".png"):
+            file = path.with_name(path.name + ending)
+            figure.savefig(file, dpi=150, metadata={"Date": None} if ending == ".svg" else None)
+            written.append(file)
     return written
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -73,13 +74,28 @@ def with_workers(data: Data, workers: int | None) -> Data:
     """The data with so many processes to read image files; data in memory need none and stay as they are."""
     if workers is None:
         return data
+    return _changed(data, lambda split: replace(split, workers=workers) if isinstance(split, FileSplit) else split)
 
-    def served(split: Split) -> Split:
-        if isinstance(split, FileSplit):
-            return replace(split, workers=workers)
-        return replace(split, split=served(split.split)) if isinstance(split, CodedSplit) else split
 
-    return replace(data, train=served(data.train), val=served(data.val), test=served(data.test))
+def limited(data: Data, count: int | None, seed: int = 0) -> Data:
+    """The data with at most so many images in each of its parts, drawn by the seed; trained on as before."""
+    if count is None:
+        return data
+
+    def fewer(split: Split) -> Split:
+        drawn: Any = split.sample(count, seed)
+        return replace(drawn, augment=getattr(split, "augment", None))
+
+    return _changed(data, fewer)
+
+
+def _changed(data: Data, change: Callable[[Split], Split]) -> Data:
+    """With every split changed, below its coding."""
+
+    def of(split: Split) -> Split:
+        return replace(split, split=of(split.split)) if isinstance(split, CodedSplit) else change(split)
+
+    return replace(data, train=of(data.train), val=of(data.val), test=of(data.test))
 
 
 def require_labels(data: Data, what: str) -> None:

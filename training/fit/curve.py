@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ...pruners.errors import OutputError, UsageError
+from ...pruners.errors import CheckpointError, OutputError, UsageError
 from ...pruners.outputs import replaced
 from .checkpoints import beside
 from .history import Epoch, Watch
@@ -35,6 +35,19 @@ def write_curve(history: Sequence[Epoch], weights: Path) -> None:
                 file.write(text.encode())
     except OSError as error:
         raise OutputError(f"the curve of {weights} can't be written: {error.strerror}") from None
+
+
+def read_curve(weights: Path) -> list[dict[str, Any]]:
+    """The epochs that ``write_curve`` left beside these weights; none where there is no such file. CheckpointError
+    where it is damaged."""
+    file = beside(weights, ".curve.jsonl")
+    try:
+        rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+        return [{**row, "seconds": float(row["seconds"])} for row in rows]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError):
+        raise CheckpointError(f"{file} is damaged: it should hold one line for each epoch of {weights}") from None
 
 
 def tensorboard_beside(weights: Path) -> Watch:
