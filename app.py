@@ -177,6 +177,7 @@ def cli() -> None:
 @flags.cache
 @flags.output
 @flags.resume
+@click.option("--profile", is_flag=True, help="Show the layers of the pruned network in the end, as profile does.")
 @click.option("--dry-run", is_flag=True, help="Print the source diff and the predicted costs, write nothing.")
 @flags.common
 def prune(**given: Any) -> None:
@@ -190,15 +191,22 @@ def prune(**given: Any) -> None:
 @flags.rates
 @flags.warm_up
 @flags.execution
+@flags.data_on_device
 @flags.keeping
+@click.option("-e", "--evaluate", is_flag=True, help="Don't train: measure --weights on test images, as evaluate does.")
 @flags.output
-@flags.resume
+@flags.resume_from
 @flags.common
-def train(**given: Any) -> None:
+def train(resume: str | None, evaluate: bool, **given: Any) -> None:
     """Train a network and keep its best weights in pretrained/, and its curve beside them.
 
     torchrun --nproc-per-node N -m secateur train ... shares the work among N processes.
     """
+    if evaluate:
+        from secateur.commands.cli import evaluation_of
+
+        return run("evaluate", "EvaluateOptions", evaluation_of(given))
+    given |= {"resume": resume is not None, "resume_from": Path(resume) if resume else None}
     run("train", "TrainOptions", given)
 
 
@@ -209,6 +217,7 @@ def train(**given: Any) -> None:
 @flags.rates
 @flags.warm_up
 @flags.execution
+@flags.data_on_device
 @flags.output
 @flags.resume
 @flags.common
@@ -220,7 +229,7 @@ def retrain(**given: Any) -> None:
 @cli.command()
 @click.argument("bundle", type=flags.PATH, required=False)
 @flags.network
-@click.option("--batch-size", type=click.IntRange(1), metavar="N", help="Images at a time [256].")
+@click.option("-b", "--batch-size", type=click.IntRange(1), metavar="N", help="Images at a time [256].")
 @flags.workers
 @click.option("--confusion", is_flag=True, help="Show how often each class was taken for each other one.")
 @click.option("--confusion-csv", type=flags.PATH, metavar="FILE", help="Write that table.")
@@ -228,7 +237,7 @@ def retrain(**given: Any) -> None:
               help="Draw 16 test images with what they are taken for [predictions.png].")
 @flags.common
 def evaluate(**given: Any) -> None:
-    """Measure a bundle, or any network, on test images."""
+    """Measure a bundle, or any network, on test images. --model takes a file of weights, too, beside --arch."""
     run("evaluate", "EvaluateOptions", given)
 
 
@@ -272,6 +281,7 @@ def pack(**given: Any) -> None:
 @flags.rates
 @flags.warm_up
 @flags.execution
+@flags.data_on_device
 @click.option("--limit", type=click.IntRange(10), metavar="N", help="Take N images at most to train, to validate and "
               "to test.")  # fmt: skip
 @click.option("--repeats", type=click.IntRange(1), default=20, show_default=True, metavar="N",

@@ -18,7 +18,7 @@ from ..pruners.bundle import Bundle, size_of_state
 from ..pruners.errors import BundleExistsError, UsageError
 from ..pruners.latency import Run, in_turns, machine
 from ..pruners.outputs import held
-from ..training.data import Data, limited, load_data, require_labels, with_workers
+from ..training.data import Data, limited, load_data, require_labels
 from ..training.fit import (
     beside,
     curve_beside,
@@ -43,6 +43,7 @@ from .network import (
     kind_in,
     network_from,
     of_bundle,
+    served,
     train_network,
 )
 from .pack import packed, unpruned
@@ -82,6 +83,7 @@ def run(options: CompareOptions) -> None:
         if importlib.util.find_spec("matplotlib") is None:
             voice.remark(NO_MATPLOTLIB)
         data = _data(options, voice)
+        comparing.save(before, folder)  # a run that is interrupted finds its folder again
         real, binary = (_side(options, key, data, kind, folder, voice) for kind in (KIND, str(options.network)))
         comparison = before.with_row(_row(key, options, data, (real, binary), folder, device, voice))
         comparing.save(comparison, folder)  # before what else takes long
@@ -142,7 +144,7 @@ def _data(options: CompareOptions, voice: Voice) -> Data:
         voice.remark(f"reading {spec}")  # many files take a while
     data = load_data(spec)
     require_labels(data, "a comparison")
-    return limited(with_workers(data, options.workers), options.limit, options.seed)
+    return served(limited(data, options.limit, options.seed), options)
 
 
 def _side(options: CompareOptions, key: Key, data: Data, kind: str, folder: Path, voice: Voice) -> Side:

@@ -22,23 +22,32 @@ def run(options: ProfileOptions) -> None:
     require_one(options)
     with Voice(options.verbose, options.json) as voice:
         if options.bundle is not None:
-            bundle = Bundle.open(options.bundle)
-            name, model, inputs = str(options.bundle), bundle.model, inputs_of_bundle(bundle, options.example)
-            inputs = wide(inputs, precision_of(model))
-            of_bundle(model, bundle.plan.provenance)
-            data = data_name(str(bundle.plan.provenance.get("data") or ""))
+            shown, values = layers_of(Bundle.open(options.bundle), options.example, options.repeats)
         else:
             network = network_from(options, voice)
-            name, model, inputs = network.name, network.model.eval(), examples_of(network.example_input)[0]
+            inputs = examples_of(network.example_input)[0]
             data = data_name(str(network.facts.get("data") or ""))
-        rows, costs = profile(model, inputs, options.repeats), measure(model, inputs)
+            shown, values = _layers(network.name, network.model.eval(), inputs, options.repeats, data)
+    voice.result(shown, values)
+
+
+def layers_of(bundle: Bundle, example: str | None, repeats: int) -> tuple[list[Any], dict[str, Any]]:
+    """What is to be shown of a bundle's layers, for people and as values."""
+    model, facts = bundle.model, bundle.plan.provenance
+    inputs = wide(inputs_of_bundle(bundle, example), precision_of(model))
+    of_bundle(model, facts)
+    return _layers(str(bundle.path), model, inputs, repeats, data_name(str(facts.get("data") or "")))
+
+
+def _layers(name: str, model: nn.Module, inputs: Any, repeats: int, data: str) -> tuple[list[Any], dict[str, Any]]:
+    rows, costs = profile(model, inputs, repeats), measure(model, inputs)
     total = {**asdict(costs), "bops": sum(r.bops for r in rows), "ms": sum(r.ms for r in rows)}
     left_out = [f"not counted: {', '.join(costs.uncounted)}"] if costs.uncounted else []
     score = micronet_score(model, inputs, data)
     values = {"schema": 1, "network": name, "layers": [asdict(r) for r in rows], "total": total}
     if score is not None:
         values["micronet"] = score
-    voice.result([_layer_table(name, rows, costs, total), *left_out, *_micronet_line(score)], values)
+    return [_layer_table(name, rows, costs, total), *left_out, *_micronet_line(score)], values
 
 
 def _layer_table(name: str, rows: Sequence[ProfileRow], costs: Costs, total: Mapping[str, Any]) -> Table:

@@ -17,6 +17,7 @@ from ..pruners.search import SEARCHES, SearchSettings
 from ..training.data import with_workers
 from .cli import (
     GENERATED,
+    ProfileOptions,
     PruneOptions,
     bundle_name,
     check_work,
@@ -33,6 +34,7 @@ from .network import (
     pruner_class,
     with_trained_weights,
 )
+from .profile import layers_of
 from .pruning import PruneJob, check_data, check_transfer, preview_text, preview_values, usual_transfer
 from .show import Voice, minutes, outcome
 
@@ -57,8 +59,12 @@ def run(options: PruneOptions) -> None:
     if options.dry_run:
         values = preview_values(job.pruner, plan)
         voice.result(preview_text(values), values)
-    else:
-        voice.result(outcome(bundle), dict(bundle.summary))
+        return
+    shown, values = outcome(bundle), dict(bundle.summary)
+    if options.profile:
+        rows, told = layers_of(bundle, options.example, ProfileOptions.repeats)
+        shown, values = [*shown, "", *rows], {**values, "profile": told}
+    voice.result(shown, values)
 
 
 def _job(

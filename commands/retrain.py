@@ -18,7 +18,7 @@ from ..pruners.costs import Costs
 from ..pruners.errors import UsageError
 from ..pruners.run import precision_of, rounded, training_batch, widened
 from ..pruners.verify import Case, fits_double, measured, trains, varied, verify_bundle
-from ..training.data import damaged_in, load_data, require_labels, with_workers
+from ..training.data import damaged_in, load_data, require_labels
 from ..training.fit import check_writable, evaluate, fit, resolve_device
 from .cli import BundleOptions, check_retrained, retrained_folder, unfinished
 from .network import (
@@ -29,6 +29,7 @@ from .network import (
     inputs_of_bundle,
     of_bundle,
     refuse_divergence,
+    served,
 )
 from .show import Voice, outcome, skipped
 
@@ -47,7 +48,7 @@ def run(options: BundleOptions) -> None:
         spec = options.data or str(facts.get("data") or "")
         if not spec:
             raise UsageError(f"{bundle.path} was made without images: say what to train on with --data")
-        data = with_workers(load_data(spec), options.workers)
+        data = served(load_data(spec), options)
         require_labels(data, "retraining")
         network, device = bundle.model, resolve_device(options.device)
         dtype = widened(network)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from ..pruners.errors import UsageError
+from ..pruners.errors import CheckpointError, UsageError
 from ..pruners.outputs import held
-from ..training.data import damaged_in, require_labels, with_workers
+from ..training.data import damaged_in, require_labels
 from ..training.fit import (
     Epoch,
     Regime,
@@ -19,6 +20,7 @@ from ..training.fit import (
     curve_beside,
     evaluate,
     is_main,
+    load_checkpoint,
     memory_explained,
     resolve_device,
     tensorboard_beside,
@@ -30,6 +32,7 @@ from .network import (
     chosen_regime,
     execution,
     network_from,
+    served,
     start_renamed,
     train_network,
 )
@@ -37,17 +40,21 @@ from .show import Voice, skipped
 
 
 def run(options: TrainOptions) -> None:
-    with Voice(options.verbose if is_main() else -1, options.json) as voice, ExitStack() as stack:
+    silent = not is_main()
+    with Voice(-1 if silent else options.verbose, options.json, options.print_freq) as voice, ExitStack() as stack:
         network = network_from(options, voice)
         if network.data is None:
             raise UsageError("training needs images: add --data")
         require_labels(network.data, "training")
-        data = with_workers(network.data, options.workers)
+        data = served(network.data, options)
         network = replace(network, data=data)
-        path = options.output or (network.pretrained if network.arch else PRETRAINED / f"{network.label}.pt")
+        usual = network.pretrained if network.arch else PRETRAINED / f"{network.label}.pt"
+        path = options.output or (options.save_dir or usual.parent) / usual.name
         check_writable(path)
         if is_main():
             stack.enter_context(held(path))
+        if options.resume_from is not None:
+            _take_up(options.resume_from, path)
         check_trained(path, options)
         network = _begun(network, path, options, voice)
         regime = _regime(options, network, data.name)
@@ -74,6 +81,18 @@ def run(options: TrainOptions) -> None:
     if not result.best.number:
         best = f"none of {regime.epochs} epochs was better than the weights it began with"
     voice.result(f"{path}: {best}, test accuracy {test.top1:.2%}", values)
+
+
+def _take_up(checkpoint: Path, path: Path) -> None:
+    """Go on with the training that wrote this checkpoint, as the one that is to give the weights ``path``."""
+    draft = unfinished(path)
+    if draft.exists() and draft.samefile(checkpoint):
+        return
+    if draft.exists():
+        raise UsageError(f"{draft} holds another unfinished run: choose another file with -o, or go on with that one")
+    if "settings" not in load_checkpoint(checkpoint).training:
+        raise CheckpointError(f"{checkpoint} holds weights only, no training to resume: take it with --weights")
+    shutil.copyfile(checkpoint, draft)
 
 
 def _begun(network: Network, path: Path, options: TrainOptions, voice: Voice) -> Network:

@@ -80,12 +80,18 @@ ALIASES: Mapping[str, str] = MappingProxyType(
 def find(name: str, listing: str = "secateur archs") -> Arch:
     """The entry called ``name`` (or an alias of it); raises UsageError with the closest name, or the command that
     lists them."""
-    arch = ARCHS.get(ALIASES.get(name, name))
+    arch = ARCHS.get(ALIASES.get(name, name)) or ARCHS.get(_spelled(name))
     if arch is None:
         close = difflib.get_close_matches(name, [*ARCHS, *ALIASES], n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"{listing} lists them"
         raise UsageError(f"there is no bundled network {name!r}: {hint}")
     return arch
+
+
+def _spelled(name: str) -> str:
+    """The name of a network that is spelled otherwise, as in papers: ``ResNet-18``, ``LeNet_5``; else nothing."""
+    plain = {known.replace("_", ""): ALIASES.get(known, known) for known in (*ARCHS, *ALIASES)}
+    return plain.get(name.lower().replace("-", "").replace("_", ""), "")
 
 
 def load_factory(name: str) -> Callable[..., nn.Module]:

@@ -16,6 +16,7 @@ from torch import nn
 
 from secateur import prune
 from secateur.models.cifar.lenet5 import lenet5
+from secateur.training.data import load_data, on_device
 
 pytestmark = [
     pytest.mark.cuda,
@@ -93,3 +94,12 @@ def test_half_precision_of_the_file(on_gpu: nn.Module) -> None:
         whole, half = model(images()), copy.deepcopy(model).half()(images().half())
     assert half.dtype == torch.float16
     assert torch.allclose(whole, half.float(), atol=2e-2 * float(whole.abs().max()))
+
+
+def test_images_held_on_the_gpu_come_in_the_same_batches():
+    data = load_data("digits")
+    there = on_device(data, torch.device("cuda"))
+    for here, gpu in zip(data.train.batches(64, seed=3), there.train.batches(64, seed=3), strict=True):
+        assert all(t.is_cuda for t in gpu)
+        assert torch.equal(gpu[1].cpu(), here[1])
+        torch.testing.assert_close(gpu[0].cpu(), here[0])

@@ -30,6 +30,11 @@ _TABLE = {
         "pruners.loading"
     ),
     "commands.cli": "models.registry pruners.errors pruners.named_files pruners.outputs pruners.registry",
+    "commands.compare": (
+        "commands.cli commands.comparing commands.network commands.pack commands.show models.registry pruners.bundle "
+        "pruners.errors pruners.latency pruners.outputs training.data training.fit training.packing"
+    ),
+    "commands.comparing": "commands.cli pruners.errors pruners.outputs training.packing",
     "commands.curves": (
         "commands.cli commands.network commands.show pruners.errors pruners.metrics pruners.outputs "
         "pruners.plan pruners.search training.binarization.kinds training.data training.fit"
@@ -49,7 +54,7 @@ _TABLE = {
         "training.binarization"
     ),
     "commands.prune": (
-        "commands.cli commands.network commands.pruning commands.show pruners.bundle pruners.costs "
+        "commands.cli commands.network commands.profile commands.pruning commands.show pruners.bundle pruners.costs "
         "pruners.errors pruners.metrics pruners.pipeline pruners.search training.data"
     ),
     "commands.pruning": (
@@ -169,7 +174,7 @@ _TABLE = {
         "training.binarization.kinds training.data"
     ),
     "training.packing": (
-        "pruners.bundle pruners.costs pruners.errors pruners.run pruners.verify training.binarization"
+        "pruners.bundle pruners.costs pruners.errors pruners.latency pruners.run pruners.verify training.binarization"
     ),
 }
 MAY_IMPORT = {room: set(allowed.split()) for room, allowed in _TABLE.items()}

@@ -44,6 +44,7 @@ from .options import (
     StepOptions,
     SubjectOptions,
     TrainOptions,
+    evaluation_of,
 )
 
 __all__ = [
@@ -51,7 +52,7 @@ __all__ = [
     "CheckOptions", "CommonOptions", "CompareOptions", "CurvesOptions", "EvaluateOptions", "InspectOptions",
     "NetworkOptions", "PackOptions", "ProfileOptions", "PruneOptions", "QuantizeOptions", "StepOptions",
     "SubjectOptions", "TrainOptions", "bundle_name", "check_comparison", "check_curves", "check_retrained",
-    "check_trained", "check_work", "data_name", "data_of", "early", "flags", "forget_finished", "packed_folder",
-    "parse_shape", "require_network", "require_one", "retrained_folder", "streams", "trained_name", "unfinished",
-    "work_folder",
+    "check_trained", "check_work", "data_name", "data_of", "early", "evaluation_of", "flags", "forget_finished",
+    "packed_folder", "parse_shape", "require_network", "require_one", "retrained_folder", "streams", "trained_name",
+    "unfinished", "work_folder",
 ]

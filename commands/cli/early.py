@@ -164,8 +164,12 @@ def _check_output(options: CommonOptions) -> None:
             check_curves(path / "curves.jsonl", options)
     elif isinstance(options, TrainOptions):
         arch, data = options.arch and registry.find(options.arch).name, data_name(data_of(options) or "")
-        usual = PRETRAINED / (trained_name(data, arch) if arch else f"{label}.pt")
-        if path := options.output or (label and usual):
+        if options.output and options.save_dir:
+            raise UsageError("-o names the file, --save-dir its folder: give one of them")
+        usual = (options.save_dir or PRETRAINED) / (trained_name(data, arch) if arch else f"{label}.pt")
+        if options.resume_from is not None and not options.resume_from.is_file():
+            raise CheckpointError(f"there is no checkpoint {options.resume_from}")
+        if (path := options.output or (label and usual)) and options.resume_from is None:
             check_trained(path, options)
 
 

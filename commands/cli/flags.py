@@ -87,7 +87,8 @@ network = options(
     arch,
     click.option("--model", metavar="FILE.py:FACTORY", help="Your own network; or package.module:FACTORY."),
     click.option("--model-arg", multiple=True, metavar="K=V", help="An argument for the factory. Repeatable."),
-    click.option("--weights", type=PATH, metavar="FILE", help="A state_dict or training checkpoint."),
+    click.option("--weights", "--pretrained", type=PATH, metavar="FILE",
+                 help="A state_dict or training checkpoint."),
     kind,
     click.option("--init-from", type=PATH, metavar="FILE", help="Start from weights of another kind."),
     click.option("--input-shape", type=Shape(), multiple=True, metavar="C,H,W",
@@ -104,14 +105,15 @@ regime = click.option("--regime", metavar="NAME", help="Optimizer and learning r
 training = options(
     click.option("--epochs", type=click.IntRange(1), help="How long; default: the regime's own number."), regime
 )
-workers = click.option("--workers", type=click.IntRange(0), metavar="N",
+workers = click.option("-j", "--workers", type=click.IntRange(0), metavar="N",
                        help="Processes that read image files; default: one a core, up to 8.")  # fmt: skip
-warm_up = click.option("--warm-up", type=click.IntRange(0), metavar="N", help="Epochs in which the rate rises.")
+warm_up = click.option("--warm-up", "--warm_up", type=click.IntRange(0), metavar="N",
+                       help="Epochs in which the rate rises.")  # fmt: skip
 rates = options(
     click.option("--lr", type=click.FloatRange(0, min_open=True), metavar="X",
                  help="The learning rate to begin with; later ones stay in proportion."),
     click.option("--optimizer", type=click.Choice(["sgd", "adam"]), help="Default: the regime's."),
-    click.option("--batch-size", type=click.IntRange(1), metavar="N",
+    click.option("-b", "--batch-size", type=click.IntRange(1), metavar="N",
                  help="Images a step, of all processes and passes together; default: the regime's."),
     click.option("--loss", type=click.Choice(["cross_entropy", "square_hinge"]), help="Default: the regime's."),
     click.option("--label-smoothing", type=click.FloatRange(0, 1, max_open=True), metavar="X",
@@ -128,12 +130,20 @@ execution = options(
                  help="Take every step in N passes, in as much less memory."),
     workers,
 )  # fmt: skip
+data_on_device = click.option("--data-on-device", is_flag=True, help="Keep all images in the device's memory and "
+                              "augment them there: the same batches, without a transfer for each.")  # fmt: skip
 keeping = options(
+    click.option("--save-dir", type=PATH, metavar="DIR", help="Keep all files in this folder, under their usual names; "
+                 "or name the file itself with -o."),
+    click.option("-p", "--print-freq", "--log-interval", type=click.IntRange(1), metavar="N",
+                 help="Print a line after every N steps instead of a bar."),
     click.option("--save-every", type=click.IntRange(1), default=1, metavar="N",
                  help="Epochs between checkpoints; one more is written on Ctrl-C."),
     click.option("--tensorboard", is_flag=True, help="Write the curve for TensorBoard too; needs '.[tensorboard]'."),
 )  # fmt: skip
 resume = click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
+resume_from = click.option("--resume", is_flag=False, flag_value="", metavar="[FILE]",
+                           help="Go on with an interrupted run: the one that wrote this checkpoint.")  # fmt: skip
 cache = click.option("--cache-gb", type=click.FloatRange(0), default=2.0, show_default=True, metavar="X",
                      help="Memory for what candidates have in common, so that it is computed once; 0 for none.")
 skip = click.option("--skip", multiple=True, metavar="LAYER",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+_OF_WEIGHTS = (".pt", ".pth", ".tar")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,11 +89,12 @@ class PruneOptions(NetworkOptions, StepOptions):
     output: Path | None = None
     resume: bool = False
     force: bool = False
+    profile: bool = False
     dry_run: bool = False
 
 
 WITHOUT_EFFECT = frozenset({
-    "verbose", "json", "output", "resume", "force", "dry_run", "workers", "cache_gb", "latency_table",
+    "verbose", "json", "output", "resume", "force", "dry_run", "workers", "cache_gb", "latency_table", "profile",
 })  # fmt: skip
 """Options of ``prune`` that its outcome doesn't depend on (of ``latency_table`` the times it holds count). With another
 value of any other one, a run is another run."""
@@ -98,13 +102,17 @@ value of any other one, a run is another run."""
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions(NetworkOptions, StepOptions):
-    """``epochs`` None is as the regime has it."""
+    """``epochs`` None is as the regime has it. ``resume_from``: a checkpoint to resume instead of the usual one."""
 
     epochs: int | None = None
+    data_on_device: bool = False
+    save_dir: Path | None = None
     save_every: int = 1
+    print_freq: int | None = None
     tensorboard: bool = False
     output: Path | None = None
     resume: bool = False
+    resume_from: Path | None = None
     force: bool = False
 
 
@@ -115,6 +123,7 @@ class BundleOptions(CommonOptions, StepOptions):
     bundle: Path
     data: str | None = None
     epochs: int | None = None
+    data_on_device: bool = False
     output: Path | None = None
     resume: bool = False
     force: bool = False
@@ -129,13 +138,25 @@ class SubjectOptions(NetworkOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOptions(SubjectOptions):
-    """Options of ``evaluate``: batches, and what is shown of the answers."""
+    """Options of ``evaluate``: batches, and what is shown of the answers. A file of weights that is given as the model
+    of a bundled network is its ``weights``."""
 
     batch_size: int | None = None
     workers: int | None = None
     confusion: bool = False
     confusion_csv: Path | None = None
     draw: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.arch and self.model and not self.weights and Path(self.model).suffix in _OF_WEIGHTS:
+            object.__setattr__(self, "weights", Path(self.model))
+            object.__setattr__(self, "model", None)
+
+
+def evaluation_of(training: Mapping[str, Any]) -> dict[str, Any]:
+    """What the options of ``train`` say to ``evaluate``."""
+    known = {option.name for option in fields(EvaluateOptions)} | {"quiet"}
+    return {name: value for name, value in training.items() if name in known}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,6 +192,7 @@ class CompareOptions(NetworkOptions, StepOptions):
     data. ``repeats``: how often times are measured."""
 
     epochs: int | None = None
+    data_on_device: bool = False
     limit: int | None = None
     real: Path | None = None
     binary: Path | None = None

@@ -12,6 +12,7 @@ from .trained import (
     chosen_regime,
     execution,
     refuse_divergence,
+    served,
     train_network,
     with_trained_weights,
 )
@@ -19,5 +20,5 @@ from .trained import (
 __all__ = [
     "Network", "adjusted", "binary_form", "check_outputs", "chosen_kind", "chosen_regime", "execution",
     "inputs_of_bundle", "kind_in", "network_from", "new_pruner", "of_bundle", "pruner_class", "refuse_divergence",
-    "setup_pruner", "start_renamed", "subject_of_bundle", "train_network", "with_trained_weights",
+    "served", "setup_pruner", "start_renamed", "subject_of_bundle", "train_network", "with_trained_weights",
 ]

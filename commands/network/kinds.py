@@ -16,6 +16,8 @@ from ...training.binarization.kinds import KINDS, Kind, find_kind, recognise
 from ...training.fit import Checkpoint, load_checkpoint, load_from_kind, load_weights
 from ..cli import NetworkOptions
 
+_ENDS = {"flreal": "real", "noflreal": "binary"}
+
 
 @dataclass(frozen=True)
 class Chosen:
@@ -53,13 +55,30 @@ def chosen_kind(options: NetworkOptions) -> Chosen | None:
             if getattr(options, name):
                 raise UsageError(f"--{name.replace('_', '-')} belongs to a network kind: add --network KIND")
         return None
-    kind = find_kind(options.network)
+    name, first, last = _ends_in(options.network)
+    kind = find_kind(name)
     if options.model is not None:
         raise UsageError("--network is for bundled networks, whose layers can be chosen: take --arch, not --model")
     usual = kind.usual.get(binary_form(registry.find(options.arch)).name, {}) if options.arch else {}
     if chosen := {**usual, **parse_arguments(options.kind_arg, "--kind-arg")}:
         kind = kind.with_options(**chosen)
-    return Chosen(kind, options.first_layer or kind.first_layer, options.last_layer or kind.last_layer)
+    ends = options.first_layer or first or kind.first_layer, options.last_layer or last or kind.last_layer
+    return Chosen(kind, *ends)
+
+
+def _ends_in(network: str) -> tuple[str, str, str]:
+    """Kind, first and last layer of a name as files of trained networks have it: ``BinaryNet_NoFLReal``. UsageError
+    where it says what the ends are, but not the kind."""
+    name, _, suffix = network.rpartition("_") if "_" in network else ("", "", network)
+    ends = _ENDS.get(suffix.lower())
+    if ends is None:
+        return network, "", ""
+    if not name:
+        raise UsageError(
+            f"--network {network} says that the first and the last layer are {ends}, but not of which kind the others "
+            f"are: add --first-layer {ends} --last-layer {ends} to --network KIND, or write KIND_{suffix}"
+        )
+    return name, ends, ends
 
 
 def kind_in(facts: Mapping[str, Any]) -> Kind | None:

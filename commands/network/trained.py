@@ -14,6 +14,7 @@ from ...pruners.errors import TrainingError, UsageError
 from ...pruners.outputs import held
 from ...pruners.run import NormBase
 from ...training.binarization.kinds import Kind
+from ...training.data import Data, on_device, with_workers
 from ...training.fit import (
     Execution,
     FitResult,
@@ -28,7 +29,7 @@ from ...training.fit import (
     resolve_device,
     save_weights,
 )
-from ..cli import StepOptions, unfinished
+from ..cli import BundleOptions, CompareOptions, StepOptions, TrainOptions, unfinished
 from ..show import Voice
 from .build import Network
 from .kinds import require_kind
@@ -109,6 +110,12 @@ def refuse_divergence(result: FitResult) -> None:
 def execution(options: StepOptions) -> Execution:
     """How the options let a training step be computed: precision, and batches that are summed."""
     return Execution(options.amp, options.half, options.accumulate)
+
+
+def served(data: Data, options: TrainOptions | BundleOptions | CompareOptions) -> Data:
+    """The data with the processes that read it, or in the memory of the device."""
+    data = with_workers(data, options.workers)
+    return on_device(data, resolve_device(options.device)) if options.data_on_device else data
 
 
 def adjusted(regime: Regime, options: StepOptions) -> Regime:

@@ -17,12 +17,13 @@ _PIPE_WIDTH = 140
 
 
 class Voice:
-    """A context manager that shows bars while it is open. ``verbose``: -1 quiet, 0 normal, 1 with details."""
+    """A context manager that shows bars while it is open. ``verbose``: -1 quiet, 0 normal, 1 with details. ``steps``:
+    after how many a line is shown instead."""
 
-    def __init__(self, verbose: int = 0, as_json: bool = False) -> None:
+    def __init__(self, verbose: int = 0, as_json: bool = False, steps: int | None = None) -> None:
         self.verbose = verbose
         self.as_json = as_json
-        self._shown = None if verbose < 0 else progress_on_stderr()
+        self._shown = None if verbose < 0 else progress_on_stderr(steps)
         self.progress: Progress = self._shown or Silent()
 
     def __enter__(self) -> Self:

@@ -23,8 +23,10 @@ from secateur.training.data import (
     calibration_images,
     damaged_in,
     folders,
+    limited,
     load_data,
     number_of_steps,
+    on_device,
     with_workers,
 )
 from secateur.training.data.sets import hold_out
@@ -494,6 +496,36 @@ def test_images_that_are_too_many_to_hold_are_read_when_needed(tmp_path: Path, m
     images, _ = next(data.train.batches(4, seed=1))
     assert images.shape == (4, *held.input_shape)
     assert not torch.equal(images, next(data.train.batches(4, seed=2))[0])
+
+
+@pytest.mark.parametrize("spec", ["digits", "digits+thermometer", "digits+normalize=0.5/0.25"])
+def test_images_held_on_a_device_come_in_the_same_batches(spec: str) -> None:
+    data = load_data(spec)
+    there = on_device(data, torch.device("cpu"))
+    assert there.name == data.name and len(there.train) == len(data.train)
+    for before, after in ((data.train, there.train), (data.val, there.val)):
+        for seed in (None, 3):
+            pairs = zip(before.batches(64, seed=seed, start=1), after.batches(64, seed=seed, start=1), strict=True)
+            assert all(torch.equal(a, b) for one, other in pairs for a, b in zip(one, other, strict=True))
+
+
+def test_images_that_are_read_when_needed_are_not_held_on_a_device(tmp_path: Path) -> None:
+    data = load_data(f"folder:{write_folder(tmp_path, size=(120, 100))}")
+    with pytest.raises(UsageError, match="--data-on-device: the images of folder are read from files"):
+        on_device(data, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("spec", ["digits", "digits+thermometer"])
+def test_a_limit_draws_images_from_each_part_and_leaves_them_augmented(spec: str) -> None:
+    data = load_data(spec)
+    assert limited(data, None) is data
+    few = limited(data, 100, seed=1)
+    assert [len(s) for s in (few.train, few.val, few.test)] == [100, 100, 100]
+    assert [len(s) for s in (limited(data, 500).train, limited(data, 500).val)] == [500, len(data.val)]
+    assert torch.equal(few.train.classes, limited(data, 100, seed=1).train.classes)
+    assert not torch.equal(few.train.classes, limited(data, 100, seed=2).train.classes)
+    plain, shuffled = (torch.cat([x for x, _ in few.train.batches(100, seed=seed)]) for seed in (None, 0))
+    assert not torch.equal(plain.sort(0).values, shuffled.sort(0).values)  # shifted, too
 
 
 def test_images_none_of_which_can_be_read_are_refused(tmp_path: Path) -> None:

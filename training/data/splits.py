@@ -24,7 +24,7 @@ Batch = tuple[Tensor, Tensor]
 """Images (N, C, H, W), float32, normalised; and their class indices (N,), int64."""
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
-"""From uint8 images (N, C, H, W) to as many, drawn with the generator."""
+"""From uint8 images (N, C, H, W) to as many, on the same device, drawn with the generator, which is on the CPU."""
 
 
 Part = tuple[int, int]
@@ -86,9 +86,8 @@ class Normalization:
     scale: float = 255.0
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        mean = torch.tensor(self.mean).view(-1, 1, 1)
-        std = torch.tensor(self.std).view(-1, 1, 1)
-        return (pixels.float() / self.scale - mean) / std
+        mean, std = (torch.tensor(n, device=pixels.device).view(-1, 1, 1) for n in (self.mean, self.std))
+        return pixels.float().div_(self.scale).sub_(mean).div_(std)
 
 
 class Images:
@@ -123,6 +122,7 @@ class TensorSplit:
         self, batch_size: int, *, seed: int | None = None, start: int = 0, part: Part = WHOLE
     ) -> Iterator[Batch]:
         for number, chunk in _chunks(self.indices, batch_size, seed, start):
+            chunk = chunk.to(self.images.labels.device)
             pixels = self.images.pixels[chunk]
             if seed is not None and self.augment is not None:
                 pixels = self.augment(pixels, generator(seed, number))  # of the whole batch: the same for any part
@@ -280,19 +280,16 @@ def _draw(indices: Tensor, count: int, seed: int) -> Tensor:
 
 def random_shift(pixels: Tensor, rng: torch.Generator, *, reach: int) -> Tensor:
     """Moves each image by up to ``reach`` pixels both ways, zeros coming in: a random crop of the padded image."""
-    count, channels, height, width = pixels.shape
+    count, _, height, width = pixels.shape
     padded = torch.nn.functional.pad(pixels, (reach,) * 4)
-    top, left = torch.randint(0, 2 * reach + 1, (2, count, 1), generator=rng)
-    image = torch.arange(count).view(-1, 1, 1, 1)
-    channel = torch.arange(channels).view(1, -1, 1, 1)
-    row = (top + torch.arange(height)).view(count, 1, height, 1)
-    column = (left + torch.arange(width)).view(count, 1, 1, width)
-    return padded[image, channel, row, column]
+    top, left = torch.randint(0, 2 * reach + 1, (2, count), generator=rng).to(pixels.device)
+    windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (N, C, tops, lefts, H, W), nothing copied
+    return windows[torch.arange(count, device=pixels.device), :, top, left]
 
 
 def random_flip(pixels: Tensor, rng: torch.Generator) -> Tensor:
     """Mirrors each image left to right with probability 1/2."""
-    mirrored = torch.rand(len(pixels), 1, 1, 1, generator=rng) < 0.5
+    mirrored = torch.rand(len(pixels), 1, 1, 1, generator=rng).to(pixels.device) < 0.5
     return torch.where(mirrored, pixels.flip(-1), pixels)
 
 

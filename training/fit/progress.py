@@ -95,10 +95,10 @@ class RichProgress:
 
 
 class LineProgress:
-    """A line every ``seconds``, for logs and pipes. A context manager like the bars."""
+    """A line every ``seconds``, or after so many ``steps``, for logs and pipes. A context manager like the bars."""
 
-    def __init__(self, seconds: float = 10.0) -> None:
-        self.seconds = seconds
+    def __init__(self, seconds: float = 10.0, steps: int | None = None) -> None:
+        self.seconds, self.steps = seconds, steps
         self._open: list[_Work] = []
         self._printed = time.monotonic()
 
@@ -116,7 +116,8 @@ class LineProgress:
         work.done += steps
         work.status = status or work.status
         now = time.monotonic()
-        if now - self._printed >= self.seconds:
+        due = now - self._printed >= self.seconds if self.steps is None else steps > 0 == work.done % self.steps
+        if due:
             self.log(work.line(now))
 
     def log(self, message: str) -> None:
@@ -138,6 +139,6 @@ class _Work:
         return f"{text}, {self.status}" if self.status else text
 
 
-def progress_on_stderr() -> RichProgress | LineProgress:
-    """Bars where stderr is a terminal, lines where it is not."""
-    return RichProgress() if sys.stderr.isatty() else LineProgress()
+def progress_on_stderr(steps: int | None = None) -> RichProgress | LineProgress:
+    """Bars where stderr is a terminal, lines where it is not, or where one is wanted after so many steps."""
+    return RichProgress() if sys.stderr.isatty() and steps is None else LineProgress(steps=steps)
