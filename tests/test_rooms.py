@@ -43,8 +43,9 @@ _TABLE = {
     "commands.evaluate": "commands.cli commands.network commands.show pruners.errors training.data training.fit",
     "commands.inspect": "commands.cli commands.network commands.show models.registry pruners.bundle pruners.graph",
     "commands.network": (
-        "commands.cli commands.show models.registry pruners.base pruners.bundle pruners.entry pruners.errors "
-        "pruners.loading pruners.outputs pruners.run training.binarization.kinds training.data training.fit"
+        "commands.cli commands.show models.other_layouts models.registry pruners.base pruners.bundle pruners.entry "
+        "pruners.errors pruners.loading pruners.outputs pruners.run training.binarization.kinds training.data "
+        "training.fit"
     ),
     "commands.pack": (
         "commands.cli commands.network commands.show pruners.bundle pruners.errors training.packing"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from ...models import registry
+from ...models.other_layouts import LAYOUTS
 from ...pruners.errors import BundleExistsError, CheckpointError, UsageError
 from ...pruners.loading import parse_arguments
 from ...training.binarization.kinds import KINDS, Kind, find_kind, recognise
@@ -109,10 +110,20 @@ def start(model: nn.Module, chosen: Chosen | None, options: NetworkOptions) -> C
         return None
     if options.weights is None:
         return None
-    checkpoint = load_checkpoint(options.weights, model)
+    checkpoint = _in_our_names(load_checkpoint(options.weights, model), options, model)
     require_kind(checkpoint, chosen, options.weights)
     load_weights(model, checkpoint.model, options.weights)
     return checkpoint
+
+
+def _in_our_names(checkpoint: Checkpoint, options: NetworkOptions, model: nn.Module) -> Checkpoint:
+    """The weights of the program that a bundled network follows, under the names that they have here."""
+    layout = LAYOUTS.get(binary_form(registry.find(options.arch)).name) if options.arch else None
+    if layout is None or checkpoint.model.keys() == model.state_dict().keys():
+        return checkpoint
+    taken = layout.taken_over(checkpoint.model)
+    told = f"its names are those of {layout.origin}"
+    return checkpoint if taken is None else replace(checkpoint, model=taken, told=told)
 
 
 def start_renamed(model: nn.Module, chosen: Chosen, path: Path) -> str:
