@@ -60,6 +60,7 @@ def filled(rows: Tensor, groups: int) -> Tensor:
 
 if ACCELERATED:
     TABLE = table_of_differences()
+    TABLE_ADDRESS = TABLE.ctypes.data
     BYTE, WORD, FLOAT = ir.IntType(8), ir.IntType(64), ir.FloatType()
     BYTES, SHORTS, FLOATS = ir.VectorType(BYTE, 32), ir.VectorType(ir.IntType(16), 32), ir.VectorType(FLOAT, 8)
 
@@ -324,7 +325,7 @@ def sums_of_signs(
     groups = len(panels)
     addresses = (x.data_ptr(), panels.data_ptr(), taps.data_ptr(), scale.data_ptr(), offset.data_ptr(), y.data_ptr())
     convolve(
-        *addresses, TABLE.ctypes.data, images, rows, columns, channels // groups, groups, outputs // groups, high, wide,
+        *addresses, TABLE_ADDRESS, images, rows, columns, channels // groups, groups, outputs // groups, high, wide,
         *geometry, np.float32(threshold),
     )  # fmt: skip
     return y
