@@ -7,6 +7,7 @@ number counts are tied, and channels at a place that can't follow are frozen, by
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -61,7 +62,9 @@ def workable(
                 said += remedies
             elif error.site is not None and error.site.file and error.site not in held:
                 held[error.site] = f"the code can't follow here: {error.reason}"
+                before = tracer.facts
                 tracer = observe(model, example_input, skip=skip, held=held)
+                said = [_again(fact, tracer.facts.atoms_of(before)) for fact in said]
                 elsewhere = _elsewhere(model, example_input, skip, held, tracer.graph()) if elsewhere else []
             else:
                 return graph
@@ -144,6 +147,13 @@ def _remedies(error: StuckError, graph: ChannelGraph, facts: Facts) -> list[Tie 
         first, *others = (_lead(w, facts) for w in found)
         return [Tie(first, other, "one number counts both", site) for other in others]
     return [Freeze(_lead(w, facts), error.reason, site) for w in found]
+
+
+def _again(fact: Tie | Freeze, atoms: np.ndarray) -> Tie | Freeze:
+    """The fact in another trace, which numbers atoms anew."""
+    if isinstance(fact, Tie):
+        return replace(fact, first=atoms[fact.first], second=atoms[fact.second])
+    return replace(fact, atoms=atoms[fact.atoms])
 
 
 def _lead(width: Width, facts: Facts) -> np.ndarray:

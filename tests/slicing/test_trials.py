@@ -47,6 +47,24 @@ TABLE = (
 """
 )
 
+ONE_NUMBER_AND_TABLE = """
+SCALES = {9: 0.5, 4: 0.25}
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 6, 3, padding=1), nn.Conv2d(3, 9, 1)
+        self.fc1, self.fc2, self.fc3, self.n = nn.Linear(6, 5), nn.Linear(6, 5), nn.Linear(9, 5), 6
+
+    def forward(self, x):
+        z = self.c(x)
+        x = self.a(x)
+        first, second = (t.mean((2, 3)).view(-1, self.n) for t in (x, self.b(x)))
+        third = z.mean((2, 3)) * SCALES[z.shape[1]]
+        return self.fc1(first) + self.fc2(second) + self.fc3(third)
+"""
+
 UNPACKED = (
     NET
     + """
@@ -90,6 +108,14 @@ def test_two_widths_that_one_number_counts_go_together(tmp_path: Path) -> None:
     pruner = pruner_of(tmp_path, ONE_NUMBER)
     assert [w.name for w in pruner.graph.widths] == ["a"]
     assert "one number counts both" in pruner.graph.why("b")
+    check(pruner)
+
+
+def test_what_was_tied_stays_tied_where_another_place_is_held_later(tmp_path: Path) -> None:
+    pruner = pruner_of(tmp_path, ONE_NUMBER_AND_TABLE)
+    (width,) = pruner.graph.widths
+    assert {use.slot.layer for use in width.uses} == {"a", "b", "fc1", "fc2"}
+    assert "KeyError with other widths" in pruner.graph.why("c")
     check(pruner)
 
 
