@@ -263,6 +263,8 @@ def quantize(**given: Any) -> None:
 @cli.command()
 @click.argument("bundle", type=flags.PATH, required=False)
 @flags.network
+@click.option("--text", "--save-txt-dir", type=flags.PATH, metavar="DIR", help="Write the parameters as lines of text, "
+              "too, and the signs that layers give for three images.")  # fmt: skip
 @flags.output
 @flags.common
 def pack(**given: Any) -> None:

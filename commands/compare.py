@@ -210,7 +210,7 @@ def _row(
     }
     settings = {
         "command": comparing.as_command(options), "machine": machine(device), "seed": options.seed,
-        "training_images": len(data.train), "test_images": len(data.test),
+        "training_images": None if options.real or options.binary else len(data.train), "test_images": len(data.test),
         **{what: said for what, said in trained.items() if said},
     }  # fmt: skip
     network, name, kind = key

@@ -170,10 +170,11 @@ def tables(comparison: Comparison) -> Iterator[Table]:
     )  # fmt: skip
     yield Table(
         "training_time", "Training time",
-        "Seconds on the clock for all epochs, each with its pass over the validation images.",
+        "Seconds on the clock for all epochs, each with its pass over the validation images; of weights that were "
+        "given: what is noted beside them.",
         (*about, "real s", "few bits s", "few bits / real, an epoch", "epochs", "real s an epoch",
          "few bits s an epoch", "training images"),
-        [(*_about(r), *_training(r), str(r.settings["training_images"])) for r in rows],
+        [(*_about(r), *_training(r), str(r.settings["training_images"] or "")) for r in rows],
     )  # fmt: skip
     yield Table(
         "inference_time", "Inference time",
@@ -256,6 +257,7 @@ def _training(row: Row) -> Iterator[str]:
     forms = (row.real, row.binary)
     known = [None if f.training_seconds is None or not f.epochs else f.training_seconds / f.epochs for f in forms]
     yield from ("" if f.training_seconds is None else f"{f.training_seconds:.1f}" for f in forms)
-    yield f"{known[1] / known[0]:.2f}" if known[0] and known[1] else ""
+    alike = row.settings["training_images"] is not None
+    yield f"{known[1] / known[0]:.2f}" if alike and known[0] and known[1] else ""
     yield " and ".join(dict.fromkeys("?" if f.epochs is None else str(f.epochs) for f in forms))
     yield from ("" if s is None else f"{s:.2f}" for s in known)

@@ -7,12 +7,20 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from ..pruners.bundle import Bundle, check_free, held
+import torch
+from torch import Tensor
+
+from ..pruners.bundle import Bundle, check_free, held, write_file
 from ..pruners.errors import UsageError
-from ..training.packing import find_binary, pack, publish
+from ..pruners.outputs import unwritable
+from ..pruners.verify import varied
+from ..training.data import load_data
+from ..training.packing import as_text, find_binary, pack, publish
 from .cli import GENERATED, PackOptions, packed_folder, require_one
 from .network import Network, inputs_of_bundle, kind_in, network_from, new_pruner
 from .show import Voice
+
+_PATTERNS = 3
 
 
 def run(options: PackOptions) -> None:
@@ -33,7 +41,28 @@ def run(options: PackOptions) -> None:
             stack.enter_context(held(output))
         inputs = inputs_of_bundle(bundle, options.example)
         made = packed(bundle, str(options.bundle or output), inputs, output, options.force, voice)
+        if options.text is not None:
+            _write_text(options.text, made, inputs, options)
+            voice.remark(f"{options.text}: the parameters as text, and the signs for {_PATTERNS} images")
     voice.result(_shown(made), dict(made.summary))
+
+
+def _write_text(folder: Path, made: Bundle, inputs: Any, options: PackOptions) -> None:
+    """The first test images, or random ones where there are no data, go through the network."""
+    spec = options.data or str(made.plan.provenance.get("data") or "")
+    data = load_data(spec) if spec else None
+    if data is None and not (isinstance(inputs, Tensor) and inputs.ndim == 4):
+        raise UsageError("--text is for networks of images")
+    patterns = next(data.test.batches(_PATTERNS))[0] if data is not None else torch.cat(
+        [varied(inputs, seed) for seed in range(_PATTERNS)]
+    )[:_PATTERNS]
+    try:
+        for name, lines in as_text(made.model, patterns):
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_file(path, lines.encode())
+    except OSError as error:
+        raise unwritable(folder, error) from None
 
 
 def unpruned(network: Network, folder: Path) -> Bundle:

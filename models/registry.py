@@ -69,6 +69,8 @@ _BUNDLED = (
     Arch("vgg16", "models.cifar.vgg", "vgg16", "VGG-16 with batch norm"),
     Arch("vgg_small", "models.cifar.vgg_small", "vgg_small", "VGG-Small, for real and binary layers",
          binary="vgg_small"),
+    Arch("vgg_small_irnet", "models.cifar.vgg_small", "vgg_small_irnet", "VGG-Small as IR-Net's own code has it",
+         binary="vgg_small_irnet"),
 )  # fmt: skip
 
 ARCHS: Mapping[str, Arch] = MappingProxyType({arch.name: arch for arch in _BUNDLED})

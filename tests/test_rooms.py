@@ -48,7 +48,8 @@ _TABLE = {
         "training.fit"
     ),
     "commands.pack": (
-        "commands.cli commands.network commands.show pruners.bundle pruners.errors training.packing"
+        "commands.cli commands.network commands.show pruners.bundle pruners.errors pruners.outputs pruners.verify "
+        "training.data training.packing"
     ),
     "commands.profile": (
         "commands.cli commands.network commands.show pruners.bundle pruners.costs pruners.run "

@@ -147,6 +147,8 @@ def _check_output(options: CommonOptions) -> None:
         folder = options.output or (packed_folder(options.bundle) if options.bundle else None)
         if folder is not None:
             check_free(folder, options.force)
+        if options.text is not None and options.text.exists() and not _is_empty(options.text):
+            raise BundleExistsError(f"{options.text} exists; choose another folder with --text")
         return
     if isinstance(options, CompareOptions) and options.output is not None:
         check_comparison(options.output)
@@ -171,6 +173,10 @@ def _check_output(options: CommonOptions) -> None:
             raise CheckpointError(f"there is no checkpoint {options.resume_from}")
         if (path := options.output or (label and usual)) and options.resume_from is None:
             check_trained(path, options)
+
+
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and not any(folder.iterdir())
 
 
 def _check_length(path: Path | None) -> None:

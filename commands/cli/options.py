@@ -182,6 +182,9 @@ class ProfileOptions(SubjectOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class PackOptions(SubjectOptions):
+    """``text``: a folder for the parameters as text."""
+
+    text: Path | None = None
     output: Path | None = None
     force: bool = False
 

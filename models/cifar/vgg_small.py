@@ -13,8 +13,8 @@ Layer = Callable[..., nn.Module]
 class VGGSmall(nn.Module):
     """Six 3x3 convolutions, three poolings and a linear layer.
 
-    Each layer is convolution, pooling, batch normalisation, hardtanh, in this order: a binary twin takes the
-    sign of what hardtanh leaves in [-1, 1].
+    Each layer is convolution, pooling, batch normalisation, hardtanh, in this order, the first one without hardtanh: a
+    binary twin takes the sign of what hardtanh leaves in [-1, 1].
 
     Args:
         num_classes: width of the last layer.
@@ -59,13 +59,24 @@ class VGGSmall(nn.Module):
             self.last_norm = nn.BatchNorm1d(num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.hardtanh(self.bn0(self.conv0(x)))
+        x = self.begin(x)
         x = F.hardtanh(self.bn1(self.pool(self.conv1(x))))
         x = F.hardtanh(self.bn2(self.conv2(x)))
         x = F.hardtanh(self.bn3(self.pool(self.conv3(x))))
         x = F.hardtanh(self.bn4(self.conv4(x)))
         x = F.hardtanh(self.bn5(self.pool(self.conv5(x))))
         return self.last_norm(self.fc(x.flatten(start_dim=1)))
+
+    def begin(self, x: Tensor) -> Tensor:
+        """What reads the image: no activation behind its batch norm."""
+        return self.bn0(self.conv0(x))
+
+
+class IRNetVGGSmall(VGGSmall):
+    """VGG-Small as IR-Net's own code has it: a hardtanh behind the first batch norm, too."""
+
+    def begin(self, x: Tensor) -> Tensor:
+        return F.hardtanh(self.bn0(self.conv0(x)))
 
 
 def vgg_small(
@@ -79,3 +90,16 @@ def vgg_small(
 ) -> VGGSmall:
     """VGG-Small with 128, 256 and 512 channels."""
     return VGGSmall(num_classes, in_channels, image_size, conv, first, last, norm)
+
+
+def vgg_small_irnet(
+    num_classes: int = 10,
+    in_channels: int = 3,
+    image_size: int = 32,
+    conv: Layer = nn.Conv2d,
+    first: Layer = nn.Conv2d,
+    last: Layer = nn.Linear,
+    norm: Layer = nn.BatchNorm2d,
+) -> IRNetVGGSmall:
+    """VGG-Small with a hardtanh behind each batch norm."""
+    return IRNetVGGSmall(num_classes, in_channels, image_size, conv, first, last, norm)

@@ -111,6 +111,7 @@ def test_further_runs_add_rows_and_take_what_is_given(here: Path) -> None:
     table = rows_of(here / "out", "training_time")
     assert [row["kind"] for row in table] == ["DoReFa", "IRNet"]
     assert float(table[0]["real s"]) > 0 and table[1]["real s"] == ""  # from the curve beside the weights; not known
+    assert table[0]["training images"] == table[0]["few bits / real, an epoch"] == ""  # those of another run
     memory = rows_of(here / "out", "memory")
     assert memory[0]["packed"] == "" and float(memory[1]["real / packed"]) > 1
     assert "Not packed: " in (here / "out" / "comparison.md").read_text("utf-8")

@@ -34,7 +34,7 @@ LENET = ("--arch", "lenet5", "--network")
         pytest.param(
             ("inspect", "--arch", "squeezenet", "--network", "BWN"),
             "squeezenet has no form for binary layers: take one of alexnet_binary, lenet5_binary, nin_binary, "
-            "resnet14_binary, resnet18_binary, resnet20_binary, vgg11_binary, vgg_small",
+            "resnet14_binary, resnet18_binary, resnet20_binary, vgg11_binary, vgg_small, vgg_small_irnet",
             id="a network whose layers are fixed",
         ),
         pytest.param(

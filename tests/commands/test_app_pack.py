@@ -10,6 +10,7 @@ import torch
 from app_helpers import MODEL, app, refusal
 
 from secateur.pruners.bundle import Bundle
+from secateur.training.data import load_data
 
 BINARY = ("--arch", "lenet5", "--input-shape", "1,16,16", "--network")
 
@@ -73,3 +74,35 @@ def test_a_network_of_a_kind_is_packed_without_a_bundle(here: Path) -> None:
     assert sorted(p.name for p in Path("made").iterdir()) == [
         "model.py", "plan.json", "report.html", "summary.json", "weights.pth",
     ]  # fmt: skip
+
+
+def test_parameters_are_written_as_text_that_gives_the_same_signs(here: Path) -> None:
+    """What the lines say is computed anew in whole numbers, without the packed layers."""
+    words = ("--arch", "lenet5", "--network", "XnorNet", "--data", "digits", "--epochs", "1", "-q", "-o", "w.pt")
+    assert app("train", *words).exit_code == 0
+    made = app("pack", *words[:6], "--weights", "w.pt", "-q", "-o", "made", "--text", "text")
+    assert made.exit_code == 0, made.stderr
+    network = Bundle.open(here / "made").model
+    [images] = [x[:3] for x, _ in load_data("digits").test.batches(3)][:1]
+    inputs: dict[str, torch.Tensor] = {}
+    for name in ("conv2", "ip1"):
+        network.get_submodule(name).register_forward_pre_hook(lambda _, x, name=name: inputs.setdefault(name, x[0]))
+    with torch.no_grad():
+        network(images)
+    for name in ("conv2", "ip1"):
+        lines = (here / f"text/{name}.weights.txt").read_text().split()
+        rows = [[1 if bit == "1" else -1 for bit in line] for line in lines]
+        offsets = [int(line, 16) for line in (here / f"text/{name}.offsets.txt").read_text().split()]
+        offsets = [n - 2**16 if n >= 2**15 else n for n in offsets]
+        signs = torch.where(inputs[name] >= 0, 1.0, -1.0).double()
+        weight = torch.tensor(rows, dtype=torch.float64)
+        if name == "conv2":
+            sums = torch.nn.functional.conv2d(signs, weight.view(50, 20, 5, 5), padding=2).flatten(2)
+        else:
+            sums = (signs @ weight.T).unsqueeze(2)
+        given = sums + torch.tensor(offsets, dtype=torch.float64).view(-1, 1) >= 0
+        for number in range(3):
+            lines = (here / f"text/pattern{number + 1}/{name}.txt").read_text().split()
+            assert lines == ["".join("1" if bit else "0" for bit in row) for row in given[number].tolist()]
+    assert len((here / "text/conv1.weight.txt").read_text().split()) == 20 * 25
+    assert refusal("pack", *words[:6], "--weights", "w.pt", "-o", "other", "--text", "text")[0] == 2

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 class VGGSmall(nn.Module):
     """Six 3x3 convolutions, three poolings and a linear layer.
 
-    Each layer is convolution, pooling, batch normalisation, hardtanh, in this order: a binary twin takes the
-    sign of what hardtanh leaves in [-1, 1].
+    Each layer is convolution, pooling, batch normalisation, hardtanh, in this order, the first one without hardtanh: a
+    binary twin takes the sign of what hardtanh leaves in [-1, 1].
 
     Args:
         num_classes: width of the last layer.
@@ -39,13 +39,17 @@ class VGGSmall(nn.Module):
         self.last_norm: nn.Module = nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.hardtanh(self.bn0(self.conv0(x)))
+        x = self.begin(x)
         x = F.hardtanh(self.bn1(self.pool(self.conv1(x))))
         x = F.hardtanh(self.bn2(self.conv2(x)))
         x = F.hardtanh(self.bn3(self.pool(self.conv3(x))))
         x = F.hardtanh(self.bn4(self.conv4(x)))
         x = F.hardtanh(self.bn5(self.pool(self.conv5(x))))
         return self.last_norm(self.fc(x.flatten(start_dim=1)))
+
+    def begin(self, x: Tensor) -> Tensor:
+        """What reads the image: no activation behind its batch norm."""
+        return self.bn0(self.conv0(x))
 
 
 def vgg_small(num_classes: int = 10, in_channels: int = 3) -> VGGSmall:

@@ -20,7 +20,7 @@ IMAGES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar": (3, 32, 32)}
     ("name", "message"),
     [
         pytest.param(
-            "resnet-20", "there is no bundled network 'resnet-20': did you mean 'resnet20'?", id="a near miss is named"
+            "resnet200", "there is no bundled network 'resnet200': did you mean 'resnet20'?", id="a near miss is named"
         ),
         pytest.param(
             "xyzzy", "there is no bundled network 'xyzzy': secateur archs lists them", id="nothing near: see the list"

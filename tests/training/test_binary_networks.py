@@ -35,11 +35,11 @@ def test_a_network_without_a_form_for_binary_layers_is_refused() -> None:
 
 def test_norms_that_only_shift_are_refused_where_norms_cant_be_chosen() -> None:
     layers = KINDS["IRNet"].with_options(norm="offset").layers()
-    with pytest.raises(UsageError, match="nin_binary has batch norms only; those of resnet20_binary, vgg_small can be"):
+    with pytest.raises(UsageError, match="nin_binary has batch norms only; those of resnet20_binary, vgg_small"):
         registry.layer_arguments("nin_binary", layers)
 
 
-@pytest.mark.parametrize("name", ["resnet20_binary", "vgg_small"])
+@pytest.mark.parametrize("name", ["resnet20_binary", "vgg_small", "vgg_small_irnet"])
 def test_networks_of_shifted_convolutions_and_norms_that_only_shift_learn(name: str) -> None:
     layers = KINDS["IRNet"].with_options(shifts=True, norm="offset").layers(None, "binary")
     model = registry.create(
@@ -124,6 +124,22 @@ def test_resnet20_is_the_size_of_resnet20() -> None:
     assert parameters(real) == parameters(binary) == 269_722 + 2 * 64
     blocks = [key for key in real.state_dict() if key.startswith("layer2.0.")]
     assert blocks == [key for key in registry.create("resnet20").state_dict() if key.startswith("layer2.0.")]
+
+
+@pytest.mark.parametrize(("name", "behind_the_first"), [("vgg_small", []), ("vgg_small_irnet", ["hardtanh"])])
+def test_vgg_small_has_its_layers_in_the_order_drawn(
+    name: str, behind_the_first: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    real = nn.functional.hardtanh
+    monkeypatch.setattr(nn.functional, "hardtanh", lambda x: (order.append("hardtanh"), real(x))[1])
+    model = registry.create(name).eval()
+    for part, layer in model.named_modules():
+        if isinstance(layer, (nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d, nn.Linear)):
+            layer.register_forward_hook(lambda *_, part=part: order.append(part.rstrip("012345")))
+    model(torch.zeros(1, 3, 32, 32))
+    block, pooled = ["conv", "bn", "hardtanh"], ["conv", "pool", "bn", "hardtanh"]
+    assert order == ["conv", "bn", *behind_the_first, *pooled, *block, *pooled, *block, *pooled, "fc"]
 
 
 def test_vgg_small_is_unchanged_without_arguments() -> None:

@@ -73,8 +73,15 @@ def test_an_option_of_another_kind_is_refused() -> None:
         ("IRNet", {"shifts": 1}, "IRNet: shifts must be False or True, not 1"),
         (
             "IRNet", {"shifts": True, "activation_bits": 32},
-            "IRNet: shifts are of inputs whose signs are taken, not of real ones (activation_bits=32)",
+            "IRNet: shifts are for inputs whose signs are taken, not for real ones (activation_bits=32)",
         ),
+        (
+            "IRNet", {"padding": "checkerboard", "activation_bits": 32},
+            "IRNet: padding=checkerboard is for inputs whose signs are taken, not for real ones (activation_bits=32)",
+        ),
+        ("IRNet", {"padding": "ones"}, "IRNet: padding must be zeros or checkerboard, not 'ones'"),
+        ("IRNet", {"final": "yes"}, "IRNet: final must be False or True, not 'yes'"),
+        ("IRNet", {"final": True, "shifts": True}, "IRNet: shifts=True goes with padding=zeros and final=False alone"),
         ("IRNet", {"norm": "layer"}, "IRNet: norm must be batch or offset, not 'layer'"),
         ("IRNet", {"t_min": 0}, "IRNet: t_min must be a number above 0, not 0"),
         ("XnorNet", {"min_gain": "no"}, "XnorNet: min_gain must be a number of at least 0, not 'no'"),
@@ -197,6 +204,20 @@ def test_the_final_form_of_an_ir_convolution_is_signs_with_signs() -> None:
     torch.testing.assert_close(layer(x), F.conv2d(_signs(x), _signs(layer.weight)))
 
 
+@pytest.mark.parametrize("final", [False, True], ids=["balanced", "final"])
+def test_a_border_of_signs_in_turns_is_part_of_the_sums(final: bool) -> None:
+    kind = KINDS["IRNet"].with_options(padding="checkerboard", final=final)
+    layer, plain = (k.conv(3, 4, 3, stride=2, padding=1) for k in (kind, KINDS["IRNet"].with_options(final=final)))
+    plain.load_state_dict(layer.state_dict())
+    plain.padding = (0, 0)
+    x = torch.randn(2, 3, 6, 6)
+    framed = torch.ones(2, 3, 8, 8)
+    framed[..., 1::2, ::2] = framed[..., ::2, 1::2] = -1
+    framed[..., 1:-1, 1:-1] = x
+    torch.testing.assert_close(layer(x), plain(framed))
+    assert (kind.linear is KINDS["IRNet"].linear) is not final
+
+
 @pytest.mark.parametrize("name", VARIANTS)
 def test_only_ienet_has_tensors_of_its_own(name: str) -> None:
     keys = list(VARIANTS[name].conv(2, 3, kernel_size=3).state_dict())
@@ -307,7 +328,9 @@ def test_the_schedule_of_resnet20_begins_at_a_thousandth() -> None:
         assert layer.t == pytest.approx(low)
     given = chosen_kind(NetworkOptions(arch="resnet20", network="IRNet", kind_arg=("t_min=0.2",)))
     assert given is not None
-    assert given.facts["options"] == {"activation_bits": 1, "t_min": 0.2, "shifts": False, "norm": "batch"}
+    assert given.facts["options"] == {
+        "activation_bits": 1, "t_min": 0.2, "shifts": False, "norm": "batch", "padding": "zeros", "final": False,
+    }  # fmt: skip
 
 
 def test_tents_of_activations_are_never_wider_than_one() -> None:

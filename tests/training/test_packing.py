@@ -19,7 +19,16 @@ from secateur.pruners.bundle import import_text
 from secateur.pruners.errors import SourceError, UsageError
 from secateur.pruners.source import Entry, write_source
 from secateur.training.binarization.kinds import find_kind
-from secateur.training.packing import Packed, PackedConv2d, PackedLinear, bits_of, find_binary, pack, scaled_afterwards
+from secateur.training.packing import (
+    Packed,
+    PackedConv2d,
+    PackedLinear,
+    as_text,
+    bits_of,
+    find_binary,
+    pack,
+    scaled_afterwards,
+)
 
 IMAGE = torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(5))
 OWN = '''
@@ -345,3 +354,25 @@ def test_a_bare_interpreter_runs_the_file(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-I", "-c", code], cwd=tmp_path, check=True, timeout=120)
     with torch.no_grad():
         assert torch.allclose(torch.load(tmp_path / "y.pt"), model(IMAGE), rtol=1e-5, atol=1e-6)
+
+
+def test_whole_offsets_give_the_signs_of_scales_of_either_sign() -> None:
+    generator = torch.Generator().manual_seed(0)
+    layer = PackedLinear(21, 40)
+    layer.bits.random_(0, 256, generator=generator)
+    layer.scale.copy_(torch.randn(1, 40, generator=generator))
+    layer.scale[0, :3] = 0
+    layer.offset.copy_(8 * torch.randn(40, generator=generator))
+    model = nn.Sequential(layer)
+    x = torch.randn(200, 21, generator=generator)
+    files = dict(as_text(model, x[:2]))
+    weight = torch.tensor([[1.0 if bit == "1" else -1.0 for bit in line] for line in files["0.weights.txt"].split()])
+    offsets = torch.tensor([(int(n, 16) + 2**15) % 2**16 - 2**15 for n in files["0.offsets.txt"].split()])
+    whole = torch.where(x >= 0, 1.0, -1.0) @ weight.T + offsets >= 0
+    assert torch.equal(whole, layer(x) >= 0)
+    assert files["pattern2/0.txt"].split() == ["01"[bit] for bit in whole[1].int().tolist()]
+
+
+def test_networks_without_packed_layers_are_no_text() -> None:
+    with pytest.raises(UsageError, match="there are no packed layers"):
+        list(as_text(nn.Sequential(nn.Linear(2, 2)), torch.zeros(1, 2)))

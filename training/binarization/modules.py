@@ -50,11 +50,16 @@ class CheckerboardPad2d(nn.Module):
         self.padding = padding
 
     def forward(self, x: Tensor) -> Tensor:
-        ring = (self.padding,) * 4
-        rows, columns = (torch.arange(n + 2 * self.padding, device=x.device) for n in x.shape[-2:])
-        board = 1 - 2 * ((rows.view(-1, 1) + columns) % 2).to(x.dtype)
-        outside = F.pad(torch.zeros(x.shape[-2:], dtype=x.dtype, device=x.device), ring, value=1.0)
-        return F.pad(x, ring) + board * outside
+        return checkerboard_padded(x, self.padding, self.padding)
+
+
+def checkerboard_padded(x: Tensor, height: int, width: int) -> Tensor:
+    """So many rows and columns of +1 and -1 in turns on each side: +1 where row + column of the result is even."""
+    ring = (width, width, height, height)
+    outside = F.pad(torch.zeros(x.shape[-2:], dtype=x.dtype, device=x.device), ring, value=1.0)
+    rows, columns = (torch.arange(n, device=x.device) for n in outside.shape)
+    board = 1 - 2 * ((rows.view(-1, 1) + columns) % 2).to(x.dtype)
+    return F.pad(x, ring) + board * outside
 
 
 class ThermometerCoding(nn.Module):

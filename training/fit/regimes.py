@@ -134,6 +134,7 @@ _BY_NETWORK = {
     "nin": "xnor_nin",
     "vgg11": "vgg11",
     "vgg_small": "irnet_vgg_small",
+    "vgg_small_irnet": "irnet_vgg_small",
     "resnet14": "resnet_cifar",
     "resnet18": "irnet_resnet",
     "resnet20": "irnet_resnet",

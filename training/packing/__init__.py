@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import kernels
+from .as_text import as_text
 from .found import Found, find, scaled_afterwards
 from .layers import PackedConv2d, PackedLayer, PackedLinear
 from .norms import foldable
@@ -12,6 +13,6 @@ from .speed import CHANNELS_OF_FILTERS, FILTER, OUTPUTS, SIDE, Prepacked, SpeedU
 
 __all__ = [
     "CHANNELS_OF_FILTERS", "FILTER", "OUTPUTS", "SIDE", "Found", "Packed", "PackedConv2d", "PackedLayer",
-    "PackedLinear", "Prepacked", "SpeedUp", "against_channels", "against_filters", "bits_of", "find", "find_binary",
-    "foldable", "kernels", "layer_state", "pack", "publish", "scaled_afterwards",
+    "PackedLinear", "Prepacked", "SpeedUp", "against_channels", "against_filters", "as_text", "bits_of", "find",
+    "find_binary", "foldable", "kernels", "layer_state", "pack", "publish", "scaled_afterwards",
 ]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ....pruners.errors import UsageError
-from .. import IRBatchNorm2d, libra_sign, sign_clipped, sign_ede, sign_identity
-from .registry import Kind, register, require, require_number
+from .. import IRBatchNorm2d, checkerboard_padded, libra_sign, sign_clipped, sign_ede, sign_identity
+from .registry import Kind, Layer, register, require, require_number
 from .schedules import sharpen
 
 
@@ -75,6 +76,18 @@ class ShiftIRConv2d(nn.Conv2d):
         return first + second
 
 
+class CheckerIRConv2d(nn.Conv2d):
+    """An ``IRConv2d`` whose border holds +1 and -1 in turns, as zeros are no binary values."""
+
+    k = 10.0
+    t = 0.1
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = checkerboard_padded(sign_ede(x, self.k, self.t), int(self.padding[0]), int(self.padding[1]))
+        weight = libra_sign(self.weight, self.k, self.t)
+        return F.conv2d(x, weight, self.bias, self.stride, 0, self.dilation, self.groups)
+
+
 class FinalIRConv2d(nn.Conv2d):
     """Plain signs with plain signs: what is left of ``IRConv2d`` for a last fine-tuning and for export."""
 
@@ -82,26 +95,63 @@ class FinalIRConv2d(nn.Conv2d):
         return self._conv_forward(sign_clipped(x), sign_identity(self.weight), self.bias)
 
 
-def irnet(activation_bits: int = 1, t_min: float = 0.1, shifts: bool = False, norm: str = "batch") -> Kind:
+class CheckerFinalIRConv2d(nn.Conv2d):
+    """A ``FinalIRConv2d`` whose border holds +1 and -1 in turns."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = checkerboard_padded(sign_clipped(x), int(self.padding[0]), int(self.padding[1]))
+        return F.conv2d(x, sign_identity(self.weight), self.bias, self.stride, 0, self.dilation, self.groups)
+
+
+class FinalIRLinear(nn.Linear):
+    """Plain signs with plain signs, in a linear layer."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(sign_clipped(x), sign_identity(self.weight), self.bias)
+
+
+def balanced_or_plain(weight: Tensor, layer: Any) -> Tensor:
+    """What a layer multiplies with: balanced, scaled signs, or in the final form plain ones."""
+    return libra_sign(weight, layer.k, layer.t) if hasattr(layer, "k") else sign_identity(weight)
+
+
+_CONVS: dict[tuple[bool, str], Layer] = {
+    (False, "zeros"): IRConv2d, (False, "checkerboard"): CheckerIRConv2d, (True, "zeros"): FinalIRConv2d,
+    (True, "checkerboard"): CheckerFinalIRConv2d,
+}  # fmt: skip
+
+
+def irnet(
+    activation_bits: int = 1, t_min: float = 0.1, shifts: bool = False, norm: str = "batch", padding: str = "zeros",
+    final: bool = False,
+) -> Kind:  # fmt: skip
     """``activation_bits``: 1 (1w1a) or 32 (1w32a). ``t_min``: where the sharpness t of the gradients begins; 0.1 in the
     paper and for VGG-small, 0.001 in the authors' code for ResNet-20. ``shifts``: convolutions take two shifted views
-    of their inputs. ``norm``: "batch", or "offset" for norms that only shift."""
+    of their inputs. ``norm``: "batch", or "offset" for norms that only shift. ``padding``: "zeros", or "checkerboard"
+    for +1 and -1 in turns. ``final``: plain signs without balance and scale, for a last fine-tuning and for export."""
     require("IRNet", "activation_bits", activation_bits, (1, 32))
     require("IRNet", "shifts", shifts, (False, True))
     require("IRNet", "norm", norm, ("batch", "offset"))
+    require("IRNet", "padding", padding, ("zeros", "checkerboard"))
+    require("IRNet", "final", final, (False, True))
     require_number("IRNet", "t_min", t_min, 0)
     binary = activation_bits == 1
-    if shifts and not binary:
-        raise UsageError("IRNet: shifts are of inputs whose signs are taken, not of real ones (activation_bits=32)")
-    conv = ShiftIRConv2d if shifts else IRConv2d if binary else IRWeightConv2d
+    if not binary and (shifts or padding != "zeros" or final):
+        what = "shifts are" if shifts else "padding=checkerboard is" if padding != "zeros" else "final is"
+        raise UsageError(f"IRNet: {what} for inputs whose signs are taken, not for real ones (activation_bits=32)")
+    if shifts and (padding != "zeros" or final):
+        raise UsageError("IRNet: shifts=True goes with padding=zeros and final=False alone")
+    conv: Layer = _CONVS[final, padding] if not shifts else ShiftIRConv2d
+    linear = FinalIRLinear if final else IRLinear
     return Kind(
-        "IRNet", conv, IRLinear if binary else IRWeightLinear,
+        "IRNet", conv if binary else IRWeightConv2d, linear if binary else IRWeightLinear,
         IRWeightConv2d, IRWeightLinear, 1, activation_bits,
         activation=nn.Identity if binary else nn.ReLU,
         at_epoch=partial(sharpen, low=t_min), norm=IRBatchNorm2d if norm == "offset" else None,
-        options={"activation_bits": 1, "t_min": 0.1, "shifts": False, "norm": "batch"},
+        options={"activation_bits": 1, "t_min": 0.1, "shifts": False, "norm": "batch", "padding": "zeros",
+                 "final": False},
         usual={"resnet20_binary": {"t_min": 1e-3}}, variant=irnet,
-        weight_quantizer=lambda weight, layer: libra_sign(weight, layer.k, layer.t), scales_per_filter=True,
+        weight_quantizer=balanced_or_plain, scales_per_filter=not final,
     )  # fmt: skip
 
 
