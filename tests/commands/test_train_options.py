@@ -194,6 +194,7 @@ def test_a_shorter_training_takes_the_same_steps_earlier() -> None:
         ("resnet14_binary", "cifar10", "DoReFa", "resnet_cifar"),
         ("lenet5_binary", "mnist", "XnorNet", "xnor_lenet5"),
         ("lenet5_binary", "digits", "XnorNet", "binary"),
+        ("resnet20_binary", "digits", "XnorNet", "binary_narrow"),
         ("nin_binary", "cifar10", "XnorNet", "xnor_nin"),
         ("vgg_small", "cifar10", "BinaryConnect", "binaryconnect"),
         ("vgg11_binary", "cifar10", "BinaryConnect", "vgg11"),
@@ -203,6 +204,14 @@ def test_a_shorter_training_takes_the_same_steps_earlier() -> None:
 )
 def test_which_regime_a_network_gets(arch: str, data: str, kind: str, name: str) -> None:
     assert regime_for(arch, data, "train", kind).name == name
+
+
+@pytest.mark.parametrize(
+    ("arch", "data", "epochs"),
+    [("resnet20_binary", "digits", 40), ("resnet18_binary", "digits", 6), ("resnet18_binary", "minicifar", 60)],
+)
+def test_wide_networks_train_shortly_on_tiny_images(arch: str, data: str, epochs: int) -> None:
+    assert regime_for(arch, data, "train", "XnorNet").epochs == epochs
 
 
 @pytest.mark.parametrize(
