@@ -6,7 +6,6 @@ import hashlib
 import importlib.metadata
 import os
 import sys
-import sysconfig
 from dataclasses import fields
 from pathlib import Path, PurePath
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from ...pruners.plan import sha256_of_file, sha256_of_state
-from ...pruners.run import tree_leaves
+from ...pruners.run import is_library_file, tree_leaves
 from ...training.data import Data, contents
 from ..cli import WITHOUT_EFFECT, PruneOptions
 
@@ -40,12 +39,11 @@ def fingerprint(options: PruneOptions, images: Data | None, inputs: Any, **resol
 def own_source() -> dict[str, str]:
     """The hash of every Python file that was imported, but for Python's own, installed packages and this one (of which
     bundled networks count: they may have been edited)."""
-    installed = {PurePath(p) for p in sysconfig.get_paths().values()}
     found = {}
     for name, module in sys.modules.items():
         file = Path(getattr(module, "__file__", None) or "")
         ours = name.partition(".")[0] in _OURS and not name.startswith(_NETWORKS)
-        known = ours or installed & {*file.parents} or {"site-packages", "dist-packages"} & {*file.parts}
+        known = ours or is_library_file(str(file)) or {"site-packages", "dist-packages"} & {*file.parts}
         draft = any(part.startswith("secateur-") for part in file.parts)  # what this process wrote and imported again
         if file.suffix == ".py" and not known and not draft and file.is_file():
             found[os.path.relpath(file)] = sha256_of_file(file)

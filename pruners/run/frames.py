@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import sysconfig
 import traceback
 from collections.abc import Container
 from functools import lru_cache
@@ -38,6 +39,20 @@ def _einops() -> tuple[str, ...]:
     """Where einops lies: its calls count as torch's."""
     found = find_spec("einops")
     return tuple(path + os.sep for path in (found.submodule_search_locations or ())) if found else ()
+
+
+@lru_cache(maxsize=4096)
+def is_library_file(filename: str) -> bool:
+    """Whether the file is Python's own or an installed package's, wherever that was installed."""
+    return filename.startswith(_libraries(tuple(sys.path)))
+
+
+@lru_cache(maxsize=4)
+def _libraries(path: tuple[str, ...]) -> tuple[str, ...]:
+    """Python's own folders, and those of the path where packages are installed: they say which."""
+    own = (sysconfig.get_paths()[name] for name in ("purelib", "platlib", "stdlib"))
+    others = (folder for folder in path if folder and any(Path(folder).glob("*.dist-info")))
+    return tuple(os.path.join(os.path.abspath(folder), "") for folder in (*own, *others))
 
 
 def run(model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import sys
-import sysconfig
 from collections import ChainMap, Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,11 +19,10 @@ from ..places import Site, Span
 from . import forks
 from .calling import Modules
 from .forks import Block, Fork, Function, Left, Unknown, contains, function_of, own_nodes, span_of
-from .frames import is_author_file, run, span
+from .frames import is_author_file, is_library_file, run, span
 
 _DEPTH = 2  # of ways inside ways that are tried
 _GENERATOR = 0x20 | 0x80 | 0x200
-_LIBRARIES = tuple(sysconfig.get_paths()[name] for name in ("purelib", "platlib", "stdlib"))
 _CALLING = torch.nn.modules.module.__file__
 
 
@@ -83,7 +81,7 @@ class Watch:
         self.inherited: dict[int, tuple[Function, frozenset[str], CodeType, CodeType]] = {}  # by identity of code
         self._counts: Counter[Way] = Counter()
         self._functions: dict[int, tuple[Function | None, CodeType]] = {}
-        self._files = {f for m in modules.all if (f := _file_of(type(m)))}
+        self._files = {f for m in modules.all for cls in type(m).__mro__ if (f := _file_of(cls))}
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -119,7 +117,7 @@ class Watch:
             return None
         first = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
         own = id(first) in self.modules.path_of
-        if not own and code.co_filename not in self._files and code.co_filename.startswith(_LIBRARIES):
+        if code.co_filename not in self._files and is_library_file(code.co_filename):
             return None
         self.trains |= "training" in code.co_names
         self.graded |= bool({"requires_grad", "is_grad_enabled"} & {*code.co_names})
@@ -151,8 +149,9 @@ def unwatched() -> Iterator[None]:
 
 
 def _file_of(cls: type) -> str | None:
-    code = getattr(getattr(cls, "forward", None), "__code__", None)
-    return code.co_filename if isinstance(code, CodeType) and is_author_file(code.co_filename) else None
+    """Where a class is written; a decorator's wrapper of its forward may be written elsewhere."""
+    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    return file if file and is_author_file(file) else None
 
 
 @lru_cache(maxsize=4096)

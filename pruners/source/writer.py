@@ -88,8 +88,8 @@ def write(
     """
     sources = Sources()
     tree = Tree(model, entry, sources)
-    refuse(tree)
     choose_imported(tree, rewrites)
+    refuse(tree)
     writing = _Writing(tree, plan_rewrites(rewrites, tree, sources))
     writing.write_classes()
     text, twin = writing.first(header)

@@ -129,6 +129,18 @@ def _hooked_flat() -> nn.Module:
     return model
 
 
+def test_a_model_that_a_configuration_of_its_library_makes_is_refused_where_the_user_makes_it() -> None:
+    base = type("PreTrainedModel", (Flat,), {"__module__": "transformers.modeling_utils"})
+
+    def make() -> nn.Module:
+        return base()
+
+    line = make.__code__.co_firstlineno + 1
+    said = rf"test_source_refusals\.py:{line}: the model is .* of transformers.*copy its classes"
+    with pytest.raises(SourceError, match=said):
+        write_source(make(), Entry(make, {}, "make"))
+
+
 def test_a_number_that_differs_outside_a_method_is_refused() -> None:
     model = Flat()
     site = LiteralSite(torch.nn.functional.__file__, 1, 0, 1, 1, {"": 1, "conv": 2})

@@ -135,6 +135,24 @@ NORMS = "self.q_norm, self.k_norm = nn.LayerNorm(dim // num_heads), nn.LayerNorm
 BY_HAND_6 = "x = (q * 0.5 @ k.mT).softmax(-1) @ v"
 REPEATED = f"""k, v = (t.repeat_interleave(self.heads // self.groups, dim=1) for t in (k, v))
         {SDPA.format("q, k, v")}"""
+REPEAT_KV = """
+def repeat_kv(x, times):
+    batch, heads, length, width = x.shape
+    if times == 1:
+        return x
+    x = x[:, :, None, :, :].expand(batch, heads, times, length, width)
+    return x.reshape(batch, heads * times, length, width)
+
+"""
+KEYS_OR_COPIES = "k, v = repeat_kv(k, self.heads // self.groups), repeat_kv(v, self.heads // self.groups)\n        "
+IN_TURN = "k, v = (t.repeat(1, self.heads // self.groups, 1, 1) for t in (k, v))\n        "
+IN_FLOAT32 = """attn = torch.matmul(q, k.transpose(2, 3)) * self.head_dim**-0.5
+        attn = attn + torch.full((N, N), -1e9).triu(1)
+        attn = F.softmax(attn, dim=-1, dtype=torch.float32).to(q.dtype)
+        x = torch.matmul(F.dropout(attn, p=0.1, training=self.training), v)"""
+IN_GROUPS = """q = q.reshape(B, self.groups, -1, N, self.head_dim)
+        attn = (q @ k.unsqueeze(2).transpose(-2, -1)) * self.head_dim**-0.5
+        x = (attn.softmax(-1) @ v.unsqueeze(2)).flatten(1, 2)"""
 
 RMS_NORM = """
 class Norm(nn.Module):
@@ -177,6 +195,13 @@ HEADS = {  # source -> widths beside the embedding's, in heads or in groups of h
         grouped(f"k, v = self.repeated(k), self.repeated(v)\n        {SDPA.format('q, k, v')}"),
         {"attention.q": 2},
     ),
+    "expanded keys, by hand": (REPEAT_KV + grouped(KEYS_OR_COPIES + IN_FLOAT32), {"attention.q": 2}),
+    "expanded keys, the fused function": (
+        REPEAT_KV + grouped(KEYS_OR_COPIES + SDPA.format("q, k, v")),
+        {"attention.q": 2},
+    ),
+    "keys repeated in turn, by hand": (grouped(IN_TURN + IN_FLOAT32), {"attention.q": 2}),
+    "queries laid out in groups": (grouped(IN_GROUPS), {"attention.q": 2}),
     "keys expanded by a number of their own": (
         grouped(f"k, v = (t.unsqueeze(2).expand(-1, -1, 3, -1, -1).flatten(1, 2) for t in (k, v))\n        {BY_HAND_6}")
         .replace("16", "24")
@@ -301,6 +326,7 @@ WIDTHS = {  # one head, or heads that share their keys: it gets narrower, and it
         {"attention.q": 4},  # one attribute says how wide keys and values are
         "scale=0.5)",
     ),
+    "keys shared by all heads, by hand": (grouped(IN_FLOAT32, "4, 1"), {"attention.q": 4}, "* 0.5"),
     "queries and values of different widths": (
         NON_LOCAL + NET.format(sizes=8),
         {"attention.q": 8, "attention.v": 12},

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import random
+import textwrap
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -343,3 +346,58 @@ class LargeNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(x) if self.training or x.shape[-1] > 8 else x
+
+
+LIBRARY = {
+    "helpers.py": """
+        import functools
+
+        def renamed(forward):
+            @functools.wraps(forward)
+            def wrapper(self, *args, **kwargs):
+                if "image" in kwargs:
+                    kwargs["x"] = kwargs.pop("image")
+                return forward(self, *args, **kwargs)
+            return wrapper
+
+        def attend(module, x, bias=None):
+            if bias is None:
+                return x * module.scale
+            return bias.view(x.shape) + x
+        """,
+    "layers.py": """
+        import torch
+        from torch import nn
+        from .helpers import attend, renamed
+
+        class Net(nn.Module):
+            scale = 2.0
+
+            def __init__(self):
+                super().__init__()
+                self.c1, self.c2, self.fc = nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 1), nn.Linear(16, 5)
+
+            @renamed
+            def forward(self, x, bias=None):
+                x = self.c1(x)
+                x = x.where(x > 0, x.new_zeros(()))
+                return self.fc(self.c2(attend(self, x)).mean((2, 3)))
+        """,
+}
+
+
+@pytest.mark.parametrize("installed", [True, False], ids=["installed", "the author's"])
+def test_helpers_of_an_installed_library_are_not_tried_wherever_it_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: bool
+) -> None:
+    package = tmp_path / f"library_{installed}"
+    package.mkdir()
+    for name, text in {"__init__.py": "", **LIBRARY}.items():
+        (package / name).write_text(textwrap.dedent(text))
+    if installed:
+        (tmp_path / "library-1.0.dist-info").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    layers = importlib.import_module(f"{package.name}.layers")
+    graph = trace(layers.Net(), torch.randn(2, 3, 8, 8))
+    assert bool(graph.untaken) is not installed
+    assert {w.name for w in graph.widths} == {"c1", "c2"}

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from ...errors import SourceError
-from ...run import NO_COLUMNS
+from ...run import NO_COLUMNS, is_library_file
 from ..text import code_of
 from .tree import Tree, is_authored
 from .values import own_method
@@ -22,6 +22,7 @@ _HOOKS = {
     "_backward_pre_hooks": "a backward pre-hook",
 }
 _REMOVERS = {"WeightNorm": "remove_weight_norm", "SpectralNorm": "remove_spectral_norm"}
+_CONFIGURED = {"transformers": "PreTrainedModel", "diffusers": "ModelMixin"}  # library -> what its models derive from
 _QUANTIZED = ("torch.ao.nn.", "torch.nn.quantized", "torch.nn.intrinsic", "torch.nn.qat", "torch.ao.quantization")
 _READY = ("QuantStub", "DeQuantStub", "FloatFunctional")
 
@@ -29,6 +30,13 @@ _READY = ("QuantStub", "DeQuantStub", "FloatFunctional")
 def refuse(tree: Tree) -> None:
     """Raises SourceError, with the module and the class's file and line, for the first thing that can't be written."""
     for path, module in tree.live.items():
+        if library := _configured(tree, type(module)):
+            raise SourceError(
+                f"{_made_at(tree, path)}: {path or 'the model'} is {type(module).__qualname__} of {library}, whose "
+                f"code can't be written as a file of its own: a configuration and decorators of {library} make it what "
+                "it is; copy its classes into a file of yours, derived from nn.Module, without these decorators, and "
+                "prune that"
+            )
         reason = _reason(module)
         if reason is None and module.training and not tree.model.training:
             reason = "trains although the model is in eval mode; call model.eval() or model.train() first"
@@ -75,6 +83,19 @@ def _reason(module: nn.Module) -> str | None:
     if code is not None and all(column is None for *_, column in code.co_positions()):
         return NO_COLUMNS
     return None
+
+
+def _configured(tree: Tree, cls: type) -> str:
+    """The library whose configurations and decorators make a class what it is, if it has to be written."""
+    bases = {(c.__module__.partition(".")[0], c.__name__) for c in cls.__mro__}
+    return next((name for name, base in _CONFIGURED.items() if (name, base) in bases and cls not in tree.imported), "")
+
+
+def _made_at(tree: Tree, path: str) -> str:
+    """The line outside installed packages that makes the module, or else where its class is written."""
+    birth = tree.birth(path)
+    frames = [f for f in birth.frames if not is_library_file(f.file)] if birth else []
+    return f"{frames[0].file}:{frames[0].end[0]}" if frames else _place(tree, path)
 
 
 def _is_ready(module: nn.Module) -> bool:

@@ -79,7 +79,7 @@ class Splits:
         heads = self._wanted(facts) - self._outwards.keys() - self._settled
         self._outwards |= dict.fromkeys(heads, 1)
         stuck = self._stuck(facts) if not heads else set()
-        for split in stuck:
+        for split in (stuck - self._outwards.keys()) or stuck:
             further = self._outwards.get(split, 0) + 1
             if further < self._axes[split]:
                 self._outwards[split] = further
@@ -89,10 +89,17 @@ class Splits:
         return bool(heads or stuck)
 
     def _stuck(self, facts: Facts) -> set[Split]:
-        """The splits of which nothing can go, though layers make their channels."""
-        free = prunable(facts) if self._lines else np.zeros(0, dtype=bool)
-        left = {s: line for s, line in self._lines.items() if s not in self._settled and not free[line].any()}
+        """The splits of which nothing can go, or all at once only, though layers make their channels."""
+        lines = {s: line for s, line in self._lines.items() if s not in self._settled}
+        if not lines:
+            return set()
+        free, classes = prunable(facts), facts.classes()
+        left = {s: line for s, line in lines.items() if not free[line].any() or _one(classes[line])}
         return {split for split, line in left.items() if _made(facts, line)}
+
+
+def _one(classes: IntArray) -> bool:
+    return classes.size > 1 and bool((classes == classes[0]).all())
 
 
 def _made(facts: Facts, line: IntArray) -> bool:
