@@ -17,7 +17,7 @@ from .calling import (
     training_batch,
 )
 from .copying import INTERNAL, copied
-from .einops_calls import places, rearrange
+from .einops_calls import axes_named, rearrange
 from .forks import Left, pieces, span_of, tree_of
 from .frames import (
     NO_COLUMNS,
@@ -67,11 +67,11 @@ __all__ = [
     "CONV_FORWARD", "INTERNAL", "NO_COLUMNS", "NO_TORCH_FUNCTION", "SMALL", "UNSAVED", "BatchNormBase", "ConvBase",
     "ConvTransposeBase", "Left", "Modules", "NormBase", "OpOverload", "StopRequest", "TorchDispatchMode", "Visit",
     "Watch", "Way", "WithoutTorchDispatch", "WithoutTorchFunction", "as_it_was", "author_frame", "author_site",
-    "batch_size", "call_arguments", "copied", "describe", "described", "estimate_batch_norm", "examples_of",
-    "forward_site", "gather_weights", "images_of", "in_stand_in", "interrupt_as_flag", "is_author_file", "is_blank",
-    "is_library_file", "isolated", "labels_of", "larger_batch", "larger_sizes", "layer_frame", "name_of",
-    "paddings", "pieces", "places", "plain", "precision_of", "rearrange", "repeatable", "rounded", "run",
-    "schema_of", "site_of", "span", "span_of", "storage_of", "tensors_in", "training_batch", "tree_flatten",
-    "tree_leaves", "tree_map", "tree_of", "unloaded", "unsaved_buffers", "unwatched", "unwrapped", "wide",
-    "widened", "without_compiler", "without_modes", "without_values",
+    "axes_named", "batch_size", "call_arguments", "copied", "describe", "described", "estimate_batch_norm",
+    "examples_of", "forward_site", "gather_weights", "images_of", "in_stand_in", "interrupt_as_flag",
+    "is_author_file", "is_blank", "is_library_file", "isolated", "labels_of", "larger_batch", "larger_sizes",
+    "layer_frame", "name_of", "paddings", "pieces", "places", "plain", "precision_of", "rearrange", "repeatable",
+    "rounded", "run", "schema_of", "site_of", "span", "span_of", "storage_of", "tensors_in", "training_batch",
+    "tree_flatten", "tree_leaves", "tree_map", "tree_of", "unloaded", "unsaved_buffers", "unwatched", "unwrapped",
+    "wide", "widened", "without_compiler", "without_modes", "without_values",
 ]

@@ -45,14 +45,15 @@ def einops_seen() -> Iterator[None]:
         module.reduce = before
 
 
-def places(pattern: str) -> tuple[dict[str, int], dict[str, int]]:
-    """The axes that have a name alone on the left and on the right of a pattern; from the end behind an ellipsis."""
+def axes_named(pattern: str) -> tuple[dict[int, list[str]], dict[int, list[str]]]:
+    """What each axis on the left and on the right of a pattern is made of; from the end behind an ellipsis."""
     left, _, right = pattern.partition("->")
-    return _places(left), _places(right)
+    return _axes(left), _axes(right)
 
 
-def _places(side: str) -> dict[str, int]:
+def _axes(side: str) -> dict[int, list[str]]:
     axes = re.findall(r"\([^)]*\)|\S+", side)
     behind = axes.index("...") if "..." in axes else len(axes)
     numbers = [*range(behind), *range(behind - len(axes), 0)]
-    return {name: number for name, number in zip(axes, numbers, strict=True) if name.isidentifier()}
+    named = {number: axis.strip("()").split() for number, axis in zip(numbers, axes, strict=True)}
+    return {number: names for number, names in named.items() if "..." not in names}

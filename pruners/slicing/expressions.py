@@ -14,6 +14,8 @@ from torch import nn
 from ..errors import StuckError
 from ..places import Site, Span
 from ..run import NO_COLUMNS, Modules, is_author_file, span, tree_of
+from .evaluate import Unknown
+from .separate import definition
 
 # file and span of an expression, and the argument that is to be added where it is a call that doesn't say the number
 Place = tuple[str, int, int, int, int, str]
@@ -108,7 +110,7 @@ def _origin(leaf: ast.expr, before: Any, value: Any, frame: FrameType, site: Sit
 
 def _source(leaf: ast.expr, value: Any, frame: FrameType, modules: Modules) -> tuple[AttributePatch, int] | None:
     """``self.width`` and 16 for ``self.width // 2``, or for ``c // 2`` after ``c = self.width``, that must be 8."""
-    node = _meant(leaf, frame)
+    node, home = _meant(leaf, frame)
     while type(value) is int and isinstance(node, ast.BinOp):
         inner = node.left if isinstance(node.right, ast.Constant) else node.right
         factor = node.right if inner is node.left else node.left
@@ -116,26 +118,36 @@ def _source(leaf: ast.expr, value: Any, frame: FrameType, modules: Modules) -> t
         if type(number) is not int or number < 1:
             return None
         if isinstance(node.op, ast.FloorDiv) and inner is node.left:
-            node, value = _meant(inner, frame), value * number
+            value = value * number
         elif isinstance(node.op, ast.Mult) and value % number == 0:
-            node, value = _meant(inner, frame), value // number
+            value = value // number
         else:
             return None
-    patch = attribute_of(node, frame, modules) if type(value) is int else None
+        node, home = _meant(inner, home)
+    patch = attribute_of(node, home, modules) if type(value) is int else None
     return (patch, value) if patch is not None else None
 
 
-def _meant(name: ast.expr, frame: FrameType) -> ast.expr:
-    """What a local name stands for in a function that assigns it once; any other expression as it is."""
+def _meant(name: ast.expr, frame: FrameType) -> tuple[ast.expr, FrameType]:
+    """What a local name stands for, and the frame of the function that assigns it, once; any other expression as it
+    is. A lambda reads names of the function around it, which called what called the lambda."""
     if not isinstance(name, ast.Name):
-        return name
-    tree = tree_of(frame.f_code.co_filename)
-    functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)] if tree is not None else []
-    around = [f for f in functions if f.lineno <= name.lineno <= (f.end_lineno or 0)]
-    inside = list(ast.walk(around[-1])) if around else []
-    stores = [n for n in inside if isinstance(n, ast.Name) and n.id == name.id and isinstance(n.ctx, ast.Store)]
-    found = [n.value for n in inside if isinstance(n, ast.Assign) and n.targets == stores]
-    return found[0] if len(stores) == len(found) == 1 else name
+        return name, frame
+    code, home = frame.f_code, frame if name.id in frame.f_locals else None
+    if name.id in code.co_freevars:
+        while home is not None and not _makes_cell(home, name.id, code.co_filename):
+            home = home.f_back
+    tree = tree_of(code.co_filename)
+    if home is None or tree is None:
+        return name, frame
+    try:
+        return definition(name, tree)[0], home
+    except Unknown:
+        return name, frame
+
+
+def _makes_cell(frame: FrameType, name: str, file: str) -> bool:
+    return frame.f_code.co_filename == file and name in frame.f_code.co_cellvars
 
 
 def _placed(

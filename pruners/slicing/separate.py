@@ -85,7 +85,7 @@ def _with_definitions(leaf: ast.expr, tree: ast.Module) -> list[ast.expr]:
         if isinstance(node, ast.Name) and node.id not in names:
             names.add(node.id)
             try:
-                found += [n for n in ast.walk(_definition(node, tree)[0]) if isinstance(n, ast.expr)]
+                found += [n for n in ast.walk(definition(node, tree)[0]) if isinstance(n, ast.expr)]
             except Unknown:
                 continue
     return found
@@ -133,7 +133,7 @@ class _Mender:
         parts = list(_parts(node))
         if isinstance(node, ast.Name):
             try:
-                parts = [_definition(node, self.tree)[0]]
+                parts = [definition(node, self.tree)[0]]
             except Unknown:
                 return False
         for part in parts:
@@ -153,7 +153,7 @@ class _Mender:
     # -- a name stands for what it was assigned
 
     def _defined(self, node: ast.Name, wanted: Sequence[Any]) -> ast.expr:
-        value, uses = _definition(node, self.tree)
+        value, uses = definition(node, self.tree)
         if not _same(self.after(value), self.after(node)) or not _same(self.before(value), self.before(node)):
             raise Unknown(f"{node.id} was assigned what is no more")
         outer = dict(self.found)
@@ -366,7 +366,7 @@ def _parents(tree: ast.Module) -> Mapping[ast.AST, ast.AST]:
     return {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
 
 
-def _definition(name: ast.Name, tree: ast.Module) -> tuple[ast.expr, int]:
+def definition(name: ast.Name, tree: ast.Module) -> tuple[ast.expr, int]:
     """The expression that was assigned to a local name, and how often the name is read. Raises Unknown where there are
     several, or none that is plain to see."""
     parents = _parents(tree)
@@ -390,12 +390,22 @@ def _assigned(target: ast.Name, parents: Mapping[ast.AST, ast.AST]) -> ast.expr:
     outer = parents.get(parent)
     if isinstance(parent, (ast.Tuple, ast.List)) and isinstance(outer, ast.Assign):
         place, value = parent.elts.index(target), outer.value
-        starred = any(isinstance(e, ast.Starred) for e in parent.elts)
-        if isinstance(value, (ast.Tuple, ast.List)) and len(value.elts) == len(parent.elts) and not starred:
-            return value.elts[place]
-        if not starred:
+        element = _beside(place, parent.elts, value.elts) if isinstance(value, (ast.Tuple, ast.List)) else None
+        if element is not None:
+            return element
+        if not any(isinstance(e, ast.Starred) for e in parent.elts):
             return ast.Subscript(value, ast.Constant(place), ast.Load())
     raise Unknown(target.id)
+
+
+def _beside(place: int, targets: Sequence[ast.expr], values: Sequence[ast.expr]) -> ast.expr | None:
+    """What a target gets of values beside one another, counted from the first or, past a starred one, from the last."""
+    for at in (place, place - len(targets)):
+        pairs = (targets[: at + 1], values[: at + 1]) if at >= 0 else (targets[at:], values[at:])
+        plain = not any(isinstance(e, ast.Starred) for e in (*pairs[0], *pairs[1]))
+        if plain and len(pairs[0]) == len(pairs[1]):
+            return values[at]
+    return None
 
 
 def _enclosed(fix: Fix, tree: ast.Module) -> str:

@@ -20,15 +20,15 @@ from ..run import (
     WithoutTorchDispatch,
     author_frame,
     author_site,
+    axes_named,
     in_stand_in,
     name_of,
-    places,
     rearrange,
     span,
     tree_leaves,
     unwatched,
 )
-from .labelling import Tracer, along
+from .labelling import Tracer, along, axes_of, compact
 from .torch_functions import SPECIAL, special
 
 Path = tuple[int | str, ...]
@@ -256,17 +256,31 @@ def number_in_tensor(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, An
 
 @site_rule(rearrange)
 def lengths_of_axes(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> dict[Path, Tensor]:
-    """Each length that is said is that of an axis, of the result or else of what comes in."""
+    """Each length that is said is that of an axis, or of a part of one, of the result or of what comes in."""
     if not isinstance(args[0], Tensor):
         return {}
-    before, after = places(args[1])
+    before, after = axes_named(args[1])
+    sides = [(args[0], before), (out, after)]
+    alone = {axes[a][0]: t.shape[a] for t, axes in sides for a in axes if len(axes[a]) == 1}
+    lengths = {"1": 1, **alone, **kwargs}
     found: dict[Path, Tensor] = {}
-    for name in kwargs:
-        side, axes = (out, after) if name in after else (args[0], before)
-        line = along(tracer.labels(side), axes[name] % side.ndim) if name in axes else None
-        if line is not None:
-            found[name,] = line
+    for tensor, axes in sides:
+        labels = tracer.labels(tensor)
+        for axis, names in axes.items():
+            line = along(labels, axis % tensor.ndim)
+            for name, part in _parts_of(line, [lengths.get(n, -1) for n in names], names):
+                if name in kwargs:
+                    found[name,] = part
     return found
+
+
+def _parts_of(line: Tensor | None, lengths: Sequence[int], names: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
+    """The name and the line of the part of an axis along which its labels vary, if it is but one."""
+    if line is None or lengths.count(-1) > 1:
+        return
+    plane = compact(line.reshape(list(lengths)))
+    if len(axes_of(plane)) == 1:
+        yield names[axes_of(plane)[0]], plane.reshape(-1)
 
 
 class _Specials(TorchFunctionMode):

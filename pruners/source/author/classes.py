@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from ..live import author_init
-from ..text import FunctionNode, SourceFile, Sources, stored_names
+from ..text import FunctionNode, SourceFile, Sources, stored_names, within
 
 PURE = frozenset(
     {"abs", "all", "any", "bool", "divmod", "float", "int", "isinstance", "issubclass", "len", "list", "max", "min"}
@@ -72,17 +72,32 @@ class AuthorClass:
         registered = [n for n in ast.walk(self.node) if isinstance(n, ast.Call) and _registers(n, attribute)]
         return len(registered) + sum(isinstance(n.ctx, ast.Store) for n in found) == 1
 
-    def local_definitions(self) -> Mapping[str, ast.Assign]:
-        """Names that the constructor assigns exactly once, outside loops and branches."""
+    def set_before(self, line: int) -> set[str]:
+        """Attributes that only the constructor assigns, outside loops and before this line."""
+        if self.init is None or self.home is not self.cls:
+            return set()
+        stores = [n for n in ast.walk(self.node) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store)]
+        loops = [n for n in ast.walk(self.init) if isinstance(n, ast.For | ast.While)]
+        later = {n.attr for n in stores if not self.init.lineno <= n.lineno < line}
+        return {n.attr for n in stores} - later - {n.attr for n in stores if any(within(n, loop) for loop in loops)}
+
+    def settled(self) -> set[str]:
+        """Local names that get their value in one place only, outside loops."""
         counts: dict[str, int] = {}
         for node in ast.walk(self.init) if self.init else ():
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store | ast.Del):
                 counts[node.id] = counts.get(node.id, 0) + 1
-        found = {}
+        loops = [n for n in ast.walk(self.init) if isinstance(n, ast.For | ast.While)] if self.init else []
+        again = set().union(*map(stored_names, loops))
+        return {n for n, count in counts.items() if count == 1 and n not in self.parameters} - again
+
+    def local_definitions(self) -> Mapping[str, ast.Assign]:
+        """Names that the constructor assigns exactly once, outside loops and branches."""
+        settled, found = self.settled(), {}
         for stmt in self.init.body if self.init else ():
             if isinstance(stmt, ast.Assign) and len(stmt.targets) == 1 and isinstance(stmt.targets[0], ast.Name):
                 found[stmt.targets[0].id] = stmt
-        return {n: s for n, s in found.items() if counts[n] == 1 and n not in self.parameters}
+        return {n: s for n, s in found.items() if n in settled}
 
 
 def _registers(call: ast.Call, attribute: str) -> bool:

@@ -17,6 +17,7 @@ from ...run import described
 from ..author import Scope
 from ..live import is_plain, undisturbed, value_of
 from ..text import loaded_names, stored_names
+from .walk import own_attribute, setting_of
 
 log = logging.getLogger(__name__)
 _RESULT = "_result_"
@@ -48,9 +49,10 @@ def preparation(
     needed = (loaded_names(expr) - stored_names(expr)) & local - set(scope.words)
     found: list[ast.stmt] = []
     for earlier in reversed(_before(scope.author.init, stmt)):
-        if (_changed(earlier) & needed) and not isinstance(earlier, ast.FunctionDef):
+        if (changed(earlier) & needed) and not isinstance(earlier, ast.FunctionDef):
             found.insert(0, earlier)
             needed |= loaded_names(earlier) & local - set(scope.words)
+    kept, found = found, [_local_part(s, scope.author.self_name) for s in found]
     if any(_touches(s, scope.author.self_name) for s in found):
         return None
     free = needed - _first_stored(found)
@@ -62,7 +64,7 @@ def preparation(
     first = values[wanted[0][0]]
     words = frozenset(n for n in free if any(repr(v[n]) != repr(first[n]) for v in values.values()))
     order = [n for n in (*scope.author.parameters, *sorted(free)) if n in free - words]
-    return Preparation(tuple(found), {n: first[n] for n in dict.fromkeys(order)}, words)
+    return Preparation(tuple(kept), {n: first[n] for n in dict.fromkeys(order)}, words)
 
 
 def _before(function: ast.AST | None, stmt: ast.stmt) -> list[ast.stmt]:
@@ -82,7 +84,7 @@ def _before(function: ast.AST | None, stmt: ast.stmt) -> list[ast.stmt]:
     return []
 
 
-def _changed(stmt: ast.stmt) -> set[str]:
+def changed(stmt: ast.stmt) -> set[str]:
     """Local names that a statement assigns, or whose values it changes."""
     names = stored_names(stmt)
     for node in ast.walk(stmt):
@@ -112,9 +114,18 @@ def _first_stored(stmts: Iterable[ast.stmt]) -> set[str]:
     return stored
 
 
+def _local_part(stmt: ast.stmt, owner: str) -> ast.stmt:
+    """``x = y`` of ``self.x = x = y``."""
+    own = setting_of(stmt, owner) if isinstance(stmt, ast.Assign) and len(stmt.targets) > 1 else None
+    if own is None or not isinstance(stmt, ast.Assign):
+        return stmt
+    targets = [t for t in stmt.targets if own_attribute(t, owner) is None]
+    return ast.copy_location(ast.Assign(targets, stmt.value), stmt)
+
+
 def _touches(stmt: ast.stmt, owner: str) -> bool:
     """Whether a statement sets something on the module."""
-    return owner in _changed(stmt)
+    return owner in changed(stmt)
 
 
 def _gives(

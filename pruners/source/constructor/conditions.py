@@ -26,6 +26,7 @@ class Conditions:
         self.printer = printer
         self.flags: dict[str, tuple[Term | None, ...]] = {}
         self.locals: set[str] = set()
+        self._undefined: dict[str, tuple[Term | None, ...]] = {}  # those of them that the text can't read yet
         self.used: set[str] = set()  # names that the rest of the text uses, once that is known
         self.lines: Lines = []  # the constructor's body as it was written last
         self.lists: set[str] = set()  # local names of lists
@@ -45,7 +46,7 @@ class Conditions:
         if told is not None:
             return told
         names = [s.attribute for s in self.walk.settings if stmt.lineno <= s.stmt.lineno <= (stmt.end_lineno or 0)]
-        return self._flag(flag or (f"with_{names[0]}" if names else f"branch_{len(self.flags) + 1}"), yes, no)
+        return self._flag([flag] if flag else [f"with_{name}" for name in names], yes, no)
 
     def _told(self, test: ast.expr, yes: Mask, no: Mask) -> str | None:
         """The author's condition if it still tells the instances apart."""
@@ -64,10 +65,16 @@ class Conditions:
         told = self._told(test, yes, no)
         vector = tuple(Lit(i in yes) if i in yes | no else None for i in range(len(self.context.paths)))
         known = next((n for n, v in self.flags.items() if v == vector), None)
-        return told or known or self._flag(f"branch_{len(self.flags) + 1}", yes, no)
+        return told or known or self._flag([], yes, no)
 
-    def _flag(self, flag: str, yes: Mask, no: Mask) -> str:
-        self.flags[flag] = tuple(Lit(i in yes) if i in yes | no else None for i in range(len(self.context.paths)))
+    def _flag(self, names: Sequence[str], yes: Mask, no: Mask) -> str:
+        """The first of the names that tells no other instances apart."""
+        vector = tuple(Lit(i in yes) if i in yes | no else None for i in range(len(self.context.paths)))
+        for flag in (*names, f"branch_{len(self.flags) + 1}"):
+            pairs = list(zip(self.flags.get(flag, vector), vector, strict=True))
+            if all(None in (known, told) or known == told for known, told in pairs):
+                break
+        self.flags[flag] = tuple(known or told for known, told in pairs)
         return flag
 
     def wish(self, test: ast.expr, wanted: Sequence[tuple[int, Lit]]) -> None:
@@ -92,7 +99,7 @@ class Conditions:
             inside = line is not None and stmt.lineno <= line <= (stmt.body[-1].end_lineno or 0)
             if inside and all(taken.get(i) is (i in yes) for i in mask):
                 return self._test(stmt, yes, mask - yes, f"with_layer{item.name}")
-        return self._flag(f"with_layer{item.name}", yes, mask - yes)
+        return self._flag([f"with_layer{item.name}"], yes, mask - yes)
 
     def _line_of(self, path: str | None) -> int | None:
         birth = self.context.tree.birth(path) if path is not None else None

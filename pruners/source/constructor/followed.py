@@ -81,7 +81,7 @@ class _Now:
         self.context = context
         self.index = index
         birth = context.births[index]
-        again = {n for n in context.author.stored if n not in context.author.local_definitions()}
+        again = context.author.stored - context.author.settled()
         given = {**birth.locals, **birth.arguments} if birth is not None else {}
         self.names = {n: v for n, v in given.items() if n not in again}
         self.names |= {context.author.self_name: birth.module} if birth is not None else {}

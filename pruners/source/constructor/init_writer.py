@@ -30,7 +30,7 @@ from ..text import (
     within,
     without_dead_branches,
 )
-from .buffer_statements import prepared
+from .buffer_statements import changed, prepared
 from .members import Members
 from .walk import Mask, line_in
 
@@ -53,8 +53,10 @@ class InitWriter(Members):
         if init is None:
             return [*self._base_call(None), *self._rest(everyone)]
         self._last_setting = self._find_last_setting(init.body)
+        self._undefined = {n: self.scope.words.pop(n) for n in self.locals & set(self.scope.words)}
         lines = self._block(init.body, everyone, self.author.header_end)
         self.lines = tidy([*lines, *self._rest(everyone), *self._last_comments(init)])
+        self.scope.words.update(self._undefined)
         return self.lines
 
     def _last_comments(self, init: ast.FunctionDef | ast.AsyncFunctionDef) -> Lines:
@@ -140,7 +142,9 @@ class InitWriter(Members):
         if not mask:
             return []
         self._current = stmt
+        self.scope.placed |= self.author.set_before(stmt.lineno)  # what text reads of them will be kept
         if stmt in self.kept:
+            self._done |= {(name, i) for name, _ in self.walk.settings_in(stmt) for i in mask}
             return [*self.kept[stmt], *self._verbatim(stmt)]
         if is_docstring(stmt, self.author.init):
             return self._verbatim(stmt)
@@ -233,7 +237,7 @@ class InitWriter(Members):
         if not final or not self.context.wanted(name):
             return []
         if name in self.context.verbatim:
-            lines = self._made_again(stmt, name)
+            lines = self._made_again(stmt, name, value, sorted(final))
             if lines or name in self.context.more:
                 self._done |= {(name, i) for i in final}
                 return lines
@@ -292,7 +296,10 @@ class InitWriter(Members):
 
     def _local(self, stmt: ast.stmt) -> Lines:
         names = stored_names(stmt)
-        return self._verbatim(stmt) if names and names <= self.locals else []
+        if not names or not names <= self.locals:
+            return []
+        self.scope.words.update({n: self._undefined.pop(n) for n in names & set(self._undefined)})
+        return self._verbatim(stmt)
 
     def hands(self, expr: ast.expr, wanted: Sequence[tuple[int, object]]) -> ast.expr | None:
         """An expression of the author's if it makes these objects (instance, object) where it stands, perhaps after
@@ -323,15 +330,20 @@ class InitWriter(Members):
         """Whether statements have to stay that this pass hadn't."""
         return set(self._keeping) != set(self.kept)
 
-    def _made_again(self, stmt: ast.stmt, name: str) -> Lines:
-        """The author's statement for a value that has no literal: it makes the value again."""
+    def _made_again(self, stmt: ast.stmt, name: str, value: ast.expr | None, indices: Sequence[int]) -> Lines:
+        """The author's statement for a value that has no literal: it makes the value again, perhaps after others."""
         names = loaded_names(stmt)
         known = set(self.scope.words) | self._wished(names) | self.locals | {self.author.self_name} | stored_names(stmt)
         free = names - known
         own = (set(self.author.parameters) | self.author.stored) & free
         there = all(n in self.author.globals or hasattr(builtins, n) for n in free)
-        if own or not there or any(self._foreign(n) for n in free):
+        if any(self._foreign(n) for n in free):
             return []
+        if own or not there:
+            held = [(i, vars(self.context.live[i])[name]) for i in indices]
+            found = self.hands(value, held) if value is not None else None
+            if found is not value:
+                return [] if found is None else self._assignment(name, PLAIN, ast.unparse(found), stmt)
         self.scope.placed.add(name)
         return self._verbatim(stmt)
 
@@ -346,8 +358,9 @@ class InitWriter(Members):
         free = names - known
         if free & gone or any(n not in self.author.globals and not hasattr(builtins, n) for n in free):
             return []
-        if self._grows(stmt) or any(self._foreign(n) for n in free):
-            return []
+        local = self.author.stored - set(self.author.parameters) - self.locals - inside
+        if self._grows(stmt) or any(self._foreign(n) for n in free) or changed(stmt) & local:
+            return []  # what it changes is there as it was in the end
         lines = self._verbatim(stmt)
         text = without_dead_branches("\n".join(lines), self._absent)
         return rows(text.rstrip("\n")) if text else []

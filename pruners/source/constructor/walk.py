@@ -55,7 +55,7 @@ class Walk:
         found = setting_of(stmt, owner)
         if found is not None:
             return [found]
-        pairs = [(n, v) for t, v in _side_by_side(stmt) if (n := _own_attribute(t, owner)) is not None]
+        pairs = [(n, v) for t, v in _side_by_side(stmt) if (n := own_attribute(t, owner)) is not None]
         kinds = {r[n].kind for r in self.context.records for n, _ in pairs if n in r}
         whole = isinstance(stmt, ast.Assign) and len(pairs) == len(_side_by_side(stmt))
         return list(pairs) if PARAMETER in kinds or (kinds and whole) else []
@@ -111,20 +111,22 @@ def _side_by_side(stmt: ast.AST) -> list[tuple[ast.expr, ast.expr]]:
 
 
 def setting_of(stmt: ast.AST, owner: str) -> tuple[str, ast.expr | None] | None:
-    """(attribute, expression) of ``self.x = ...`` and of the calls that register something under a constant name."""
-    if isinstance(stmt, ast.Assign) and len(stmt.targets) == 1:
-        return (name, stmt.value) if (name := _own_attribute(stmt.targets[0], owner)) else None
+    """(attribute, expression) of ``self.x = ...``, of ``self.x = y = ...``, and of the calls that register something
+    under a constant name."""
+    if isinstance(stmt, ast.Assign):
+        names = [n for t in stmt.targets if (n := own_attribute(t, owner))]
+        return (names[0], stmt.value) if len(names) == 1 else None
     if isinstance(stmt, ast.AnnAssign) and stmt.value is not None:
-        return (name, stmt.value) if (name := _own_attribute(stmt.target, owner)) else None
+        return (name, stmt.value) if (name := own_attribute(stmt.target, owner)) else None
     if isinstance(stmt, ast.Expr) and isinstance(stmt.value, ast.Call):
         call = stmt.value
-        made = _own_attribute(call.func, owner)
+        made = own_attribute(call.func, owner)
         registering = made in ("register_buffer", "register_parameter", "add_module", "register_module")
         if registering and call.args and isinstance(call.args[0], ast.Constant) and isinstance(call.args[0].value, str):
             return call.args[0].value, call.args[1] if len(call.args) > 1 else None
     return None
 
 
-def _own_attribute(node: ast.expr, owner: str) -> str | None:
+def own_attribute(node: ast.expr, owner: str) -> str | None:
     own = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == owner
     return node.attr if own and isinstance(node, ast.Attribute) else None

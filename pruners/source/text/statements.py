@@ -81,8 +81,8 @@ def only_raises(stmt: ast.If) -> bool:
     return all(isinstance(s, ast.Raise) for s in bodies) and all(only_raises(s) for s in rest)
 
 
-def within(inner: ast.stmt, outer: ast.stmt) -> bool:
-    """Whether a statement stands in the lines of another."""
+def within(inner: ast.stmt | ast.expr, outer: ast.stmt) -> bool:
+    """Whether code stands in the lines of another."""
     return outer.lineno <= inner.lineno and (inner.end_lineno or 0) <= (outer.end_lineno or 0)
 
 

@@ -1,0 +1,178 @@
+"""What constructors compute on their way to the layers: other names, lists that grow, conditions inside conditions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from forms import pruned
+
+TABLE = """
+def pair(n):
+    return n, n
+
+
+def table(high, wide, dim):
+    return torch.arange(high * wide * dim).view(high * wide, dim) / 100
+
+
+class Net(nn.Module):
+    def __init__(self, size=7, patch=1):
+        super().__init__()
+        high, _ = pair(size)
+        self.patch = step, wide = pair(patch)
+        self.embed, self.up, self.head = nn.Linear(5, 16), nn.Linear(16, 24), nn.Linear(24, 3)
+        self.table = {table}
+
+    def forward(self, x):
+        return self.head(self.up(self.embed(x) + {read}).relu()).mean(1)
+"""
+DEFINED_LATER = """
+class Net(nn.Module):
+    def __init__(self, kernel=3):
+        super().__init__()
+        self.layers = nn.ModuleList([])
+        k = kernel
+        for first, width in ((7, 16), (16, 24)):
+            self.layers.append(nn.Sequential(nn.Conv1d(first, width, k, padding=1), nn.ReLU()))
+        self.pool = nn.AvgPool1d(k)
+        self.head = nn.Linear(24, 3)
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return self.head(self.pool(x).mean(2))
+"""
+GROWN = """
+class Block(nn.Module):
+    def __init__(self, inp, out, reps, active=True, first=True):
+        super().__init__()
+        self.relu = nn.ReLU()
+        rep = []
+        wide = inp
+        if first:
+            rep.append(self.relu)
+            rep.append(nn.Conv1d(inp, out, 1))
+            wide = out
+        for _ in range(reps - 1):
+            rep.append(self.relu)
+            rep.append(nn.Conv1d(wide, wide, 1))
+        if not first:
+            rep.append(self.relu)
+            rep.append(nn.Conv1d(inp, out, 1))
+        if not active:
+            rep = rep[1:]
+        else:
+            rep[0] = nn.ReLU(inplace=False)
+        self.rep = nn.Sequential(*rep)
+
+    def forward(self, x):
+        return self.rep(x)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one = Block(7, 16, 2, active=False)
+        self.two = Block(16, 24, 3, first=False)
+        self.three = Block(24, 24, 2)
+        self.head = nn.Linear(24, 3)
+
+    def forward(self, x):
+        return self.head(self.three(self.two(self.one(x))).mean(2))
+"""
+NESTED = """
+class Block(nn.Module):
+    def __init__(self, inp, out, kind="normal"):
+        super().__init__()
+        if kind == "start":
+            self.stride, self.projects = 1, True
+        elif kind == "down":
+            self.stride = 2
+            self.projects = True
+        else:
+            self.stride = 1
+            self.projects = False
+        if kind == "start":
+            self.projects = True
+        if self.projects:
+            # other names, so that checkpoints tell them apart
+            if self.stride == 2:
+                self.down = nn.Conv1d(inp, out, 1, stride=2)
+            else:
+                self.same = nn.Conv1d(inp, out, 1)
+        self.conv = nn.Conv1d(inp, out, 3, self.stride, 1)
+
+    def forward(self, x):
+        if self.projects:
+            return self.conv(x) + (self.down(x) if self.stride == 2 else self.same(x))
+        return self.conv(x) + x
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(Block(7, 16, "start"), Block(16, 24, "down"), Block(24, 24), Block(24, 32, "down"))
+        self.head = nn.Linear(32, 3)
+
+    def forward(self, x):
+        return self.head(self.body(x).relu().mean(2))
+"""
+HEADS = """
+class Attention(nn.Module):
+    def __init__(self, dim, heads):
+        super().__init__()
+        self.heads = heads
+        self.qkv, self.out = nn.Linear(dim, 24 * heads), nn.Linear(8 * heads, dim)
+
+    def forward(self, x):
+        *_, heads, half = *x.shape, self.heads, 0.5
+        split = lambda t: t.reshape(x.shape[0], -1, heads, t.shape[-1] // heads).transpose(1, 2)
+        q, k, v = map(split, self.qkv(x).chunk(3, -1))
+        y = ((q @ k.mT) * half).softmax(-1) @ v
+        return x + self.out(y.transpose(1, 2).flatten(2))
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.head = nn.Linear(5, 16), nn.Linear(16, 3)
+        self.blocks = nn.Sequential(Attention(16, 1), Attention(16, 3), Attention(16, 4))
+
+    def forward(self, x):
+        return self.head(self.blocks(self.embed(x)).mean(1))
+"""
+
+
+def test_a_tensor_is_made_by_the_authors_statement_after_those_that_it_needs(tmp_path: Path) -> None:
+    _, _, text = pruned(tmp_path, TABLE.format(table="table(high // step, wide, 16)", read="self.table"))
+    assert "self.patch = step, wide = pair(patch)" in text
+    assert "self.table = table(high // step, wide, 16)" in text
+
+
+def test_an_attribute_stays_that_is_set_together_with_other_names(tmp_path: Path) -> None:
+    _, _, text = pruned(tmp_path, TABLE.format(table="(high, wide)", read="self.table[1]"))
+    assert "self.patch = pair(patch)" in text
+
+
+FORMS = {
+    "a name that is assigned behind the list of layers": DEFINED_LATER,
+    "a list of layers that grows and loses its first": GROWN,
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_written_file_gives_the_same_layers(tmp_path: Path, form: str) -> None:
+    pruned(tmp_path, FORMS[form])
+
+
+def test_conditions_inside_conditions_stay_the_authors(tmp_path: Path) -> None:
+    _, _, text = pruned(tmp_path, NESTED)
+    assert "if self.projects:" in text
+    assert "if self.stride == 2:" in text
+
+
+def test_each_block_keeps_its_own_number_of_heads(tmp_path: Path) -> None:
+    _, _, text = pruned(tmp_path, HEADS, example=torch.randn(2, 7, 5))
+    assert "-1, heads, t.shape[-1] // heads" in text
