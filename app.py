@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 DEBUG = "secateur.debug"
 FAULT = 70  # what a program returns for a fault of its own (sysexits.h)
+PROVING = ("prune", "retrain", "apply", "check", "pack")
 PUBLISHING = ("prune", "train", "retrain", "apply", "quantize", "curves", "pack", "compare")
 OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "bad allocation", "std::bad_alloc")
 REFUSED = {
@@ -127,10 +128,13 @@ def run(command: str, options: str, given: dict[str, Any]) -> None:
     # waiting threads sleep: where others use the cores as well, spinning makes small networks many times slower
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from secateur.commands.cli import early
+    from secateur.pruners import ahead
 
     asked = getattr(importlib.import_module("secateur.commands.cli"), options)(**given)
     early.check(asked)
     SETUP_PRUNER.set(lambda *words, **named: setup_pruner(*words, **named))  # as it is when a command needs a pruner
+    if command in PROVING and not getattr(asked, "dry_run", False):
+        ahead.start()
     importlib.import_module(f"secateur.commands.{command}").run(asked)
 
 

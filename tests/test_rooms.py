@@ -19,7 +19,7 @@ PACKAGE = "secateur"
 TOPS = ("app", "commands", "models", "pruners", "training")
 
 _TABLE = {
-    "app": "commands.cli commands.network pruners.base pruners.errors",
+    "app": "commands.cli commands.network pruners.ahead pruners.base pruners.errors",
     "commands.apply": (
         "commands.cli commands.network commands.show pruners.bundle pruners.errors pruners.plan pruners.shown "
         "training.fit"
@@ -163,7 +163,7 @@ _TABLE = {
         "pruners.weight_transfer"
     ),
     "pruners.verify": (
-        "pruners.costs pruners.errors pruners.graph pruners.run pruners.slicing pruners.weight_transfer"
+        "pruners.ahead pruners.costs pruners.errors pruners.graph pruners.run pruners.slicing pruners.weight_transfer"
     ),
     "pruners.vgg": "pruners.base",
     "pruners.vgg_small": "pruners.base",

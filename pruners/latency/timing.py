@@ -23,6 +23,7 @@ except ImportError:  # not a Unix
     resource = None  # type: ignore[assignment]
 
 _WARM_UP = 2
+_LONG = 0.02  # seconds; what takes longer finds nothing of an earlier run in the caches
 LEAST_ROUNDS = 3
 
 
@@ -57,9 +58,9 @@ class _Sample:
 def in_turns(runs: Sequence[Run], rounds: int, seconds: float = float("inf")) -> list[float]:
     """The median of each over the rounds; fewer rounds, but at least LEAST_ROUNDS, when the time is up.
 
-    Every round has another order, each sample follows another run of the same, and two rounds to warm up don't count.
-    Samples during which the system gave the processor to others don't count either, unless too few are left. Modules
-    run in eval mode and are left in the mode they were in.
+    Every round has another order, each sample of a short run follows another run of the same, and two rounds to warm up
+    don't count. Samples during which the system gave the processor to others don't count either, unless too few are
+    left. Modules run in eval mode and are left in the mode they were in.
     """
     taken: list[list[_Sample]] = [[] for _ in runs]
     root = nn.ModuleList({id(run.model): run.model for run in runs}.values())
@@ -72,7 +73,8 @@ def in_turns(runs: Sequence[Run], rounds: int, seconds: float = float("inf")) ->
                 break
             shuffle(order)
             for place in order:
-                taken[place].append(_once(runs[place]))
+                samples = taken[place]
+                samples.append(_once(runs[place], again=bool(samples) and samples[-1].seconds > _LONG))
     return [_typical(samples[_WARM_UP:]) for samples in taken]
 
 
@@ -81,8 +83,9 @@ def _typical(samples: Sequence[_Sample]) -> float:
     return statistics.median(quiet if len(quiet) >= LEAST_ROUNDS else [s.seconds for s in samples])
 
 
-def _once(run: Run) -> _Sample:
-    run()  # what it reads is in the caches then, as in a network that has just made it
+def _once(run: Run, again: bool) -> _Sample:
+    if not again:
+        run()  # what it reads is in the caches then, as in a network that has just made it
     device = device_of(run.model)
     if device.type == "cuda":  # kernels run beside Python, so the device keeps the time
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))

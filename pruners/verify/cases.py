@@ -63,7 +63,7 @@ def _random_cases(
     other = _random_model(model, inputs)
     state = slice_state(other.state_dict(), graph, kept)
     whole = Whole(other, graph, kept, live.double)
-    found = list(settings(whole, inputs))
+    found = list(settings(whole, inputs, live.runs))
     unsteady = next((f for f in found if f.setting.training and f.zeroed is not None), None)
     loose = whole.tolerance(unsteady) if unsteady else None
     del other, whole  # before the pruned network grows

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from .. import ahead
 from ..costs import Costs
 from ..errors import VerificationError
 from ..run import isolated as fresh
@@ -120,7 +121,7 @@ def _ask(arguments: list[str], scratch: str) -> str:
         _server.stdin.flush()
         return _server.stdout.readline() or json.dumps({"error": "the process died"})
     try:
-        done = subprocess.run(
+        done = ahead.ask(fresh.__file__, arguments, scratch, _TIMEOUT) or subprocess.run(
             [*_COMMAND, *arguments], capture_output=True, text=True, timeout=_TIMEOUT, cwd=scratch,
             stdin=subprocess.DEVNULL,
         )  # fmt: skip

@@ -131,8 +131,8 @@ class Whole:
         with torch.no_grad():
             for tensor in (*self._model.parameters(), *self._model.buffers()):
                 if tensor.is_floating_point():
-                    noise = (2 * torch.rand(tensor.shape, generator=generator).to(tensor) - 1) * size
-                    tensor.add_(noise * (1 + tensor.abs().nan_to_num(posinf=0.0)))
+                    noise = torch.rand(tensor.shape, generator=generator).to(tensor).mul_(2).sub_(1)
+                    tensor.addcmul_(noise, tensor.abs().nan_to_num_(posinf=0.0).add_(1), value=size)
         nudged = self.at(found.setting).zeroed
         off, scale = isolated.compare(nudged, list(found.zeroed))
         limit = max(TOLERANCE[self._double], 1000 * off / max(scale, 1e-6))
@@ -164,13 +164,13 @@ class Live:
 
     def __init__(self, model: nn.Module, graph: ChannelGraph, kept: Kept, double: bool, runs: bool) -> None:
         self.model, self._graph, self._kept = model, graph, kept
-        self.double, self._runs = double, runs
+        self.double, self.runs = double, runs
 
     def outputs(self, setting: Setting) -> Outputs | None:
         """What it computes here; None where numbers in its code would have to be put right, which needs the example."""
-        if not self._runs and not setting.usual:
+        if not self.runs and not setting.usual:
             return None
         with nullcontext() if not setting.training else suppress(SecateurError):
-            around = nullcontext if self._runs else lambda m: corrected(m, self._graph, self._kept, setting.example)
+            around = nullcontext if self.runs else lambda m: corrected(m, self._graph, self._kept, setting.example)
             return outputs_of(self.model, setting.inputs, self.double, around, setting.training)
         return None

@@ -29,7 +29,10 @@ def other_sizes(inputs: Any) -> Iterator[tuple[str, Any]]:
     """Candidates, the most telling first: what the network takes is for the network to say. Each with its shape."""
     tensors = [t for t in tree_leaves(inputs) if isinstance(t, Tensor)]
     if any(t.ndim > 3 for t in tensors):
-        oblong, *even = _ways(max(t.shape[-1] for t in tensors if t.ndim > 3))
+        longest = max(t.shape[-1] for t in tensors if t.ndim > 3)
+        oblong, *even = _ways(longest)
+        if longest >= 2 * _LARGE:
+            yield _named(tree_map(lambda t: _in_space(t, _quarter, lambda n: _quarter(n) + 32), inputs))
         yield _named(tree_map(lambda t: _in_space(t, oblong, even[0]), inputs))
         for way in even:
             yield _named(tree_map(lambda t, way=way: _in_space(t, way, way), inputs))
@@ -45,6 +48,20 @@ def _ways(length: int) -> tuple[Lengths, ...]:
     if length >= _LARGE:
         return (lambda n: n - 64 if n > 96 else n // 2), (lambda n: n - 32), (lambda n: n // 2), (lambda n: n * 3 // 2)
     return (lambda n: n * 3 // 2), (lambda n: n * 2), (lambda n: n * 3 // 2), (lambda n: max(1, n // 2))
+
+
+def _quarter(length: int) -> int:
+    """About a quarter, which what halves a side five times takes."""
+    return -(-length // 128) * 32
+
+
+def few(inputs: Any, others: Any) -> bool:
+    """Whether the others are so small that a pass costs less than half of one on the inputs."""
+    return 2 * _places(others) < _places(inputs)
+
+
+def _places(inputs: Any) -> int:
+    return sum(t[0].numel() for t in tree_leaves(inputs) if isinstance(t, Tensor) and t.ndim and len(t))
 
 
 def _shorter(length: int) -> int:
