@@ -116,7 +116,10 @@ class LineProgress:
         work.done += steps
         work.status = status or work.status
         now = time.monotonic()
-        due = now - self._printed >= self.seconds if self.steps is None else steps > 0 == work.done % self.steps
+        if self.steps is None:
+            due = now - self._printed >= self.seconds
+        else:
+            due = steps > 0 and work.done % self.steps == 0
         if due:
             self.log(work.line(now))
 
