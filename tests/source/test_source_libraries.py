@@ -82,6 +82,40 @@ class Part(nn.Module):
 class Plain(nn.Module):
     def forward(self, x):
         return x.relu()
+
+class Strided:
+    def __init__(self):
+        self._stride, self._times = 1, 1
+
+    @property
+    def stride(self):
+        return self.full() // 2
+
+    def full(self):
+        return self._stride * self._times
+
+class Encoder(nn.Module, Strided):
+    def __init__(self, dim, hidden, stride):
+        super().__init__()
+        self._stride = stride
+        self._times = 2
+        self.up = nn.Linear(dim, hidden)
+        self.down = nn.Linear(hidden, dim)
+
+    def forward(self, x):
+        return self.down(self.up(x))
+"""
+ENCODER = """
+from torch import nn
+from {name}.parts import Encoder
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.mlp = Encoder(6, 8, 3)
+
+    def forward(self, x):
+        return self.mlp(x)[:, :: self.mlp.stride]
 """
 DOTTED = """
 import {name}
@@ -173,6 +207,13 @@ def test_what_looks_for_a_class_that_is_taken_over_is_taken_over_too(tmp_path: P
     made = load(text, tmp_path).Net()
     assert "def count(" in text
     assert made.number() == 1
+
+
+def test_what_a_parent_that_is_no_module_reads_is_kept(tmp_path: Path, name: str) -> None:
+    net, entry = _made(tmp_path, name, ENCODER)
+    text = write_source(_narrowed(net), entry)
+    assert "class Encoder(nn.Module, Strided)" in text and f"from {name}.parts import Strided" in text
+    assert_same_network(load(text, tmp_path).Net(), net, torch.randn(2, 6))
 
 
 def test_a_parent_that_is_named_through_its_package_is_taken_over(tmp_path: Path, name: str) -> None:
