@@ -244,14 +244,10 @@ class _Writing:
         for failed in (lines[n - 1] for n in failing_lines(error)):
             for cls, mine in self.written.items():
                 code = _code(mine).split("\n")[1:]
-                for stmt in _statements(mine):
-                    own = code[stmt.lineno - 2 : (stmt.end_lineno or 0) - 1]
-                    if (
-                        failed in own
-                        and isinstance(stmt, ast.Expr | ast.Assert | ast.For | ast.If)
-                        and not _stored(stmt)
-                    ):
-                        kept = [*code[: stmt.lineno - 2], *code[(stmt.end_lineno or 0) - 1 :]]
+                for stmt in _removable(mine):
+                    own = slice(stmt.lineno - 2, (stmt.end_lineno or 0) - 1)
+                    if failed in code[own] and not _stored(stmt):
+                        kept = [*code[: own.start], *code[own.stop :]]
                         self.written[cls] = replace(mine, lines=kept)
                         self._choose_methods()
                         return True
@@ -369,9 +365,15 @@ def _of_instances(node: ast.ClassDef) -> ast.ClassDef:
     return found
 
 
-def _statements(written: WrittenInit) -> list[ast.stmt]:
-    found = [n for n in ast.walk(ast.parse(_code(written))) if isinstance(n, ast.FunctionDef)]
-    return found[0].body if found else []
+def _removable(written: WrittenInit) -> list[ast.stmt]:
+    """Statements of a constructor that may only check or initialise, the innermost first; not what a block consists
+    of."""
+    found: list[ast.stmt] = []
+    for node in ast.walk(ast.parse(_code(written))):
+        for block in (getattr(node, "body", None), getattr(node, "orelse", None)):
+            if isinstance(block, list) and len(block) > 1:
+                found += (s for s in block if isinstance(s, ast.Expr | ast.Assert | ast.For | ast.If))
+    return found[::-1]
 
 
 def _stored(tree: ast.AST) -> set[str]:
