@@ -15,6 +15,7 @@ from .calling import (
     labels_of,
     name_of,
     training_batch,
+    without_traces,
 )
 from .copying import INTERNAL, copied
 from .einops_calls import axes_named, rearrange
@@ -73,5 +74,5 @@ __all__ = [
     "layer_frame", "name_of", "paddings", "pieces", "places", "plain", "precision_of", "rearrange", "repeatable",
     "rounded", "run", "schema_of", "site_of", "span", "span_of", "storage_of", "tensors_in", "training_batch",
     "tree_flatten", "tree_leaves", "tree_map", "tree_of", "unloaded", "unsaved_buffers", "unwatched", "unwrapped",
-    "wide", "widened", "without_compiler", "without_modes", "without_values",
+    "wide", "widened", "without_compiler", "without_modes", "without_traces", "without_values",
 ]

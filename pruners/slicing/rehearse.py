@@ -38,6 +38,7 @@ from ..run import (
     run,
     site_of,
     tree_of,
+    without_traces,
 )
 from ..trace import SITE_RULES, Path, constants, said
 from .call_frames import CallFrames, samples
@@ -143,7 +144,8 @@ class _Cut:
         inputs, modules, found = inputs_of(how, self.examples), Modules(network), list[Stale]()
         rehearsal = _Rehearsal(modules, how.calls, self.kept, found, how.steps, self.crowded, frames)
         try:
-            with _norms_that_fit(network, model if how.inputs is None else network), retraced(how, modules, rehearsal):
+            norms = _norms_that_fit(network, model if how.inputs is None else network)
+            with without_traces(network), norms, retraced(how, modules, rehearsal):
                 run(network, *call_arguments(inputs))
             rehearsal.check()
         except SecateurError:

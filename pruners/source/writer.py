@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +29,7 @@ from .author import (
     own,
     reads_of_helpers,
     top_name,
+    usual,
 )
 from .constructor import INDENT, Circle, ClassContext, ClassWriter, Made, WrittenInit, make_context
 from .file import (
@@ -112,6 +114,7 @@ class _Writing:
             raise SourceError(f"{name} is torch's own class, without an author's source; put it into a class of yours")
         self.authors = {cls: AuthorClass(cls, tree.sources) for cls in tree.instances}
         self.plain = [c for c in self._verbatim_classes() if c not in self.authors]
+        self.beside = list(self._parents_that_are_no_modules())
         self.written: dict[type, WrittenInit] = {}
         self.methods: dict[type, set[str]] = {}
         self.running: set[str] = set()  # attributes that code reads which runs with the network
@@ -125,6 +128,16 @@ class _Writing:
                 if cls is not object and not is_torch(cls) and issubclass(cls, nn.Module):
                     found[cls] = None
         return list(found)
+
+    def _parents_that_are_no_modules(self) -> Iterator[type]:
+        """They stand in the file, or are imported by it, as they are: what they read on instances has to be there."""
+        for cls in dict.fromkeys(c for m in self.tree.written.values() for c in type(m).__mro__):
+            if not is_torch(cls) and not issubclass(cls, nn.Module) and not usual(cls.__module__.partition(".")[0]):
+                try:
+                    self.tree.sources.of_class(cls)
+                except SourceError:  # one that a call made
+                    continue
+                yield cls
 
     def write_classes(self) -> None:
         keep = {"forward", *(n for names in self.rewrites.attributes.values() for n in names)}
@@ -175,14 +188,16 @@ class _Writing:
         functions = [(cls, f) for cls, names in found.items() for n in names for f in self.reach.methods[cls][n]]
         stored = {a for _, f in functions for a in _stored(f)}
         self.tree.changing |= stored
-        self.branches.settle(functions, stored)
+        self.branches.settle([(cls, f) for cls, f in functions if cls not in self.beside], stored)
         self.methods = self._reached(self.branches.folded)
         running = self.reach.reached({}, shown=False)
         self.reach.found = self.methods
         self.running = set().union(*(self._reads_in(cls, names) for cls, names in running.items()))
 
     def _reached(self, folded: Callable[[SourceFile, ast.AST], Any]) -> dict[type, set[str]]:
-        nodes = {cls: folded(*self.tree.sources.of_class(cls)) for cls in (*self.authors, *self.plain)}
+        of_class = self.tree.sources.of_class
+        nodes = {cls: folded(*of_class(cls)) for cls in (*self.authors, *self.plain)}
+        nodes |= {cls: _of_instances(of_class(cls)[1]) for cls in self.beside}
         self.reach = Reach({type(m) for m in self.tree.live.values()}, nodes, self._reads_of_helpers)
         return self.reach.reached({cls: ast.parse(_code(mine)) for cls, mine in self.written.items()})
 
@@ -229,14 +244,10 @@ class _Writing:
         for failed in (lines[n - 1] for n in failing_lines(error)):
             for cls, mine in self.written.items():
                 code = _code(mine).split("\n")[1:]
-                for stmt in _statements(mine):
-                    own = code[stmt.lineno - 2 : (stmt.end_lineno or 0) - 1]
-                    if (
-                        failed in own
-                        and isinstance(stmt, ast.Expr | ast.Assert | ast.For | ast.If)
-                        and not _stored(stmt)
-                    ):
-                        kept = [*code[: stmt.lineno - 2], *code[(stmt.end_lineno or 0) - 1 :]]
+                for stmt in _removable(mine):
+                    own = slice(stmt.lineno - 2, (stmt.end_lineno or 0) - 1)
+                    if failed in code[own] and not _stored(stmt):
+                        kept = [*code[: own.start], *code[own.stop :]]
                         self.written[cls] = replace(mine, lines=kept)
                         self._choose_methods()
                         return True
@@ -288,7 +299,7 @@ class _Writing:
             {cls for cls in self.methods if own(cls.__module__)},
             {cls for cls in self.methods if self._same_arguments(cls)},
         )
-        return {cls: names for cls, names in unreached.methods(only_init).items() if names}
+        return {cls: names for cls, names in unreached.methods(only_init).items() if names and cls not in self.beside}
 
     def _held(self, cls: type, reads: set[str]) -> set[str]:
         """Attributes that all written instances of a class have."""
@@ -296,7 +307,7 @@ class _Writing:
         codes = {c: _code(self.written[c]) for m in live for c in type(m).__mro__ if c in self.written}
         stored = {c: _stored(ast.parse(code)) for c, code in codes.items()}
         found = [
-            {*m._modules, *m._parameters, *m._buffers, *(n for n in vars(m) if n in reads), *dir(torch_base(cls))}
+            {*m._modules, *m._parameters, *m._buffers, *(n for n in vars(m) if n in reads), *dir(torch_base(type(m)))}
             | set().union(*(stored.get(c, set()) for c in type(m).__mro__))
             for m in live
         ]
@@ -345,9 +356,24 @@ class _Writing:
         return {path: self.tree.live[path] for path in self.tree.instances.get(cls, ())}
 
 
-def _statements(written: WrittenInit) -> list[ast.stmt]:
-    found = [n for n in ast.walk(ast.parse(_code(written))) if isinstance(n, ast.FunctionDef)]
-    return found[0].body if found else []
+def _of_instances(node: ast.ClassDef) -> ast.ClassDef:
+    """A class without what makes classes and instances."""
+    making = {"__new__", "__init_subclass__", "__class_getitem__"}
+    body = [s for s in node.body if not (isinstance(s, ast.FunctionDef) and s.name in making)]
+    found = copy.copy(node)
+    found.body = body
+    return found
+
+
+def _removable(written: WrittenInit) -> list[ast.stmt]:
+    """Statements of a constructor that may only check or initialise, the innermost first; not what a block consists
+    of."""
+    found: list[ast.stmt] = []
+    for node in ast.walk(ast.parse(_code(written))):
+        for block in (getattr(node, "body", None), getattr(node, "orelse", None)):
+            if isinstance(block, list) and len(block) > 1:
+                found += (s for s in block if isinstance(s, ast.Expr | ast.Assert | ast.For | ast.If))
+    return found[::-1]
 
 
 def _stored(tree: ast.AST) -> set[str]:

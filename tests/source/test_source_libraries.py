@@ -71,6 +71,7 @@ def half(x):
     return x / 2
 """
 PARTS = """
+import torch
 from torch import nn
 
 class Part(nn.Module):
@@ -82,6 +83,71 @@ class Part(nn.Module):
 class Plain(nn.Module):
     def forward(self, x):
         return x.relu()
+
+class Scale(nn.Module):
+    def __init__(self, dim, power=1, device=None):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim, device=device))
+        self.power = power
+
+    def forward(self, x):
+        return x * self.weight**self.power
+
+class Head(nn.Module):
+    def __init__(self, dim, layer, others=()):
+        super().__init__()
+        self.scales = nn.Sequential(*(kind(dim, device=None) for kind in (layer, *others)))
+
+    def forward(self, x):
+        return self.scales(x)
+
+class Strided:
+    def __init__(self):
+        self._stride, self._times = 1, 1
+
+    @property
+    def stride(self):
+        return self.full() // 2
+
+    def full(self):
+        return self._stride * self._times
+
+class Encoder(nn.Module, Strided):
+    def __init__(self, dim, hidden, stride):
+        super().__init__()
+        self._stride = stride
+        self._times = 2
+        self.up = nn.Linear(dim, hidden)
+        self.down = nn.Linear(hidden, dim)
+
+    def forward(self, x):
+        return self.down(self.up(x))
+"""
+HANDED = """
+from functools import partial
+from torch import nn
+from {name}.parts import Head, Scale
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = Scale(6)
+        self.head = Head(6, {handed})
+
+    def forward(self, x):
+        return self.head(self.first(x))
+"""
+ENCODER = """
+from torch import nn
+from {name}.parts import Encoder
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.mlp = Encoder(6, 8, 3)
+
+    def forward(self, x):
+        return self.mlp(x)[:, :: self.mlp.stride]
 """
 DOTTED = """
 import {name}
@@ -173,6 +239,22 @@ def test_what_looks_for_a_class_that_is_taken_over_is_taken_over_too(tmp_path: P
     made = load(text, tmp_path).Net()
     assert "def count(" in text
     assert made.number() == 1
+
+
+@pytest.mark.parametrize("handed", ["Scale", "partial(Scale, power=2)", "Scale, [Scale]"])
+def test_what_is_handed_a_class_that_is_taken_over_is_taken_over(tmp_path: Path, name: str, handed: str) -> None:
+    net, entry = _made(tmp_path, name, HANDED.replace("{handed}", handed))
+    net.first.power = 3
+    text = write_source(net, entry)
+    assert "class Scale(" in text and "class Head(" in text
+    assert_same_network(load(text, tmp_path).Net(), net, torch.randn(2, 6))
+
+
+def test_what_a_parent_that_is_no_module_reads_is_kept(tmp_path: Path, name: str) -> None:
+    net, entry = _made(tmp_path, name, ENCODER)
+    text = write_source(_narrowed(net), entry)
+    assert "class Encoder(nn.Module, Strided)" in text and f"from {name}.parts import Strided" in text
+    assert_same_network(load(text, tmp_path).Net(), net, torch.randn(2, 6))
 
 
 def test_a_parent_that_is_named_through_its_package_is_taken_over(tmp_path: Path, name: str) -> None:

@@ -242,6 +242,14 @@ TABLE = """self.table = nn.Parameter(torch.zeros(13, num_heads))
         self.qkv ="""
 TABLED = f"""bias = self.table[self.index.view(-1)].view(N, N, -1).permute(2, 0, 1)
         {SDPA.format("q, k, v, attn_mask=bias.unsqueeze(0)")}"""
+TABLE_OF_HEADS = """self.table = nn.Parameter(torch.zeros(num_heads, 13))
+        index = torch.arange(7)[:, None] - torch.arange(7)[None, :] + 6
+        self.register_buffer("index", index, persistent=False)
+        self.kept = {}
+        self.qkv ="""
+KEPT = f"""if x.device not in self.kept:
+            self.kept[x.device] = self.table[:, self.index]
+        {SDPA.format("q, k, v, attn_mask=self.kept[x.device]")}"""
 SLOPES = """slopes = 2.0 ** -torch.arange(1, num_heads + 1).view(num_heads, 1, 1)
         self.register_buffer("slopes", slopes{})
         self.qkv ="""
@@ -267,6 +275,7 @@ PER_HEAD_FORMS = {
     "rotated in halves": ROTARY + packed(ROTATED).replace(INIT, ANGLES),
     "rotated as complex numbers": ROTARY + packed(TURNED).replace(INIT, ANGLES),
     "a table of relative positions": packed(TABLED).replace(INIT, TABLE),
+    "a table that the first run looks up": packed(KEPT).replace(INIT, TABLE_OF_HEADS),
     "slopes": packed(SLOPED).replace(INIT, SLOPES.format("")),
     "slopes outside the checkpoint": packed(SLOPED).replace(INIT, SLOPES.format(", persistent=False")),
     "cosines": packed(COSINE).replace(INIT, PER_HEAD),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import logging
 import sys
 import types
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -54,9 +55,31 @@ def choose_imported(tree: Tree, sites: Sequence[LiteralSite]) -> None:
         made = {p: _call(tree, p, homes) for p in paths} if author_init(cls) is not None else {}
         if all(made.values()) and not _changed(cls, sites, tree.sources):
             calls[cls] = {p: call for p, call in made.items() if call is not None}
-    taken = {type(tree.model), *(c for c in found if c not in calls)}
-    parents = {c for cls in taken for c in cls.__mro__}
-    tree.imported = {cls: made for cls, made in calls.items() if cls not in parents}
+    while True:
+        taken = {type(tree.model), *(c for c in found if c not in calls)}
+        parents = {c for cls in taken for c in cls.__mro__}
+        wrong = {c for c in calls if c in parents or any(_is_given(tree, path, taken) for path in calls[c])}
+        calls = {cls: made for cls, made in calls.items() if cls not in wrong}
+        if not wrong:
+            tree.imported = calls
+            return
+
+
+def _is_given(tree: Tree, path: str, taken: Container[type]) -> bool:
+    """Whether a constructor is handed a class that is taken over: it would call it as the library does."""
+    birth = tree.birth(path)
+    todo: list[Any] = [*birth.arguments.values()] if birth else []
+    while todo:
+        value = todo.pop()
+        if isinstance(value, functools.partial):
+            todo.append(value.func)
+        elif isinstance(value, dict):
+            todo += value.values()
+        elif isinstance(value, list | tuple):
+            todo += value
+        elif isinstance(value, type) and value in taken:
+            return True
+    return False
 
 
 def _changed(cls: type, sites: Sequence[LiteralSite], sources: Sources) -> bool:
