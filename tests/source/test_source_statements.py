@@ -176,3 +176,66 @@ def test_conditions_inside_conditions_stay_the_authors(tmp_path: Path) -> None:
 def test_each_block_keeps_its_own_number_of_heads(tmp_path: Path) -> None:
     _, _, text = pruned(tmp_path, HEADS, example=torch.randn(2, 7, 5))
     assert "-1, heads, t.shape[-1] // heads" in text
+
+
+EYE = """
+class Shift(nn.Module):
+    def __init__(self, sign):
+        super().__init__()
+        self.mix = nn.Conv1d(7, 7, 1)
+        self.mix.weight.data = torch.eye(7).view(7, 7, 1) * sign
+        self.mix.bias.data = torch.zeros(7)
+        for parameter in self.parameters():
+            parameter.requires_grad = False
+
+    def forward(self, x):
+        return self.mix(x)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.body = Shift(-1), nn.Conv1d(7, 7, 3, padding=1)
+        self.last = Shift(1)
+
+    def forward(self, x):
+        return self.last(self.body(self.first(x)))
+"""
+
+
+def test_a_weight_that_is_set_to_another_size_is_not_set(tmp_path: Path) -> None:
+    _, _, text = pruned(tmp_path, EYE)
+    assert "torch.eye" not in text
+    assert "parameter.requires_grad = False" in text
+    assert "def __init__(self, mix_channels, mix_out_channels):" in text
+
+
+SHAPED = """
+class Binary(nn.Module):
+    def __init__(self, inp, out):
+        super().__init__()
+        self.shape = (out, inp, 1)
+        self.count = inp * out
+        self.weight = nn.Parameter(torch.rand(self.shape) * 0.1)
+
+    def forward(self, x):
+        return F.conv1d(x, torch.sign(self.weight))
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(Binary(7, 16), nn.BatchNorm1d(16), Binary(16, 24), nn.BatchNorm1d(24))
+        self.head = nn.Linear(24, 3)
+
+    def forward(self, x):
+        return self.head(self.body(x).mean(2))
+"""
+
+
+def test_a_shape_kept_as_an_attribute_follows_and_makes_the_weight(tmp_path: Path) -> None:
+    _, _, text = pruned(tmp_path, SHAPED)
+    assert "self.shape = (out, inp, 1)" in text
+    assert "self.count = inp * out" in text
+    assert "self.weight = nn.Parameter(torch.rand(self.shape) * 0.1)" in text
+    assert "Binary(8, 12)" in text
