@@ -26,6 +26,7 @@ from .author import (
     methods_of,
     only_for,
     own,
+    own_tests,
     reads_of_helpers,
     top_name,
 )
@@ -115,6 +116,7 @@ class _Writing:
         self.written: dict[type, WrittenInit] = {}
         self.methods: dict[type, set[str]] = {}
         self.running: set[str] = set()  # attributes that code reads which runs with the network
+        self.tests: dict[type, list[ast.expr]] = {}  # conditions there on the module's own attributes alone
         self.branches = Branches(tree.sources, tree.live.values())
 
     def _verbatim_classes(self) -> list[type]:
@@ -167,7 +169,8 @@ class _Writing:
     def _context(self, cls: type[nn.Module], recorder: Recorder, keep: set[str]) -> ClassContext:
         idle = self.branches.switches.get(cls, set())  # they only chose between branches of which one is left
         paths, whole = self.tree.instances[cls], own(cls.__module__)
-        return make_context(self.authors[cls], paths, recorder, keep, self.running | idle, whole)
+        tests = [t for c, found in self.tests.items() if issubclass(c, cls) or issubclass(cls, c) for t in found]
+        return make_context(self.authors[cls], paths, recorder, keep, self.running | idle, whole, tests)
 
     def _choose_methods(self) -> None:
         """Those that are reached, first in the author's code, then in what is left of it without dead branches."""
@@ -179,7 +182,12 @@ class _Writing:
         self.methods = self._reached(self.branches.folded)
         running = self.reach.reached({}, shown=False)
         self.reach.found = self.methods
-        self.running = set().union(*(self._reads_in(cls, names) for cls, names in running.items()))
+        self.tests, self.running = {}, set()
+        for cls, names in running.items():
+            trees = code_in(self.reach.nodes[cls], names)
+            self.tests[cls] = [test for tree in trees for test in own_tests(tree)]
+            self.running |= set().union(*(attribute_reads(t, self.tests[cls]) for t in trees))
+            self.running |= self._reads_of_helpers(cls, trees)
 
     def _reached(self, folded: Callable[[SourceFile, ast.AST], Any]) -> dict[type, set[str]]:
         nodes = {cls: folded(*self.tree.sources.of_class(cls)) for cls in (*self.authors, *self.plain)}

@@ -239,3 +239,51 @@ def test_a_shape_kept_as_an_attribute_follows_and_makes_the_weight(tmp_path: Pat
     assert "self.count = inp * out" in text
     assert "self.weight = nn.Parameter(torch.rand(self.shape) * 0.1)" in text
     assert "Binary(8, 12)" in text
+
+
+COMPARED = """
+class Binary(nn.Module):
+    def __init__(self, inp, out):
+        super().__init__()
+        self.shape = (out, inp, 1)
+        self.count = inp * out
+        self.weights = nn.Parameter(torch.rand(self.count, 1) * 0.1)
+
+    def forward(self, x):
+        return F.conv1d(x, torch.sign(self.weights.view(self.shape)))
+
+
+class Block(nn.Module):
+    def __init__(self, inp, out):
+        super().__init__()
+        self.conv = Binary(inp, out)
+        self.norm = nn.BatchNorm1d(out)
+        self.inp, self.out = inp, out
+        self.width = out
+
+    def forward(self, x):
+        y = self.norm(self.conv(x))
+        if self.inp == self.out:
+            y = y + x
+        return y.relu() if self.width > 20 else y.tanh()
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv1d(7, 16, 1)
+        self.body = nn.Sequential(Block(16, 16), Block(16, 24), Block(24, 24))
+        self.head = nn.Linear(24, 3)
+
+    def forward(self, x):
+        return self.head(self.body(self.first(x)).mean(2))
+"""
+
+
+def test_widths_that_forward_only_compares_follow_where_the_comparison_stays(tmp_path: Path) -> None:
+    _, _, text = pruned(tmp_path, COMPARED)
+    assert "self.conv = Binary(inp, out)" in text
+    assert "self.weights = nn.Parameter(torch.rand(self.count, 1) * 0.1)" in text
+    assert "self.inp, self.out = inp, out" in text
+    assert "self.width = width" in text
+    assert "Block(8, 24, 12)" in text
