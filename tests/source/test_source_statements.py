@@ -287,3 +287,25 @@ def test_widths_that_forward_only_compares_follow_where_the_comparison_stays(tmp
     assert "self.inp, self.out = inp, out" in text
     assert "self.width = width" in text
     assert "Block(8, 24, 12)" in text
+
+
+RENAMED = """
+from collections import namedtuple
+
+Config = namedtuple("AttentionConfig", ["scale", "steps"])
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.config = Config(0.5, (1, 2))
+        self.up, self.head = nn.Linear(5, 16), nn.Linear(16, 3)
+
+    def forward(self, x):
+        return self.head(self.up(x).relu() * self.config.scale).mean(self.config.steps[0])
+"""
+
+
+def test_a_named_tuple_has_the_name_that_the_file_gives_it(tmp_path: Path) -> None:
+    _, _, text = pruned(tmp_path, RENAMED)
+    assert 'Config = namedtuple("AttentionConfig", ["scale", "steps"])' in text
