@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
+import types
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -109,8 +110,7 @@ class _Writing:
         self.tree = tree
         self.rewrites = rewrites
         if not is_authored(type(tree.model)):
-            name = type(tree.model).__name__
-            raise SourceError(f"{name} is torch's own class, without an author's source; put it into a class of yours")
+            raise SourceError(_without_source(tree))
         self.authors = {cls: AuthorClass(cls, tree.sources) for cls in tree.instances}
         self.plain = [c for c in self._verbatim_classes() if c not in self.authors]
         self.written: dict[type, WrittenInit] = {}
@@ -351,6 +351,15 @@ class _Writing:
 
     def _instances(self, cls: type) -> dict[str, nn.Module]:
         return {path: self.tree.live[path] for path in self.tree.instances.get(cls, ())}
+
+
+def _without_source(tree: Tree) -> str:
+    """Why a network that is torch's own container can't be written, and where it is made."""
+    factory, name = tree.entry.factory, type(tree.model).__name__
+    place = tree.sources.of_function(factory) if isinstance(factory, types.FunctionType) else None
+    where = f"{place[0].at(place[1])}: {factory.__name__}() gives a {name}: it" if place else name
+    made = f", as self.layers = {factory.__name__}(...)" if place else ""
+    return f"{where} is torch's own class, without an author's source; put it into a class of yours{made}"
 
 
 def _statements(written: WrittenInit) -> list[ast.stmt]:
