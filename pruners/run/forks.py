@@ -13,6 +13,7 @@ from types import CodeType, FunctionType
 from typing import Any
 
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 
 from ..places import Span
 from .torch_private import tree_leaves
@@ -259,16 +260,17 @@ def _stored(stmt: ast.stmt) -> set[str]:
     return found
 
 
-_TELLERS = {"print", "warn", "warning", "warn_once", "info", "debug", "error", "log", "_log_api_usage_once", "_assert"}
+_TELLERS = {"print", "warn", "warning", "warn_once", "info", "debug", "error", "log", "_log_api_usage_once", "_assert",
+            "set_trace", "breakpoint"}  # fmt: skip
 
 
 def _says(stmt: ast.stmt) -> bool:
-    """A statement that computes nothing: it says something, or checks."""
+    """A statement that computes nothing: it says something, checks, or stops for a debugger."""
     if isinstance(stmt, ast.Expr) and isinstance(stmt.value, ast.Call):
         func = stmt.value.func
         return (func.attr if isinstance(func, ast.Attribute) else getattr(func, "id", "")) in _TELLERS
     constant = isinstance(stmt, ast.Expr) and isinstance(stmt.value, ast.Constant)
-    return constant or isinstance(stmt, ast.Pass | ast.Assert | ast.Raise)
+    return constant or isinstance(stmt, ast.Pass | ast.Assert | ast.Raise | ast.Import | ast.ImportFrom)
 
 
 def _is_name(target: ast.expr) -> bool:
@@ -436,10 +438,11 @@ _ACTING = {"open", "input", "exit", "quit", "breakpoint", "exec", "eval", "compi
 _SAVING = {"save", "backward", "step", "zero_grad", "write", "exit", "set_trace"}
 
 
-def unfit(block: Block) -> str:
-    """Why a way can't be tried; empty if it can."""
+def unfit(block: Block, local: Collection[str]) -> str:
+    """Why a way can't be tried; empty if it can. ``local``: names of the function's own, as ``input`` may be one."""
     for node in (n for s in block for n in own_nodes(s)):
-        if isinstance(node, _UNFIT) or (isinstance(node, ast.Name) and node.id in _ACTING | {"super"}):
+        acts = isinstance(node, ast.Name) and node.id in _ACTING | {"super"} and node.id not in local
+        if isinstance(node, _UNFIT) or acts:
             return "it can't be run on its own"
         acts = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _SAVING
         if acts and _root(node.func) != "self":  # type: ignore[attr-defined]
@@ -523,9 +526,14 @@ def pieces(value: Any) -> list[Tensor]:
 
 
 def own_copy(value: Any) -> Any:
-    """A value in which lists and dicts can be changed without a change of the original; tensors and modules stay."""
+    """A value in which lists and dicts can be changed without a change of the original; tensors and modules stay. What
+    an autograd function notes for its gradient is noted elsewhere."""
     if isinstance(value, list):
         return [own_copy(v) for v in value]
     if type(value) is dict:
         return {k: own_copy(v) for k, v in value.items()}
+    if isinstance(value, FunctionCtx):
+        noted = FunctionCtx()
+        vars(noted).update(vars(value))
+        return noted
     return set(value) if type(value) is set else value

@@ -315,7 +315,7 @@ class _Frame:
         block = fork.ways[side]
         site = Site(self.code.co_filename, block[0].lineno if block else fork.test.lineno, self.code.co_name)
         space = {n: forks.own_copy(v) for n, v in frame.f_locals.items()}
-        left: Left | str = forks.unfit(block) or ("it lies too deep" if len(watch.within) >= _DEPTH else "")
+        left: Left | str = forks.unfit(block, space) or ("it lies too deep" if len(watch.within) >= _DEPTH else "")
         if not left:
             call = forks.runnable(fork, side, self.code, space, frame.f_globals)
             part = self.function.within(self.function.node, fork.region)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 import sys
+import types
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,6 +28,7 @@ from .author import (
     methods_of,
     only_for,
     own,
+    own_tests,
     reads_of_helpers,
     top_name,
     usual,
@@ -110,14 +112,14 @@ class _Writing:
         self.tree = tree
         self.rewrites = rewrites
         if not is_authored(type(tree.model)):
-            name = type(tree.model).__name__
-            raise SourceError(f"{name} is torch's own class, without an author's source; put it into a class of yours")
+            raise SourceError(_without_source(tree))
         self.authors = {cls: AuthorClass(cls, tree.sources) for cls in tree.instances}
         self.plain = [c for c in self._verbatim_classes() if c not in self.authors]
         self.beside = list(self._parents_that_are_no_modules())
         self.written: dict[type, WrittenInit] = {}
         self.methods: dict[type, set[str]] = {}
         self.running: set[str] = set()  # attributes that code reads which runs with the network
+        self.tests: dict[type, list[ast.expr]] = {}  # conditions there on the module's own attributes alone
         self.branches = Branches(tree.sources, tree.live.values())
 
     def _verbatim_classes(self) -> list[type]:
@@ -180,7 +182,8 @@ class _Writing:
     def _context(self, cls: type[nn.Module], recorder: Recorder, keep: set[str]) -> ClassContext:
         idle = self.branches.switches.get(cls, set())  # they only chose between branches of which one is left
         paths, whole = self.tree.instances[cls], own(cls.__module__)
-        return make_context(self.authors[cls], paths, recorder, keep, self.running | idle, whole)
+        tests = [t for c, found in self.tests.items() if issubclass(c, cls) or issubclass(cls, c) for t in found]
+        return make_context(self.authors[cls], paths, recorder, keep, self.running | idle, whole, tests)
 
     def _choose_methods(self) -> None:
         """Those that are reached, first in the author's code, then in what is left of it without dead branches."""
@@ -192,7 +195,12 @@ class _Writing:
         self.methods = self._reached(self.branches.folded)
         running = self.reach.reached({}, shown=False)
         self.reach.found = self.methods
-        self.running = set().union(*(self._reads_in(cls, names) for cls, names in running.items()))
+        self.tests, self.running = {}, set()
+        for cls, names in running.items():
+            trees = code_in(self.reach.nodes[cls], names)
+            self.tests[cls] = [test for tree in trees for test in own_tests(tree)]
+            self.running |= set().union(*(attribute_reads(t, self.tests[cls]) for t in trees))
+            self.running |= self._reads_of_helpers(cls, trees)
 
     def _reached(self, folded: Callable[[SourceFile, ast.AST], Any]) -> dict[type, set[str]]:
         of_class = self.tree.sources.of_class
@@ -354,6 +362,15 @@ class _Writing:
 
     def _instances(self, cls: type) -> dict[str, nn.Module]:
         return {path: self.tree.live[path] for path in self.tree.instances.get(cls, ())}
+
+
+def _without_source(tree: Tree) -> str:
+    """Why a network that is torch's own container can't be written, and where it is made."""
+    factory, name = tree.entry.factory, type(tree.model).__name__
+    place = tree.sources.of_function(factory) if isinstance(factory, types.FunctionType) else None
+    where = f"{place[0].at(place[1])}: {factory.__name__}() gives a {name}: it" if place else name
+    made = f", as self.layers = {factory.__name__}(...)" if place else ""
+    return f"{where} is torch's own class, without an author's source; put it into a class of yours{made}"
 
 
 def _of_instances(node: ast.ClassDef) -> ast.ClassDef:

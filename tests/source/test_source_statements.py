@@ -176,3 +176,136 @@ def test_conditions_inside_conditions_stay_the_authors(tmp_path: Path) -> None:
 def test_each_block_keeps_its_own_number_of_heads(tmp_path: Path) -> None:
     _, _, text = pruned(tmp_path, HEADS, example=torch.randn(2, 7, 5))
     assert "-1, heads, t.shape[-1] // heads" in text
+
+
+EYE = """
+class Shift(nn.Module):
+    def __init__(self, sign):
+        super().__init__()
+        self.mix = nn.Conv1d(7, 7, 1)
+        self.mix.weight.data = torch.eye(7).view(7, 7, 1) * sign
+        self.mix.bias.data = torch.zeros(7)
+        for parameter in self.parameters():
+            parameter.requires_grad = False
+
+    def forward(self, x):
+        return self.mix(x)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.body = Shift(-1), nn.Conv1d(7, 7, 3, padding=1)
+        self.last = Shift(1)
+
+    def forward(self, x):
+        return self.last(self.body(self.first(x)))
+"""
+
+
+def test_a_weight_that_is_set_to_another_size_is_not_set(tmp_path: Path) -> None:
+    _, _, text = pruned(tmp_path, EYE)
+    assert "torch.eye" not in text
+    assert "parameter.requires_grad = False" in text
+    assert "def __init__(self, mix_channels, mix_out_channels):" in text
+
+
+SHAPED = """
+class Binary(nn.Module):
+    def __init__(self, inp, out):
+        super().__init__()
+        self.shape = (out, inp, 1)
+        self.count = inp * out
+        self.weight = nn.Parameter(torch.rand(self.shape) * 0.1)
+
+    def forward(self, x):
+        return F.conv1d(x, torch.sign(self.weight))
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(Binary(7, 16), nn.BatchNorm1d(16), Binary(16, 24), nn.BatchNorm1d(24))
+        self.head = nn.Linear(24, 3)
+
+    def forward(self, x):
+        return self.head(self.body(x).mean(2))
+"""
+
+
+def test_a_shape_kept_as_an_attribute_follows_and_makes_the_weight(tmp_path: Path) -> None:
+    _, _, text = pruned(tmp_path, SHAPED)
+    assert "self.shape = (out, inp, 1)" in text
+    assert "self.count = inp * out" in text
+    assert "self.weight = nn.Parameter(torch.rand(self.shape) * 0.1)" in text
+    assert "Binary(8, 12)" in text
+
+
+COMPARED = """
+class Binary(nn.Module):
+    def __init__(self, inp, out):
+        super().__init__()
+        self.shape = (out, inp, 1)
+        self.count = inp * out
+        self.weights = nn.Parameter(torch.rand(self.count, 1) * 0.1)
+
+    def forward(self, x):
+        return F.conv1d(x, torch.sign(self.weights.view(self.shape)))
+
+
+class Block(nn.Module):
+    def __init__(self, inp, out):
+        super().__init__()
+        self.conv = Binary(inp, out)
+        self.norm = nn.BatchNorm1d(out)
+        self.inp, self.out = inp, out
+        self.width = out
+
+    def forward(self, x):
+        y = self.norm(self.conv(x))
+        if self.inp == self.out:
+            y = y + x
+        return y.relu() if self.width > 20 else y.tanh()
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv1d(7, 16, 1)
+        self.body = nn.Sequential(Block(16, 16), Block(16, 24), Block(24, 24))
+        self.head = nn.Linear(24, 3)
+
+    def forward(self, x):
+        return self.head(self.body(self.first(x)).mean(2))
+"""
+
+
+def test_widths_that_forward_only_compares_follow_where_the_comparison_stays(tmp_path: Path) -> None:
+    _, _, text = pruned(tmp_path, COMPARED)
+    assert "self.conv = Binary(inp, out)" in text
+    assert "self.weights = nn.Parameter(torch.rand(self.count, 1) * 0.1)" in text
+    assert "self.inp, self.out = inp, out" in text
+    assert "self.width = width" in text
+    assert "Block(8, 24, 12)" in text
+
+
+RENAMED = """
+from collections import namedtuple
+
+Config = namedtuple("AttentionConfig", ["scale", "steps"])
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.config = Config(0.5, (1, 2))
+        self.up, self.head = nn.Linear(5, 16), nn.Linear(16, 3)
+
+    def forward(self, x):
+        return self.head(self.up(x).relu() * self.config.scale).mean(self.config.steps[0])
+"""
+
+
+def test_a_named_tuple_has_the_name_that_the_file_gives_it(tmp_path: Path) -> None:
+    _, _, text = pruned(tmp_path, RENAMED)
+    assert 'Config = namedtuple("AttentionConfig", ["scale", "steps"])' in text

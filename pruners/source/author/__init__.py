@@ -34,6 +34,7 @@ from .reads import (
     code_in,
     methods_of,
     only_for,
+    own_tests,
     reads_of_helpers,
 )
 from .scope import Scope, Vector, as_term
@@ -43,6 +44,6 @@ __all__ = [
     "argument_hints", "as_term", "attribute_reads", "attributes_of", "bind", "binding", "call_in",
     "call_in_constructor", "choose_imported", "code_in", "evaluate", "file_of", "for_checkers",
     "handed_in_loop", "homes_of", "in_comprehensions", "installed", "is_simple", "methods_of", "module_at",
-    "module_of", "namespace_of", "only_for", "only_notes", "own", "parameter_names", "reads_of_helpers",
+    "module_of", "namespace_of", "only_for", "only_notes", "own", "own_tests", "parameter_names", "reads_of_helpers",
     "taken_whole", "top_name", "unwelcome", "usual",
 ]

@@ -99,6 +99,15 @@ class AuthorClass:
                 found[stmt.targets[0].id] = stmt
         return {n: s for n, s in found.items() if n in settled}
 
+    def assigned(self, expr: ast.expr) -> ast.expr:
+        """What a local name or an attribute of the module stands for, if it is assigned but once; else itself."""
+        if isinstance(expr, ast.Name) and expr.id in self.local_definitions():
+            return self.local_definitions()[expr.id].value
+        if isinstance(expr, ast.Attribute) and self.sets_once(expr.attr) and self.init is not None:
+            stmts = (s for s in self.init.body if isinstance(s, ast.Assign))
+            return next((s.value for s in stmts if [ast.unparse(t) for t in s.targets] == [ast.unparse(expr)]), expr)
+        return expr
+
 
 def _registers(call: ast.Call, attribute: str) -> bool:
     """Whether it is ``self.register_buffer("attribute", ...)`` or the like."""

@@ -54,12 +54,14 @@ class Namer:
         is_module = isinstance(value, type) and issubclass(value, nn.Module)
         if is_module and not is_torch(value) and value not in self.imported:
             return self._own_name(value)
-        home = global_name(value)
+        home, bound = global_name(value), self._bound(value)
+        if home is None and bound is not None:
+            return bound  # ``Config = namedtuple("Settings", ...)``
         if home is None:
             raise SourceError(f"{value!r} has no global name that generated code could use")
         if home[0] == "builtins":
             return home[1]
-        bound, dotted = self._bound(value), self._in_module(value, home[1])
+        dotted = self._in_module(value, home[1])
         if bound not in self.spelled and dotted in self.spelled:
             return str(dotted)
         return bound or dotted or self._imported(value, home[1])

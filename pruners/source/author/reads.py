@@ -9,6 +9,10 @@ from typing import Any
 
 from ..text import FunctionNode, SourceFile, Sources
 
+_OF_TESTS = (
+    ast.Attribute, ast.Name, ast.Constant, ast.Compare, ast.BoolOp, ast.UnaryOp, ast.BinOp, ast.expr_context, ast.cmpop,
+    ast.boolop, ast.unaryop, ast.operator,
+)  # fmt: skip
 DROPPED = frozenset({"__init__", "_load_from_state_dict"})
 
 
@@ -51,10 +55,26 @@ def only_for(init: str, nodes: Iterable[ast.ClassDef], reached: Set[str]) -> set
     return found_ - reached
 
 
-def attribute_reads(tree: ast.AST) -> set[str]:
-    """Names after a dot that are read, and strings that may name an attribute (``getattr(self, "scale")``)."""
+def own_tests(tree: ast.AST) -> list[ast.expr]:
+    """Conditions on the module's own attributes alone: ``self.inp == self.out``."""
+    tests = [n.test for n in ast.walk(tree) if isinstance(n, ast.If | ast.IfExp | ast.Assert)]
+    return [t for t in tests if all(isinstance(n, _OF_TESTS) for n in ast.walk(t)) and _of_self(t)]
+
+
+def _of_self(test: ast.expr) -> bool:
+    owners = {n.value for n in ast.walk(test) if isinstance(n, ast.Attribute)}
+    names = {n for n in ast.walk(test) if isinstance(n, ast.Name)}
+    return bool(owners) and owners == names and {n.id for n in names} == {"self"}
+
+
+def attribute_reads(tree: ast.AST, but: Iterable[ast.AST] = ()) -> set[str]:
+    """Names after a dot that are read, and strings that may name an attribute (``getattr(self, "scale")``).
+    ``but``: parts that don't count."""
     reads = set()
+    left_out = {n for part in but for n in ast.walk(part)}
     for node in ast.walk(tree):
+        if node in left_out:
+            continue
         if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Store):
             reads.add(node.attr)
         elif isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Attribute):

@@ -45,9 +45,13 @@ class Scope:
         owner = self.author.self_name
         if owner in loaded_names(expr):
             self.admit_attributes(expr, owner)
-            there = {n: value_of(t) for n, v in self.overrides.items() if (t := v[index]) is not None}
-            names[owner] = _View(self.live[index], there) if there else self.live[index]
+            names[owner] = self.owner(index)
         return evaluate(expr, names, self.author.globals, set(self.author.parameters) | self.author.stored)
+
+    def owner(self, index: int) -> Any:
+        """One instance, with the attributes that the written module has."""
+        there = {n: value_of(t) for n, v in self.overrides.items() if (t := v[index]) is not None}
+        return _View(self.live[index], there) if there else self.live[index]
 
     def admit_attributes(self, expr: ast.AST, owner: str) -> None:
         """Raises Unproved unless all that the expression reads of the module is there at that point."""

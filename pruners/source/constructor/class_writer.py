@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from ..author import Namer, Scope, Unproved, Vector, as_term, evaluate
+from ..author import Namer, Scope, Unproved, Vector, as_term, attribute_reads, evaluate
 from ..live import Arg, Box, Call, Given, Lit, Ref, Term, is_plain, literal, same, same_vector
 from ..text import STEP, flat, loaded_names, stored_names
 from .conditions import INDENT
@@ -99,6 +99,7 @@ class ClassWriter:
         """Settles the attributes that only scripts read."""
         context = self.context
         context.waiting.clear()
+        before = {n: [r.get(n) for r in context.records] for n in attributes}
         for name, expr in attributes.items():
             context.more.add(name)
             if follow(context, name, expr, said):
@@ -107,6 +108,28 @@ class ClassWriter:
                 context.verbatim.add(name)
             else:
                 context.more.discard(name)
+        while wrong := self._turned() & set(self.scope.overrides):
+            for name in wrong:
+                del self.scope.overrides[name]
+                for record, slot in zip(context.records, before[name], strict=True):
+                    if slot is not None:
+                        record[name] = slot
+
+    def _turned(self) -> set[str]:
+        """Attributes in conditions that turn out otherwise with those that follow."""
+        reads = [(t, attribute_reads(t)) for t in self.context.tests]
+        return set().union(*(n for t, n in reads if n & set(self.scope.overrides) and not self._turns_out_as_before(t)))
+
+    def _turns_out_as_before(self, test: ast.expr) -> bool:
+        """Whether a condition on attributes has the same outcome with those that follow, in every instance."""
+        for i, module in enumerate(self.context.live):
+            try:
+                old, new = (evaluate(test, {"self": o}, {}, set()) for o in (module, self.scope.owner(i)))
+            except Unproved:
+                return False
+            if bool(old) is not bool(new):
+                return False
+        return True
 
     def _votes(self) -> dict[str, Vector | None]:
         """Author's word -> the live values where it stands; None if they disagree."""

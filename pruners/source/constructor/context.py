@@ -43,6 +43,7 @@ class ClassContext:
     keep: set[str] = field(default_factory=set)
     running: Set[str] = frozenset()
     whole: bool = False
+    tests: Sequence[ast.expr] = ()  # conditions on the module's own attributes alone, in code that runs
     waiting: set[str] = field(default_factory=set)  # attributes that follow numbers which aren't known yet
     more: set[str] = field(default_factory=set)  # attributes that nothing reads and that stay
     verbatim: set[str] = field(default_factory=set)  # attributes that the author's own statement makes again
@@ -177,10 +178,11 @@ def _side(node: ast.IfExp, call: ast.Call) -> bool | None:
 
 
 def make_context(
-    author: AuthorClass, paths: Sequence[str], recorder: Recorder, keep: set[str], running: Set[str], whole: bool
-) -> ClassContext:
+    author: AuthorClass, paths: Sequence[str], recorder: Recorder, keep: set[str], running: Set[str], whole: bool,
+    tests: Sequence[ast.expr],
+) -> ClassContext:  # fmt: skip
     """All that the writer of one class knows: the modules at ``paths`` and what their constructors did."""
     records = [recorder.record(p) for p in paths]
     bases = [recorder.base_call(p) for p in paths]
     added = {n for p in paths for n in recorder.added.get(p, ())}
-    return ClassContext(recorder.tree, author, list(paths), records, bases, keep, running | added, whole)
+    return ClassContext(recorder.tree, author, list(paths), records, bases, keep, running | added, whole, tests)

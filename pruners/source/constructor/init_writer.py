@@ -32,6 +32,7 @@ from ..text import (
 )
 from .buffer_statements import changed, prepared
 from .members import Members
+from .tensors import resizes
 from .walk import Mask, line_in
 
 Settings = Sequence[tuple[str, ast.expr | None]]
@@ -361,6 +362,8 @@ class InitWriter(Members):
         local = self.author.stored - set(self.author.parameters) - self.locals - inside
         if self._grows(stmt) or any(self._foreign(n) for n in free) or changed(stmt) & local:
             return []  # what it changes is there as it was in the end
+        if isinstance(stmt, ast.Assign) and resizes(self.scope, stmt, range(len(self.context.paths))):
+            return []
         lines = self._verbatim(stmt)
         text = without_dead_branches("\n".join(lines), self._absent)
         return rows(text.rstrip("\n")) if text else []

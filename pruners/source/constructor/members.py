@@ -168,7 +168,7 @@ class Members(Sequences):
             made = term = self._sizes(name, mask)
         if not isinstance(made, Call):
             return [], None
-        hints = size_hints(value, sum(a.name.isdecimal() for a in made.args))
+        hints = size_hints(self.author, value, sum(a.name.isdecimal() for a in made.args))
         return [], self.printer.sized(term, made, getattr(torch, creator(value)), hints)  # type: ignore[arg-type]
 
     def _sizes(self, name: str, mask: Mask) -> Term:

@@ -7,6 +7,7 @@ import keyword
 import re
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from itertools import chain, count
 
 from ..author import Vector
 from ..live import WIDTH_ARGUMENTS, Box, Call, Lit, same_vector
@@ -68,7 +69,7 @@ def name_holes(
             if other and layer and not name.startswith(layer):
                 name = f"{layer}_{name}"
             agrees = name in filled and same_vector(filled[name], group.vector)
-            group.name = name if agrees else _free(name, taken)
+            group.name = name if agrees else _free([name, *_told_apart(group)], taken)
             filled[group.name] = merged(filled.get(group.name, group.vector), group.vector)
             taken.add(group.name)
     return groups
@@ -178,13 +179,17 @@ def _tail(word: str, layer: str = "") -> str:
     return rest if rest and layer.startswith(first) else word
 
 
-def _free(name: str, taken: set[str]) -> str:
-    name = re.sub(r"\W", "_", name)  # what stands in the names of layers may be anything
-    name = name if name.isidentifier() else f"layer_{name}"
-    candidate, n = name, 2
-    while candidate in taken or keyword.iskeyword(candidate):
-        candidate, n = f"{name}_{n}", n + 1
-    return candidate
+def _told_apart(group: Group) -> list[str]:
+    """A longer name for a width of a layer of which another width has the short one: ``conv_in_channels``."""
+    place = _place(group)
+    return [f"{_layer(place)}_{place[-1]}"] if len(place) > 1 and place[-1] in WIDTH_ARGUMENTS else []
+
+
+def _free(names: Sequence[str], taken: set[str]) -> str:
+    names = [re.sub(r"\W", "_", name) for name in names]  # what stands in the names of layers may be anything
+    names = [name if name.isidentifier() else f"layer_{name}" for name in names]
+    numbered = (f"{names[0]}_{n}" for n in count(2))
+    return next(n for n in chain(names, numbered) if n not in taken and not keyword.iskeyword(n))
 
 
 def type_name(vector: Vector) -> str | None:

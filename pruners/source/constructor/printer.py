@@ -110,7 +110,8 @@ class Printer:
             values = term.values if isinstance(term, Hole) else (term,) * len(self.paths)
             seen = tuple(v if i in self.active else None for i, v in enumerate(values))
             if not isinstance(hint, ast.Constant | ast.Lambda):
-                self.seen += self._by_axis(hint, seen) if axes else [(ast.unparse(hint), seen)]
+                whole = self._by_axis(hint, seen) if axes else [(ast.unparse(hint), seen)]
+                self.seen += [*whole, *([] if axes else self._parts(hint, seen))]
         if isinstance(hint, ast.Name) and hint.id in self.computed:
             hint, direct = self.computed[hint.id], False
         if isinstance(term, Either):
@@ -174,6 +175,19 @@ class Printer:
         ):
             seen = tuple(None if t is None else g for g, t in zip(given, seen, strict=True))
         return [(ast.unparse(hint), seen)]
+
+    def _parts(self, hint: ast.expr, seen: Vector) -> list[tuple[str, Vector]]:
+        """What stands in a tuple of parameters of which one has another value than it was given."""
+        if not isinstance(hint, ast.Tuple | ast.List) or not all(isinstance(t, Lit | None) for t in seen):
+            return []
+        values = [t.value if t is not None else None for t in seen if isinstance(t, Lit | None)]
+        if any(v is not None and (not isinstance(v, tuple | list) or len(v) != len(hint.elts)) for v in values):
+            return []
+        parts = [(e.id, tuple(None if v is None else Lit(v[n]) for v in values))
+                 for n, e in enumerate(hint.elts) if isinstance(e, ast.Name)]  # fmt: skip
+        given = [(self.given(name), vector) for name, vector in parts]
+        changed = any(g is not None and not same_vector(g, v) for g, v in given)
+        return list(parts) if changed else []
 
     def _would_fit(self, hint: ast.expr, term: Term) -> bool:
         values = term.values if isinstance(term, Hole) else (term,) * len(self.paths)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ...run import described
-from ..author import Scope
+from ..author import AuthorClass, Scope
 from ..live import undisturbed, value_of
 from ..text import loaded_names, stored_names
 
@@ -35,6 +35,16 @@ def gives_something(scope: Scope, expr: ast.expr, indices: Iterable[int]) -> boo
         return _unfit(expr, error)
 
 
+def resizes(scope: Scope, stmt: ast.Assign, indices: Iterable[int]) -> bool:
+    """Whether a statement gives a layer's tensor another size than it has: ``self.conv.weight.data = torch.eye(3)``."""
+    held = ast.parse(ast.unparse(stmt.targets[0]), mode="eval").body
+    try:
+        pairs = [(_made(scope, held, i), _made(scope, stmt.value, i)) for i in indices]
+    except Exception as error:  # as above: then the statement stays
+        return _unfit(stmt.value, error)
+    return any(isinstance(h, torch.Tensor) and isinstance(v, torch.Tensor) and h.shape != v.shape for h, v in pairs)
+
+
 def _unfit(expr: ast.expr, error: Exception) -> bool:
     log.info("%s can't be kept: %s", ast.unparse(expr), described(error))
     return False
@@ -50,7 +60,7 @@ def _made(scope: Scope, expr: ast.expr, index: int) -> object:
             names[name] = value_of(term)
         elif name == author.self_name:
             scope.admit_attributes(expr, name)
-            names[name] = scope.live[index]
+            names[name] = scope.owner(index)
         elif name not in hidden and name in author.globals:
             names[name] = author.globals[name]
         elif name in hidden or not hasattr(builtins, name):
@@ -70,13 +80,14 @@ def _like(made: object, tensor: torch.Tensor | None, exact: bool) -> bool:
     return not exact or torch.equal(made, tensor.detach().to(made.device))
 
 
-def size_hints(expr: ast.expr | None, dimensions: int) -> list[ast.expr]:
+def size_hints(author: AuthorClass, expr: ast.expr | None, dimensions: int) -> list[ast.expr]:
     """The author's expressions for the sizes, from the call that makes the tensor, if there are as many."""
     for node in ast.walk(expr) if expr is not None else ():
         if isinstance(node, ast.Call) and _creator(node.func):
             sizes = node.args
-            if len(sizes) == 1 and isinstance(sizes[0], ast.Tuple | ast.List):
-                sizes = sizes[0].elts
+            whole = author.assigned(sizes[0]) if len(sizes) == 1 else None
+            if isinstance(whole, ast.Tuple | ast.List):
+                sizes = whole.elts
             if len(sizes) == dimensions and not any(isinstance(s, ast.Starred) for s in sizes):
                 return list(sizes)
     return []
