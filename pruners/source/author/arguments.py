@@ -6,6 +6,7 @@ import ast
 import copy
 import inspect
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from ..live import Birth, Frame
@@ -117,9 +118,14 @@ def _one_scope_out(bound: Bound, inner: Frame, outer: Frame, sources: Sources) -
         return {}
     hidden = any(k.arg is None for k in made[1].keywords)
     meaning = given if hidden else _defaults(function) | given
-    changed = stored_names(function)
+    changed = _changed_by(function)
     outside = {name: _substituted(expr, meaning, changed) for name, expr in bound.items()}
     return _said_around({name: expr for name, expr in outside.items() if expr is not None}, *made)
+
+
+@lru_cache(maxsize=1024)
+def _changed_by(function: FunctionNode) -> set[str]:
+    return stored_names(function)
 
 
 def _defaults(function: FunctionNode) -> Bound:

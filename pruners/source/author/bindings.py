@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ _ABSENT = object()
 
 def binding(file: SourceFile, name: str) -> ast.stmt | None:
     """The statement that binds a name, also under ``if`` and ``try``: the one that gave the value it has now."""
-    found = list(_binding_statements(file.tree, name, file))
+    numbered = [*file.bound.get(name, ()), *(b for b in file.bound.get("*", ()) if _stars(b[1], name, file))]
+    found = [stmt for _, stmt in sorted(numbered, key=lambda b: b[0])]
     if len(found) < 2:
         return found[0] if found else None
     namespace = namespace_of(file)
@@ -30,11 +31,7 @@ def binding(file: SourceFile, name: str) -> ast.stmt | None:
 
 def for_checkers(file: SourceFile, stmt: ast.stmt) -> ast.If | None:
     """The ``if TYPE_CHECKING:`` around a statement, which only type checkers run."""
-    for node in ast.walk(file.tree):
-        inside = (inner for s in node.body for inner in ast.walk(s)) if isinstance(node, ast.If) else ()
-        if isinstance(node, ast.If) and ast.unparse(node.test).rpartition(".")[2] == "TYPE_CHECKING" and stmt in inside:
-            return node
-    return None
+    return file.for_checkers.get(stmt)
 
 
 def namespace_of(file: SourceFile) -> Mapping[str, Any]:
@@ -87,29 +84,9 @@ def _owner(file: SourceFile) -> Any:
     return next((m for m in list(sys.modules.values()) if getattr(m, "__file__", None) == file.name), None)
 
 
-def _binding_statements(node: ast.AST, name: str, file: SourceFile) -> Iterator[ast.stmt]:
-    for stmt in ast.iter_child_nodes(node):
-        if isinstance(stmt, ast.If | ast.Try | ast.With | ast.ExceptHandler):
-            yield from _binding_statements(stmt, name, file)
-        elif isinstance(stmt, ast.stmt) and (_binds(stmt, name) or _stars(stmt, name, file)):
-            yield stmt
-
-
-def _binds(stmt: ast.stmt, name: str) -> bool:
-    if isinstance(stmt, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        return stmt.name == name
-    if isinstance(stmt, ast.Import | ast.ImportFrom):
-        return any((a.asname or a.name.partition(".")[0]) == name for a in stmt.names)
-    targets = stmt.targets if isinstance(stmt, ast.Assign) else [stmt.target] if isinstance(stmt, ast.AnnAssign) else []
-    return any(
-        n.id == name and isinstance(n.ctx, ast.Store) for t in targets for n in ast.walk(t) if isinstance(n, ast.Name)
-    )
-
-
 def _stars(stmt: ast.stmt, name: str, file: SourceFile) -> bool:
     """Whether ``from x import *`` brings the name."""
-    if not isinstance(stmt, ast.ImportFrom) or stmt.names[0].name != "*":
-        return False
+    assert isinstance(stmt, ast.ImportFrom)
     module = sys.modules.get(module_of(stmt, file))
     return name in getattr(module, "__all__", [n for n in vars(module or object) if not n.startswith("_")])
 

@@ -7,8 +7,10 @@ import builtins
 import inspect
 import math
 import types
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from torch import nn
@@ -68,9 +70,14 @@ class AuthorClass:
 
     def sets_once(self, attribute: str) -> bool:
         """Whether the class assigns an attribute in one place only, so that its last value is its only one."""
-        found = [n for n in ast.walk(self.node) if isinstance(n, ast.Attribute) and n.attr == attribute]
-        registered = [n for n in ast.walk(self.node) if isinstance(n, ast.Call) and _registers(n, attribute)]
-        return len(registered) + sum(isinstance(n.ctx, ast.Store) for n in found) == 1
+        return self._assigned[attribute] == 1
+
+    @cached_property
+    def _assigned(self) -> Counter[str]:
+        """How many places of the class assign or register each attribute."""
+        nodes = list(ast.walk(self.node))
+        stored = [n.attr for n in nodes if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store)]
+        return Counter([*stored, *(name for n in nodes if isinstance(n, ast.Call) for name in _registered(n))])
 
     def set_before(self, line: int) -> set[str]:
         """Attributes that only the constructor assigns, outside loops and before this line."""
@@ -109,11 +116,11 @@ class AuthorClass:
         return expr
 
 
-def _registers(call: ast.Call, attribute: str) -> bool:
-    """Whether it is ``self.register_buffer("attribute", ...)`` or the like."""
+def _registered(call: ast.Call) -> list[str]:
+    """The attribute that ``self.register_buffer("attribute", ...)`` or the like makes."""
     named = isinstance(call.func, ast.Attribute) and call.func.attr in ("register_buffer", "register_parameter")
     first = call.args[0] if named and call.args else None
-    return isinstance(first, ast.Constant) and first.value == attribute
+    return [first.value] if isinstance(first, ast.Constant) and isinstance(first.value, str) else []
 
 
 def _parameters(file: SourceFile, function: FunctionNode) -> dict[str, AuthorParameter]:

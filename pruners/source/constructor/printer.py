@@ -400,8 +400,9 @@ class Printer:
         if not found:
             return Site(None, {})
         call = found[0][0] if all(c is found[0][0] for c, _ in found) else None
+        others = [h for _, h in found[1:]]
         hints = {
-            n: e for n, e in found[0][1].items() if all(n in h and ast.dump(h[n]) == ast.dump(e) for _, h in found)
+            n: e for n, e in found[0][1].items() if all(n in h and ast.dump(h[n]) == ast.dump(e) for h in others)
         }
         return Site(call, hints)
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...run import TorchDispatchMode, tree_leaves, without_compiler
+from ...run import TorchDispatchMode, without_compiler
 
 _DRAWS = {"uniform_", "normal_", "bernoulli_", "exponential_", "log_normal_", "cauchy_", "random_"}
 
@@ -27,16 +27,17 @@ class Undrawn(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+        given = (*args, *kwargs.values())  # an operation takes tensors and flat lists of them
+        tensors = [t for a in given for t in (a if isinstance(a, list | tuple) else (a,)) if isinstance(t, Tensor)]
         alone = len(tensors) == 1 and isinstance(tensors[0], nn.Parameter)
         name = func.overloadpacket.__name__
         if alone and name.endswith("_") and (name in _DRAWS or id(tensors[0]) in self._waiting):
             self._waiting.setdefault(id(tensors[0]), []).append((func, args, kwargs))
             return tensors[0]
         for tensor in tensors:
-            for call, given, named in self._waiting.pop(id(tensor), ()):
+            for call, operands, named in self._waiting.pop(id(tensor), ()):
                 with torch.no_grad():  # as where it was called, in nn.init
-                    call(*given, **named)
+                    call(*operands, **named)
         return func(*args, **kwargs)
 
 

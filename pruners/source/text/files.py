@@ -9,6 +9,7 @@ import linecache
 import sys
 import tokenize
 import types
+from collections.abc import Iterator
 from functools import cached_property, lru_cache
 
 from ...errors import SourceError
@@ -42,6 +43,25 @@ class SourceFile:
             for node in ast.walk(self.tree)
             if isinstance(node, ast.Call)
         }
+
+    @cached_property
+    def bound(self) -> dict[str, list[tuple[int, ast.stmt]]]:
+        """Name -> the statements at the top, also under ``if`` and ``try``, that bind it, numbered as they stand."""
+        found: dict[str, list[tuple[int, ast.stmt]]] = {}
+        for number, stmt in enumerate(_at_the_top(self.tree)):
+            for name in dict.fromkeys(_bound_by(stmt)):
+                found.setdefault(name, []).append((number, stmt))
+        return found
+
+    @cached_property
+    def for_checkers(self) -> dict[ast.AST, ast.If]:
+        """What stands in an ``if TYPE_CHECKING:``, which only type checkers run, with the outermost one around it."""
+        found: dict[ast.AST, ast.If] = {}
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.If) and ast.unparse(node.test).rpartition(".")[2] == "TYPE_CHECKING":
+                for inner in (i for s in node.body for i in ast.walk(s)):
+                    found.setdefault(inner, node)
+        return found
 
     @cached_property
     def comprehensions(self) -> list[Comprehension]:
@@ -150,6 +170,25 @@ def code_of(value: object) -> types.CodeType | None:
     if callable(value):
         value = inspect.unwrap(value)
     return value.__code__ if isinstance(value, types.FunctionType) else None
+
+
+def _at_the_top(node: ast.AST) -> Iterator[ast.stmt]:
+    for stmt in ast.iter_child_nodes(node):
+        if isinstance(stmt, ast.If | ast.Try | ast.With | ast.ExceptHandler):
+            yield from _at_the_top(stmt)
+        elif isinstance(stmt, ast.stmt):
+            yield stmt
+
+
+def _bound_by(stmt: ast.stmt) -> list[str]:
+    """The names that a statement binds; "*" is for all of a module."""
+    if isinstance(stmt, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return [stmt.name]
+    if isinstance(stmt, ast.Import | ast.ImportFrom):
+        return [a.asname or a.name.partition(".")[0] for a in stmt.names]
+    targets = stmt.targets if isinstance(stmt, ast.Assign) else [stmt.target] if isinstance(stmt, ast.AnnAssign) else []
+    names = [n for t in targets for n in ast.walk(t) if isinstance(n, ast.Name)]
+    return [n.id for n in names if isinstance(n.ctx, ast.Store)]
 
 
 def _named(tree: ast.AST, parts: list[str]) -> list[Definition]:
