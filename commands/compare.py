@@ -23,6 +23,7 @@ from ..training.fit import (
     beside,
     curve_beside,
     evaluate,
+    find_regime,
     memory_explained,
     read_curve,
     resolve_device,
@@ -58,12 +59,13 @@ NO_MATPLOTLIB = "there will be no pictures, which need a package: pip install -e
 
 @dataclass
 class Side:
-    """One of the two networks. ``source``: the network, or the bundle, that it is. What training took is None where
-    nobody knows it."""
+    """One of the two networks. ``source``: the network, or the bundle, that it is. ``given``: it is not trained here.
+    What training took is None where nobody knows it."""
 
     name: str
     model: nn.Module
     source: Network | Bundle
+    given: bool
     epochs: int | None = None
     seconds: float | None = None
     regime: str = ""
@@ -75,6 +77,8 @@ def run(options: CompareOptions) -> None:
     folder = options.output or GENERATED / "comparison"
     check_comparison(folder)
     key = _key(options)
+    if options.regime is not None:
+        find_regime(options.regime, "train")
     with Voice(options.verbose, options.json) as voice, ExitStack() as stack:
         stack.enter_context(held(folder / COMPARISON))
         before = comparing.load(folder)
@@ -83,9 +87,13 @@ def run(options: CompareOptions) -> None:
         if importlib.util.find_spec("matplotlib") is None:
             voice.remark(NO_MATPLOTLIB)
         data = _data(options, voice)
+        kinds = KIND, str(options.network)
+        sides = [_side(options, data, kind, voice) for kind in kinds]  # both, before one of them is trained
         comparing.save(before, folder)  # a run that is interrupted finds its folder again
-        real, binary = (_side(options, key, data, kind, folder, voice) for kind in (KIND, str(options.network)))
-        comparison = before.with_row(_row(key, options, data, (real, binary), folder, device, voice))
+        for side, kind in zip(sides, kinds, strict=True):
+            if not side.given:
+                _train(options, side, _weights(folder, key, kind), voice)
+        comparison = before.with_row(_row(key, options, data, (sides[0], sides[1]), folder, device, voice))
         comparing.save(comparison, folder)  # before what else takes long
         if comparison.sweep is None or options.force:
             comparison = replace(comparison, sweep=_swept(options, device, voice))
@@ -147,8 +155,8 @@ def _data(options: CompareOptions, voice: Voice) -> Data:
     return served(limited(data, options.limit, options.seed), options)
 
 
-def _side(options: CompareOptions, key: Key, data: Data, kind: str, folder: Path, voice: Voice) -> Side:
-    """The network of this kind: taken as it is given, or trained."""
+def _side(options: CompareOptions, data: Data, kind: str, voice: Voice) -> Side:
+    """The network of this kind, as it is given or as it is to be trained."""
     given = options.real if kind == KIND else options.binary
     if given is not None and given.is_dir():
         bundle = Bundle.open(given)
@@ -157,21 +165,20 @@ def _side(options: CompareOptions, key: Key, data: Data, kind: str, folder: Path
         model = bundle.model
         of_bundle(model, bundle.plan.provenance)
         check_outputs(str(given), model, inputs_of_bundle(bundle, data=data), data)
-        return Side(str(given), model, bundle)
+        return Side(str(given), model, bundle, True)
     asked = replace(options, network=kind, weights=given)
     if kind == KIND:
         asked = replace(asked, first_layer=None, last_layer=None, kind_arg=())
     network = network_from(asked, voice, data)
-    if given is None:
-        return _trained(options, network, _weights(folder, key, kind), voice)
-    epochs = read_curve(given)
+    epochs = read_curve(given) if given is not None else []
     taken = sum(epoch["seconds"] for epoch in epochs) if epochs else None
-    return Side(network.name, network.model, network, len(epochs) or None, taken)
+    return Side(network.name, network.model, network, given is not None, len(epochs) or None, taken)
 
 
-def _trained(options: CompareOptions, network: Network, path: Path, voice: Voice) -> Side:
+def _train(options: CompareOptions, side: Side, path: Path, voice: Voice) -> None:
     """What was trained by a run that was interrupted later is taken from there, with the times noted then."""
-    assert network.data is not None
+    network = side.source
+    assert isinstance(network, Network) and network.data is not None
     last, draft = beside(path, ".last.pt"), unfinished(path)
     if options.resume and last.exists() and not draft.exists():
         last.replace(draft)
@@ -181,8 +188,8 @@ def _trained(options: CompareOptions, network: Network, path: Path, voice: Voice
         network, voice, regime, options.seed, options.device, path, last, resume=options.resume,
         watch=curve_beside(path), execution=execution(options),
     )  # fmt: skip
-    seconds = sum(epoch.seconds for epoch in result.history)
-    return Side(network.name, network.model, network, regime.epochs, seconds, regime.name, regime.batch_size)
+    side.epochs, side.seconds = regime.epochs, sum(epoch.seconds for epoch in result.history)
+    side.regime, side.batch_size = regime.name, regime.batch_size
 
 
 # -- what is measured

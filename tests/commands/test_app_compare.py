@@ -34,10 +34,12 @@ TABLES = ("accuracy", "memory", "training_time", "inference_time", "speed_up_cha
         (("--arch", "lenet5", "-o", "damaged"), "damaged, or not of this program"),
         (("--arch", "lenet5", "--data", "mnist:nowhere"), "there is no folder nowhere"),
         (("--arch", "lenet5", "--regime", "bin"), "unknown regime 'bin'"),
+        (("--arch", "lenet5", "--binary", "weights.pt"), "weights.pt can't be read as a checkpoint"),
+        (("--arch", "lenet5", "--kind-arg", "gradient=none"), "XnorNet: gradient must be"),
     ],
     ids=["nothing", "real against real", "a kind like another", "a network without a binary form", "weights not there",
          "a folder that is no bundle", "weights without a network", "a folder with other things", "a file",
-         "damaged results", "data not there", "a regime"],
+         "damaged results", "data not there", "a regime", "the second network's weights", "an option of the kind"],
 )  # fmt: skip
 def test_refusals_come_in_one_line_before_the_work(arguments: tuple[str, ...], said: str, here: Path) -> None:
     for folder in ("foreign", "damaged"):

@@ -116,8 +116,8 @@ class LineProgress:
         work.done += steps
         work.status = status or work.status
         now = time.monotonic()
-        due = now - self._printed >= self.seconds if self.steps is None else steps > 0 == work.done % self.steps
-        if due:
+        counted = self.steps is not None and steps > 0 and work.done % self.steps == 0
+        if counted or (self.steps is None and now - self._printed >= self.seconds):
             self.log(work.line(now))
 
     def log(self, message: str) -> None:
