@@ -13,14 +13,20 @@ class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut around them."""
 
     def __init__(
-        self, in_channels: int, conv1_channels: int, channels: int, stride: int = 1, pad: tuple[int, int] = (0, 0)
+        self,
+        in_channels: int,
+        conv1_channels: int,
+        channels: int,
+        stride: int = 1,
+        pad: tuple[int, int] = (0, 0),
+        downsample: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, conv1_channels, kernel_size=3, stride=stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(conv1_channels)
         self.conv2 = nn.Conv2d(conv1_channels, channels, kernel_size=3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
-        self.downsample = None
+        self.downsample = downsample
         self.stride = stride
         self.pad = pad  # channels of zeros before and after the strided input
 

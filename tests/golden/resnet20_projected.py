@@ -13,7 +13,13 @@ class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut around them."""
 
     def __init__(
-        self, in_channels: int, conv1_channels: int, channels: int, stride: int = 1, downsample: nn.Module | None = None
+        self,
+        in_channels: int,
+        conv1_channels: int,
+        channels: int,
+        stride: int = 1,
+        pad: tuple[int, int] = (0, 0),
+        downsample: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, conv1_channels, kernel_size=3, stride=stride, padding=1, bias=False)
@@ -22,7 +28,7 @@ class BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(channels)
         self.downsample = downsample
         self.stride = stride
-        self.pad = (0, 0)  # channels of zeros before and after the strided input
+        self.pad = pad  # channels of zeros before and after the strided input
 
     def shortcut(self, x: Tensor) -> Tensor:
         if self.downsample is not None:

@@ -20,6 +20,7 @@ class Bottleneck(nn.Module):
         out_channels: int,
         stride: int = 1,
         pad: tuple[int, int] = (0, 0),
+        downsample: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, conv1_channels, kernel_size=1, bias=False)
@@ -28,7 +29,7 @@ class Bottleneck(nn.Module):
         self.bn2 = nn.BatchNorm2d(channels)
         self.conv3 = nn.Conv2d(channels, out_channels, kernel_size=1, bias=False)
         self.bn3 = nn.BatchNorm2d(out_channels)
-        self.downsample = None
+        self.downsample = downsample
         self.stride = stride
         self.pad = pad  # channels of zeros before and after the strided input
 

@@ -81,7 +81,10 @@ class ClassWriter:
                 continue
             vector = self._filled(name, vector, votes)
             constant = all(t is None or same(t, u) for t in vector for u in vector[:1] if u is not None)
-            usable = self._usable_alone(name, vector) if self.single else not constant and None not in vector[:1]
+            if self.single or (constant and name in self.author.parameters):
+                usable = self._usable_alone(name, vector)
+            else:
+                usable = not constant and None not in vector[:1]
             if name not in self.author.parameters and name not in definitions and (self.single or name not in votes):
                 usable = False
             if name in self.author.parameters and self._ignored(name):

@@ -53,11 +53,13 @@ from ..live import (
     small_tensor,
     value_of,
 )
-from ..text import Group, commented, flat, labelled, loaded_names
+from ..text import Group, commented, flat, labelled, loaded_names, stored_names
 from .functions import dedented, names_bound, placed_in, replaced
 
 Code = Group | str
 POSITIONAL_WIDTHS = 4
+_LOOPS = ("<listcomp>", "<genexpr>")
+"""Functions of comprehensions: up to Python 3.11 also those of lists have frames of their own."""
 
 
 @dataclass(frozen=True)
@@ -394,9 +396,12 @@ class Printer:
                 continue  # shared with another place, or not made again: nothing is known
             if depth is None:
                 return Site(None, {})
-            made = call_in(birth.frames[level], self.tree.sources) if depth == level else None
-            direct = made is not None and made[0] is self.author.init_file and not in_comprehensions(*made)
-            found.append((made[1] if made and direct else None, argument_hints(birth, depth, self.tree.sources, level)))
+            here = depth >= level and all(f.function in _LOOPS for f in birth.frames[level:depth])
+            made = call_in(birth.frames[level], self.tree.sources) if here else None
+            call = made[1] if made is not None and made[0] is self.author.init_file else None
+            if made is not None and call is not None and in_comprehensions(*made) & loaded_names(call):
+                call = None  # it says something else in every pass
+            found.append((call, argument_hints(birth, depth, self.tree.sources, level)))
         if not found:
             return Site(None, {})
         call = found[0][0] if all(c is found[0][0] for c, _ in found) else None
@@ -412,6 +417,9 @@ class Printer:
         site = self.site(term.paths)
         name = self.namer.text(term.fn)
         parts = [self._item(i, site.call) for i in term.items]
+        repeated = self._repeated(parts, site.call)
+        if repeated is not None:
+            return repeated
         if issubclass(term.fn, nn.Sequential):
             explode = self._long(term, site.call)
             if [i.name for i in term.items] == [str(n) for n in range(len(term.items))]:
@@ -424,6 +432,29 @@ class Printer:
         labels = [literal(i.name) for i in term.items]
         pairs_ = [labelled(f"{n}: ", p) for n, p in zip(labels, parts, strict=True)]
         return Group(f"{name}({{", tuple(pairs_), "})", explode) if parts else f"{name}()"
+
+    def _repeated(self, parts: Sequence[Code], call: ast.Call | None) -> Code | None:
+        """The author's comprehension, if each of its passes still makes the same."""
+        given = call.args[0] if call is not None and len(call.args) == 1 and not call.keywords else None
+        loop = given.value if isinstance(given, ast.Starred) else given
+        if call is None or not isinstance(loop, ast.ListComp | ast.GeneratorExp) or len(loop.generators) > 1:
+            return None
+        (passes,), segment = loop.generators, self.author.init_file.segment
+        length = ast.Call(ast.Name("len", ast.Load()), [passes.iter], [])
+        commented_ = any(isinstance(p, Group) and p.is_commented for p in parts)
+        if commented_ or len({flat(p) for p in parts}) != 1 or passes.ifs or passes.is_async:
+            return None
+        if not isinstance(loop.elt, ast.Call) or loaded_names(loop.elt) & stored_names(passes.target):
+            return None
+        if not self.scope.proves(length, [(i, Lit(len(parts))) for i in self.active]):
+            return None
+        star, (before, behind) = "", ("[", "]") if isinstance(loop, ast.ListComp) else ("", "")
+        if loop is not given:
+            star, before, behind = "*", before or "(", behind or ")"
+        opening = f"{segment(call.func)}({star}{before}"
+        closing = f" for {segment(passes.target)} in {segment(passes.iter)}{behind})"
+        first = parts[0] if isinstance(parts[0], Group) else Group(parts[0], (), "")
+        return replace(first, open=opening + first.open, close=first.close + closing)
 
     def _long(self, term: Box, call: ast.Call | None) -> bool:
         if call is not None and call.end_lineno != call.lineno:

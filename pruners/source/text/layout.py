@@ -21,6 +21,12 @@ class Group:
     after: str = ""
 
     @property
+    def is_commented(self) -> bool:
+        """Whether there is a comment somewhere in it."""
+        inner = any(isinstance(p, Group) and p.is_commented for p in self.parts)
+        return bool(self.before or self.after) or inner
+
+    @property
     def broken(self) -> bool:
         return self.explode or any(isinstance(p, Group) and (p.broken or p.before or p.after) for p in self.parts)
 
