@@ -75,16 +75,15 @@ class ClassWriter:
         self._follow(attributes, said)
         self.context.verbatim |= {n for n, e in opaque.items() if not counts_channels(self.context, [e], said)}
         definitions = self.author.local_definitions()
+        constant: set[str] = set()  # what is the same in every instance
         for name in (*self.author.parameters, *sorted(self.author.stored)):
             vector = votes.get(name, self._unvoted(name, name in definitions))
             if vector is None:
                 continue
             vector = self._filled(name, vector, votes)
-            constant = all(t is None or same(t, u) for t in vector for u in vector[:1] if u is not None)
-            if self.single or (constant and name in self.author.parameters):
-                usable = self._usable_alone(name, vector)
-            else:
-                usable = not constant and None not in vector[:1]
+            if self.single or all(t is None or same(t, u) for t in vector for u in vector[:1] if u is not None):
+                constant.add(name)
+            usable = self._usable_alone(name, vector) if name in constant else None not in vector[:1]
             if name not in self.author.parameters and name not in definitions and (self.single or name not in votes):
                 usable = False
             if name in self.author.parameters and self._ignored(name):
@@ -95,7 +94,7 @@ class ClassWriter:
         for name in definitions:
             if self._defined(name, definitions[name].value):
                 self.writer.locals.add(name)
-            elif name in self.scope.words and (self.single or name not in votes):
+            elif name in self.scope.words and (name in constant or name not in votes):
                 self.scope.hidden[name] = self.scope.words.pop(name)
 
     def _follow(self, attributes: Mapping[str, ast.expr], said: Mapping[str, Vector | None]) -> None:
@@ -304,7 +303,9 @@ class ClassWriter:
         author = self.author.parameters.get(name)
         if author is not None and author.default is not None:
             term = self._evaluated(author.default)
-            if term is not None and any(t is None or same(t, term) for t in vector):
+            given = self.context.given(name)
+            untouched = given is not None and same_vector(given, vector)
+            if term is not None and (untouched or any(t is None or same(t, term) for t in vector)):
                 return term, author.default_text
         if self.context.is_root and self.single:
             value = vector[0]

@@ -440,6 +440,9 @@ class Printer:
         if call is None or not isinstance(loop, ast.ListComp | ast.GeneratorExp) or len(loop.generators) > 1:
             return None
         (passes,), segment = loop.generators, self.author.init_file.segment
+        function = passes.iter.func if isinstance(passes.iter, ast.Call) else None
+        if not (isinstance(function, ast.Name) and function.id == "range"):
+            return None  # a list may hold numbers that the passes no longer take
         length = ast.Call(ast.Name("len", ast.Load()), [passes.iter], [])
         commented_ = any(isinstance(p, Group) and p.is_commented for p in parts)
         if commented_ or len({flat(p) for p in parts}) != 1 or passes.ifs or passes.is_async:

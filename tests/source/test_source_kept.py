@@ -1,0 +1,110 @@
+"""What stays as its author wrote it: classes that only get other numbers, and comprehensions whose passes agree."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from forms import pruned
+
+SQUEEZE = """
+class Squeeze(nn.Module):
+    def __init__(self, c, r=4):
+        super().__init__()
+        hidden = c // r  # narrow
+        self.down, self.up = nn.Linear(c, hidden), nn.Linear(hidden, c)
+
+    def forward(self, x):
+        return x * self.up(self.down(x).relu()).sigmoid()
+"""
+BLOCK = """
+class Block(nn.Module):
+    def __init__(self, c, bias=True, scale=0.5):
+        super().__init__()
+        self.linear, self.squeeze = nn.Linear(c, c, bias), Squeeze(c)
+        self.scale = scale
+
+    def forward(self, x):
+        return x + self.scale * self.squeeze(self.linear(x))
+"""
+NET = """
+class Net(nn.Module):
+    def __init__(self, depth=3, widths=(16, 16)):
+        super().__init__()
+        self.stem, self.head = nn.Linear(5, 16), nn.Linear(16, 3)
+        self.blocks = {blocks}
+
+    def forward(self, x):
+        x = self.stem(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x).mean(1)
+"""
+
+
+def text_of(folder: Path, blocks: str, skip: tuple[str, ...] = ()) -> str:
+    return pruned(folder, SQUEEZE + "\n" + BLOCK + "\n" + NET.replace("{blocks}", blocks), skip)[2]
+
+
+@pytest.mark.parametrize("blocks", [
+    "nn.ModuleList([Block(16) for width in widths])",
+    "nn.ModuleList([Block(width) for width in widths])",
+    "nn.ModuleList([Block(16, scale=i) for i in range(depth)])",
+    "nn.ModuleList([Block(16) for i in range(depth) if i])",
+])  # fmt: skip
+def test_a_comprehension_is_written_out_where_it_cannot_say_the_same(tmp_path: Path, blocks: str) -> None:
+    text = text_of(tmp_path, blocks)
+    assert " for " not in text[text.index("self.blocks ="):text.index("def forward", text.index("self.blocks ="))]
+    assert "Block(8" in text
+
+
+def test_one_module_that_stands_several_times_stays_one(tmp_path: Path) -> None:
+    text = text_of(tmp_path, "nn.ModuleList([Block(16)] * 2 + [Block(16) for _ in range(2)])")
+    assert "self.blocks[1] = self.blocks[0]" in text
+
+
+def test_a_number_that_its_expression_no_longer_gives_is_handed_over(tmp_path: Path) -> None:
+    text = text_of(tmp_path, "nn.ModuleList([Block(16) for _ in range(depth)])", skip=("blocks.1.squeeze.down",))
+    assert "c // r" not in text
+    assert "range(depth)" not in text
+
+
+@pytest.mark.parametrize(("blocks", "kept"), [
+    pytest.param("nn.ModuleList([Block(16) for _ in range(depth)])", "nn.ModuleList([Block(8) for _ in range(depth)])",
+                 id="a list"),
+    pytest.param("nn.ModuleList(Block(16) for _ in range(2))", "nn.ModuleList(Block(8) for _ in range(2))",
+                 id="a generator"),
+    pytest.param("nn.Sequential(*[Block(16, False) for _ in range(depth)])",
+                 "nn.Sequential(*[Block(8, bias=False) for _ in range(depth)])", id="a list handed to a chain"),
+    pytest.param("nn.Sequential(*(Block(16) for _ in range(depth - 1)))",
+                 "nn.Sequential(*(Block(8) for _ in range(depth - 1)))", id="a generator handed to a chain"),
+    pytest.param("nn.ModuleList([nn.Sequential(nn.Linear(16, 16, bias=False), nn.ReLU()) for _ in range(depth)])",
+                 "nn.ModuleList([nn.Sequential(nn.Linear(8, 8, bias=False), nn.ReLU()) for _ in range(depth)])",
+                 id="layers of torch"),
+])  # fmt: skip
+def test_a_comprehension_whose_passes_agree_stays(tmp_path: Path, blocks: str, kept: str) -> None:
+    assert f"self.blocks = {kept}\n" in text_of(tmp_path, blocks)
+
+
+def test_classes_that_get_other_numbers_stay_to_the_letter(tmp_path: Path) -> None:
+    text = text_of(tmp_path, "nn.ModuleList([Block(16), Block(16, False), Block(16, scale=0.25)])")
+    assert SQUEEZE in text
+    assert BLOCK in text
+    assert "Block(8, scale=0.25)" in text
+
+
+def test_widths_that_differ_are_handed_to_the_author_s_own_parameters(tmp_path: Path) -> None:
+    _, widths, text = pruned(tmp_path, SQUEEZE + "\n" + """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.wide, self.head = nn.Linear(5, 16), nn.Linear(16, 32), nn.Linear(32, 3)
+        self.first, self.second = Squeeze(16), Squeeze(32)
+
+    def forward(self, x):
+        return self.head(self.second(self.wide(self.first(self.stem(x))))).mean(1)
+""", example=torch.randn(2, 7, 5))  # fmt: skip
+    assert SQUEEZE in text
+    assert "self.first, self.second = Squeeze(8), Squeeze(16)" in text or "self.second = Squeeze(16)" in text
+    assert len(widths) == 4
