@@ -101,6 +101,22 @@ class Head(nn.Module):
     def forward(self, x):
         return self.scales(x)
 
+class Placed(nn.Module):
+    def __init__(self, dim, hidden, size):
+        super().__init__()
+        size = (size, size)
+        self.size = size
+        self.up = nn.Linear(dim, hidden)
+        self.down = nn.Linear(hidden, dim)
+        self.register_buffer("index", torch.empty(size[0] * size[1], dtype=torch.long), persistent=False)
+        self.fill()
+
+    def fill(self):
+        self.index.copy_(torch.arange(self.size[0] * self.size[1]).flip(0))
+
+    def forward(self, x):
+        return self.down(self.up(x)) + self.index[0]
+
 class Strided:
     def __init__(self):
         self._stride, self._times = 1, 1
@@ -122,6 +138,19 @@ class Encoder(nn.Module, Strided):
 
     def forward(self, x):
         return self.down(self.up(x))
+"""
+PLACED = """
+from torch import nn
+from {name}.parts import Placed
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.mlp = Placed(6, 8, 9)
+        self.other = Placed(6, 8, 10)
+
+    def forward(self, x):
+        return self.other(self.mlp(x))
 """
 HANDED = """
 from functools import partial
@@ -247,6 +276,13 @@ def test_what_is_handed_a_class_that_is_taken_over_is_taken_over(tmp_path: Path,
     net.first.power = 3
     text = write_source(net, entry)
     assert "class Scale(" in text and "class Head(" in text
+    assert_same_network(load(text, tmp_path).Net(), net, torch.randn(2, 6))
+
+
+def test_what_only_a_method_of_the_constructor_reads_is_kept(tmp_path: Path, name: str) -> None:
+    net, entry = _made(tmp_path, name, PLACED)
+    text = write_source(_narrowed(net), entry)
+    assert "self.size = size" in text and "self.fill()" in text
     assert_same_network(load(text, tmp_path).Net(), net, torch.randn(2, 6))
 
 

@@ -239,7 +239,7 @@ class InitWriter(Members):
             return []
         if name in self.context.verbatim:
             lines = self._made_again(stmt, name, value, sorted(final))
-            if lines or name in self.context.more:
+            if lines or name in self.context.more - self.context.keep:  # what code reads has to be there
                 self._done |= {(name, i) for i in final}
                 return lines
         if any(holds_layers(self.context.records[i][name].term) for i in final):
