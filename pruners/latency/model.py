@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import nnls
 
 from ..costs import CostModel
 from ..graph import ChannelGraph
@@ -72,6 +71,8 @@ class LatencyModel:
         whole = versions[0][1]
         rows = [self._parts(counts) / seconds for counts, seconds in versions[1:] or versions]
         unit = np.diag([1.0, 1 / whole, 1 / whole]) * _TRUST
+        from scipy.optimize import nnls  # takes long to import, and only a budget of latency needs it
+
         found, _ = nnls(np.array([*rows, *unit]), np.array([*(1.0 for _ in rows), _TRUST, 0.0, 0.0]))
         return np.asarray(found, dtype=np.float64)
 
