@@ -339,3 +339,20 @@ def test_a_saved_buffer_is_computed_as_the_author_does(tmp_path: Path) -> None:
     _, _, text = pruned(tmp_path, PLACES)
     assert "away = (here[:, None] - here[None, :]).abs()" in text
     assert 'self.register_buffer("away", away)' in text
+
+
+DEFAULTED = """
+class Net(nn.Module):
+    def __init__(self, scale=2.0):
+        super().__init__()
+        self.scale = lambda x, by=scale: x * by
+        self.up, self.head = nn.Linear(5, 16), nn.Linear(16, 3)
+
+    def forward(self, x):
+        return self.head(self.scale(self.up(x).relu())).mean(1)
+"""
+
+
+def test_a_lambda_with_a_default_is_made_again(tmp_path: Path) -> None:
+    _, _, text = pruned(tmp_path, DEFAULTED)
+    assert "self.scale = lambda x, by=scale: x * by" in text
