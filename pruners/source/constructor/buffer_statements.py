@@ -177,9 +177,10 @@ def alike(made: Any, wanted: Any, depth: int = 4) -> bool:
     if isinstance(made, dict):
         return list(made) == list(wanted) and all(alike(v, wanted[k], depth) for k, v in made.items())
     if isinstance(made, types.FunctionType):
-        cells = [[c.cell_contents for c in f.__closure__ or ()] for f in (made, wanted)]
-        parts = [[f.__defaults__, f.__kwdefaults__, held] for f, held in zip((made, wanted), cells, strict=True)]
-        return _steps(made.__code__) == _steps(wanted.__code__) and alike(*parts, depth)
+        first, second = (
+            (f.__defaults__, f.__kwdefaults__, [c.cell_contents for c in f.__closure__ or ()]) for f in (made, wanted)
+        )
+        return _steps(made.__code__) == _steps(wanted.__code__) and alike(first, second, depth)
     if type(made).__eq__ is not object.__eq__:
         return bool(made == wanted)
     return depth == 0 or alike(getattr(made, "__dict__", None), getattr(wanted, "__dict__", None), depth - 1)
