@@ -58,15 +58,6 @@ class WithStrangeAttribute(nn.Module):
         return x if self.source else -x
 
 
-class WithDefault(nn.Module):
-    def __init__(self, scale: float = 2.0) -> None:
-        super().__init__()
-        self.scale = lambda x, by=scale: x * by
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.scale(x)
-
-
 class WithRandomBuffer(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -103,7 +94,6 @@ REFUSALS: list[tuple[str, Callable[[], nn.Module], str]] = [
     ("torch's own container", lambda: nn.Sequential(nn.Linear(2, 2)), "torch's own"),
     ("a class without a file", _typed_in, "source of class Typed is not available"),
     ("an attribute without an expression", WithStrangeAttribute, "self.source can't be written"),
-    ("a lambda with a default", WithDefault, "defaults"),
     ("a random buffer that is not saved", WithRandomBuffer, "noise"),
 ]
 

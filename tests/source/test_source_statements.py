@@ -309,3 +309,50 @@ class Net(nn.Module):
 def test_a_named_tuple_has_the_name_that_the_file_gives_it(tmp_path: Path) -> None:
     _, _, text = pruned(tmp_path, RENAMED)
     assert 'Config = namedtuple("AttentionConfig", ["scale", "steps"])' in text
+
+
+PLACES = """
+class Block(nn.Module):
+    def __init__(self, width, size):
+        super().__init__()
+        self.up, self.down = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+        here = torch.arange(size)
+        away = (here[:, None] - here[None, :]).abs()
+        self.register_buffer("away", away)
+
+    def forward(self, x):
+        return x + torch.softmax(-self.away.to(x.dtype), -1) @ self.down(self.up(x).relu())
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.head = nn.Linear(5, 16), nn.Linear(16, 3)
+        self.one, self.two = Block(16, 7), Block(16, 7)
+
+    def forward(self, x):
+        return self.head(self.two(self.one(self.embed(x)))).mean(1)
+"""
+
+
+def test_a_saved_buffer_is_computed_as_the_author_does(tmp_path: Path) -> None:
+    _, _, text = pruned(tmp_path, PLACES)
+    assert "away = (here[:, None] - here[None, :]).abs()" in text
+    assert 'self.register_buffer("away", away)' in text
+
+
+DEFAULTED = """
+class Net(nn.Module):
+    def __init__(self, scale=2.0):
+        super().__init__()
+        self.scale = lambda x, by=scale: x * by
+        self.up, self.head = nn.Linear(5, 16), nn.Linear(16, 3)
+
+    def forward(self, x):
+        return self.head(self.scale(self.up(x).relu())).mean(1)
+"""
+
+
+def test_a_lambda_with_a_default_is_made_again(tmp_path: Path) -> None:
+    _, _, text = pruned(tmp_path, DEFAULTED)
+    assert "self.scale = lambda x, by=scale: x * by" in text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import logging
 import random
+import types
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -154,6 +155,12 @@ def _gives(
     return alike(names[_RESULT], wanted)
 
 
+def _steps(code: types.CodeType) -> tuple[Any, ...]:
+    """What a function does, wherever it is defined."""
+    inner = (_steps(c) if isinstance(c, types.CodeType) else c for c in code.co_consts)
+    return code.co_code, code.co_names, *inner
+
+
 def alike(made: Any, wanted: Any, depth: int = 4) -> bool:
     """Whether two objects hold the same; of what can't be compared, such as a lock, only the type counts."""
     if made is wanted or type(made) is not type(wanted):
@@ -169,6 +176,11 @@ def alike(made: Any, wanted: Any, depth: int = 4) -> bool:
         return len(made) == len(wanted) and all(alike(a, b, depth) for a, b in zip(made, wanted, strict=True))
     if isinstance(made, dict):
         return list(made) == list(wanted) and all(alike(v, wanted[k], depth) for k, v in made.items())
+    if isinstance(made, types.FunctionType):
+        first, second = (
+            (f.__defaults__, f.__kwdefaults__, [c.cell_contents for c in f.__closure__ or ()]) for f in (made, wanted)
+        )
+        return _steps(made.__code__) == _steps(wanted.__code__) and alike(first, second, depth)
     if type(made).__eq__ is not object.__eq__:
         return bool(made == wanted)
     return depth == 0 or alike(getattr(made, "__dict__", None), getattr(wanted, "__dict__", None), depth - 1)

@@ -152,10 +152,10 @@ class Members(Sequences):
         if gives_tensor(self.scope, value, [(i, t, exact) for i, t in live]):
             return [], text
         made = term.args[0].value if kind == PARAMETER and isinstance(term, Call) else term
+        ready = self._prepared(stmt, value, live) if kind == BUFFER else None
+        if ready is not None:
+            return ready, text
         if exact:
-            ready = self._prepared(stmt, value, live)
-            if ready is not None:
-                return ready, text
             if all(t is None or t.numel() <= SMALL or is_blank(t) for _, t in live):
                 return [], None
             # a later statement may fill it; the written model is compared with the live one
