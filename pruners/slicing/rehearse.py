@@ -98,7 +98,8 @@ def _settled(cut: _Cut, original: nn.Module, before: dict[AttributePatch, object
             if any(literals) and (any(p.inputs is not None for p in cut.graph.passes) or _disagree(literals)):
                 return told_apart(cut, original, near)
             return tuple(LiteralSite(*place[:5], values, place[5]) for place, values in _united(literals).items())
-        if attributes.keys() <= applied.keys():
+        made_by_forward = any(not hasattr(cut.model.get_submodule(p.module), p.attribute) for p in attributes)
+        if made_by_forward or attributes.keys() <= applied.keys():
             site = next(s.site for _, stale in near for s in stale)
             raise StuckError("a number here must follow the widths, but can't be set anew", site)
         for patch, new in attributes.items():
@@ -145,7 +146,7 @@ class _Cut:
         rehearsal = _Rehearsal(modules, how.calls, self.kept, found, how.steps, self.crowded, frames)
         try:
             norms = _norms_that_fit(network, model if how.inputs is None else network)
-            with without_traces(network), norms, retraced(how, modules, rehearsal):
+            with norms, without_traces(network), retraced(how, modules, rehearsal):
                 run(network, *call_arguments(inputs))
             rehearsal.check()
         except SecateurError:
@@ -267,13 +268,17 @@ def _several_sizes(found: list[Stale]) -> set[Where]:
 @contextmanager
 def _norms_that_fit(network: nn.Module, model: nn.Module) -> Iterator[None]:
     """Norms that store nothing take their sizes from what they read, those of the model that was copied as well."""
-    pairs = zip(network.modules(), model.modules(), strict=True)
-    hooks = [m.register_forward_pre_hook(partial(_fit_norm, {m, own})) for m, own in pairs if _has_no_tensors(m)]
+    pairs, sizes = zip(network.modules(), model.modules(), strict=True), dict[nn.Module, dict[str, Any]]()
+    hooks = [
+        m.register_forward_pre_hook(partial(_fit_norm, {m, own}, sizes)) for m, own in pairs if _has_no_tensors(m)
+    ]
     try:
         yield
     finally:
         for hook in hooks:
             hook.remove()
+        for norm, found in sizes.items():  # the run may have been made to leave no trace
+            vars(norm).update(found)
 
 
 def _has_no_tensors(module: nn.Module) -> bool:
@@ -281,15 +286,20 @@ def _has_no_tensors(module: nn.Module) -> bool:
     return isinstance(module, sized) and not list(module.parameters()) and not list(module.buffers())
 
 
-def _fit_norm(norms: Collection[Any], module: nn.Module, args: tuple[Any, ...]) -> None:
+def _fit_norm(
+    norms: Collection[Any], sizes: dict[nn.Module, dict[str, Any]], module: nn.Module, args: tuple[Any, ...]
+) -> None:
+    shape = args[0].shape
     for norm in norms:
         if isinstance(norm, nn.LayerNorm):
-            norm.normalized_shape = tuple(args[0].shape[args[0].ndim - len(norm.normalized_shape) :])
-            continue
-        name = "num_channels" if isinstance(norm, nn.GroupNorm) else "num_features"
-        if isinstance(norm, nn.GroupNorm) and norm.num_groups == norm.num_channels:
-            norm.num_groups = args[0].shape[1]
-        setattr(norm, name, args[0].shape[1])
+            found: dict[str, Any] = {"normalized_shape": tuple(shape[len(shape) - len(norm.normalized_shape) :])}
+        elif isinstance(norm, nn.GroupNorm):
+            alone = norm.num_groups == norm.num_channels
+            found = {"num_channels": shape[1], "num_groups": shape[1] if alone else norm.num_groups}
+        else:
+            found = {"num_features": shape[1]}
+        sizes[norm] = found
+        vars(norm).update(found)
 
 
 class _Rehearsal(TorchFunctionMode):

@@ -304,7 +304,7 @@ class ClassWriter:
         if author is not None and author.default is not None:
             term = self._evaluated(author.default)
             given = self.context.given(name)
-            untouched = given is not None and same_vector(given, vector)
+            untouched = not self.context.is_root and given is not None and same_vector(given, vector)
             if term is not None and (untouched or any(t is None or same(t, term) for t in vector)):
                 return term, author.default_text
         if self.context.is_root and self.single:
