@@ -71,8 +71,8 @@ def test_a_random_mask_that_nothing_makes_again_is_refused(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("make", "wanted"),
     [
-        ("self.blocks = nn.Sequential(*[Block(width, self.window()) for _ in range(2)])", "Block(self.window())"),
-        ("self.blocks = nn.Sequential(*[Block(width, self.window(i)) for i in (2, 5)])", "Block(self.window(5))"),
+        ("self.blocks = nn.Sequential(*[Block(width, self.window()) for _ in range(2)])", "Block(8, self.window())"),
+        ("self.blocks = nn.Sequential(*[Block(width, self.window(i)) for i in (2, 5)])", "Block(8, self.window(5))"),
         ("mask = self.window(3)\n        self.blocks = nn.Sequential(Block(width, mask))", "mask = self.window(3)"),
         (
             "mask = torch.empty(length, length)\n        for i in range(length):\n            mask[i] = i * 0.1\n"
@@ -82,7 +82,7 @@ def test_a_random_mask_that_nothing_makes_again_is_refused(tmp_path: Path) -> No
         (
             'self.register_buffer("far", torch.ones(length, length).triu(3), persistent=False)\n'
             "        self.blocks = nn.Sequential(Block(width, self.far), Block(width, 2 * self.far))",
-            "Block(2 * self.far)",
+            "Block(8, 2 * self.far)",
         ),
         ("self.blocks = nn.Sequential(Block(width, torch.eye(width)[:12, :12]))", "Block(8, torch.eye(16)[:12, :12])"),
     ],
