@@ -346,18 +346,6 @@ def compare(out: Any, expected: list[Tensor]) -> tuple[float, float]:
     return worst, scale
 
 
-def _tensors_of(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    yield from model.named_parameters(remove_duplicate=False)
-    yield from model.named_buffers(remove_duplicate=False)
-
-
-def _in_precision(model: nn.Module, precisions: Mapping[str, torch.dtype]) -> None:
-    """Parameters and buffers as the file makes them; float32 for those of 16 bits, in which a CPU may not train."""
-    for name, tensor in _tensors_of(model):
-        own = precisions.get(name, tensor.dtype)
-        tensor.data = tensor.data.to(torch.float32 if own in (torch.float16, torch.bfloat16) else own)
-
-
 def train_step(model: nn.Module, inputs: Any) -> str:
     """Forward and backward in training mode; the error, if there is one. Every gradient goes as soon as it is there."""
     model.train()
@@ -405,13 +393,12 @@ def main(file: str, factory: str, weights: str, check: str, blocked: str) -> dic
     torch.set_num_threads(1)
     own, cases = (torch.load(f, weights_only=True, map_location="cpu", mmap=True) for f in (weights, check))
     model = load(file, factory)
-    precisions = {n: t.dtype for n, t in _tensors_of(model)}
     results = [run_case(model, case, own) for case in cases]
     params = sum(p.numel() for p in model.parameters())
     for case, result in zip(cases, results, strict=True):
         if case["train_inputs"] is not None:
-            _in_precision(model, precisions)
-            result["train"] = train_step(model, case["train_inputs"])
+            steps = as_double(case["train_inputs"]) if case["double"] else case["train_inputs"]
+            result["train"] = train_step(model, steps)
     return {"cases": results, "params": params}
 
 

@@ -80,7 +80,7 @@ def test_helper_functions_stay_in_use(tmp_path: Path) -> None:
     factory = torchvision.models.resnet50
     text = write_source(factory(), Entry(factory, {}, "resnet50"))
     assert "self.conv1 = conv1x1(inplanes, width)\n" in text
-    assert "self.conv2 = conv3x3(width, width, stride)\n" in text
+    assert "self.conv2 = conv3x3(width, width, stride, groups, dilation)\n" in text
     assert "self.conv3 = conv1x1(width, planes * self.expansion)\n" in text
 
 

@@ -39,6 +39,7 @@ class ClassWriter:
         self.printer.tells = self.writer.tells
         self.groups: list[Group] = []
         self.single = len(context.paths) == 1
+        self.constant: set[str] = set()  # names of the author's that mean the same in every instance
 
     def write(self) -> WrittenInit:
         self._seed()
@@ -75,15 +76,14 @@ class ClassWriter:
         self._follow(attributes, said)
         self.context.verbatim |= {n for n, e in opaque.items() if not counts_channels(self.context, [e], said)}
         definitions = self.author.local_definitions()
-        constant: set[str] = set()  # what is the same in every instance
         for name in (*self.author.parameters, *sorted(self.author.stored)):
             vector = votes.get(name, self._unvoted(name, name in definitions))
             if vector is None:
                 continue
             vector = self._filled(name, vector, votes)
             if self.single or all(t is None or same(t, u) for t in vector for u in vector[:1] if u is not None):
-                constant.add(name)
-            usable = self._usable_alone(name, vector) if name in constant else None not in vector[:1]
+                self.constant.add(name)
+            usable = self._usable_alone(name, vector) if name in self.constant else None not in vector[:1]
             if name not in self.author.parameters and name not in definitions and (self.single or name not in votes):
                 usable = False
             if name in self.author.parameters and self._ignored(name):
@@ -94,7 +94,7 @@ class ClassWriter:
         for name in definitions:
             if self._defined(name, definitions[name].value):
                 self.writer.locals.add(name)
-            elif name in self.scope.words and (name in constant or name not in votes):
+            elif name in self.scope.words and (name in self.constant or name not in votes):
                 self.scope.hidden[name] = self.scope.words.pop(name)
 
     def _follow(self, attributes: Mapping[str, ast.expr], said: Mapping[str, Vector | None]) -> None:
@@ -106,7 +106,7 @@ class ClassWriter:
             context.more.add(name)
             if follow(context, name, expr, said):
                 self.scope.overrides[name] = tuple(r[name].term if name in r else None for r in context.records)
-            elif not counts_channels(context, [expr], said):
+            elif not counts_channels(context, [expr], said) and self._is_as_made(name):
                 context.verbatim.add(name)
             else:
                 context.more.discard(name)
@@ -130,6 +130,15 @@ class ClassWriter:
             except Unproved:
                 return False
             if bool(old) is not bool(new):
+                return False
+        return True
+
+    def _is_as_made(self, name: str) -> bool:
+        """Whether a plain value is still what the constructor made."""
+        for live, birth in zip(self.context.live, self.context.births, strict=True):
+            value = vars(live).get(name)
+            made = vars(birth.module).get(name, value) if birth is not None and birth.module is not None else value
+            if is_plain(value) and not (is_plain(made) and same(Lit(made), Lit(value))):
                 return False
         return True
 
@@ -187,6 +196,8 @@ class ClassWriter:
         uses = _loads("\n".join(lines))
         unused = {n for n in self.writer.locals if not uses.get(n)}
         self.writer.locals -= unused
+        for name in unused & self.constant & set(self.scope.words) - set(self.author.parameters):
+            self.scope.hidden[name] = self.scope.words.pop(name)  # nobody has to hand over what is always the same
         return bool(unused)
 
     def _drop_words(self) -> bool:
