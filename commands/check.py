@@ -37,6 +37,6 @@ def _check_kind(kind: BlockKind, pruner_class: type[BasicPruning], voice: Voice,
         model, example_input = kind.part("calculator").EXAMPLE()
     pruner = pruner_class(model, example_input)
     ranking = pruner.rank("random", seed=seed)
-    kept = {w.name: ranking.keep(w, max(w.size // 2 // w.n_blocks, 1) * w.n_blocks) for w in graph.widths}
+    kept = {w.name: ranking.keep(w, max(w.size // 2 // w.step, 1) * w.step) for w in graph.widths}
     bundle = pruner.publish(pruner.plan(kept), None)
     return {"kind": kind.name, "widths": len(graph.widths), **bundle.summary}

@@ -35,7 +35,9 @@ def run(options: InspectOptions) -> None:
 def constraints(width: Width) -> list[str]:
     """What a count of kept channels must obey, in words."""
     found = []
-    if width.n_blocks > 1:
+    if len(set(width.share_of)) > 1:
+        found.append(f"{' : '.join(map(str, width.share_of))} in its {width.n_blocks} blocks")
+    elif width.n_blocks > 1:
         found.append(f"equally many in each of {width.n_blocks} blocks")
     if not width.exact:
         found.append("a statistic is taken over it")

@@ -92,7 +92,7 @@ class BasicPruning:
         tied: bool = False,
         provenance: Mapping[str, Any] | None = None,
     ) -> None:
-        self.model, told, dtype = plain(model)
+        self.model, told, dtype = self._plain(model)
         for what in told:
             log.warning("%s: %s", type(self.model).__name__, what)
         self.examples = examples_of(example_input)
@@ -106,6 +106,10 @@ class BasicPruning:
         self.skip = (*type(self).skip, *skip)
         self.tied = tied
         self._provenance = dict(provenance or {})
+
+    def _plain(self, model: nn.Module) -> tuple[nn.Module, list[str], torch.dtype | None]:
+        """The network as it can be pruned, what was taken off, and the type of its weights, if it isn't float32."""
+        return plain(model)
 
     # -- what is there
 
@@ -201,6 +205,10 @@ class BasicPruning:
         if self.entry.dtype is not None:
             widened(network)
         return network
+
+    def network(self, carried: Carried) -> nn.Module:
+        """The network that a plan was carried out to, from its file."""
+        return self.imported(carried.text)
 
     def carry_out(self, plan: PruningPlan) -> Carried:
         """What a plan makes of the network, for everything that is done with it; nothing is written."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ class Entry:
 
     ``name`` is what the generated file offers (``"resnet20"``). ``origin`` is how its header shows the source:
     ``"models/cifar/resnet.py, resnet20(num_classes=10)"``. ``dtype``: the type of its weights, which a function that
-    is no class gives the network; None for float32.
+    is no class gives the network; None for float32. ``folder``: what a model with a configuration was opened from.
     """
 
     factory: Callable[..., nn.Module]
@@ -24,5 +25,6 @@ class Entry:
     name: str = ""
     origin: str = ""
     dtype: torch.dtype | None = None
+    folder: Path | None = None
 
 

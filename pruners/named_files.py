@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import tokenize
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from .errors import ModelFileError, UsageError
+
+_HUB = "hf:"
 
 
 def split_spec(spec: str) -> tuple[str, str]:
@@ -41,6 +44,29 @@ def check_identifier(name: str, where: str, better: str) -> None:
         raise ModelFileError(f"{where}: {name!r} is not a Python identifier and can't be imported; rename it {better}")
 
 
+def is_hub(spec: str) -> bool:
+    """Whether ``--model`` names a folder as Hugging Face's library keeps models: ``hf:DIR``."""
+    return spec.startswith(_HUB)
+
+
+def hub_folder(spec: str) -> Path:
+    """The folder that ``hf:DIR`` names. Raises ModelFileError where it can't be one."""
+    path = Path(spec.removeprefix(_HUB))
+    if not path.is_dir():
+        name = path.as_posix()
+        hint = ""
+        if not path.exists() and re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
+            hint = f"; a model on the hub is downloaded first: hf download {name} --local-dir {path.name}"
+        raise ModelFileError(f"--model {spec}: there is no folder {path}{hint}")
+    if not (path / "config.json").is_file():
+        raise ModelFileError(f"--model {spec}: {path} has no config.json, so no model is kept there")
+    if not any(path.glob("*.safetensors")):
+        pickled = next((p.name for s in (".bin", ".pt", ".pth") for p in sorted(path.glob(f"*{s}"))), None)
+        how = f"{pickled} is a pickle, which is not loaded: save the model as safetensors" if pickled else "get them"
+        raise ModelFileError(f"--model {spec}: {path} has no weights (*.safetensors); {how}")
+    return path
+
+
 def bundle_summary(folder: Path) -> Mapping[str, Any]:
     """What a bundle's ``summary.json`` holds. Raises UsageError where the folder is no bundle."""
     told = folder / "summary.json"
@@ -50,7 +76,8 @@ def bundle_summary(folder: Path) -> Mapping[str, Any]:
         raise UsageError(f"{told} is damaged: {error}") from None
     if not isinstance(summary, dict) or not isinstance(summary.get("file", ""), str):
         raise UsageError(f"{told} is damaged: it doesn't say what a bundle's summary says")
-    names = (summary.get("file", "model.py"), "weights.pth", "plan.json", "summary.json")
+    weights = () if isinstance(summary.get("files"), list) else ("weights.pth",)
+    names = (summary.get("file", "model.py"), *weights, "plan.json", "summary.json")
     missing = [n for n in names if not (folder / n).is_file()]
     if missing:
         raise UsageError(f"{folder} is not a bundle: it has no {missing[0]}")

@@ -79,7 +79,7 @@ def _refuse_places(output: Path) -> None:
 def contents(folder: Path) -> tuple[list[str], list[str]]:
     """The names of the files in a folder that are a bundle's, or of what ``quantize`` writes, and of all others."""
     names = sorted(p.name for p in folder.iterdir() if not _is_disposable(p))
-    known = _BUNDLE | {_model_file(folder)} if _is_bundle(folder) else _QUANTIZED if _is_quantized(folder) else set()
+    known = _BUNDLE | _written(folder) if _is_bundle(folder) else _QUANTIZED if _is_quantized(folder) else set()
     own = [n for n in names if n in known and not (folder / n).is_dir()]
     return own, [n for n in names if n not in own]
 
@@ -94,14 +94,18 @@ def _is_disposable(path: Path) -> bool:
 def _is_bundle(folder: Path) -> bool:
     plan, summary = _object(folder / "plan.json"), _object(folder / "summary.json")
     return plan.get("schema") == 1 and isinstance(plan.get("widths"), dict) and summary.get("schema") == 1 and (
-        isinstance(summary.get("factory"), str) and bool(_model_file(folder))
+        isinstance(summary.get("factory"), str) and bool(_written(folder))
     )  # fmt: skip
 
 
-def _model_file(folder: Path) -> str:
-    """The name of a bundle's generated file; empty where what the summary says is no such name."""
-    name = _object(folder / "summary.json").get("file", "model.py")
-    return name if isinstance(name, str) and name.endswith(".py") and Path(name).name == name else ""
+def _written(folder: Path) -> set[str]:
+    """The name of a bundle's generated file, or those of a folder that a library opens; empty where what the summary
+    says are no such names."""
+    summary = _object(folder / "summary.json")
+    name, names = summary.get("file", "model.py"), summary.get("files")
+    if isinstance(names, list) and name in names and all(isinstance(n, str) and Path(n).name == n for n in names):
+        return set(names)
+    return {name} if isinstance(name, str) and name.endswith(".py") and Path(name).name == name else set()
 
 
 def _is_quantized(folder: Path) -> bool:

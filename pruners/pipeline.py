@@ -97,7 +97,7 @@ class Pipeline:
         ``output`` None: the bundle is in memory alone."""
         made = self.pruner.carry_out(plan)
         with torch.random.fork_rng(devices=[]):  # a written network draws weights, which are not looked at
-            network = self.pruner.imported(made.text).to(device_of(self.pruner.model))
+            network = self.pruner.network(made).to(device_of(self.pruner.model))
         network = self.known(network).train(self.pruner.model.training)
         self._run_once(network)
         trained = self.result.state if self.result else None  # where the search has retrained the whole network

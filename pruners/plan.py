@@ -200,11 +200,13 @@ def _check_width(planned: WidthPlan, width: Width) -> None:
         raise PlanError(f"{where}: the plan is for {planned.size} channels, the network has {width.size}")
     _check_indices(planned.kept, width.size, where)
     counts = np.bincount(width.block_of[list(planned.kept)], minlength=width.n_blocks)
+    shares = width.share_of
+    rule = f"equally many, {shares} of each" if len(set(shares)) > 1 else "equally many"
     for block, count in enumerate(counts.tolist()):
-        if count != counts[0]:
+        if count * shares[0] != counts[0] * shares[block] or count % shares[block]:
             raise PlanError(
                 f"{where}: block {block} keeps {count} channels, block 0 keeps {counts[0]}; "
-                f"all {width.n_blocks} blocks must keep equally many"
+                f"all {width.n_blocks} blocks must keep {rule}"
             )
 
 

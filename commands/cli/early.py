@@ -11,7 +11,7 @@ import click
 
 from ...models import registry
 from ...pruners.errors import BundleExistsError, CheckpointError, OutputError, PlanError, UsageError
-from ...pruners.named_files import bundle_summary, model_file, split_spec
+from ...pruners.named_files import bundle_summary, hub_folder, is_hub, model_file, split_spec
 from ...pruners.outputs import check_free, discard, held, settle
 from ...pruners.registry import check_name
 from .names import METRICS, WITH_KERNELS
@@ -102,7 +102,9 @@ def _check_compared(options: CompareOptions) -> None:
 
 
 def _check_files(options: NetworkOptions) -> None:
-    for spec in filter(None, (options.model, options.example)):
+    if hub := bool(options.model and is_hub(options.model)):
+        _check_hub(options)
+    for spec in filter(None, (None if hub else options.model, options.example)):
         if (where := split_spec(spec)[0]).endswith(".py"):
             model_file(where)
     start = options.init_from if options.network else None
@@ -112,11 +114,24 @@ def _check_files(options: NetworkOptions) -> None:
                 raise CheckpointError(f"there is no checkpoint {path}")
 
 
+def _check_hub(options: NetworkOptions) -> None:
+    """What a folder as Hugging Face's library keeps a model doesn't go together with."""
+    hub_folder(options.model or "")
+    given = {
+        "--weights": options.weights, "--model-arg": options.model_arg, "--input-shape": options.input_shape,
+        "--data": options.data, "--network": options.network, "--init-from": options.init_from,
+    }  # fmt: skip
+    if strange := [name for name, value in given.items() if value]:
+        raise UsageError(f"{strange[0]} doesn't go with --model {options.model}: the folder says what the model is")
+
+
 def require_network(options: NetworkOptions) -> None:
     """UsageError unless one network is named."""
     if (options.arch is None) == (options.model is None):
         lists = f"{program()} archs lists them"
         raise UsageError(f"give one network: --arch NAME ({lists}) or --model FILE.py:FACTORY")
+    if (options.dtype or options.attn) and not is_hub(options.model or ""):
+        raise UsageError(f"{'--dtype' if options.dtype else '--attn'} is for --model hf:DIR")
 
 
 def require_one(options: SubjectOptions) -> None:
@@ -189,6 +204,8 @@ def _label(options: NetworkOptions) -> str:
     """What files of the network are called, as ``Network.label``; empty where its kind decides."""
     if options.network:
         return ""
+    if options.model and is_hub(options.model):
+        return hub_folder(options.model).resolve().name
     name = registry.find(options.arch).name if options.arch else split_spec(options.model or "")[1]
     return "_".join(filter(None, (name, data_name(data_of(options) or "")))) if name else ""
 

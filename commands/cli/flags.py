@@ -85,7 +85,8 @@ data = click.option(
 )  # fmt: skip
 network = options(
     arch,
-    click.option("--model", metavar="FILE.py:FACTORY", help="Your own network; or package.module:FACTORY."),
+    click.option("--model", metavar="FILE.py:FACTORY", help="Your own network; or package.module:FACTORY, or hf:DIR, a "
+                 "folder with config.json and safetensors as Hugging Face's library keeps a model."),
     click.option("--model-arg", multiple=True, metavar="K=V", help="An argument for the factory. Repeatable."),
     click.option("--weights", "--pretrained", type=PATH, metavar="FILE",
                  help="A state_dict or training checkpoint."),
@@ -96,6 +97,10 @@ network = options(
     click.option("--example", metavar="FILE.py:FUNCTION", help="Returns what the network is called with: a tensor, a "
                  "tuple, a dict, or a list of several such examples. For tokens, several inputs, masks."),
     data,
+    click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]),
+                 help="With hf:DIR: the type of the weights that are written; default: as they are."),
+    click.option("--attn", type=click.Choice(["eager", "sdpa"]),
+                 help="With hf:DIR: how its attention is computed; default: the library's choice."),
 )  # fmt: skip
 output = options(
     click.option("-o", "--output", type=PATH, metavar="DIR", help="Where to write; a file, for train."),

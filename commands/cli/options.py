@@ -36,6 +36,8 @@ class NetworkOptions(CommonOptions):
     first_layer: str | None = None
     last_layer: str | None = None
     init_from: Path | None = None
+    dtype: str | None = None
+    attn: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

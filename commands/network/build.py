@@ -12,9 +12,12 @@ import torch
 from torch import nn
 
 from ...models import registry
+from ...pruners.configured import examples
 from ...pruners.entry import Entry
 from ...pruners.errors import CheckpointError, ModelFileError, UsageError
+from ...pruners.hub import is_configured, open_folder
 from ...pruners.loading import build, entry_for, load_factory, parse_arguments
+from ...pruners.named_files import hub_folder, is_hub
 from ...pruners.run import (
     as_it_was,
     call_arguments,
@@ -86,6 +89,8 @@ def network_from(options: NetworkOptions, voice: Voice, data: Data | None = None
             voice.remark(f"reading {options.data}")  # many files take a while
         data = load_data(options.data)
     shapes = shapes_of(options, data)
+    if options.model and is_hub(options.model):
+        return _from_folder(options, voice)
     network = _bundled(known, options, data, shapes, chosen) if known else _own(options, data, shapes, voice)
     try:
         checkpoint = start(network.model, chosen, options)
@@ -146,14 +151,16 @@ def _own(options: NetworkOptions, data: Data | None, shapes: Sequence[Shape], vo
     factory = load_factory(options.model)
     arguments = parse_arguments(options.model_arg)
     with _seeded(options.seed):
-        model, told = unwrapped(build(factory, arguments))
+        model = build(factory, arguments)
+        configured = is_configured(model)
+        model, told = (model, list[str]()) if configured else unwrapped(model)
     dtype = widened(model)
     if dtype is not None:
         kind = str(dtype).removeprefix("torch.")
         told.append(f"its weights are {kind}: the work is done in float32, what is written is {kind} again")
     for what in told:
         voice.remark(f"{factory.name}: {what}")
-    if not shapes and not options.example:
+    if not shapes and not options.example and not configured:
         raise ModelFileError(
             f"--model {options.model}: say what the network takes, --input-shape 3,224,224 (one image), or give --data "
             "or --example FILE.py:FUNCTION"
@@ -161,12 +168,27 @@ def _own(options: NetworkOptions, data: Data | None, shapes: Sequence[Shape], vo
     facts = _facts(options, shapes, model=options.model, arguments=arguments)
     own = precision_of(model)
     entry = replace(entry_for(factory, arguments), dtype=dtype or (None if own == torch.float32 else own))
-    if data is None and not options.example:
+    if data is None and shapes:
         _check_runs(factory.name, model, shapes)
-    inputs = _inputs(options, shapes)
+    inputs = _inputs(options, shapes) if shapes or not configured else _configured_inputs(options, model)
     if entry.dtype is not None:
         inputs = wide(inputs, own)
     return Network(factory.name, "", model, entry, inputs, data, options.weights, facts)
+
+
+def _from_folder(options: NetworkOptions, voice: Voice) -> Network:
+    """A model with its configuration, as Hugging Face's library keeps it."""
+    folder = hub_folder(options.model or "")
+    voice.remark(f"reading {folder}")
+    model, dtype = open_folder(folder, options.dtype, options.attn)
+    cls = type(model)
+    entry = Entry(cls, {}, cls.__name__, f"{folder.resolve().name}, {cls.__name__}", dtype, folder)
+    facts = _facts(options, [], model=f"hf:{folder.as_posix()}", dtype=str(dtype).removeprefix("torch."))
+    return Network(folder.resolve().name, "", model, entry, _configured_inputs(options, model), None, None, facts)
+
+
+def _configured_inputs(options: NetworkOptions, model: nn.Module) -> Any:
+    return call_example(options.example) if options.example else examples(model)
 
 
 def _inputs(options: NetworkOptions, shapes: Sequence[Shape]) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ...pruners.bundle import Bundle
+from ...pruners.configured import examples
 from ...pruners.errors import ModelFileError, PlanError, UsageError
 from ...pruners.loading import call, load_factory
 from ...pruners.run import examples_of, tree_leaves
@@ -61,6 +62,8 @@ def inputs_of_bundle(bundle: Bundle, example: str | None = None, data: Data | No
         return examples_of(call_example(example))[0]
     if data is not None:
         return images([data.input_shape])
+    if bundle.configured:
+        return examples(bundle.model)[0]
     facts = bundle.plan.provenance
     if facts.get("example"):
         # a plan may come from anywhere: what it names is run only if the user names it too

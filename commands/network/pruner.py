@@ -12,8 +12,10 @@ from torch import nn
 
 from ...models import registry
 from ...pruners.base import PRUNERS, BasicPruning
+from ...pruners.configured import ConfiguredPruning
 from ...pruners.entry import Entry
 from ...pruners.errors import UsageError
+from ...pruners.hub import is_configured
 from ..cli import SETUP_PRUNER
 
 
@@ -22,7 +24,7 @@ def new_pruner(arch: str, model: nn.Module, example_input: Any, **arguments: Any
     setup = SETUP_PRUNER.get() or setup_pruner
     pruner: BasicPruning = setup(arch, model, example_input, **arguments)
     file, factory = pruner.fileName, pruner.netName
-    if PurePath(file).name != file or PurePath(file).suffix != ".py":
+    if PurePath(file).name != file or PurePath(file).suffix not in (".py", ".json"):
         raise UsageError(f"{type(pruner).__name__}.fileName must be the name of a .py file, not {file!r}")
     if not factory.isidentifier():
         raise UsageError(f"{type(pruner).__name__}.netName must be the name of a function, not {factory!r}")
@@ -37,6 +39,8 @@ def setup_pruner(arch: str, model: nn.Module, example_input: Any, **arguments: A
     """
     entry: Entry | None = arguments.get("entry")
     modules = [] if arch or entry is None else [inspect.unwrap(entry.factory).__module__, type(model).__module__]
+    if is_configured(model):
+        return ConfiguredPruning(model, example_input, **arguments)
     own = next((PRUNERS[module] for module in modules if module in PRUNERS), None)
     return (own or pruner_class(arch))(model, example_input, **arguments)
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError
+from ..hub import open_folder
 from ..named_files import bundle_summary
 from ..outputs import to_disk
 from ..plan import PruningPlan, load
@@ -51,6 +52,11 @@ class Bundle:
         return self.folder / self.summary.get("file", "model.py")
 
     @property
+    def configured(self) -> bool:
+        """Whether it is a configuration and weights that a library opens."""
+        return "files" in self.summary
+
+    @property
     def folder(self) -> Path:
         """Where it is; UsageError where it is in memory alone."""
         if self.path is None:
@@ -69,6 +75,8 @@ class Bundle:
     @property
     def model(self) -> nn.Module:
         """The generated network with its weights, in eval mode."""
+        if self.configured:
+            return open_folder(self.folder)[0]
         factory = self.summary["factory"]
         network = import_network(self.file, factory) if self.text is None else import_text(self.text, factory)
         network.load_state_dict(self._weights() if self.state is None else self.state)

@@ -134,9 +134,17 @@ class Allowance:
 
 def levels(width: Width, limits: Limits) -> tuple[int, ...]:
     """The counts a width may keep, increasing, its size last."""
-    step = math.lcm(width.n_blocks, limits.round_to)
-    floor = max(limits.min_channels, math.ceil(limits.min_fraction * width.size - 1e-9))
+    step = width.step * _steps(width, limits.round_to)
+    fewest = limits.min_channels if not width.shares else -(-limits.min_channels // min(width.shares)) * width.step
+    floor = max(fewest, math.ceil(limits.min_fraction * width.size - 1e-9))
     return (*range(step * max(1, -(-floor // step)), width.size, step), width.size)
+
+
+def _steps(width: Width, round_to: int) -> int:
+    """How many steps at a time make a multiple: of a width that counts several, each by itself."""
+    apart = [share * n for share, n in zip(width.shares, width.places, strict=True)]
+    numbers = apart or [width.step]
+    return math.lcm(*(round_to // math.gcd(n, round_to) for n in numbers))
 
 
 def uniform_counts(allowance: Allowance) -> Counts:

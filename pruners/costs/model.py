@@ -91,6 +91,7 @@ class CostModel:
     """
 
     def __init__(self, graph: ChannelGraph, stored: Mapping[str, Stored]) -> None:
+        self._graph, graph = graph, graph.apart or graph
         names = [n for n in graph.shapes if graph.key(n) == n]
         row = self._row = {name: i for i, name in enumerate(names)}
         axes = max((len(graph.shapes[n]) for n in names), default=0) or 1
@@ -139,9 +140,12 @@ class CostModel:
         place = self._row[parameter] * self._sizes.shape[1] + dim
         lost = self._lost[[place], :].tocoo()
         widths = list(self._widths)
-        return int(self._sizes[self._row[parameter], dim]), {
-            widths[w]: float(n) for w, n in zip(lost.coords[1], lost.data, strict=True)
-        }
+        found = {widths[w]: float(n) for w, n in zip(lost.coords[1], lost.data, strict=True)}
+        for width in self._graph.widths if self._graph.apart is not None else ():
+            mine = {m: size / width.size for m, size in self._graph.parts[width.name] if m in found}
+            if mine:
+                found[width.name] = sum(share * found.pop(m) for m, share in mine.items())
+        return int(self._sizes[self._row[parameter], dim]), found
 
     @classmethod
     def of(cls, model: nn.Module, graph: ChannelGraph) -> CostModel:
@@ -149,11 +153,12 @@ class CostModel:
 
     def count(self, counts: Mapping[str, int]) -> Costs:
         """The costs when each width keeps so many groups; widths that ``counts`` leaves out stay whole."""
-        removed = self._removed(counts)
+        removed = self._removed(self._graph.each_count(counts))
         return self._costs(removed, self._extents - self._shrinking @ removed)
 
     def predict(self, kept: Kept) -> Costs:
         """The costs for these kept indices per width."""
+        kept = self._graph.each(kept)
         removed = self._removed({name: len(np.asarray(indices)) for name, indices in kept.items()})
         extents = self._extents - self._shrinking @ removed
         for i, extent in self._uneven.items():

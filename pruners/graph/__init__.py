@@ -17,6 +17,7 @@ from .layer_facts import (
     norm_size,
 )
 from .solve import solve
+from .together import together
 from .widths import (
     BoolArray,
     Contraction,
@@ -39,5 +40,5 @@ __all__ = [
     "NORMS", "SILENT", "BoolArray", "ChannelGraph", "Contraction", "CountedCall", "Extent", "Facts", "Freeze",
     "FrozenChannels", "IntArray", "Kept", "LayerFacts", "Operation", "Pass", "Realize", "SiteCall", "Slot", "Step",
     "Tie", "Untaken", "Use", "Width", "canonical_keys", "explain", "fits", "groups_of", "input_size", "is_weighted",
-    "norm_size", "prunable", "solve", "why",
+    "norm_size", "prunable", "solve", "together", "why",
 ]

@@ -50,6 +50,9 @@ class ChannelGraph:
     further: tuple[Pass, ...] = field(default=(), compare=False, repr=False)
     # operations that read removable channels without weights: products of two activations, norms, other statistics
     readers: Mapping[Operation, Positions] = field(default_factory=dict, compare=False, repr=False)
+    # of widths that one number counts: the graph with each width by itself, see ``together``
+    apart: ChannelGraph | None = field(default=None, compare=False, repr=False)
+    parts: Mapping[str, tuple[tuple[str, int], ...]] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def passes(self) -> tuple[Pass, ...]:
@@ -70,6 +73,26 @@ class ChannelGraph:
     def _title(self) -> str:
         free = sum(w.size for w in self.widths)
         return f"{len(self.widths)} widths, {free:,} prunable channels of {free + sum(f.count for f in self.frozen):,}"
+
+    def each(self, kept: Kept) -> Kept:
+        """What is kept of every width by itself, as ``apart`` names them."""
+        if self.apart is None:
+            return kept
+        found: dict[str, np.ndarray] = {}
+        for name, members in self.parts.items():
+            begin, here = 0, np.asarray(kept[name]) if name in kept else None
+            for member, size in members:
+                if here is not None:
+                    found[member] = here[(here >= begin) & (here < begin + size)] - begin
+                begin += size
+        return found
+
+    def each_count(self, counts: Mapping[str, int]) -> Mapping[str, int]:
+        """How many groups of every width by itself stay."""
+        if self.apart is None:
+            return counts
+        sizes = {w.name: w.size for w in self.widths}
+        return {m: n * size // sizes[name] for name, n in counts.items() for m, size in self.parts[name]}
 
     def width(self, name: str) -> Width:
         return next(w for w in self.widths if w.name == name)
@@ -93,6 +116,8 @@ class ChannelGraph:
 
     def masks(self, kept: Kept) -> dict[Slot, BoolArray]:
         """For every slot that loses something, which positions stay. ``kept``: width name -> kept group indices."""
+        if self.apart is not None:
+            return self.apart.masks(self.each(kept))
         masks: dict[Slot, BoolArray] = {}
         for width in self.widths:
             if width.name not in kept:

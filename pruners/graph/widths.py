@@ -67,10 +67,11 @@ class Use:
 class Width:
     """An ordered set of interchangeable groups: one number a search may change.
 
-    ``blocks`` lists every group's block; the number of kept groups must be equal in all blocks and at least
-    one (convolution groups, GroupNorm). ``exact`` is False where a statistic is taken over these channels
-    (LayerNorm, GroupNorm), so that removing differs from zeroing; ``comparable`` is False where it isn't known how
-    the original would take it over the kept channels only.
+    ``block_of`` lists every group's block; the number of kept groups must be equal in all blocks and at least
+    one (convolution groups, GroupNorm), or in proportion to ``shares``, one number a block. ``places``: how many
+    positions of an axis a group takes, where the blocks differ in this. ``exact`` is False where a statistic is taken
+    over these channels (LayerNorm, GroupNorm), so that removing differs from zeroing; ``comparable`` is False where it
+    isn't known how the original would take it over the kept channels only.
     """
 
     name: str
@@ -80,6 +81,18 @@ class Width:
     n_blocks: int = 1
     exact: bool = True
     comparable: bool = True
+    shares: tuple[int, ...] = ()
+    places: tuple[int, ...] = ()
+
+    @property
+    def share_of(self) -> tuple[int, ...]:
+        """How many groups of each block go together."""
+        return self.shares or (1,) * self.n_blocks
+
+    @property
+    def step(self) -> int:
+        """How many groups go at a time, of all blocks."""
+        return sum(self.share_of)
 
     def __repr__(self) -> str:
         made, read = listed(self.producers), listed(self.consumers)

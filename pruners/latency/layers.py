@@ -164,7 +164,7 @@ def _axes(
     path: str, module: nn.Module, graph: ChannelGraph, allowance: Allowance
 ) -> dict[Axis, tuple[tuple[str, int], ...]]:  # fmt: skip
     """The axes that shrink, each with all places of the layer's tensors that shrink alike."""
-    blocks = {w.name: (w.size, w.n_blocks) for w in graph.widths}
+    blocks = {w.name: (w.size, w.step) for w in graph.widths}
     found: dict[Axis, tuple[tuple[str, int], ...]] = {}
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
         key = graph.key(path, name)

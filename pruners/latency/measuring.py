@@ -177,7 +177,8 @@ def _groups(cells: Sequence[tuple[Layer, tuple[int, ...]]]) -> Iterator[list[Run
 
 def _spread(width: Width, count: int) -> tuple[int, ...]:
     """So many groups, equally many of each block."""
-    blocks = [np.flatnonzero(width.block_of == b)[: count // width.n_blocks] for b in range(width.n_blocks)]
+    rounds = count // width.step
+    blocks = [np.flatnonzero(width.block_of == b)[: rounds * share] for b, share in enumerate(width.share_of)]
     return tuple(int(i) for i in np.sort(np.concatenate(blocks)))
 
 

@@ -35,19 +35,19 @@ class Ranking:
     metric: str
     scores: Mapping[str, FloatArray]
     order: Mapping[str, IntArray]
-    blocks: Mapping[str, int]
+    steps: Mapping[str, int]
     notes: tuple[str, ...] = ()
 
     def keep(self, width: Width | str, n: int) -> tuple[int, ...]:
-        """The indices of the ``n`` most useful groups, increasing, equally many per block.
+        """The indices of the ``n`` most useful groups, increasing, equally many per block (or as they share).
 
-        Raises ``PlanError`` when ``n`` is not a positive multiple of the number of blocks or too large.
+        Raises ``PlanError`` when ``n`` is not a positive multiple of the width's step or too large.
         """
         name = width if isinstance(width, str) else width.name
-        order, blocks = self.order[name], self.blocks[name]
-        if not 0 < n <= len(order) or n % blocks:
-            rule = f"a multiple of {blocks} (equal blocks), " if blocks > 1 else ""
-            raise PlanError(f"width {name!r} can't keep {n} channels: it must be {rule}from {blocks} to {len(order)}")
+        order, step = self.order[name], self.steps[name]
+        if not 0 < n <= len(order) or n % step:
+            rule = f"a multiple of {step} (equal blocks), " if step > 1 else ""
+            raise PlanError(f"width {name!r} can't keep {n} channels: it must be {rule}from {step} to {len(order)}")
         return tuple(sorted(order[len(order) - n :].tolist()))
 
 
@@ -69,7 +69,8 @@ def rank(
     function, sign = _with_sign(metric, first)
     if slots not in _ROLES:
         raise UsageError(f"unknown slots {slots!r}, known are {', '.join(_ROLES)}")
-    evidence = Evidence(model, graph, slots, None if batches is None else list(batches), seed)
+    apart = graph.apart or graph
+    evidence = Evidence(model, apart, slots, None if batches is None else list(batches), seed)
     ranked = {u.slot.parameter for w in graph.widths for u in w.uses}
     for name, parameter in evidence.parameters.items():
         if torch.isfinite(parameter.sum()) or torch.isfinite(parameter).all():
@@ -78,21 +79,23 @@ def rank(
             raise CheckpointError(f"{name} holds NaN or infinite values; take a checkpoint from before training broke")
     # float32 makes ties of what only rounding errors tell apart
     found = function(evidence)
-    scores = {w.name: sign * found[w.name].float().cpu().double().numpy() for w in graph.widths}
+    scores = {w.name: sign * found[w.name].float().cpu().double().numpy() for w in apart.widths}
+    if graph.apart is not None:
+        scores = {name: np.concatenate([scores[m] for m, _ in members]) for name, members in graph.parts.items()}
     for name, values in scores.items():
         if not np.isfinite(values).all():
             raise UsageError(f"metric {metric} gives width {name!r} a score that is not finite; check the data")
     order = {w.name: _removal_order(scores[w.name], w) for w in graph.widths}
-    blocks = {w.name: w.n_blocks for w in graph.widths}
-    return Ranking(metric, scores, order, blocks, tuple(evidence.notes))
+    steps = {w.name: w.step for w in graph.widths}
+    return Ranking(metric, scores, order, steps, tuple(evidence.notes))
 
 
 def _removal_order(scores: FloatArray, width: Width) -> IntArray:
     ascending = np.argsort(scores, kind="stable")
     turn = np.empty(width.size, dtype=np.int64)
-    for block in range(width.n_blocks):
+    for block, share in enumerate(width.share_of):
         members = ascending[width.block_of[ascending] == block]
-        turn[members] = np.arange(members.size)
+        turn[members] = np.arange(members.size) // share
     return np.lexsort((np.arange(width.size), scores, turn))
 
 

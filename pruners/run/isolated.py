@@ -1,6 +1,6 @@
 """Runs in a fresh process, as a script: a bundle's file alone, without the toolkit. Prints one line of JSON.
 
-    python -I fresh.py model.py FACTORY weights.pth check.pt blocked,module,names
+    python -I fresh.py model.py FACTORY weights.pth check.pt blocked,module,names   ("" for its own weights)
     python -I fresh.py --serve      (the same arguments as JSON lists, one a line)
 
 ``check.pt`` holds the inputs and the outputs they must give. This file imports torch and the standard library only.
@@ -171,7 +171,7 @@ def as_double(inputs: Any) -> Any:
     return tree_map(lambda t: t.double() if isinstance(t, Tensor) and t.is_floating_point() else t, inputs)
 
 
-def call(model: nn.Module, inputs: Any) -> Any:
+def call(model: Any, inputs: Any) -> Any:
     if isinstance(inputs, Mapping):
         return model(**inputs)
     return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
@@ -379,7 +379,8 @@ def run_case(model: nn.Module, case: Mapping[str, Any], own: Mapping[str, Tensor
         for context in around:
             stack.enter_context(context)
         try:
-            out = call(model, as_double(case["inputs"]) if case["double"] else case["inputs"])
+            called = getattr(model, case["method"]) if case["method"] else model
+            out = call(called, as_double(case["inputs"]) if case["double"] else case["inputs"])
         except Exception as error:
             error.add_note(f"({case['name']})")
             raise
@@ -391,8 +392,12 @@ def main(file: str, factory: str, weights: str, check: str, blocked: str) -> dic
     sys.meta_path.insert(0, _Blocker(blocked.split(",")))
     sys.dont_write_bytecode = True
     torch.set_num_threads(1)
-    own, cases = (torch.load(f, weights_only=True, map_location="cpu", mmap=True) for f in (weights, check))
+    cases = torch.load(check, weights_only=True, map_location="cpu", mmap=True)
     model = load(file, factory)
+    if weights:
+        own = torch.load(weights, weights_only=True, map_location="cpu", mmap=True)
+    else:
+        own = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     results = [run_case(model, case, own) for case in cases]
     params = sum(p.numel() for p in model.parameters())
     for case, result in zip(cases, results, strict=True):

@@ -91,7 +91,7 @@ def series_of(
         for width in graph.widths:
             going = tuple(int(i) for i in order[width.name])
             without = _channels_gone(model, realize, width)
-            found.append(Series(width.name, metric, ranking, going, without, width.n_blocks))
+            found.append(Series(width.name, metric, ranking, going, without, width.step))
     return found + (_of_kernels(model, of_kernels, ordered, "random" in rankings, seed) if of_kernels else [])
 
 

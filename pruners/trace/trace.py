@@ -73,17 +73,19 @@ def trace(model: nn.Module, example_input: Any, *, skip: Sequence[str] = ()) -> 
 
 
 def observe(
-    model: nn.Module, example_input: Any, *, skip: Sequence[str] = (), held: Mapping[Site, str] | None = None
-) -> Tracer:
+    model: nn.Module, example_input: Any, *, skip: Sequence[str] = (), held: Mapping[Site, str] | None = None,
+    constructed: bool = False,
+) -> Tracer:  # fmt: skip
     """Run the network under labels; the tracer holds the facts it collected. ``held``: places where all channels must
-    stay, and why."""
+    stay, and why. ``constructed``: the pruned network comes from the same code with other arguments, so that no way
+    needs to be tried, and buffers that are not in the state_dict will be what that code makes."""
     examples = examples_of(example_input)
     splits, flat = Splits(), FlatWeights()
     while True:
         splits.begin()
         flat.begin()
         tracer = Tracer(model, batch_size(examples[0]), splits, flat, held)
-        passes = _Passes(tracer, model, examples)
+        passes = _Passes(tracer, model, examples, constructed)
         passes.first()
         if flat.revise() or splits.revise(tracer.facts):
             continue
@@ -99,13 +101,15 @@ class _Passes:
     """All passes under labels: on every example, in training where that may make a difference, and those that try the
     ways which no other takes."""
 
-    def __init__(self, tracer: Tracer, model: nn.Module, examples: Sequence[Any]) -> None:
-        self.tracer, self.model, self.examples = tracer, model, examples
+    def __init__(self, tracer: Tracer, model: nn.Module, examples: Sequence[Any], constructed: bool) -> None:
+        self.tracer, self.model, self.examples, self.constructed = tracer, model, examples, constructed
         self.runs: Runs = []
 
     def first(self) -> None:
         """On the first example, in eval mode: the network itself runs, and what it does is counted."""
         self.runs.append((Pass(), _labelled(self.tracer, self.model, self.examples[0])))
+        if self.constructed:
+            self.tracer.hold_unsaved(self.model, every=True)
 
     def others(self) -> None:
         """Copies run."""
@@ -115,7 +119,8 @@ class _Passes:
             graded = any(watch.graded for _, watch in self.runs)
             for number, example in enumerate(self.examples):
                 self._in_training(Pass(number, True, graded), training_batch(example))
-        self._try_ways()
+        if not self.constructed:
+            self._try_ways()
 
     def _further(self, run: Pass, example: Any, attempts: Attempts | None = None) -> None:
         network = copied(self.model).train(run.training)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from .alike import differs
 from .case import Case
 from .cases import cases
 from .outputs import fits_double, measured, trains, varied
 from .process import verify_bundle
 
 __all__ = [
-    "Case", "cases", "fits_double", "measured", "trains", "varied", "verify_bundle",
+    "Case", "cases", "differs", "fits_double", "measured", "trains", "varied", "verify_bundle",
 ]

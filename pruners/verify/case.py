@@ -16,9 +16,9 @@ class Case:
     """Inputs and the outputs they must give (None: any); ``state`` None means the bundle's own weights.
 
     ``training``: in training mode. ``even_draws``: every draw of random numbers gives one value in all its elements.
-    ``tolerance``: the largest difference, relative to the largest absolute output.
-    ``double``: in float64; all cases of one file are, or none. ``train_inputs``: for a step in training mode;
-    ``trains`` is asked where that fails: does it work in the original?
+    ``tolerance``: the largest difference, relative to the largest absolute output. ``method``: what is called, if not
+    the network itself. ``double``: in float64; all cases of one file are, or none. ``train_inputs``: for a step in
+    training mode; ``trains`` is asked where that fails: does it work in the original?
     """
 
     name: str
@@ -31,6 +31,7 @@ class Case:
     training: bool = False
     even_draws: bool = False
     tolerance: float | None = None
+    method: str = ""
 
     @property
     def allowed(self) -> float:

@@ -6,6 +6,7 @@ Beside the user's network and the pruned one there is one copy at a time, change
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -33,21 +34,24 @@ def cases(
     state: Mapping[str, Tensor] | None,
     example_input: Any,
     runs: bool = False,
+    double: bool | None = None,
 ) -> list[Case]:
     """The bundle's own weights against the live pruned network, and random weights against the zeroed original.
 
     ``sliced``: the live pruned network, which is used up; ``runs``: its code holds no stale numbers. ``state``: its
-    weights where they were trained on. ``example_input``: a list holds several examples.
+    weights where they were trained on. ``example_input``: a list holds several examples. ``double``: in float64, or
+    not; default: by the network's size.
     """
     examples = examples_of(example_input)
     inputs = varied(examples[0], 1)
     sliced.to(torch.device("cpu"))  # where the fresh process computes
     if state is not None:
         sliced.load_state_dict(state)
-    own, double = measured(sliced, inputs, fits_double(model), lambda m: corrected(m, graph, kept))
+    around = nullcontext if runs else lambda m: corrected(m, graph, kept)
+    own, double = measured(sliced, inputs, fits_double(model) if double is None else double, around)
     steps = training_batch(inputs)
     first = Case("the bundle's weights", inputs, own, None, double, steps, partial(trains, model, steps))
-    further = further_cases(graph, kept, sliced, examples, double)
+    further = further_cases(graph, kept, sliced, examples, double, runs)
     live = Live(sliced, graph, kept, double, runs)
     return [first, *further, *_random_cases(model, graph, kept, live, inputs, examples)]
 
@@ -60,7 +64,7 @@ def _random_cases(
     Wherever the original runs: the example, another batch, another size, in evaluation and in training. What can't be
     held against the zeroed original, and what draws random numbers, is held against the live pruned network.
     """
-    other = _random_model(model, inputs)
+    other = random_model(model, inputs)
     state = slice_state(other.state_dict(), graph, kept)
     whole = Whole(other, graph, kept, live.double)
     found = list(settings(whole, inputs, live.runs))
@@ -87,7 +91,7 @@ def _cases_at(found: Found, live: Live, state: Mapping[str, Tensor], loose: floa
     return made
 
 
-def _random_model(model: nn.Module, inputs: Any) -> nn.Module:
+def random_model(model: nn.Module, inputs: Any) -> nn.Module:
     """The original with random weights under which its output depends on its input: else a check says nothing."""
     other = copied(model).to(torch.device("cpu")).eval()
     for seed in range(8):

@@ -65,17 +65,18 @@ class Verification:
 
 
 def verify_bundle(
-    file: Path, factory: str, cases: Sequence[Case], expected: Costs, batch: int, blocked: Sequence[str] = ()
-) -> Verification:
+    file: Path, factory: str, cases: Sequence[Case], expected: Costs, batch: int, blocked: Sequence[str] = (),
+    weights: bool = True,
+) -> Verification:  # fmt: skip
     """Import the generated file in a fresh process, load ``weights.pth`` beside it strictly and compare every case.
 
-    Raises VerificationError with the reason: an import that is not standalone, keys or shapes that don't fit,
-    outputs that differ by more than 1e-9 of the largest absolute output in float64 (1e-4 in float32, for networks of
-    more than 200 million parameters; up to 1e-3 in training mode where rounding alone makes that much), parameters that
-    are not the planned ones, a training step that fails where the original's works. MACs are counted anew; what is
-    found is published, whatever was planned.
+    ``weights``: False for a file whose network has its own. Raises VerificationError with the reason: an import that is
+    not standalone, keys or shapes that don't fit, outputs that differ by more than 1e-9 of the largest absolute output
+    in float64 (1e-4 in float32, for networks of more than 200 million parameters; up to 1e-3 in training mode where
+    rounding alone makes that much), parameters that are not the planned ones, a training step that fails where the
+    original's works. MACs are counted anew; what is found is published, whatever was planned.
     """
-    report = _run(file, factory, cases, (*BLOCKED, *blocked))
+    report = _run(file, factory, cases, (*BLOCKED, *blocked), weights)
     if "error" in report:
         raise VerificationError(f"the generated file does not work in a fresh process: {report['error']}")
     for case, found in zip(cases, report["cases"], strict=True):
@@ -101,12 +102,15 @@ def verify_bundle(
     )  # fmt: skip
 
 
-def _run(file: Path, factory: str, cases: Sequence[Case], blocked: Sequence[str]) -> dict[str, Any]:
+def _run(
+    file: Path, factory: str, cases: Sequence[Case], blocked: Sequence[str], weights: bool
+) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="secateur-check-") as scratch:
         check = Path(scratch) / "check.pt"
         torch.save([_plain(c) for c in cases], check)
         own = file.resolve()  # the fresh process runs elsewhere
-        arguments = [own, factory, own.with_name("weights.pth"), check, ",".join(blocked)]
+        state = own.with_name("weights.pth") if weights else ""
+        arguments = [own, factory, state, check, ",".join(blocked)]
         return dict(json.loads(_ask(list(map(str, arguments)), scratch)))
 
 

@@ -213,13 +213,13 @@ class Tracer:
                 return name
         return ""
 
-    def hold_unsaved(self, model: nn.Module) -> None:
+    def hold_unsaved(self, model: nn.Module, every: bool = False) -> None:
         """Buffers that are not in the state_dict get their values from code: only a small one, or a blank, can be
-        written with fewer."""
+        written with fewer, or none where ``every`` one stays."""
         for path, module in model.named_modules():
             for name in unsaved_buffers(module):
                 key, buffer = f"{path}.{name}" if path else name, module._buffers.get(name)
-                if buffer is None or buffer.numel() <= SMALL or is_blank(buffer):
+                if buffer is None or (not every and (buffer.numel() <= SMALL or is_blank(buffer))):
                     continue
                 reason = f"the buffer {key} is not in the state_dict; register it with persistent=True to prune it"
                 for slot in (s for s in self.facts.slots if s.parameter == self.aliases.get(key, key)):

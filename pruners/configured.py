@@ -1,0 +1,339 @@
+"""Pruning a model that a configuration describes: what comes out is the same class with other numbers, in a folder that
+``from_pretrained`` opens."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from functools import cached_property, partial
+from itertools import combinations, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .base import BasicPruning, Carried
+from .bundle import Bundle, check_free, published, render_report, write_file
+from .costs import CostModel
+from .entry import Entry
+from .errors import NotPrunableError, UsageError
+from .graph import ChannelGraph, FrozenChannels, Kept, together
+from .hub import (
+    Axis,
+    Number,
+    Shapes,
+    changed,
+    entries,
+    inputs_of,
+    made,
+    number,
+    numbers_in,
+    save_folder,
+    shapes_of,
+    values_of,
+)
+from .hub import (
+    Entry as ConfigEntry,
+)
+from .places import NOWHERE
+from .plan import PruningPlan, validate
+from .run import copied, precision_of, rounded
+from .slicing import SlicedModel
+from .source import Written
+from .trace import observe
+from .verify import Case, cases, differs, verify_bundle
+from .weight_transfer import slice_state
+
+Lost = Mapping[Axis, Mapping[str, float]]
+_OPENED = Path(__file__).parent / "hub" / "opened.py"
+_NEW_TOKENS = 8
+_TRIALS = 24
+
+
+class ConfiguredPruning(BasicPruning):
+    """Prunes one model of Hugging Face's library. Its folder's tokenizer goes along (``entry.folder``).
+
+    A width is one number of the configuration, such as ``intermediate_size``: every layer keeps channels of its own, as
+    many as the others. Which number counts what is found by making the model with others (``hub.entries``), and each is
+    tried: the model that it makes, with the kept weights, has to compute what the original does without the rest.
+    ``skip`` takes names of such numbers, and of layers.
+    """
+
+    fileName = "config.json"
+
+    def __init__(self, model: nn.Module, example_input: Any = None, *, tied: bool = False, **arguments: Any) -> None:
+        cls = type(model)
+        arguments["entry"] = arguments.get("entry") or Entry(cls, {}, cls.__name__, f"{cls.__module__}, {cls.__name__}")
+        super().__init__(model, examples(model) if example_input is None else example_input, **arguments)
+        self.unsaid: dict[str, str] = {}  # number -> why it can't be changed
+
+    def _plain(self, model: nn.Module) -> tuple[nn.Module, list[str], torch.dtype | None]:
+        """As the library made it, in float32."""
+        own = precision_of(model)
+        return (model, [], None) if own == torch.float32 else (copied(model).float(), [], own)
+
+    # -- what is there
+
+    @cached_property
+    def graph(self) -> ChannelGraph:
+        """The channel graph, with one width for each number of the configuration. Raises NotPrunableError where none
+        can be changed."""
+        layers = [s for s in self.skip if s not in self._names]
+        tracer = observe(self.model, self._all, skip=layers, constructed=True)
+        apart = replace(tracer.graph(), calls=(), further=())
+        numbers = self._numbers(apart)
+        counted = {w for n in numbers for w in n.shares}
+        left = [w for w in apart.widths if w.name not in counted]
+        reason = "no number of the configuration counts these channels alone"
+        frozen = [FrozenChannels(tuple(u.slot for u in w.uses), w.size, reason, NOWHERE) for w in left]
+        if not numbers:
+            whys = [f"{n}: {w}" for n, w in self.unsaid.items()] or ["no number of it counts channels that can go"]
+            why = "; ".join(whys)
+            raise NotPrunableError(f"{self.netName}: its configuration can't say what is pruned: {why}")
+        self._by_name = {n.name: n for n in numbers}
+        return together(apart, {n.name: n.shares for n in numbers}, frozen)
+
+    @cached_property
+    def _names(self) -> set[str]:
+        """Of the numbers in the configuration."""
+        return {".".join(map(str, path)) for path, _ in numbers_in(values_of(self.model))}
+
+    def _numbers(self, graph: ChannelGraph) -> list[Number]:
+        """Numbers that count widths, and which make the pruned model; each width is counted by one at most."""
+        costs = CostModel.of(self.model, graph)
+        lost = {
+            (slot.parameter, slot.dim): costs.axis(slot.parameter, slot.dim)[1]
+            for w in graph.widths for slot in (u.slot for u in w.uses)
+        }  # fmt: skip
+        sizes = {w.name: w.size for w in graph.widths}
+        self._values, known = self._counting(graph, lost, sizes)
+        blocks = {w.name: w.n_blocks for w in graph.widths}
+        found: list[Number] = []
+        counted: set[str] = set()
+        for chosen in _together(known, lost):
+            candidate = number(chosen, lost, blocks)
+            if candidate is None or counted & candidate.shares.keys() or any(e.name in self.skip for e in chosen):
+                continue
+            for one in _with_neutral(candidate, known, sizes):
+                why = self._untrue(graph, one)
+                if not why:
+                    found.append(one)
+                    counted |= one.shares.keys()
+                    self.unsaid.pop(candidate.name, None)
+                    break
+                self.unsaid.setdefault(candidate.name, why)
+        return [n for n in found if n.shares]
+
+    def _counting(
+        self, graph: ChannelGraph, lost: Lost, sizes: Mapping[str, int]
+    ) -> tuple[dict[str, Any], list[ConfigEntry]]:
+        """The configuration's values and its numbers; what it leaves to the library is written where it counts a
+        width."""
+        values = values_of(self.model)
+        shapes = partial(self._shapes, graph)
+        known = entries(values, shapes, sorted(set(sizes.values()), reverse=True))
+        given = dict(numbers_in(values))
+        new = {e.path: e.value for e in known if given[e.path] is None and any(axis in lost for axis in e.slopes)}
+        if new:
+            values = changed(values, new)
+            known = entries(values, shapes)
+        return values, known
+
+    def _shapes(self, graph: ChannelGraph, values: Mapping[str, Any]) -> Shapes | None:
+        """Of each tensor under its first name."""
+        shapes = shapes_of(self.model, values)
+        return shapes and {name: shape for name, shape in shapes.items() if graph.key(name) == name}
+
+    def _untrue(self, graph: ChannelGraph, one: Number) -> str:
+        """Why the model with fewer of this number isn't the pruned one; empty where it is."""
+        sizes = {w.name: w.size for w in graph.widths}
+        rounds = min(sizes[w] // n for w, n in one.shares.items())
+        if any(sizes[w] != n * rounds for w, n in one.shares.items()) or rounds < 2:
+            return "the widths that it counts can't be cut in proportion"
+        merged = together(graph, {one.name: one.shares})
+        kept = _some(merged, one, max(1, rounds // 2))
+        values = changed(self._values, one.values(rounds - max(1, rounds // 2)))
+        shapes = self._shapes(graph, values)
+        if shapes is None:
+            return "the library can't make the model with fewer"
+        wanted = _cut(merged, kept)
+        off = [k for k, shape in shapes.items() if shape != wanted.get(k, shape)]
+        if off:
+            return f"{off[0]} would get another shape than it has when pruned"
+        return differs(self.model, graph, merged.each(kept), lambda: made(self.model, values), self.example_input)
+
+    # -- what a plan makes of it
+
+    def configuration(self, kept: Kept) -> dict[str, Any]:
+        """The values of the pruned model's configuration."""
+        numbers: dict[Any, int | float] = {}
+        for width in self.graph.widths:
+            if width.name in kept:
+                gone = width.size - len(np.asarray(kept[width.name]))
+                numbers |= self._by_name[width.name].values(gone // width.step)
+        return changed(self._values, numbers)
+
+    def realize(self, kept: Kept, model: nn.Module | None = None) -> nn.Module:
+        """The library's own model with fewer channels, and the kept weights."""
+        whole = model or self.model
+        network = made(self.model, self.configuration(kept))
+        network.load_state_dict(slice_state(whole.state_dict(), self.graph, kept))
+        return network.train(whole.training)
+
+    def carry_out(self, plan: PruningPlan) -> Carried:
+        validate(plan, self.graph)
+        return Carried(plan, SlicedModel(self.realize(plan.kept)), Written("", ()))
+
+    def network(self, carried: Carried) -> nn.Module:
+        """The pruned model."""
+        return self.realize(carried.plan.kept)
+
+    def publish(
+        self,
+        plan: PruningPlan | Carried,
+        output: str | Path | None,
+        *,
+        state: Mapping[str, Tensor] | None = None,
+        summary: Mapping[str, Any] | None = None,
+        files: Mapping[str, bytes] | None = None,
+        force: bool = False,
+    ) -> Bundle:
+        """Write the folder, verify what ``from_pretrained`` makes of it in a fresh process, and publish it."""
+        if output is None:
+            raise UsageError("a model with a configuration goes into a folder: say which, output=FOLDER")
+        output = Path(output)
+        check_free(output, force)
+        carried = plan if isinstance(plan, Carried) else self.carry_out(plan)
+        plan, network = carried.plan, carried.sliced.model.eval()
+        dtype, source = self.entry.dtype or torch.float32, self.entry.folder
+        if state is not None:
+            network.load_state_dict(state)
+        network.load_state_dict(rounded(rounded(network.state_dict(), dtype), torch.float32))
+        with published(output, force) as draft:
+            save_folder(network.to(dtype), source, draft)
+            network.float()
+            written = sorted(p.name for p in draft.iterdir())
+            each = self.graph.each(plan.kept)
+            proof = self._cases(each, network)
+            with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
+                opened = _opener(Path(folder), draft, self.model)
+                checked = verify_bundle(opened, "network", proof, self.predict(plan.kept), self._batch, weights=False)
+            planned = self._summary(plan)
+            proved = {**checked.about_macs(planned["macs"]), "verified": True, **checked.as_dict()}
+            numbers = self._told(plan.kept)
+            told = {**planned, "files": written, "configuration": numbers, **proved, **(summary or {})}
+            write_file(draft / "plan.json", plan.to_json().encode())
+            write_file(draft / "summary.json", (json.dumps(told, indent=2) + "\n").encode())
+            report = render_report(told, plan, (files or {}).get("search.jsonl", b""))
+            for name, data in {"report.html": report.encode(), **(files or {})}.items():
+                write_file(draft / name, data)
+        return Bundle(output, plan, told)
+
+    def _told(self, kept: Kept) -> dict[str, Any]:
+        """Every entry that the plan changes, before and after."""
+        told = {}
+        for width in self.graph.widths:
+            one = self._by_name[width.name]
+            gone = width.size - len(np.asarray(kept[width.name]))
+            for entry in one.entries:
+                told[entry.name] = {"before": entry.value, "after": one.values(gone // width.step)[entry.path]}
+        return told
+
+    def _cases(self, each: Kept, network: nn.Module) -> list[Case]:
+        apart = self.graph.apart
+        assert apart is not None
+        proof = cases(self.model, apart, each, _copy(network, self.model), None, self._all, runs=True, double=False)
+        generated = _generated(network, self.example_input)
+        return [*proof, *generated]
+
+
+def examples(model: nn.Module) -> list[dict[str, Any]]:
+    """Inputs made from the configuration. Raises UsageError where nothing is known of what the model takes."""
+    try:
+        return inputs_of(model)
+    except (ValueError, AttributeError) as error:
+        raise UsageError(f"{error}: give --example FILE.py:FUNCTION") from None
+
+
+def _copy(network: nn.Module, like: nn.Module) -> nn.Module:
+    twin = made(like, values_of(network))
+    twin.load_state_dict(network.state_dict())
+    return twin.eval()
+
+
+def _together(
+    known: Sequence[ConfigEntry], lost: Lost
+) -> Iterator[tuple[ConfigEntry, ...]]:
+    """Entries that may count widths together: those that touch the same ones, then pairs of these, then each alone."""
+    structural = [e for e in known if e.slopes]
+    touched = {e.path: {w for axis in e.slopes for w in lost.get(axis, ())} for e in structural}
+    for entry in structural:
+        if not touched[entry.path]:
+            continue
+        near = [e for e in structural if e is not entry and touched[e.path] & touched[entry.path]]
+        sets = [(entry, *near)] if near else []
+        sets += [(entry,)]
+        sets += [(entry, *pair) for n in (1, 2) for pair in combinations(near, n) if n < len(near)]
+        yield from sets
+
+
+def _with_neutral(one: Number, known: Sequence[ConfigEntry], sizes: Mapping[str, int]) -> Iterator[Number]:
+    """The number, then with entries that change no shape but may say how many groups a width has, such as attention
+    heads: as few as possible."""
+    own = {e.path for e in one.entries}
+    steps: dict[ConfigEntry, int] = {}
+    for entry in known:
+        shares = {n for w, n in one.shares.items() if sizes[w] == entry.value}
+        if entry.path not in own and not entry.slopes and len(shares) == 1 and isinstance(entry.value, int):
+            steps[entry] = shares.pop()
+    yield one
+    for more in islice((c for n in (1, 2, 3) for c in combinations(steps, n)), _TRIALS):
+        yield Number((*one.entries, *more), one.shares, {**one.steps, **{e.path: Fraction(steps[e]) for e in more}})
+
+
+def _some(graph: ChannelGraph, one: Number, rounds: int) -> dict[str, np.ndarray]:
+    """So many groups of every block, chosen at random."""
+    width = graph.width(one.name)
+    random = np.random.default_rng(0)
+    blocks = [
+        random.permutation(np.flatnonzero(width.block_of == b))[: rounds * share]
+        for b, share in enumerate(width.share_of)
+    ]
+    return {width.name: np.sort(np.concatenate(blocks))}
+
+
+def _cut(graph: ChannelGraph, kept: Kept) -> dict[str, tuple[int, ...]]:
+    """The shapes of tensors that lose something."""
+    shapes = {name: list(shape) for name, shape in graph.shapes.items()}
+    for slot, mask in graph.masks(kept).items():
+        shapes[slot.parameter][slot.dim] = int(mask.sum()) // slot.blocks
+    return {name: tuple(shape) for name, shape in shapes.items()}
+
+
+def _opener(folder: Path, draft: Path, model: nn.Module) -> Path:
+    """A file whose function opens the draft."""
+    file = folder / "opened.py"
+    file.write_bytes(_OPENED.read_bytes())
+    config: Any = model.config
+    facts = {"folder": str(draft.resolve()), "class": type(model).__name__, "attention": config._attn_implementation}
+    file.with_suffix(".json").write_text(json.dumps(facts), "utf-8")
+    return file
+
+
+def _generated(network: nn.Module, example: Mapping[str, Any]) -> Iterator[Case]:
+    """Tokens that the pruned model generates, one by one with what it remembers, and anew each time."""
+    model: Any = network
+    if not callable(getattr(model, "can_generate", None)) or not model.can_generate() or "input_ids" not in example:
+        return
+    inputs = {k: v for k, v in example.items() if k in ("input_ids", "attention_mask")}
+    inputs |= {"max_new_tokens": _NEW_TOKENS, "min_new_tokens": _NEW_TOKENS, "do_sample": False}
+    for cached in (True, False):
+        asked = {**inputs, "use_cache": cached}
+        tokens = model.generate(**asked)
+        name = "greedy generation" + ("" if cached else ", without a cache")
+        yield Case(name, asked, (tokens,), None, double=False, method="generate")

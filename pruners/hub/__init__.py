@@ -1,0 +1,21 @@
+"""Models of Hugging Face's library: folders, and which numbers of a configuration count which widths."""
+
+from __future__ import annotations
+
+from .entries import Axis, Entry, Number, Shapes, changed, entries, number, numbers_in
+from .folder import (
+    DTYPES,
+    is_configured,
+    made,
+    open_folder,
+    save_folder,
+    shapes_of,
+    values_of,
+)
+from .inputs import inputs_of
+
+__all__ = [
+    "DTYPES", "Axis", "Entry", "Number", "Shapes", "changed", "entries",
+    "inputs_of", "is_configured", "made", "number", "numbers_in", "open_folder", "save_folder", "shapes_of",
+    "values_of",
+]

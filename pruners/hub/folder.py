@@ -1,0 +1,160 @@
+"""Folders as Hugging Face's library keeps a model in: a configuration, weights as safetensors, a tokenizer."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..errors import CheckpointError, ModelFileError, UsageError
+from .entries import Shapes
+
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".gguf", ".ot")
+_OWN = {"config.json", "README.md", "plan.json", "summary.json", "report.html", "search.jsonl"}
+_LARGEST = "1000GB"
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def library() -> Any:
+    """The package ``transformers``. Raises UsageError where it isn't installed."""
+    try:
+        import transformers
+    except ImportError:
+        raise UsageError("--model hf:DIR needs the package transformers: pip install 'secateur[hf]'") from None
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    return transformers
+
+
+def is_configured(model: nn.Module) -> bool:
+    """Whether a network is one of the library's that its configuration describes."""
+    parents = ((c.__name__, c.__module__.partition(".")[0]) for c in type(model).__mro__)
+    return ("PreTrainedModel", "transformers") in parents
+
+
+def open_folder(
+    path: Path, dtype: str | None = None, attention: str | None = None
+) -> tuple[nn.Module, torch.dtype]:  # fmt: skip
+    """The model in a folder, in float32 and in eval mode, and the type of its weights, or ``dtype`` instead.
+
+    Raises ModelFileError for a configuration that describes no model, CheckpointError for weights that don't fit it.
+    """
+    transformers = library()
+    config = _configuration(transformers, path)
+    cls = _class(transformers, config, path)
+    stored = DTYPES[dtype] if dtype else _stored(path)
+    options = {} if attention is None else {"attn_implementation": attention}
+    try:
+        model, told = cls.from_pretrained(
+            path, config=config, dtype=torch.float32, local_files_only=True, use_safetensors=True,
+            output_loading_info=True, **options,
+        )  # fmt: skip
+    except (OSError, RuntimeError, ValueError, KeyError, ImportError) as error:
+        raise CheckpointError(f"{path}: {cls.__name__} can't be loaded: {_line(error)}") from error
+    strange = {"missing_keys": "has no weights for", "unexpected_keys": "holds weights that the model has not:"}
+    for what, words in strange.items():
+        if names := sorted(told.get(what) or ()):
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            raise CheckpointError(f"{path} {words} {', '.join(names[:3])}{more}: config.json and weights don't fit")
+    if mismatched := sorted(map(str, told.get("mismatched_keys") or ())):
+        raise CheckpointError(f"{path}: {mismatched[0]} has another shape than config.json says")
+    return model.eval(), stored
+
+
+def _configuration(transformers: Any, path: Path) -> Any:
+    try:
+        values = json.loads((path / "config.json").read_text("utf-8"))
+    except ValueError as error:
+        raise ModelFileError(f"{path / 'config.json'} is no JSON: {error}") from None
+    if isinstance(values, dict) and values.get("auto_map"):
+        raise ModelFileError(
+            f"{path}: its model is code of its own (auto_map), which is not run: give its file to --model"
+        )
+    try:
+        return transformers.AutoConfig.from_pretrained(path, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelFileError(
+            f"{path / 'config.json'} describes no model that transformers knows: {_line(error)}"
+        ) from None
+
+
+def _class(transformers: Any, config: Any, path: Path) -> Any:
+    for name in config.architectures or ():
+        if (found := getattr(transformers, name, None)) is not None:
+            return found
+    try:
+        return transformers.AutoModel._model_mapping[type(config)]
+    except KeyError:
+        raise ModelFileError(f"{path / 'config.json'} names no class of transformers in architectures") from None
+
+
+def _stored(path: Path) -> torch.dtype:
+    """The type of most weights in the files."""
+    from safetensors import safe_open
+
+    found: dict[str, int] = {}
+    for file in sorted(path.glob("*.safetensors")):
+        try:
+            with safe_open(file, "pt") as weights:
+                for key in weights.keys():  # noqa: SIM118 (no dict)
+                    kind = weights.get_slice(key).get_dtype()
+                    found[kind] = found.get(kind, 0) + 1
+        except Exception as error:  # the library has errors of its own for what is no safetensors file
+            raise CheckpointError(f"{file} is no safetensors file: {_line(error)}") from None
+    names = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+    most = max(found, key=lambda k: found[k], default="F32")
+    if most not in names:
+        raise CheckpointError(
+            f"{path}: its weights are {most}; take ones of 16 or 32 bits, a quantized model can't be cut"
+        )
+    return names[most]
+
+
+def save_folder(model: nn.Module, folder: Path | None, output: Path) -> None:
+    """Write configuration and weights as ``from_pretrained`` reads them, in shards as they are in ``folder``, and copy
+    what else is there: tokenizer, templates, licence."""
+    written: Any = model
+    files = sorted(folder.glob("*.safetensors")) if folder else []
+    largest = max(f.stat().st_size for f in files) if len(files) > 1 else _LARGEST
+    written.save_pretrained(output, max_shard_size=largest)
+    for file in sorted(folder.iterdir()) if folder else []:
+        skipped = file.name in _OWN or file.suffix in _WEIGHTS or file.name.endswith(".index.json")
+        if file.is_file() and not skipped and not file.name.startswith(".") and not (output / file.name).exists():
+            shutil.copyfile(file, output / file.name)
+
+
+def values_of(model: nn.Module) -> dict[str, Any]:
+    """What the configuration of a model holds."""
+    config: Any = model.config
+    values: dict[str, Any] = config.to_dict()
+    return values
+
+
+def made(model: nn.Module, values: Mapping[str, Any]) -> nn.Module:
+    """A model of the same class from another configuration; its weights are arbitrary."""
+    own: Any = model.config
+    config = type(own).from_dict(dict(values))
+    config._attn_implementation = own._attn_implementation
+    with torch.random.fork_rng(devices=[]):
+        network: nn.Module = type(model)(config)
+    return network.train(model.training)
+
+
+def shapes_of(model: nn.Module, values: Mapping[str, Any]) -> Shapes | None:
+    """The shapes of all tensors of such a model, made on no device; None where it can't be made."""
+    try:
+        with torch.device("meta"):
+            network = made(model, values)
+    except Exception:  # whatever the library raises says that these numbers don't fit
+        return None
+    tensors = [*network.named_parameters(remove_duplicate=False), *network.named_buffers(remove_duplicate=False)]
+    return {name: tuple(t.shape) for name, t in tensors}
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,19 @@
+"""Opens a folder in a fresh process, where this file is copied to: torch and transformers are all it imports."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def network() -> Any:
+    """The model in the folder that the file beside this one names, as ``from_pretrained`` makes it."""
+    import transformers
+
+    facts = json.loads(Path(__file__).with_suffix(".json").read_text("utf-8"))
+    return getattr(transformers, facts["class"]).from_pretrained(
+        facts["folder"], dtype=torch.float32, attn_implementation=facts["attention"], local_files_only=True
+    )
