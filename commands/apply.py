@@ -39,7 +39,7 @@ def run(options: ApplyOptions) -> None:
         facts = plan.provenance
         pruner = new_pruner(
             network.arch, network.model, network.example_input, entry=network.entry, skip=facts.get("skip", ()),
-            tied=bool(facts.get("tied")),
+            tied=bool(facts.get("tied")), **network.choices,
         )  # fmt: skip
         now = {k: pruner.provenance[k] for k in ("source_sha256", "weights_sha256")}
         plans.require_same(plan, **now)
@@ -70,6 +70,7 @@ def _complete(options: ApplyOptions, plan: PruningPlan) -> ApplyOptions:
             model_arg=options.model_arg or arguments,
             **_kind(options, facts.get("network")),
             seed=int(facts.get("model_seed", options.seed)),
+            residual=options.residual or bool(facts.get("residual")),
         )
     except (TypeError, ValueError):
         raise PlanError(f"{options.plan}: its provenance is damaged; make a new plan") from None
@@ -122,7 +123,7 @@ def _neighbours(path: Path, plan: PruningPlan, voice: Voice) -> Neighbours:
         return Neighbours()
     ledger = path.with_name("search.jsonl")
     return Neighbours(
-        load_checkpoint(path.with_name("weights.pth")).model,
+        bundle.model.state_dict() if bundle.configured else load_checkpoint(path.with_name("weights.pth")).model,
         {k: v for k, v in bundle.summary.items() if k in _CARRIED},
         {ledger.name: ledger.read_bytes()} if ledger.is_file() else {},
     )

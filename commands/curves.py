@@ -62,7 +62,7 @@ def _measure(network: Network, options: CurvesOptions, file: Path, voice: Voice)
     metrics = options.metric or (OF_FEW_BITS if any(True for _ in quantized_layers(network.model)) else ("l1",))
     rankings = options.ranking or FIRST
     pruner = new_pruner(
-        network.arch, network.model, network.example_input, entry=network.entry, skip=options.skip,
+        network.arch, network.model, network.example_input, entry=network.entry, **network.choices, skip=options.skip,
         tied=options.tie_declared,
     )  # fmt: skip
     batches = list(data.train.sample(_RANKING_IMAGES, options.seed).batches(64))

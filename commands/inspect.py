@@ -23,8 +23,8 @@ def run(options: InspectOptions) -> None:
         network = network_from(options, voice)
         pruner = new_pruner(
             network.arch, network.model, network.example_input, entry=network.entry, skip=options.skip,
-            tied=options.tie_declared,
-        )
+            tied=options.tie_declared, **network.choices,
+        )  # fmt: skip
         graph = pruner.graph
     if options.why:
         voice.result(why(graph, options.why), [_reason(r) for r in explain(graph, options.why)])

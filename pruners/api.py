@@ -16,9 +16,11 @@ from torch import Tensor, nn
 
 from .base import BasicPruning
 from .bundle import Bundle, check_free, held
+from .configured import ConfiguredPruning
 from .costs import Budget
 from .entry import Entry
 from .errors import BudgetError, UsageError, named_as_in_python
+from .hub import is_configured
 from .latency import Measuring, Table, device_of, machine
 from .metrics import check_labels
 from .pipeline import Pipeline, points
@@ -104,7 +106,8 @@ def prune(
         _require_data(chosen, transfer, known, evaluate)
         if known is not None:
             _require_runnable(model, example_input, known)
-        pruner = BasicPruning(model, example_input, entry=entry, skip=skip)
+        pruning = ConfiguredPruning if is_configured(model) else BasicPruning
+        pruner: BasicPruning = pruning(model, example_input, entry=entry, skip=skip)
         images = None if known is None else TransferImages(lambda: known)
         pipeline = Pipeline(pruner, chosen, transfer, images)
         if budget is not None and budget.kind == "latency":

@@ -21,14 +21,15 @@ from .base import BasicPruning, Carried
 from .bundle import Bundle, check_free, published, render_report, write_file
 from .costs import CostModel
 from .entry import Entry
-from .errors import NotPrunableError, UsageError
-from .graph import ChannelGraph, FrozenChannels, Kept, together
+from .errors import BudgetError, NotPrunableError, UsageError
+from .graph import ChannelGraph, FrozenChannels, Kept, Width, together
 from .hub import (
     Axis,
     Number,
     Shapes,
     changed,
     entries,
+    in_proportion,
     inputs_of,
     made,
     number,
@@ -53,6 +54,7 @@ Lost = Mapping[Axis, Mapping[str, float]]
 _OPENED = Path(__file__).parent / "hub" / "opened.py"
 _NEW_TOKENS = 8
 _TRIALS = 24
+_OTHER = "the library makes other layers"
 
 
 class ConfiguredPruning(BasicPruning):
@@ -66,11 +68,16 @@ class ConfiguredPruning(BasicPruning):
 
     fileName = "config.json"
 
-    def __init__(self, model: nn.Module, example_input: Any = None, *, tied: bool = False, **arguments: Any) -> None:
+    def __init__(
+        self, model: nn.Module, example_input: Any = None, *, residual: bool = False, tied: bool = False,
+        **arguments: Any,
+    ) -> None:  # fmt: skip
         cls = type(model)
         arguments["entry"] = arguments.get("entry") or Entry(cls, {}, cls.__name__, f"{cls.__module__}, {cls.__name__}")
         super().__init__(model, examples(model) if example_input is None else example_input, **arguments)
+        self.residual = residual
         self.unsaid: dict[str, str] = {}  # number -> why it can't be changed
+        self._mattering: dict[Any, bool] = {}
 
     def _plain(self, model: nn.Module) -> tuple[nn.Module, list[str], torch.dtype | None]:
         """As the library made it, in float32."""
@@ -89,14 +96,19 @@ class ConfiguredPruning(BasicPruning):
         numbers = self._numbers(apart)
         counted = {w for n in numbers for w in n.shares}
         left = [w for w in apart.widths if w.name not in counted]
-        reason = "no number of the configuration counts these channels alone"
-        frozen = [FrozenChannels(tuple(u.slot for u in w.uses), w.size, reason, NOWHERE) for w in left]
+        frozen = [FrozenChannels(tuple(u.slot for u in w.uses), w.size, self._why_left(w), NOWHERE) for w in left]
         if not numbers:
             whys = [f"{n}: {w}" for n, w in self.unsaid.items()] or ["no number of it counts channels that can go"]
             why = "; ".join(whys)
-            raise NotPrunableError(f"{self.netName}: its configuration can't say what is pruned: {why}")
+            more = "" if self.residual else "; --residual lets the width go, too, that all blocks add to"
+            raise NotPrunableError(f"{self.netName}: its configuration can't say what is pruned: {why}{more}")
         self._by_name = {n.name: n for n in numbers}
         return together(apart, {n.name: n.shares for n in numbers}, frozen)
+
+    def _why_left(self, width: Width) -> str:
+        if width.exact or self.residual:
+            return "no number of the configuration counts these channels alone"
+        return "all blocks add to these channels: they stay unless --residual is given"
 
     @cached_property
     def _names(self) -> set[str]:
@@ -112,22 +124,32 @@ class ConfiguredPruning(BasicPruning):
         }  # fmt: skip
         sizes = {w.name: w.size for w in graph.widths}
         self._values, known = self._counting(graph, lost, sizes)
-        blocks = {w.name: w.n_blocks for w in graph.widths}
+        widths = {w.name: (w.size, w.n_blocks) for w in graph.widths}
         found: list[Number] = []
-        counted: set[str] = set()
-        for chosen in _together(known, lost):
-            candidate = number(chosen, lost, blocks)
-            if candidate is None or counted & candidate.shares.keys() or any(e.name in self.skip for e in chosen):
+        exact = {w.name for w in graph.widths if w.exact}  # others are what all blocks add to, and norms run over
+        rounds = [True, False] if self.residual else [True]
+        for inner, chosen in ((r, c) for r in rounds for c in _together(known, lost)):
+            counted = {w for n in found for w in n.shares}
+            if any(e.name in self.skip for e in chosen):
                 continue
-            for one in _with_neutral(candidate, known, sizes):
-                why = self._untrue(graph, one)
-                if not why:
-                    found.append(one)
-                    counted |= one.shares.keys()
-                    self.unsaid.pop(candidate.name, None)
-                    break
-                self.unsaid.setdefault(candidate.name, why)
-        return [n for n in found if n.shares]
+            for candidate in (number(chosen, lost, widths), in_proportion(chosen, lost, widths)):
+                mine = set() if candidate is None else candidate.shares.keys()
+                if candidate is not None and not counted & mine and (mine <= exact) == inner:
+                    true = self._true(graph, candidate, known)
+                    if true is not None:
+                        found.append(true)
+                        break
+        return found
+
+    def _true(self, graph: ChannelGraph, candidate: Number, known: Sequence[ConfigEntry]) -> Number | None:
+        """The number, maybe with more entries, if what it makes is the pruned model."""
+        for one in self._with_neutral(graph, candidate, known):
+            why = self._untrue(graph, one)
+            if not why:
+                self.unsaid.pop(candidate.name, None)
+                return one
+            self.unsaid.setdefault(candidate.name, why)
+        return None
 
     def _counting(
         self, graph: ChannelGraph, lost: Lost, sizes: Mapping[str, int]
@@ -144,45 +166,88 @@ class ConfiguredPruning(BasicPruning):
             known = entries(values, shapes)
         return values, known
 
+    def _with_neutral(self, graph: ChannelGraph, one: Number, known: Sequence[ConfigEntry]) -> Iterator[Number]:
+        """The number, then with entries that change no shape but may say how many groups a width has, such as attention
+        heads: as few as possible."""
+        yield one
+        own = {e.path for e in one.entries}
+        steps: dict[ConfigEntry, int] = {}
+        for entry in known:
+            if entry.path in own or entry.slopes or not isinstance(entry.value, int):
+                continue
+            wholes = {w.name: divmod(entry.value, w.size) for w in graph.widths if w.name in one.shares}
+            shares = {one.shares[w] * times for w, (times, left) in wholes.items() if times and not left}
+            exact = {one.shares[w] for w, (times, left) in wholes.items() if times == 1 and not left}
+            if (len(shares) == 1 or len(exact) == 1) and self._matters(entry):
+                steps[entry] = (exact if len(exact) == 1 else shares).pop()
+        for more in islice((c for n in (1, 2, 3) for c in combinations(steps, n)), _TRIALS):
+            yield Number((*one.entries, *more), one.shares, {**one.steps, **{e.path: Fraction(steps[e]) for e in more}})
+
+    def _matters(self, entry: ConfigEntry) -> bool:
+        """Whether the model with the same weights computes something else with twice this number."""
+        if entry.path not in self._mattering:
+            values = changed(self._values, {entry.path: 2 * entry.value})
+            network = partial(made, self.model, values)
+            self._mattering[entry.path] = bool(differs(self.model, None, {}, network, self.example_input))
+        return self._mattering[entry.path]
+
     def _shapes(self, graph: ChannelGraph, values: Mapping[str, Any]) -> Shapes | None:
         """Of each tensor under its first name."""
         shapes = shapes_of(self.model, values)
         return shapes and {name: shape for name, shape in shapes.items() if graph.key(name) == name}
 
     def _untrue(self, graph: ChannelGraph, one: Number) -> str:
-        """Why the model with fewer of this number isn't the pruned one; empty where it is."""
+        """Why the model with fewer of this number isn't the pruned one; empty where it is. With some counts the library
+        may make other layers: then others are tried."""
         sizes = {w.name: w.size for w in graph.widths}
         rounds = min(sizes[w] // n for w, n in one.shares.items())
         if any(sizes[w] != n * rounds for w, n in one.shares.items()) or rounds < 2:
             return "the widths that it counts can't be cut in proportion"
+        why = ""
+        for left in dict.fromkeys((max(1, rounds // 2), max(1, rounds // 3), rounds - 1)):
+            why = self._untrue_with(graph, one, left, rounds)
+            if not why or not why.startswith(_OTHER):
+                break
+        return why
+
+    def _untrue_with(self, graph: ChannelGraph, one: Number, left: int, rounds: int) -> str:
         merged = together(graph, {one.name: one.shares})
-        kept = _some(merged, one, max(1, rounds // 2))
-        values = changed(self._values, one.values(rounds - max(1, rounds // 2)))
+        kept = _some(merged, one, left)
+        values = changed(self._values, one.values(rounds - left))
         shapes = self._shapes(graph, values)
         if shapes is None:
             return "the library can't make the model with fewer"
         wanted = _cut(merged, kept)
-        off = [k for k, shape in shapes.items() if shape != wanted.get(k, shape)]
+        if shapes.keys() != wanted.keys():
+            return f"{_OTHER} with {', '.join(f'{k} {v}' for k, v in one.told(rounds - left).items())}"
+        off = [k for k, shape in shapes.items() if shape != wanted[k]]
         if off:
             return f"{off[0]} would get another shape than it has when pruned"
-        return differs(self.model, graph, merged.each(kept), lambda: made(self.model, values), self.example_input)
+        return differs(self.model, graph, merged.each(kept), partial(made, self.model, values), self.example_input)
 
     # -- what a plan makes of it
 
     def configuration(self, kept: Kept) -> dict[str, Any]:
         """The values of the pruned model's configuration."""
-        numbers: dict[Any, int | float] = {}
-        for width in self.graph.widths:
-            if width.name in kept:
-                gone = width.size - len(np.asarray(kept[width.name]))
-                numbers |= self._by_name[width.name].values(gone // width.step)
+        numbers = {path: n for one, gone in self._gone(kept) for path, n in one.values(gone).items()}
         return changed(self._values, numbers)
+
+    def _gone(self, kept: Kept) -> Iterator[tuple[Number, int]]:
+        """How many steps each number falls."""
+        for width in self.graph.widths:
+            left = len(np.asarray(kept[width.name])) if width.name in kept else width.size
+            yield self._by_name[width.name], (width.size - left) // width.step
 
     def realize(self, kept: Kept, model: nn.Module | None = None) -> nn.Module:
         """The library's own model with fewer channels, and the kept weights."""
         whole = model or self.model
-        network = made(self.model, self.configuration(kept))
-        network.load_state_dict(slice_state(whole.state_dict(), self.graph, kept))
+        values = self.configuration(kept)
+        network = made(self.model, values)
+        state = slice_state(whole.state_dict(), self.graph, kept)
+        if network.state_dict().keys() != state.keys():
+            said = ", ".join(f"{n} {v['after']}" for n, v in self._told(kept).items())
+            raise BudgetError(f"{_OTHER} with {said}: ask for a little more or less")
+        network.load_state_dict(state)
         return network.train(whole.training)
 
     def carry_out(self, plan: PruningPlan) -> Carried:
@@ -236,13 +301,10 @@ class ConfiguredPruning(BasicPruning):
 
     def _told(self, kept: Kept) -> dict[str, Any]:
         """Every entry that the plan changes, before and after."""
-        told = {}
-        for width in self.graph.widths:
-            one = self._by_name[width.name]
-            gone = width.size - len(np.asarray(kept[width.name]))
-            for entry in one.entries:
-                told[entry.name] = {"before": entry.value, "after": one.values(gone // width.step)[entry.path]}
-        return told
+        return {
+            entry.name: {"before": entry.value, "after": one.values(gone)[entry.path]}
+            for one, gone in self._gone(kept) for entry in one.entries
+        }  # fmt: skip
 
     def _cases(self, each: Kept, network: nn.Module) -> list[Case]:
         apart = self.graph.apart
@@ -280,20 +342,6 @@ def _together(
         sets += [(entry,)]
         sets += [(entry, *pair) for n in (1, 2) for pair in combinations(near, n) if n < len(near)]
         yield from sets
-
-
-def _with_neutral(one: Number, known: Sequence[ConfigEntry], sizes: Mapping[str, int]) -> Iterator[Number]:
-    """The number, then with entries that change no shape but may say how many groups a width has, such as attention
-    heads: as few as possible."""
-    own = {e.path for e in one.entries}
-    steps: dict[ConfigEntry, int] = {}
-    for entry in known:
-        shares = {n for w, n in one.shares.items() if sizes[w] == entry.value}
-        if entry.path not in own and not entry.slopes and len(shares) == 1 and isinstance(entry.value, int):
-            steps[entry] = shares.pop()
-    yield one
-    for more in islice((c for n in (1, 2, 3) for c in combinations(steps, n)), _TRIALS):
-        yield Number((*one.entries, *more), one.shares, {**one.steps, **{e.path: Fraction(steps[e]) for e in more}})
 
 
 def _some(graph: ChannelGraph, one: Number, rounds: int) -> dict[str, np.ndarray]:

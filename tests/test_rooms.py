@@ -43,9 +43,9 @@ _TABLE = {
     "commands.evaluate": "commands.cli commands.network commands.show pruners.errors training.data training.fit",
     "commands.inspect": "commands.cli commands.network commands.show models.registry pruners.bundle pruners.graph",
     "commands.network": (
-        "commands.cli commands.show models.other_layouts models.registry pruners.base pruners.bundle pruners.entry "
-        "pruners.errors pruners.loading pruners.outputs pruners.run training.binarization.kinds training.data "
-        "training.fit"
+        "commands.cli commands.show models.other_layouts models.registry pruners.base pruners.bundle "
+        "pruners.configured pruners.entry pruners.errors pruners.hub pruners.loading pruners.named_files "
+        "pruners.outputs pruners.run training.binarization.kinds training.data training.fit"
     ),
     "commands.pack": (
         "commands.cli commands.network commands.show pruners.bundle pruners.errors pruners.outputs pruners.verify "
@@ -87,16 +87,21 @@ _TABLE = {
     "models.registry": "pruners.errors",
     "pruners.alexnet": "pruners.base",
     "pruners.api": (
-        "pruners.base pruners.bundle pruners.costs pruners.entry pruners.errors pruners.latency "
-        "pruners.metrics pruners.pipeline pruners.plan pruners.run pruners.search pruners.transfer"
+        "pruners.base pruners.bundle pruners.configured pruners.costs pruners.entry pruners.errors pruners.hub "
+        "pruners.latency pruners.metrics pruners.pipeline pruners.plan pruners.run pruners.search pruners.transfer"
     ),
     "pruners.base": (
         "pruners.bundle pruners.costs pruners.declare pruners.errors pruners.graph pruners.metrics "
         "pruners.plan pruners.run pruners.slicing pruners.source pruners.trace pruners.verify"
     ),
     "pruners.bundle": (
-        "pruners.errors pruners.graph pruners.named_files pruners.outputs pruners.places pruners.plan "
+        "pruners.errors pruners.graph pruners.hub pruners.named_files pruners.outputs pruners.places pruners.plan "
         "pruners.saving pruners.shown"
+    ),
+    "pruners.configured": (
+        "pruners.base pruners.bundle pruners.costs pruners.entry pruners.errors pruners.graph pruners.hub "
+        "pruners.places pruners.plan pruners.run pruners.slicing pruners.source pruners.trace pruners.verify "
+        "pruners.weight_transfer"
     ),
     "pruners.costs": "pruners.errors pruners.graph pruners.run",
     "pruners.declare": (
@@ -106,6 +111,7 @@ _TABLE = {
     "pruners.dependencies": "pruners.decorators pruners.graph",
     "pruners.errors": "pruners.places",
     "pruners.graph": "pruners.errors pruners.places pruners.run pruners.shown",
+    "pruners.hub": "pruners.errors",
     "pruners.latency": "pruners.costs pruners.errors pruners.graph pruners.outputs pruners.run pruners.slicing",
     "pruners.least_squares": "pruners.costs pruners.errors pruners.graph pruners.run",
     "pruners.lenet5": "pruners.base",

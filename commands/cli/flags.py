@@ -101,6 +101,8 @@ network = options(
                  help="With hf:DIR: the type of the weights that are written; default: as they are."),
     click.option("--attn", type=click.Choice(["eager", "sdpa"]),
                  help="With hf:DIR: how its attention is computed; default: the library's choice."),
+    click.option("--residual", is_flag=True,
+                 help="With hf:DIR: let the width go, too, that all blocks add to (hidden_size)."),
 )  # fmt: skip
 output = options(
     click.option("-o", "--output", type=PATH, metavar="DIR", help="Where to write; a file, for train."),

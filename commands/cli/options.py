@@ -38,6 +38,7 @@ class NetworkOptions(CommonOptions):
     init_from: Path | None = None
     dtype: str | None = None
     attn: str | None = None
+    residual: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ from .kinds import Chosen, binary_form, chosen_kind, start
 class Network:
     """A network and what it was made from. ``arch`` is empty for the user's own; ``facts`` go into the plan;
     ``optimizer`` is the optimizer's state where the weights came from a training checkpoint that holds one; ``chosen``
-    the network kind asked for."""
+    the network kind asked for; ``choices``: more arguments for the pruner."""
 
     name: str
     arch: str
@@ -52,6 +52,7 @@ class Network:
     facts: Mapping[str, Any]
     optimizer: Mapping[str, Any] | None = None
     chosen: Chosen | None = None
+    choices: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def kind(self) -> Kind | None:
@@ -184,7 +185,10 @@ def _from_folder(options: NetworkOptions, voice: Voice) -> Network:
     cls = type(model)
     entry = Entry(cls, {}, cls.__name__, f"{folder.resolve().name}, {cls.__name__}", dtype, folder)
     facts = _facts(options, [], model=f"hf:{folder.as_posix()}", dtype=str(dtype).removeprefix("torch."))
-    return Network(folder.resolve().name, "", model, entry, _configured_inputs(options, model), None, None, facts)
+    inputs = _configured_inputs(options, model)
+    choices = {"residual": True} if options.residual else {}
+    facts |= choices
+    return Network(folder.resolve().name, "", model, entry, inputs, None, None, facts, choices=choices)
 
 
 def _configured_inputs(options: NetworkOptions, model: nn.Module) -> Any:

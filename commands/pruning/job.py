@@ -63,6 +63,7 @@ class PruneJob:
         self.pruner = new_pruner(
             network.arch, network.model, network.example_input,
             entry=network.entry, skip=options.skip, tied=options.tie_declared, provenance=network.facts,
+            **network.choices,
         )  # fmt: skip
         self.shown = Shown(voice.progress, f"transfer by {self.transfer}")
         self.pipeline = Pipeline(

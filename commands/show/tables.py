@@ -30,7 +30,8 @@ def outcome(bundle: Bundle) -> list[RenderableType]:
     warned = list(bundle.summary.get("warnings") or [])
     if lost := bundle.summary.get("lost"):
         warned.append(f"warning: of your classes the written ones don't hold {some(lost)} (lost in summary.json)")
-    return [shown, *([f"\n{verdict_text(timed)}"] if timed else []), f"\n{bundle.file}: {found}", *warned]
+    where = bundle.folder if bundle.configured else bundle.file
+    return [shown, *([f"\n{verdict_text(timed)}"] if timed else []), f"\n{where}: {found}", *warned]
 
 
 def some(names: Sequence[str], named: int = 3) -> str:

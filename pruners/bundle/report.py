@@ -88,7 +88,7 @@ def place(site: Site) -> str:
 
 def comparison(summary: Mapping[str, Any]) -> list[Row]:
     """The before/after table: costs that were counted, latency and accuracy where they were measured."""
-    rows = []
+    rows = _entries(summary)
     for key, name, form in _QUANTITIES:
         values = summary.get(key)
         if values:
@@ -106,6 +106,12 @@ def comparison(summary: Mapping[str, Any]) -> list[Row]:
     if agreement:
         rows.append(Row("taken for the same class as before", "", f"{agreement['pruned']:.2%}"))
     return rows
+
+
+def _entries(summary: Mapping[str, Any]) -> list[Row]:
+    """The numbers of a configuration that are others now."""
+    told = summary.get("configuration") or {}
+    return [Row(n, f"{v['before']:g}", f"{v['after']:g}") for n, v in told.items() if v["before"] != v["after"]]
 
 
 def _change(before: float, after: float) -> str:
@@ -167,6 +173,7 @@ def render_report(summary: Mapping[str, Any], plan: PruningPlan, ledger: bytes =
     return environment.get_template("report.html.j2").render(
         factory=summary["factory"],
         module=Path(summary["file"]).stem,
+        configured="files" in summary,
         source=summary["source"],
         digest=plan.digest[:8],
         difference=difference_text(summary),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .entries import Axis, Entry, Number, Shapes, changed, entries, number, numbers_in
+from .entries import Axis, Entry, Number, Shapes, changed, entries, in_proportion, number, numbers_in
 from .folder import (
     DTYPES,
     is_configured,
@@ -15,7 +15,6 @@ from .folder import (
 from .inputs import inputs_of
 
 __all__ = [
-    "DTYPES", "Axis", "Entry", "Number", "Shapes", "changed", "entries",
-    "inputs_of", "is_configured", "made", "number", "numbers_in", "open_folder", "save_folder", "shapes_of",
-    "values_of",
+    "DTYPES", "Axis", "Entry", "Number", "Shapes", "changed", "entries", "in_proportion", "inputs_of", "is_configured",
+    "made", "number", "numbers_in", "open_folder", "save_folder", "shapes_of", "values_of",
 ]

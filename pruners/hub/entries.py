@@ -90,7 +90,7 @@ def _slopes(
     values: Mapping[str, Any], path: Path, value: int | float, shapes: Shapes, shapes_of: ShapesOf
 ) -> dict[Axis, Fraction] | None:
     """Empty where the number counts nothing; None where other tensors come of another one."""
-    for step in (*_STEPS, value):
+    for step in (value, *_STEPS):  # twice as much divides as well
         other = shapes_of(changed(values, {path: value + step}))
         if other is None:
             continue
@@ -118,6 +118,10 @@ class Number:
     def name(self) -> str:
         return "+".join(e.name for e in self.entries if e.slopes)
 
+    def told(self, rounds: int) -> dict[str, int | float]:
+        """The same by name."""
+        return {".".join(map(str, path)): value for path, value in self.values(rounds).items()}
+
     def values(self, rounds: int) -> dict[Path, int | float]:
         """The entries after so many steps down."""
         found: dict[Path, int | float] = {}
@@ -128,29 +132,43 @@ class Number:
 
 
 def number(
-    chosen: Sequence[Entry], lost: Mapping[Axis, Mapping[str, float]], blocks: Mapping[str, int]
+    chosen: Sequence[Entry], lost: Mapping[Axis, Mapping[str, float]], widths: Mapping[str, tuple[int, int]]
 ) -> Number | None:
     """The entries as one number of widths; None where no step down of theirs is what widths lose.
 
-    ``lost``: for every axis how much of it goes with a group of each width. ``blocks``: in how many blocks the groups
-    of a width are, of which as many go from each.
+    ``lost``: for every axis how much of it goes with a group of each width. ``widths``: size of each, and in how many
+    blocks its groups are, of which as many go from each.
     """
     touched = {axis for e in chosen for axis in e.slopes}
-    widths = sorted({w for axis in touched for w in lost.get(axis, ())})
-    axes = sorted(touched | {axis for axis, parts in lost.items() if any(w in parts for w in widths)})
+    names = sorted({w for axis in touched for w in lost.get(axis, ())})
+    axes = sorted(touched | {axis for axis, parts in lost.items() if any(w in parts for w in names)})
     rows = [
-        [*(_whole(lost.get(a, {}).get(w, 0)) for w in widths), *(-e.slopes.get(a, Fraction(0)) for e in chosen)]
+        [*(_whole(lost.get(a, {}).get(w, 0)) for w in names), *(-e.slopes.get(a, Fraction(0)) for e in chosen)]
         for a in axes
     ]
-    solution = _only_solution(rows, len(widths) + len(chosen))
-    if solution is None or not widths or any(n <= 0 for n in solution):
+    solution = _only_solution(rows, len(names) + len(chosen))
+    if solution is None or not names or any(n <= 0 for n in solution):
         return None
-    whole = [n / blocks[w] for w, n in zip(widths, solution, strict=False)]
-    whole += [n for n, e in zip(solution[len(widths) :], chosen, strict=True) if isinstance(e.value, int)]
+    whole = [n / widths[w][1] for w, n in zip(names, solution, strict=False)]
+    whole += [n for n, e in zip(solution[len(names) :], chosen, strict=True) if isinstance(e.value, int)]
     scale = Fraction(math.lcm(*(n.denominator for n in whole)), math.gcd(*(n.numerator for n in whole)))
-    shares = {w: int(n * scale) for w, n in zip(widths, solution, strict=False)}
-    steps = {e.path: n * scale for e, n in zip(chosen, solution[len(widths) :], strict=True)}
+    shares = {w: int(n * scale) for w, n in zip(names, solution, strict=False)}
+    steps = {e.path: n * scale for e, n in zip(chosen, solution[len(names) :], strict=True)}
     return Number(tuple(chosen), shares, steps)
+
+
+def in_proportion(
+    chosen: Sequence[Entry], lost: Mapping[Axis, Mapping[str, float]], widths: Mapping[str, tuple[int, int]]
+) -> Number | None:
+    """The entries as one number, all of which fall by the same part as the widths that they touch do: a product or a
+    quotient of several is no sum of steps. ``widths``: size and number of blocks."""
+    touched = sorted({w for e in chosen for axis in e.slopes for w in lost.get(axis, ())})
+    values = [e.value for e in chosen]
+    if len(chosen) < 2 or not touched or not all(isinstance(v, int) for v in values):
+        return None
+    rounds = math.gcd(*(widths[w][0] // widths[w][1] for w in touched), *map(int, values))
+    shares = {w: widths[w][0] // rounds for w in touched}
+    return Number(tuple(chosen), shares, {e.path: Fraction(int(e.value), rounds) for e in chosen})
 
 
 def _whole(number: float) -> Fraction:

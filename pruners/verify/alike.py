@@ -14,30 +14,35 @@ from ..weight_transfer import slice_state
 from .case import TOLERANCE
 from .cases import random_model
 from .outputs import outputs_of, varied
-from .references import Setting, Whole
+from .references import Outputs, Setting, Whole
 
 _SMALLEST = 1e-6
 
 
 def differs(
-    model: nn.Module, graph: ChannelGraph, kept: Kept, made: Callable[[], nn.Module], example: Any, double: bool = False
-) -> str:
+    model: nn.Module, graph: ChannelGraph | None, kept: Kept, made: Callable[[], nn.Module], example: Any,
+    double: bool = False,
+) -> str:  # fmt: skip
     """Why the network that ``made`` makes, with the kept slices of random weights, doesn't compute what the original
-    does without what is removed; empty where it does."""
+    does without what is removed; empty where it does. ``graph``: None where nothing is."""
     inputs = varied(example, 1)
     try:
         other = random_model(model, inputs)
     except VerificationError as error:
         return str(error)
-    network = made().eval()
-    network.load_state_dict(slice_state(other.state_dict(), graph, kept))
-    zeroed = Whole(other, graph, kept, double).at(Setting("", inputs, usual=True)).zeroed
-    if zeroed is None:
-        return "what the original would compute without these channels isn't known"
     try:
+        network, state = made().eval(), other.state_dict()
+        if graph is None:
+            network.load_state_dict(state)
+            zeroed: Outputs | None = outputs_of(other, inputs, double)
+        else:
+            network.load_state_dict(slice_state(state, graph, kept))
+            zeroed = Whole(other, graph, kept, double).at(Setting("", inputs, usual=True)).zeroed
+        if zeroed is None:
+            return "what the original would compute without these channels isn't known"
         out = outputs_of(network, inputs, double, draws=isolated.EvenDraws())
+        off, scale = isolated.compare(out, list(zeroed))
     except Exception as error:  # the library's code may raise anything
         return f"the model with fewer can't be run: {describe(error)}"
-    off, scale = isolated.compare(out, list(zeroed))
     limit = TOLERANCE[double] * max(scale, _SMALLEST)
     return "" if off <= limit else f"the model with fewer computes something else, off by {off:.2g} of {scale:.2g}"

@@ -23,6 +23,10 @@ _HOOKS = {
 }
 _REMOVERS = {"WeightNorm": "remove_weight_norm", "SpectralNorm": "remove_spectral_norm"}
 _CONFIGURED = {"transformers": "PreTrainedModel", "diffusers": "ModelMixin"}  # library -> what its models derive from
+_OTHER_WAY = {
+    "transformers": "prune it by itself, from its folder with --model hf:DIR or from a function that returns it",
+    "diffusers": "copy its classes into a file of yours, derived from nn.Module, without these, and prune that",
+}
 _QUANTIZED = ("torch.ao.nn.", "torch.nn.quantized", "torch.nn.intrinsic", "torch.nn.qat", "torch.ao.quantization")
 _READY = ("QuantStub", "DeQuantStub", "FloatFunctional")
 
@@ -34,8 +38,7 @@ def refuse(tree: Tree) -> None:
             raise SourceError(
                 f"{_made_at(tree, path)}: {path or 'the model'} is {type(module).__qualname__} of {library}, whose "
                 f"code can't be written as a file of its own: a configuration and decorators of {library} make it what "
-                "it is; copy its classes into a file of yours, derived from nn.Module, without these decorators, and "
-                "prune that"
+                f"it is; {_OTHER_WAY[library]}"
             )
         reason = _reason(module)
         if reason is None and module.training and not tree.model.training:

@@ -1,0 +1,222 @@
+"""Models of Hugging Face's library: pruned by their configuration, into a folder that ``from_pretrained`` opens."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from app_helpers import app, refusal
+
+transformers = pytest.importorskip("transformers")
+
+from secateur.pruners.configured import ConfiguredPruning  # noqa: E402
+from secateur.pruners.errors import BudgetError, NotPrunableError, PlanError  # noqa: E402
+from secateur.pruners.plan import from_kept  # noqa: E402
+
+SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,
+         "vocab_size": 100, "max_position_embeddings": 64}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> None:
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+
+
+def llama(**more: Any) -> Any:
+    torch.manual_seed(0)
+    return transformers.LlamaForCausalLM(transformers.LlamaConfig(num_key_value_heads=2, **{**SMALL, **more})).eval()
+
+
+def bert() -> Any:
+    torch.manual_seed(0)
+    return transformers.BertForSequenceClassification(transformers.BertConfig(**SMALL)).eval()
+
+
+def halved(pruner: ConfiguredPruning) -> dict[str, list[int]]:
+    """The first half of the groups of every block."""
+    found = {}
+    for width in pruner.graph.widths:
+        groups = [[g for g in range(width.size) if width.block_of[g] == b] for b in range(width.n_blocks)]
+        found[width.name] = sorted(g for block in groups for g in block[: len(block) // 2])
+    return found
+
+
+# -- what is refused
+
+
+def test_a_folder_that_is_not_there_is_to_be_downloaded_first() -> None:
+    code, said = refusal("prune", "--model", "hf:someone/some-model", "--ratio", "0.5")
+    assert code == 2 and "hf download someone/some-model" in said
+
+
+@pytest.mark.parametrize(
+    "files, said",
+    [
+        ({}, "has no config.json"),
+        ({"config.json": "{}"}, "has no weights"),
+        ({"config.json": "{}", "pytorch_model.bin": ""}, "pytorch_model.bin is a pickle"),
+        ({"config.json": "{", "model.safetensors": ""}, "is no JSON"),
+        ({"config.json": '{"model_type": "nothing"}', "model.safetensors": ""}, "describes no model"),
+        ({"config.json": '{"auto_map": {"AutoModel": "x.X"}}', "model.safetensors": ""}, "code of its own"),
+        ({"config.json": '{"model_type": "bert"}', "model.safetensors": "x"}, "no safetensors file"),
+    ],
+)
+def test_a_folder_without_a_model_is_refused_in_one_line(
+    tmp_path: Path, files: dict[str, str], said: str
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, "utf-8")
+    code, error = refusal("prune", "--model", f"hf:{tmp_path}", "--ratio", "0.5", "-o", str(tmp_path / "out"))
+    assert code == 2 and said in error.strip().splitlines()[-1] and not (tmp_path / "out").exists()
+
+
+def test_weights_that_do_not_fit_their_configuration_are_refused(tmp_path: Path) -> None:
+    bert().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text("utf-8"))
+    (tmp_path / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}), "utf-8")
+    code, error = refusal("prune", "--model", f"hf:{tmp_path}", "--ratio", "0.5", "-o", str(tmp_path / "out"))
+    assert code == 2 and "has no weights for" in error
+
+
+def test_options_of_other_networks_do_not_go_with_a_folder(tmp_path: Path) -> None:
+    bert().save_pretrained(tmp_path)
+    _, error = refusal("prune", "--model", f"hf:{tmp_path}", "--ratio", "0.5", "--input-shape", "3,8,8")
+    assert "--input-shape doesn't go with" in error
+    _, error = refusal("prune", "--arch", "lenet5", "--ratio", "0.5", "--dtype", "bfloat16")
+    assert "--dtype is for --model hf:DIR" in error
+
+
+def test_a_model_whose_every_number_is_left_alone_has_nothing_to_prune() -> None:
+    pruner = ConfiguredPruning(bert(), skip=["intermediate_size"])
+    with pytest.raises(NotPrunableError, match="--residual"):
+        _ = pruner.graph
+
+
+def test_layers_that_keep_different_numbers_are_refused() -> None:
+    pruner = ConfiguredPruning(llama())
+    width = pruner.graph.width("intermediate_size")
+    with pytest.raises(PlanError, match="block 0 keeps 40"):
+        from_kept(pruner.graph, {width.name: [*range(40), *range(48, 96)]})
+
+
+def test_a_count_with_which_the_library_makes_other_layers_is_refused() -> None:
+    torch.manual_seed(0)
+    config = transformers.ElectraConfig(embedding_size=16, **SMALL)
+    pruner = ConfiguredPruning(transformers.ElectraForPreTraining(config).eval(), residual=True)
+    kept = halved(pruner)  # then no projection leads from the embeddings to the layers
+    with pytest.raises(BudgetError, match="other layers with .*hidden_size 16"):
+        pruner.realize({"hidden_size": kept["hidden_size"]})
+
+
+# -- which numbers count what
+
+
+def test_whole_groups_of_heads_and_inner_widths_go_and_the_residual_stream_stays() -> None:
+    pruner = ConfiguredPruning(llama())
+    assert {w.name: (w.size, w.share_of) for w in pruner.graph.widths} == {
+        "intermediate_size": (96, (1, 1)), "num_attention_heads+num_key_value_heads": (4, (1, 1)),
+    }  # fmt: skip
+    assert any("--residual" in f.reason for f in pruner.graph.frozen)
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_both_ways_to_compute_attention_have_the_same_widths(attention: str) -> None:
+    found = ConfiguredPruning(llama(attn_implementation=attention), residual=True).graph
+    assert {w.name for w in found.widths} == {
+        "hidden_size", "intermediate_size", "num_attention_heads+num_key_value_heads"
+    }  # fmt: skip
+
+
+def test_heads_fall_with_the_residual_stream_where_their_size_follows_from_it() -> None:
+    pruner = ConfiguredPruning(bert(), residual=True)
+    values = pruner.configuration(halved(pruner))
+    assert (values["hidden_size"], values["num_attention_heads"], values["intermediate_size"]) == (16, 2, 24)
+
+
+def test_what_the_library_makes_up_is_written_into_the_configuration() -> None:
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=100, n_positions=64, eos_token_id=2)
+    pruner = ConfiguredPruning(transformers.GPT2LMHeadModel(config).eval())
+    assert pruner.configuration(halved(pruner))["n_inner"] == 64
+
+
+def test_a_number_that_says_something_else_too_is_not_changed() -> None:
+    """Gemma multiplies its embeddings by the root of hidden_size."""
+    torch.manual_seed(0)
+    config = transformers.GemmaConfig(num_key_value_heads=2, head_dim=8, **SMALL)
+    pruner = ConfiguredPruning(transformers.GemmaForCausalLM(config).eval(), residual=True)
+    assert "hidden_size" not in {w.name for w in pruner.graph.widths}
+    assert "computes something else" in pruner.unsaid["hidden_size"]
+
+
+# -- what comes out
+
+
+def test_the_pruned_model_computes_what_the_whole_one_does_without_the_rest() -> None:
+    """Held against weights that are zeroed by hand: inner channels that nothing reads any more."""
+    model = llama()
+    pruner = ConfiguredPruning(model)
+    pruned = pruner.realize({"intermediate_size": [*range(24), *range(48, 72)]})
+    zeroed = copy.deepcopy(model)
+    with torch.no_grad():
+        for layer in zeroed.model.layers:
+            layer.mlp.down_proj.weight[:, 24:] = 0
+    tokens = torch.arange(10)[None]
+    assert torch.allclose(pruned(tokens).logits, zeroed(tokens).logits, atol=1e-6)
+    assert pruned.config.intermediate_size == 24 and pruned.model.layers[0].mlp.up_proj.weight.shape == (24, 32)
+
+
+def test_a_folder_comes_out_that_the_library_opens_by_itself(tmp_path: Path) -> None:
+    source, output = tmp_path / "model", tmp_path / "small"
+    llama().to(torch.bfloat16).save_pretrained(source, max_shard_size="20KB")
+    (source / "tokenizer.json").write_text("{}", "utf-8")
+    result = app("prune", "--model", f"hf:{source}", "--params", "0.8", "-o", str(output), "-q", "--json")
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert told["verified"] and {"greedy generation", "greedy generation, without a cache"} <= set(told["compared"])
+    model = transformers.AutoModelForCausalLM.from_pretrained(output)
+    assert model.dtype == torch.bfloat16 and type(model).__name__ == "LlamaForCausalLM"
+    now = {name: entry["after"] for name, entry in told["configuration"].items()}
+    assert {name: getattr(model.config, name) for name in now} == now
+    assert sum(p.numel() for p in model.parameters()) == told["params"]["after"] <= 0.8 * told["params"]["before"]
+    assert (output / "tokenizer.json").read_text("utf-8") == "{}"
+    assert len(list(source.glob("*.safetensors"))) > 1 and len(list(output.glob("*.safetensors"))) > 1
+    assert not list(output.glob("*.pth"))
+
+
+def test_a_folder_is_written_over_only_if_asked_for_and_its_plan_can_be_applied(tmp_path: Path) -> None:
+    source, output = tmp_path / "model", tmp_path / "small"
+    bert().save_pretrained(source)
+    prune = ("prune", "--model", f"hf:{source}", "--ratio", "0.5", "--residual", "-o", str(output), "-q")
+    assert app(*prune).exit_code == 0
+    assert "exists" in refusal(*prune)[1]
+    plan, again = output / "plan.json", tmp_path / "again"
+    result = app("apply", str(plan), "--model", f"hf:{source}", "-o", str(again), "-q")
+    assert result.exit_code == 0, result.output
+    assert app(*prune, "--force").exit_code == 0
+    assert (again / "model.safetensors").read_bytes() == (output / "model.safetensors").read_bytes()
+    assert (again / "config.json").read_bytes() == (output / "config.json").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["t5", "swin"])
+def test_encoders_with_decoders_and_stages_are_published(tmp_path: Path, name: str) -> None:
+    torch.manual_seed(0)
+    if name == "t5":
+        config = transformers.T5Config(
+            d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4, vocab_size=100, decoder_start_token_id=0
+        )  # fmt: skip
+        pruner = ConfiguredPruning(transformers.T5ForConditionalGeneration(config).eval())
+    else:
+        config = transformers.SwinConfig(
+            embed_dim=16, depths=[1, 2], num_heads=[2, 4], window_size=4, image_size=32, patch_size=4
+        )
+        pruner = ConfiguredPruning(transformers.SwinForImageClassification(config).eval())
+    bundle = pruner.publish(pruner.plan(halved(pruner)), tmp_path / "out")
+    expected = {"t5": {"d_ff": 24, "num_heads": 2}, "swin": {"mlp_ratio": 2.0}}[name]
+    assert {n: e["after"] for n, e in bundle.summary["configuration"].items()} == expected
+    assert bundle.model.config.to_dict().items() >= expected.items()
