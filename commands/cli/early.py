@@ -119,10 +119,12 @@ def _check_hub(options: NetworkOptions) -> None:
     hub_folder(options.model or "")
     given = {
         "--weights": options.weights, "--model-arg": options.model_arg, "--input-shape": options.input_shape,
-        "--data": options.data, "--network": options.network, "--init-from": options.init_from,
+        "--network": options.network, "--init-from": options.init_from,
     }  # fmt: skip
     if strange := [name for name, value in given.items() if value]:
         raise UsageError(f"{strange[0]} doesn't go with --model {options.model}: the folder says what the model is")
+    if options.data and not options.data.startswith("text:"):
+        raise UsageError(f"--data {options.data}: with --model hf:DIR it is text, --data text:FILES")
 
 
 def require_network(options: NetworkOptions) -> None:
@@ -130,6 +132,8 @@ def require_network(options: NetworkOptions) -> None:
     if (options.arch is None) == (options.model is None):
         lists = f"{program()} archs lists them"
         raise UsageError(f"give one network: --arch NAME ({lists}) or --model FILE.py:FACTORY")
+    if (options.data or "").startswith("text:") and not is_hub(options.model or ""):
+        raise UsageError("--data text:FILES is for --model hf:DIR, whose folder holds the tokenizer")
     if (options.dtype or options.attn) and not is_hub(options.model or ""):
         raise UsageError(f"{'--dtype' if options.dtype else '--attn'} is for --model hf:DIR")
 

@@ -80,8 +80,8 @@ kind = options(
 )  # fmt: skip
 data = click.option(
     "--data", metavar="NAME[:DIR]", help="digits, mnist:DIR, cifar10:DIR, cifar100:DIR, minicifar:DIR, "
-    "tiny_imagenet:DIR, imagenet:DIR or folder:DIR; NAME+thermometer codes images as signs, three channels for one; "
-    "NAME+normalize=M,M,M/S,S,S takes these means and deviations.",
+    "tiny_imagenet:DIR, imagenet:DIR or folder:DIR; text:FILES with hf:DIR; NAME+thermometer codes images as signs, "
+    "three channels for one; NAME+normalize=M,M,M/S,S,S takes these means and deviations.",
 )  # fmt: skip
 network = options(
     arch,

@@ -15,7 +15,7 @@ from ...models import registry
 from ...pruners.configured import examples
 from ...pruners.entry import Entry
 from ...pruners.errors import CheckpointError, ModelFileError, UsageError
-from ...pruners.hub import is_configured, open_folder
+from ...pruners.hub import is_configured, longest, open_folder, tokenizer_of
 from ...pruners.loading import build, entry_for, load_factory, parse_arguments
 from ...pruners.named_files import hub_folder, is_hub
 from ...pruners.run import (
@@ -23,13 +23,14 @@ from ...pruners.run import (
     call_arguments,
     describe,
     precision_of,
+    scores_of,
     unloaded,
     unwrapped,
     wide,
     widened,
 )
 from ...training.binarization.kinds import Kind
-from ...training.data import Data, load_data
+from ...training.data import LENGTH, Data, calibration_images, load_data, load_text
 from ..cli import PRETRAINED, NetworkOptions, data_name, data_of, require_network, trained_name
 from ..show import Voice
 from .inputs import Shape, call_example, images, shapes_of
@@ -85,13 +86,13 @@ def network_from(options: NetworkOptions, voice: Voice, data: Data | None = None
     if known is not None and chosen is not None:
         known = binary_form(known)
         chosen.layers(known)
+    if options.model and is_hub(options.model):
+        return _from_folder(options, voice)
     if options.data and data is None:
         if ":" in options.data:
             voice.remark(f"reading {options.data}")  # many files take a while
         data = load_data(options.data)
     shapes = shapes_of(options, data)
-    if options.model and is_hub(options.model):
-        return _from_folder(options, voice)
     network = _bundled(known, options, data, shapes, chosen) if known else _own(options, data, shapes, voice)
     try:
         checkpoint = start(network.model, chosen, options)
@@ -188,7 +189,22 @@ def _from_folder(options: NetworkOptions, voice: Voice) -> Network:
     inputs = _configured_inputs(options, model)
     choices = {"residual": True} if options.residual else {}
     facts |= choices
-    return Network(folder.resolve().name, "", model, entry, inputs, None, None, facts, choices=choices)
+    data = _text(options.data, folder, model) if options.data else None
+    return Network(folder.resolve().name, "", model, entry, inputs, data, None, facts, choices=choices)
+
+
+def _text(spec: str, folder: Path, model: nn.Module) -> Data:
+    """Text as tokens of the folder's. Raises UsageError where the model takes no such tokens."""
+    data = load_text(spec, tokenizer_of(folder), longest(model, LENGTH))
+    tokens = calibration_images(data, 2)
+    try:
+        with as_it_was(model), torch.no_grad():
+            out = model.eval()(tokens)
+    except Exception as error:
+        raise UsageError(f"{folder} can't be run on the tokens of {spec}: {describe(error)}") from error
+    if scores_of(out, tokens) is None:
+        raise UsageError(f"{type(model).__name__} gives no scores for tokens or texts: leave --data out")
+    return data
 
 
 def _configured_inputs(options: NetworkOptions, model: nn.Module) -> Any:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
 from ...pruners.errors import UsageError
 from ...pruners.metrics import METRICS, check_labels
-from ...pruners.run import as_it_was
+from ...pruners.run import as_it_was, scores_of
 from ...pruners.search import SEARCHES, UNJUDGED, SearchSettings
 from ...pruners.transfer import TRANSFERS, require_images
-from ...training.data import Split
+from ...training.data import Split, batch_of
 from ...training.fit import EVALUATION_BATCH, Score, fitting
 from ..cli import PruneOptions
 from ..network import Network
 
+ON_TEXT = "on text nothing is retrained"
 NO_LABELS = "the images have no labels: nothing is retrained, and no accuracy is measured"
 _SURE = 0.01
 _ARE_THESE = "are these its weights (--weights), its data, its normalisation?"
@@ -99,12 +102,18 @@ def doubt_without_labels(answers: Tensor | None) -> str:
 
 @torch.no_grad()
 def answers(model: nn.Module, split: Split) -> Tensor | None:
-    """Which class each image is taken for; None where the outputs aren't rows of class scores."""
+    """Which class each image is taken for, or which token is to follow each; None where the outputs aren't scores."""
     found: list[Tensor] = []
-    with as_it_was(model):
-        for images, _ in split.batches(EVALUATION_BATCH):
-            scores = model.eval()(fitting(images, model))
-            if not isinstance(scores, Tensor) or scores.ndim != 2 or scores.shape[1] < 2:
-                return None
-            found.append(scores.argmax(1).cpu())
+    for scores, _ in scored(model, split):
+        if scores is None or scores.shape[1] < 2:
+            return None
+        found.append(scores.argmax(1).cpu())
     return torch.cat(found)
+
+
+@torch.no_grad()
+def scored(model: nn.Module, split: Split) -> Iterator[tuple[Tensor | None, Tensor]]:
+    """Rows of scores and inputs, batch by batch; of tokens one row for each."""
+    with as_it_was(model):
+        for inputs, _ in split.batches(batch_of(split, EVALUATION_BATCH)):
+            yield scores_of(model.eval()(fitting(inputs, model)), inputs), inputs

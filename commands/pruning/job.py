@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ...pruners.bundle import Bundle
 from ...pruners.errors import CheckpointError, UsageError
+from ...pruners.hub import foretells
 from ...pruners.optimizer_groups import parameter_names
 from ...pruners.pipeline import Pipeline
 from ...pruners.plan import PruningPlan
@@ -22,7 +23,7 @@ from ...pruners.transfer import TRANSFERS, TransferImages
 from ...pruners.weight_transfer import slice_optimizer_state
 from ...training.binarization import soft_orthogonality
 from ...training.binarization.kinds import recognise
-from ...training.data import Data, calibration_images, damaged_in
+from ...training.data import Data, batch_of, calibration_images, damaged_in, perplexity
 from ...training.fit import (
     Score,
     Stop,
@@ -37,7 +38,16 @@ from ...training.fit import (
 from ..cli import PruneOptions
 from ..network import Network, adjusted, chosen_regime, execution, new_pruner
 from ..show import Voice, skipped
-from .data_checks import NO_LABELS, answers, check_transfer, doubt, doubt_without_labels, usual_transfer
+from .data_checks import (
+    NO_LABELS,
+    ON_TEXT,
+    answers,
+    check_transfer,
+    doubt,
+    doubt_without_labels,
+    scored,
+    usual_transfer,
+)
 from .fingerprint import fingerprint
 from .shown import Shown
 from .timed import measured
@@ -107,7 +117,7 @@ class PruneJob:
         if data.labelled:
             doubted = doubt(self._before, data.test.classes)
         else:
-            self._note(NO_LABELS)
+            self._note(ON_TEXT if data.is_text else NO_LABELS)
             looked_at = data.train.sample(_RANKING_IMAGES, self.options.seed)
             doubted = doubt_without_labels(answers(self.network.model, looked_at))
         if doubted:  # of weights nobody trained something was said already
@@ -138,7 +148,7 @@ class PruneJob:
         data, seed = self.data, self.options.seed
 
         def batches(images: Tensor) -> Sequence[Tensor]:
-            return images.to(self.device).split(_BATCH)
+            return images.to(self.device).split(batch_of(data.train, _BATCH))
 
         return TransferImages(
             lambda: batches(calibration_images(data, self._calibration, seed)),
@@ -187,7 +197,8 @@ class PruneJob:
         """Training images, with their labels if there are some."""
         if self.data is None:
             return None
-        batches = self.data.train.sample(_RANKING_IMAGES, self.options.seed).batches(64)
+        sample = self.data.train.sample(_RANKING_IMAGES, self.options.seed)
+        batches = sample.batches(batch_of(sample, 64))
         return list(batches) if self.data.labelled else [images for images, _ in batches]
 
     def _fingerprint(self) -> dict[str, Any]:
@@ -283,6 +294,9 @@ class PruneJob:
             before, after = (answers(model, self.data.test) for model in (self.network.model, generated))
             if before is not None and after is not None:
                 more["agreement"] = {"pruned": float((before == after).double().mean()), "images": len(before)}
+            if self.data.is_text and foretells(self.network.model):
+                models = {"before": self.network.model, "pruned": generated}
+                more["perplexity"] = {name: perplexity(scored(m, self.data.test)) for name, m in models.items()}
         return {"accuracy": {k: accuracy.get(k) for k in ("before", "pruned", "retrained")}, **more}
 
     def _retrained(self, generated: nn.Module) -> dict[str, float]:

@@ -102,6 +102,9 @@ def comparison(summary: Mapping[str, Any]) -> list[Row]:
                 rows.append(Row(name, "", f"{after:.2%}"))
             else:
                 rows.append(Row(name, f"{before:.2%}", f"{after:.2%}", f"{100 * (after - before):+.2f} points"))
+    if perplexity := summary.get("perplexity"):
+        before, after = perplexity["before"], perplexity["pruned"]
+        rows.append(Row("perplexity on held-out text", f"{before:.3f}", f"{after:.3f}", _change(before, after)))
     agreement = summary.get("agreement")
     if agreement:
         rows.append(Row("taken for the same class as before", "", f"{agreement['pruned']:.2%}"))

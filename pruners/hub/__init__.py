@@ -5,16 +5,20 @@ from __future__ import annotations
 from .entries import Axis, Entry, Number, Shapes, changed, entries, in_proportion, number, numbers_in
 from .folder import (
     DTYPES,
+    foretells,
     is_configured,
+    longest,
     made,
     open_folder,
     save_folder,
     shapes_of,
+    tokenizer_of,
     values_of,
 )
 from .inputs import inputs_of
 
 __all__ = [
-    "DTYPES", "Axis", "Entry", "Number", "Shapes", "changed", "entries", "in_proportion", "inputs_of", "is_configured",
-    "made", "number", "numbers_in", "open_folder", "save_folder", "shapes_of", "values_of",
+    "DTYPES", "Axis", "Entry", "Number", "Shapes", "changed", "entries", "foretells", "in_proportion", "inputs_of",
+    "is_configured", "longest", "made", "number", "numbers_in", "open_folder", "save_folder", "shapes_of",
+    "tokenizer_of", "values_of",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,34 @@ def open_folder(
     if mismatched := sorted(map(str, told.get("mismatched_keys") or ())):
         raise CheckpointError(f"{path}: {mismatched[0]} has another shape than config.json says")
     return model.eval(), stored
+
+
+def tokenizer_of(path: Path) -> Callable[[str], list[int]]:
+    """Text -> the numbers of its tokens, without any that begin or end a text. Raises ModelFileError without one."""
+    transformers = library()
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(path, local_files_only=True)
+    except Exception as error:  # the library raises many kinds where files are missing
+        raise ModelFileError(f"{path} has no tokenizer that can be loaded: {_line(error)}") from None
+
+    def tokens(text: str) -> list[int]:
+        found: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        return found
+
+    return tokens
+
+
+def longest(model: nn.Module, usual: int) -> int:
+    """The usual length of a sequence, or the most that the model takes."""
+    config: Any = model.config
+    most = getattr(config, "max_position_embeddings", None)
+    return min(usual, most) if isinstance(most, int) else usual
+
+
+def foretells(model: nn.Module) -> bool:
+    """Whether a model gives scores for the token after each."""
+    told: Any = model
+    return is_configured(model) and bool(told.can_generate()) and not told.config.is_encoder_decoder
 
 
 def _configuration(transformers: Any, path: Path) -> Any:

@@ -95,6 +95,15 @@ def images_of(batch: Any) -> Tensor:
     return images
 
 
+def scores_of(output: Any, inputs: Tensor) -> Tensor | None:
+    """Rows of class scores: one for each image, or for each token of sequences (a library's output holds them as
+    ``logits``). None where the output holds none."""
+    scores = output if isinstance(output, Tensor) else getattr(output, "logits", None)
+    if isinstance(scores, Tensor) and scores.ndim == 3 and not inputs.is_floating_point():
+        scores = scores.flatten(0, 1)
+    return scores if isinstance(scores, Tensor) and scores.ndim == 2 else None
+
+
 def labels_of(batch: Any, what: str) -> Tensor:
     """The labels of a batch: class indices, or a row of numbers for each image. UsageError where there are none."""
     labels = batch[1] if isinstance(batch, (tuple, list)) and len(batch) > 1 else None

@@ -15,10 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from ..run import as_it_was, images_of
+from ..run import as_it_was, images_of, scores_of
 
 PROBED = (0.75, 0.5, 0.25, 0.125)
 """Fractions of a width that are kept in its probes; the least it may keep comes on top."""
+_SCORES = 1_000_000  # of a batch of sequences at most
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,11 @@ def _output(model: nn.Module, images: Tensor) -> Tensor:
     """All floating outputs in float64 on the CPU: of one tensor as it is, of several side by side."""
     parameter = next(model.parameters(), images)
     with as_it_was(model):
-        found = _tensors(model.eval()(images.to(parameter.device)))
+        out = model.eval()(images.to(parameter.device))
+    scores = None if images.is_floating_point() else scores_of(out, images)
+    if scores is not None:  # of tokens: some, as there are as many numbers of each as words
+        return scores[:: -(-scores.numel() // _SCORES)].double().cpu()
+    found = _tensors(out)
     if not found:
         raise UsageError(f"{type(model).__name__} gives no tensors of numbers, so candidates can't be compared with it")
     flat = found if len(found) == 1 else [torch.cat([y.flatten(1) for y in found], 1)[:, :, None]]

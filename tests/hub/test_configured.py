@@ -109,7 +109,7 @@ def test_a_count_with_which_the_library_makes_other_layers_is_refused() -> None:
     config = transformers.ElectraConfig(embedding_size=16, **SMALL)
     pruner = ConfiguredPruning(transformers.ElectraForPreTraining(config).eval(), residual=True)
     kept = halved(pruner)  # then no projection leads from the embeddings to the layers
-    with pytest.raises(BudgetError, match="other layers with .*hidden_size 16"):
+    with pytest.raises(BudgetError, match=r"other layers with .*hidden_size 16"):
         pruner.realize({"hidden_size": kept["hidden_size"]})
 
 
@@ -220,3 +220,34 @@ def test_encoders_with_decoders_and_stages_are_published(tmp_path: Path, name: s
     expected = {"t5": {"d_ff": 24, "num_heads": 2}, "swin": {"mlp_ratio": 2.0}}[name]
     assert {n: e["after"] for n, e in bundle.summary["configuration"].items()} == expected
     assert bundle.model.config.to_dict().items() >= expected.items()
+
+
+def test_text_calibrates_and_is_measured_on(tmp_path: Path) -> None:
+    from tokenizers import ByteLevelBPETokenizer
+
+    text = "".join(f"def f{i}(x): return x * {i}\n" for i in range(800))
+    (tmp_path / "text.txt").write_text(text, "utf-8")
+    words = ByteLevelBPETokenizer()
+    words.train([str(tmp_path / "text.txt")], vocab_size=280, min_frequency=2)
+    source, output = tmp_path / "model", tmp_path / "small"
+    llama(vocab_size=280).save_pretrained(source)
+    transformers.PreTrainedTokenizerFast(tokenizer_object=words._tokenizer).save_pretrained(source)
+    result = app(
+        "prune", "--model", f"hf:{source}", "--ratio", "0.5", "--data", f"text:{tmp_path}/text.txt", "--calibration",
+        "16", "--metric", "reconstruction", "-o", str(output), "-q", "--json",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert told["transfer"]["name"] == "lstsq" and told["transfer"]["images"] == 16
+    assert {fit["layer"].rpartition(".")[2] for fit in told["transfer"]["fitted"]} >= {"down_proj", "o_proj"}
+    assert 1 < told["perplexity"]["before"] < 1000 and 1 < told["perplexity"]["pruned"] < 1000
+    tokenizer = transformers.AutoTokenizer.from_pretrained(output)
+    assert tokenizer.decode(tokenizer("def f1(x)")["input_ids"]) == "def f1(x)"
+
+
+def test_text_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
+    llama().save_pretrained(tmp_path)
+    code, error = refusal("prune", "--model", f"hf:{tmp_path}", "--ratio", "0.5", "--data", f"text:{__file__}")
+    assert code == 2 and "no tokenizer" in error
+    code, error = refusal("prune", "--arch", "lenet5", "--ratio", "0.5", "--data", f"text:{__file__}")
+    assert code == 2 and "is for --model hf:DIR" in error

@@ -23,15 +23,15 @@ class Data:
 
     ``train`` is augmented when it is asked for shuffled batches. ``val`` is held out of the training set and
     decides everything that is decided (the best epoch, the search). ``test`` decides nothing: it is for reporting.
-    ``input_shape`` is (channels, height, width). Images without labels have no classes: their class is -1 each, and
-    ``test`` is ``val``.
+    ``input_shape`` is (channels, height, width), or (tokens,) of text. Images without labels have no classes: their
+    class is -1 each, and ``test`` is ``val``.
     """
 
     name: str
     train: Split
     val: Split
     test: Split
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     classes: tuple[str, ...]
 
     @property
@@ -41,6 +41,10 @@ class Data:
     @property
     def labelled(self) -> bool:
         return bool(self.classes)
+
+    @property
+    def is_text(self) -> bool:
+        return len(self.input_shape) == 1
 
     @property
     def normalization(self) -> Normalization | None:

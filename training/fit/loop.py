@@ -100,7 +100,7 @@ def seed_step(seed: int, epoch: int, step: int, part: int = 0) -> None:
 def fitting(images: Tensor, model: nn.Module) -> Tensor:
     """The images on the model's device and in its precision."""
     parameter = next(model.parameters(), images)
-    return images.to(parameter.device, parameter.dtype)
+    return images.to(parameter.device, parameter.dtype if images.is_floating_point() else None)
 
 
 def device_of(model: nn.Module) -> torch.device:
