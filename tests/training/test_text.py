@@ -31,7 +31,7 @@ def test_too_few_tokens_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("line", ["{", '"text"', '{"other": 1}'])
 def test_a_line_without_text_is_refused_by_its_number(tmp_path: Path, line: str) -> None:
     (tmp_path / "a.jsonl").write_text(f'{{"text": "a"}}\n{line}\n', "utf-8")
-    with pytest.raises(DataError, match="a.jsonl:2"):
+    with pytest.raises(DataError, match=r"a\.jsonl:2"):
         load_text(f"text:{tmp_path}/a.jsonl", letters, 10)
 
 
