@@ -123,7 +123,18 @@ def macs_of(loops: Sequence[Loop]) -> int:
     return math.prod(loop.size for loop in loops)
 
 
-class MacCounter(TorchDispatchMode):
+class DispatchMode(TorchDispatchMode):
+    """Torch wraps the hook of a mode so that its compiler keeps out, and the wrapper's first call imports that
+    compiler, which takes seconds. Nothing here is compiled."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.__torch_dispatch__ = getattr(  # type: ignore[method-assign]
+            cls.__torch_dispatch__, "__wrapped__", cls.__torch_dispatch__
+        )
+
+
+class MacCounter(DispatchMode):
     """Counts the multiply-accumulates of all convolutions and matrix products, operation by operation."""
 
     macs = 0
@@ -143,17 +154,6 @@ class MacCounter(TorchDispatchMode):
     def saw(self, func: Any, operands: tuple[tuple[Any, ...], dict[str, Any]], out: Any, macs: int) -> None:
         """An operation has run."""
         self.macs += macs
-
-
-def without_compiler(mode: type[TorchDispatchMode]) -> None:
-    """Torch wraps the hook so that its compiler keeps out, and the wrapper's first call imports that compiler, which
-    takes seconds. Nothing here is compiled."""
-    hook = getattr(mode.__torch_dispatch__, "__wrapped__", None)
-    if hook is not None:
-        mode.__torch_dispatch__ = hook  # type: ignore[method-assign]
-
-
-without_compiler(MacCounter)
 
 
 def load(file: str, factory: str) -> nn.Module:
@@ -213,7 +213,7 @@ def transparent(model: nn.Module) -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fast)
 
 
-class EvenDraws(TorchDispatchMode):
+class EvenDraws(DispatchMode):
     """Every draw of random numbers gives one value in all its elements, whatever their number: so networks of different
     widths draw the same. Each draw has a value of its own. ``drew``: how many there were."""
 
@@ -230,9 +230,6 @@ class EvenDraws(TorchDispatchMode):
         self.drew += 1
         torch.manual_seed(self.drew)
         return form(func, args, {**(kwargs or {}), **({"generator": None} if "generator" in (kwargs or {}) else {})})
-
-
-without_compiler(EvenDraws)
 
 
 def _filled(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from .isolated import without_compiler
-from .torch_private import TorchDispatchMode, WithoutTorchFunction
+from .isolated import DispatchMode
+from .torch_private import WithoutTorchFunction
 
 
 @cache
@@ -20,7 +20,7 @@ def _draws(func: Any) -> bool:
     return torch.Tag.nondeterministic_seeded in func.tags
 
 
-class _Drawing(TorchDispatchMode):
+class _Drawing(DispatchMode):
     """What an operation draws follows from its number among those that draw, not from how much others drew: a network
     with fewer channels takes the same random ways."""
 
@@ -36,9 +36,6 @@ class _Drawing(TorchDispatchMode):
             torch.manual_seed(self._drawn)
         with WithoutTorchFunction():  # what scripted code and numpy hand over isn't a call of the author's
             return func(*args, **(kwargs or {}))
-
-
-without_compiler(_Drawing)
 
 
 @contextmanager
