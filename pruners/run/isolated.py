@@ -15,7 +15,7 @@ import os
 import random
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, fields, is_dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -228,7 +228,7 @@ class EvenDraws(DispatchMode):
         if form is None:
             return func(*args, **(kwargs or {}))
         self.drew += 1
-        torch.manual_seed(self.drew)
+        seed(self.drew)
         return form(func, args, {**(kwargs or {}), **({"generator": None} if "generator" in (kwargs or {}) else {})})
 
 
@@ -240,7 +240,7 @@ def _filled(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 def _made(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """A new tensor: its one value is what the operation draws for one element."""
     whole = func(*args, **kwargs)
-    torch.manual_seed(torch.initial_seed())
+    seed(torch.initial_seed())
     if isinstance(args[0], Tensor):
         one = func(args[0].new_zeros(1), *args[1:], **kwargs)
     else:
@@ -292,6 +292,15 @@ _DRAWS = {
 }
 
 
+def seed(number: int) -> None:
+    """Torch's random numbers start anew. ``manual_seed`` writes down its whole call stack for devices that are not in
+    use yet, which takes longer than a small network."""
+    if torch.accelerator.is_available():
+        torch.manual_seed(number)
+    else:
+        torch.default_generator.manual_seed(number)
+
+
 @contextmanager
 def seeded() -> Iterator[None]:
     """Random numbers start anew, and go on afterwards as if nothing had been drawn: torch's, Python's and numpy's."""
@@ -300,7 +309,7 @@ def seeded() -> Iterator[None]:
     own = random.getstate()
     try:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+            seed(0)
             random.seed(0)
             if numpy:
                 numpy.random.seed(0)
@@ -410,6 +419,8 @@ def report(arguments: list[str]) -> str:
 def serve() -> None:
     """One request a line, each answered by a forked child: a fresh process without the cost of importing torch."""
     torch.set_num_threads(1)
+    with suppress(ModuleNotFoundError):
+        importlib.import_module("numpy.random")  # it takes time, and seeding needs it
     for line in sys.stdin:
         reading, writing = os.pipe()
         child = os.fork()

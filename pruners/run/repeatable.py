@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .isolated import DispatchMode
+from .isolated import DispatchMode, seed
 from .torch_private import WithoutTorchFunction
 
 
@@ -33,7 +33,7 @@ class _Drawing(DispatchMode):
     ) -> Any:
         if _draws(func):
             self._drawn += 1
-            torch.manual_seed(self._drawn)
+            seed(self._drawn)
         with WithoutTorchFunction():  # what scripted code and numpy hand over isn't a call of the author's
             return func(*args, **(kwargs or {}))
 
@@ -46,7 +46,7 @@ def repeatable() -> Iterator[None]:
         with torch.random.fork_rng(devices=[]):
             random.seed(0)
             np.random.seed(0)
-            torch.manual_seed(0)
+            seed(0)
             with _Drawing():
                 yield
     finally:
