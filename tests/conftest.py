@@ -48,6 +48,12 @@ def quick_checks() -> Iterator[None]:
 
 
 @pytest.fixture
+def without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packed layers sum as they do where it is missing: it compiles for seconds, for every packed file anew."""
+    monkeypatch.setitem(sys.modules, "numba", None)
+
+
+@pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty working folder with ``own_small.py``, which is forgotten afterwards."""
     monkeypatch.chdir(tmp_path)
