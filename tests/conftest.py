@@ -38,9 +38,9 @@ def exact_predictions() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session", autouse=True)
 def quick_checks() -> Iterator[None]:
-    """Fresh processes are forked from one that has torch imported."""
+    """Fresh processes are forked from one that has torch imported; the first test that verifies starts it."""
     from secateur.pruners.verify.process import many_verifications
 
     with many_verifications():
@@ -48,7 +48,13 @@ def quick_checks() -> Iterator[None]:
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_checks: None) -> Iterator[Path]:
+def without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packed layers sum as they do where it is missing: it compiles for seconds, for every packed file anew."""
+    monkeypatch.setitem(sys.modules, "numba", None)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty working folder with ``own_small.py``, which is forgotten afterwards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))

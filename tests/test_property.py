@@ -8,10 +8,8 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -25,22 +23,15 @@ from secateur.pruners.graph import ChannelGraph
 from secateur.pruners.source import Entry
 from secateur.pruners.verify import oracle
 from secateur.pruners.verify.masking import masking
-from secateur.pruners.verify.process import many_verifications
 
-EXAMPLES = int(os.environ.get("SECATEUR_EXAMPLES", "200"))
+EXAMPLES = int(os.environ.get("SECATEUR_EXAMPLES", "100"))
 quiet = settings(
     max_examples=EXAMPLES,
     deadline=None,
     suppress_health_check=list(HealthCheck),
-    derandomize=EXAMPLES <= 200,
+    derandomize=EXAMPLES <= 100,
     phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink),  # explaining takes minutes and tells little
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _server() -> Iterator[None]:
-    with many_verifications():
-        yield
 
 
 def draw_kept(draw: st.DataObject, graph: ChannelGraph) -> dict[str, list[int]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,16 +17,8 @@ from weight_values import difference, give_every_value_once, masked, outputs
 from written_networks import written
 from written_outcomes import FAULTS, outcome
 
-from secateur.pruners.verify.process import many_verifications
-
 NETWORKS = int(os.environ.get("SECATEUR_NETWORKS", "60"))
 _A_TEST = 20
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _server() -> Iterator[None]:
-    with many_verifications():
-        yield
 
 
 def _two() -> tuple[nn.Module, nn.Module]:

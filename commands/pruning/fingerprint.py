@@ -41,11 +41,14 @@ def own_source() -> dict[str, str]:
     bundled networks count: they may have been edited)."""
     found = {}
     for name, module in sys.modules.items():
-        file = Path(getattr(module, "__file__", None) or "")
+        text = str(getattr(module, "__file__", None) or "")
         ours = name.partition(".")[0] in _OURS and not name.startswith(_NETWORKS)
-        known = ours or is_library_file(str(file)) or {"site-packages", "dist-packages"} & {*file.parts}
+        if ours or is_library_file(text):  # nearly all of thousands
+            continue
+        file = Path(text)
+        installed = {"site-packages", "dist-packages"} & {*file.parts}
         draft = any(part.startswith("secateur-") for part in file.parts)  # what this process wrote and imported again
-        if file.suffix == ".py" and not known and not draft and file.is_file():
+        if file.suffix == ".py" and not installed and not draft and file.is_file():
             found[os.path.relpath(file)] = sha256_of_file(file)
     return found
 

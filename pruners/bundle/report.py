@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -161,8 +162,8 @@ def difference_text(summary: Mapping[str, Any]) -> str:
     return f"{off} where outputs reach {reach} (at most {relative} of the largest output)"
 
 
-def render_report(summary: Mapping[str, Any], plan: PruningPlan, ledger: bytes = b"") -> str:
-    """The text of ``report.html``: a function of what else lies in the bundle."""
+@cache
+def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("secateur"),
         undefined=jinja2.StrictUndefined,
@@ -172,8 +173,13 @@ def render_report(summary: Mapping[str, Any], plan: PruningPlan, ledger: bytes =
         keep_trailing_newline=True,
         finalize=lambda value: visible(value) if isinstance(value, str) else value,
     )
+    return environment.get_template("report.html.j2")
+
+
+def render_report(summary: Mapping[str, Any], plan: PruningPlan, ledger: bytes = b"") -> str:
+    """The text of ``report.html``: a function of what else lies in the bundle."""
     rows = width_rows(plan)
-    return environment.get_template("report.html.j2").render(
+    return _template().render(
         factory=summary["factory"],
         module=Path(summary["file"]).stem,
         configured="files" in summary,

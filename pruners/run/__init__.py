@@ -37,7 +37,7 @@ from .frames import (
     span,
 )
 from .interrupts import StopRequest, interrupt_as_flag
-from .isolated import tensors_in, without_compiler
+from .isolated import DispatchMode, tensors_in
 from .other_inputs import larger_batch, larger_sizes
 from .repeatable import repeatable
 from .torch_private import (
@@ -48,7 +48,6 @@ from .torch_private import (
     ConvTransposeBase,
     NormBase,
     OpOverload,
-    TorchDispatchMode,
     WithoutTorchDispatch,
     WithoutTorchFunction,
     gather_weights,
@@ -67,8 +66,8 @@ from .wrappers import plain, precision_of, rounded, unloaded, unwrapped, wide, w
 
 __all__ = [
     "CONV_FORWARD", "INTERNAL", "NO_COLUMNS", "NO_TORCH_FUNCTION", "SMALL", "UNSAVED", "BatchNormBase", "ConvBase",
-    "ConvTransposeBase", "Left", "Modules", "NormBase", "OpOverload", "StopRequest", "TorchDispatchMode", "Visit",
-    "Watch", "Way", "WithoutTorchDispatch", "WithoutTorchFunction", "as_it_was", "author_frame", "author_site",
+    "ConvTransposeBase", "DispatchMode", "Left", "Modules", "NormBase", "OpOverload", "StopRequest", "Visit", "Watch",
+    "Way", "WithoutTorchDispatch", "WithoutTorchFunction", "as_it_was", "author_frame", "author_site",
     "axes_named", "batch_size", "call_arguments", "copied", "describe", "described", "estimate_batch_norm",
     "examples_of", "forward_site", "gather_weights", "images_of", "in_stand_in", "interrupt_as_flag",
     "is_author_file", "is_blank", "is_library_file", "isolated", "labels_of", "larger_batch", "larger_sizes",
@@ -76,5 +75,5 @@ __all__ = [
     "rounded", "run", "schema_of", "scores_of", "site_of", "span", "span_of", "storage_of", "tensors_in",
     "training_batch",
     "tree_flatten", "tree_leaves", "tree_map", "tree_of", "unloaded", "unsaved_buffers", "unwatched", "unwrapped",
-    "wide", "widened", "without_compiler", "without_modes", "without_traces", "without_values",
+    "wide", "widened", "without_modes", "without_traces", "without_values",
 ]

@@ -15,7 +15,7 @@ import os
 import random
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, fields, is_dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -123,7 +123,18 @@ def macs_of(loops: Sequence[Loop]) -> int:
     return math.prod(loop.size for loop in loops)
 
 
-class MacCounter(TorchDispatchMode):
+class DispatchMode(TorchDispatchMode):
+    """Torch wraps the hook of a mode so that its compiler keeps out, and the wrapper's first call imports that
+    compiler, which takes seconds. Nothing here is compiled."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.__torch_dispatch__ = getattr(  # type: ignore[method-assign]
+            cls.__torch_dispatch__, "__wrapped__", cls.__torch_dispatch__
+        )
+
+
+class MacCounter(DispatchMode):
     """Counts the multiply-accumulates of all convolutions and matrix products, operation by operation."""
 
     macs = 0
@@ -143,17 +154,6 @@ class MacCounter(TorchDispatchMode):
     def saw(self, func: Any, operands: tuple[tuple[Any, ...], dict[str, Any]], out: Any, macs: int) -> None:
         """An operation has run."""
         self.macs += macs
-
-
-def without_compiler(mode: type[TorchDispatchMode]) -> None:
-    """Torch wraps the hook so that its compiler keeps out, and the wrapper's first call imports that compiler, which
-    takes seconds. Nothing here is compiled."""
-    hook = getattr(mode.__torch_dispatch__, "__wrapped__", None)
-    if hook is not None:
-        mode.__torch_dispatch__ = hook  # type: ignore[method-assign]
-
-
-without_compiler(MacCounter)
 
 
 def load(file: str, factory: str) -> nn.Module:
@@ -213,7 +213,7 @@ def transparent(model: nn.Module) -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fast)
 
 
-class EvenDraws(TorchDispatchMode):
+class EvenDraws(DispatchMode):
     """Every draw of random numbers gives one value in all its elements, whatever their number: so networks of different
     widths draw the same. Each draw has a value of its own. ``drew``: how many there were."""
 
@@ -228,11 +228,8 @@ class EvenDraws(TorchDispatchMode):
         if form is None:
             return func(*args, **(kwargs or {}))
         self.drew += 1
-        torch.manual_seed(self.drew)
+        seed(self.drew)
         return form(func, args, {**(kwargs or {}), **({"generator": None} if "generator" in (kwargs or {}) else {})})
-
-
-without_compiler(EvenDraws)
 
 
 def _filled(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -243,7 +240,7 @@ def _filled(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 def _made(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """A new tensor: its one value is what the operation draws for one element."""
     whole = func(*args, **kwargs)
-    torch.manual_seed(torch.initial_seed())
+    seed(torch.initial_seed())
     if isinstance(args[0], Tensor):
         one = func(args[0].new_zeros(1), *args[1:], **kwargs)
     else:
@@ -295,6 +292,15 @@ _DRAWS = {
 }
 
 
+def seed(number: int) -> None:
+    """Torch's random numbers start anew. ``manual_seed`` writes down its whole call stack for devices that are not in
+    use yet, which takes longer than a small network."""
+    if torch.accelerator.is_available():
+        torch.manual_seed(number)
+    else:
+        torch.default_generator.manual_seed(number)
+
+
 @contextmanager
 def seeded() -> Iterator[None]:
     """Random numbers start anew, and go on afterwards as if nothing had been drawn: torch's, Python's and numpy's."""
@@ -303,7 +309,7 @@ def seeded() -> Iterator[None]:
     own = random.getstate()
     try:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+            seed(0)
             random.seed(0)
             if numpy:
                 numpy.random.seed(0)
@@ -418,6 +424,8 @@ def report(arguments: list[str]) -> str:
 def serve() -> None:
     """One request a line, each answered by a forked child: a fresh process without the cost of importing torch."""
     torch.set_num_threads(1)
+    with suppress(ModuleNotFoundError):
+        importlib.import_module("numpy.random")  # it takes time, and seeding needs it
     for line in sys.stdin:
         reading, writing = os.pipe()
         child = os.fork()

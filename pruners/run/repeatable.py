@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from .isolated import without_compiler
-from .torch_private import TorchDispatchMode, WithoutTorchFunction
+from .isolated import DispatchMode, seed
+from .torch_private import WithoutTorchFunction
 
 
 @cache
@@ -20,7 +20,7 @@ def _draws(func: Any) -> bool:
     return torch.Tag.nondeterministic_seeded in func.tags
 
 
-class _Drawing(TorchDispatchMode):
+class _Drawing(DispatchMode):
     """What an operation draws follows from its number among those that draw, not from how much others drew: a network
     with fewer channels takes the same random ways."""
 
@@ -33,12 +33,9 @@ class _Drawing(TorchDispatchMode):
     ) -> Any:
         if _draws(func):
             self._drawn += 1
-            torch.manual_seed(self._drawn)
+            seed(self._drawn)
         with WithoutTorchFunction():  # what scripted code and numpy hand over isn't a call of the author's
             return func(*args, **(kwargs or {}))
-
-
-without_compiler(_Drawing)
 
 
 @contextmanager
@@ -49,7 +46,7 @@ def repeatable() -> Iterator[None]:
         with torch.random.fork_rng(devices=[]):
             random.seed(0)
             np.random.seed(0)
-            torch.manual_seed(0)
+            seed(0)
             with _Drawing():
                 yield
     finally:

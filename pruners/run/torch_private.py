@@ -20,12 +20,12 @@ from torch.nn.modules.batchnorm import _BatchNorm as BatchNormBase
 from torch.nn.modules.batchnorm import _NormBase as NormBase
 from torch.nn.modules.conv import _ConvNd as ConvBase
 from torch.nn.modules.conv import _ConvTransposeNd as ConvTransposeBase
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
 
 __all__ = [
     "CONV_FORWARD", "NO_TORCH_FUNCTION", "BatchNormBase", "ConvBase", "ConvTransposeBase", "NormBase",
-    "OpOverload", "TorchDispatchMode", "WithoutTorchDispatch", "WithoutTorchFunction", "gather_weights", "paddings",
+    "OpOverload", "WithoutTorchDispatch", "WithoutTorchFunction", "gather_weights", "paddings",
     "schema_of", "storage_of", "tree_flatten", "tree_leaves", "tree_map", "unsaved_buffers", "without_modes",
     "without_values",
 ]

@@ -22,7 +22,7 @@ from ..errors import NotPrunableError, SecateurError
 from ..graph import ChannelGraph, Pass
 from ..places import NOWHERE, Site
 from ..run import (
-    TorchDispatchMode,
+    DispatchMode,
     Watch,
     WithoutTorchDispatch,
     WithoutTorchFunction,
@@ -40,7 +40,6 @@ from ..run import (
     tensors_in,
     training_batch,
     unwatched,
-    without_compiler,
     without_traces,
 )
 from ..run import run as call
@@ -178,7 +177,7 @@ def _labelled(
     return watch
 
 
-class _LabelMode(TorchDispatchMode):
+class _LabelMode(DispatchMode):
     """Runs every operation, then its label rule."""
 
     def __init__(self, tracer: Tracer) -> None:
@@ -209,6 +208,3 @@ class _LabelMode(TorchDispatchMode):
             raise
         except Exception as error:
             raise NotPrunableError(f"{call.name} at {call.site}: its label rule failed: {describe(error)}") from error
-
-
-without_compiler(_LabelMode)

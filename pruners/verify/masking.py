@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..graph import ChannelGraph, Kept
-from ..run import TorchDispatchMode, tree_leaves, without_compiler
+from ..run import DispatchMode, tree_leaves
 
 Masks = Mapping[int, Tensor]  # axis of the operand that holds channels -> the positions that stay
 
@@ -47,7 +47,7 @@ def masking(graph: ChannelGraph, kept: Kept, counts: dict[str, int] | None = Non
         torch.backends.mha.set_fastpath_enabled(fast)
 
 
-class _Masking(TorchDispatchMode):
+class _Masking(DispatchMode):
     """Counts operations as the tracer does."""
 
     def __init__(self, masks: Mapping[tuple[str, int], Masks]) -> None:
@@ -65,9 +65,6 @@ class _Masking(TorchDispatchMode):
             return func(*args, **(kwargs or {}))
         _check(args, masks)
         return _FORMS.get(name, _statistic)(func, args, kwargs or {}, masks)
-
-
-without_compiler(_Masking)
 
 
 def _check(args: tuple[Any, ...], masks: Masks) -> None:

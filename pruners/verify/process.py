@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,11 +115,14 @@ def _run(
 
 
 _COMMAND = [sys.executable, "-I", "-W", "ignore", fresh.__file__]
+_many: ExitStack | None = None  # what ends where many bundles have been verified
 _server: subprocess.Popen[str] | None = None
 
 
 def _ask(arguments: list[str], scratch: str) -> str:
     """One line of JSON from a fresh process."""
+    if _many is not None and _server is None:
+        _many.enter_context(_serving())
     if _server is not None and _server.stdin is not None and _server.stdout is not None:
         _server.stdin.write(json.dumps(arguments) + "\n")
         _server.stdin.flush()
@@ -138,7 +141,18 @@ def _ask(arguments: list[str], scratch: str) -> str:
 
 @contextmanager
 def many_verifications() -> Iterator[None]:
-    """Within this block every fresh process is forked from one that has torch imported: for many small bundles."""
+    """Within this block every fresh process is forked from one that has torch imported: for many small bundles. The
+    first of them starts it."""
+    global _many
+    with ExitStack() as _many:
+        try:
+            yield
+        finally:
+            _many = None
+
+
+@contextmanager
+def _serving() -> Iterator[None]:
     global _server
     with subprocess.Popen([*_COMMAND, "--serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         _server = server

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import SecateurError
 from ..graph import ChannelGraph
-from ..run import TorchDispatchMode, isolated, tree_leaves, without_compiler
+from ..run import DispatchMode, isolated, tree_leaves
 from ..slicing import corrected
 from . import oracle
 from .case import TOLERANCE
@@ -139,7 +139,7 @@ class Whole:
         return limit if limit <= _LOOSEST else None
 
 
-class _Reads(TorchDispatchMode):
+class _Reads(DispatchMode):
     """Which operations read these parameters."""
 
     def __init__(self, model: nn.Module, parameters: Collection[str]) -> None:
@@ -154,9 +154,6 @@ class _Reads(TorchDispatchMode):
             if id(leaf) in self._keys:
                 self.names.setdefault(self._keys[id(leaf)], set()).add(func.overloadpacket.__name__)
         return func(*args, **(kwargs or {}))
-
-
-without_compiler(_Reads)
 
 
 class Live:

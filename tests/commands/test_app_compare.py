@@ -99,14 +99,16 @@ def test_tables_and_figures_of_a_trained_pair(here: Path) -> None:
     assert "already; choose another folder" in refusal("compare", *SMALL, "-q", "-o", "out")[1]
 
 
-@pytest.mark.usefixtures("few_sizes")
+@pytest.mark.usefixtures("few_sizes", "without_numba")
 def test_further_runs_add_rows_and_take_what_is_given(here: Path) -> None:
     weights = here / "real.pt"
     assert app("train", *SMALL[:2], "--network", "Real", "--epochs", "1", "-q", "-o", str(weights)).exit_code == 0
     first = app("compare", *SMALL, "--network", "DoReFa", "--real", "real.pt", "-q", "-o", "out")
     assert first.exit_code == 0, first.stderr
-    bundle = ("--arch", "lenet5", "--network", "IRNet", "--ratio", "0.5", "--data", "digits")
-    made = app("prune", *bundle, "--search", "uniform", "--final-epochs", "0", "-q", "-o", "pruned")
+    few = ("--arch", "lenet5", "--network", "IRNet", "--data", "digits")
+    assert app("train", *few, "--epochs", "1", "-q", "-o", "few.pt").exit_code == 0
+    bundle = (*few, "--weights", "few.pt", "--ratio", "0.5", "--search", "uniform", "--final-epochs", "0")
+    made = app("prune", *bundle, "-q", "-o", "pruned")
     assert made.exit_code == 0, made.stderr
     assert app("compare", "--real", "pruned", "--binary", "pruned", "--limit", "50", "--repeats", "1", "-q", "-o",
                "out").exit_code == 0  # fmt: skip
@@ -122,7 +124,7 @@ def test_further_runs_add_rows_and_take_what_is_given(here: Path) -> None:
     assert code == 2 and "is packed already" in line
 
 
-@pytest.mark.usefixtures("few_sizes")
+@pytest.mark.usefixtures("few_sizes", "without_numba")
 def test_an_interrupted_run_goes_on_with_what_was_trained(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(*_: object) -> None:
         raise KeyboardInterrupt

@@ -67,7 +67,7 @@ def test_a_bundle_is_packed_beside_itself(bundle: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_a_network_of_a_kind_is_packed_without_a_bundle(here: Path) -> None:
+def test_a_network_of_a_kind_is_packed_without_a_bundle(here: Path, without_numba: None) -> None:
     result = app("pack", *BINARY, "BinaryConnect", "-o", "made", "--json")
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["packed"]["layers"] == ["conv1", "conv2", "ip1", "ip2"]
@@ -76,7 +76,7 @@ def test_a_network_of_a_kind_is_packed_without_a_bundle(here: Path) -> None:
     ]  # fmt: skip
 
 
-def test_parameters_are_written_as_text_that_gives_the_same_signs(here: Path) -> None:
+def test_parameters_are_written_as_text_that_gives_the_same_signs(here: Path, without_numba: None) -> None:
     """What the lines say is computed anew in whole numbers, without the packed layers."""
     words = ("--arch", "lenet5", "--network", "XnorNet", "--data", "digits", "--epochs", "1", "-q", "-o", "w.pt")
     assert app("train", *words).exit_code == 0

@@ -76,7 +76,7 @@ NAMES = {kind: f"b{i}" for i, kind in enumerate((*KINDS, "made by apply", "made 
 
 
 @pytest.fixture(scope="module")
-def bundles(tmp_path_factory: pytest.TempPathFactory, quick_checks: None) -> Iterator[Path]:
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder, before, path = tmp_path_factory.mktemp("bundles"), Path.cwd(), list(sys.path)
     os.chdir(folder)
     Path("own_bundles.py").write_text(NETWORK + INPUTS)

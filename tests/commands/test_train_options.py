@@ -413,24 +413,47 @@ try:
     told += [sum(p.double().sum().item() for p in net.state_dict().values())]
 except Interrupted as stop:
     told = str(stop)
-open(f"rank{rank}.json", "w").write(json.dumps(told))
+open(f"{sys.argv[1]}{rank}.json", "w").write(json.dumps(told))
+"""
+# started as torchrun starts it, but forked from a process that has everything imported
+PAIRS = """
+import os, runpy, socket, sys, traceback
+import accelerate, sklearn.datasets, torch._dynamo, secateur.training.fit
+
+for how in ("begin", "resume"):
+    with socket.socket() as place:
+        place.bind(("127.0.0.1", 0))
+        port = str(place.getsockname()[1])
+    pair = []
+    for rank in "01":
+        pair.append(os.fork())
+        if pair[-1] == 0:
+            known = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+            os.environ.update(known, RANK=rank, LOCAL_RANK=rank)
+            sys.argv = ["shared.py", how]
+            try:
+                runpy.run_path("shared.py")
+                os._exit(0)
+            finally:
+                traceback.print_exc()
+                os._exit(1)
+    assert [os.waitpid(child, 0)[1] for child in pair] == [0, 0]
 """
 
 
-def torchrun(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def python(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *words]
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, *words], cwd=folder, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done
 
 
 def test_two_processes_have_the_same_losses_and_weights(tmp_path: Path) -> None:
     (tmp_path / "shared.py").write_text(SHARED)
+    python(tmp_path, "-c", PAIRS)
 
     def told(how: str) -> Any:
-        torchrun(tmp_path, "shared.py", how)
-        first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1))
+        first, second = (json.loads((tmp_path / f"{how}{rank}.json").read_text()) for rank in (0, 1))
         assert first == second
         return first
 
@@ -441,7 +464,8 @@ def test_two_processes_have_the_same_losses_and_weights(tmp_path: Path) -> None:
 
 
 def test_two_processes_train_and_one_writes(tmp_path: Path) -> None:
-    done = torchrun(tmp_path, str(ROOT / "app.py"), "train", "--arch", "lenet5", "--epochs", "1", "--json")
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    done = python(tmp_path, *torchrun, str(ROOT / "app.py"), "train", "--arch", "lenet5", "--epochs", "1", "--json")
     assert json.loads(done.stdout)["epochs"] == 1
     assert done.stderr.count("trained weights are in") == 1
     assert len((tmp_path / "pretrained" / "model_digits_lenet5_Real.curve.jsonl").read_text().splitlines()) == 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,13 +23,6 @@ from secateur.pruners.costs import Budget, measure
 from secateur.pruners.run import isolated
 from secateur.pruners.search import SearchSettings, search
 from secateur.pruners.source import Entry
-from secateur.pruners.verify.process import many_verifications
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _server() -> Iterator[None]:
-    with many_verifications():
-        yield
 
 
 def counted(model: nn.Module, example: Any) -> int:

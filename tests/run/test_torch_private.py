@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,12 +18,11 @@ from secateur.pruners.run import (
     BatchNormBase,
     ConvBase,
     ConvTransposeBase,
+    DispatchMode,
     NormBase,
     OpOverload,
-    TorchDispatchMode,
     WithoutTorchFunction,
     gather_weights,
-    isolated,
     paddings,
     schema_of,
     storage_of,
@@ -28,12 +30,13 @@ from secateur.pruners.run import (
     tree_leaves,
     tree_map,
     unsaved_buffers,
-    without_compiler,
     without_values,
 )
 
+ROOT = Path(__file__).parents[2]
 
-class Operations(TorchDispatchMode):
+
+class Operations(DispatchMode):
     """Notes every operation."""
 
     def __init__(self) -> None:
@@ -64,17 +67,22 @@ def test_a_dispatch_mode_sees_operations() -> None:
     assert [op.overloadpacket.__name__ for op in mode.found] == ["ones", "add"]
 
 
-def test_the_hook_of_a_mode_can_be_had_without_the_compiler() -> None:
-    class Mode(Operations):
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            return super().__torch_dispatch__(func, types, args, kwargs)
-
-    without_compiler(Mode)
-    assert not hasattr(Mode.__torch_dispatch__, "__wrapped__")
-    assert not hasattr(isolated.MacCounter.__torch_dispatch__, "__wrapped__")
-    with Mode() as mode:
-        torch.ones(2)
-    assert len(mode.found) == 1
+def test_modes_do_not_import_the_compiler() -> None:
+    code = """
+import sys, torch
+from secateur.pruners.run import DispatchMode
+class Mode(DispatchMode):
+    found = 0
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.found += 1
+        return func(*args, **(kwargs or {}))
+class Heir(Mode):
+    pass
+with Heir() as mode:
+    torch.ones(2)
+assert mode.found == 1 and "torch._dynamo" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 def test_signatures_say_what_is_written_to() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from secateur.pruners.errors import VerificationError
 from secateur.pruners.source import Entry
 from secateur.pruners.verify import cases, oracle, verify_bundle
 from secateur.pruners.verify.outputs import outputs_of
-from secateur.pruners.verify.process import many_verifications
 from secateur.training.binarization.kinds import KINDS, Kind, quantized_layers
 
 VARIANTS = {
@@ -33,12 +31,6 @@ VARIANTS = {
     "IRNet 1w32a": KINDS["IRNet"].with_options(activation_bits=32),
 }
 X = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _server() -> Iterator[None]:
-    with many_verifications():
-        yield
 
 
 def network(name: str, kind: Kind, **more: Any) -> tuple[nn.Module, Entry]:

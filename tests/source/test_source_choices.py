@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from forms import pruned
-
-from secateur.pruners.verify.process import many_verifications
 
 NET = '''
 class Block(nn.Module):
@@ -69,12 +66,6 @@ CHOICES = {
         "nn.BatchNorm2d(cout) if stride > 1 else nn.Identity()",
     ),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _server() -> Iterator[None]:
-    with many_verifications():
-        yield
 
 
 def _written(folder: Path, body: str, forward: str) -> str:

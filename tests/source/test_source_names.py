@@ -107,7 +107,7 @@ def loaded(path: Path) -> ModuleType:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_names_that_are_no_identifiers_stay(tmp_path: Path, name: str, quick_checks: None) -> None:
+def test_names_that_are_no_identifiers_stay(tmp_path: Path, name: str) -> None:
     """The written file is verified against the pruned network before it is there."""
     (tmp_path / "odd_names.py").write_text(HEAD + NAMES[name].lstrip("\n") + TAIL + BLOCK)
     torch.manual_seed(0)
@@ -128,7 +128,7 @@ def test_names_that_are_no_identifiers_stay(tmp_path: Path, name: str, quick_che
     ids=["Latin-1", "Windows letters in the second line", "a byte-order mark"],
 )  # fmt: skip
 def test_files_in_other_letters_are_read_as_python_reads_them(
-    tmp_path: Path, first: str, encoding: str, quick_checks: None
+    tmp_path: Path, first: str, encoding: str
 ) -> None:
     noted = '        self.note = "café"  # très\n        self.stem'
     body = NAMES["keys of dicts"].lstrip("\n").replace("        self.stem", noted)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from secateur.pruners.base import BasicPruning
 from secateur.pruners.costs import Budget
 from secateur.pruners.search import SearchSettings, search
 from secateur.pruners.source import Entry, write_source
-from secateur.pruners.verify.process import many_verifications
 
 NETWORKS = {
     "resnet18": 32,
@@ -117,14 +115,7 @@ FAMILIES: dict[str, tuple[dict[str, Any], int]] = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def _server() -> Iterator[None]:
-    with many_verifications():
-        yield
-
-
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.usefixtures("_server")
 @pytest.mark.parametrize("name", FAMILIES)
 def test_half_of_every_width_goes(name: str, tmp_path: Path) -> None:
     arguments, size = FAMILIES[name]

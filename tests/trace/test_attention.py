@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from forms import pruned
-
-from secateur.pruners.verify.process import many_verifications
 
 SELF_ATTENTION = '''
 class Attention(nn.Module):
@@ -89,12 +85,6 @@ class Net(nn.Module):
             return self.head(x), self.extra_head(self.extra(x).view(x.size(0), x.size(1), 6))
         return self.head(x)
 '''
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _server() -> Iterator[None]:
-    with many_verifications():
-        yield
 
 
 def test_hand_written_attention_loses_whole_heads_and_keeps_its_scale(tmp_path: Path) -> None:

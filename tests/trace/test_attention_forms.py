@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from forms import pruned
-
-from secateur.pruners.verify.process import many_verifications
 
 NET = '''
 
@@ -115,12 +112,6 @@ def packed(attend: str, heads: int = 4) -> str:
 
 def grouped(attend: str, sizes: str = "4, 2") -> str:
     return GROUPED.format(attend=attend) + NET.format(sizes=sizes)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _server() -> Iterator[None]:
-    with many_verifications():
-        yield
 
 
 BY_HAND = "x = (q * self.scale @ k.mT).softmax(-1) @ v"

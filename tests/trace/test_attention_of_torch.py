@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from torch import Tensor, nn
 
 from secateur.pruners.bundle.folder import import_file
 from secateur.pruners.slicing.stand_ins import MultiheadAttention
-from secateur.pruners.verify.process import many_verifications
 
 NET = '''
 class Net(nn.Module):
@@ -40,12 +38,6 @@ def net(arguments: str, call: str = SELF, memory: str = "nn.Identity()") -> str:
 
 def layers(stack: str, call: str = "x = self.attention(x)") -> str:
     return NET.format(attention=f"nn.{stack}", call=call, memory="nn.Identity()")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _server() -> Iterator[None]:
-    with many_verifications():
-        yield
 
 
 KEPT = {

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 import torch
 from forms import pruned
-
-from secateur.pruners.verify.process import many_verifications
 
 IMAGES = '''
 class Attention(nn.Module):
@@ -168,12 +164,6 @@ class Net(nn.Module):
         x = self.embed(x)
         return self.head((x + self.block(x)).mean(1))
 '''
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _server() -> Iterator[None]:
-    with many_verifications():
-        yield
 
 
 def test_class_token_and_position_embedding_follow_the_embedding(tmp_path: Path) -> None:

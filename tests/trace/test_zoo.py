@@ -6,7 +6,6 @@ without widths is refused with those words.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,15 +17,8 @@ from secateur.pruners.base import BasicPruning
 from secateur.pruners.costs import Budget
 from secateur.pruners.errors import NotPrunableError
 from secateur.pruners.search import SearchSettings, search
-from secateur.pruners.verify.process import many_verifications
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # people use what is deprecated
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _server() -> Iterator[None]:
-    with many_verifications():
-        yield
 
 
 @pytest.mark.parametrize("name", [n for n, case in CASES.items() if not case[3]])

@@ -21,7 +21,6 @@ from secateur.pruners.verify import Case, fits_double, measured, oracle, verify_
 from secateur.pruners.verify import outputs as verify_outputs
 from secateur.pruners.verify import process as verify
 from secateur.pruners.verify.outputs import outputs_of
-from secateur.pruners.verify.process import many_verifications
 from secateur.pruners.verify.sizes import other_sizes
 
 TEXT = '''"""A small network."""
@@ -47,12 +46,6 @@ X = torch.randn(2, 3, generator=torch.Generator().manual_seed(0))
 COSTS = Costs(params=26, macs=20, bits=26 * 32, size_bytes=104)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _server() -> object:
-    with many_verifications():
-        yield
-
-
 def check(folder: Path, text: str, costs: Costs = COSTS, state: dict[str, torch.Tensor] | None = None) -> float:
     torch.manual_seed(0)  # weights under which every part counts
     reference = import_text(TEXT, "net")
@@ -64,6 +57,17 @@ def check(folder: Path, text: str, costs: Costs = COSTS, state: dict[str, torch.
 
 
 def test_a_right_file_passes(tmp_path: Path) -> None:
+    assert check(tmp_path / "x", TEXT) == 0.0
+
+
+@pytest.fixture
+def unforked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python starts the fresh process."""
+    monkeypatch.setattr(verify, "_many", None)
+    monkeypatch.setattr(verify, "_server", None)
+
+
+def test_a_right_file_passes_in_a_process_that_python_starts(tmp_path: Path, unforked: None) -> None:
     assert check(tmp_path / "x", TEXT) == 0.0
 
 
@@ -81,6 +85,12 @@ WRONG = {
     ),
     "it kills its process": (TEXT + "\nimport os\nos._exit(3)\n", "the process died"),
 }
+
+
+@pytest.mark.parametrize("name, message", [("it has other keys", "Missing key"), ("it kills its process", "code 3")])
+def test_refused_by_a_process_that_python_starts(name: str, message: str, tmp_path: Path, unforked: None) -> None:
+    with pytest.raises(VerificationError, match=message):
+        check(tmp_path / "x", WRONG[name][0])
 
 
 @pytest.mark.parametrize("name", WRONG)

@@ -22,13 +22,12 @@ from ...pruners.costs import input_bits, stored_tensors
 from ...pruners.registry import check_name
 from ...pruners.run import (
     BatchNormBase,
+    DispatchMode,
     Modules,
-    TorchDispatchMode,
     as_it_was,
     isolated,
     schema_of,
     tree_leaves,
-    without_compiler,
 )
 
 FULL = 32
@@ -181,7 +180,7 @@ def _of_operation(func: Any, args: tuple[Any, ...], out: Any) -> Operations | No
     return None
 
 
-class _Functions(TorchDispatchMode):
+class _Functions(DispatchMode):
     """Counts what runs in no layer that has a rule of its own."""
 
     def __init__(self, model: nn.Module, settled: Collection[str]) -> None:
@@ -205,9 +204,6 @@ class _Functions(TorchDispatchMode):
                 self.unknown[f"{name} in {where or self._layers['']}" if where in self._layers else where] = None
             self.found.append(cost or (0.0, 0.0))
         return out
-
-
-without_compiler(_Functions)
 
 
 def measure(model: nn.Module, example: Tensor) -> MicroNet:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,8 @@ from .splits import Augment, Images, Normalization, TensorSplit, random_shift, s
 @data_set("digits", "nothing: the images are part of scikit-learn", needs_folder=False)
 def digits(_: Path) -> Data:
     """1,797 handwritten digits of 8x8 pixels with values 0..16: 1,077 to train, 360 to validate, 360 to test."""
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    pixels = torch.from_numpy(bunch.images).to(torch.uint8).unsqueeze(1)
-    images = Images(bunch.target, lambda: pixels)
+    pixels, labels = _digits()
+    images = Images(labels, lambda: pixels)
     learn, test = hold_out(images.labels, 360)
     train, val = hold_out(images.labels[learn], 360)
     split = partial(TensorSplit, images, normalization=Normalization((0.305,), (0.376,), scale=16.0))
@@ -35,6 +32,14 @@ def digits(_: Path) -> Data:
         input_shape=(1, 8, 8),
         classes=tuple("0123456789"),
     )
+
+
+@cache
+def _digits() -> tuple[Tensor, Tensor]:
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()  # a text, which takes time to read
+    return torch.from_numpy(bunch.images).to(torch.uint8).unsqueeze(1), torch.from_numpy(bunch.target)
 
 
 @data_set("mnist", "MNIST/raw/train-images-idx3-ubyte and its three companions, as .gz or unpacked")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ...run import TorchDispatchMode, storage_of, tree_leaves
+from ...run import DispatchMode, storage_of, tree_leaves
 from .replay import SMALL, Operation, Origin, Origins, state_of, writes
 
 # these look at values without an operation
@@ -59,7 +59,7 @@ class _Peeking(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-class _Outlining(TorchDispatchMode):
+class _Outlining(DispatchMode):
     def __init__(self, outline: Outline, origins: Origins, lasting: set[int]) -> None:
         super().__init__()
         self._outline, self._origins, self._lasting = outline, origins, lasting

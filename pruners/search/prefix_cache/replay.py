@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from ...run import NO_TORCH_FUNCTION, TorchDispatchMode, schema_of, storage_of, tree_leaves, without_values
+from ...run import NO_TORCH_FUNCTION, DispatchMode, schema_of, storage_of, tree_leaves, without_values
 
 Origin = tuple[Any, ...]  # ("result", operation, place), ("state", name) or ("input", place)
 SMALL = 4096  # elements of a constant that are compared one by one
@@ -208,7 +208,7 @@ class Recording:
         return found
 
 
-class Replay(TorchDispatchMode):
+class Replay(DispatchMode):
     """Skips what the recording holds and computes what follows.
 
     ``until``: end the pass with ``ReachedError`` before this operation, after noting all before it (``calls``) and what

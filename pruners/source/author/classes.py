@@ -83,10 +83,19 @@ class AuthorClass:
         """Attributes that only the constructor assigns, outside loops and before this line."""
         if self.init is None or self.home is not self.cls:
             return set()
-        stores = [n for n in ast.walk(self.node) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store)]
-        loops = [n for n in ast.walk(self.init) if isinstance(n, ast.For | ast.While)]
-        later = {n.attr for n in stores if not self.init.lineno <= n.lineno < line}
-        return {n.attr for n in stores} - later - {n.attr for n in stores if any(within(n, loop) for loop in loops)}
+        first = self.init.lineno
+        return {a for a, lines in self._stores.items() if all(n is not None and first <= n < line for n in lines)}
+
+    @cached_property
+    def _stores(self) -> Mapping[str, list[int | None]]:
+        """Attributes that the class assigns: in which lines; None inside a loop of the constructor."""
+        loops = [n for n in ast.walk(self.init) if isinstance(n, ast.For | ast.While)] if self.init else []
+        found: dict[str, list[int | None]] = {}
+        for node in ast.walk(self.node):
+            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+                looped = any(within(node, loop) for loop in loops)
+                found.setdefault(node.attr, []).append(None if looped else node.lineno)
+        return found
 
     def settled(self) -> set[str]:
         """Local names that get their value in one place only, outside loops."""

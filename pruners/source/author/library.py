@@ -318,9 +318,19 @@ def _start(stmt: ast.stmt) -> int:
     return min([stmt.lineno, *(d.lineno for d in getattr(stmt, "decorator_list", ()))])
 
 
+_MODULES: dict[str, str] = {}  # file -> where its module was found; thousands are imported
+
+
 def module_at(file: str) -> types.ModuleType | None:
     """The imported module whose code is in this file."""
-    return next((m for m in list(sys.modules.values()) if getattr(m, "__file__", None) == file), None)
+    known = sys.modules.get(_MODULES.get(file, ""))
+    if known is not None and getattr(known, "__file__", None) == file:
+        return known
+    for name, module in list(sys.modules.items()):
+        if getattr(module, "__file__", None) == file:
+            _MODULES[file] = name
+            return module
+    return None
 
 
 def is_simple(stmt: ast.stmt) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
+from functools import lru_cache
 
 from torch import nn
 
@@ -363,7 +364,8 @@ def _alike(first: Vector | None, second: Vector, index: int) -> bool:
     return first is not None and first[index] is not None and same(first[index], second[index])
 
 
-def _loads(text: str) -> dict[str, int]:
+@lru_cache(maxsize=256)
+def _loads(text: str) -> Mapping[str, int]:
     try:
         return _loads_in(ast.parse(text).body)
     except SyntaxError:

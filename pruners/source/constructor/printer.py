@@ -407,7 +407,7 @@ class Printer:
         call = found[0][0] if all(c is found[0][0] for c, _ in found) else None
         others = [h for _, h in found[1:]]
         hints = {
-            n: e for n, e in found[0][1].items() if all(n in h and ast.dump(h[n]) == ast.dump(e) for h in others)
+            n: e for n, e in found[0][1].items() if all(n in h and _alike(h[n], e) for h in others)
         }
         return Site(call, hints)
 
@@ -499,3 +499,7 @@ def _is_usual_stride(arg: Arg, call: Call) -> bool:
 def _per_axis(call: Call | None, argument: str) -> bool:
     """Whether a layer of torch's takes a number for every axis there, or one for all."""
     return call is not None and argument in AXES and is_torch(call.fn)
+
+
+def _alike(first: ast.expr, second: ast.expr) -> bool:
+    return first is second or ast.dump(first) == ast.dump(second)

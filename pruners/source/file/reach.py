@@ -21,6 +21,7 @@ class Reach:
         self.nodes = nodes
         self.helpers = helpers  # what functions read that code of a class calls
         self.methods = {cls: methods_of(node) for cls, node in nodes.items()}
+        self._known: dict[tuple[object, ...], set[str]] = {}
 
     def reached(self, written: Mapping[type, ast.AST], shown: bool = True) -> dict[type, set[str]]:
         """By class. ``written``: the constructors in their new form. ``shown``: also by printing and copying."""
@@ -43,7 +44,10 @@ class Reach:
         return self.found
 
     def _reads(self, cls: type, code: list[ast.AST]) -> set[str]:
-        return set().union(*map(attribute_reads, code)) | self.helpers(cls, code)
+        key = cls, *code
+        if key not in self._known:
+            self._known[key] = set().union(*map(attribute_reads, code)) | self.helpers(cls, code)
+        return self._known[key]
 
     def _resolve(self, line: list[type], name: str) -> None:
         """Marks the method that instances of the first class of the line have under a name."""

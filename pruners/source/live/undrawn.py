@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...run import TorchDispatchMode, without_compiler
+from ...run import DispatchMode
 
 _DRAWS = {"uniform_", "normal_", "bernoulli_", "exponential_", "log_normal_", "cauchy_", "random_"}
 
 
-class Undrawn(TorchDispatchMode):
+class Undrawn(DispatchMode):
     """Within this block draws of parameters wait for somebody to read them; at its end they are forgotten."""
 
     def __init__(self) -> None:
@@ -39,6 +39,3 @@ class Undrawn(TorchDispatchMode):
                 with torch.no_grad():  # as where it was called, in nn.init
                     call(*operands, **named)
         return func(*args, **kwargs)
-
-
-without_compiler(Undrawn)

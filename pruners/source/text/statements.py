@@ -8,6 +8,7 @@ import textwrap
 import token
 import tokenize
 from collections.abc import Sequence
+from functools import lru_cache
 
 from .layout import STEP
 
@@ -47,9 +48,14 @@ def tidy(lines: Lines) -> Lines:
 def same_code(first: str, second: str) -> bool:
     """Whether two texts are the same but for layout and comments."""
     try:
-        return ast.dump(ast.parse(first)) == ast.dump(ast.parse(textwrap.dedent(second)))
+        return _dumped(first) == _dumped(textwrap.dedent(second))
     except SyntaxError:
         return False
+
+
+@lru_cache(maxsize=256)
+def _dumped(text: str) -> str:
+    return ast.dump(ast.parse(text))
 
 
 def parsed(lines: Lines) -> ast.AST:
