@@ -156,7 +156,33 @@ def test_an_attribute_stays_that_is_set_together_with_other_names(tmp_path: Path
     assert "self.patch = pair(patch)" in text
 
 
+NAMED_LIST = """
+class Cell(nn.Module):
+    def __init__(self, inner, outer):
+        super().__init__()
+        self.path = nn.ModuleList()
+        self.path.add_module("drop", nn.Dropout(0.1))
+        self.path.add_module("up", nn.Linear(inner, outer))  # twice as wide
+        for i in range(2):
+            self.path.add_module(f"step_{i}", nn.Linear(outer, outer))
+
+    def forward(self, x):
+        x = self.path.up(self.path.drop(x)).relu()
+        return self.path.step_1(self.path.step_0(x).relu()).relu()
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cells = nn.Sequential(Cell(5, 8), Cell(8, 12))
+        self.head = nn.Linear(12, 3)
+
+    def forward(self, x):
+        return self.head(self.cells(x))
+"""
+
 FORMS = {
+    "a list of layers that have names": NAMED_LIST,
     "a name that is assigned behind the list of layers": DEFINED_LATER,
     "a list of layers that grows and loses its first": GROWN,
 }

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
+from torch import nn
 
 from ...errors import SourceError
 from ...run import SMALL, UNSAVED, is_blank, unsaved_buffers
@@ -20,6 +22,7 @@ from ..live import (
     Display,
     Given,
     Hole,
+    Item,
     Lit,
     Term,
     holds_layers,
@@ -56,10 +59,20 @@ class Members(Sequences):
         if isinstance(term, Hole) and any(holds_layers(v) for v in term.values):
             self.printer.active = active
             return [*earlier, *self._assignment(name, kind, self._those_there(name, mask), stmt)]
+        if isinstance(term, Box) and issubclass(term.fn, nn.ModuleList) and term.has_names:
+            lines = self._assignment(name, kind, self.printer.code(replace(term, items=())), stmt)
+            lines += [line for item in term.items for line in self._added(name, item)]
+            self.printer.active = active
+            return [*earlier, *lines]
         before, found = self._tensor(name, kind, term, value, mask, stmt)
         code = found or self.printer.code(term, hint)
         self.printer.active = active
         return [*earlier, *before, *self._like_author(self._assignment(name, kind, code, stmt), stmt)]
+
+    def _added(self, name: str, item: Item) -> Lines:
+        """What gives a list of layers one under a name, which no call of its class can say."""
+        added = (literal(item.name), self.printer.item(item))
+        return lines_of(Group(f"{self.author.self_name}.{name}.add_module(", added, ")"), "", "", self._width)
 
     def _earlier(self, name: str, mask: Mask) -> Lines:
         """What the author set before an attribute and then once more behind it: its place in the state_dict is here."""
