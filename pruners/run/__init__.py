@@ -15,9 +15,8 @@ from .calling import (
     labels_of,
     name_of,
     training_batch,
-    without_traces,
 )
-from .copying import INTERNAL, copied
+from .copying import copied
 from .einops_calls import axes_named, rearrange
 from .forks import Left, pieces, span_of, tree_of
 from .frames import (
@@ -36,7 +35,7 @@ from .frames import (
     span,
 )
 from .interrupts import StopRequest, interrupt_as_flag
-from .isolated import tensors_in, without_compiler
+from .isolated import INTERNAL, tensors_in, without_compiler, without_traces
 from .other_inputs import larger_batch, larger_sizes
 from .repeatable import repeatable
 from .torch_private import (

@@ -181,7 +181,74 @@ class Net(nn.Module):
         return self.head(self.cells(x))
 """
 
+AROUND_LAYERS = """
+class Block(nn.Module):
+    def __init__(self, dim):
+        super().__init__()
+        self.mlp = nn.ModuleDict(dict(up=nn.Linear(dim, 4 * dim), down=nn.Linear(4 * dim, dim), act=nn.GELU()))
+        self.stack = nn.Sequential(nn.Linear(dim, dim), nn.Tanh())
+        m, first = self.mlp, self.stack[0]
+        self.forth = lambda x: m.down(m.act(m.up(first(x))))
+
+        def back(x):
+            return self.forth(x) * 0.5
+
+        self.back = back
+
+    def forward(self, x):
+        return x + self.back(self.stack(x))
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.up, self.head = nn.Linear(5, 8), nn.Linear(8, 3)
+        self.blocks = nn.ModuleList([Block(8) for _ in range(2)])
+
+    def forward(self, x):
+        x = self.up(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x)
+"""
+GRID = """
+class Detect(nn.Module):
+    stride = None
+
+    def __init__(self, dim, kinds):
+        super().__init__()
+        self.kinds, self.grid_size = kinds, 0
+        self.grids = [torch.empty(0) for _ in range(2)]
+        self.last = nn.Linear(dim, kinds)
+        self.mse_loss, self.bce_loss = nn.MSELoss(), nn.BCELoss(reduction="sum")
+        self.other_loss = nn.CrossEntropyLoss(ignore_index=-1)
+
+    def forward(self, x, targets=None):
+        x = self.last(x)
+        if x.shape[1] != self.grid_size:
+            self.grid_size = x.shape[1]
+            self.grid = torch.arange(x.shape[1]).view(1, -1, 1).to(x) / 9
+        if self.grids[1].shape[:1] != x.shape[1:2]:
+            self.grids[1] = torch.ones(x.shape[1], self.kinds).to(x) * self.stride[1]
+        if targets is not None:
+            return self.mse_loss(x, targets)
+        return x.sigmoid() + self.grid + self.grids[1]
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.up, self.detect = nn.Linear(5, 8), Detect(8, 3)
+        self.detect.stride = torch.tensor([8.0, 16.0])
+        self.stride = self.detect.stride
+
+    def forward(self, x):
+        return self.detect(self.up(x).relu())
+"""
+
 FORMS = {
+    "functions around the block's own layers": AROUND_LAYERS,
+    "losses, grids that running makes and strides set from outside": GRID,
     "a list of layers that have names": NAMED_LIST,
     "a name that is assigned behind the list of layers": DEFINED_LATER,
     "a list of layers that grows and loses its first": GROWN,

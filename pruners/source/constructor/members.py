@@ -27,6 +27,7 @@ from ..live import (
     Term,
     holds_layers,
     literal,
+    small_tensor,
     tensor_call,
     unify,
 )
@@ -124,9 +125,12 @@ class Members(Sequences):
             column: list[Term | None] = []
             for i, record in enumerate(self.context.records):
                 slot = record.get(name) if i in mask else None
-                if slot is not None and slot.term is None:
-                    raise SourceError(f"{self._place(name)}: self.{name} can't be written: {slot.why}")
-                column.append(slot.term if slot else None)
+                term = slot.term if slot is not None else None
+                if slot is not None and term is None:
+                    term = small_tensor(vars(self.context.live[i]).get(name))
+                    if term is None:
+                        raise SourceError(f"{self._place(name)}: self.{name} can't be written: {slot.why}")
+                column.append(term)
             self._terms[name, mask] = unify(column, (name,), self.context)
         return self._terms[name, mask]
 
