@@ -246,7 +246,69 @@ class Net(nn.Module):
         return self.detect(self.up(x).relu())
 """
 
+LEAVES_EARLY = """
+class Convolution(nn.Sequential):
+    def __init__(self, inner, outer, conv_only=False, drop=None):
+        super().__init__()
+        self.add_module("conv", nn.Linear(inner, outer))
+        if conv_only:
+            return
+        if drop is None:
+            self.add_module("act", nn.ReLU())
+            return
+        self.add_module("drop", nn.Dropout(drop))
+        self.add_module("act", nn.Tanh())
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = Convolution(5, 8, True), Convolution(8, 12)
+        self.third, self.head = Convolution(12, 8, drop=0.1), nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.head(self.third(self.second(self.first(x))))
+"""
+FILLED_BY_A_HELPER = """
+class Block(nn.Module):
+    def __init__(self, inner, outer, norm=True, before=False):
+        super().__init__()
+        block = nn.ModuleList()
+        act = nn.ReLU()
+        normed = nn.LayerNorm(inner if before else outer) if norm else None
+        layer = nn.Linear(inner, outer)
+        if before:
+            self.add_if_there(block, normed)
+            self.add_if_there(block, act)
+            self.add_if_there(block, layer)
+        else:
+            self.add_if_there(block, layer)
+            self.add_if_there(block, normed)
+            self.add_if_there(block, act)
+        self.block = nn.Sequential(*block)
+
+    def forward(self, x):
+        return self.block(x)
+
+    @staticmethod
+    def add_if_there(modules, module):
+        if module is not None:
+            modules.append(module)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = Block(5, 8, norm=False), Block(8, 12, before=True)
+        self.head = Block(12, 3, norm=False)
+
+    def forward(self, x):
+        return self.head(self.second(self.first(x)))
+"""
+
 FORMS = {
+    "a constructor that some instances leave early": LEAVES_EARLY,
+    "a list of layers that a helper fills": FILLED_BY_A_HELPER,
     "functions around the block's own layers": AROUND_LAYERS,
     "losses, grids that running makes and strides set from outside": GRID,
     "a list of layers that have names": NAMED_LIST,
