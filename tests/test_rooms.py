@@ -60,7 +60,7 @@ _TABLE = {
         "pruners.errors pruners.metrics pruners.pipeline pruners.search training.data"
     ),
     "commands.pruning": (
-        "commands.cli commands.network commands.show pruners.base pruners.bundle pruners.errors "
+        "commands.cli commands.network commands.show pruners.base pruners.bundle pruners.errors pruners.hub "
         "pruners.latency pruners.metrics pruners.named_files pruners.optimizer_groups pruners.pipeline "
         "pruners.plan pruners.run pruners.search pruners.transfer pruners.weight_transfer "
         "training.binarization training.binarization.kinds training.data training.fit"

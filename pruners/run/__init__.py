@@ -16,9 +16,8 @@ from .calling import (
     name_of,
     scores_of,
     training_batch,
-    without_traces,
 )
-from .copying import INTERNAL, copied
+from .copying import copied
 from .einops_calls import axes_named, rearrange
 from .forks import Left, pieces, span_of, tree_of
 from .frames import (
@@ -37,7 +36,7 @@ from .frames import (
     span,
 )
 from .interrupts import StopRequest, interrupt_as_flag
-from .isolated import DispatchMode, tensors_in
+from .isolated import INTERNAL, DispatchMode, tensors_in, without_traces
 from .other_inputs import larger_batch, larger_sizes
 from .repeatable import repeatable
 from .torch_private import (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -11,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from .copying import INTERNAL
 from .einops_calls import einops_seen
+from .isolated import without_traces
 from .torch_private import tree_leaves, tree_map
 
 
@@ -119,36 +118,14 @@ def labels_of(batch: Any, what: str) -> Tensor:
 
 @contextmanager
 def as_it_was(model: nn.Module) -> Iterator[None]:
-    """Puts every module back into training or evaluation mode afterwards."""
+    """Puts every module back into training or evaluation mode afterwards, without what running left on it."""
     training = {m: m.training for m in model.modules()}
     try:
-        yield
+        with without_traces(model):
+            yield
     finally:
         for module, flag in training.items():
             module.training = flag
-
-
-@contextmanager
-def without_traces(model: nn.Module) -> Iterator[None]:
-    """Gives the plain attributes of every module back what they were and held: running fills caches, for other widths
-    than the next run may have."""
-    before = [(m, {n: (v, _content(v)) for n, v in vars(m).items() if n not in INTERNAL}) for m in model.modules()]
-    try:
-        yield
-    finally:
-        for module, attributes in before:
-            for name in vars(module).keys() - attributes.keys() - INTERNAL:
-                delattr(module, name)
-            for name, (value, content) in attributes.items():
-                if content is not None:
-                    value.clear()
-                    value.extend(content) if isinstance(value, list) else value.update(content)
-                vars(module)[name] = value
-
-
-def _content(value: Any) -> Any:
-    """What a container holds that code can fill."""
-    return copy.copy(value) if type(value) in (dict, list, set) else None
 
 
 def name_of(func: Any) -> str:

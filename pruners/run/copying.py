@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+import types
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from torch import nn
 
+from .isolated import INTERNAL
+
 M = TypeVar("M", bound=nn.Module)
-INTERNAL = frozenset(vars(nn.Module()))  # attributes that every module has from torch
 
 
 def copied(model: M, memo: Mapping[int, Any] | None = None) -> M:
@@ -17,12 +19,39 @@ def copied(model: M, memo: Mapping[int, Any] | None = None) -> M:
 
     ``memo``: what to take for some objects, by their identity, as ``copy.deepcopy`` has it.
     """
+    known = dict(memo or {})
     try:
-        return copy.deepcopy(model, dict(memo or {}))
+        found = copy.deepcopy(model, known)
     except (TypeError, RuntimeError, NotImplementedError):
         values = [v for m in model.modules() for n, v in vars(m).items() if n not in INTERNAL]
-        held = {id(v): v for v in values if not _copies(v, memo)}
-        return copy.deepcopy(model, {**held, **(memo or {})})
+        known = {**{id(v): v for v in values if not _copies(v, memo)}, **(memo or {})}
+        found = copy.deepcopy(model, known)
+    for module in found.modules():
+        for name, value in vars(module).items():
+            if isinstance(value, types.FunctionType) and value.__closure__:
+                vars(module)[name] = _enclosing(value, known)
+    return found
+
+
+def _enclosing(function: types.FunctionType, known: dict[int, Any]) -> types.FunctionType:
+    """The function around the copies of what it holds, such as a module's own layers; ``copy`` leaves it as it is."""
+    cells = tuple(types.CellType() for _ in function.__closure__ or ())
+    code, names = function.__code__, function.__globals__
+    made = types.FunctionType(code, names, function.__name__, function.__defaults__, cells)
+    made.__kwdefaults__, made.__dict__ = function.__kwdefaults__, dict(vars(function))
+    known[id(function)] = made
+    for cell, old in zip(cells, function.__closure__ or (), strict=True):
+        if old != types.CellType():  # else nothing was assigned to the name yet
+            cell.cell_contents = _held(old.cell_contents, known)
+    return made
+
+
+def _held(value: Any, known: dict[int, Any]) -> Any:
+    if id(value) in known:
+        return known[id(value)]
+    if isinstance(value, types.FunctionType) and value.__closure__:
+        return _enclosing(value, known)
+    return copy.deepcopy(value, known) if _copies(value, known) else value
 
 
 def _copies(value: Any, memo: Mapping[int, Any] | None) -> bool:

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
 import math
@@ -25,6 +26,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
+
+INTERNAL = frozenset(vars(nn.Module()))  # attributes that every module has from torch
 
 
 class _Blocker:
@@ -332,6 +335,30 @@ def buffers_restored(model: nn.Module) -> Iterator[None]:
                 module._buffers[name] = buffer.copy_(value)
 
 
+@contextmanager
+def without_traces(model: nn.Module) -> Iterator[None]:
+    """Gives the plain attributes and buffers of every module back what they were and held: running fills caches, for
+    other widths than the next run may have."""
+    held = INTERNAL - {"_buffers", "_non_persistent_buffers_set"}
+    before = [(m, {n: (v, _content(v)) for n, v in vars(m).items() if n not in held}) for m in model.modules()]
+    try:
+        yield
+    finally:
+        for module, attributes in before:
+            for name in vars(module).keys() - attributes.keys() - INTERNAL:
+                delattr(module, name)
+            for name, (value, content) in attributes.items():
+                if content is not None:
+                    value.clear()
+                    value.extend(content) if isinstance(value, list) else value.update(content)
+                vars(module)[name] = value
+
+
+def _content(value: Any) -> Any:
+    """What a container holds that code can fill."""
+    return copy.copy(value) if type(value) in (dict, list, set) else None
+
+
 def compare(out: Any, expected: list[Tensor]) -> tuple[float, float]:
     """Largest difference, and the scale of the expected values. Equal infinities, and NaN beside NaN, don't differ."""
     found = tensors_in(out)
@@ -381,7 +408,7 @@ def run_case(model: nn.Module, case: Mapping[str, Any], own: Mapping[str, Tensor
     counter = MacCounter()
     even = EvenDraws() if case["even_draws"] else nullcontext()
     around = (transparent(model.train(case["training"])), buffers_restored(model), seeded(), even, counter)
-    with torch.no_grad(), ExitStack() as stack:
+    with torch.no_grad(), without_traces(model), ExitStack() as stack:
         for context in around:
             stack.enter_context(context)
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import copy
 import sys
-import types
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -52,6 +51,7 @@ from .file import (
     plan_rewrites,
     render,
     repairs,
+    returning,
     run,
     set_from_outside,
     shared,
@@ -92,6 +92,7 @@ def write(
     """
     sources = Sources()
     tree = Tree(model, entry, sources)
+    model = tree.model
     choose_imported(tree, rewrites)
     refuse(tree)
     writing = _Writing(tree, plan_rewrites(rewrites, tree, sources))
@@ -112,7 +113,8 @@ class _Writing:
         self.tree = tree
         self.rewrites = rewrites
         if not is_authored(type(tree.model)):
-            raise SourceError(_without_source(tree))
+            name = type(tree.model).__name__
+            raise SourceError(f"{name} is torch's own class, without an author's source; put it into a class of yours")
         self.authors = {cls: AuthorClass(cls, tree.sources) for cls in tree.instances}
         self.plain = [c for c in self._verbatim_classes() if c not in self.authors]
         self.beside = list(self._parents_that_are_no_modules())
@@ -265,11 +267,15 @@ class _Writing:
         entry, sources = self.tree.entry, self.tree.sources
         gatherer = Gatherer(sources, homes_of(self.tree.model), self._library(), self._statement)
         reads = self._reads()
-        for cls in (*self.plain, *self.authors):
-            gatherer.add(self._class_chunk(cls, reads, self.methods[cls]))
         root = type(self.tree.model)
+        for cls in (*self.plain, *self.authors):
+            if not (self.tree.bare and cls is root):
+                gatherer.add(self._class_chunk(cls, reads, self.methods[cls]))
         parameters = self.written[root].parameters if root in self.written else []
-        factory = factory_chunk(entry, root, self.tree.names[root], parameters, self.tree.birth(""), sources)
+        if self.tree.bare:
+            factory: Chunk | None = returning(entry, self.authors[root], self.written[root])
+        else:
+            factory = factory_chunk(entry, root, self.tree.names[root], parameters, self.tree.birth(""), sources)
         if factory is not None:
             gatherer.add(factory)
         gatherer.close()
@@ -362,15 +368,6 @@ class _Writing:
 
     def _instances(self, cls: type) -> dict[str, nn.Module]:
         return {path: self.tree.live[path] for path in self.tree.instances.get(cls, ())}
-
-
-def _without_source(tree: Tree) -> str:
-    """Why a network that is torch's own container can't be written, and where it is made."""
-    factory, name = tree.entry.factory, type(tree.model).__name__
-    place = tree.sources.of_function(factory) if isinstance(factory, types.FunctionType) else None
-    where = f"{place[0].at(place[1])}: {factory.__name__}() gives a {name}: it" if place else name
-    made = f", as self.layers = {factory.__name__}(...)" if place else ""
-    return f"{where} is torch's own class, without an author's source; put it into a class of yours{made}"
 
 
 def _of_instances(node: ast.ClassDef) -> ast.ClassDef:

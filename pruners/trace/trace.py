@@ -40,7 +40,6 @@ from ..run import (
     tensors_in,
     training_batch,
     unwatched,
-    without_traces,
 )
 from ..run import run as call
 from .counted_calls import SiteRecorder
@@ -157,7 +156,7 @@ def _labelled(
     tracer.batch = batch_size(example)
     args, kwargs = call_arguments(example)
     watch = Watch(tracer.modules, run.tried, attempts)
-    with as_it_was(model), without_traces(model), ExitStack() as stack:
+    with as_it_was(model), ExitStack() as stack:
         stack.enter_context(repeatable())
         stack.enter_context(torch.set_grad_enabled(run.graded))
         stack.enter_context(tracer.modules.watching())

@@ -25,7 +25,7 @@ def outputs_of(
     training: bool = False,
     draws: fresh.EvenDraws | None = None,
 ) -> tuple[Tensor, ...]:
-    """The model's outputs; it keeps its buffers, and is left in float64 if that is asked.
+    """The model's outputs; it keeps its buffers and attributes, and is left in float64 if that is asked.
 
     ``around``: a context for the run, given the model. Random numbers start anew; ``draws``: how they are drawn.
     """
@@ -35,6 +35,7 @@ def outputs_of(
         inputs = fresh.as_double(inputs)
     with torch.no_grad(), ExitStack() as stack:
         stack.enter_context(fresh.buffers_restored(model))
+        stack.enter_context(fresh.without_traces(model))
         stack.enter_context(fresh.seeded())
         stack.enter_context(draws or nullcontext())
         stack.enter_context(around(model))

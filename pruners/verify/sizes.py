@@ -46,8 +46,17 @@ def other_sizes(inputs: Any) -> Iterator[tuple[str, Any]]:
 def _ways(length: int) -> tuple[Lengths, ...]:
     """Ways to change a side: at first two that go together as height and width."""
     if length >= _LARGE:
-        return (lambda n: n - 64 if n > 96 else n // 2), (lambda n: n - 32), (lambda n: n // 2), (lambda n: n * 3 // 2)
-    return (lambda n: n * 3 // 2), (lambda n: n * 2), (lambda n: n * 3 // 2), (lambda n: max(1, n // 2))
+        return _less(64), _less(32), _half, (lambda n: n * 3 // 2)
+    return (lambda n: n * 3 // 2), (lambda n: n * 2), (lambda n: n * 3 // 2), _half
+
+
+def _less(by: int) -> Lengths:
+    """Shorter by so much; half of a side that is short beside another, such as the frames of a film."""
+    return lambda n: n - by if 2 * n > 3 * by else _half(n)
+
+
+def _half(length: int) -> int:
+    return max(1, length // 2)
 
 
 def _quarter(length: int) -> int:

@@ -156,7 +156,162 @@ def test_an_attribute_stays_that_is_set_together_with_other_names(tmp_path: Path
     assert "self.patch = pair(patch)" in text
 
 
+NAMED_LIST = """
+class Cell(nn.Module):
+    def __init__(self, inner, outer):
+        super().__init__()
+        self.path = nn.ModuleList()
+        self.path.add_module("drop", nn.Dropout(0.1))
+        self.path.add_module("up", nn.Linear(inner, outer))  # twice as wide
+        for i in range(2):
+            self.path.add_module(f"step_{i}", nn.Linear(outer, outer))
+
+    def forward(self, x):
+        x = self.path.up(self.path.drop(x)).relu()
+        return self.path.step_1(self.path.step_0(x).relu()).relu()
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cells = nn.Sequential(Cell(5, 8), Cell(8, 12))
+        self.head = nn.Linear(12, 3)
+
+    def forward(self, x):
+        return self.head(self.cells(x))
+"""
+
+AROUND_LAYERS = """
+class Block(nn.Module):
+    def __init__(self, dim):
+        super().__init__()
+        self.mlp = nn.ModuleDict(dict(up=nn.Linear(dim, 4 * dim), down=nn.Linear(4 * dim, dim), act=nn.GELU()))
+        self.stack = nn.Sequential(nn.Linear(dim, dim), nn.Tanh())
+        m, first = self.mlp, self.stack[0]
+        self.forth = lambda x: m.down(m.act(m.up(first(x))))
+
+        def back(x):
+            return self.forth(x) * 0.5
+
+        self.back = back
+
+    def forward(self, x):
+        return x + self.back(self.stack(x))
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.up, self.head = nn.Linear(5, 8), nn.Linear(8, 3)
+        self.blocks = nn.ModuleList([Block(8) for _ in range(2)])
+
+    def forward(self, x):
+        x = self.up(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x)
+"""
+GRID = """
+class Detect(nn.Module):
+    stride = None
+
+    def __init__(self, dim, kinds):
+        super().__init__()
+        self.kinds, self.grid_size = kinds, 0
+        self.grids = [torch.empty(0) for _ in range(2)]
+        self.last = nn.Linear(dim, kinds)
+        self.mse_loss, self.bce_loss = nn.MSELoss(), nn.BCELoss(reduction="sum")
+        self.other_loss = nn.CrossEntropyLoss(ignore_index=-1)
+
+    def forward(self, x, targets=None):
+        x = self.last(x)
+        if x.shape[1] != self.grid_size:
+            self.grid_size = x.shape[1]
+            self.grid = torch.arange(x.shape[1]).view(1, -1, 1).to(x) / 9
+        if self.grids[1].shape[:1] != x.shape[1:2]:
+            self.grids[1] = torch.ones(x.shape[1], self.kinds).to(x) * self.stride[1]
+        if targets is not None:
+            return self.mse_loss(x, targets)
+        return x.sigmoid() + self.grid + self.grids[1]
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.up, self.detect = nn.Linear(5, 8), Detect(8, 3)
+        self.detect.stride = torch.tensor([8.0, 16.0])
+        self.stride = self.detect.stride
+
+    def forward(self, x):
+        return self.detect(self.up(x).relu())
+"""
+
+LEAVES_EARLY = """
+class Convolution(nn.Sequential):
+    def __init__(self, inner, outer, conv_only=False, drop=None):
+        super().__init__()
+        self.add_module("conv", nn.Linear(inner, outer))
+        if conv_only:
+            return
+        if drop is None:
+            self.add_module("act", nn.ReLU())
+            return
+        self.add_module("drop", nn.Dropout(drop))
+        self.add_module("act", nn.Tanh())
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = Convolution(5, 8, True), Convolution(8, 12)
+        self.third, self.head = Convolution(12, 8, drop=0.1), nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.head(self.third(self.second(self.first(x))))
+"""
+FILLED_BY_A_HELPER = """
+class Block(nn.Module):
+    def __init__(self, inner, outer, norm=True, before=False):
+        super().__init__()
+        block = nn.ModuleList()
+        act = nn.ReLU()
+        normed = nn.LayerNorm(inner if before else outer) if norm else None
+        layer = nn.Linear(inner, outer)
+        if before:
+            self.add_if_there(block, normed)
+            self.add_if_there(block, act)
+            self.add_if_there(block, layer)
+        else:
+            self.add_if_there(block, layer)
+            self.add_if_there(block, normed)
+            self.add_if_there(block, act)
+        self.block = nn.Sequential(*block)
+
+    def forward(self, x):
+        return self.block(x)
+
+    @staticmethod
+    def add_if_there(modules, module):
+        if module is not None:
+            modules.append(module)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = Block(5, 8, norm=False), Block(8, 12, before=True)
+        self.head = Block(12, 3, norm=False)
+
+    def forward(self, x):
+        return self.head(self.second(self.first(x)))
+"""
+
 FORMS = {
+    "a constructor that some instances leave early": LEAVES_EARLY,
+    "a list of layers that a helper fills": FILLED_BY_A_HELPER,
+    "functions around the block's own layers": AROUND_LAYERS,
+    "losses, grids that running makes and strides set from outside": GRID,
+    "a list of layers that have names": NAMED_LIST,
     "a name that is assigned behind the list of layers": DEFINED_LATER,
     "a list of layers that grows and loses its first": GROWN,
 }

@@ -306,6 +306,8 @@ def test_a_layer_that_only_another_size_reaches_is_no_failure(tmp_path: Path) ->
     [
         (torch.zeros(2, 3, 8, 8), ["3x12x16", "3x16x16", "3x12x12", "3x4x4"]),
         (torch.zeros(1, 3, 224, 224), ["3x64x96", "3x160x192", "3x192x192", "3x112x112", "3x336x336"]),
+        (torch.zeros(1, 1, 8, 112, 112), ["1x4x48x80", "1x4x80x80", "1x4x56x56", "1x12x168x168"]),
+        (torch.zeros(1, 3, 16, 112), ["3x8x80", "3x8x80", "3x8x56", "3x24x168"]),
         ({"ids": torch.ones(2, 8, dtype=torch.int64), "mask": torch.ones(2, 8)}, ["6", "12"]),
         (torch.zeros(2, 3, 16), ["3x12", "3x24", "2x16", "4x16"]),
         (torch.zeros(2, 7), ["6", "10"]),

@@ -48,6 +48,8 @@ class AuthorClass:
         place = sources.of_function(function) if function else None
         self.init_file: SourceFile = place[0] if place else self.file
         self.init: FunctionNode | None = place[1] if place else None
+        if self.init is not None:
+            _nest_what_returns_skip(self.init.body)
         self.parameters = _parameters(self.init_file, self.init) if self.init else {}
         self.stored = stored_names(self.init) if self.init else set()
         self.annotated = self.init is not None and any(
@@ -123,6 +125,22 @@ class AuthorClass:
             stmts = (s for s in self.init.body if isinstance(s, ast.Assign))
             return next((s.value for s in stmts if [ast.unparse(t) for t in s.targets] == [ast.unparse(expr)]), expr)
         return expr
+
+
+def _nest_what_returns_skip(body: list[ast.stmt]) -> None:
+    """``if done: return`` with what follows in its ``else``, so that the condition tells who has what follows."""
+    for i, stmt in enumerate(body):
+        if not isinstance(stmt, ast.If):
+            continue
+        _nest_what_returns_skip(stmt.body)
+        rest = body[i + 1 :]
+        if isinstance(stmt.body[-1], ast.Return) and stmt.body[-1].value is None and rest:
+            stmt.orelse += rest
+            stmt.end_lineno, stmt.end_col_offset = rest[-1].end_lineno, rest[-1].end_col_offset
+            del body[i + 1 :]
+        _nest_what_returns_skip(stmt.orelse)
+        if body[-1] is stmt:
+            return
 
 
 def _registered(call: ast.Call) -> list[str]:

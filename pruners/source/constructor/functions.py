@@ -19,7 +19,7 @@ def placed_in(term: Closure, expr: ast.expr, template: str, text: str) -> Iterat
         edited = {id(n) for e in stale for n in ast.walk(e)}
         for use in ast.walk(term.node):
             if isinstance(use, ast.Name) and use.id == expr.id and id(use) not in edited:
-                yield span_of(use), f"({text})" if not text.replace("_", "a").isalnum() else text
+                yield span_of(use), text if text.replace("_", "a").replace(".", "a").isalnum() else f"({text})"
 
 
 def names_bound(node: ast.expr | ast.stmt) -> set[str]:

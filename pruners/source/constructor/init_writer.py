@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence, Set
 from torch import nn
 
 from ..author import Unproved, unwelcome
-from ..live import CHILD, PLAIN, author_init, holds_layers, is_authored, literal
+from ..live import CHILD, PLAIN, Box, author_init, holds_layers, is_authored, literal
 from ..text import (
     Lines,
     indented,
@@ -360,7 +360,8 @@ class InitWriter(Members):
         if free & gone or any(n not in self.author.globals and not hasattr(builtins, n) for n in free):
             return []
         local = self.author.stored - set(self.author.parameters) - self.locals - inside
-        if self._grows(stmt) or any(self._foreign(n) for n in free) or changed(stmt) & local:
+        filled = {n for n in names & local if any(isinstance(t, Box) for t in self.scope.words.get(n, ()))}
+        if self._grows(stmt) or any(self._foreign(n) for n in free) or (changed(stmt) & local) | filled:
             return []  # what it changes is there as it was in the end
         if isinstance(stmt, ast.Assign) and resizes(self.scope, stmt, range(len(self.context.paths))):
             return []

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
+from torch import nn
 
 from ...errors import SourceError
 from ...run import SMALL, UNSAVED, is_blank, unsaved_buffers
@@ -20,10 +22,12 @@ from ..live import (
     Display,
     Given,
     Hole,
+    Item,
     Lit,
     Term,
     holds_layers,
     literal,
+    small_tensor,
     tensor_call,
     unify,
 )
@@ -56,10 +60,20 @@ class Members(Sequences):
         if isinstance(term, Hole) and any(holds_layers(v) for v in term.values):
             self.printer.active = active
             return [*earlier, *self._assignment(name, kind, self._those_there(name, mask), stmt)]
+        if isinstance(term, Box) and issubclass(term.fn, nn.ModuleList) and term.has_names:
+            lines = self._assignment(name, kind, self.printer.code(replace(term, items=())), stmt)
+            lines += [line for item in term.items for line in self._added(name, item)]
+            self.printer.active = active
+            return [*earlier, *lines]
         before, found = self._tensor(name, kind, term, value, mask, stmt)
         code = found or self.printer.code(term, hint)
         self.printer.active = active
         return [*earlier, *before, *self._like_author(self._assignment(name, kind, code, stmt), stmt)]
+
+    def _added(self, name: str, item: Item) -> Lines:
+        """What gives a list of layers one under a name, which no call of its class can say."""
+        added = (literal(item.name), self.printer.item(item))
+        return lines_of(Group(f"{self.author.self_name}.{name}.add_module(", added, ")"), "", "", self._width)
 
     def _earlier(self, name: str, mask: Mask) -> Lines:
         """What the author set before an attribute and then once more behind it: its place in the state_dict is here."""
@@ -111,9 +125,12 @@ class Members(Sequences):
             column: list[Term | None] = []
             for i, record in enumerate(self.context.records):
                 slot = record.get(name) if i in mask else None
-                if slot is not None and slot.term is None:
-                    raise SourceError(f"{self._place(name)}: self.{name} can't be written: {slot.why}")
-                column.append(slot.term if slot else None)
+                term = slot.term if slot is not None else None
+                if slot is not None and term is None:
+                    term = small_tensor(vars(self.context.live[i]).get(name))
+                    if term is None:
+                        raise SourceError(f"{self._place(name)}: self.{name} can't be written: {slot.why}")
+                column.append(term)
             self._terms[name, mask] = unify(column, (name,), self.context)
         return self._terms[name, mask]
 

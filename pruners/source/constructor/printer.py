@@ -416,13 +416,13 @@ class Printer:
     def _box(self, term: Box) -> Code:
         site = self.site(term.paths)
         name = self.namer.text(term.fn)
-        parts = [self._item(i, site.call) for i in term.items]
+        parts = [self.item(i, site.call) for i in term.items]
         repeated = self._repeated(parts, site.call)
         if repeated is not None:
             return repeated
         if issubclass(term.fn, nn.Sequential):
             explode = self._long(term, site.call)
-            if [i.name for i in term.items] == [str(n) for n in range(len(term.items))]:
+            if not term.has_names:
                 return Group(f"{name}(", tuple(parts), ")", explode)
             pairs = tuple(Group("(", (literal(i.name), p), ")") for i, p in zip(term.items, parts, strict=True))
             return Group(f"{name}({self.namer.text(OrderedDict)}([", pairs, "]))", explode)
@@ -466,7 +466,8 @@ class Printer:
         nested = any(isinstance(v, Box) or (isinstance(v, Call) and is_authored(v.fn)) for v in values)
         return len(values) > 2 or (len(values) > 1 and nested)
 
-    def _item(self, item: Item, container: ast.Call | None) -> Code:
+    def item(self, item: Item, container: ast.Call | None = None) -> Code:
+        """An element of a container, with the author's comments about it."""
         code = self.code(item.value)
         return commented(code, *self.comments_at(item.value, container))
 

@@ -152,7 +152,7 @@ class _Seen:
 
 class _Something:
     def __bool__(self) -> bool:
-        raise ValueError("only whether it is there is known")
+        raise Unproved("only whether it is there is known")
 
 
 class _Fold(ast.NodeTransformer):

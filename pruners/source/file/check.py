@@ -30,6 +30,7 @@ def check(text: str, tree: Tree) -> nn.Module:
     if list(model.state_dict()) != list(twin.state_dict()):
         raise SourceError("the written source lists the entries of the state_dict in another order")
     kinds = {p: names.get(type(m), type(m).__name__) for p, m in model.named_modules(remove_duplicate=False)}
+    kinds[""] = type(twin).__name__ if tree.bare else kinds[""]
     others = {p: type(m).__name__ for p, m in twin.named_modules(remove_duplicate=False)}
     for path in [*kinds, *others]:
         if kinds.get(path) != others.get(path):

@@ -6,15 +6,17 @@ import ast
 import inspect
 import types
 from collections.abc import Sequence, Set
+from textwrap import dedent
 from typing import Any
 
 import torch
+from torch import nn
 
 from ...entry import Entry
-from ..author import argument_hints
-from ..constructor import Parameter
+from ..author import AuthorClass, Namer, argument_hints
+from ..constructor import Parameter, WrittenInit
 from ..live import Birth
-from ..text import STEP, WIDTH, FunctionNode, SourceFile, Sources, without_entries
+from ..text import STEP, WIDTH, FunctionNode, SourceFile, Sources, indented, renamed, without_entries
 from .gather import Chunk
 
 _CASTS = {torch.float16: ".half()", torch.bfloat16: ".bfloat16()", torch.float64: ".double()"}
@@ -49,6 +51,24 @@ def factory_chunk(
     return Chunk(
         entry.name, place[0] if place else None, 10**9, "\n".join(lines) + "\n", extra, second=sources.of_class(root)[0]
     )
+
+
+def returning(entry: Entry, author: AuthorClass, written: WrittenInit) -> Chunk:
+    """The factory of a network that is torch's own ``nn.Sequential``: what would be its class's constructor."""
+    place = _source(entry.factory, Sources())
+    namer = Namer(author.globals, {}, author.file.spelled)
+    kind = namer.text(nn.Sequential)
+    returns = f" -> {kind}" if place and place[1].returns is not None else ""
+    lines = [f"def {entry.name}(){returns}:", *_docstring(place, set(inspect.signature(entry.factory).parameters))]
+    statements = dedent(dedent("\n".join(written.lines)).partition("\n")[2]).rstrip("\n")
+    cast = "" if entry.dtype is None else _CASTS.get(entry.dtype, "")
+    if len(ast.parse(statements).body) == 1:
+        statements = statements.replace("super().__init__(", f"return {kind}(", 1) + cast
+    else:
+        statements = renamed(statements, {author.self_name: "layers"})
+        statements = f"{statements.replace('super().__init__(', f'layers = {kind}(', 1)}\nreturn layers{cast}"
+    text = "\n".join([*lines, *indented(statements.split("\n"))]) + "\n"
+    return Chunk(entry.name, author.file, 10**9, text, {**written.extra, **namer.extra})
 
 
 def parameter_text(word: str, parameter: Parameter) -> str:

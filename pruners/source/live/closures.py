@@ -14,8 +14,8 @@ from typing import Any
 from torch import nn
 
 from ...places import LiteralSite, Span
-from ..text import FunctionNode, SourceFile, loaded_names, stored_names
-from .terms import Arg, Call, Closure, Lit, Term, is_plain
+from ..text import FunctionNode, SourceFile, is_usable_name, loaded_names, stored_names
+from .terms import Alias, Arg, Call, Closure, Lit, Term, is_plain
 
 Made = ast.Lambda | ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -36,6 +36,17 @@ class Renewal:
             if path in site.values:
                 return site.values[path]
         return _evaluated(expr, function, given)
+
+
+    def place(self, module: nn.Module) -> str | None:
+        """How the module's own methods reach one inside it: ``self.mlp``, ``self.layers[0]``."""
+        path, prefix = (self.paths or {}).get(id(module)), f"{self.path}." if self.path else ""
+        if not path or not path.startswith(prefix):
+            return None
+        parts = path.removeprefix(prefix).split(".")
+        if parts[0].isdecimal() or not all(p.isdecimal() or is_usable_name(p) for p in parts):
+            return None
+        return "self" + "".join(f"[{p}]" if p.isdecimal() else f".{p}" for p in parts)
 
 
 NOTHING_NEW = Renewal()
@@ -94,12 +105,13 @@ def closure(function: types.FunctionType, node: Made, file: SourceFile, new: Ren
     edited = {id(n) for e, t in zip(exprs, templates, strict=True) if t == "{}" for n in ast.walk(e)}
     for name, value in cells(function).items():
         uses = [n for n in ast.walk(node) if isinstance(n, ast.Name) and n.id == name and id(n) not in edited]
-        if not uses or isinstance(value, nn.Module):
-            if uses and name != "self":
-                raise LookupError(f"the function of line {node.lineno} reads the module {name}; make it a method")
+        if not uses or name == "self":
             continue
+        place = new.place(value) if isinstance(value, nn.Module) else None
+        if isinstance(value, nn.Module) and place is None:
+            raise LookupError(f"the function of line {node.lineno} reads the module {name}; make it a method")
         exprs.append(uses[0])
-        args.append(Arg(name, read(value)))
+        args.append(Arg(name, Alias(place) if place is not None else read(value)))
         templates.append("")
     return Closure(node, file, tuple(exprs), tuple(args), tuple(templates), function.__code__)
 

@@ -97,6 +97,11 @@ class Box:
     items: tuple[Item, ...]
     paths: tuple[str | None, ...] = field(default=(), compare=False)
 
+    @property
+    def has_names(self) -> bool:
+        """Whether its elements are called otherwise than by their numbers."""
+        return [i.name for i in self.items] != [str(n) for n in range(len(self.items))]
+
 
 @dataclass(frozen=True, eq=False)
 class Either:

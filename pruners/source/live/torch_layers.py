@@ -23,7 +23,7 @@ from .terms import Arg, Call, Display, Lit, Ref, Term, is_plain
 
 Values = dict[str, Any]
 _REGISTRY: dict[type[nn.Module], Callable[[Any], Values]] = {}
-_SKIPPED = ("device", "dtype", "args", "kwargs", "_stacklevel")
+_SKIPPED = ("device", "dtype", "args", "kwargs", "_stacklevel", "size_average", "reduce")
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 _WIDTHS = 2  # leading required arguments that are written without their names
 

@@ -11,6 +11,7 @@ from torch import nn
 from ...entry import Entry
 from ...run import unsaved_buffers
 from ..text import Sources, code_of, free
+from .bare import with_class
 from .construction import Birth, Births, observe
 from .terms import Call
 from .torch_layers import is_torch
@@ -22,10 +23,11 @@ class Tree:
     """A model, its modules by path, and how a new call of the factory makes them."""
 
     def __init__(self, model: nn.Module, entry: Entry, sources: Sources) -> None:
-        self.model = model
+        self.model = with_class(model, entry, sources)
+        self.bare = self.model is not model  # the factory then stands for the class of the network
         self.entry = entry
         self.sources = sources
-        self.live = dict(model.named_modules(remove_duplicate=False))
+        self.live = dict(self.model.named_modules(remove_duplicate=False))
         self.changing: set[str] = set()  # attributes that methods assign while the network runs
         self.circles: dict[type[nn.Module], list[type[nn.Module]]] = {}  # by class, all that contain one another
         self.imported: Mapping[type, Mapping[str, Call]] = {}  # libraries' classes that stay there, with their calls

@@ -126,6 +126,11 @@ class Sources:
             self._files[name] = _read(name, "".join(lines)) if lines else None
         return self._files[name]
 
+    def append(self, name: str, text: str) -> SourceFile:
+        """The file as if it ended with this text."""
+        found = self._files[name] = SourceFile(name, [*linecache.getlines(name), *text.splitlines(keepends=True)])
+        return found
+
     def of_class(self, cls: type) -> tuple[SourceFile, ast.ClassDef]:
         """The definition of a class. Raises SourceError where there is no source, as for classes made by a call."""
         if cls not in self._places:
