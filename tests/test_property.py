@@ -24,12 +24,12 @@ from secateur.pruners.source import Entry
 from secateur.pruners.verify import oracle
 from secateur.pruners.verify.masking import masking
 
-EXAMPLES = int(os.environ.get("SECATEUR_EXAMPLES", "100"))
+EXAMPLES = int(os.environ.get("SECATEUR_EXAMPLES", "200"))
 quiet = settings(
     max_examples=EXAMPLES,
     deadline=None,
     suppress_health_check=list(HealthCheck),
-    derandomize=EXAMPLES <= 100,
+    derandomize=EXAMPLES <= 200,
     phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink),  # explaining takes minutes and tells little
 )
 
