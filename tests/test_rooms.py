@@ -111,7 +111,7 @@ _TABLE = {
     "pruners.dependencies": "pruners.decorators pruners.graph",
     "pruners.errors": "pruners.places",
     "pruners.graph": "pruners.errors pruners.places pruners.run pruners.shown",
-    "pruners.hub": "pruners.errors",
+    "pruners.hub": "pruners.errors pruners.run",
     "pruners.latency": "pruners.costs pruners.errors pruners.graph pruners.outputs pruners.run pruners.slicing",
     "pruners.least_squares": "pruners.costs pruners.errors pruners.graph pruners.run",
     "pruners.lenet5": "pruners.base",

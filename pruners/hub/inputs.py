@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..run import without_traces
+
 _TOKENS, _FEWER, _SAMPLES = 12, 7, 4000
 
 
@@ -52,7 +54,7 @@ def _labelled(model: nn.Module, inputs: dict[str, Any]) -> list[dict[str, Any]]:
     for labels in forms:
         example = {**inputs, "labels": labels}
         try:
-            with torch.no_grad():
+            with torch.no_grad(), without_traces(model):
                 model(**example)
         except Exception:  # labels of another form
             continue
