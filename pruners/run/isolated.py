@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import importlib.util
 import json
 import math
@@ -453,6 +454,7 @@ def serve() -> None:
     torch.set_num_threads(1)
     with suppress(ModuleNotFoundError):
         importlib.import_module("numpy.random")  # it takes time, and seeding needs it
+    gc.freeze()  # else the first collection of every child copies nearly all of its memory
     for line in sys.stdin:
         reading, writing = os.pipe()
         child = os.fork()
