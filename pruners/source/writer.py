@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import copy
+import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,12 +34,13 @@ from .author import (
     top_name,
     usual,
 )
-from .constructor import INDENT, Circle, ClassContext, ClassWriter, Made, WrittenInit, make_context
+from .constructor import INDENT, Circle, ClassContext, ClassWriter, Made, Replays, WrittenInit, make_context
 from .file import (
     Branches,
     Changes,
     Chunk,
     ClassParts,
+    Edit,
     Gatherer,
     Header,
     Reach,
@@ -62,6 +65,7 @@ from .file import (
 from .live import Recorder, Tree, Unsaid, is_authored, is_torch, refuse, torch_base
 from .text import SourceFile, Sources, stored_names
 
+log = logging.getLogger(__name__)
 ROUNDS = 5
 
 
@@ -90,12 +94,23 @@ def write(
     torch and what the author's kept code needs. ``rewrites``: expressions in the author's code that hold stale numbers.
     Raises SourceError, with file and line, for what can't be written. The model is not touched.
     """
+    try:
+        return _write(model, entry, rewrites, header, again=True)
+    except SourceError as error:
+        log.info("constructors are written anew: %s", error)
+        return _write(model, entry, rewrites, header, again=False)
+
+
+def _write(
+    model: nn.Module, entry: Entry, rewrites: Sequence[LiteralSite], header: Header | None, again: bool
+) -> Written:
+    """The file. ``again``: with the author's constructors where they make the same with other numbers."""
     sources = Sources()
     tree = Tree(model, entry, sources)
     model = tree.model
     choose_imported(tree, rewrites)
     refuse(tree)
-    writing = _Writing(tree, plan_rewrites(rewrites, tree, sources))
+    writing = _Writing(tree, plan_rewrites(rewrites, tree, sources), again)
     writing.write_classes()
     text, twin = writing.first(header)
     missing = [tie(model, pair, tree.instances) for pair in shared(model, twin)]
@@ -109,9 +124,10 @@ def write(
 
 
 class _Writing:
-    def __init__(self, tree: Tree, rewrites: Rewrites) -> None:
+    def __init__(self, tree: Tree, rewrites: Rewrites, again: bool) -> None:
         self.tree = tree
         self.rewrites = rewrites
+        self.replays = Replays(tree) if again else None
         if not is_authored(type(tree.model)):
             name = type(tree.model).__name__
             raise SourceError(f"{name} is torch's own class, without an author's source; put it into a class of yours")
@@ -179,7 +195,8 @@ class _Writing:
                 yield Circle(self.tree, circle, self.authors).write(recorder, context_of)
             elif circle[0] is cls:
                 context = context_of(cls)
-                yield {cls: (context, ClassWriter(context).write())}
+                again = self.replays.write(context, recorder) if self.replays is not None else None
+                yield {cls: (context, again or ClassWriter(context).write())}
 
     def _context(self, cls: type[nn.Module], recorder: Recorder, keep: set[str]) -> ClassContext:
         idle = self.branches.switches.get(cls, set())  # they only chose between branches of which one is left
@@ -293,8 +310,9 @@ class _Writing:
         of_class = self.tree.sources.of_class
         classes = {(file.name, node.name) for file, node in map(of_class, self.tree.names)}
         imported = {(file.name, node.name) for file, node in map(of_class, self.tree.imported)}
-        files = {name: self.tree.sources.file(name) for name in self.rewrites.edits}
-        lines = {(name, e.span[0]) for name, edits in self.rewrites.edits.items() for e in edits}
+        edits = self._edits()
+        files = {name: self.tree.sources.file(name) for name in edits}
+        lines = {(name, e.span[0]) for name, found in edits.items() for e in found}
         edited = {top_name(file, line) for name, line in lines if (file := files[name]) is not None}
         return Library(self.tree.sources, classes | edited, imported)
 
@@ -338,8 +356,15 @@ class _Writing:
             self.branches.settle_function(file, stmt)
         return statement_text(stmt, file, self._changes(file))
 
+    def _edits(self) -> Mapping[str, tuple[Edit, ...]]:
+        """Numbers that change, by file."""
+        found = dict(self.rewrites.edits)
+        for file, span, text in self.replays.edits() if self.replays is not None else ():
+            found[file] = (*found.get(file, ()), Edit(span, text))
+        return found
+
     def _changes(self, file: SourceFile) -> Changes:
-        return Changes(self.rewrites.edits.get(file.name, ()), self.branches.settled.get(file.name, {}))
+        return Changes(self._edits().get(file.name, ()), self.branches.settled.get(file.name, {}))
 
     def _root_file(self) -> SourceFile:
         return self.tree.sources.of_class(type(self.tree.model))[0]

@@ -13,43 +13,34 @@ class VGG(nn.Module):
     """A chain of 3x3 convolutions and one linear layer.
 
     Args:
+        layout: channels and poolings, in order.
         num_classes: width of the last layer.
+        in_channels: channels of the image.
+        image_size: side of the image. Poolings for which nothing is left to halve are left out, so an image
+            of 8x8 meets three of the five.
     """
 
-    def __init__(self, num_classes: int = 10) -> None:
+    def __init__(
+        self,
+        layout: list[int | str] = [25, "M", 64, "M", 153, 179, "M", 204, 256, "M", 307, 358, "M"],
+        num_classes: int = 10,
+        in_channels: int = 3,
+        image_size: int = 32,
+    ) -> None:
         super().__init__()
-        self.features = nn.Sequential(
-            nn.Conv2d(3, 25, kernel_size=3, padding=1, bias=False),
-            nn.BatchNorm2d(25),
-            nn.ReLU(inplace=True),
-            nn.MaxPool2d(2),
-            nn.Conv2d(25, 64, kernel_size=3, padding=1, bias=False),
-            nn.BatchNorm2d(64),
-            nn.ReLU(inplace=True),
-            nn.MaxPool2d(2),
-            nn.Conv2d(64, 153, kernel_size=3, padding=1, bias=False),
-            nn.BatchNorm2d(153),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(153, 179, kernel_size=3, padding=1, bias=False),
-            nn.BatchNorm2d(179),
-            nn.ReLU(inplace=True),
-            nn.MaxPool2d(2),
-            nn.Conv2d(179, 204, kernel_size=3, padding=1, bias=False),
-            nn.BatchNorm2d(204),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(204, 256, kernel_size=3, padding=1, bias=False),
-            nn.BatchNorm2d(256),
-            nn.ReLU(inplace=True),
-            nn.MaxPool2d(2),
-            nn.Conv2d(256, 307, kernel_size=3, padding=1, bias=False),
-            nn.BatchNorm2d(307),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(307, 358, kernel_size=3, padding=1, bias=False),
-            nn.BatchNorm2d(358),
-            nn.ReLU(inplace=True),
-            nn.MaxPool2d(2),
-        )
-        self.classifier = nn.Linear(358, num_classes)
+        layers: list[nn.Module] = []
+        channels, side = in_channels, image_size
+        for item in layout:
+            if isinstance(item, int):
+                layers.append(nn.Conv2d(channels, item, kernel_size=3, padding=1, bias=False))
+                layers.append(nn.BatchNorm2d(item))
+                layers.append(nn.ReLU(inplace=True))
+                channels = item
+            elif side > 1:
+                layers.append(nn.MaxPool2d(2))
+                side //= 2
+        self.features = nn.Sequential(*layers)
+        self.classifier = nn.Linear(channels * side * side, num_classes)
 
         for m in self.modules():
             if isinstance(m, nn.Conv2d):
@@ -61,6 +52,6 @@ class VGG(nn.Module):
         return self.classifier(x)
 
 
-def vgg11(num_classes: int = 10) -> VGG:
+def vgg11(num_classes: int = 10, in_channels: int = 3, image_size: int = 32) -> VGG:
     """VGG-11: eight convolutions."""
-    return VGG(num_classes)
+    return VGG(num_classes=num_classes, in_channels=in_channels, image_size=image_size)

@@ -5,8 +5,12 @@ Source:   vgg_small()
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+Layer = Callable[..., nn.Module]
 
 
 class VGGSmall(nn.Module):
@@ -18,25 +22,44 @@ class VGGSmall(nn.Module):
     Args:
         num_classes: width of the last layer.
         in_channels: channels of the image.
+        image_size: side of the image.
+        conv: makes the convolutions after the first.
+        first: makes the first convolution.
+        last: makes the linear layer; a binary one is followed by a batch norm.
+        norm: makes the norms behind the convolutions.
     """
 
-    def __init__(self, num_classes: int = 10, in_channels: int = 3) -> None:
+    def __init__(
+        self,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        image_size: int = 32,
+        conv: Layer = nn.Conv2d,
+        first: Layer = nn.Conv2d,
+        last: Layer = nn.Linear,
+        norm: Layer = nn.BatchNorm2d,
+    ) -> None:
         super().__init__()
-        self.conv0 = nn.Conv2d(in_channels, 51, kernel_size=3, padding=1, bias=False)
-        self.bn0 = nn.BatchNorm2d(51)
-        self.conv1 = nn.Conv2d(51, 64, kernel_size=3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
-        self.conv2 = nn.Conv2d(64, 153, kernel_size=3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(153)
-        self.conv3 = nn.Conv2d(153, 179, kernel_size=3, padding=1, bias=False)
-        self.bn3 = nn.BatchNorm2d(179)
-        self.conv4 = nn.Conv2d(179, 204, kernel_size=3, padding=1, bias=False)
-        self.bn4 = nn.BatchNorm2d(204)
-        self.conv5 = nn.Conv2d(204, 256, kernel_size=3, padding=1, bias=False)
-        self.bn5 = nn.BatchNorm2d(256)
+        side = image_size // 8
+        if side == 0:
+            raise ValueError(f"VGG-Small halves the image three times: image_size must be 8 or more, not {image_size}")
+        self.conv0 = first(in_channels, 51, kernel_size=3, padding=1, bias=False)
+        self.bn0 = norm(51)
+        self.conv1 = conv(51, 64, kernel_size=3, padding=1, bias=False)
+        self.bn1 = norm(64)
+        self.conv2 = conv(64, 153, kernel_size=3, padding=1, bias=False)
+        self.bn2 = norm(153)
+        self.conv3 = conv(153, 179, kernel_size=3, padding=1, bias=False)
+        self.bn3 = norm(179)
+        self.conv4 = conv(179, 204, kernel_size=3, padding=1, bias=False)
+        self.bn4 = norm(204)
+        self.conv5 = conv(204, 256, kernel_size=3, padding=1, bias=False)
+        self.bn5 = norm(256)
         self.pool = nn.MaxPool2d(kernel_size=2)
-        self.fc = nn.Linear(4096, num_classes)
+        self.fc = last(256 * side * side, num_classes)
         self.last_norm: nn.Module = nn.Identity()
+        if last is not nn.Linear:
+            self.last_norm = nn.BatchNorm1d(num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.begin(x)
@@ -52,6 +75,14 @@ class VGGSmall(nn.Module):
         return self.bn0(self.conv0(x))
 
 
-def vgg_small(num_classes: int = 10, in_channels: int = 3) -> VGGSmall:
+def vgg_small(
+    num_classes: int = 10,
+    in_channels: int = 3,
+    image_size: int = 32,
+    conv: Layer = nn.Conv2d,
+    first: Layer = nn.Conv2d,
+    last: Layer = nn.Linear,
+    norm: Layer = nn.BatchNorm2d,
+) -> VGGSmall:
     """VGG-Small with 128, 256 and 512 channels."""
-    return VGGSmall(num_classes, in_channels)
+    return VGGSmall(num_classes, in_channels, image_size, conv, first, last, norm)

@@ -96,5 +96,5 @@ def test_forward_comments_and_docstrings_stay_as_the_author_wrote_them(tmp_path:
 def test_arguments_that_pruning_does_not_touch_stay_arguments(tmp_path: Path) -> None:
     model, entry, x = _made(NETWORKS[1])
     text = assert_writes(model, entry, tmp_path, x)
-    assert "def resnet20(num_classes: int = 7, in_channels: int = 3) -> ResNet:" in text
-    assert "self.linear = nn.Linear(64, num_classes)" in text
+    assert 'def resnet20(num_classes: int = 7, in_channels: int = 3, shortcut: str = "B") -> ResNet:' in text
+    assert "self.linear = nn.Linear(64 * block.expansion, num_classes)" in text

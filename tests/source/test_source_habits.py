@@ -62,7 +62,7 @@ def test_pruned_blocks_with_optional_layers(seed: int, tmp_path: Path) -> None:
 
 def test_helper_functions_are_called_where_they_still_make_the_layer(tmp_path: Path) -> None:
     text = assert_writes(units(), Entry(units, {}, "units"), tmp_path, _image())
-    for call in ["conv3x3(inp, hidden)", "conv3x3(hidden, oup, stride)", "self.stem = conv3x3(3, 8)"]:
+    for call in ["conv3x3(inp, hidden)", "conv3x3(hidden, oup, stride)", "self.stem = conv3x3(3, self.in_planes)"]:
         assert call in text
     model, literals = _pruned(units(), _image(), 1)
     text = assert_writes(model, Entry(units, {}, "units"), tmp_path, _image(), rewrites=literals)
@@ -75,7 +75,7 @@ def test_helper_functions_are_called_where_they_still_make_the_layer(tmp_path: P
 
 def test_comments_at_elements_of_lists_stay(tmp_path: Path) -> None:
     text = assert_writes(units(), Entry(units, {}, "units"), tmp_path, _image())
-    for part in ["# widen\n", "conv3x3(inp, hidden),  # to the middle\n", "# narrow\n", "(oup),  # no activation\n"]:
+    for part in ["# widen\n", "conv3x3(inp, hidden))  # to the middle\n", "# narrow\n", "(oup),  # no activation\n"]:
         assert part in text
 
 
@@ -201,8 +201,8 @@ def test_layers_of_comprehensions_are_written_alike_in_every_python(tmp_path: Pa
         tmp_path,
     )
     text = assert_writes(module.Net(), Entry(module.Net, {}, "net"), tmp_path, torch.ones(1, 8, 4, 4))
-    assert "self.a = nn.Sequential(nn.Conv2d(c, c, kernel_size=1), nn.Conv2d(c, c, kernel_size=3))" in text
-    assert '"x8": nn.Conv2d(8, 8, kernel_size=1)' in text
+    assert "(*[nn.Conv2d(in_channels=c, out_channels=c, kernel_size=k) for k in (1, 3)])" in text
+    assert "nn.ModuleDict({f'x{c}': nn.Conv2d(" in text
 
 
 def test_the_header_says_what_it_is_told() -> None:

@@ -71,8 +71,8 @@ def test_a_random_mask_that_nothing_makes_again_is_refused(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("make", "wanted"),
     [
-        ("self.blocks = nn.Sequential(*[Block(width, self.window()) for _ in range(2)])", "Block(8, self.window())"),
-        ("self.blocks = nn.Sequential(*[Block(width, self.window(i)) for i in (2, 5)])", "Block(8, self.window(5))"),
+        ("self.blocks = nn.Sequential(*[Block(width, self.window()) for _ in range(2)])", "(width, self.window()) for"),
+        ("self.blocks = nn.Sequential(*[Block(width, self.window(i)) for i in (2, 5)])", "(width, self.window(i)) for"),
         ("mask = self.window(3)\n        self.blocks = nn.Sequential(Block(width, mask))", "mask = self.window(3)"),
         (
             "mask = torch.empty(length, length)\n        for i in range(length):\n            mask[i] = i * 0.1\n"
@@ -163,9 +163,7 @@ class Net(nn.Module):
     text = _halved(net, tmp_path, torch.randn(2, 3, 32, 32))
     assert "nn.Conv2d(3, 8, (3, 3), padding=(1, 1))" in text
     assert "nn.MaxPool2d(2, 2)" in text
-    assert "nn.MaxPool2d(2)," in text
-    assert "nn.Conv2d(16, classes, kernel_size=1)" in text
-    assert "nn.AvgPool2d(2, stride=1)" in text
+    assert 'self.head = head([16, classes], 8, {"size": 1})' in text
     assert "][" not in text
     assert "None" not in text.split('"""')[2]
 

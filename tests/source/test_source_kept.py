@@ -47,27 +47,11 @@ def text_of(folder: Path, blocks: str, skip: tuple[str, ...] = ()) -> str:
     return pruned(folder, SQUEEZE + "\n" + BLOCK + "\n" + NET.replace("{blocks}", blocks), skip)[2]
 
 
-@pytest.mark.parametrize("blocks", [
-    "nn.ModuleList([Block(16) for width in widths])",
-    "nn.ModuleList([Block(width) for width in widths])",
-    "nn.ModuleList([Block(16, scale=i) for i in range(depth)])",
-    "nn.ModuleList([Block(16) for i in range(depth) if i])",
-])  # fmt: skip
-def test_a_comprehension_is_written_out_where_it_cannot_say_the_same(tmp_path: Path, blocks: str) -> None:
-    text = text_of(tmp_path, blocks)
-    assert " for " not in text[text.index("self.blocks ="):text.index("def forward", text.index("self.blocks ="))]
-    assert "Block(8" in text
-
-
-def test_one_module_that_stands_several_times_stays_one(tmp_path: Path) -> None:
-    text = text_of(tmp_path, "nn.ModuleList([Block(16)] * 2 + [Block(16) for _ in range(2)])")
-    assert "self.blocks[1] = self.blocks[0]" in text
-
-
-def test_a_number_that_its_expression_no_longer_gives_is_handed_over(tmp_path: Path) -> None:
+def test_a_block_of_another_width_is_handed_it_and_the_loop_is_written_out(tmp_path: Path) -> None:
     text = text_of(tmp_path, "nn.ModuleList([Block(16) for _ in range(depth)])", skip=("blocks.1.squeeze.down",))
-    assert "c // r" not in text
+    assert "hidden = c // r  # narrow" in text
     assert "range(depth)" not in text
+    assert "Block(8, 4),\n            Block(8, 2),\n            Block(8, 4)," in text
 
 
 @pytest.mark.parametrize(("blocks", "kept"), [
@@ -76,15 +60,29 @@ def test_a_number_that_its_expression_no_longer_gives_is_handed_over(tmp_path: P
     pytest.param("nn.ModuleList(Block(16) for _ in range(2))", "nn.ModuleList(Block(8) for _ in range(2))",
                  id="a generator"),
     pytest.param("nn.Sequential(*[Block(16, False) for _ in range(depth)])",
-                 "nn.Sequential(*[Block(8, bias=False) for _ in range(depth)])", id="a list handed to a chain"),
+                 "nn.Sequential(*[Block(8, False) for _ in range(depth)])", id="a list handed to a chain"),
     pytest.param("nn.Sequential(*(Block(16) for _ in range(depth - 1)))",
                  "nn.Sequential(*(Block(8) for _ in range(depth - 1)))", id="a generator handed to a chain"),
     pytest.param("nn.ModuleList([nn.Sequential(nn.Linear(16, 16, bias=False), nn.ReLU()) for _ in range(depth)])",
                  "nn.ModuleList([nn.Sequential(nn.Linear(8, 8, bias=False), nn.ReLU()) for _ in range(depth)])",
                  id="layers of torch"),
+    pytest.param("nn.ModuleList([Block(16) for width in widths])", "nn.ModuleList([Block(8) for width in widths])",
+                 id="over a table that only counts"),
+    pytest.param("nn.ModuleList([Block(16, scale=i) for i in range(depth)])",
+                 "nn.ModuleList([Block(8, scale=i) for i in range(depth)])", id="with the loop's number"),
+    pytest.param("nn.ModuleList([Block(16) for i in range(depth) if i])",
+                 "nn.ModuleList([Block(8) for i in range(depth) if i])", id="with a condition"),
+    pytest.param("nn.ModuleList([Block(16)] * 2 + [Block(16) for _ in range(2)])",
+                 "nn.ModuleList([Block(8)] * 2 + [Block(8) for _ in range(2)])", id="one block twice"),
 ])  # fmt: skip
 def test_a_comprehension_whose_passes_agree_stays(tmp_path: Path, blocks: str, kept: str) -> None:
     assert f"self.blocks = {kept}\n" in text_of(tmp_path, blocks)
+
+
+def test_a_table_of_widths_gets_other_numbers(tmp_path: Path) -> None:
+    text = text_of(tmp_path, "nn.ModuleList([Block(width) for width in widths])")
+    assert "nn.ModuleList([Block(width) for width in widths])" in text
+    assert "def __init__(self, depth=3, widths=(8, 8)):" in text
 
 
 def test_classes_that_get_other_numbers_stay_to_the_letter(tmp_path: Path) -> None:

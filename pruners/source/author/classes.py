@@ -67,6 +67,19 @@ class AuthorClass:
         return line
 
     @property
+    def last_comments(self) -> list[str]:
+        """Comments behind the last statement that are still inside the constructor."""
+        found: list[str] = []
+        if self.init is None:
+            return found
+        for line in self.init_file.lines[self.init.end_lineno or 0 :]:
+            text = line.strip()
+            if text and (not text.startswith("#") or len(line) - len(line.lstrip()) <= self.init.col_offset):
+                break
+            found.append(text)
+        return found if any(found) else []
+
+    @property
     def self_name(self) -> str:
         return self.init.args.args[0].arg if self.init and self.init.args.args else "self"
 

@@ -7,7 +7,8 @@ from .class_writer import ClassWriter
 from .conditions import INDENT
 from .context import ClassContext, make_context
 from .parameters import Parameter, WrittenInit
+from .replay import Replays
 
 __all__ = [
-    "INDENT", "Circle", "ClassContext", "ClassWriter", "Made", "Parameter", "WrittenInit", "make_context",
+    "INDENT", "Circle", "ClassContext", "ClassWriter", "Made", "Parameter", "Replays", "WrittenInit", "make_context",
 ]

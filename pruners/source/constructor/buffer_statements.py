@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import logging
-import random
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,13 +15,12 @@ from torch import nn
 
 from ...run import described
 from ..author import Scope
-from ..live import is_plain, undisturbed, value_of
+from ..live import is_plain, reseeded, undisturbed, value_of
 from ..text import loaded_names, stored_names
 from .walk import own_attribute, setting_of
 
 log = logging.getLogger(__name__)
 _RESULT = "_result_"
-_SEED = 918273645  # what is drawn by chance is not what the author's code drew
 
 
 @dataclass(frozen=True)
@@ -148,9 +146,7 @@ def _gives(
         scope.admit_attributes(code, scope.author.self_name)
         names[scope.author.self_name] = scope.live[index]
     with undisturbed():
-        torch.default_generator.manual_seed(_SEED)
-        random.seed(_SEED)
-        np.random.seed(_SEED)
+        reseeded()
         exec(compile(ast.fix_missing_locations(code), "<author>", "exec"), names)
     return alike(names[_RESULT], wanted)
 

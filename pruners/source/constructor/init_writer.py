@@ -56,19 +56,9 @@ class InitWriter(Members):
         self._last_setting = self._find_last_setting(init.body)
         self._undefined = {n: self.scope.words.pop(n) for n in self.locals & set(self.scope.words)}
         lines = self._block(init.body, everyone, self.author.header_end)
-        self.lines = tidy([*lines, *self._rest(everyone), *self._last_comments(init)])
+        self.lines = tidy([*lines, *self._rest(everyone), *self.author.last_comments])
         self.scope.words.update(self._undefined)
         return self.lines
-
-    def _last_comments(self, init: ast.FunctionDef | ast.AsyncFunctionDef) -> Lines:
-        """Comments behind the last statement that are still inside the constructor."""
-        found: Lines = []
-        for line in self.author.init_file.lines[init.end_lineno or 0 :]:
-            text = line.strip()
-            if text and (not text.startswith("#") or len(line) - len(line.lstrip()) <= init.col_offset):
-                break
-            found.append(text)
-        return found if any(found) else []
 
     def _find_last_setting(self, body: Sequence[ast.stmt]) -> ast.stmt | None:
         """The last top-level statement that makes part of the module; what follows only initialises."""

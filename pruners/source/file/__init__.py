@@ -5,7 +5,7 @@ from __future__ import annotations
 from .attributes import losses, set_from_outside
 from .branches import Branches
 from .check import check, failing_lines, run
-from .edits import Changes
+from .edits import Changes, Edit
 from .factory import factory_chunk, returning
 from .gather import Chunk, Gatherer
 from .literals import Rewrites, plan_rewrites
@@ -15,7 +15,7 @@ from .repairs import repairs, shared, tie
 from .splice import ClassParts, class_text, statement_text
 
 __all__ = [
-    "Branches", "Changes", "Chunk", "ClassParts", "Gatherer", "Header", "Reach", "Rewrites", "Unreached", "check",
-    "class_text", "factory_chunk", "failing_lines", "losses", "plan_rewrites", "render", "repairs", "returning",
-    "run", "set_from_outside", "shared", "statement_text", "tie", "top_of",
+    "Branches", "Changes", "Chunk", "ClassParts", "Edit", "Gatherer", "Header", "Reach", "Rewrites", "Unreached",
+    "check", "class_text", "factory_chunk", "failing_lines", "losses", "plan_rewrites", "render", "repairs",
+    "returning", "run", "set_from_outside", "shared", "statement_text", "tie", "top_of",
 ]

@@ -7,6 +7,7 @@ of the random generators put back.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import random
 import sys
@@ -31,6 +32,7 @@ from .undrawn import Undrawn
 
 log = logging.getLogger(__name__)
 _LOCK = threading.Lock()
+_SEED = 918273645
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class Birth:
 
 
 Births = Mapping[str, Birth]
+Arguments = Mapping[str, Any]
 
 
 def observe(entry: Entry, model: nn.Module) -> dict[str, Birth]:
@@ -110,6 +113,13 @@ def undisturbed() -> Iterator[None]:
             torch.set_default_dtype(dtype)
             random.setstate(python)
             np.random.set_state(arrays)
+
+
+def reseeded() -> None:
+    """What is drawn by chance from now on is not what the author's code drew."""
+    torch.default_generator.manual_seed(_SEED)
+    random.seed(_SEED)
+    np.random.seed(_SEED)
 
 
 def _class_name(module: nn.Module) -> tuple[str, str]:
@@ -181,3 +191,13 @@ def _frames(module: nn.Module) -> tuple[Frame, ...]:
 def _call_end(code: types.CodeType, instruction: int) -> Position:
     _, end_line, _, end_col = next(islice(code.co_positions(), instruction // 2, None))
     return end_line or 0, end_col or 0
+
+
+def constructed(cls: type[nn.Module], arguments: Arguments) -> tuple[nn.Module, Mapping[int, Arguments]]:
+    """A module made with these arguments, and by the identity of the modules made with it what each of them got."""
+    recorder, bound = _Recorder(), inspect.signature(cls).bind_partial()
+    bound.arguments.update(arguments)
+    with undisturbed(), recorder.watching():
+        reseeded()
+        made = cls(*bound.args, **bound.kwargs)
+    return made, recorder.arguments

@@ -1,0 +1,248 @@
+"""Numbers that know where they come from: an author's code is run with them to see which of his numbers make what."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import functools
+import inspect
+import math
+import operator
+import types
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+from ...places import Span
+from ..text import SourceFile, code_of
+from .bindings import namespace_of
+
+_NUMBER, _INT = "_secateur_number_", "_secateur_int_"
+
+
+@dataclass(frozen=True)
+class Written:
+    """A number in an author's file."""
+
+    file: str
+    span: Span
+
+
+Numbers = Mapping[Hashable, int]
+Read = Callable[[Written, int], int]
+
+
+class _Origin:
+    """``reads``: the numbers that a value was computed from; ``again``: computes it from other ones."""
+
+    reads: frozenset[Hashable]
+    again: Callable[[Numbers], Any]
+
+    def _to(self, function: Callable[..., Any], *values: Any) -> Any:
+        return _computed(function, values)
+
+
+def _plain(value: Any) -> Any:
+    return int(value) if isinstance(value, Traced) else float(value) if isinstance(value, _TracedFloat) else value
+
+
+def _computed(function: Callable[..., Any], values: Sequence[Any]) -> Any:
+    plain = [_plain(v) for v in values]
+    if not all(isinstance(v, int | float) for v in plain):
+        return NotImplemented
+    result = function(*plain)
+    if type(result) not in (int, float):
+        return result
+    origins = [v if isinstance(v, _Origin) else None for v in values]
+    made: Any = Traced(result) if type(result) is int else _TracedFloat(result)
+    made.reads = frozenset().union(*(o.reads for o in origins if o is not None))
+    made.again = lambda numbers: function(*(
+        v if o is None else o.again(numbers) for o, v in zip(origins, plain, strict=True)
+    ))  # fmt: skip
+    return made
+
+
+def _operations(cls: Any) -> Any:
+    for name in ("add", "sub", "mul", "floordiv", "truediv", "mod", "pow"):
+        function = getattr(operator, name)
+        setattr(cls, f"__{name}__", lambda a, b, f=function: a._to(f, a, b))
+        setattr(cls, f"__r{name}__", lambda a, b, f=function: a._to(f, b, a))
+    for name, one in {"neg": operator.neg, "pos": operator.pos, "abs": abs, "ceil": math.ceil}.items():
+        setattr(cls, f"__{name}__", lambda a, f=one: a._to(f, a))
+    for name, one in {"floor": math.floor, "trunc": math.trunc}.items():
+        setattr(cls, f"__{name}__", lambda a, f=one: a._to(f, a))
+    cls.__round__ = lambda a, digits=None: a._to(round, a) if digits is None else a._to(round, a, digits)
+    return cls
+
+
+@_operations
+class Traced(_Origin, int):
+    """A whole number that knows what it was computed from."""
+
+
+@_operations
+class _TracedFloat(_Origin, float):
+    """The same with a fraction, on the way from one whole number to another."""
+
+
+def traced(key: Hashable, value: int) -> Traced:
+    made = Traced(value)
+    made.reads, made.again = frozenset([key]), lambda numbers: numbers.get(key, value)
+    return made
+
+
+def _int(*args: Any) -> Any:
+    return args[0]._to(int, args[0]) if len(args) == 1 and isinstance(args[0], _Origin) else int(*args)
+
+
+class _Marked(ast.NodeTransformer):
+    """Every number in code becomes a call that gives it."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+
+    def visit_Constant(self, node: ast.Constant) -> ast.expr:
+        if type(node.value) is not int:
+            return node
+        site = (self.file, node.lineno, node.col_offset, node.end_lineno, node.end_col_offset, node.value)
+        name, place = _at(node, ast.Name(_NUMBER, ast.Load())), _at(node, ast.Constant(cast(Any, site)))
+        return _at(node, ast.Call(name, [place], []))
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        self.generic_visit(node)
+        if isinstance(node.func, ast.Name) and node.func.id == "int":
+            node.func.id = _INT
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.stmt:
+        node.value = self.visit(node.value) if node.value is not None else None
+        return node
+
+    def visit_match_case(self, node: ast.match_case) -> ast.match_case:
+        node.body = [self.visit(s) for s in node.body]
+        return node
+
+
+def _at(place: ast.expr, node: Any) -> Any:
+    return ast.copy_location(node, place)
+
+
+@functools.lru_cache(maxsize=64)
+def _marked(file: SourceFile) -> Mapping[tuple[str, int], types.CodeType]:
+    """The code of a file's functions with calls in place of numbers, by qualified name and first line."""
+    found: dict[tuple[str, int], types.CodeType] = {}
+    todo = [compile(_Marked(file.name).visit(ast.parse(file.text)), file.name, "exec", dont_inherit=True)]
+    while todo:
+        code = todo.pop()
+        found[code.co_qualname, code.co_firstlineno] = code
+        todo += [c for c in code.co_consts if isinstance(c, types.CodeType)]
+    return found
+
+
+@contextmanager
+def with_numbers(files: Iterable[SourceFile], classes: Iterable[type], read: Read) -> Iterator[None]:
+    """Within this block the functions, tables and class attributes of these files have the numbers that ``read``
+    gives."""
+    functions: list[tuple[types.FunctionType, types.CodeType]] = []
+    tables: list[tuple[Any, ...]] = []
+    for file in files:
+        namespace, marked = namespace_of(file), _marked(file)
+        held = [v for c in namespace.values() if isinstance(c, type) for v in vars(c).values()]
+        for value in (*namespace.values(), *held):
+            function, code = _function(value), code_of(value)
+            if function is not None and code is not None and code.co_filename == file.name:
+                new = marked.get((code.co_qualname, code.co_firstlineno))
+                if new is not None and new.co_freevars == code.co_freevars:
+                    functions.append((function, new))
+        tables += _tables(file.tree.body, file, namespace, dict.__setitem__, read)
+        nodes = {n.name: n for n in ast.walk(file.tree) if isinstance(n, ast.ClassDef)}
+        for cls in classes:
+            if cls.__name__ in nodes and namespace.get("__name__") == cls.__module__:
+                tables += _tables(nodes[cls.__name__].body, file, vars(cls), setattr, read, cls)
+    vars(builtins).update({_NUMBER: lambda site: read(Written(site[0], site[1:5]), site[5]), _INT: _int})
+    before = [f.__code__ for f, _ in functions]
+    try:
+        for function, new in functions:
+            function.__code__ = new
+        for put, owner, name, value, _ in tables:
+            put(owner, name, value)
+        yield
+    finally:
+        for (function, _), code in zip(functions, before, strict=True):
+            function.__code__ = code
+        for put, owner, name, _, value in tables:
+            put(owner, name, value)
+        del vars(builtins)[_NUMBER], vars(builtins)[_INT]
+
+
+def _function(value: Any) -> types.FunctionType | None:
+    inner = value.__func__ if isinstance(value, staticmethod | classmethod) else value
+    inner = inner.fget if isinstance(inner, property) else inner
+    found = inspect.unwrap(inner) if callable(inner) else None
+    return found if isinstance(found, types.FunctionType) else None
+
+
+def _tables(
+    body: Sequence[ast.stmt], file: SourceFile, namespace: Any, put: Any, read: Read, owner: Any = None
+) -> Iterator[Any]:
+    """Tables of numbers that statements gave a name, with other numbers in them."""
+    for stmt in body:
+        targets = stmt.targets if isinstance(stmt, ast.Assign) else [getattr(stmt, "target", None)]
+        name = targets[0].id if len(targets) == 1 and isinstance(targets[0], ast.Name) else None
+        value = getattr(stmt, "value", None)
+        if name is None or value is None or name not in namespace:
+            continue
+        new = _table(value, namespace[name], file, read)
+        if new is not namespace[name]:
+            yield put, namespace if owner is None else owner, name, new, namespace[name]
+
+
+def _table(node: ast.expr, value: Any, file: SourceFile, read: Read) -> Any:
+    """The value that an expression has, with other numbers where the expression says its numbers one by one."""
+    if isinstance(node, ast.Constant) and type(value) is int and node.value == value:
+        span = (node.lineno, node.col_offset, node.end_lineno or 0, node.end_col_offset or 0)
+        return read(Written(file.name, span), value)
+    if isinstance(node, ast.List | ast.Tuple) and type(value) in (list, tuple) and len(node.elts) == len(value):
+        items = [_table(n, v, file, read) for n, v in zip(node.elts, value, strict=True)]
+        return value if all(a is b for a, b in zip(items, value, strict=True)) else type(value)(items)
+    if isinstance(node, ast.Dict) and type(value) is dict and len(node.values) == len(value) and None not in node.keys:
+        pairs = {k: _table(n, v, file, read) for n, (k, v) in zip(node.values, value.items(), strict=True)}
+        return value if all(pairs[k] is value[k] for k in value) else pairs
+    return value
+
+
+Equation = tuple[Traced, int]
+SMALLEST = 1
+
+
+def solved(equations: Sequence[Equation], old: Numbers, known: Numbers) -> dict[Hashable, int] | None:
+    """New numbers with which every traced value is what it has to be; None where there are none. ``known``: those
+    that are settled already."""
+    numbers: dict[Hashable, int] = dict(known)
+    rest = sorted(equations, key=lambda e: len(e[0].reads))
+    while rest:
+        before, later = len(numbers), list[Equation]()
+        for value, wanted in rest:
+            unknown = value.reads - set(numbers)
+            if len(unknown) > 1:
+                later.append((value, wanted))
+                continue
+            for key in unknown:
+                numbers[key] = _number(value, wanted, key, old[key], numbers)
+            if value.again(numbers) != wanted:
+                return None
+        if later and len(numbers) == before:  # the factors stay, and what is multiplied changes
+            first = min((key for value, _ in later for key in value.reads - set(numbers)), key=lambda k: old[k])
+            numbers[first] = old[first]
+        rest = sorted(later, key=lambda e: len(e[0].reads - set(numbers)))
+    return numbers
+
+
+def _number(value: Traced, wanted: int, key: Hashable, old: int, numbers: Numbers) -> int:
+    """The number that makes the value what it has to be: the old one if it does."""
+    scaled = old * wanted // int(value) if int(value) else wanted
+    for number in (old, wanted, scaled, *(scaled + d for d in (1, -1, 2, -2))):
+        if number >= SMALLEST and value.again({**numbers, key: number}) == wanted:
+            return number
+    return old

@@ -1,0 +1,428 @@
+"""The author's own constructor, where it makes the live modules once its numbers are other ones: loops, helpers and
+tables stay."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import inspect
+import logging
+from collections.abc import Hashable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import nn
+
+from ...errors import SourceError
+from ...run import INTERNAL, described, unsaved_buffers
+from ..author import Namer, Traced, Unproved, Written, evaluate, solved, traced, unwelcome, with_numbers
+from ..live import (
+    AXES,
+    CHILD,
+    PLAIN,
+    Alias,
+    Arg,
+    Box,
+    Call,
+    Display,
+    Given,
+    Lit,
+    Recorder,
+    Ref,
+    Term,
+    Tree,
+    call_of,
+    constructed,
+    is_authored,
+    is_plain,
+    layers_in,
+    literal,
+    same,
+)
+from ..text import STEP, SourceFile, loaded_names
+from .buffer_statements import alike
+from .context import ClassContext
+from .functions import dedented, replaced
+from .parameters import Parameter, WrittenInit, header_lines
+
+log = logging.getLogger(__name__)
+Arguments = Mapping[str, Any]
+Key = tuple[Any, ...]  # class, instance, parameter, places in what was given for it
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the author's constructor made once more. ``got``: what the modules made with it were given, by identity."""
+
+    module: nn.Module
+    got: Mapping[int, Arguments]
+
+
+class Replays:
+    """Constructors that stay. ``numbers``: those in the author's files that these constructors settle."""
+
+    def __init__(self, tree: Tree) -> None:
+        self.tree = tree
+        self.numbers: dict[Hashable, int] = {}
+        self.old: dict[Hashable, int] = {}
+        self._runs: dict[type, list[Run]] = {}
+        self._files: dict[type, list[SourceFile]] = {}
+
+    def write(self, context: ClassContext, recorder: Recorder) -> WrittenInit | None:
+        """The constructor of a class as the author wrote it but for numbers; None where it wouldn't make the same."""
+        try:
+            meant = context.author.cls in self.meant and _alone(context)
+            if not meant or {site.file for site in recorder.sites} & {f.name for f in self._files_of(context)}:
+                return None
+            return self._written(context, recorder)
+        except Exception as error:  # the author's code meets numbers that it wasn't written for
+            log.info("%s can't stay as it is: %s", context.author.cls.__name__, described(error))
+            return None
+
+    @cached_property
+    def meant(self) -> Set[type]:
+        """Classes that make modules in loops or by helpers, or are handed classes, and those of the modules within."""
+        found: set[type] = set()
+        made: set[tuple[Hashable, ...]] = set()
+        for birth in self.tree.births.values():
+            depth = next((d for d, f in enumerate(birth.frames) if f.function == "__init__" and f.owner), None)
+            if depth is not None:
+                owner, place = birth.frames[depth].owner, tuple((f.file, f.end) for f in birth.frames[: depth + 1])
+                helped = depth > 0 and isinstance(birth.module, nn.Sequential | nn.ModuleList | nn.ModuleDict)
+                found |= {type(owner)} if helped or (id(owner), place) in made else set()
+                made.add((id(owner), place))
+            handed = [v for n, v in birth.arguments.items() if n != "__class__"]
+            if any(isinstance(v, type) and issubclass(v, nn.Module) for v in handed):
+                found.add(type(birth.module))
+        paths = [p for cls in found for p in self.tree.instances.get(cls, ())]
+        return found | {type(m) for p in paths for m in self.tree.live[p].modules()}
+
+    def _written(self, context: ClassContext, recorder: Recorder) -> WrittenInit | None:
+        given = [_arguments(context, i) for i in range(len(context.paths))]
+        runs = self._traced(context, given)
+        equations = [e for i, run in enumerate(runs) for e in _equations(context, i, run)]
+        numbers = solved(equations, self.old, self.numbers)
+        if numbers is None:
+            return None
+        new = [_with(a, (context.author.cls, i), numbers) for i, a in enumerate(given)]
+        with with_numbers(self._files_of(context), self.tree.names, lambda site, value: numbers.get(site, value)):
+            made = [Run(*constructed(context.author.cls, a)) for a in new]
+        handed = {id(v) for arguments in new for v in arguments.values() if isinstance(v, nn.Module)}
+        if not all(_Agreement(context, i, run, handed).holds() for i, run in enumerate(made)):
+            return None
+        written = _Text(context, recorder, new, given, {k: v for k, v in numbers.items() if self.old[k] != v}).written()
+        if written is not None:
+            self.numbers.update({k: v for k, v in numbers.items() if isinstance(k, Written)})
+        return written
+
+    def edits(self) -> Iterator[tuple[str, tuple[int, int, int, int], str]]:
+        """Numbers that change: file, place and text."""
+        for key, value in self.numbers.items():
+            if isinstance(key, Written) and self.old[key] != value:
+                yield key.file, key.span, literal(value)
+
+    def _traced(self, context: ClassContext, given: Sequence[Arguments]) -> list[Run]:
+        cls = context.author.cls
+        if cls not in self._runs:
+
+            def read(site: Hashable, value: int) -> Traced:
+                self.old[site] = value
+                return traced(site, value)
+
+            with with_numbers(self._files_of(context), self.tree.names, read):
+                tagged = [_tagged(a, (cls, i), read) for i, a in enumerate(given)]
+                self._runs[cls] = [Run(*constructed(cls, a)) for a in tagged]
+        return self._runs[cls]
+
+    def _files_of(self, context: ClassContext) -> list[SourceFile]:
+        """The author's files in which the constructor of a class runs."""
+        cls = context.author.cls
+        if cls not in self._files:
+            names = {context.author.init_file.name, context.author.file.name}
+            for path, birth in self.tree.births.items():
+                if any(path == p or path.startswith(f"{p}." if p else "") for p in context.paths):
+                    names |= {f.file for f in birth.frames}
+            found = [self.tree.sources.file(n) for n in sorted(names) if not n.startswith("<")]
+            self._files[cls] = [f for f in found if f is not None and not _is_torchs(f)]
+        return self._files[cls]
+
+
+def _is_torchs(file: SourceFile) -> bool:
+    return file.name.startswith(nn.__path__[0].removesuffix("nn"))
+
+
+def _alone(context: ClassContext) -> bool:
+    """Whether a class has a constructor of its own that makes its modules without those of parents."""
+    author, cls = context.author, context.author.cls
+    if author.init is None or author.home is not cls or author.init.decorator_list:
+        return False
+    if any("__init__" in vars(c) for c in cls.__mro__[1:] if issubclass(c, nn.Module) and is_authored(c)):
+        return False
+    if any(isinstance(b, Call) for b in context.bases) or cls in context.tree.circles:
+        return False
+    return all(b is not None and b.module is not None and b.arguments is not None for b in context.births)
+
+
+def _arguments(context: ClassContext, index: int) -> Arguments:
+    """What the constructor got; in place of the author's modules, copies of the live ones."""
+    birth = context.births[index]
+    assert birth is not None
+    found = {n: birth.arguments[n] for n in inspect.signature(context.author.cls).parameters}
+    return {n: _live(context.tree, v) if isinstance(v, nn.Module) else v for n, v in found.items()}
+
+
+def _live(tree: Tree, module: nn.Module) -> nn.Module:
+    return copy.deepcopy(tree.live[_path_of(tree, module)])
+
+
+def _path_of(tree: Tree, module: nn.Module) -> str:
+    """Where a module that the author's constructor was handed is in the network."""
+    return next(p for p, birth in tree.births.items() if birth.module is module)
+
+
+def _tagged(value: Any, key: Key, read: Any) -> Any:
+    """The same value with traced numbers in it."""
+    if type(value) is int:
+        return read(key, value)
+    if type(value) in (list, tuple):
+        return type(value)(_tagged(v, (*key, n), read) for n, v in enumerate(value))
+    return {k: _tagged(v, (*key, k), read) for k, v in value.items()} if type(value) is dict else value
+
+
+def _with(value: Any, key: Key, numbers: Mapping[Hashable, int]) -> Any:
+    return _tagged(value, key, lambda place, number: numbers.get(place, number))
+
+
+def _equations(context: ClassContext, index: int, run: Run) -> Iterator[tuple[Traced, int]]:
+    """What each number has to be that a layer, a block or an attribute got."""
+    for name, slot in context.records[index].items():
+        if slot.kind == CHILD and slot.term is not None:
+            yield from _in_module(slot.term, run.module._modules.get(name), run)
+        elif slot.kind == PLAIN and name in context.running and slot.term is not None:
+            yield from _in_value(slot.term, vars(run.module).get(name))
+    base = context.bases[index]
+    if base is not None:
+        yield from _in_module(base, run.module, run)
+
+
+def _in_module(term: Term, made: nn.Module | None, run: Run) -> Iterator[tuple[Traced, int]]:
+    if isinstance(term, Box) and made is not None:
+        for item in term.items:
+            yield from _in_module(item.value, made._modules.get(item.name), run)
+    elif isinstance(term, Call) and made is not None:
+        got = run.got.get(id(made), {})
+        for arg in term.args:
+            value = got.get(arg.name)
+            if isinstance(value, nn.Module):
+                yield from _in_module(arg.value, value, run)
+            else:
+                yield from _in_value(arg.value, value, arg.name in AXES)
+
+
+def _in_value(term: Term, value: Any, axes: bool = False) -> Iterator[tuple[Traced, int]]:
+    wanted: Any = term.value if isinstance(term, Lit) else None
+    if isinstance(value, Traced) and type(wanted) is int:
+        yield value, wanted
+    elif type(value) in (list, tuple) and type(wanted) in (list, tuple) and len(value) == len(wanted):
+        for inner, one in zip(value, wanted, strict=True):
+            yield from _in_value(Lit(one), inner)
+    elif type(value) in (list, tuple) and type(wanted) is int and axes:
+        for inner in value:
+            yield from _in_value(term, inner)
+    elif isinstance(term, Display) and type(value) in (list, tuple) and len(value) == len(term.items):
+        for item, inner in zip(term.items, value, strict=True):
+            yield from _in_value(item, inner)
+
+
+class _Agreement:
+    """Whether a module that the author's constructor made is like the live one, up to blocks of other classes, which
+    have to get what their written constructors take."""
+
+    def __init__(self, context: ClassContext, index: int, run: Run, handed: Set[int]) -> None:
+        self.context = context
+        self.record = context.records[index]
+        self.base = context.bases[index]
+        self.live = context.live[index]
+        self.path = context.paths[index]
+        self.run = run
+        self.handed = handed
+        self.twins: dict[int, int] = {}
+
+    def holds(self) -> bool:
+        live, made = self.live, self.run.module
+        self._twins(live, made)
+        if list(live._modules) != list(made._modules) or not self._tensors(live, made):
+            return False
+        if isinstance(self.base, Box) and not self._items(self.base, live, made):
+            return False
+        children = {n: s.term for n, s in self.record.items() if s.kind == CHILD}
+        if not all(t is not None and self._module(t, live._modules[n], made._modules[n]) for n, t in children.items()):
+            return False
+        if len(set(self.twins.values())) < len(self.twins):
+            return False
+        plain = [n for n in vars(live) if n in self.context.running and n not in INTERNAL]
+        return all(n in vars(made) and self._value(vars(live)[n], vars(made)[n]) for n in plain)
+
+    def _twins(self, live: nn.Module, made: nn.Module) -> bool:
+        return self.twins.setdefault(id(live), id(made)) == id(made)
+
+    def _module(self, term: Term, live: nn.Module | None, made: nn.Module | None) -> bool:
+        if live is None or made is None:
+            return live is made
+        if type(live) is not type(made) or not self._twins(live, made):
+            return False
+        if isinstance(term, Alias) or id(made) in self.handed:
+            return True
+        if isinstance(term, Box):
+            return self._items(term, live, made)
+        return isinstance(term, Call) and self._call(term, live, made)
+
+    def _items(self, term: Box, live: nn.Module, made: nn.Module) -> bool:
+        if list(live._modules) != list(made._modules):
+            return False
+        return all(self._module(i.value, live._modules[i.name], made._modules[i.name]) for i in term.items)
+
+    def _call(self, term: Call, live: nn.Module, made: nn.Module) -> bool:
+        tree = self.context.tree
+        if type(live) not in tree.instances and type(live) not in tree.imported:
+            own = call_of(made, "", tree.dtype)
+            return own.fn is term.fn and _same_arguments(own, term) and self._tensors(live, made)
+        got = {n: v for n, v in self.run.got.get(id(made), {}).items() if n in inspect.signature(term.fn).parameters}
+        wanted = {a.name: a for a in term.args}
+        rest = [v for n, v in got.items() if n not in wanted]
+        return set(wanted) <= set(got) and not any(rest) and all(v in ((), {}) for v in rest) and list(wanted) == [
+            n for n in got if n in wanted
+        ] and all(self._handed(wanted[n].value, got[n]) for n in wanted)  # fmt: skip
+
+    def _handed(self, term: Term, value: Any) -> bool:
+        if isinstance(term, Lit | Ref):
+            return same(Lit(value) if is_plain(value) else Ref(value), term)
+        if isinstance(term, Given):
+            return alike(value, term.value)
+        if isinstance(value, nn.Module) and isinstance(term, Call | Box) and term.paths and term.paths[0] is not None:
+            return self._module(term, self.context.tree.live[term.paths[0]], value)
+        return False
+
+    def _tensors(self, live: nn.Module, made: nn.Module) -> bool:
+        if list(live._parameters) != list(made._parameters) or list(live._buffers) != list(made._buffers):
+            return False
+        if unsaved_buffers(live) != unsaved_buffers(made):
+            return False
+        dtype = self.context.tree.entry.dtype
+        pairs: list[tuple[Any, Any]] = [(t, made._parameters[n]) for n, t in live._parameters.items()]
+        pairs += [(t, made._buffers[n]) for n, t in live._buffers.items()]
+        if not all(_like(a, b, dtype is None) for a, b in pairs):
+            return False
+        exact = [n for n in unsaved_buffers(live) - self.context.tree.changing if live._buffers[n] is not None]
+        return all(alike(made._buffers[n], live._buffers[n]) for n in exact)
+
+    def _value(self, live: Any, made: Any) -> bool:
+        if isinstance(live, nn.Module) and isinstance(made, nn.Module):
+            return self._twins(live, made)
+        return not any(layers_in(live)) and alike(made, live)
+
+
+def _same_arguments(first: Call, second: Call) -> bool:
+    pairs = zip(first.args, second.args, strict=False)
+    return len(first.args) == len(second.args) and all(same(a, b) for a, b in pairs)
+
+
+def _like(live: torch.Tensor | None, made: torch.Tensor | None, dtype: bool) -> bool:
+    if live is None or made is None:
+        return live is made
+    alike_ = live.shape == made.shape and live.requires_grad == made.requires_grad and type(live) is type(made)
+    return alike_ and (live.dtype == made.dtype or not dtype)
+
+
+class _Text:
+    """The constructor's text. ``given``: its arguments in the author's network; ``new``: in the pruned one."""
+
+    def __init__(
+        self, context: ClassContext, recorder: Recorder, new: Sequence[Arguments], given: Sequence[Arguments],
+        numbers: Mapping[Any, int],
+    ) -> None:  # fmt: skip
+        self.context = context
+        self.recorder = recorder
+        self.author = context.author
+        self.new = new
+        self.given = given
+        self.numbers = numbers
+        spelled, imported = self.author.init_file.spelled, set(context.tree.imported)
+        self.namer = Namer(self.author.globals, context.tree.names, spelled, imported)
+
+    def written(self) -> WrittenInit | None:
+        author, init = self.author, self.author.init
+        assert init is not None
+        parameters = [self._parameter(name, n) for n, name in enumerate(author.parameters)]
+        parts = [(k.span, literal(v)) for k, v in self.numbers.items() if isinstance(k, Written) and self._inside(k)]
+        for stmt in init.body:
+            if isinstance(stmt, ast.Expr) and any(self._unwelcome(n) for n in loaded_names(stmt)):
+                parts.append(((stmt.lineno, stmt.col_offset, stmt.end_lineno or 0, stmt.end_col_offset or 0), "\0"))
+        comment = author.init_file.comments.get(init.end_lineno or 0, (0, ""))[1]
+        text = replaced(author.init_file, init, parts) + (f"  {comment}" if comment else "")
+        lines = [r for r in dedented(text, init.col_offset) if r.strip() != "\0"]
+        if self.context.is_root:
+            plain = {p.name for p in parameters} == set(self.given[0])
+            if not plain:
+                return None
+            header = header_lines(author, parameters)
+            lines = [*header, *lines[author.header_end - init.lineno + 1 :]]
+        last = [STEP + c if c else c for c in author.last_comments]
+        lines = [STEP + r if r else r for r in (*lines, *last)]
+        while not lines[-1].strip():
+            lines.pop()
+        return WrittenInit(lines, parameters, self._calls(parameters), dict(self.namer.extra))
+
+    def _inside(self, site: Written) -> bool:
+        init = self.author.init
+        assert init is not None
+        return site.file == self.author.init_file.name and init.lineno <= site.span[0] <= (init.end_lineno or 0)
+
+    def _unwelcome(self, name: str) -> bool:
+        value = self.author.globals.get(name)
+        return inspect.isfunction(value) and unwelcome(value.__module__)
+
+    def _parameter(self, name: str, order: int) -> Parameter:
+        author = self.author.parameters[name]
+        vector = tuple(self._term(i, name) for i in range(len(self.new)))
+        default, text = self._evaluated(author.default), author.default_text
+        value = vector[0]
+        if self.context.is_root and (default is None or not same(default, value)):
+            if isinstance(value, Given) or not isinstance(value, Lit | Ref):
+                raise SourceError(f"{name} has no text")
+            default, text = value, literal(value.value) if isinstance(value, Lit) else self.namer.text(value.value)
+        return Parameter(name, vector, default, text, author.annotation, author.keyword_only, (order,))
+
+    def _evaluated(self, expr: ast.expr | None) -> Term | None:
+        try:
+            value = evaluate(expr, {}, self.author.globals, set()) if expr is not None else None
+        except Unproved:
+            return None
+        return None if expr is None else Lit(value) if is_plain(value) else Ref(value) if callable(value) else None
+
+    def _term(self, index: int, name: str) -> Term:
+        value = self.new[index][name]
+        if is_plain(value):
+            return Lit(value)
+        if isinstance(value, nn.Module):
+            birth = self.context.births[index]
+            assert birth is not None
+            path = _path_of(self.context.tree, birth.arguments[name])
+            return self.recorder.module(path, self.context.tree.live[path])
+        given = self.context.given(name)
+        if given is None or given[index] is None:
+            raise SourceError(f"{name} has no text")
+        return given[index]  # type: ignore[return-value]
+
+    def _calls(self, parameters: Sequence[Parameter]) -> dict[str, Call]:
+        calls = {}
+        for i, path in enumerate(self.context.paths):
+            args = []
+            for p in parameters:
+                value = p.vector[i] or Lit(None)
+                width = any(a[p.name] != b[p.name] for a, b in zip(self.new, self.given, strict=True))
+                args.append(Arg(p.name, value, p.default, p.default_text is None and not p.keyword_only, width=width))
+            calls[path] = Call(self.author.cls, tuple(args), (path,))
+        return calls
