@@ -6,7 +6,6 @@ import ast
 import copy
 import logging
 import sys
-import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
