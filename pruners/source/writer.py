@@ -170,7 +170,11 @@ class _Writing:
                 pass
 
     def _write_constructors(self, keep: set[str]) -> bool:
-        """False where an object can't be handed to a constructor after all, which then has to do without."""
+        """False where an object can't be handed to a constructor after all, which then has to do without, or where a
+        loop can't stay, for which blocks would be written otherwise."""
+        gone = len(self.replays.gone) if self.replays is not None else 0
+        if self.replays is not None:
+            self.replays.numbers.clear()
         recorder = Recorder(self.tree, self.rewrites.attributes, self.rewrites.held)
         try:
             for made in self._constructors(recorder, keep):
@@ -180,7 +184,7 @@ class _Writing:
         except Unsaid as unsaid:
             self.tree.unsaid[id(unsaid.value)] = unsaid.value
             return False
-        return True
+        return self.replays is None or len(self.replays.gone) == gone
 
     def _constructors(self, recorder: Recorder, keep: set[str]) -> Iterator[Made]:
         """Class by class; those that contain one another together."""

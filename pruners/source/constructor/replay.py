@@ -66,12 +66,19 @@ class Replays:
     def __init__(self, tree: Tree) -> None:
         self.tree = tree
         self.numbers: dict[Hashable, int] = {}
+        self.gone: set[type] = set()  # classes whose loops and helpers can't stay
         self.old: dict[Hashable, int] = {}
         self._runs: dict[type, list[Run]] = {}
         self._files: dict[type, list[SourceFile]] = {}
 
     def write(self, context: ClassContext, recorder: Recorder) -> WrittenInit | None:
         """The constructor of a class as the author wrote it but for numbers; None where it wouldn't make the same."""
+        found = self._tried(context, recorder)
+        if found is None and context.author.cls in self._makers:
+            self.gone.add(context.author.cls)
+        return found
+
+    def _tried(self, context: ClassContext, recorder: Recorder) -> WrittenInit | None:
         try:
             meant = context.author.cls in self.meant and _alone(context)
             if not meant or {site.file for site in recorder.sites} & {f.name for f in self._files_of(context)}:
@@ -81,9 +88,16 @@ class Replays:
             log.info("%s can't stay as it is: %s", context.author.cls.__name__, described(error))
             return None
 
-    @cached_property
+    @property
     def meant(self) -> Set[type]:
-        """Classes that make modules in loops or by helpers, or are handed classes, and those of the modules within."""
+        """The makers whose loops and helpers may stay, and the classes of the modules within."""
+        found = self._makers - self.gone
+        paths = [p for cls in found for p in self.tree.instances.get(cls, ())]
+        return found | {type(m) for p in paths for m in self.tree.live[p].modules()}
+
+    @cached_property
+    def _makers(self) -> Set[type]:
+        """Classes that make modules in loops or by helpers, or are handed classes."""
         found: set[type] = set()
         made: set[tuple[Hashable, ...]] = set()
         for birth in self.tree.births.values():
@@ -96,8 +110,7 @@ class Replays:
             handed = [v for n, v in birth.arguments.items() if n != "__class__"]
             if any(isinstance(v, type) and issubclass(v, nn.Module) for v in handed):
                 found.add(type(birth.module))
-        paths = [p for cls in found for p in self.tree.instances.get(cls, ())]
-        return found | {type(m) for p in paths for m in self.tree.live[p].modules()}
+        return found
 
     def _written(self, context: ClassContext, recorder: Recorder) -> WrittenInit | None:
         given = [_arguments(context, i) for i in range(len(context.paths))]

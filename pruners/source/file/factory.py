@@ -17,7 +17,7 @@ from ..author import AuthorClass, Namer, argument_hints
 from ..constructor import Parameter, WrittenInit
 from ..live import Birth
 from ..text import STEP, WIDTH, FunctionNode, SourceFile, Sources, indented, renamed, without_entries
-from .gather import Chunk
+from .gather import LAST, Chunk
 
 _CASTS = {torch.float16: ".half()", torch.bfloat16: ".bfloat16()", torch.float64: ".double()"}
 
@@ -49,7 +49,7 @@ def factory_chunk(
     lines.append(f"{STEP}return {name}({', '.join(passed)}){cast}")
     extra: dict[str, Any] = {name: root}
     return Chunk(
-        entry.name, place[0] if place else None, 10**9, "\n".join(lines) + "\n", extra, second=sources.of_class(root)[0]
+        entry.name, place[0] if place else None, LAST, "\n".join(lines) + "\n", extra, second=sources.of_class(root)[0]
     )
 
 

@@ -30,6 +30,7 @@ from ..text import SourceFile, Sources, free, indented, loaded_names, quoted_not
 from .order import at_once, in_order
 
 Key = tuple[str, str]  # file, name
+LAST = 10**9  # the line of what stands at the end of the generated file
 
 
 @dataclass(frozen=True)
@@ -288,7 +289,8 @@ class Gatherer:
         first = {k: self._keys(k, at[k].read) for k in self.chunks}
         called = {k: self._keys(k, at[k].called) for k in self.chunks}
         files = self._files(uses, {k: self._keys(k, at_once(c.text, notes=True).read) for k, c in self.chunks.items()})
-        plain = sorted(self.chunks, key=lambda k: (files.index(self.chunks[k].file), self.chunks[k].line))
+        last = {k for k, c in self.chunks.items() if c.line == LAST}
+        plain = sorted(self.chunks, key=lambda k: (k in last, files.index(self.chunks[k].file), self.chunks[k].line))
         return [self.chunks[k] for k in in_order(plain, first, called, uses)]
 
     def _keys(self, user: Key, names: Set[str]) -> set[Key]:
