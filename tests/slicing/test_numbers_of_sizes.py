@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from forms import pruned
 from torch import Tensor, nn
 
 from secateur.pruners.base import BasicPruning
 from secateur.pruners.bundle.folder import import_file
 from secateur.pruners.costs import Budget
+from secateur.pruners.errors import SourceError
 from secateur.pruners.search import SearchSettings, search
 
 SHAPES = ((2, 3, 8, 8), (3, 3, 8, 8), (1, 3, 12, 12), (2, 3, 6, 10))
@@ -176,3 +178,38 @@ def test_modules_of_one_class_hold_their_own_numbers(tmp_path: Path) -> None:
     kept = {w.name: list(range(w.size)) for w in pruner.graph.widths}
     # in the first block a quarter of what is kept are those of the first quarter: its number is right as it is
     compared(pruner, {**kept, "b1.a": [0, 2, 3, 6], "b2.a": [0, 1, 2, 3, 9, 10, 22, 23]})
+
+
+HALVES = """
+class Halves(nn.Module):
+{init}
+    def forward(self, x):
+        c = int(x.size(2) * 0.5)
+        return x[:, :, :c], x[:, :, c:]
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.other, self.kept = nn.Linear(5, 16), nn.Linear(5, 16), nn.Linear(5, 12)
+        self.halves = nn.ModuleList([Halves(), Halves()])
+        self.left, self.right = nn.Linear(16, 6), nn.Linear(16, 6)
+        self.whole = nn.Linear(6, 4)
+        self.head = nn.Linear(6 + 6 + 4 + 6, 3)
+
+    def forward(self, x):
+        a, b = self.halves[0](torch.cat([self.first(x), self.other(x)], 2).relu())
+        c, d = self.halves[1](self.kept(x).relu())
+        return self.head(torch.cat([self.left(a), self.right(b), self.whole(c), d], 2))
+"""
+
+
+def test_a_number_of_its_own_needs_a_constructor(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"author.py:\d+: this number differs .* Halves has no __init__"):
+        pruned(tmp_path, HALVES.format(init=""), skip=["other", "kept"])
+
+
+def test_a_module_whose_channels_all_stay_keeps_its_own_number(tmp_path: Path) -> None:
+    init = "    def __init__(self):\n        super().__init__()\n"
+    _, _, text = pruned(tmp_path, HALVES.format(init=init), skip=["other", "kept"])
+    assert "Halves(8, 8)" in text and "Halves(6, 6)" in text

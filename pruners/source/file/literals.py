@@ -81,7 +81,12 @@ def _attribute_text(site: LiteralSite, file: SourceFile, tree: Tree, attributes:
             f"{site.file}:{site.line}: this number differs between modules, but is not in a method of one class "
             "that has self; make it an attribute set in __init__"
         )
-    paths = tree.instances.get(classes.pop(), [])
+    paths = tree.instances.get(cls := classes.pop(), [])
+    if not paths:
+        raise SourceError(
+            f"{site.file}:{site.line}: this number differs between modules, but {cls.__qualname__} has no __init__ to "
+            "set it in; write one"
+        )
     name = _free_name(site.keyword or _name(file, site), [tree.live[p] for p in paths], attributes)
     fallback = next(iter(site.values.values()))
     for path in paths:
