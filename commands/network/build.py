@@ -28,7 +28,6 @@ from ...pruners.run import (
     unwrapped,
     wide,
     widened,
-    without_traces,
 )
 from ...training.binarization.kinds import Kind
 from ...training.data import LENGTH, Data, calibration_images, load_data, load_text
@@ -199,7 +198,7 @@ def _text(spec: str, folder: Path, model: nn.Module) -> Data:
     data = load_text(spec, tokenizer_of(folder), longest(model, LENGTH))
     tokens = calibration_images(data, 2)
     try:
-        with as_it_was(model), without_traces(model), torch.no_grad():
+        with as_it_was(model), torch.no_grad():
             out = model.eval()(tokens)
     except Exception as error:
         raise UsageError(f"{folder} can't be run on the tokens of {spec}: {describe(error)}") from error

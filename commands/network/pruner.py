@@ -24,7 +24,8 @@ def new_pruner(arch: str, model: nn.Module, example_input: Any, **arguments: Any
     setup = SETUP_PRUNER.get() or setup_pruner
     pruner: BasicPruning = setup(arch, model, example_input, **arguments)
     file, factory = pruner.fileName, pruner.netName
-    if PurePath(file).name != file or PurePath(file).suffix not in (".py", ".json"):
+    generated = not isinstance(pruner, ConfiguredPruning)
+    if generated and (PurePath(file).name != file or PurePath(file).suffix != ".py"):
         raise UsageError(f"{type(pruner).__name__}.fileName must be the name of a .py file, not {file!r}")
     if not factory.isidentifier():
         raise UsageError(f"{type(pruner).__name__}.netName must be the name of a function, not {factory!r}")

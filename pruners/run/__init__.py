@@ -14,6 +14,7 @@ from .calling import (
     images_of,
     labels_of,
     name_of,
+    same_mode,
     scores_of,
     training_batch,
 )
@@ -71,8 +72,7 @@ __all__ = [
     "examples_of", "forward_site", "gather_weights", "images_of", "in_stand_in", "interrupt_as_flag",
     "is_author_file", "is_blank", "is_library_file", "isolated", "labels_of", "larger_batch", "larger_sizes",
     "layer_frame", "name_of", "paddings", "pieces", "places", "plain", "precision_of", "rearrange", "repeatable",
-    "rounded", "run", "schema_of", "scores_of", "site_of", "span", "span_of", "storage_of", "tensors_in",
-    "training_batch",
-    "tree_flatten", "tree_leaves", "tree_map", "tree_of", "unloaded", "unsaved_buffers", "unwatched", "unwrapped",
-    "wide", "widened", "without_modes", "without_traces", "without_values",
+    "rounded", "run", "same_mode", "schema_of", "scores_of", "site_of", "span", "span_of", "storage_of", "tensors_in",
+    "training_batch", "tree_flatten", "tree_leaves", "tree_map", "tree_of", "unloaded", "unsaved_buffers", "unwatched",
+    "unwrapped", "wide", "widened", "without_modes", "without_traces", "without_values",
 ]

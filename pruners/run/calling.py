@@ -117,15 +117,21 @@ def labels_of(batch: Any, what: str) -> Tensor:
 
 
 @contextmanager
-def as_it_was(model: nn.Module) -> Iterator[None]:
-    """Puts every module back into training or evaluation mode afterwards, without what running left on it."""
+def same_mode(model: nn.Module) -> Iterator[None]:
+    """Puts every module back into training or evaluation mode afterwards."""
     training = {m: m.training for m in model.modules()}
     try:
-        with without_traces(model):
-            yield
+        yield
     finally:
         for module, flag in training.items():
             module.training = flag
+
+
+@contextmanager
+def as_it_was(model: nn.Module) -> Iterator[None]:
+    """Leaves nothing of what is run within: neither another mode nor what running keeps on modules."""
+    with same_mode(model), without_traces(model):
+        yield
 
 
 def name_of(func: Any) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -367,7 +367,9 @@ class _Rehearsal(TorchFunctionMode):
         for path, number in call.constants.items():
             self._values.setdefault((call.module, site, call.span, path), {}).setdefault(number, [])
         for path in self._counting[site, call.span] - call.extents.keys():
-            now = said(func, args, kwargs, path)  # of channels that all stay
+            now = None  # of channels that all stay
+            with suppress(LookupError):  # not every call here has as many
+                now = said(func, args, kwargs, path)
             if type(now) is int and now != -1:
                 self._values.setdefault((call.module, site, call.span, path), {}).setdefault(now, [])
         numbers = constants(func, args, kwargs)

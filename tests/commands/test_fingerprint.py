@@ -23,6 +23,7 @@ from secateur.training.data import contents, load_data
 OWN = PruneOptions(model="own_small.py:small", data="digits", macs=0.5, device="cpu")
 RESNET = PruneOptions(arch="lenet5", data="digits", macs=0.5, device="cpu")
 BINARY = PruneOptions(arch="resnet20", data="digits", macs=0.5, device="cpu", network="XnorNet")
+HUB = PruneOptions(model="hf:tiny", macs=0.5, device="cpu")
 
 OTHERWISE: dict[str, tuple[PruneOptions, dict[str, Any]]] = {
     "seed": (OWN, {"seed": 1}),
@@ -72,6 +73,9 @@ OTHERWISE: dict[str, tuple[PruneOptions, dict[str, Any]]] = {
     "min_channels": (OWN, {"min_channels": 3}),
     "skip": (OWN, {"skip": ("conv2",)}),
     "stop_early": (OWN, {"stop_early": True}),
+    "dtype": (HUB, {"dtype": "bfloat16"}),
+    "attn": (HUB, {"attn": "eager"}),
+    "residual": (HUB, {"residual": True}),
 }
 
 
@@ -100,6 +104,15 @@ def networks(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return here
 
 
+def _tiny_llama(folder: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, vocab_size=20, eos_token_id=2
+    )
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+
+
 @pytest.fixture(scope="module")
 def known() -> dict[PruneOptions, dict[str, Any]]:
     """The runs that others are compared with."""
@@ -116,6 +129,8 @@ def test_no_option_is_forgotten():
 @pytest.mark.parametrize("name", OTHERWISE)
 def test_a_run_with_another_value_is_another_run(networks, known, name):
     options, changes = OTHERWISE[name]
+    if options is HUB:
+        _tiny_llama(networks / "tiny")
     if options not in known:
         known[options] = identity(options)
     assert known[options] != identity(replace(options, **changes))

@@ -97,4 +97,4 @@ def test_arguments_that_pruning_does_not_touch_stay_arguments(tmp_path: Path) ->
     model, entry, x = _made(NETWORKS[1])
     text = assert_writes(model, entry, tmp_path, x)
     assert 'def resnet20(num_classes: int = 7, in_channels: int = 3, shortcut: str = "B") -> ResNet:' in text
-    assert "self.linear = nn.Linear(64 * block.expansion, num_classes)" in text
+    assert "self.linear = nn.Linear(64 * kind.expansion, num_classes)" in text

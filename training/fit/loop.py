@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...pruners.errors import DataError, UsageError
-from ...pruners.run import as_it_was
+from ...pruners.run import same_mode
 from ..data import WHOLE, Part, Split, derive_seed
 
 EVALUATION_BATCH = 256
@@ -54,7 +54,7 @@ def totals(
     """Sums over images, or over a part of them: the loss, how many are right, right within five, and all."""
     seen: list[Tensor] = []
     loss, top1, top5, count = 0.0, 0, 0, 0
-    with as_it_was(model):
+    with same_mode(model):
         model.eval()
         for images, labels in split.batches(batch_size, part=part):
             if int(labels.min()) < 0:

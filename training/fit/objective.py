@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...pruners.errors import UsageError
-from ...pruners.run import as_it_was
+from ...pruners.run import same_mode
 from ..binarization import soft_orthogonality
 
 Loss = Literal["cross_entropy", "square_hinge"]
@@ -94,7 +94,7 @@ class Distillation:
     def _said(self, images: Tensor) -> Tensor:
         network = self.teacher.network
         parameter = next(network.parameters(), images)
-        with as_it_was(network), torch.no_grad():
+        with same_mode(network), torch.no_grad():
             return network.eval()(images.to(parameter.device, parameter.dtype)).float().to(images.device)
 
 

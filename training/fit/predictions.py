@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
-from ...pruners.run import as_it_was
+from ...pruners.run import same_mode
 from ..data import Split
 from .loop import EVALUATION_BATCH, fitting
 
@@ -31,7 +31,7 @@ def confusion(model: nn.Module, split: Split, classes: int, *, batch_size: int =
 @torch.no_grad()
 def predict_classes(model: nn.Module, images: Tensor) -> Tensor:
     """The class with the highest score, for each image; the model's mode is left as it was."""
-    with as_it_was(model):
+    with same_mode(model):
         return model.eval()(fitting(images, model)).argmax(1).cpu()
 
 

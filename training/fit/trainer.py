@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from ...pruners.errors import CheckpointError, Interrupted
-from ...pruners.run import as_it_was, interrupt_as_flag
+from ...pruners.run import interrupt_as_flag, same_mode
 from ..data import Data, derive_seed, number_of_steps
 from .checkpoints import State, load_checkpoint, load_weights, save_atomically
 from .engines import engine_for
@@ -289,7 +289,7 @@ def _as_before(model: nn.Module, half: bool) -> Iterator[None]:
     """Leaves the caller's random state, and the model's mode and precision, as they were."""
     device = device_of(model)
     before = next((p.dtype for p in model.parameters()), torch.float32)
-    with as_it_was(model), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with same_mode(model), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         try:
             if half:
                 model.half()
