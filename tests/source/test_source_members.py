@@ -17,7 +17,6 @@ from torch import nn
 
 from secateur import prune
 from secateur.pruners.bundle import Bundle
-from secateur.pruners.errors import SourceError
 
 _NUMBER = count(1)
 HEAD = "import torch\nimport torch.nn.functional as F\nfrom torch import nn\n\n\n"
@@ -60,10 +59,10 @@ def net(init: str, forward: str = FORWARD, rest: str = "") -> str:
 {rest}'''
 
 
-def test_an_attribute_that_forward_reads_and_that_counts_channels_in_no_known_way_is_refused(folder: Path) -> None:
+def test_a_tensor_that_forward_multiplies_channels_with_keeps_its_values_and_these_channels_stay(folder: Path) -> None:
     init = "        self.gains = torch.arange(2.0 * width)\n"
-    with pytest.raises(SourceError, match=r"self\.gains can't be written"):
-        halved(folder, net(init, "return self.fc(self.b(self.a(x)).mean((2, 3)) * self.gains)"))
+    _, made = halved(folder, net(init, "return self.fc(self.b(self.a(x)).mean((2, 3)) * self.gains)"))
+    assert made.gains.tolist() == list(range(16)) and made.b.out_channels == 16 and made.a.out_channels == 4
 
 
 def test_what_counts_channels_of_several_widths_is_left_out_and_said(folder: Path) -> None:

@@ -119,14 +119,20 @@ def _hooked_flat() -> nn.Module:
     return model
 
 
-def test_a_model_that_a_configuration_of_its_library_makes_is_refused_where_the_user_makes_it() -> None:
-    base = type("PreTrainedModel", (Flat,), {"__module__": "transformers.modeling_utils"})
+@pytest.mark.parametrize(
+    ("library", "base", "instead"),
+    [("transformers", "PreTrainedModel", "--model hf:DIR"), ("diffusers", "ModelMixin", "copy its classes")],
+)
+def test_a_model_that_a_configuration_of_its_library_makes_is_refused_where_the_user_makes_it(
+    library: str, base: str, instead: str
+) -> None:
+    cls = type(base, (Flat,), {"__module__": f"{library}.modeling_utils"})
 
     def make() -> nn.Module:
-        return base()
+        return cls()
 
     line = make.__code__.co_firstlineno + 1
-    said = rf"test_source_refusals\.py:{line}: the model is .* of transformers.*copy its classes"
+    said = rf"test_source_refusals\.py:{line}: the model is .* of {library}.*{instead}"
     with pytest.raises(SourceError, match=said):
         write_source(make(), Entry(make, {}, "make"))
 

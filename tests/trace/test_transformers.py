@@ -173,7 +173,7 @@ def test_class_token_and_position_embedding_follow_the_embedding(tmp_path: Path)
     }
     slots = {str(u.slot) for u in pruner.graph.width("patch_embed").uses}
     assert {"cls_token[2]", "pos_embed[2]", "blocks.0.gamma[0]", "norm.weight[0]"} <= slots
-    assert "nn.Parameter(torch.zeros(1, 1, 8))" in text
+    assert "def __init__(self, dim=8, depth=2)" in text and "nn.Parameter(torch.zeros(1, 1, dim))" in text
 
 
 def test_tied_embeddings_follow_and_stay_tied(tmp_path: Path) -> None:

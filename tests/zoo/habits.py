@@ -437,7 +437,7 @@ CASES = {
     Children: (TOKENS, "a:8", ""),
     Nested: (TOKENS, "a:8 inner.fc:8", ""),
     in_function: (TOKENS, "a:8", ""),
-    sequential: (TOKENS, "", "put it into a class of yours"),
+    sequential: (TOKENS, "0:8", ""),
     WithMixin: (TOKENS, "a:8", ""),
     FromTable: (TOKENS, "a:8", ""),
     Frozen: (IMAGE, "backbone.0:8 backbone.3:6", ""),
