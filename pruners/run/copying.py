@@ -28,9 +28,24 @@ def copied(model: M, memo: Mapping[int, Any] | None = None) -> M:
         found = copy.deepcopy(model, known)
     for module in found.modules():
         for name, value in vars(module).items():
-            if isinstance(value, types.FunctionType) and value.__closure__:
+            if isinstance(value, types.FunctionType) and _is_around_layers(value):
                 vars(module)[name] = _enclosing(value, known)
     return found
+
+
+def _is_around_layers(function: types.FunctionType) -> bool:
+    """Whether a function runs layers that it holds. One that only reads numbers of a module stays: numbers in its own
+    expressions are put right there."""
+    names = {*function.__code__.co_names}
+    for cell in function.__closure__ or ():
+        held = cell.cell_contents if cell != types.CellType() else None
+        if isinstance(held, types.FunctionType) and _is_around_layers(held):
+            return True
+        if isinstance(held, nn.Module):
+            stored = {*held._modules, *held._parameters, *held._buffers}
+            if names & stored or not any(hasattr(held, name) for name in names):
+                return True
+    return False
 
 
 def _enclosing(function: types.FunctionType, known: dict[int, Any]) -> types.FunctionType:
@@ -49,8 +64,8 @@ def _enclosing(function: types.FunctionType, known: dict[int, Any]) -> types.Fun
 def _held(value: Any, known: dict[int, Any]) -> Any:
     if id(value) in known:
         return known[id(value)]
-    if isinstance(value, types.FunctionType) and value.__closure__:
-        return _enclosing(value, known)
+    if isinstance(value, types.FunctionType):
+        return _enclosing(value, known) if _is_around_layers(value) else value
     return copy.deepcopy(value, known) if _copies(value, known) else value
 
 
