@@ -7,7 +7,7 @@ import types
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from .isolated import INTERNAL
 
@@ -42,8 +42,8 @@ def _is_around_layers(function: types.FunctionType) -> bool:
         if isinstance(held, types.FunctionType) and _is_around_layers(held):
             return True
         if isinstance(held, nn.Module):
-            stored = {*held._modules, *held._parameters, *held._buffers}
-            if names & stored or not any(hasattr(held, name) for name in names):
+            read = [getattr(held, name) for name in names if hasattr(held, name)]
+            if not read or any(callable(value) or isinstance(value, Tensor) for value in read):
                 return True
     return False
 
