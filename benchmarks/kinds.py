@@ -26,7 +26,7 @@ def networks() -> list[str]:
     """Small ones first."""
     from secateur.models import registry
 
-    names = [name for name in registry.ARCHS if name.endswith("_binary") or name == "vgg_small"]
+    names = [name for name in registry.ARCHS if name.endswith("_binary") or name.startswith("vgg_small")]
     return sorted(names, key=lambda n: sum(p.numel() for p in registry.create(n).parameters()))
 
 
