@@ -76,7 +76,8 @@ def test_it_is_like_a_process_that_python_starts(tmp_path: Path) -> None:
 
 
 def test_another_process_is_taken_where_it_was_interrupted(tmp_path: Path) -> None:
-    assert asked(tmp_path, "", between="os.kill(ahead._waiting[0].pid, signal.SIGINT); time.sleep(1)")[0] is None
+    interrupted = f"{WORK}\nos.kill(ahead._waiting[0].pid, signal.SIGINT); ahead._waiting[0].join(60)"
+    assert asked(tmp_path, "", between=interrupted)[0] is None
 
 
 def test_nobody_waits_where_torch_is_imported_already(tmp_path: Path) -> None:
