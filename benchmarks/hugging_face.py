@@ -1,0 +1,148 @@
+"""Small models of Hugging Face's library with random weights, of many architectures, each pruned by half of every width
+that its configuration counts, written as a folder and verified: what goes and what is refused.
+
+    python benchmarks/hugging_face.py                   all that hugging_face.md lacks; needs pip install '.[hf]'
+    python benchmarks/hugging_face.py --again llama     these anew
+
+Residual: what all blocks add to goes as well (--residual).
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers as T
+
+TABLE = Path(__file__).with_name("hugging_face.md")
+TEXT = {"vocab_size": 100, "max_position_embeddings": 64}
+BLOCKS = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+GROUPED = {**BLOCKS, **TEXT, "num_key_value_heads": 2}
+SEEN = {**BLOCKS, "image_size": 32, "patch_size": 8}
+MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    "BertForMaskedLM": ("BertConfig", {**BLOCKS, **TEXT}),
+    "BertForSequenceClassification": ("BertConfig", {**BLOCKS, **TEXT}),
+    "BertForQuestionAnswering": ("BertConfig", {**BLOCKS, **TEXT}),
+    "DistilBertForSequenceClassification": (
+        "DistilBertConfig", {"dim": 32, "hidden_dim": 48, "n_layers": 2, "n_heads": 4, **TEXT}
+    ),
+    "RobertaForMaskedLM": ("RobertaConfig", {**BLOCKS, **TEXT, "pad_token_id": 1}),
+    "ElectraForPreTraining": ("ElectraConfig", {**BLOCKS, **TEXT, "embedding_size": 24}),
+    "AlbertForMaskedLM": ("AlbertConfig", {**BLOCKS, **TEXT, "embedding_size": 16}),
+    "MobileBertForSequenceClassification": (
+        "MobileBertConfig",
+        {**BLOCKS, **TEXT, "embedding_size": 16, "intra_bottleneck_size": 16, "true_hidden_size": 16},
+    ),
+    "DebertaV2ForSequenceClassification": (
+        "DebertaV2Config",
+        {**BLOCKS, **TEXT, "relative_attention": True, "position_buckets": 8, "pos_att_type": ["p2c", "c2p"]},
+    ),
+    "GPT2LMHeadModel": (
+        "GPT2Config",
+        {"n_embd": 32, "n_layer": 2, "n_head": 4, "vocab_size": 100, "n_positions": 64, "eos_token_id": 2},
+    ),
+    "LlamaForCausalLM": ("LlamaConfig", GROUPED),
+    "MistralForCausalLM": ("MistralConfig", GROUPED),
+    "Qwen2ForCausalLM": ("Qwen2Config", GROUPED),
+    "Qwen3ForCausalLM": ("Qwen3Config", {**GROUPED, "head_dim": 8}),
+    "GemmaForCausalLM": ("GemmaConfig", {**GROUPED, "head_dim": 8}),
+    "PhiForCausalLM": ("PhiConfig", GROUPED),
+    "T5ForConditionalGeneration": (
+        "T5Config",
+        {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4, "vocab_size": 100,
+         "decoder_start_token_id": 0},
+    ),
+    "BartForConditionalGeneration": (
+        "BartConfig",
+        {"d_model": 32, "encoder_ffn_dim": 48, "decoder_ffn_dim": 40, "encoder_layers": 2, "decoder_layers": 2,
+         "encoder_attention_heads": 4, "decoder_attention_heads": 4, **TEXT},
+    ),
+    "ViTForImageClassification": ("ViTConfig", SEEN),
+    "DeiTForImageClassification": ("DeiTConfig", SEEN),
+    "SwinForImageClassification": (
+        "SwinConfig",
+        {"embed_dim": 16, "depths": [2, 2], "num_heads": [2, 4], "window_size": 4, "image_size": 32, "patch_size": 4},
+    ),
+    "ConvNextForImageClassification": (
+        "ConvNextConfig", {"hidden_sizes": [16, 24, 32, 40], "depths": [1, 1, 1, 1], "image_size": 64}
+    ),
+    "SegformerForSemanticSegmentation": (
+        "SegformerConfig",
+        {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1], "num_attention_heads": [1, 2, 4, 4],
+         "decoder_hidden_size": 16, "mlp_ratios": [2, 2, 2, 2]},
+    ),
+    "CLIPTextModel": ("CLIPTextConfig", {**BLOCKS, **TEXT, "eos_token_id": 99}),
+    "CLIPVisionModel": ("CLIPVisionConfig", SEEN),
+    "WhisperForConditionalGeneration": (
+        "WhisperConfig",
+        {"d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4,
+         "decoder_attention_heads": 4, "encoder_ffn_dim": 48, "decoder_ffn_dim": 40, "vocab_size": 100,
+         "num_mel_bins": 16, "max_source_positions": 32, "max_target_positions": 32, "pad_token_id": 0,
+         "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 3},
+    ),
+    "Wav2Vec2ForCTC": (
+        "Wav2Vec2Config",
+        {**BLOCKS, "vocab_size": 30, "conv_dim": (16, 16, 16), "conv_stride": (5, 2, 2), "conv_kernel": (10, 3, 3),
+         "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4, "num_feat_extract_layers": 3},
+    ),
+    "MambaForCausalLM": (
+        "MambaConfig",
+        {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 4, "vocab_size": 100, "intermediate_size": 64,
+         "time_step_rank": 4},
+    ),
+    "MixtralForCausalLM": ("MixtralConfig", {**GROUPED, "num_local_experts": 4}),
+    "Qwen2MoeForCausalLM": (
+        "Qwen2MoeConfig",
+        {**GROUPED, "num_experts": 4, "moe_intermediate_size": 24, "shared_expert_intermediate_size": 32},
+    ),
+}  # fmt: skip
+
+
+def row(name: str, residual: bool) -> str:
+    """What the configuration says before and after, or why nothing is pruned."""
+    from secateur.pruners.configured import ConfiguredPruning
+    from secateur.pruners.errors import SecateurError
+
+    config, values = MODELS[name]
+    torch.manual_seed(0)
+    model = getattr(T, name)(getattr(T, config)(**values)).eval()
+    try:
+        pruner = ConfiguredPruning(model, residual=residual)
+        ranking = pruner.rank("l1")
+        kept = {w.name: ranking.keep(w, max(w.size // w.step // 2, 1) * w.step) for w in pruner.graph.widths}
+        with tempfile.TemporaryDirectory() as folder:
+            told = pruner.publish(pruner.plan(kept), Path(folder) / "out").summary
+    except SecateurError as error:
+        return f"refused: {error}"
+    return ", ".join(f"{n} {v['before']:g} -> {v['after']:g}" for n, v in told["configuration"].items())
+
+
+def written() -> dict[str, list[str]]:
+    lines = TABLE.read_text("utf-8").splitlines() if TABLE.is_file() else []
+    cells = [[c.strip() for c in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
+    return {name: rest for name, *rest in cells[1:]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--again", nargs="*", default=[])
+    again = parser.parse_args().again
+    warnings.simplefilter("ignore")
+    T.utils.logging.set_verbosity_error()
+    T.utils.logging.disable_progress_bar()
+    table = {name: cells for name, cells in written().items() if name not in again}
+    for name in MODELS:
+        if name not in table:
+            table[name] = [row(name, False), row(name, True)]
+            print(name, *table[name], sep="\n    ", flush=True)
+        rows = "".join(f"| {n} | {' | '.join(table[n])} |\n" for n in MODELS if n in table)
+        head = "| model | verified with | with --residual |\n|---|---|---|\n"
+        TABLE.write_text(f"# Models of Hugging Face's library\n\n{__doc__}\n{head}{rows}", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
