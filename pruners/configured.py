@@ -43,7 +43,7 @@ from .hub import (
 )
 from .places import NOWHERE
 from .plan import PruningPlan, validate
-from .run import copied, precision_of, rounded
+from .run import copied, described, precision_of, rounded
 from .slicing import SlicedModel
 from .source import Written
 from .trace import observe
@@ -54,6 +54,7 @@ Lost = Mapping[Axis, Mapping[str, float]]
 _OPENED = Path(__file__).parent / "hub" / "opened.py"
 _NEW_TOKENS = 8
 _TRIALS = 24
+_ASKED = 16
 _OTHER = "the library makes other layers"
 
 
@@ -147,9 +148,20 @@ class ConfiguredPruning(BasicPruning):
             why = self._untrue(graph, one)
             if not why:
                 self.unsaid.pop(candidate.name, None)
-                return one
+                return self._makeable(graph, one)
             self.unsaid.setdefault(candidate.name, why)
         return None
+
+    def _makeable(self, graph: ChannelGraph, one: Number) -> Number:
+        """The number in steps with which the library makes a model: some counts of heads have to divide a width."""
+        sizes = {w.name: w.size for w in graph.widths}
+        rounds = min(sizes[w] // n for w, n in one.shares.items())
+        for times in (n for n in range(1, rounds // 2 + 1) if rounds % n == 0):
+            left = range(times, rounds, times)
+            asked = left if len(left) <= _ASKED else [left[i * (len(left) - 1) // (_ASKED - 1)] for i in range(_ASKED)]
+            if all(self._shapes(graph, changed(self._values, one.values(rounds - n))) is not None for n in asked):
+                return one.coarser(times)
+        return one
 
     def _counting(
         self, graph: ChannelGraph, lost: Lost, sizes: Mapping[str, int]
@@ -242,7 +254,11 @@ class ConfiguredPruning(BasicPruning):
         """The library's own model with fewer channels, and the kept weights."""
         whole = model or self.model
         values = self.configuration(kept)
-        network = made(self.model, values)
+        try:
+            network = made(self.model, values)
+        except Exception as error:  # the library checks some numbers against others
+            said = ", ".join(f"{n} {v['after']}" for n, v in self._told(kept).items())
+            raise BudgetError(f"the library makes no model with {said}: {described(error)}") from error
         state = slice_state(whole.state_dict(), self.graph, kept)
         if network.state_dict().keys() != state.keys():
             said = ", ".join(f"{n} {v['after']}" for n, v in self._told(kept).items())

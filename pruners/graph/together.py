@@ -3,7 +3,6 @@ of its own, as many as the others or in proportion."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -34,11 +33,10 @@ def together(
 
 def _merged(name: str, members: Sequence[tuple[Width, int]]) -> Width:
     """The groups of all members, one after the other."""
-    least = math.gcd(*(n for _, n in members))
     shares, places = list[int](), list[int]()
     block_of: list[np.ndarray] = []
     for width, number in members:
-        share, left = divmod(number // least, width.n_blocks)
+        share, left = divmod(number, width.n_blocks)
         if left or width.size * members[0][1] != members[0][0].size * number:
             raise ValueError(f"{name}: {width.name} has {width.size} groups, of which {number} can't go at a time")
         block_of.append(width.block_of + len(shares))

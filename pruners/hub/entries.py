@@ -118,6 +118,11 @@ class Number:
     def name(self) -> str:
         return "+".join(e.name for e in self.entries if e.slopes)
 
+    def coarser(self, times: int) -> Number:
+        """So many steps at a time."""
+        shares = {w: times * n for w, n in self.shares.items()}
+        return Number(self.entries, shares, {p: times * n for p, n in self.steps.items()})
+
     def told(self, rounds: int) -> dict[str, int | float]:
         """The same by name."""
         return {".".join(map(str, path)): value for path, value in self.values(rounds).items()}

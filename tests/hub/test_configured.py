@@ -29,7 +29,7 @@ def quiet() -> None:
 
 def llama(**more: Any) -> Any:
     torch.manual_seed(0)
-    return transformers.LlamaForCausalLM(transformers.LlamaConfig(num_key_value_heads=2, **{**SMALL, **more})).eval()
+    return transformers.LlamaForCausalLM(transformers.LlamaConfig(**{**SMALL, "num_key_value_heads": 2, **more})).eval()
 
 
 def bert() -> Any:
@@ -152,6 +152,12 @@ def test_a_number_that_says_something_else_too_is_not_changed() -> None:
     pruner = ConfiguredPruning(transformers.GemmaForCausalLM(config).eval(), residual=True)
     assert "hidden_size" not in {w.name for w in pruner.graph.widths}
     assert "computes something else" in pruner.unsaid["hidden_size"]
+
+
+def test_heads_go_in_steps_that_the_library_makes_models_with() -> None:
+    """A Llama's hidden_size must be a multiple of its heads: of four pairs, two stay or all."""
+    pruner = ConfiguredPruning(llama(hidden_size=40, num_attention_heads=8, num_key_value_heads=4, head_dim=8))
+    assert pruner.graph.width("num_attention_heads+num_key_value_heads").step == 2 * 2
 
 
 # -- what comes out
