@@ -280,11 +280,7 @@ class BasicPruning:
                 write_file(draft / self.fileName, made.text.replace(said, found, 1).encode())
             proved = {**counted, "verified": True, **checked.as_dict()}
             told = {**planned, "lost": made.file.lost, **proved, **(summary or {})}
-            write_file(draft / "plan.json", plan.to_json().encode())
-            write_file(draft / "summary.json", (json.dumps(told, indent=2) + "\n").encode())
-            report = render_report(told, plan, (files or {}).get("search.jsonl", b""))
-            for name, data in {"report.html": report.encode(), **(files or {})}.items():
-                write_file(draft / name, data)
+            record(draft, plan, told, files or {})
         return Bundle(output, plan, told)
 
     @property
@@ -310,6 +306,15 @@ class BasicPruning:
             **({"doubts": self.doubts} if self.doubts else {}),
             **({"tried": tried} if (tried := [place(u.site) for u in self.graph.untaken if not u.held]) else {}),
         }
+
+
+def record(draft: Path, plan: PruningPlan, told: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
+    """Write the plan, the summary, the report and ``files`` into a bundle's draft."""
+    write_file(draft / "plan.json", plan.to_json().encode())
+    write_file(draft / "summary.json", (json.dumps(told, indent=2) + "\n").encode())
+    report = render_report(told, plan, files.get("search.jsonl", b""))
+    for name, data in {"report.html": report.encode(), **files}.items():
+        write_file(draft / name, data)
 
 
 def _blocked(text: str) -> tuple[str, ...]:

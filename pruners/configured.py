@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .base import BasicPruning, Carried
-from .bundle import Bundle, check_free, published, render_report, write_file
+from .base import BasicPruning, Carried, record
+from .bundle import Bundle, check_free, published
 from .costs import CostModel
 from .entry import Entry
 from .errors import BudgetError, NotPrunableError, UsageError
@@ -308,11 +308,7 @@ class ConfiguredPruning(BasicPruning):
             proved = {**checked.about_macs(planned["macs"]), "verified": True, **checked.as_dict()}
             numbers = self._told(plan.kept)
             told = {**planned, "files": written, "configuration": numbers, **proved, **(summary or {})}
-            write_file(draft / "plan.json", plan.to_json().encode())
-            write_file(draft / "summary.json", (json.dumps(told, indent=2) + "\n").encode())
-            report = render_report(told, plan, (files or {}).get("search.jsonl", b""))
-            for name, data in {"report.html": report.encode(), **(files or {})}.items():
-                write_file(draft / name, data)
+            record(draft, plan, told, files or {})
         return Bundle(output, plan, told)
 
     def _told(self, kept: Kept) -> dict[str, Any]:
