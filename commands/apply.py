@@ -41,6 +41,7 @@ def run(options: ApplyOptions) -> None:
             network.arch, network.model, network.example_input, entry=network.entry, skip=facts.get("skip", ()),
             tied=bool(facts.get("tied")), **network.choices,
         )  # fmt: skip
+        pruner.take_out(facts.get("without", ()))
         now = {k: pruner.provenance[k] for k in ("source_sha256", "weights_sha256")}
         plans.require_same(plan, **now)
         plans.validate(plan, pruner.graph)

@@ -103,7 +103,9 @@ def settings_from(options: PruneOptions) -> SearchSettings:
     """Settings that are known to be valid, before anything slow begins."""
     budget = _budget(options)
     with_data = data_of(options) is not None
-    strategy = options.search or _usual_search(budget, with_data)
+    if options.layers is not None and budget is not None and budget.kind == "latency":
+        raise UsageError("--layers goes with --macs, --params or --ratio, not with --latency")
+    strategy = options.search or _usual_search(budget, with_data, options.layers is not None)
     SEARCHES.find(strategy)
     transfer = options.transfer or usual_transfer(strategy, options.per, with_data)
     check_transfer(transfer, True, options.calibration)  # whether there are images is known later
@@ -133,10 +135,10 @@ def settings_from(options: PruneOptions) -> SearchSettings:
     return settings
 
 
-def _usual_search(budget: Budget | None, with_data: bool) -> str:
+def _usual_search(budget: Budget | None, with_data: bool, layers: bool) -> str:
     """``--ratio`` asks for the same share of every width; otherwise images, if any, tell which width can give."""
     if budget is None:
-        return "bayesian"
+        return "uniform" if layers else "bayesian"
     return "sensitivity" if with_data and budget.kind != "ratio" else "uniform"
 
 

@@ -23,7 +23,7 @@ from .errors import BudgetError, UsageError, named_as_in_python
 from .hub import is_configured
 from .latency import Measuring, Table, device_of, machine
 from .metrics import check_labels
-from .pipeline import Pipeline, points
+from .pipeline import Pipeline, closeness, points
 from .plan import PruningPlan
 from .run import as_it_was, batch_size, call_arguments, describe, examples_of, images_of
 from .search import SEARCHES, Evaluate, Retrain, SearchSettings
@@ -42,6 +42,7 @@ def prune(
     params: float | None = None,
     latency: float | None = None,
     latency_table: str | Path | None = None,
+    layers: float | None = None,
     metric: str = "l1",
     search: str = "uniform",
     per: str = "layer",
@@ -63,7 +64,8 @@ def prune(
     At most one budget, which only ``search="bayesian"`` can do without: ``ratio`` removes that fraction of the channels
     of every width, ``macs`` and ``params`` keep at most that fraction of the multiply-accumulates or parameters,
     ``latency`` of the time that ``example_input`` takes where the model is, as predicted from measured times (kept in
-    the file ``latency_table``).
+    the file ``latency_table``). ``layers`` keeps at most that fraction of the residual layers: whole blocks go first,
+    those whose absence moves the outputs least, alone or before another budget.
 
     ``search``: "uniform" or "global", which need no data, "sensitivity", which looks at ``batches``, or "bayesian",
     which asks ``evaluate(network) -> (loss, accuracy)`` and calls ``retrain(network, epochs)``, which trains in place,
@@ -93,7 +95,9 @@ def prune(
     if unknown := settings.keys() - {f.name for f in fields(SearchSettings)} | settings.keys() & {"strategy", "budget"}:
         raise TypeError(f"prune() got an unexpected keyword argument {min(unknown)!r}")
     with named_as_in_python(), ExitStack() as stack:
-        budget = _budget(search, {"ratio": ratio, "macs": macs, "params": params, "latency": latency})
+        budget = _budget(
+            search, {"ratio": ratio, "macs": macs, "params": params, "latency": latency}, layers is not None
+        )
         if output is not None:
             check_free(Path(output), force)
             stack.enter_context(held(Path(output)))
@@ -108,6 +112,8 @@ def prune(
             _require_runnable(model, example_input, known)
         pruning = ConfiguredPruning if is_configured(model) else BasicPruning
         pruner: BasicPruning = pruning(model, example_input, entry=entry, skip=skip)
+        if layers is not None:
+            pruner.shorten(layers, None if known is None else closeness(pruner.model, known))
         images = None if known is None else TransferImages(lambda: known)
         pipeline = Pipeline(pruner, chosen, transfer, images)
         if budget is not None and budget.kind == "latency":
@@ -118,14 +124,18 @@ def prune(
         facts |= {} if budget is None else {budget.kind: budget.value}
         for doubt in pruner.doubts:
             log.warning(doubt)
+        if layers is not None:
+            facts["layers"] = layers
         plan = pipeline.decide(facts, batches=known, evaluate=evaluate, retrain=retrain)
         judge = partial(_judged, pipeline, evaluate, retrain, final_epochs)
         return pipeline.publish(plan, output, judge, force=force)
 
 
-def _budget(search: str, budgets: Mapping[str, float | None]) -> Budget | None:
+def _budget(search: str, budgets: Mapping[str, float | None], layers: bool) -> Budget | None:
     given = {k: v for k, v in budgets.items() if v is not None}
-    if len(given) > 1 or (not given and search != "bayesian"):
+    if layers and "latency" in given:
+        raise UsageError("--layers goes with --macs, --params or --ratio, not with --latency")
+    if len(given) > 1 or (not given and not layers and search != "bayesian"):
         raise BudgetError(f"give exactly one of ratio, macs, params and latency, not {', '.join(given) or 'none'}")
     return next((Budget(kind, value) for kind, value in given.items()), None)
 

@@ -32,7 +32,8 @@ from .bundle import (
 )
 from .costs import CostModel, Costs
 from .declare import check_declarations, declared_ties
-from .errors import NotPrunableError
+from .depth import Depth, Distance
+from .errors import BudgetError, NotPrunableError, PlanError
 from .graph import ChannelGraph, FrozenChannels, Kept
 from .metrics import Ranking, rank
 from .plan import PruningPlan, from_kept, sha256_of_file, sha256_of_state, validate
@@ -40,7 +41,7 @@ from .run import batch_size, examples_of, plain, precision_of, rounded, wide, wi
 from .slicing import SlicedModel, slice_model, workable
 from .source import Entry, Header, Sources, Tree, Written, refuse, write
 from .trace import observe
-from .verify import cases, verify_bundle
+from .verify import cases, varied, verify_bundle
 
 log = logging.getLogger(__name__)
 PRUNERS: dict[str, type[BasicPruning]] = {}
@@ -72,6 +73,7 @@ def pruner_for(module: str) -> Callable[[type[BasicPruning]], type[BasicPruning]
 class BasicPruning:
     """Prunes one network. Subclasses name what they produce and may choose other defaults.
 
+    ``model``: what is pruned, ``whole`` the same with the layers ``without`` which it goes on.
     ``fileName``: the generated file. ``netName``: the factory it offers; by default the name the user gave.
     ``skip``: layers whose output channels always stay. ``metric``: the default ranking. ``tied``: layers of a decorated
     block that its calculator says are cut alike are, though its forward doesn't need it.
@@ -105,11 +107,37 @@ class BasicPruning:
         self.netName = self.netName or self.entry.name
         self.skip = (*type(self).skip, *skip)
         self.tied = tied
+        self.whole = self.model
+        self.without: tuple[str, ...] = ()
         self._provenance = dict(provenance or {})
 
     def _plain(self, model: nn.Module) -> tuple[nn.Module, list[str], torch.dtype | None]:
         """The network as it can be pruned, what was taken off, and the type of its weights, if it isn't float32."""
         return plain(model)
+
+    def shorten(self, keep: float, distance: Distance | None = None) -> tuple[str, ...]:
+        """Take out whole residual layers, so that at most this share of them stays: those whose absence moves the
+        outputs least, by ``distance`` (default: on the example). Returns their names. To be called first.
+
+        Raises UsageError, BudgetError and NotPrunableError where that many can't go.
+        """
+        if not 0 < keep < 1:
+            raise BudgetError(f"--layers {keep:g}: must lie between 0 and 1, both excluded; 0.75 keeps three quarters")
+        self.take_out(self._depth.chosen(keep, distance))
+        return self.without
+
+    def take_out(self, names: Sequence[str]) -> None:
+        """Go on without these layers. Raises PlanError where there are none of these names, NotPrunableError where the
+        network computes something else without them than when they add nothing."""
+        if not names:
+            return
+        if strange := sorted(set(names) - {n for n, _ in self.model.named_modules()}):
+            raise PlanError(f"the plan takes out {strange[0]!r}, and the network has no such layer")
+        self.model, self.without = self._depth.without(names), tuple(names)
+
+    @property
+    def _depth(self) -> Depth:
+        return Depth(self.model, varied(self.example_input, 1))
 
     # -- what is there
 
@@ -149,6 +177,13 @@ class BasicPruning:
     def costs(self) -> CostModel:
         return CostModel.of(self.model, self.graph)
 
+    @cached_property
+    def before(self) -> Costs:
+        """Of the network with all its layers and channels."""
+        if not self.without:
+            return self.predict({})
+        return CostModel.of(self.whole, observe(self.whole, self._all).graph()).predict({})
+
     def predict(self, kept: Kept) -> Costs:
         """Exact costs of the network that keeps these groups, without building it."""
         return self.costs.predict(kept)
@@ -160,7 +195,7 @@ class BasicPruning:
 
     def compare_costs(self, kept: Kept) -> dict[str, dict[str, Any]]:
         """What is counted of the network, ``before`` and ``after``: MACs, parameters, bits and bytes."""
-        before, after = self.predict({}), self.predict(kept)
+        before, after = self.before, self.predict(kept)
         names = ("macs", "params", "bits", "size_bytes")
         return {name: {"before": getattr(before, name), "after": getattr(after, name)} for name in names}
 
@@ -177,6 +212,7 @@ class BasicPruning:
             "weights_sha256": sha256_of_state(self.model.state_dict()),
             "skip": list(self.skip),
             **({"tied": True} if self.tied else {}),
+            **({"without": list(self.without)} if self.without else {}),
             "torch": torch.__version__.partition("+")[0],
             "python": platform.python_version(),
             **self._provenance,
@@ -226,7 +262,7 @@ class BasicPruning:
         return write(sliced.model, entry, rewrites=sliced.literals, header=header)
 
     def _header(self, plan: PruningPlan) -> Header:
-        before, after = self.predict({}), self.predict(plan.kept)
+        before, after = self.before, self.predict(plan.kept)
         return Header(
             origin=self.entry.origin,
             plan=f"plan.json, sha256 {plan.digest[:8]}",
@@ -303,6 +339,7 @@ class BasicPruning:
             "groups": sum(w.size for w in self.graph.widths),
             "groups_kept": sum(len(k) for k in plan.kept.values()),
             "frozen": frozen_facts(self.graph),
+            **({"without": list(self.without)} if self.without else {}),
             **({"doubts": self.doubts} if self.doubts else {}),
             **({"tried": tried} if (tried := [place(u.site) for u in self.graph.untaken if not u.held]) else {}),
         }

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from .base import BasicPruning, Carried, record
 from .bundle import Bundle, check_free, published
 from .costs import CostModel
+from .depth import Depth, without_layers
 from .entry import Entry
 from .errors import BudgetError, NotPrunableError, UsageError
 from .graph import ChannelGraph, FrozenChannels, Kept, Width, together
@@ -28,13 +29,16 @@ from .hub import (
     Number,
     Shapes,
     changed,
+    completed,
     entries,
+    fewer_layers,
     in_proportion,
     inputs_of,
     made,
     number,
     numbers_in,
     save_folder,
+    shapes_in,
     shapes_of,
     values_of,
 )
@@ -47,7 +51,7 @@ from .run import copied, described, precision_of, rounded
 from .slicing import SlicedModel
 from .source import Written
 from .trace import observe
-from .verify import Case, cases, differs, verify_bundle
+from .verify import Case, cases, differs, varied, verify_bundle
 from .weight_transfer import slice_state
 
 Lost = Mapping[Axis, Mapping[str, float]]
@@ -84,6 +88,26 @@ class ConfiguredPruning(BasicPruning):
         """As the library made it, in float32."""
         own = precision_of(model)
         return (model, [], None) if own == torch.float32 else (copied(model).float(), [], own)
+
+    @property
+    def _depth(self) -> Depth:
+        return Depth(self.model, varied(self.example_input, 1), self._shorter)
+
+    def _shorter(self, names: Sequence[str]) -> nn.Module:
+        """Made of a configuration that counts fewer layers."""
+        short = without_layers(self.model, names)
+        gone = {}
+        for home in dict.fromkeys(n.rpartition(".")[0] for n in names):
+            paths = [f"{home}.{n}" for n in self.model.get_submodule(home)._modules]
+            gone[home] = (len(paths), {n for n, path in enumerate(paths) if path in names})
+        asked = (partial(shapes_of, self.model), partial(completed, self.model))
+        values = fewer_layers(values_of(self.model), gone, shapes_in(short), *asked)
+        if values is None:
+            said = ", ".join(names)
+            raise NotPrunableError(f"--layers: {said}: the configuration can't say that they are gone")
+        network = made(self.model, values)
+        network.load_state_dict(short.state_dict())
+        return network
 
     # -- what is there
 
@@ -306,7 +330,7 @@ class ConfiguredPruning(BasicPruning):
                 checked = verify_bundle(opened, "network", proof, self.predict(plan.kept), self._batch, weights=False)
             planned = self._summary(plan)
             proved = {**checked.about_macs(planned["macs"]), "verified": True, **checked.as_dict()}
-            numbers = self._told(plan.kept)
+            numbers = {**self._told_layers(), **self._told(plan.kept)}
             told = {**planned, "files": written, "configuration": numbers, **proved, **(summary or {})}
             record(draft, plan, told, files or {})
         return Bundle(output, plan, told)
@@ -317,6 +341,14 @@ class ConfiguredPruning(BasicPruning):
             entry.name: {"before": entry.value, "after": one.values(gone)[entry.path]}
             for one, gone in self._gone(kept) for entry in one.entries
         }  # fmt: skip
+
+    def _told_layers(self) -> dict[str, Any]:
+        """Every entry that counts layers, before and after some were taken out."""
+        if not self.without:
+            return {}
+        before, after = (dict(numbers_in(values_of(m))) for m in (self.whole, self.model))
+        changed_ones = {p: n for p, n in before.items() if isinstance(n, int) and after.get(p, n) != n}
+        return {".".join(map(str, p)): {"before": n, "after": after[p]} for p, n in changed_ones.items()}
 
     def _cases(self, each: Kept, network: nn.Module) -> list[Case]:
         apart = self.graph.apart

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,14 @@ from torch import Tensor, nn
 
 from .base import BasicPruning
 from .bundle import Bundle
-from .costs import Allowance
+from .costs import Allowance, Budget
+from .depth import Distance
 from .errors import SecateurError, SourceError
 from .graph import Kept
 from .latency import LatencyModel, Measuring, device_of, latencies, verdict, with_batch
 from .plan import PruningPlan
 from .run import call_arguments, copied, described, run, tree_map
-from .search import SEARCHES, SearchResult, SearchSettings, search
+from .search import SEARCHES, Reference, SearchResult, SearchSettings, search
 from .transfer import TransferImages, TransferJob, require_images
 
 log = logging.getLogger(__name__)
@@ -30,12 +32,19 @@ Judge = Callable[[nn.Module, PruningPlan], Mapping[str, Any]]
 """(the generated network, its plan) -> what is measured, for the summary. It may train the network in place."""
 
 
+_LAYER_BATCHES = 2  # to judge by, every layer that could go
 _SECONDS = 1.0  # for the times that are told where none were asked for
 
 
 def points(per: str) -> dict[str, Any]:
     """How many random and suggested points a bayesian search has for all stages at once; else as it is set."""
     return {"init_points": 10, "n_iter": 30} if per == "stage" else {}
+
+
+def closeness(model: nn.Module, batches: Sequence[Any]) -> Distance:
+    """How far outputs move on images, as the sensitivity search measures it; the first of them are enough."""
+    reference = Reference(model, batches[:_LAYER_BATCHES])
+    return lambda other: reference.compare(other).damage
 
 
 class Pipeline:
@@ -51,12 +60,23 @@ class Pipeline:
         self.images = images or TransferImages()
         require_images(transfer, self.images.many is not None)
         SEARCHES.find(settings.strategy)
+        settings = self._rest(pruner, settings)
         self.pruner, self.settings, self.transfer = pruner, settings, transfer
         self.known, self.told, self.report = known, told, report
         self.device = self.images.device or device_of(pruner.model)
         self.result: SearchResult | None = None
         self.latency: LatencyModel | None = None
         self._measuring: Measuring | None = None
+
+    @staticmethod
+    def _rest(pruner: BasicPruning, settings: SearchSettings) -> SearchSettings:
+        """What is left of the budget where layers were taken out; without one where that is enough."""
+        budget = settings.budget
+        if budget is None or budget.kind not in ("macs", "params") or not pruner.without:
+            return settings
+        whole, left = (getattr(c, budget.kind) for c in (pruner.before, pruner.predict({})))
+        share = budget.value * whole / left
+        return replace(settings, budget=Budget(budget.kind, share) if share < 1 else None)
 
     # -- how many
 
@@ -68,13 +88,21 @@ class Pipeline:
         return self.latency
 
     def decide(self, facts: Mapping[str, Any], **arguments: Any) -> PruningPlan:
-        """Trace, search, and make the plan. ``facts`` go into it; ``arguments``: more of ``search``'s."""
+        """Trace, search, and make the plan. ``facts`` go into it; ``arguments``: more of ``search``'s. Where layers
+        were taken out and no budget is left, all channels stay."""
+        if self.pruner.without and self.settings.budget is None and self.settings.strategy != "bayesian":
+            return self._keep_all(facts)
         finish, probe = (self.weights.finish, self.weights.probe) if self.images.many else (None, None)
         self.result = search(
             self.pruner.model, self.pruner.graph, self.settings, realize=self.realize, finish=finish, probe=probe,
             latency=self.latency, **arguments,
         )  # fmt: skip
         return self.pruner.plan(self.result.kept, **facts)
+
+    def _keep_all(self, facts: Mapping[str, Any]) -> PruningPlan:
+        kept = {w.name: tuple(range(w.size)) for w in self.pruner.graph.widths}
+        self.result = SearchResult(kept, self.pruner.before, self.pruner.predict({}))
+        return self.pruner.plan(kept, **facts)
 
     def realize(self, model: nn.Module, kept: Kept) -> nn.Module:
         """A live pruned copy of ``model``, which is the network, maybe with other weights."""
@@ -127,7 +155,7 @@ class Pipeline:
 
     def compared(self, after: nn.Module, plan: PruningPlan) -> dict[str, Any]:
         """For the summary: milliseconds of both, and for a budget of latency what came of it."""
-        models, inputs = {"before": self.pruner.model, "after": after}, self.pruner.example_input
+        models, inputs = {"before": self.pruner.whole, "after": after}, self.pruner.example_input
         budget, measuring = self.settings.budget, self._measuring
         if self.latency is None or measuring is None or budget is None:
             return {"latency_ms": latencies(models, inputs, seconds=_SECONDS)}

@@ -60,8 +60,8 @@ _TABLE = {
         "pruners.errors pruners.metrics pruners.pipeline pruners.search training.data"
     ),
     "commands.pruning": (
-        "commands.cli commands.network commands.show pruners.base pruners.bundle pruners.errors pruners.hub "
-        "pruners.latency pruners.metrics pruners.named_files pruners.optimizer_groups pruners.pipeline "
+        "commands.cli commands.network commands.show pruners.base pruners.bundle pruners.errors "
+        "pruners.hub pruners.latency pruners.metrics pruners.named_files pruners.optimizer_groups pruners.pipeline "
         "pruners.plan pruners.run pruners.search pruners.transfer pruners.weight_transfer "
         "training.binarization training.binarization.kinds training.data training.fit"
     ),
@@ -91,7 +91,7 @@ _TABLE = {
         "pruners.latency pruners.metrics pruners.pipeline pruners.plan pruners.run pruners.search pruners.transfer"
     ),
     "pruners.base": (
-        "pruners.bundle pruners.costs pruners.declare pruners.errors pruners.graph pruners.metrics "
+        "pruners.bundle pruners.costs pruners.declare pruners.depth pruners.errors pruners.graph pruners.metrics "
         "pruners.plan pruners.run pruners.slicing pruners.source pruners.trace pruners.verify"
     ),
     "pruners.bundle": (
@@ -99,15 +99,16 @@ _TABLE = {
         "pruners.saving pruners.shown"
     ),
     "pruners.configured": (
-        "pruners.base pruners.bundle pruners.costs pruners.entry pruners.errors pruners.graph pruners.hub "
-        "pruners.places pruners.plan pruners.run pruners.slicing pruners.source pruners.trace pruners.verify "
-        "pruners.weight_transfer"
+        "pruners.base pruners.bundle pruners.costs pruners.depth pruners.entry pruners.errors pruners.graph "
+        "pruners.hub pruners.places pruners.plan pruners.run pruners.slicing pruners.source pruners.trace "
+        "pruners.verify pruners.weight_transfer"
     ),
     "pruners.costs": "pruners.errors pruners.graph pruners.run",
     "pruners.declare": (
         "pruners.decorators pruners.dependencies pruners.errors pruners.graph pruners.run pruners.trace"
     ),
     "pruners.decorators": "pruners.errors pruners.places",
+    "pruners.depth": "pruners.errors pruners.run",
     "pruners.dependencies": "pruners.decorators pruners.graph",
     "pruners.errors": "pruners.places",
     "pruners.graph": "pruners.errors pruners.places pruners.run pruners.shown",
@@ -126,8 +127,8 @@ _TABLE = {
     "pruners.optimizer_groups": "pruners.errors pruners.run",
     "pruners.outputs": "pruners.errors",
     "pruners.pipeline": (
-        "pruners.base pruners.bundle pruners.costs pruners.errors pruners.graph pruners.latency pruners.plan "
-        "pruners.run pruners.search pruners.transfer"
+        "pruners.base pruners.bundle pruners.costs pruners.depth pruners.errors pruners.graph pruners.latency "
+        "pruners.plan pruners.run pruners.search pruners.transfer"
     ),
     "pruners.plan": "pruners.errors pruners.graph pruners.provenance pruners.shown",
     "pruners.provenance": "pruners.errors",

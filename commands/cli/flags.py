@@ -163,6 +163,8 @@ budgets = options(
     click.option("--ratio", type=float, metavar="X", help="Remove this fraction of the channels."),
     click.option("--latency", type=float, metavar="X", help="Keep at most this fraction of the time that one input "
                  "takes, measured on this machine and --device."),
+    click.option("--layers", type=float, metavar="X", help="Keep at most this fraction of the residual layers: whole "
+                 "blocks go where their absence moves the outputs least; alone, or before another budget."),
     click.option("--latency-batch", type=click.IntRange(1), default=1, metavar="N",
                  help="Measure N inputs at a time [1]."),
     click.option("--latency-table", type=PATH, metavar="FILE", help="Where measured times are kept "

@@ -15,7 +15,7 @@ from ...pruners.bundle import Bundle
 from ...pruners.errors import CheckpointError, UsageError
 from ...pruners.hub import foretells
 from ...pruners.optimizer_groups import parameter_names
-from ...pruners.pipeline import Pipeline
+from ...pruners.pipeline import Pipeline, closeness
 from ...pruners.plan import PruningPlan
 from ...pruners.run import copied
 from ...pruners.search import PrefixCache, SearchResult, SearchSettings
@@ -75,6 +75,7 @@ class PruneJob:
             entry=network.entry, skip=options.skip, tied=options.tie_declared, provenance=network.facts,
             **network.choices,
         )  # fmt: skip
+        self._take_out_layers()
         self.shown = Shown(voice.progress, f"transfer by {self.transfer}")
         self.pipeline = Pipeline(
             self.pruner, settings, self.transfer, self._images, known=self._known, told=voice.remark,
@@ -82,6 +83,15 @@ class PruneJob:
         )  # fmt: skip
         self.notes: list[str] = []
         self.cache = PrefixCache(int(options.cache_gb * 1e9))
+
+    def _take_out_layers(self) -> None:
+        """Do what ``--layers`` asks for: the widths of what is left are pruned."""
+        if self.options.layers is None:
+            return
+        batches = self._batches()
+        distance = None if batches is None else closeness(self.pruner.model, batches)
+        names = self.pruner.shorten(self.options.layers, distance)
+        self.voice.remark(f"taken out: {', '.join(names)}")
 
     # -- how many
 
@@ -216,6 +226,8 @@ class PruneJob:
     def _decisions(self) -> dict[str, Any]:
         s = self.settings
         facts = {"metric": s.metric, "search": s.strategy, "seed": s.seed, "transfer": self.transfer}
+        if self.options.layers is not None:
+            facts["layers"] = self.options.layers
         if s.budget is not None:
             facts[s.budget.kind] = s.budget.value
             if s.budget.kind == "latency":
@@ -265,7 +277,7 @@ class PruneJob:
 
     def _files(self, plan: PruningPlan) -> dict[str, bytes]:
         ledger = self.work and self.work / "search.jsonl"
-        files = {"search.jsonl": ledger.read_bytes()} if ledger else {}
+        files = {"search.jsonl": ledger.read_bytes()} if ledger and ledger.is_file() else {}
         files |= self._optimizer(plan)
         self.voice.remark("checking the generated file in a fresh process")
         return files
@@ -273,6 +285,9 @@ class PruneJob:
     def _optimizer(self, plan: PruningPlan) -> dict[str, bytes]:
         """The training checkpoint's optimizer state, cut to the new widths; not after retraining, which has its own."""
         state = self.network.optimizer
+        if state is not None and self.pruner.without:
+            self.voice.warn("the optimizer's state is left out, there is no optimizer.pth: layers were taken out")
+            return {}
         if state is None or (self.data and self._final_epochs) or self._result.state is not None:
             return {}
         try:

@@ -27,6 +27,9 @@ def outcome(bundle: Bundle) -> list[RenderableType]:
         shown.add_row(row.name, row.before, row.after, row.change)
     found = f"verified in a fresh process, largest difference {difference_text(bundle.summary)}"
     timed = bundle.summary.get("latency")
+    without = bundle.summary.get("without")
+    if without:
+        found += f"; without {some(without, 6)}"
     warned = list(bundle.summary.get("warnings") or [])
     if lost := bundle.summary.get("lost"):
         warned.append(f"warning: of your classes the written ones don't hold {some(lost)} (lost in summary.json)")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from .entries import Axis, Entry, Number, Shapes, changed, entries, in_proportion, number, numbers_in
+from .fewer import fewer_layers
 from .folder import (
     DTYPES,
+    completed,
     foretells,
     is_configured,
     longest,
     made,
     open_folder,
     save_folder,
+    shapes_in,
     shapes_of,
     tokenizer_of,
     values_of,
@@ -18,7 +21,8 @@ from .folder import (
 from .inputs import inputs_of
 
 __all__ = [
-    "DTYPES", "Axis", "Entry", "Number", "Shapes", "changed", "entries", "foretells", "in_proportion", "inputs_of",
-    "is_configured", "longest", "made", "number", "numbers_in", "open_folder", "save_folder", "shapes_of",
+    "DTYPES", "Axis", "Entry", "Number", "Shapes", "changed", "completed", "entries", "fewer_layers", "foretells",
+    "in_proportion", "inputs_of",
+    "is_configured", "longest", "made", "number", "numbers_in", "open_folder", "save_folder", "shapes_in", "shapes_of",
     "tokenizer_of", "values_of",
 ]

@@ -173,6 +173,16 @@ def made(model: nn.Module, values: Mapping[str, Any]) -> nn.Module:
     return network.train(model.training)
 
 
+def completed(model: nn.Module, values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a configuration of the model's kind holds that is made of these values; empty where none can be."""
+    own: Any = model.config
+    try:
+        found: dict[str, Any] = type(own).from_dict(dict(values)).to_dict()
+    except Exception:  # as below
+        return {}
+    return found
+
+
 def shapes_of(model: nn.Module, values: Mapping[str, Any]) -> Shapes | None:
     """The shapes of all tensors of such a model, made on no device; None where it can't be made."""
     try:
@@ -180,6 +190,11 @@ def shapes_of(model: nn.Module, values: Mapping[str, Any]) -> Shapes | None:
             network = made(model, values)
     except Exception:  # whatever the library raises says that these numbers don't fit
         return None
+    return shapes_in(network)
+
+
+def shapes_in(network: nn.Module) -> Shapes:
+    """The shapes of all its tensors, by each of their names."""
     tensors = [*network.named_parameters(remove_duplicate=False), *network.named_buffers(remove_duplicate=False)]
     return {name: tuple(t.shape) for name, t in tensors}
 

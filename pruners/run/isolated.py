@@ -16,6 +16,7 @@ import math
 import os
 import random
 import sys
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, fields, is_dataclass
@@ -29,6 +30,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 INTERNAL = frozenset(vars(nn.Module()))  # attributes that every module has from torch
+_HOOKS = {name for name in INTERNAL if name.startswith("_forward_") and "hooks" in name}
 
 
 class _Blocker:
@@ -338,9 +340,9 @@ def buffers_restored(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def without_traces(model: nn.Module) -> Iterator[None]:
-    """Gives the plain attributes and buffers of every module back what they were and held: running fills caches, for
-    other widths than the next run may have."""
-    held = INTERNAL - {"_buffers", "_non_persistent_buffers_set"}
+    """Gives the plain attributes, buffers and hooks of every module back what they were and held: running fills caches,
+    for other widths than the next run may have, and installs hooks once."""
+    held = INTERNAL - {"_buffers", "_non_persistent_buffers_set"} - _HOOKS
     before = [(m, {n: (v, _content(v)) for n, v in vars(m).items() if n not in held}) for m in model.modules()]
     try:
         yield
@@ -357,7 +359,7 @@ def without_traces(model: nn.Module) -> Iterator[None]:
 
 def _content(value: Any) -> Any:
     """What a container holds that code can fill."""
-    return copy.copy(value) if type(value) in (dict, list, set) else None
+    return copy.copy(value) if type(value) in (dict, list, set, OrderedDict) else None
 
 
 def compare(out: Any, expected: list[Tensor]) -> tuple[float, float]:

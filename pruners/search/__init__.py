@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import bayesian, one_ratio, sensitivity
 from .curves import RATIOS, Point, mean_curve, series_of, sweep
+from .damage import Reference
 from .ledger import Ledger
 from .prefix_cache import PrefixCache
 from .problem import (
@@ -21,6 +22,6 @@ from .search import search
 
 __all__ = [
     "RATIOS", "SEARCHES", "UNJUDGED", "Evaluate", "Evaluation", "Ledger", "Point", "PrefixCache",
-    "Retrain", "SearchResult", "SearchSettings", "Watcher", "bayesian", "mean_curve", "one_ratio", "search",
-    "search_strategy", "sensitivity", "series_of", "sweep",
+    "Reference", "Retrain", "SearchResult", "SearchSettings", "Watcher", "bayesian", "mean_curve", "one_ratio",
+    "search", "search_strategy", "sensitivity", "series_of", "sweep",
 ]

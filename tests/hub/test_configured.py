@@ -257,3 +257,48 @@ def test_text_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
     assert code == 2 and "no tokenizer" in error
     code, error = refusal("prune", "--arch", "lenet5", "--ratio", "0.5", "--data", f"text:{__file__}")
     assert code == 2 and "is for --model hf:DIR" in error
+
+
+# -- whole layers
+
+
+def test_layers_go_by_the_configuration_and_what_it_lists_of_each_layer_follows() -> None:
+    torch.manual_seed(0)
+    types = ["full_attention", "sliding_attention", "full_attention"]
+    config = transformers.Qwen3Config(
+        **{**SMALL, "num_hidden_layers": 3, "num_key_value_heads": 2, "head_dim": 8}, layer_types=types,
+        sliding_window=4, use_sliding_window=True,
+    )  # fmt: skip
+    model = transformers.Qwen3ForCausalLM(config).eval()
+    ids = torch.randint(3, 90, (2, 12))
+    pruner = ConfiguredPruning(model, {"input_ids": ids})
+    pruner.take_out(["model.layers.1"])
+    assert pruner.model.config.layer_types == ["full_attention", "full_attention"]
+    short = copy.deepcopy(model)
+    del short.model.layers[1]
+    short.config.num_hidden_layers = 2
+    short.config.layer_types = ["full_attention", "full_attention"]
+    torch.testing.assert_close(pruner.model(ids, use_cache=False).logits, short(ids, use_cache=False).logits)
+
+
+def test_a_layer_that_the_configuration_can_t_leave_out_stays() -> None:
+    torch.manual_seed(0)
+    config = transformers.T5Config(d_model=32, d_kv=8, d_ff=48, num_layers=3, num_heads=4, vocab_size=100)
+    model = transformers.T5ForConditionalGeneration(config).eval()
+    pruner = ConfiguredPruning(model, {"input_ids": torch.arange(12)[None], "decoder_input_ids": torch.arange(7)[None]})
+    with pytest.raises(NotPrunableError, match=r"encoder\.block\.0"):
+        pruner.take_out(["encoder.block.0"])
+    pruner.shorten(0.7)
+    assert len(pruner.without) == 2 and not any(name.endswith(".0") for name in pruner.without)
+
+
+def test_a_folder_with_fewer_layers_is_opened_by_the_library(tmp_path: Path) -> None:
+    model = llama(num_hidden_layers=3)
+    model.save_pretrained(tmp_path / "whole")
+    made = app("prune", "--model", f"hf:{tmp_path / 'whole'}", "--layers", "0.7", "--params", "0.6", "-q", "-o",
+               str(tmp_path / "small"))  # fmt: skip
+    assert made.exit_code == 0, made.output
+    opened = transformers.LlamaForCausalLM.from_pretrained(tmp_path / "small")
+    told = json.loads((tmp_path / "small" / "summary.json").read_text())
+    assert opened.config.num_hidden_layers == 2 and told["configuration"]["num_hidden_layers"]["before"] == 3
+    assert sum(p.numel() for p in opened.parameters()) <= 0.6 * sum(p.numel() for p in model.parameters())

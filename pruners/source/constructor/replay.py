@@ -68,6 +68,7 @@ class Replays:
         self.numbers: dict[Hashable, int] = {}
         self.gone: set[type] = set()  # classes whose loops and helpers can't stay
         self.old: dict[Hashable, int] = {}
+        self._depths: dict[Hashable, int] = {}  # numbers of layers in lists that lost some
         self._runs: dict[type, list[Run]] = {}
         self._files: dict[type, list[SourceFile]] = {}
 
@@ -116,9 +117,11 @@ class Replays:
         given = [_arguments(context, i) for i in range(len(context.paths))]
         runs = self._traced(context, given)
         equations = [e for i, run in enumerate(runs) for e in _equations(context, i, run)]
-        numbers = solved(equations, self.old, self.numbers)
+        numbers = solved(equations, {**self.old, **self._depths}, self.numbers)
         if numbers is None:
             return None
+        read = {key for value, _ in equations for key in value.reads}
+        numbers = {**{k: n for k, n in self._depths.items() if _of(k, context) or k in read}, **numbers}
         new = [_with(a, (context.author.cls, i), numbers) for i, a in enumerate(given)]
         with with_numbers(self._files_of(context), self.tree.names, lambda site, value: numbers.get(site, value)):
             made = [Run(*constructed(context.author.cls, a)) for a in new]
@@ -139,15 +142,47 @@ class Replays:
     def _traced(self, context: ClassContext, given: Sequence[Arguments]) -> list[Run]:
         cls = context.author.cls
         if cls not in self._runs:
-
-            def read(site: Hashable, value: int) -> Traced:
-                self.old[site] = value
-                return traced(site, value)
-
-            with with_numbers(self._files_of(context), self.tree.names, read):
-                tagged = [_tagged(a, (cls, i), read) for i, a in enumerate(given)]
-                self._runs[cls] = [Run(*constructed(cls, a)) for a in tagged]
+            runs, read = self._run(context, given)
+            while (list_ := _longer(context, runs)) is not None:
+                found = self._shortened(context, given, read, *list_)
+                if found is None:
+                    break
+                runs, read = found
+            self._runs[cls] = runs
         return self._runs[cls]
+
+    def _run(self, context: ClassContext, given: Sequence[Arguments]) -> tuple[list[Run], set[Hashable]]:
+        """What the constructor makes, and the numbers that it reads."""
+        cls, found = context.author.cls, set[Hashable]()
+
+        def read(site: Hashable, value: int) -> Traced:
+            self.old[site] = value
+            found.add(site)
+            return traced(site, self._depths.get(site, value))
+
+        with with_numbers(self._files_of(context), self.tree.names, read):
+            tagged = [_tagged(a, (cls, i), read) for i, a in enumerate(given)]
+            return [Run(*constructed(cls, a)) for a in tagged], found
+
+    def _shortened(
+        self, context: ClassContext, given: Sequence[Arguments], read: set[Hashable], made: int, live: int
+    ) -> tuple[list[Run], set[Hashable]] | None:
+        """The runs with another number that makes a list as short as the live one, and no other one shorter."""
+        off = _too_many(context, self._run(context, given)[0])
+        for site in sorted(read, key=str):
+            number = self._depths.get(site, self.old[site])
+            if abs(number - made) > 1 or number - made + live < 0:
+                continue
+            before = dict(self._depths)
+            self._depths[site] = number - made + live
+            try:
+                runs, now = self._run(context, given)
+                if _too_many(context, runs) <= off - (made - live):
+                    return runs, now
+            except Exception as error:  # as in _tried
+                log.info("%s, %s layers of %s: %s", context.author.cls.__name__, live, made, described(error))
+            self._depths = before
+        return None
 
     def _files_of(self, context: ClassContext) -> list[SourceFile]:
         """The author's files in which the constructor of a class runs."""
@@ -193,6 +228,27 @@ def _live(tree: Tree, module: nn.Module) -> nn.Module:
 def _path_of(tree: Tree, module: nn.Module) -> str:
     """Where a module that the author's constructor was handed is in the network."""
     return next(p for p, birth in tree.births.items() if birth.module is module)
+
+
+def _lists(context: ClassContext, runs: Sequence[Run]) -> Iterator[tuple[int, int]]:
+    """Of every list: how many layers were made for it, and how many it has in the live network."""
+    for live, run in zip(context.live, runs, strict=True):
+        twins = dict(live.named_modules())
+        for path, module in run.module.named_modules():
+            if isinstance(module, nn.Sequential | nn.ModuleList) and type(twins.get(path)) is type(module):
+                yield len(module), len(twins[path])  # type: ignore[arg-type]
+
+
+def _longer(context: ClassContext, runs: Sequence[Run]) -> tuple[int, int] | None:
+    return next(((made, live) for made, live in _lists(context, runs) if made > live), None)
+
+
+def _too_many(context: ClassContext, runs: Sequence[Run]) -> int:
+    return sum(abs(made - live) for made, live in _lists(context, runs))
+
+
+def _of(key: Hashable, context: ClassContext) -> bool:
+    return isinstance(key, Written) or (isinstance(key, tuple) and key[0] is context.author.cls)
 
 
 def _tagged(value: Any, key: Key, read: Any) -> Any:
