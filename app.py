@@ -148,8 +148,8 @@ def cli() -> None:
 @flags.network
 @flags.budgets
 @click.option("--metric", type=flags.Name("metric", "METRICS"), metavar="NAME", help="Which channels go first: l1, l2, "
-              "bn_scale, fpgm, taylor, random, reconstruction; of few bits: angle, distance, angle_next_layer, "
-              "distance_next_layer.")  # fmt: skip
+              "bn_scale, fpgm, taylor, random, reconstruction (default on text); of few bits: angle, distance, "
+              "angle_next_layer, distance_next_layer.")  # fmt: skip
 @click.option("--search", type=flags.Name("search", "SEARCHES"), metavar="NAME", help="bayesian (default without a "
               "budget), sensitivity (default for --macs, --params and --latency with images), uniform or global.")
 @click.option("--alpha", type=float, metavar="X", help="bayesian: how much size weighs against loss; default: 1, "

@@ -118,7 +118,7 @@ def settings_from(options: PruneOptions) -> SearchSettings:
     epochs = SearchSettings.retrain_epochs if options.retrain_epochs is None else options.retrain_epochs
     settings = SearchSettings(
         strategy=strategy,
-        metric=options.metric or pruner_class(options.arch or "").metric,
+        metric=options.metric or _usual_metric(options, transfer),
         budget=budget,
         round_to=options.round_to,
         min_channels=options.min_channels,
@@ -133,6 +133,13 @@ def settings_from(options: PruneOptions) -> SearchSettings:
     )
     _ = settings.limits  # refuses what is out of range
     return settings
+
+
+def _usual_metric(options: PruneOptions, transfer: str) -> str:
+    """On text, what least squares can best make up for where they are to: all widths of a kind are cut alike there, so
+    much depends on which channels go."""
+    fitted = (options.data or "").startswith("text:") and transfer == "lstsq"
+    return "reconstruction" if fitted else pruner_class(options.arch or "").metric
 
 
 def _usual_search(budget: Budget | None, with_data: bool, layers: bool) -> str:
