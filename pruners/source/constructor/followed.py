@@ -14,6 +14,7 @@ from typing import Any
 from ..author import Unproved, Vector, as_term, evaluate
 from ..live import PLAIN, Lit, Slot, is_plain, same, value_of
 from ..text import loaded_names, stored_names
+from .buffer_statements import changed_attributes
 from .context import ClassContext
 from .walk import Walk
 
@@ -30,6 +31,13 @@ def followed(context: ClassContext, walk: Walk) -> dict[str, ast.expr]:
         if kinds == {PLAIN} and once and value is not None and context.may_follow(name):
             found[name] = value
     return found
+
+
+def changed_later(context: ClassContext, name: str) -> list[ast.expr]:
+    """What the constructor's statements read that change an attribute after it was set: ``self.names.append(x)``."""
+    owner, init = context.author.self_name, context.author.init
+    stmts = [s for s in init.body if name in changed_attributes(s, owner)] if init is not None else []
+    return [n for s in stmts for n in ast.walk(s) if isinstance(n, ast.expr)]
 
 
 def without_terms(context: ClassContext, walk: Walk) -> dict[str, ast.expr]:

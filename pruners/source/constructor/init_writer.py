@@ -30,7 +30,7 @@ from ..text import (
     within,
     without_dead_branches,
 )
-from .buffer_statements import changed, prepared
+from .buffer_statements import changed, changed_attributes, prepared
 from .members import Members
 from .tensors import resizes
 from .walk import Mask, line_in
@@ -343,6 +343,9 @@ class InitWriter(Members):
         inside = stored_names(stmt) | {n.arg for n in ast.walk(stmt) if isinstance(n, ast.arg)}
         if self._hands_on(stmt) or (self._depth_resolved and warns(stmt)):
             return []
+        again = changed_attributes(stmt, self.author.self_name)
+        if again and all(self._written_as_it_ends(name) for name in again):
+            return []
         known = set(self.scope.words) | self.locals | inside | {self.author.self_name, "super"}
         gone = (set(self.author.parameters) | self.author.stored) - known
         names = loaded_names(stmt)
@@ -358,6 +361,12 @@ class InitWriter(Members):
         lines = self._verbatim(stmt)
         text = without_dead_branches("\n".join(lines), self._absent)
         return rows(text.rstrip("\n")) if text else []
+
+    def _written_as_it_ends(self, name: str) -> bool:
+        """Whether an attribute is written with the value that it had when the author's constructor returned."""
+        slots = [r[name] for r in self.context.records if name in r]
+        made_again = name in self.context.verbatim
+        return bool(slots) and not made_again and all(s.kind == PLAIN and s.term is not None for s in slots)
 
     def _removes(self, stmt: ast.stmt) -> bool:
         """Whether a statement only takes away parts of the module; values that are made again need theirs."""
