@@ -139,3 +139,26 @@ class Net(nn.Module):
     names: dict[str, Any] = {}
     exec(text, names)
     assert getattr(names["Net"](), name) == value
+
+
+def test_none_in_a_dictionary_of_layers_stays_none(tmp_path: Path) -> None:
+    _, _, text = pruned(tmp_path, """
+class Net(nn.Module):
+    def __init__(self, skip=False):
+        super().__init__()
+        self.parts = nn.ModuleDict({"stem": nn.Linear(5, 16), "none": None})
+        self.parts["skip"] = nn.Linear(16, 16) if skip else None
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, x):
+        x = self.parts["stem"](x).relu()
+        if self.parts["skip"] is not None:
+            x = x + self.parts["skip"](x)
+        return self.head(x).mean(1)
+""")
+    names: dict[str, Any] = {}
+    exec(text, names)
+    parts = names["Net"]().parts
+    assert list(parts) == ["stem", "none", "skip"]
+    assert parts["none"] is parts["skip"] is None
+    assert "16" not in text.split('"""', 2)[2]

@@ -33,7 +33,7 @@ from ..text import (
 from .buffer_statements import changed, changed_attributes, prepared
 from .members import Members
 from .tensors import resizes
-from .walk import Mask, line_in
+from .walk import Mask, line_in, own_attribute
 
 Settings = Sequence[tuple[str, ast.expr | None]]
 
@@ -344,7 +344,7 @@ class InitWriter(Members):
         if self._hands_on(stmt) or (self._depth_resolved and warns(stmt)):
             return []
         again = changed_attributes(stmt, self.author.self_name)
-        if again and all(self._written_as_it_ends(name) for name in again):
+        if (again and all(self._written_as_it_ends(name) for name in again)) or self._fills(stmt):
             return []
         known = set(self.scope.words) | self.locals | inside | {self.author.self_name, "super"}
         gone = (set(self.author.parameters) | self.author.stored) - known
@@ -367,6 +367,12 @@ class InitWriter(Members):
         slots = [r[name] for r in self.context.records if name in r]
         made_again = name in self.context.verbatim
         return bool(slots) and not made_again and all(s.kind == PLAIN and s.term is not None for s in slots)
+
+    def _fills(self, stmt: ast.stmt) -> bool:
+        """Whether a statement puts something, None perhaps, into a container of layers, which is written filled."""
+        targets = [t.value for t in getattr(stmt, "targets", ()) if isinstance(t, ast.Subscript)]
+        names = [own_attribute(t, self.author.self_name) for t in targets]
+        return any(r[n].kind == CHILD for r in self.context.records for n in names if n in r)
 
     def _removes(self, stmt: ast.stmt) -> bool:
         """Whether a statement only takes away parts of the module; values that are made again need theirs."""
