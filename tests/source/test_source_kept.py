@@ -162,3 +162,25 @@ class Net(nn.Module):
     assert list(parts) == ["stem", "none", "skip"]
     assert parts["none"] is parts["skip"] is None
     assert "16" not in text.split('"""', 2)[2]
+
+
+@pytest.mark.parametrize("reads", ["__getattr__ = dict.__getitem__", "__getattr__ = dict.get"])
+def test_a_dictionary_whose_keys_are_read_as_attributes_stays_one(tmp_path: Path, reads: str) -> None:
+    _, _, text = pruned(tmp_path, f"""
+class Settings(dict):
+    {reads}
+    __setattr__ = dict.__setitem__
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.settings = Settings(act="relu", mlp=Settings(scale=2.0))
+        self.stem, self.head = nn.Linear(5, 16), nn.Linear(16, 3)
+
+    def forward(self, x):
+        return self.head(getattr(F, self.settings.act)(self.stem(x))).mean(1) * self.settings.mlp.scale
+""")
+    names: dict[str, Any] = {}
+    exec(text, names)
+    assert names["Net"]().settings.mlp.scale == 2.0
