@@ -131,6 +131,9 @@ class _Now:
             return items if isinstance(expr, ast.List) else tuple(items)
         if isinstance(expr, ast.Dict) and None not in expr.keys:
             return {self.value(k): self.value(v) for k, v in zip(expr.keys, expr.values, strict=True) if k is not None}
+        named = isinstance(expr, ast.Call) and not expr.args and all(k.arg for k in expr.keywords)
+        if isinstance(expr, ast.Call) and named and ast.unparse(expr.func) == "dict":
+            return {k.arg: self.value(k.value) for k in expr.keywords}
         replaced = self._replaced(expr)
         if _read(replaced) & self.changed or (not isinstance(replaced, ast.Constant) and _read(expr) & self.torn):
             raise Unproved("a number of several widths")

@@ -241,9 +241,13 @@ class InitWriter(Members):
         return [*self._base_first(), *self._attribute(name, final, stmt, value)]
 
     def _side_by_side(self, stmt: ast.stmt, found: Settings, lines: Lines) -> Lines:
-        """``self.a, self.b = x, y`` in one line as it was, where that is short enough."""
+        """``self.a, self.b = x, y`` in one line as it was, where that is short enough; ``self.a = self.b = x`` too."""
         owner = self.author.self_name
         texts = [(f"{owner}.{name}", f"{owner}.{name} = ") for name, _ in found]
+        if isinstance(stmt, ast.Assign) and len(stmt.targets) == len(lines) == len(found) > 1:
+            same = {line.removeprefix(start) for line, (_, start) in zip(lines, texts, strict=True)}
+            if len(same) == 1:
+                return self._like_author(["".join(start for _, start in texts) + same.pop()], stmt)
         if len(found) < 2 or len(lines) != len(found) or not self._told_apart(stmt, lines, [t for _, t in texts]):
             return lines
         values = ", ".join(line.removeprefix(start) for line, (_, start) in zip(lines, texts, strict=True))
