@@ -19,6 +19,7 @@ from .cli import (
     GENERATED,
     ProfileOptions,
     PruneOptions,
+    budget_of,
     bundle_name,
     check_work,
     data_of,
@@ -101,7 +102,7 @@ def _work_folder(output: Path, options: PruneOptions, state: Path, keep: bool) -
 
 def settings_from(options: PruneOptions) -> SearchSettings:
     """Settings that are known to be valid, before anything slow begins."""
-    budget = _budget(options)
+    budget = budget_of(options)
     with_data = data_of(options) is not None
     if options.layers is not None and budget is not None and budget.kind == "latency":
         raise UsageError("--layers goes with --macs, --params or --ratio, not with --latency")
@@ -155,12 +156,3 @@ def _alpha(options: PruneOptions) -> float:
         return options.alpha
     chosen = chosen_kind(options)
     return SearchSettings.alpha if chosen is None else chosen.kind.default_alpha(chosen.first_layer, chosen.last_layer)
-
-
-def _budget(options: PruneOptions) -> Budget | None:
-    given = {k: v for k in ("macs", "params", "ratio", "latency") if (v := getattr(options, k)) is not None}
-    if len(given) > 1:
-        raise UsageError(f"give one budget, not {' and '.join(f'--{k}' for k in given)}")
-    if "latency" not in given and (options.latency_table or options.latency_batch != 1):
-        raise UsageError("--latency-batch and --latency-table say how --latency measures: give --latency")
-    return next((Budget(kind, value) for kind, value in given.items()), None)

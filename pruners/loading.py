@@ -91,20 +91,6 @@ def entry_for(factory: Factory, arguments: Mapping[str, Any]) -> Entry:
     return Entry(factory.call, dict(arguments), factory.name, origin)
 
 
-def parse_arguments(texts: Sequence[str], option: str = "--model-arg") -> dict[str, Any]:
-    """``["width=16", "act=relu"]`` -> ``{"width": 16, "act": "relu"}``: Python literals, else the text itself."""
-    arguments: dict[str, Any] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name.isidentifier():
-            raise ModelFileError(f"{option} {text}: write NAME=VALUE, such as {option} width=16")
-        try:
-            arguments[name] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            arguments[name] = value
-    return arguments
-
-
 # -- importing
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import json
 import re
 import tokenize
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,3 +83,17 @@ def bundle_summary(folder: Path) -> Mapping[str, Any]:
     if missing:
         raise UsageError(f"{folder} is not a bundle: it has no {missing[0]}")
     return summary
+
+
+def parse_arguments(texts: Sequence[str], option: str = "--model-arg") -> dict[str, Any]:
+    """``["width=16", "act=relu"]`` -> ``{"width": 16, "act": "relu"}``: Python literals, else the text itself."""
+    arguments: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise ModelFileError(f"{option} {text}: write NAME=VALUE, such as {option} width=16")
+        try:
+            arguments[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            arguments[name] = value
+    return arguments

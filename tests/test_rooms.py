@@ -29,7 +29,7 @@ _TABLE = {
         "commands.cli commands.show pruners.base pruners.declare pruners.decorators pruners.errors "
         "pruners.loading"
     ),
-    "commands.cli": "models.registry pruners.errors pruners.named_files pruners.outputs pruners.registry",
+    "commands.cli": "models.registry pruners.budgets pruners.errors pruners.named_files pruners.outputs pruners.registry",
     "commands.compare": (
         "commands.cli commands.comparing commands.network commands.pack commands.show models.registry pruners.bundle "
         "pruners.errors pruners.latency pruners.outputs training.data training.fit training.packing"
@@ -94,6 +94,7 @@ _TABLE = {
         "pruners.bundle pruners.costs pruners.declare pruners.depth pruners.errors pruners.graph pruners.metrics "
         "pruners.plan pruners.run pruners.slicing pruners.source pruners.trace pruners.verify"
     ),
+    "pruners.budgets": "pruners.errors",
     "pruners.bundle": (
         "pruners.errors pruners.graph pruners.hub pruners.named_files pruners.outputs pruners.places pruners.plan "
         "pruners.saving pruners.shown"
@@ -103,7 +104,7 @@ _TABLE = {
         "pruners.hub pruners.places pruners.plan pruners.run pruners.slicing pruners.source pruners.trace "
         "pruners.verify pruners.weight_transfer"
     ),
-    "pruners.costs": "pruners.errors pruners.graph pruners.run",
+    "pruners.costs": "pruners.budgets pruners.errors pruners.graph pruners.run",
     "pruners.declare": (
         "pruners.decorators pruners.dependencies pruners.errors pruners.graph pruners.run pruners.trace"
     ),

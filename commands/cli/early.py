@@ -10,11 +10,12 @@ from pathlib import Path
 import click
 
 from ...models import registry
+from ...pruners.budgets import Budget, Limits
 from ...pruners.errors import BundleExistsError, CheckpointError, OutputError, PlanError, UsageError
-from ...pruners.named_files import bundle_summary, hub_folder, is_hub, model_file, split_spec
+from ...pruners.named_files import bundle_summary, hub_folder, is_hub, model_file, parse_arguments, split_spec
 from ...pruners.outputs import check_free, discard, held, settle
 from ...pruners.registry import check_name
-from .names import METRICS, WITH_KERNELS
+from .names import DATA_SETS, KINDS, METRICS, WITH_KERNELS
 from .options import (
     ApplyOptions,
     BundleOptions,
@@ -81,9 +82,21 @@ def _check_inputs(options: NetworkOptions) -> None:
     else:
         require_network(options)
     _check_files(options)
-    if isinstance(options, CurvesOptions) and options.model is None:  # a model file may register metrics of its own
-        for name in options.metric:
-            check_name("metric", name, (*METRICS, *WITH_KERNELS))
+    parse_arguments(options.model_arg)
+    if isinstance(options, PruneOptions):
+        budget_of(options)
+        Limits(options.min_channels, round_to=options.round_to)
+    if options.model is None:  # a model file may register names of its own
+        _check_names(options)
+
+
+def _check_names(options: NetworkOptions) -> None:
+    if options.data and not options.data.startswith("text:"):
+        check_name("data set", options.data.partition(":")[0].partition("+")[0], DATA_SETS)
+    if options.network:
+        check_name("network kind", options.network, KINDS)
+    for name in options.metric if isinstance(options, CurvesOptions) else ():
+        check_name("metric", name, (*METRICS, *WITH_KERNELS))
 
 
 def _check_compared(options: CompareOptions) -> None:
@@ -151,6 +164,16 @@ def parse_shape(text: str) -> tuple[int, ...]:
     if not all(p.strip().isdecimal() and int(p) > 0 for p in parts):
         raise UsageError(f"--input-shape {text}: write the sizes of one input without the batch, such as 3,32,32")
     return tuple(map(int, parts))
+
+
+def budget_of(options: PruneOptions) -> Budget | None:
+    """What ``prune`` was asked to keep at most."""
+    given = {k: v for k in ("macs", "params", "ratio", "latency") if (v := getattr(options, k)) is not None}
+    if len(given) > 1:
+        raise UsageError(f"give one budget, not {' and '.join(f'--{k}' for k in given)}")
+    if "latency" not in given and (options.latency_table or options.latency_batch != 1):
+        raise UsageError("--latency-batch and --latency-table say how --latency measures: give --latency")
+    return next((Budget(kind, value) for kind, value in given.items()), None)
 
 
 # -- where it goes

@@ -10,3 +10,9 @@ WITH_KERNELS = ("angles_kernel", "distances_kernel")
 RANKINGS = ("smallest", "largest", "random")
 SEARCHES = ("bayesian", "global", "sensitivity", "uniform")
 TRANSFERS = ("bn", "lstsq", "slice")
+DATA_SETS = (
+    "cifar10", "cifar100", "digits", "folder", "imagenet", "minicifar", "mnist", "tiny_imagenet",
+)  # fmt: skip
+KINDS = (
+    "BWN", "BinaryConnect", "BinaryNet", "DoReFa", "IENet", "IRNet", "Real", "SemiReal", "XnorNet",
+)  # fmt: skip

@@ -16,8 +16,8 @@ from ...pruners.configured import examples
 from ...pruners.entry import Entry
 from ...pruners.errors import CheckpointError, ModelFileError, UsageError
 from ...pruners.hub import is_configured, longest, open_folder, tokenizer_of
-from ...pruners.loading import build, entry_for, load_factory, parse_arguments
-from ...pruners.named_files import hub_folder, is_hub
+from ...pruners.loading import build, entry_for, load_factory
+from ...pruners.named_files import hub_folder, is_hub, parse_arguments
 from ...pruners.run import (
     as_it_was,
     call_arguments,

@@ -12,7 +12,7 @@ from torch import nn
 from ...models import registry
 from ...models.other_layouts import LAYOUTS
 from ...pruners.errors import BundleExistsError, CheckpointError, UsageError
-from ...pruners.loading import parse_arguments
+from ...pruners.named_files import parse_arguments
 from ...training.binarization.kinds import KINDS, Kind, find_kind, recognise
 from ...training.fit import Checkpoint, load_checkpoint, load_from_kind, load_weights
 from ..cli import NetworkOptions

@@ -13,7 +13,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from ..errors import BudgetError, UsageError
+from ..budgets import MEANING, Budget, Limits
+from ..errors import BudgetError
 from ..graph import ChannelGraph, Width
 from .model import CostModel
 
@@ -21,52 +22,6 @@ Counts = dict[str, int]
 _CLOSE = 0.01  # of a budget may be left
 _EXCHANGED = 4  # steps of one width
 Share = Callable[[Mapping[str, int]], float]
-_MEANING = {
-    "macs": ("keeps half of the MACs", "of the MACs"),
-    "params": ("keeps half of the parameters", "of the parameters"),
-    "ratio": ("removes half of the channels", "of the channels"),
-    "latency": ("keeps half of the time of one input", "of the time"),
-}
-
-
-@dataclass(frozen=True)
-class Budget:
-    """``macs``, ``params``, ``latency``: the fraction to keep at most; ``ratio``: the fraction of channels to remove.
-
-    Raises ``BudgetError`` unless 0 < value < 1.
-    """
-
-    kind: str
-    value: float
-
-    def __post_init__(self) -> None:
-        if self.kind not in _MEANING:
-            raise BudgetError(f"unknown budget {self.kind!r}, known are {', '.join(_MEANING)}")
-        if not 0 < self.value < 1:
-            raise BudgetError(
-                f"--{self.kind} {self.value:g}: must lie between 0 and 1, both excluded; 0.5 {_MEANING[self.kind][0]}"
-            )
-
-    @property
-    def limit(self) -> float:
-        """The largest fraction that may stay."""
-        return 1 - self.value if self.kind == "ratio" else self.value
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What every width must keep: at least ``min_channels`` and ``min_fraction`` of its channels (whole if smaller),
-    and a multiple of ``round_to`` unless nothing is removed."""
-
-    min_channels: int = 2
-    min_fraction: float = 0.0
-    round_to: int = 1
-
-    def __post_init__(self) -> None:
-        if self.round_to < 1 or self.min_channels < 1:
-            raise UsageError("--round-to and the minimum of channels must be 1 or more")
-        if not 0 <= self.min_fraction < 1:
-            raise UsageError(f"the minimum fraction of channels must be in [0, 1), not {self.min_fraction}")
 
 
 class Allowance:
@@ -128,7 +83,7 @@ class Allowance:
             bound = math.floor(1000 * least) / 1000 if word == "at most" else math.ceil(1000 * least) / 1000
             raise BudgetError(
                 f"--{self.budget.kind} {self.budget.value:g}: can't be reached, with every width at its smallest "
-                f"{100 * left:.1f} % {_MEANING[self.budget.kind][1]} remain; ask for {word} {bound:g}"
+                f"{100 * left:.1f} % {MEANING[self.budget.kind][1]} remain; ask for {word} {bound:g}"
             )
 
 

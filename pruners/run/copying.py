@@ -12,17 +12,19 @@ from torch import Tensor, nn
 from .isolated import INTERNAL
 
 M = TypeVar("M", bound=nn.Module)
+_UNCOPIED = (TypeError, RuntimeError, NotImplementedError, KeyError)
 
 
 def copied(model: M, memo: Mapping[int, Any] | None = None) -> M:
-    """A deep copy. What can't be copied (a lock, a stream, a tensor with a history) is shared with the original.
+    """A deep copy. What can't be copied (a lock, a stream, a tensor with a history, a dict that has no attribute that
+    is no key of it) is shared with the original.
 
     ``memo``: what to take for some objects, by their identity, as ``copy.deepcopy`` has it.
     """
     known = dict(memo or {})
     try:
         found = copy.deepcopy(model, known)
-    except (TypeError, RuntimeError, NotImplementedError):
+    except _UNCOPIED:
         values = [v for m in model.modules() for n, v in vars(m).items() if n not in INTERNAL]
         known = {**{id(v): v for v in values if not _copies(v, memo)}, **(memo or {})}
         found = copy.deepcopy(model, known)
@@ -72,6 +74,6 @@ def _held(value: Any, known: dict[int, Any]) -> Any:
 def _copies(value: Any, memo: Mapping[int, Any] | None) -> bool:
     try:
         copy.deepcopy(value, dict(memo or {}))
-    except (TypeError, RuntimeError, NotImplementedError):
+    except _UNCOPIED:
         return False
     return True

@@ -110,7 +110,7 @@ def _origin(leaf: ast.expr, before: Any, value: Any, frame: FrameType, site: Sit
 
 def _source(leaf: ast.expr, value: Any, frame: FrameType, modules: Modules) -> tuple[AttributePatch, int] | None:
     """``self.width`` and 16 for ``self.width // 2``, or for ``c // 2`` after ``c = self.width``, that must be 8."""
-    node, home = _meant(leaf, frame)
+    node, home = meant(leaf, frame)
     while type(value) is int and isinstance(node, ast.BinOp):
         inner = node.left if isinstance(node.right, ast.Constant) else node.right
         factor = node.right if inner is node.left else node.left
@@ -123,12 +123,12 @@ def _source(leaf: ast.expr, value: Any, frame: FrameType, modules: Modules) -> t
             value = value // number
         else:
             return None
-        node, home = _meant(inner, home)
+        node, home = meant(inner, home)
     patch = attribute_of(node, home, modules) if type(value) is int else None
     return (patch, value) if patch is not None else None
 
 
-def _meant(name: ast.expr, frame: FrameType) -> tuple[ast.expr, FrameType]:
+def meant(name: ast.expr, frame: FrameType) -> tuple[ast.expr, FrameType]:
     """What a local name stands for, and the frame of the function that assigns it, once; any other expression as it
     is. A lambda reads names of the function around it, which called what called the lambda."""
     if not isinstance(name, ast.Name):
@@ -251,6 +251,14 @@ def attribute_of(node: ast.expr, frame: FrameType, modules: Modules) -> Attribut
     if isinstance(holder, nn.Module) and id(holder) in modules.path_of and node.attr in vars(holder):
         return AttributePatch(modules.path_of[id(holder)], node.attr)
     return None
+
+
+def attribute_behind(node: ast.expr, frame: FrameType, modules: Modules) -> AttributePatch | None:
+    """The attribute that an expression reads, also by a local name or as the argument of a function."""
+    passed = _passed(node, frame)
+    if passed is not None:
+        return attribute_behind(*passed, modules)
+    return attribute_of(*meant(node, frame), modules)
 
 
 _Expression = ast.Call | ast.BinOp | ast.AugAssign | ast.Subscript

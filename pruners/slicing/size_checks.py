@@ -13,7 +13,7 @@ from torch import nn
 
 from ..places import Site
 from ..run import Modules, is_author_file, tree_of
-from .expressions import AttributePatch, Stale, attribute_of
+from .expressions import AttributePatch, Stale, attribute_behind, meant
 
 _LEAVES = (ast.Name, ast.Constant, ast.expr_context)
 _HARMLESS = (*_LEAVES, ast.Attribute, ast.Subscript, ast.Slice, ast.UnaryOp, ast.USub, ast.Call)
@@ -29,7 +29,7 @@ def outdated(error: BaseException, model: nn.Module, modules: Modules) -> list[S
     site = Site(frame.f_code.co_filename, line, frame.f_code.co_name)
     stale = []
     for one, size in _pairs(frame, line):
-        patch = attribute_of(one, frame, modules)
+        patch = attribute_behind(one, frame, modules)
         if patch is not None and type(size) in (int, tuple) and _differs(patch, size, model):
             stale.append(Stale(patch, modules.current, site, size))
     return stale
@@ -101,7 +101,8 @@ def _tests(tree: ast.Module, line: int) -> Iterator[ast.expr]:
 
 
 def _size(node: ast.expr, frame: FrameType) -> Any:
-    """The value of ``x.shape[1]`` and its like; None for whatever is no size or could have an effect."""
+    """The value of ``x.shape[1]`` and its like, also by a name; None for what is no size or could have an effect."""
+    node, frame = meant(node, frame)
     if not any(isinstance(part, ast.Attribute) and part.attr in {"shape", "size"} for part in ast.walk(node)):
         return None
     parts = list(ast.walk(node))

@@ -17,6 +17,8 @@ from secateur.commands.cli.options import PruneOptions
 from secateur.pruners import metrics, search
 from secateur.pruners.metrics import KERNEL_METRICS
 from secateur.pruners.transfer import TRANSFERS
+from secateur.training.binarization.kinds import KINDS as KINDS_THERE
+from secateur.training.data import folders, layouts, sets
 from secateur.training.fit import beside
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +30,7 @@ FOREIGN = (
     "choose another folder with -o"
 )
 UNFINISHED = "holds an unfinished run: go on with --resume, or start anew with --force"
-METRICS = ", ".join(names.METRICS)
+METRICS, DATA_SETS, KINDS = (", ".join(known) for known in (names.METRICS, names.DATA_SETS, names.KINDS))
 
 PLACES = (
     ("the current folder", ".", ". is the current folder, which is never written over; name a new folder with -o"),
@@ -68,6 +70,26 @@ REFUSED = {
     ),
     "a unit": (
         ("prune", *ARCH, "--per", "stages"), "unknown per 'stages', did you mean 'stage'? known are layer, stage",
+    ),
+    "a data set": (
+        ("train", *ARCH, "--data", "digit"), f"unknown data set 'digit', did you mean 'digits'? known are {DATA_SETS}",
+    ),
+    "a kind of network": (
+        ("train", *ARCH, "--network", "XnorNett"),
+        f"unknown network kind 'XnorNett', did you mean 'XnorNet'? known are {KINDS}",
+    ),
+    "too large a share": (
+        ("prune", *OWN, "--ratio", "1.5"),
+        "--ratio 1.5: must lie between 0 and 1, both excluded; 0.5 removes half of the channels",
+    ),
+    "two budgets": (
+        ("prune", *OWN, "--ratio", "0.5", "--macs", "0.5"), "give one budget, not --macs and --ratio",
+    ),
+    "widths that are multiples of nothing": (
+        ("prune", *OWN, "--round-to", "0"), "--round-to and the minimum of channels must be 1 or more",
+    ),
+    "an argument without a value": (
+        ("inspect", *OWN, "--model-arg", "width"), "--model-arg width: write NAME=VALUE, such as --model-arg width=16",
     ),
     "a network": (
         ("inspect", "--arch", "resnt20"), "there is no bundled network 'resnt20': did you mean 'resnet20'?",
@@ -198,6 +220,8 @@ def test_the_names_are_those_of_the_registries() -> None:
     assert metrics.FIRST == names.RANKINGS
     assert search.SEARCHES.names() == names.SEARCHES
     assert set(TRANSFERS.names()) == set(names.TRANSFERS)
+    assert layouts and folders and tuple(sorted(sets.DATA_SETS)) == names.DATA_SETS
+    assert tuple(sorted(KINDS_THERE)) == names.KINDS
 
 
 def test_files_are_called_as_what_writes_them_calls_them() -> None:

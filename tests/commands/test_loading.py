@@ -8,7 +8,8 @@ import pytest
 from torch import nn
 
 from secateur.pruners.errors import ModelFileError
-from secateur.pruners.loading import build, entry_for, load_factory, parse_arguments
+from secateur.pruners.loading import build, entry_for, load_factory
+from secateur.pruners.named_files import parse_arguments
 
 SOURCE = """
 from torch import nn

@@ -18,6 +18,11 @@ import torch
 from torch import nn
 
 
+def expect(y, heads):
+    if y.size(1) != heads:
+        raise ValueError("another size")
+
+
 class Net(nn.Module):
     def __init__(self, d=32, heads=4):
         super().__init__()
@@ -78,6 +83,10 @@ WRONG = 'raise ValueError("another size")'
         "assert y.shape[1] == self.h",
         "z = y.flatten(0, 1)\n        assert z.shape == (b * self.h, t, self.d)",
         "torch._assert(y.shape[-3] == self.h, 'another size')",
+        "expect(y, self.h)",
+        "expect(heads=self.h, y=y)",
+        "heads = self.h\n        assert y.size(1) == heads",
+        f"_, n, _, c = y.shape\n        if n != self.h or c != self.d:\n            {WRONG}",
     ],
 )
 def test_heads_follow(check: str, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -105,3 +106,81 @@ class Net(nn.Module):
     assert SQUEEZE in text
     assert "self.first, self.second = Squeeze(8), Squeeze(16)" in text or "self.second = Squeeze(16)" in text
     assert len(widths) == 4
+
+
+@pytest.mark.parametrize(("statements", "forward", "name", "value"), [
+    pytest.param("self.total = 0; self.total += 3", "self.total", "total", 3, id="a number that forward reads"),
+    pytest.param("self.sizes = [1]; self.sizes.extend([2, 3])", "self.sizes[-1]", "sizes", [1, 2, 3], id="a list"),
+    pytest.param("self.sizes = [1]; heapq.heappush(self.sizes, 2)", "len(self.sizes)", "sizes", [1, 2],
+                 id="a list handed to a function"),
+    pytest.param("self.rows = [3, 4]; self.rows.pop(0)", "1", "rows", [4], id="a list that shrinks"),
+    pytest.param("self.rows = [3, 4]; del self.rows[0]", "1", "rows", [4], id="an entry taken away"),
+    pytest.param("self.names = []; self.names.append('x'); self.names.reverse()", "1", "names", ["x"],
+                 id="a list that only scripts read"),
+    pytest.param("self.seen = [0] * 3\n        for i in range(4):\n            self.seen[i % 3] += 1", "1", "seen",
+                 [2, 1, 1], id="entries counted in a loop"),
+])  # fmt: skip
+def test_an_attribute_changed_after_it_was_set_ends_as_it_did(
+    tmp_path: Path, statements: str, forward: str, name: str, value: object
+) -> None:
+    _, _, text = pruned(tmp_path, f"""
+import heapq
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        {statements}
+        self.stem, self.head = nn.Linear(5, 16), nn.Linear(16, 3)
+
+    def forward(self, x):
+        return self.head(self.stem(x).relu() * {forward}).mean(1)
+""")
+    names: dict[str, Any] = {}
+    exec(text, names)
+    assert getattr(names["Net"](), name) == value
+
+
+def test_none_in_a_dictionary_of_layers_stays_none(tmp_path: Path) -> None:
+    _, _, text = pruned(tmp_path, """
+class Net(nn.Module):
+    def __init__(self, skip=False):
+        super().__init__()
+        self.parts = nn.ModuleDict({"stem": nn.Linear(5, 16), "none": None})
+        self.parts["skip"] = nn.Linear(16, 16) if skip else None
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, x):
+        x = self.parts["stem"](x).relu()
+        if self.parts["skip"] is not None:
+            x = x + self.parts["skip"](x)
+        return self.head(x).mean(1)
+""")
+    names: dict[str, Any] = {}
+    exec(text, names)
+    parts = names["Net"]().parts
+    assert list(parts) == ["stem", "none", "skip"]
+    assert parts["none"] is parts["skip"] is None
+    assert "16" not in text.split('"""', 2)[2]
+
+
+@pytest.mark.parametrize("reads", ["__getattr__ = dict.__getitem__", "__getattr__ = dict.get"])
+def test_a_dictionary_whose_keys_are_read_as_attributes_stays_one(tmp_path: Path, reads: str) -> None:
+    _, _, text = pruned(tmp_path, f"""
+class Settings(dict):
+    {reads}
+    __setattr__ = dict.__setitem__
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.settings = Settings(act="relu", mlp=Settings(scale=2.0))
+        self.stem, self.head = nn.Linear(5, 16), nn.Linear(16, 3)
+
+    def forward(self, x):
+        return self.head(getattr(F, self.settings.act)(self.stem(x))).mean(1) * self.settings.mlp.scale
+""")
+    names: dict[str, Any] = {}
+    exec(text, names)
+    assert names["Net"]().settings.mlp.scale == 2.0

@@ -75,12 +75,17 @@ def test_what_counts_channels_of_several_widths_is_left_out_and_said(folder: Pat
 def test_attributes_follow_the_widths_that_their_expressions_give_to_layers(folder: Path) -> None:
     init = """        self.embed_dim = 2 * width
         self.channels = [width, 2 * width]
+        self.num_features = self.out_dim = 2 * width
+        self.feature_info = [dict(num_chs=width, reduction=1), dict(num_chs=2 * width, reduction=2)]
         self.n_classes, self.names = classes, {i: f"class {i}" for i in range(classes)}
         self.stride = 16
 """
     bundle, made = halved(folder, net(init))
     assert made.embed_dim == made.fc.in_features == made.b.out_channels == 8
     assert made.channels == [4, 8]
+    assert made.num_features == made.out_dim == 8
+    assert [info["num_chs"] for info in made.feature_info] == [4, 8]
+    assert "self.num_features = self.out_dim = " in (folder / "out/model.py").read_text()
     assert (made.n_classes, made.names[4], made.stride) == (5, "class 4", 16)
     assert bundle.summary["lost"] == ()
 

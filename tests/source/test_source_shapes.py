@@ -187,10 +187,12 @@ def test_comments_go_with_what_they_stand_at(tmp_path: Path) -> None:
         assert gone not in text
 
 
-def test_a_licence_is_carried_and_the_rest_of_the_first_comment_is_not(tmp_path: Path) -> None:
+def test_the_comment_at_the_top_is_carried_without_what_only_this_file_needed(tmp_path: Path) -> None:
     text = _written(shapes.COMMENTS, tmp_path, X)
     licence = "# Copyright (c) somebody. Licensed under the MIT licence.\n#\n# Second paragraph.\n\n"
     assert text.startswith(licence + '"""')
+    origin = "# ----\n# Modified from somewhere.\n\n"
+    assert _written(origin + shapes.TABS, tmp_path, IMAGE).startswith(origin + '"""')
     assert _written(shapes.TABS, tmp_path, IMAGE).startswith('"""')
 
 

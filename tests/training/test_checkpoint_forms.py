@@ -193,3 +193,10 @@ def test_weights_of_8_bits_are_taken_as_numbers() -> None:
     target = net()
     load_weights(target, state, "w.pth")
     assert torch.equal(target.state_dict()["0.weight"], state["0.weight"].float())
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan"])
+def test_what_is_no_number_in_the_network_either_is_taken(value: str) -> None:
+    model = net()
+    model.register_buffer("limits", torch.full((2,), float(value)))
+    load_weights(model, model.state_dict(), "w.pth")

@@ -136,7 +136,8 @@ def _unusable(value: Tensor, expected: Tensor) -> str:
         return f"is {dtype} there and {ours} in the network, which isn't the same numbers"
     if dtype.startswith("float8"):
         value = value.float()
-    fine = torch.isfinite(value) | (value == expected.to(value.device))  # a mask's infinities are the network's own
+    own = expected.to(value.device)  # a mask's infinities are the network's own
+    fine = torch.isfinite(value) | (value == own) | (value.isnan() & own.isnan())
     return "" if bool(fine.all()) else "holds NaN or infinite values; train it again"
 
 

@@ -102,6 +102,28 @@ def changed(stmt: ast.stmt) -> set[str]:
     return names
 
 
+def changed_attributes(stmt: ast.stmt, owner: str) -> set[str]:
+    """Attributes of the module that a statement changes without setting them: ``self.n += 1``, ``del self.rows[0]``,
+    ``self.names.append(x)``, ``heappush(self.heap, x)``."""
+    bases: list[ast.expr] = []
+    for node in ast.walk(stmt):
+        if isinstance(node, ast.AugAssign):
+            bases.append(node.target)
+        elif isinstance(node, ast.Subscript | ast.Attribute) and not isinstance(node.ctx, ast.Load):
+            bases.append(node.value)
+        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            called = node.value.func
+            bases += [*node.value.args, *([called.value] if isinstance(called, ast.Attribute) else [])]
+    return {name for base in bases if (name := _outermost(base, owner)) is not None}
+
+
+def _outermost(node: ast.expr, owner: str) -> str | None:
+    """``names`` of ``self.names[0].first``."""
+    while (name := own_attribute(node, owner)) is None and isinstance(node, ast.Subscript | ast.Attribute):
+        node = node.value
+    return name
+
+
 def _first_stored(stmts: Iterable[ast.stmt]) -> set[str]:
     """Names that a statement gives a value before any of the statements reads them."""
     stored: set[str] = set()

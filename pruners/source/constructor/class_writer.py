@@ -13,7 +13,7 @@ from ..live import Arg, Box, Call, Given, Lit, Ref, Term, is_plain, literal, sam
 from ..text import STEP, flat, loaded_names, stored_names
 from .conditions import INDENT
 from .context import ClassContext
-from .followed import counts_channels, follow, followed, without_terms
+from .followed import changed_later, counts_channels, follow, followed, without_terms
 from .idioms import Idioms
 from .init_writer import InitWriter
 from .naming import Group, merged, name_holes, type_name
@@ -105,9 +105,12 @@ class ClassWriter:
         before = {n: [r.get(n) for r in context.records] for n in attributes}
         for name, expr in attributes.items():
             context.more.add(name)
-            if follow(context, name, expr, said):
+            later = changed_later(context, name)
+            if later and not counts_channels(context, [expr, *later], said):
+                context.verbatim.add(name)
+            elif not later and follow(context, name, expr, said):
                 self.scope.overrides[name] = tuple(r[name].term if name in r else None for r in context.records)
-            elif not counts_channels(context, [expr], said) and self._is_as_made(name):
+            elif not later and not counts_channels(context, [expr], said) and self._is_as_made(name):
                 context.verbatim.add(name)
             else:
                 context.more.discard(name)

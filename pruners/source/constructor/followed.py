@@ -14,6 +14,7 @@ from typing import Any
 from ..author import Unproved, Vector, as_term, evaluate
 from ..live import PLAIN, Lit, Slot, is_plain, same, value_of
 from ..text import loaded_names, stored_names
+from .buffer_statements import changed_attributes
 from .context import ClassContext
 from .walk import Walk
 
@@ -30,6 +31,13 @@ def followed(context: ClassContext, walk: Walk) -> dict[str, ast.expr]:
         if kinds == {PLAIN} and once and value is not None and context.may_follow(name):
             found[name] = value
     return found
+
+
+def changed_later(context: ClassContext, name: str) -> list[ast.expr]:
+    """What the constructor's statements read that change an attribute after it was set: ``self.names.append(x)``."""
+    owner, init = context.author.self_name, context.author.init
+    stmts = [s for s in init.body if name in changed_attributes(s, owner)] if init is not None else []
+    return [n for s in stmts for n in ast.walk(s) if isinstance(n, ast.expr)]
 
 
 def without_terms(context: ClassContext, walk: Walk) -> dict[str, ast.expr]:
@@ -123,6 +131,9 @@ class _Now:
             return items if isinstance(expr, ast.List) else tuple(items)
         if isinstance(expr, ast.Dict) and None not in expr.keys:
             return {self.value(k): self.value(v) for k, v in zip(expr.keys, expr.values, strict=True) if k is not None}
+        named = isinstance(expr, ast.Call) and not expr.args and all(k.arg for k in expr.keywords)
+        if isinstance(expr, ast.Call) and named and ast.unparse(expr.func) == "dict":
+            return {k.arg: self.value(k.value) for k in expr.keywords}
         replaced = self._replaced(expr)
         if _read(replaced) & self.changed or (not isinstance(replaced, ast.Constant) and _read(expr) & self.torn):
             raise Unproved("a number of several widths")

@@ -30,10 +30,10 @@ from ..text import (
     within,
     without_dead_branches,
 )
-from .buffer_statements import changed, prepared
+from .buffer_statements import changed, changed_attributes, prepared
 from .members import Members
 from .tensors import resizes
-from .walk import Mask, line_in
+from .walk import Mask, line_in, own_attribute
 
 Settings = Sequence[tuple[str, ast.expr | None]]
 
@@ -241,9 +241,13 @@ class InitWriter(Members):
         return [*self._base_first(), *self._attribute(name, final, stmt, value)]
 
     def _side_by_side(self, stmt: ast.stmt, found: Settings, lines: Lines) -> Lines:
-        """``self.a, self.b = x, y`` in one line as it was, where that is short enough."""
+        """``self.a, self.b = x, y`` in one line as it was, where that is short enough; ``self.a = self.b = x`` too."""
         owner = self.author.self_name
         texts = [(f"{owner}.{name}", f"{owner}.{name} = ") for name, _ in found]
+        if isinstance(stmt, ast.Assign) and len(stmt.targets) == len(lines) == len(found) > 1:
+            same = {line.removeprefix(start) for line, (_, start) in zip(lines, texts, strict=True)}
+            if len(same) == 1:
+                return self._like_author(["".join(start for _, start in texts) + same.pop()], stmt)
         if len(found) < 2 or len(lines) != len(found) or not self._told_apart(stmt, lines, [t for _, t in texts]):
             return lines
         values = ", ".join(line.removeprefix(start) for line, (_, start) in zip(lines, texts, strict=True))
@@ -343,6 +347,9 @@ class InitWriter(Members):
         inside = stored_names(stmt) | {n.arg for n in ast.walk(stmt) if isinstance(n, ast.arg)}
         if self._hands_on(stmt) or (self._depth_resolved and warns(stmt)):
             return []
+        again = changed_attributes(stmt, self.author.self_name)
+        if (again and all(self._written_as_it_ends(name) for name in again)) or self._fills(stmt):
+            return []
         known = set(self.scope.words) | self.locals | inside | {self.author.self_name, "super"}
         gone = (set(self.author.parameters) | self.author.stored) - known
         names = loaded_names(stmt)
@@ -358,6 +365,18 @@ class InitWriter(Members):
         lines = self._verbatim(stmt)
         text = without_dead_branches("\n".join(lines), self._absent)
         return rows(text.rstrip("\n")) if text else []
+
+    def _written_as_it_ends(self, name: str) -> bool:
+        """Whether an attribute is written with the value that it had when the author's constructor returned."""
+        slots = [r[name] for r in self.context.records if name in r]
+        made_again = name in self.context.verbatim
+        return bool(slots) and not made_again and all(s.kind == PLAIN and s.term is not None for s in slots)
+
+    def _fills(self, stmt: ast.stmt) -> bool:
+        """Whether a statement puts something, None perhaps, into a container of layers, which is written filled."""
+        targets = [t.value for t in getattr(stmt, "targets", ()) if isinstance(t, ast.Subscript)]
+        names = [own_attribute(t, self.author.self_name) for t in targets]
+        return any(r[n].kind == CHILD for r in self.context.records for n in names if n in r)
 
     def _removes(self, stmt: ast.stmt) -> bool:
         """Whether a statement only takes away parts of the module; values that are made again need theirs."""

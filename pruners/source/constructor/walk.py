@@ -50,11 +50,15 @@ class Walk:
                 self.settings.append(Setting(name, stmt, value, mask))
 
     def settings_in(self, stmt: ast.AST) -> list[tuple[str, ast.expr | None]]:
-        """What a statement sets. ``self.a, self.b = x, y`` is taken apart where it sets nothing else, or parameters."""
+        """What a statement sets. ``self.a, self.b = x, y`` is taken apart where it sets nothing else, or parameters;
+        so is ``self.a = self.b = x``."""
         owner = self.context.author.self_name
         found = setting_of(stmt, owner)
         if found is not None:
             return [found]
+        chain = [own_attribute(t, owner) for t in stmt.targets] if isinstance(stmt, ast.Assign) else []
+        if isinstance(stmt, ast.Assign) and len(chain) > 1 and all(chain):
+            return [(name, stmt.value) for name in chain if name]
         pairs = [(n, v) for t, v in _side_by_side(stmt) if (n := own_attribute(t, owner)) is not None]
         kinds = {r[n].kind for r in self.context.records for n, _ in pairs if n in r}
         whole = isinstance(stmt, ast.Assign) and len(pairs) == len(_side_by_side(stmt))

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import takewhile
 
 import jinja2
 
@@ -62,7 +63,7 @@ def _check(text: str, told: str, code: str) -> None:
 
 @dataclass(frozen=True)
 class Top:
-    """What stands above the code of the author's file: a comment about rights, and its docstring."""
+    """What stands above the code of the author's file: a comment, and its docstring."""
 
     licence: str
     docstring: str
@@ -75,15 +76,10 @@ def top_of(file: SourceFile, whole: bool) -> Top:
 
 
 def licence(file: SourceFile) -> str:
-    """The comment block at the top of the author's file, if it is about rights."""
-    lines = []
-    for line in file.lines:
-        if not line.startswith("#"):
-            break
-        lines.append(line)
-    text = "".join(s for s in lines if not s.startswith("#!") and not _ENCODING.match(s))
-    words = ("licen", "copyright", "spdx")
-    return text + "\n" if any(w in text.lower() for w in words) else ""
+    """The comment at the top of the author's file: whose it is, and under what terms."""
+    lines = list(takewhile(lambda line: line.startswith("#") or not line.strip(), file.lines))
+    text = "".join(s for s in lines if not s.startswith("#!") and not _ENCODING.match(s)).strip()
+    return text + "\n\n" if text else ""
 
 
 def docstring(entry: Entry, header: Header, said: str = "") -> str:

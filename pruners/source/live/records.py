@@ -89,7 +89,7 @@ class Recorder:
         if made is not None:
             return Call(made.fn, made.args, (path,))
         if is_box(cls):
-            found = [(n, c) for n, c in module._modules.items() if c is not None or issubclass(cls, nn.ModuleList)]
+            found = [(n, c) for n, c in module._modules.items() if c is not None or not issubclass(cls, nn.Sequential)]
             items = [Item(n, Lit(None) if c is None else self.module(_join(path, n), c)) for n, c in found]
             return Box(cls, tuple(items), (path,))
         if is_torch(cls) or (author_init(cls) is None and torch_base(cls) is not nn.Module):

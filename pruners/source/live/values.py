@@ -42,6 +42,8 @@ def term_of_value(value: Any, sources: Sources, new: Renewal = NOTHING_NEW) -> T
         return _call(type(value), fields, sources, new)
     if isinstance(value, functools.partial):
         return _partial(value, sources, new)
+    if isinstance(value, dict | list | tuple) and global_name(type(value)) is not None:
+        return _container(value, sources, new)
     return _callable(value, sources, new)
 
 
@@ -53,6 +55,19 @@ def _call(cls: Any, fields: Any, sources: Sources, new: Renewal = NOTHING_NEW) -
         known = default is not inspect.Parameter.empty and is_plain(default)
         args.append(Arg(name, term_of_value(value, sources, new), Lit(default) if known else None))
     return Call(cls, tuple(args))
+
+
+def _container(value: Any, sources: Sources, new: Renewal) -> Call:
+    """A dict or list with more to it, such as one whose keys are read as attributes: its class with the plain one."""
+    plain = next(t for t in (dict, list, tuple) if isinstance(value, t))(value)
+    try:
+        again = type(value)(plain)
+        alike = again == value and vars(again).keys() == vars(value).keys()
+    except (TypeError, ValueError) as error:
+        raise LookupError(f"a {type(value).__name__} is not made of a {type(plain).__name__} alone") from error
+    if not alike:
+        raise LookupError(f"a {type(value).__name__} holds more than its {type(plain).__name__}")
+    return Call(type(value), (Arg("", term_of_value(plain, sources, new), positional=True),))
 
 
 def _partial(value: functools.partial[Any], sources: Sources, new: Renewal = NOTHING_NEW) -> Call:
