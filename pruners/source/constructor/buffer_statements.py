@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ...run import described
+from ...run import described, same_values
 from ..author import Scope
 from ..live import is_plain, reseeded, undisturbed, value_of
 from ..text import loaded_names, stored_names
@@ -164,8 +164,7 @@ def alike(made: Any, wanted: Any, depth: int = 4) -> bool:
     if isinstance(made, nn.Module):
         return False  # a copy of a layer is another one
     if isinstance(made, torch.Tensor):
-        same = made.shape == wanted.shape and made.dtype == wanted.dtype
-        return same and torch.equal(made.detach(), wanted.detach().to(made.device))
+        return made.dtype == wanted.dtype and same_values(made.detach(), wanted.detach().to(made.device))
     if isinstance(made, np.ndarray):
         return made.dtype == wanted.dtype and np.array_equal(made, wanted)
     if isinstance(made, list | tuple):

@@ -124,6 +124,7 @@ class Conditions:
                 if (
                     (name, i) in followed
                     or name not in self.context.records[i]
+                    or (name in self.context.torn and not all_instances)
                     or birth is None
                     or birth.module is None
                 ):

@@ -13,6 +13,7 @@ from torch import nn
 from ...errors import SourceError
 from ...run import SMALL, UNSAVED, is_blank, unsaved_buffers
 from ..live import (
+    BOXES,
     BUFFER,
     CHILD,
     PARAMETER,
@@ -104,7 +105,8 @@ class Members(Sequences):
         return f"{self.author.self_name}.{register}({literal(name)}, None)"
 
     def _stands_before(self, other: str, name: str, index: int) -> bool:
-        """Whether a state_dict lists ``other``, which isn't there yet, before ``name``."""
+        """Whether a state_dict, or a container that runs in order, has ``other``, which isn't there yet, before
+        ``name``."""
         record = self.context.records[index]
         if other not in record or name not in record or (other, index) in self._done:
             return False
@@ -112,8 +114,8 @@ class Members(Sequences):
         if record[other].kind != record[name].kind or names.index(other) > names.index(name):
             return False
         kind = record[name].kind
-        set_later = (other, index) in self.walk.final
-        listed = kind == CHILD and (set_later or all(self._has_state(n, index) for n in (other, name)))
+        ordered = (other, index) in self.walk.final or isinstance(self.context.live[index], BOXES)
+        listed = kind == CHILD and (ordered or all(self._has_state(n, index) for n in (other, name)))
         return listed or kind in (PARAMETER, BUFFER)
 
     def _has_state(self, name: str, index: int) -> bool:
@@ -296,7 +298,8 @@ class Members(Sequences):
         open_ = [n for n in children if any((n, i) not in self._done and n in self.context.records[i] for i in mask)]
         some = [n for n in open_ if any(n not in self.context.records[i] for i in mask)]
         handed = [n for n in open_ if any(self._handed(n, i) for i in mask)]
-        family = self._family(open_, mask) if len(some) > 1 or len(handed) > 1 else []
+        torn = self.context.torn & set(open_)
+        family = self._family(open_, mask) if len(some) > 1 or len(handed) > 1 or torn else []
         family = [*(self._base_first() if open_ else []), *family]
         return family + [line for n in names for line in self._unfollowed(n, mask)]
 
@@ -306,7 +309,7 @@ class Members(Sequences):
 
     def _family(self, names: Sequence[str], mask: Mask) -> Lines:
         """Children that a loop makes, not equally many everywhere: the constructor is given them and adds them."""
-        mine = {i: [n for n in names if n in self.context.records[i]] for i in mask}
+        mine = {i: [n for n in self.context.records[i] if n in names] for i in mask}
         prefix, start = numbered(next(iter(mine.values())))
         listed = all(ns == [f"{prefix}{start + k}" for k in range(len(ns))] for ns in mine.values()) and prefix
         listed = "" if {*prefix} & {*'"{}\\'} else listed
