@@ -65,3 +65,36 @@ def test_they_may_differ_between_blocks(form: str, order: str, tmp_path: Path) -
     _, widths, text = pruned(tmp_path, net, example=torch.randn(2, 3, 8, 8))
     assert len([n for n, size in widths.items() if size > 1]) >= 3
     assert "class Choice(nn.Sequential)" in text
+
+
+NOTED = '''
+class Block(nn.Module):
+    def __init__(self, width: int, act: {note} = None) -> None:
+        super().__init__()
+        self.conv, self.act = nn.Conv2d(width, 8, 3, padding=1), act
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(x) if self.act is None else self.act(self.conv(x))
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.fc = Block(3, act=torch.tanh), Block(8, act=None), nn.Linear(8, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.two(self.one(x)).mean((2, 3)))
+'''
+
+
+@pytest.mark.parametrize(
+    ("note", "wanted"),
+    [
+        ("callable", "act: callable = None"),
+        ('"torch.Tensor"', 'act: "torch.Tensor" = None'),
+        ("type(torch.tanh)", "act: type(torch.tanh) | None = None"),
+    ],
+    ids=["a function", "a text", "a type"],
+)
+def test_an_annotation_is_one_that_can_be_run(note: str, wanted: str, tmp_path: Path) -> None:
+    assert wanted in pruned(tmp_path, NOTED.format(note=note), example=torch.randn(2, 3, 8, 8))[2]

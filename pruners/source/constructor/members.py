@@ -32,8 +32,21 @@ from ..live import (
     tensor_call,
     unify,
 )
-from ..text import STEP, Group, Lines, flat, is_usable_name, lines_of, loaded_names, numbered, rows, same_code, spliced
-from .buffer_statements import prepared
+from ..text import (
+    STEP,
+    Group,
+    Lines,
+    flat,
+    is_usable_name,
+    lines_of,
+    loaded_names,
+    numbered,
+    rows,
+    same_code,
+    spliced,
+    with_values,
+)
+from .buffer_statements import dotted, prepared
 from .printer import Code
 from .sequences import Sequences
 from .tensors import creator, gives_something, gives_tensor, size_hints
@@ -171,9 +184,9 @@ class Members(Sequences):
         if gives_tensor(self.scope, value, [(i, t, exact) for i, t in live]):
             return [], text
         made = term.args[0].value if kind == PARAMETER and isinstance(term, Call) else term
-        ready = self._prepared(stmt, value, live) if kind == BUFFER else None
+        ready = self._prepared(stmt, value, text, live) if kind == BUFFER else None
         if ready is not None:
-            return ready, text
+            return ready
         if exact:
             if all(t is None or t.numel() <= SMALL or is_blank(t) for _, t in live):
                 return [], None
@@ -230,9 +243,9 @@ class Members(Sequences):
         return set(self.author.parameters) | self.author.stored
 
     def _prepared(
-        self, stmt: ast.stmt | None, value: ast.expr, live: Sequence[tuple[int, torch.Tensor | None]]
-    ) -> Lines | None:
-        """The author's statements that compute the buffer, where they still do."""
+        self, stmt: ast.stmt | None, value: ast.expr, text: str, live: Sequence[tuple[int, torch.Tensor | None]]
+    ) -> tuple[Lines, Code] | None:
+        """The author's statements that compute the buffer, where they still do, and his expression."""
         births = self.context.births
         if stmt is None or any(births[i] is None for i, _ in live):
             return None
@@ -243,13 +256,14 @@ class Members(Sequences):
         if found.words:
             self.printer.wishes |= found.words & set(self.scope.hidden)
             return None
-        lines = [f"{n} = {literal(v)}" for n, v in found.constants.items() if n not in self._ready]
+        lines = self._constants({n: v for n, v in found.constants.items() if n not in self._ready})
         self._ready |= set(found.constants)
         for s in found.statements:
             if s not in self._ready_statements:
                 self._ready_statements.add(s)
-                lines += self._verbatim(s)
-        return lines
+                lines += self._filled(s, found.constants)
+        said = with_values(value, dotted(found.constants))
+        return lines, text if said is value else ast.unparse(said)
 
     def _assignment(self, name: str, kind: str, code: Code, stmt: ast.stmt | None) -> Lines:
         owner = self.author.self_name
