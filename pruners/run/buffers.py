@@ -9,7 +9,19 @@ SMALL = 64  # elements of a buffer that may be written as a literal
 
 def is_blank(tensor: torch.Tensor) -> bool:
     """Whether zeros or ones are all it holds."""
-    return bool((tensor == 0).all() or (tensor == 1).all())
+    values = dense(tensor)
+    return bool((values == 0).all() or (values == 1).all())
+
+
+def dense(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor with all its zeros, which torch can't compare or list otherwise."""
+    return tensor if tensor.layout == torch.strided else tensor.to_dense()
+
+
+def same_values(first: torch.Tensor, second: torch.Tensor) -> bool:
+    """Whether two tensors are of the same shape and layout, and hold the same."""
+    alike = first.shape == second.shape and first.layout == second.layout
+    return alike and torch.equal(dense(first), dense(second))
 
 
 UNSAVED = (

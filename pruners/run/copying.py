@@ -26,6 +26,7 @@ def copied(model: M, memo: Mapping[int, Any] | None = None) -> M:
         found = copy.deepcopy(model, known)
     except _UNCOPIED:
         values = [v for m in model.modules() for n, v in vars(m).items() if n not in INTERNAL]
+        values += model.buffers()  # torch copies no tensor of compressed rows
         known = {**{id(v): v for v in values if not _copies(v, memo)}, **(memo or {})}
         found = copy.deepcopy(model, known)
     for module in found.modules():

@@ -14,7 +14,7 @@ from torch import nn
 
 from ..graph import ChannelGraph, Kept
 from ..places import LiteralSite
-from ..run import copied
+from ..run import copied, same_values
 from ..weight_transfer import slice_state
 from .attention import fit_attention
 from .layer_sizes import resize
@@ -53,7 +53,7 @@ def _replacements(model: nn.Module, graph: ChannelGraph, kept: Kept) -> dict[int
     found: dict[int, torch.Tensor] = {}
     for key, new in slice_state(state, graph, kept, model).items():
         old = state[key]
-        if id(old) not in found and not torch.equal(new, old):
+        if id(old) not in found and not same_values(new, old):
             new = new.detach()
             found[id(old)] = nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
     return found

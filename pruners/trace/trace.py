@@ -190,7 +190,8 @@ class _LabelMode(DispatchMode):
             return self._labelled(func, args, kwargs or {})
 
     def _labelled(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        strides = args[0].stride() if args and isinstance(args[0], Tensor) else ()
+        first = args[0] if args and isinstance(args[0], Tensor) else None
+        strides = first.stride() if first is not None and first.layout == torch.strided else ()
         out = func(*args, **kwargs)
         with unwatched(), WithoutTorchDispatch():  # what is computed with labels is no operation of the network
             self._follow(func, args, kwargs, out, strides)

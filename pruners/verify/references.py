@@ -130,7 +130,7 @@ class Whole:
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
             for tensor in (*self._model.parameters(), *self._model.buffers()):
-                if tensor.is_floating_point():
+                if tensor.is_floating_point() and tensor.layout == torch.strided:
                     noise = torch.rand(tensor.shape, generator=generator).to(tensor).mul_(2).sub_(1)
                     tensor.addcmul_(noise, tensor.abs().nan_to_num_(posinf=0.0).add_(1), value=size)
         nudged = self.at(found.setting).zeroed

@@ -217,6 +217,38 @@ class Net(nn.Module):
     assert "def slow" in text
 
 
+@pytest.mark.parametrize(
+    ("twice", "there"),
+    [
+        ("y = torch.stack([x] * parts).sum(0) if cut else x", True),
+        ("if self.window is not None:\n            parts = parts + 1\n        y = x", False),
+    ],
+    ids=["code that runs reads it", "only the same switch reads it"],
+)
+def test_a_branch_that_alone_gives_a_name_stays_where_the_name_is_read(twice: str, there: bool, folder: Path) -> None:
+    net = f"""{HEAD}
+from .tools import windows
+
+
+class Net(nn.Module):
+    def __init__(self, window=None):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+        self.window = window
+
+    def forward(self, x):
+        cut = False
+        if self.window is not None and x.shape[-1] > self.window:
+            x = windows(x, self.window)
+            parts = len(x)
+            cut = True
+        {twice}
+        return self.conv(y)
+"""
+    text = written(folder, {"net": net, "tools": "def windows(x, size):\n    return x[..., :size]\n"})
+    assert ("def windows" in text) is there
+
+
 def test_decorators_that_only_take_note_go(folder: Path) -> None:
     registry = """
 _leaves = set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import logging
 import types
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ...run import described
+from ...run import described, same_values
 from ..author import Scope
 from ..live import is_plain, reseeded, undisturbed, value_of
 from ..text import loaded_names, stored_names
@@ -25,8 +26,8 @@ _RESULT = "_result_"
 
 @dataclass(frozen=True)
 class Preparation:
-    """``statements`` before the expression; ``constants``: names that they read and their values, ``words`` those of
-    the author's that have to become parameters."""
+    """``statements`` before the expression; ``constants``: names that they read and their values, also ``config.dim``
+    of objects that are gone, ``words`` those of the author's that have to become parameters."""
 
     statements: tuple[ast.stmt, ...]
     constants: Mapping[str, Any]
@@ -56,14 +57,38 @@ def preparation(
         return None
     free = needed - _first_stored(found)
     values = {i: {n: given[i][n] for n in free if n in given[i]} for i, _ in wanted}
-    if any(set(v) != free or not all(map(is_plain, v.values())) for v in values.values()):
+    if any(set(v) != free for v in values.values()):
         return None
+    told = {i: _told(v, [*found, expr]) for i, v in values.items()}
     if not all(_gives(scope, found, expr, i, value, values[i]) for i, value in wanted):
         return None
-    first = values[wanted[0][0]]
-    words = frozenset(n for n in free if any(repr(v[n]) != repr(first[n]) for v in values.values()))
-    order = [n for n in (*scope.author.parameters, *sorted(free)) if n in free - words]
+    first = told[wanted[0][0]]
+    words = frozenset(n for n in first if any(repr(v[n]) != repr(first[n]) for v in told.values()))
+    order = [n for n in (*scope.author.parameters, *sorted(first)) if n in first.keys() - words]
     return Preparation(tuple(kept), {n: first[n] for n in dict.fromkeys(order)}, words)
+
+
+def dotted(constants: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Those that an object's attributes had."""
+    return {n: v for n, v in constants.items() if "." in n}
+
+
+def _told(values: Mapping[str, Any], code: Iterable[ast.AST]) -> dict[str, Any]:
+    """What the code reads of these names: plain values, of objects those of their attributes. Raises LookupError where
+    it reads something else."""
+    found = {n: v for n, v in values.items() if is_plain(v)}
+    todo = list(code)
+    while todo:
+        node = todo.pop()
+        dotted = ast.unparse(node).split(".") if isinstance(node, ast.Name | ast.Attribute) else [""]
+        if dotted[0] not in values or dotted[0] in found:
+            todo += ast.iter_child_nodes(node)
+            continue
+        value = functools.reduce(getattr, dotted[1:], values[dotted[0]])
+        if not is_plain(value):
+            raise LookupError(".".join(dotted))
+        found[".".join(dotted)] = value
+    return found
 
 
 def _before(function: ast.AST | None, stmt: ast.stmt) -> list[ast.stmt]:
@@ -186,8 +211,7 @@ def alike(made: Any, wanted: Any, depth: int = 4) -> bool:
     if isinstance(made, nn.Module):
         return False  # a copy of a layer is another one
     if isinstance(made, torch.Tensor):
-        same = made.shape == wanted.shape and made.dtype == wanted.dtype
-        return same and torch.equal(made.detach(), wanted.detach().to(made.device))
+        return made.dtype == wanted.dtype and same_values(made.detach(), wanted.detach().to(made.device))
     if isinstance(made, np.ndarray):
         return made.dtype == wanted.dtype and np.array_equal(made, wanted)
     if isinstance(made, list | tuple):

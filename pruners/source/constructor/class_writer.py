@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from torch import nn
 
-from ..author import Namer, Scope, Unproved, Vector, as_term, attribute_reads, evaluate
+from ..author import Namer, Scope, Unproved, Vector, as_term, attribute_reads, binding, evaluate
 from ..live import Arg, Box, Call, Given, Lit, Ref, Term, is_plain, literal, same, same_vector
 from ..text import STEP, flat, loaded_names, stored_names
 from .conditions import INDENT
@@ -302,8 +302,17 @@ class ClassWriter:
         at = names.index(word) if word in names else (-1 if self._is_input(group) else len(names))
         order = (at, name == word, self.groups.index(group) if group else 0)
         if text == "None" and note is not None and "None" not in note and "Optional" not in note:
-            note += " | None"
+            note = self._or_none(note)
         return Parameter(name, vector, default, text, note, bool(author and author.keyword_only), order)
+
+    def _or_none(self, note: str) -> str:
+        """An annotation that allows None, where it says a type when it is run: ``callable`` and ``"Tensor"`` don't."""
+        if binding(self.author.init_file, "annotations") is None:
+            try:
+                eval(f"{note} | None", dict(self.author.globals))
+            except (TypeError, NameError, AttributeError):
+                return note
+        return f"{note} | None"
 
     def _is_input(self, group: Group | None) -> bool:
         return group is not None and group.places[0][-1].startswith("in_") and not group.produces

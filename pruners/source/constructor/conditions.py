@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ..author import Scope, Unproved
-from ..live import Box, Call, Hole, Item, Lit, Term
-from ..text import WIDTH, Lines, loaded_names, rows
+from ..live import Box, Call, Hole, Item, Lit, Term, literal
+from ..text import WIDTH, Lines, loaded_names, rows, with_values
+from .buffer_statements import dotted
 from .context import ClassContext
 from .printer import Printer
 from .walk import Mask, Walk, line_in
@@ -124,6 +126,7 @@ class Conditions:
                 if (
                     (name, i) in followed
                     or name not in self.context.records[i]
+                    or (name in self.context.torn and not all_instances)
                     or birth is None
                     or birth.module is None
                 ):
@@ -135,6 +138,15 @@ class Conditions:
                     found.append(name)
                     break
         return found
+
+    def _constants(self, constants: Mapping[str, Any]) -> Lines:
+        """What stands before the author's statements that read these names."""
+        return [f"{n} = {literal(v)}" for n, v in constants.items() if n.isidentifier()]
+
+    def _filled(self, stmt: ast.stmt, constants: Mapping[str, Any]) -> Lines:
+        """The author's statement, with what attributes of objects that are gone were."""
+        said = with_values(stmt, dotted(constants))
+        return self._verbatim(stmt) if said is stmt else rows(ast.unparse(said))
 
     def _verbatim(self, stmt: ast.stmt) -> Lines:
         return rows(self.author.init_file.concrete.statement(stmt))

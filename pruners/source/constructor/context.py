@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import types
 from collections.abc import Hashable, Sequence, Set
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from torch import nn
 
 from ..author import AuthorClass, call_in_constructor
 from ..live import (
+    CHILD,
     Birth,
     Box,
     Call,
@@ -146,6 +149,13 @@ class ClassContext:
         """An object as it was handed over."""
         code = isinstance(value, type | types.FunctionType | types.MethodType) or any(layers_in(value))
         return None if code or self.is_root or id(value) in self.tree.unsaid else Given(value)
+
+    @cached_property
+    def torn(self) -> set[str]:
+        """Children that stand before each other in one instance, and behind each other in another."""
+        orders = {tuple(n for n, slot in record.items() if slot.kind == CHILD) for record in self.records}
+        pairs = {pair for order in orders for pair in itertools.combinations(order, 2)} if len(orders) > 1 else set()
+        return {name for first, name in pairs if (name, first) in pairs}
 
     def attributes(self) -> list[str]:
         """All attributes to write: those of all instances, merged so that everyone's order holds."""

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterable, Iterator, Mapping
 
 from ..author import Scope, Vector
-from ..live import Lit
+from ..live import Lit, same
 from ..text import Sources, loaded_names
 from .context import ClassContext
 
@@ -23,7 +23,8 @@ class Idioms:
 
         A value that is the same everywhere needs no expression, and would prove none.
         """
-        if len({t.value for t in vector if isinstance(t, Lit) and _hashable(t.value)}) < 2:
+        values = [t for t in vector if isinstance(t, Lit)]
+        if all(same(t, values[0]) for t in values):
             return None
         for expr in self._assigned.get(argument, ()):
             short = _shortened(expr, scope)
@@ -88,7 +89,3 @@ class _Shorter(ast.NodeTransformer):
 
 def _is_one(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and type(node.value) is int and node.value == 1
-
-
-def _hashable(value: object) -> bool:
-    return isinstance(value, int | float | str | tuple)

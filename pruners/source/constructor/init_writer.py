@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence, Set
 from torch import nn
 
 from ..author import Unproved, unwelcome
-from ..live import CHILD, PLAIN, Box, author_init, holds_layers, is_authored, literal
+from ..live import CHILD, PLAIN, Box, author_init, holds_layers, is_authored, small_tensor
 from ..text import (
     Lines,
     indented,
@@ -30,7 +30,7 @@ from ..text import (
     within,
     without_dead_branches,
 )
-from .buffer_statements import changed, changed_attributes, prepared
+from .buffer_statements import changed, changed_attributes, dotted, prepared
 from .members import Members
 from .tensors import resizes
 from .walk import Mask, line_in, own_attribute
@@ -136,7 +136,7 @@ class InitWriter(Members):
         self.scope.placed |= self.author.set_before(stmt.lineno)  # what text reads of them will be kept
         if stmt in self.kept:
             self._done |= {(name, i) for name, _ in self.walk.settings_in(stmt) for i in mask}
-            return [*self.kept[stmt], *self._verbatim(stmt)]
+            return self.kept[stmt]
         if is_docstring(stmt, self.author.init):
             return self._verbatim(stmt)
         if self._removes(stmt):  # what it takes away isn't made in the first place
@@ -227,7 +227,7 @@ class InitWriter(Members):
         final -= {i for i in final if (name, i) in self._done}
         if not final or not self.context.wanted(name):
             return []
-        if name in self.context.verbatim:
+        if name in self.context.verbatim or self._has_no_text(name, final):
             lines = self._made_again(stmt, name, value, sorted(final))
             if lines or name in self.context.more - self.context.keep:  # what code reads has to be there
                 self._done |= {(name, i) for i in final}
@@ -311,8 +311,8 @@ class InitWriter(Members):
             return None
         constants = {n: v for n, v in found.constants.items() if n not in wished}
         for i, s in enumerate(found.statements):
-            self._keeping.setdefault(s, [f"{n} = {literal(v)}" for n, v in constants.items()] if i == 0 else [])
-        return expr if found.statements or not constants else with_values(expr, constants)
+            self._keeping.setdefault(s, [*(self._constants(constants) if i == 0 else []), *self._filled(s, constants)])
+        return with_values(expr, dotted(constants) if found.statements else constants)
 
     def _wished(self, names: Set[str]) -> set[str]:
         """Those of the author's parameters among the names that the text can't use yet and may from now on."""
@@ -325,6 +325,12 @@ class InitWriter(Members):
         """Whether statements have to stay that this pass hadn't."""
         return set(self._keeping) != set(self.kept)
 
+    def _has_no_text(self, name: str, mask: Mask) -> bool:
+        """Whether nothing but the author's expression can give a plain attribute."""
+        slots = {i: self.context.records[i][name] for i in mask}
+        opaque = [i for i, slot in slots.items() if slot.kind == PLAIN and slot.term is None]
+        return any(small_tensor(vars(self.context.live[i]).get(name)) is None for i in opaque)
+
     def _made_again(self, stmt: ast.stmt, name: str, value: ast.expr | None, indices: Sequence[int]) -> Lines:
         """The author's statement for a value that has no literal: it makes the value again, perhaps after others."""
         names = loaded_names(stmt)
@@ -334,7 +340,7 @@ class InitWriter(Members):
         there = all(n in self.author.globals or hasattr(builtins, n) for n in free)
         if any(self._foreign(n) for n in free):
             return []
-        if own or not there:
+        if own or not there or name not in self.context.verbatim:
             held = [(i, vars(self.context.live[i])[name]) for i in indices]
             found = self.hands(value, held) if value is not None else None
             if found is not value:

@@ -13,6 +13,7 @@ from torch import nn
 from ...errors import SourceError
 from ...run import SMALL, UNSAVED, is_blank, unsaved_buffers
 from ..live import (
+    BOXES,
     BUFFER,
     CHILD,
     PARAMETER,
@@ -31,8 +32,21 @@ from ..live import (
     tensor_call,
     unify,
 )
-from ..text import STEP, Group, Lines, flat, is_usable_name, lines_of, loaded_names, numbered, rows, same_code, spliced
-from .buffer_statements import prepared
+from ..text import (
+    STEP,
+    Group,
+    Lines,
+    flat,
+    is_usable_name,
+    lines_of,
+    loaded_names,
+    numbered,
+    rows,
+    same_code,
+    spliced,
+    with_values,
+)
+from .buffer_statements import dotted, prepared
 from .printer import Code
 from .sequences import Sequences
 from .tensors import creator, gives_something, gives_tensor, size_hints
@@ -104,7 +118,8 @@ class Members(Sequences):
         return f"{self.author.self_name}.{register}({literal(name)}, None)"
 
     def _stands_before(self, other: str, name: str, index: int) -> bool:
-        """Whether a state_dict lists ``other``, which isn't there yet, before ``name``."""
+        """Whether a state_dict, or a container that runs in order, has ``other``, which isn't there yet, before
+        ``name``."""
         record = self.context.records[index]
         if other not in record or name not in record or (other, index) in self._done:
             return False
@@ -112,8 +127,8 @@ class Members(Sequences):
         if record[other].kind != record[name].kind or names.index(other) > names.index(name):
             return False
         kind = record[name].kind
-        set_later = (other, index) in self.walk.final
-        listed = kind == CHILD and (set_later or all(self._has_state(n, index) for n in (other, name)))
+        ordered = (other, index) in self.walk.final or isinstance(self.context.live[index], BOXES)
+        listed = kind == CHILD and (ordered or all(self._has_state(n, index) for n in (other, name)))
         return listed or kind in (PARAMETER, BUFFER)
 
     def _has_state(self, name: str, index: int) -> bool:
@@ -169,9 +184,9 @@ class Members(Sequences):
         if gives_tensor(self.scope, value, [(i, t, exact) for i, t in live]):
             return [], text
         made = term.args[0].value if kind == PARAMETER and isinstance(term, Call) else term
-        ready = self._prepared(stmt, value, live) if kind == BUFFER else None
+        ready = self._prepared(stmt, value, text, live) if kind == BUFFER else None
         if ready is not None:
-            return ready, text
+            return ready
         if exact:
             if all(t is None or t.numel() <= SMALL or is_blank(t) for _, t in live):
                 return [], None
@@ -228,9 +243,9 @@ class Members(Sequences):
         return set(self.author.parameters) | self.author.stored
 
     def _prepared(
-        self, stmt: ast.stmt | None, value: ast.expr, live: Sequence[tuple[int, torch.Tensor | None]]
-    ) -> Lines | None:
-        """The author's statements that compute the buffer, where they still do."""
+        self, stmt: ast.stmt | None, value: ast.expr, text: str, live: Sequence[tuple[int, torch.Tensor | None]]
+    ) -> tuple[Lines, Code] | None:
+        """The author's statements that compute the buffer, where they still do, and his expression."""
         births = self.context.births
         if stmt is None or any(births[i] is None for i, _ in live):
             return None
@@ -241,13 +256,14 @@ class Members(Sequences):
         if found.words:
             self.printer.wishes |= found.words & set(self.scope.hidden)
             return None
-        lines = [f"{n} = {literal(v)}" for n, v in found.constants.items() if n not in self._ready]
+        lines = self._constants({n: v for n, v in found.constants.items() if n not in self._ready})
         self._ready |= set(found.constants)
         for s in found.statements:
             if s not in self._ready_statements:
                 self._ready_statements.add(s)
-                lines += self._verbatim(s)
-        return lines
+                lines += self._filled(s, found.constants)
+        said = with_values(value, dotted(found.constants))
+        return lines, text if said is value else ast.unparse(said)
 
     def _assignment(self, name: str, kind: str, code: Code, stmt: ast.stmt | None) -> Lines:
         owner = self.author.self_name
@@ -296,7 +312,8 @@ class Members(Sequences):
         open_ = [n for n in children if any((n, i) not in self._done and n in self.context.records[i] for i in mask)]
         some = [n for n in open_ if any(n not in self.context.records[i] for i in mask)]
         handed = [n for n in open_ if any(self._handed(n, i) for i in mask)]
-        family = self._family(open_, mask) if len(some) > 1 or len(handed) > 1 else []
+        torn = self.context.torn & set(open_)
+        family = self._family(open_, mask) if len(some) > 1 or len(handed) > 1 or torn else []
         family = [*(self._base_first() if open_ else []), *family]
         return family + [line for n in names for line in self._unfollowed(n, mask)]
 
@@ -306,7 +323,7 @@ class Members(Sequences):
 
     def _family(self, names: Sequence[str], mask: Mask) -> Lines:
         """Children that a loop makes, not equally many everywhere: the constructor is given them and adds them."""
-        mine = {i: [n for n in names if n in self.context.records[i]] for i in mask}
+        mine = {i: [n for n in self.context.records[i] if n in names] for i in mask}
         prefix, start = numbered(next(iter(mine.values())))
         listed = all(ns == [f"{prefix}{start + k}" for k in range(len(ns))] for ns in mine.values()) and prefix
         listed = "" if {*prefix} & {*'"{}\\'} else listed

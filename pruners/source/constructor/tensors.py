@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from ...run import described
+from ...run import described, same_values
 from ..author import AuthorClass, Scope
 from ..live import undisturbed, value_of
 from ..text import loaded_names, stored_names
@@ -77,7 +77,7 @@ def _like(made: object, tensor: torch.Tensor | None, exact: bool) -> bool:
         return False
     if isinstance(tensor, nn.Parameter) and made.requires_grad != tensor.requires_grad:
         return False
-    return not exact or torch.equal(made, tensor.detach().to(made.device))
+    return not exact or same_values(made, tensor.detach().to(made.device))
 
 
 def size_hints(author: AuthorClass, expr: ast.expr | None, dimensions: int) -> list[ast.expr]:

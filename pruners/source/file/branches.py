@@ -40,12 +40,12 @@ class Branches:
         found = [(cls, s, _Switches(self, cls, f, stored)) for cls, f in methods for s in _ifs(f)]
         off = self.switches
         for cls, stmt, switches in found:
-            truth = switches.truth(stmt.test)
+            truth = switches.spares(stmt)
             if truth is not None and self._drags(stmt.orelse if truth else stmt.body, cls):
                 off.setdefault(cls, set()).update(_attributes(stmt.test))
         for cls, stmt, switches in found:
             known = off.get(cls, set())
-            truth = switches.truth(stmt.test, known) if known & _attributes(stmt.test) else None
+            truth = switches.spares(stmt, known) if known & _attributes(stmt.test) else None
             if truth is not None:
                 self._settled(self.sources.of_class(cls)[0])[stmt.lineno, stmt.col_offset] = truth
 
@@ -58,7 +58,7 @@ class Branches:
         switches = _Switches(self, None, function, frozenset())
         switches.globals = namespace_of(file)
         for stmt in _ifs(function):
-            truth = switches.truth(stmt.test)
+            truth = switches.spares(stmt)
             if truth is not None and self._drags(stmt.orelse if truth else stmt.body, file):
                 self._settled(file)[stmt.lineno, stmt.col_offset] = truth
 
@@ -97,8 +97,26 @@ class _Switches:
         self.globals: Mapping[str, Any] = vars(sys.modules[cls.__module__]) if cls is not None else {}
         args = function.args
         names = [a.arg for a in (*args.posonlyargs, *args.args, *args.kwonlyargs, args.vararg, args.kwarg) if a]
+        self.parameters = {*names}
         self.owner = names[0] if names and cls is not None else None
-        self.local = ({*names} | stored_names(function)) - {self.owner}
+        self.local = (self.parameters | stored_names(function)) - {self.owner}
+
+    def spares(self, stmt: ast.If, known: Set[str] | None = None) -> bool | None:
+        """What a condition always comes to; None also where code that can run reads what only the other branch
+        assigns."""
+        mine = self._dead(stmt, known)
+        if not mine:
+            return self.truth(stmt.test, known)
+        dead = {n for other in _ifs(self.function) for s in self._dead(other, known) for n in ast.walk(s)}
+        names = [n for n in ast.walk(self.function) if isinstance(n, ast.Name) and n not in dead]
+        stored, loaded = ({n.id for n in names if isinstance(n.ctx, ast.Load) is read} for read in (False, True))
+        given: set[str] = set().union(*map(stored_names, mine)) - stored - self.parameters
+        return None if given & loaded else self.truth(stmt.test, known)
+
+    def _dead(self, stmt: ast.If, known: Set[str] | None) -> Sequence[ast.stmt]:
+        """The branch of a statement that can't run."""
+        truth = self.truth(stmt.test, known)
+        return [] if truth is None else stmt.orelse if truth else stmt.body
 
     def truth(self, test: ast.expr, known: Set[str] | None = None) -> bool | None:
         """``known``: the only attributes that may decide; None: all."""

@@ -14,8 +14,8 @@ from torch import nn
 
 from ...entry import Entry
 from ...errors import SourceError
-from ...run import UNSAVED, unsaved_buffers, widened
-from ..live import Tree, is_torch, undisturbed
+from ...run import UNSAVED, same_values, unsaved_buffers, widened
+from ..live import BOXES, Tree, is_authored, is_torch, undisturbed
 
 _NUMBER = itertools.count(1)
 
@@ -37,10 +37,19 @@ def check(text: str, tree: Tree) -> nn.Module:
             raise SourceError(
                 f"the written source makes {path} a {others.get(path)}, the model has a {kinds.get(path)}"
             )
+    _check_order(tree, twin)
     _check_unsaved(tree, twin)
     if _ties(model) != _ties(twin):
         raise SourceError("the written source doesn't share the same tensors")
     return twin
+
+
+def _check_order(tree: Tree, twin: nn.Module) -> None:
+    """Containers run their layers in the order in which they hold them."""
+    for path, module in tree.live.items():
+        if isinstance(module, BOXES) and list(module._modules) != list(twin.get_submodule(path)._modules):
+            file, node = tree.sources.of_class(type(module if is_authored(type(module)) else tree.model))
+            raise SourceError(f"{file.at(node)}: {path} holds its layers in an order that can't be written")
 
 
 def _check_unsaved(tree: Tree, twin: nn.Module) -> None:
@@ -49,7 +58,7 @@ def _check_unsaved(tree: Tree, twin: nn.Module) -> None:
         made = twin.get_submodule(path)._buffers
         for name in sorted(unsaved_buffers(module) - tree.changing):
             live, own = module._buffers[name], made.get(name)
-            if live is not None and (own is None or not torch.equal(live, own)) and not is_torch(type(module)):
+            if live is not None and (own is None or not same_values(live, own)) and not is_torch(type(module)):
                 file, node = tree.sources.of_class(type(module))
                 raise SourceError(f"{file.at(node)}: {UNSAVED.format(name)}")
 

@@ -32,11 +32,11 @@ from .terms import (
     value_of,
 )
 from .torch_layers import AXES, call_of, one_for_all
-from .tree import Tree, ancestors, author_init, is_authored, is_torch, torch_base
+from .tree import BOXES, Tree, ancestors, author_init, is_authored, is_torch, torch_base
 from .values import global_name, literal, term_of_value
 
 __all__ = [
-    "AXES", "BUFFER", "CHILD", "PARAMETER", "PLAIN", "WIDTH_ARGUMENTS", "Alias", "Arg", "Birth", "Box", "Call",
+    "AXES", "BOXES", "BUFFER", "CHILD", "PARAMETER", "PLAIN", "WIDTH_ARGUMENTS", "Alias", "Arg", "Birth", "Box", "Call",
     "Closure", "Display", "Either", "Frame", "Given", "Hole", "Item", "Lit", "Record", "Recorder", "Ref", "Slot",
     "Term", "Text", "Tree", "Unsaid", "ancestors", "author_init", "call_of", "constructed", "for_instance",
     "global_name", "holds", "holds_layers", "is_authored", "is_plain", "is_torch", "layers_in", "literal",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ...run import dense
 from .terms import Arg, Call, Lit, Ref, Term
 
 FEW = 16  # elements of a tensor that may be an argument
@@ -31,5 +32,5 @@ def small_tensor(value: object) -> Call | None:
 
 
 def literal_tensor(tensor: torch.Tensor) -> Call:
-    values = Arg("data", Lit(tensor.tolist()), positional=True)
+    values = Arg("data", Lit(dense(tensor).tolist()), positional=True)
     return Call(torch.tensor, (values, Arg("dtype", Ref(tensor.dtype))))

@@ -6,7 +6,9 @@ import ast
 import copy
 import keyword
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
+
+Code = TypeVar("Code", ast.expr, ast.stmt)
 
 
 def stored_names(node: ast.AST) -> set[str]:
@@ -19,9 +21,13 @@ def loaded_names(node: ast.AST) -> set[str]:
     return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
 
 
-def with_values(expr: ast.expr, values: Mapping[str, Any]) -> ast.expr:
-    """The expression with literals in place of names, and sums of whole numbers worked out."""
-    found: ast.expr = _Filled(values).visit(copy.deepcopy(expr))
+def with_values(code: Code, values: Mapping[str, Any]) -> Code:
+    """The code with literals in place of names and attributes, and sums of whole numbers worked out; the code itself
+    where it reads none of them."""
+    read = (ast.unparse(n) for n in ast.walk(code) if isinstance(n, ast.Name | ast.Attribute))
+    if values.keys().isdisjoint(read):
+        return code
+    found: Code = _Filled(values).visit(copy.deepcopy(code))
     return found
 
 
@@ -32,6 +38,10 @@ class _Filled(ast.NodeTransformer):
     def visit_Name(self, node: ast.Name) -> ast.expr:
         known = node.id in self.values and isinstance(node.ctx, ast.Load)
         return ast.parse(repr(self.values[node.id]), mode="eval").body if known else node
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
+        text = ast.unparse(node)
+        return ast.parse(repr(self.values[text]), mode="eval").body if text in self.values else self.generic_visit(node)  # type: ignore[return-value]
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
         self.generic_visit(node)
