@@ -116,9 +116,9 @@ def ours(folder: Path, kept: float, transfer: str) -> dict[str, float]:
 
 
 def theirs(folder: Path, kept: float) -> float:
-    """Perplexity after Torch-Pruning as in its examples/LLMs, but that of the MLPs alone (with tied embeddings its graph
-    of all widths isn't ready within minutes): the better of its magnitude and its Taylor importance, with the least
-    ratio that leaves so many parameters."""
+    """Perplexity after Torch-Pruning as in its examples/LLMs, but that of the MLPs alone (with tied embeddings its
+    graph of all widths isn't ready within minutes): the better of its magnitude and its Taylor importance, with the
+    least ratio that leaves so many parameters."""
     import torch_pruning as tp
     import transformers
 

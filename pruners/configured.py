@@ -35,8 +35,11 @@ from .hub import (
     in_proportion,
     inputs_of,
     made,
+    missing_in,
     number,
     numbers_in,
+    one_by_one,
+    runs_one_by_one,
     save_folder,
     shapes_in,
     shapes_of,
@@ -87,6 +90,9 @@ class ConfiguredPruning(BasicPruning):
     def _plain(self, model: nn.Module) -> tuple[nn.Module, list[str], torch.dtype | None]:
         """As the library made it, in float32."""
         own = precision_of(model)
+        if not runs_one_by_one(model):
+            model = copied(model)
+            one_by_one(model)
         return (model, [], None) if own == torch.float32 else (copied(model).float(), [], own)
 
     @property
@@ -194,9 +200,12 @@ class ConfiguredPruning(BasicPruning):
         width."""
         values = values_of(self.model)
         shapes = partial(self._shapes, graph)
-        known = entries(values, shapes, sorted(set(sizes.values()), reverse=True))
+        whole = self._shapes(graph, values) or {}
+        groups = {whole[u.slot.parameter][u.slot.dim] // w.size for w in graph.widths for u in w.uses}
+        possible = sorted({*sizes.values(), *groups} - {0, 1}, reverse=True)
+        known = entries(values, shapes, possible, missing_in(self.model))
         given = dict(numbers_in(values))
-        new = {e.path: e.value for e in known if given[e.path] is None and any(axis in lost for axis in e.slopes)}
+        new = {e.path: e.value for e in known if given.get(e.path) is None and any(axis in lost for axis in e.slopes)}
         if new:
             values = changed(values, new)
             known = entries(values, shapes)

@@ -11,7 +11,10 @@ from .folder import (
     is_configured,
     longest,
     made,
+    missing_in,
+    one_by_one,
     open_folder,
+    runs_one_by_one,
     save_folder,
     shapes_in,
     shapes_of,
@@ -22,7 +25,7 @@ from .inputs import inputs_of
 
 __all__ = [
     "DTYPES", "Axis", "Entry", "Number", "Shapes", "changed", "completed", "entries", "fewer_layers", "foretells",
-    "in_proportion", "inputs_of",
-    "is_configured", "longest", "made", "number", "numbers_in", "open_folder", "save_folder", "shapes_in", "shapes_of",
-    "tokenizer_of", "values_of",
+    "in_proportion", "inputs_of", "is_configured", "longest", "made", "missing_in", "number", "numbers_in",
+    "one_by_one", "open_folder", "runs_one_by_one", "save_folder", "shapes_in", "shapes_of", "tokenizer_of",
+    "values_of",
 ]

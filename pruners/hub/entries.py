@@ -33,13 +33,16 @@ class Entry:
         return ".".join(map(str, self.path))
 
 
-def entries(values: Mapping[str, Any], shapes_of: ShapesOf, sizes: Sequence[int] = ()) -> list[Entry]:
+def entries(
+    values: Mapping[str, Any], shapes_of: ShapesOf, sizes: Sequence[int] = (), missing: Sequence[str] = ()
+) -> list[Entry]:
     """The numbers of a configuration with what they count; none of which other tensors come. ``sizes``: what an entry
-    that is None may stand for: the library makes a number up then, such as four times another."""
+    that is None may stand for: the library makes a number up then, such as four times another. ``missing``: names that
+    it would read, too, but aren't there."""
     shapes = shapes_of(values)
     assert shapes is not None
     found: list[Entry] = []
-    for path, value in numbers_in(values):
+    for path, value in (*numbers_in(values), *(((name,), None) for name in missing)):
         if value is None:
             found += _made_up(values, path, shapes, shapes_of, sizes)
         else:

@@ -16,6 +16,7 @@ from .entries import Shapes
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".gguf", ".ot")
 _OWN = {"config.json", "README.md", "plan.json", "summary.json", "report.html", "search.jsonl"}
+_PLAIN = "eager"
 _LARGEST = "1000GB"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -63,7 +64,21 @@ def open_folder(
             raise CheckpointError(f"{path} {words} {', '.join(names[:3])}{more}: config.json and weights don't fit")
     if mismatched := sorted(map(str, told.get("mismatched_keys") or ())):
         raise CheckpointError(f"{path}: {mismatched[0]} has another shape than config.json says")
+    one_by_one(model)
     return model.eval(), stored
+
+
+def one_by_one(model: nn.Module) -> None:
+    """Let a mixture's experts run one after the other, in plain operations instead of one kernel for all."""
+    config: Any = model.config
+    if not runs_one_by_one(model):
+        config._experts_implementation = _PLAIN
+
+
+def runs_one_by_one(model: nn.Module) -> bool:
+    """Whether experts do, or there are none."""
+    config: Any = model.config
+    return getattr(config, "_experts_implementation", None) in (None, _PLAIN)
 
 
 def tokenizer_of(path: Path) -> Callable[[str], list[int]]:
@@ -168,9 +183,27 @@ def made(model: nn.Module, values: Mapping[str, Any]) -> nn.Module:
     own: Any = model.config
     config = type(own).from_dict(dict(values))
     config._attn_implementation = own._attn_implementation
+    config._experts_implementation = getattr(own, "_experts_implementation", None)
     with torch.random.fork_rng(devices=[]):
         network: nn.Module = type(model)(config)
     return network.train(model.training)
+
+
+def missing_in(model: nn.Module) -> list[str]:
+    """What a model reads of its configuration while it is made, and which isn't there, so that it has a default."""
+    own: Any = model.config
+    names: set[str] = set()
+
+    def asked(config: Any, name: str) -> Any:
+        names.add(name)
+        raise AttributeError(name)
+
+    config = type(own).from_dict(own.to_dict())
+    config._attn_implementation = own._attn_implementation
+    config.__class__ = type(type(own).__name__, (type(own),), {"__getattr__": asked})
+    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+        type(model)(config)
+    return sorted(name for name in names if not name.startswith("_"))
 
 
 def completed(model: nn.Module, values: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -302,3 +302,33 @@ def test_a_folder_with_fewer_layers_is_opened_by_the_library(tmp_path: Path) -> 
     told = json.loads((tmp_path / "small" / "summary.json").read_text())
     assert opened.config.num_hidden_layers == 2 and told["configuration"]["num_hidden_layers"]["before"] == 3
     assert sum(p.numel() for p in opened.parameters()) <= 0.6 * sum(p.numel() for p in model.parameters())
+
+
+# -- what a configuration doesn't say
+
+
+def test_experts_of_a_mixture_are_cut_alike_and_the_given_model_stays_as_it_is(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = transformers.MixtralConfig(**SMALL, num_key_value_heads=2, num_local_experts=4)
+    model = transformers.MixtralForCausalLM(config).eval()
+    experts = model.config._experts_implementation
+    pruner = ConfiguredPruning(model, {"input_ids": torch.randint(3, 90, (2, 12))})
+    assert {"intermediate_size", "num_attention_heads+num_key_value_heads"} == {w.name for w in pruner.graph.widths}
+    pruner.publish(from_kept(pruner.graph, halved(pruner)), tmp_path / "small")
+    opened = transformers.MixtralForCausalLM.from_pretrained(tmp_path / "small")
+    assert opened.model.layers[0].mlp.experts.down_proj.shape == (4, 32, 24)
+    assert (opened.config.num_attention_heads, opened.config.num_key_value_heads, opened.config.head_dim) == (2, 1, 8)
+    assert model.config._experts_implementation == experts
+
+
+def test_a_number_that_the_library_makes_up_is_written_where_heads_go(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = transformers.ViTConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48, image_size=32, patch_size=8
+    )
+    model = transformers.ViTForImageClassification(config).eval()
+    assert not hasattr(model.config, "head_dim")
+    pruner = ConfiguredPruning(model, {"pixel_values": torch.randn(2, 3, 32, 32)})
+    pruner.publish(from_kept(pruner.graph, halved(pruner)), tmp_path / "small")
+    opened = transformers.ViTForImageClassification.from_pretrained(tmp_path / "small")
+    assert (opened.config.num_attention_heads, opened.config.head_dim, opened.config.hidden_size) == (2, 8, 32)
