@@ -29,7 +29,9 @@ _TABLE = {
         "commands.cli commands.show pruners.base pruners.declare pruners.decorators pruners.errors "
         "pruners.loading"
     ),
-    "commands.cli": "models.registry pruners.budgets pruners.errors pruners.named_files pruners.outputs pruners.registry",
+    "commands.cli": (
+        "models.registry pruners.budgets pruners.errors pruners.named_files pruners.outputs pruners.registry"
+    ),
     "commands.compare": (
         "commands.cli commands.comparing commands.network commands.pack commands.show models.registry pruners.bundle "
         "pruners.errors pruners.latency pruners.outputs training.data training.fit training.packing"
