@@ -251,3 +251,38 @@ class Net(nn.Module):
     exec(text, names)
     made = names["Net"]()
     assert (made.first.label, made.second.label) == ("block 1", "block 2")
+
+
+def test_attributes_that_methods_set_later_start_as_the_author_has_them(tmp_path: Path) -> None:
+    _, _, text = pruned(tmp_path, """
+class Net(nn.Module):
+    def __init__(self, classes=3):
+        super().__init__()
+        self._place, self.best, self.classes = "cpu", None, classes
+        self.loss = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 3.0]))
+        self.stem, self.head = nn.Linear(5, 16), nn.Linear(16, classes)
+
+    def forward(self, x):
+        return self.head(self.stem(x).relu()).mean(1)
+
+    @property
+    def place(self):
+        return self._place
+
+    @place.setter
+    def place(self, value):
+        self._place = value
+
+    def note(self, loss):
+        self.best = loss if self.best is None else min(self.best, loss)
+
+    def reset(self, classes):
+        self.classes = classes
+""")
+    names: dict[str, Any] = {}
+    exec(text, names)
+    made = names["Net"]()
+    assert (made.place, made.best, made.classes) == ("cpu", None, 3)
+    made.note(2.0)
+    assert made.best == 2.0
+    assert made.loss.weight.tolist() == [1.0, 2.0, 3.0]

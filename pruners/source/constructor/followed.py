@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import copy
 import types
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -25,17 +26,28 @@ Votes = Mapping[str, Vector | None]  # author's expression -> what stands there 
 def followed(context: ClassContext, walk: Walk) -> dict[str, ast.expr]:
     """Attributes to follow and their expressions: set once, by a statement of the constructor."""
     found: dict[str, ast.expr] = {}
+    times = Counter(setting.attribute for setting in walk.settings)
     for setting in walk.settings:
         name, value = setting.attribute, setting.value
         kinds = {r[name].kind for r in context.records if name in r}
-        once = context.author.sets_once(name) and name not in found
-        if kinds == {PLAIN} and once and value is not None and context.may_follow(name):
+        if kinds != {PLAIN} or value is None or name in found or not context.may_follow(name):
+            continue
+        if context.author.sets_once(name) or (times[name] == 1 and _is_as_set(context, name, value)):
             found[name] = value
     for name, value in _of_parents(context):
         kinds = {r[name].kind for r in context.records if name in r}
         if name not in found and kinds == {PLAIN} and context.may_follow(name):
             found[name] = value
     return found
+
+
+def _is_as_set(context: ClassContext, name: str, expr: ast.expr) -> bool:
+    """Whether an attribute that methods set, too, is what the constructor's expression gives, in every instance."""
+    try:
+        made = [_Now(context, i, {}).value(expr) for i in range(len(context.paths))]
+    except (Unproved, LookupError):
+        return False
+    return all(is_plain(m) and m == vars(live).get(name) for m, live in zip(made, context.live, strict=True))
 
 
 def _of_parents(context: ClassContext) -> Iterator[tuple[str, ast.expr]]:
