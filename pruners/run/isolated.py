@@ -26,6 +26,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
@@ -171,6 +172,19 @@ def load(file: str, factory: str) -> nn.Module:
     spec.loader.exec_module(module)
     model: nn.Module = getattr(module, factory)()
     return model
+
+
+@contextmanager
+def widely(double: bool) -> Iterator[None]:
+    """In float64, what code makes without saying a type is float64, too, and attention is computed step by step:
+    torch's fused kernels read a mask of another type as if it were of theirs."""
+    usual = torch.get_default_dtype()
+    with ExitStack() as stack:
+        if double:
+            torch.set_default_dtype(torch.float64)
+            stack.callback(torch.set_default_dtype, usual)
+            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        yield
 
 
 def as_double(inputs: Any) -> Any:
@@ -410,7 +424,8 @@ def run_case(model: nn.Module, case: Mapping[str, Any], own: Mapping[str, Tensor
         model.float()
     counter = MacCounter()
     even = EvenDraws() if case["even_draws"] else nullcontext()
-    around = (transparent(model.train(case["training"])), buffers_restored(model), seeded(), even, counter)
+    wide = widely(case["double"])
+    around = (transparent(model.train(case["training"])), buffers_restored(model), seeded(), even, wide, counter)
     with torch.no_grad(), without_traces(model), ExitStack() as stack:
         for context in around:
             stack.enter_context(context)
@@ -439,7 +454,8 @@ def main(file: str, factory: str, weights: str, check: str, blocked: str) -> dic
     for case, result in zip(cases, results, strict=True):
         if case["train_inputs"] is not None:
             steps = as_double(case["train_inputs"]) if case["double"] else case["train_inputs"]
-            result["train"] = train_step(model, steps)
+            with widely(case["double"]):
+                result["train"] = train_step(model, steps)
     return {"cases": results, "params": params}
 
 

@@ -340,13 +340,19 @@ class _Writing:
         """Attributes that all written instances of a class have."""
         live = [m for m in self.tree.live.values() if cls in type(m).__mro__]
         codes = {c: _code(self.written[c]) for m in live for c in type(m).__mro__ if c in self.written}
-        stored = {c: _stored(ast.parse(code)) for c, code in codes.items()}
+        stored = {c: self._stored_by(c, ast.parse(code)) for c, code in codes.items()}
         found = [
             {*m._modules, *m._parameters, *m._buffers, *(n for n in vars(m) if n in reads), *dir(torch_base(type(m)))}
             | set().union(*(stored.get(c, set()) for c in type(m).__mro__))
             for m in live
         ]
         return set.intersection(*found) | reads & set(dir(cls)) if found else set()
+
+    def _stored_by(self, cls: type, init: ast.AST) -> set[str]:
+        """Attributes that a written constructor sets, itself or by methods that it calls."""
+        called = {n.func.attr for n in ast.walk(init) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)}
+        homes = [(methods_of(self.reach.nodes[c]), called & self.methods[c]) for c in cls.__mro__ if c in self.methods]
+        return _stored(init).union(*(_stored(f) for there, names in homes for n in names for f in there.get(n, ())))
 
     def _same_arguments(self, cls: type) -> bool:
         """Whether the constructor still takes what the author's takes."""

@@ -50,7 +50,10 @@ def cases(
     if state is not None:
         sliced.load_state_dict(state)
     around = nullcontext if runs else lambda m: corrected(m, graph, kept)
-    own, double = measured(sliced, inputs, fits_double(model) if double is None else double, around)
+    double = fits_double(model) if double is None else double
+    whole = copied(model).to(torch.device("cpu")) if double else model
+    double = double and measured(whole, inputs, double)[1]
+    own, double = measured(sliced, inputs, double, around)
     steps = training_batch(inputs)
     first = Case("the bundle's weights", inputs, own, None, double, steps, partial(trains, model, steps))
     further = further_cases(graph, kept, sliced, examples, double, runs)

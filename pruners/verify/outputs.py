@@ -37,6 +37,7 @@ def outputs_of(
         stack.enter_context(fresh.buffers_restored(model))
         stack.enter_context(fresh.without_traces(model))
         stack.enter_context(fresh.seeded())
+        stack.enter_context(fresh.widely(double))
         stack.enter_context(draws or nullcontext())
         stack.enter_context(around(model))
         out = run(model, *call_arguments(inputs))

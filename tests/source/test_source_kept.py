@@ -184,3 +184,105 @@ class Net(nn.Module):
     names: dict[str, Any] = {}
     exec(text, names)
     assert names["Net"]().settings.mlp.scale == 2.0
+
+
+def test_what_a_parent_sets_and_what_methods_of_the_constructor_set_is_there_for_methods(tmp_path: Path) -> None:
+    _, _, text = pruned(tmp_path, """
+class Trained(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def save(self, **options):
+        self.options = options
+
+    def note(self, value):
+        self.seen.append(value)
+
+
+class Net(Trained):
+    def __init__(self, lr=0.5):
+        super().__init__()
+        self.save(lr=lr)
+        self.stem, self.head = nn.Linear(5, 16), nn.Linear(16, 3)
+
+    def forward(self, x):
+        return self.head(self.stem(x).relu()).mean(1)
+
+    def step(self, x):
+        self.note(self(x).sum())
+
+    def optimizer(self):
+        return torch.optim.SGD(self.parameters(), self.options["lr"])
+""")
+    names: dict[str, Any] = {}
+    exec(text, names)
+    made = names["Net"]()
+    made.step(torch.randn(2, 7, 5))
+    assert len(made.seen) == 1
+    assert made.optimizer().defaults["lr"] == 0.5
+
+
+def test_a_name_of_its_own_stays_with_every_block(tmp_path: Path) -> None:
+    _, _, text = pruned(tmp_path, """
+class Block(nn.Module):
+    count = 0
+
+    def __init__(self, c):
+        super().__init__()
+        Block.count += 1
+        self.label = f"block {Block.count}"
+        self.linear = nn.Linear(c, c)
+
+    def forward(self, x):
+        return x + self.linear(x)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        Block.count = 0
+        self.stem, self.first, self.second, self.head = nn.Linear(5, 16), Block(16), Block(16), nn.Linear(16, 3)
+
+    def forward(self, x):
+        return self.head(self.second(self.first(self.stem(x)))).mean(1)
+""")
+    names: dict[str, Any] = {}
+    exec(text, names)
+    made = names["Net"]()
+    assert (made.first.label, made.second.label) == ("block 1", "block 2")
+
+
+def test_attributes_that_methods_set_later_start_as_the_author_has_them(tmp_path: Path) -> None:
+    _, _, text = pruned(tmp_path, """
+class Net(nn.Module):
+    def __init__(self, classes=3):
+        super().__init__()
+        self._place, self.best, self.classes = "cpu", None, classes
+        self.loss = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 3.0]))
+        self.stem, self.head = nn.Linear(5, 16), nn.Linear(16, classes)
+
+    def forward(self, x):
+        return self.head(self.stem(x).relu()).mean(1)
+
+    @property
+    def place(self):
+        return self._place
+
+    @place.setter
+    def place(self, value):
+        self._place = value
+
+    def note(self, loss):
+        self.best = loss if self.best is None else min(self.best, loss)
+
+    def reset(self, classes):
+        self.classes = classes
+""")
+    names: dict[str, Any] = {}
+    exec(text, names)
+    made = names["Net"]()
+    assert (made.place, made.best, made.classes) == ("cpu", None, 3)
+    made.note(2.0)
+    assert made.best == 2.0
+    assert made.loss.weight.tolist() == [1.0, 2.0, 3.0]

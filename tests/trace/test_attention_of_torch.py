@@ -196,3 +196,26 @@ def test_the_class_computes_what_torchs_own_does(batch_first: bool, bias: bool, 
             found = (m(q, k, k, pad, attn_mask=mask, **options) for m in (own, other))
             torch.testing.assert_close(*found)
         torch.testing.assert_close(own(q[0], k[0], k[0])[0], other(q[0], k[0], k[0])[0])
+
+
+@pytest.mark.parametrize("call", ["self.layer(x, mask)", "self.attention(x, x, x, attn_mask=mask)[0]",
+                                  "F.scaled_dot_product_attention(x, x, x, mask)"])
+@pytest.mark.parametrize("mask", ["torch.full((7, 7), float('-inf')).triu(1)",
+                                  "(torch.ones(7, 7).tril() - 1).float() * 9"])
+def test_a_mask_made_in_forward_is_one_in_float64_too(tmp_path: Path, call: str, mask: str) -> None:
+    part = call.partition("(")[0].removeprefix("self.")
+    made = {"layer": "nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)",
+            "attention": "nn.MultiheadAttention(16, 2, batch_first=True)"}.get(part, "nn.Identity()")
+    _, _, text = pruned(tmp_path, f"""
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.head = nn.Linear(5, 16), nn.Linear(16, 3)
+        self.{part.partition('.')[0]} = {made}
+
+    def forward(self, x):
+        x = self.stem(x)
+        mask = {mask}
+        return self.head(x + {call})
+""")
+    assert mask in text

@@ -112,7 +112,7 @@ class ClassWriter:
                 self.scope.overrides[name] = tuple(r[name].term if name in r else None for r in context.records)
             elif not later and not counts_channels(context, [expr], said) and self._is_as_made(name):
                 context.verbatim.add(name)
-            else:
+            elif later or counts_channels(context, [expr], said) or not self._says_no_number(name):
                 context.more.discard(name)
         while wrong := self._turned() & set(self.scope.overrides):
             for name in wrong:
@@ -145,6 +145,11 @@ class ClassWriter:
             if is_plain(value) and not (is_plain(made) and same(Lit(made), Lit(value))):
                 return False
         return True
+
+    def _says_no_number(self, name: str) -> bool:
+        """Whether an attribute is a text, or True, False or None, in every instance."""
+        held = [vars(live).get(name) for live in self.context.live if name in vars(live)]
+        return all(v is None or isinstance(v, str | bool) for v in held)
 
     def _votes(self) -> dict[str, Vector | None]:
         """Author's word -> the live values where it stands; None if they disagree."""

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import ast
 import copy
-from collections.abc import Iterable, Mapping
+import types
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ..author import Unproved, Vector, as_term, evaluate
-from ..live import PLAIN, Lit, Slot, is_plain, same, value_of
+from ..live import PLAIN, Lit, Slot, is_authored, is_plain, same, value_of
 from ..text import loaded_names, stored_names
 from .buffer_statements import changed_attributes
 from .context import ClassContext
-from .walk import Walk
+from .walk import Walk, setting_of
 
 Votes = Mapping[str, Vector | None]  # author's expression -> what stands there now, in each instance
 
@@ -24,13 +26,49 @@ Votes = Mapping[str, Vector | None]  # author's expression -> what stands there 
 def followed(context: ClassContext, walk: Walk) -> dict[str, ast.expr]:
     """Attributes to follow and their expressions: set once, by a statement of the constructor."""
     found: dict[str, ast.expr] = {}
+    times = Counter(setting.attribute for setting in walk.settings)
     for setting in walk.settings:
         name, value = setting.attribute, setting.value
         kinds = {r[name].kind for r in context.records if name in r}
-        once = context.author.sets_once(name) and name not in found
-        if kinds == {PLAIN} and once and value is not None and context.may_follow(name):
+        if kinds != {PLAIN} or value is None or name in found or not context.may_follow(name):
+            continue
+        if context.author.sets_once(name) or (times[name] == 1 and _is_as_set(context, name, value)):
+            found[name] = value
+    for name, value in _of_parents(context):
+        kinds = {r[name].kind for r in context.records if name in r}
+        if name not in found and kinds == {PLAIN} and context.may_follow(name):
             found[name] = value
     return found
+
+
+def _is_as_set(context: ClassContext, name: str, expr: ast.expr) -> bool:
+    """Whether an attribute that methods set, too, is what the constructor's expression gives, in every instance."""
+    try:
+        made = [_Now(context, i, {}).value(expr) for i in range(len(context.paths))]
+    except (Unproved, LookupError):
+        return False
+    return all(is_plain(m) and m == vars(live).get(name) for m, live in zip(made, context.live, strict=True))
+
+
+def _of_parents(context: ClassContext) -> Iterator[tuple[str, ast.expr]]:
+    """Attributes that still have the values which the constructors of an author's parents write out."""
+    for cls in context.author.cls.__mro__[1:]:
+        init = vars(cls).get("__init__")
+        if not is_authored(cls) or not isinstance(init, types.FunctionType):
+            continue
+        found = context.tree.sources.of_function(init)
+        for stmt in found[1].body if found is not None else ():
+            name, value = setting_of(stmt, init.__code__.co_varnames[0]) or ("", None)
+            if value is not None and _is_written_out(value, [vars(m).get(name) for m in context.live]):
+                yield name, value
+
+
+def _is_written_out(expr: ast.expr, held: Iterable[Any]) -> bool:
+    try:
+        value = ast.literal_eval(expr)
+    except ValueError:
+        return False
+    return all(type(h) is type(value) and h == value for h in held)
 
 
 def changed_later(context: ClassContext, name: str) -> list[ast.expr]:

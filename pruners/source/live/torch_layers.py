@@ -18,7 +18,7 @@ from torch import nn
 
 from ...errors import SourceError
 from .construction import undisturbed
-from .tensor_terms import parameter_call
+from .tensor_terms import parameter_call, small_tensor
 from .terms import Arg, Call, Display, Lit, Ref, Term, is_plain
 
 Values = dict[str, Any]
@@ -280,6 +280,9 @@ def term_of(value: Any) -> Term:
         return call_of(value, "")
     if isinstance(value, torch.dtype) or callable(value):
         return Ref(value)
+    small = small_tensor(value)
+    if small is not None:  # a weight for every class
+        return small
     raise LookupError(f"{value!r} is not a literal")
 
 
