@@ -45,6 +45,8 @@ from .verify import cases, varied, verify_bundle
 
 log = logging.getLogger(__name__)
 PRUNERS: dict[str, type[BasicPruning]] = {}
+_EXAMPLE = "give an example that does: --example may return a list of inputs"
+_FEW = 5  # reasons that a line names
 
 
 @dataclass(frozen=True)
@@ -151,17 +153,15 @@ class BasicPruning:
         ties = declared_ties(self.model, tracer.facts) if self.tied else []
         graph = workable(tracer, self.model, self._all, self.skip, ties)
         if not graph.widths:
-            reasons = "; ".join(dict.fromkeys(f"{f.reason} ({_place(f)})" for f in graph.frozen)) or "it has no layers"
-            raise NotPrunableError(f"{self.netName}: nothing can be pruned: {reasons}")
+            raise NotPrunableError(f"{self.netName}: nothing can be pruned: {_reasons(graph)}")
         return graph
 
     @cached_property
     def doubts(self) -> list[str]:
         """What the user has to know of the code that no example reaches: a sentence for each place and layer."""
-        more = "give an example that does: --example may return a list of inputs"
         said = [
             f"{place(u.site)} doesn't run on the example, and it can't be tried ({u.held}): all channels that it could "
-            f"read stay; to prune them, {more}"
+            f"read stay; to prune them, {_EXAMPLE}"
             for u in self.graph.untaken if u.held
         ]  # fmt: skip
         left = [s.layer for f in self.graph.frozen if f.reason.startswith("not reached") for s in f.slots]
@@ -169,7 +169,7 @@ class BasicPruning:
         if names:
             said.append(
                 f"not reached by the example: {names}; inputs that reach it will fail where what it reads was pruned; "
-                f"{more}"
+                f"{_EXAMPLE}"
             )
         return said
 
@@ -370,6 +370,15 @@ def entry_of(model: nn.Module) -> Entry:
     name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
     file = inspect.getsourcefile(cls) if cls.__module__ != "__main__" else None
     return Entry(cls, {}, name, f"{Path(file).name if file else cls.__module__}, {cls.__name__}")
+
+
+def _reasons(graph: ChannelGraph) -> str:
+    """Why all channels stay: the first of many reasons, and what may help."""
+    found = list(dict.fromkeys(f"{f.reason} ({_place(f)})" for f in graph.frozen)) or ["it has no layers"]
+    more = [f"{len(found) - _FEW} more reasons"] if len(found) > _FEW else []
+    untried = any(u.held for u in graph.untaken)
+    help_ = [f"for code that doesn't run on the example, {_EXAMPLE}"] if untried else []
+    return "; ".join([*found[:_FEW], *more, *help_])
 
 
 def _place(frozen: FrozenChannels) -> str:

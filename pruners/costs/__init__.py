@@ -11,6 +11,7 @@ from .budget import (
     give_back,
     global_counts,
     grow,
+    levels,
     shrink,
     uniform_counts,
 )
@@ -29,7 +30,7 @@ from .profile import ProfileRow, measure, profile
 
 __all__ = [
     "Allowance", "Budget", "CostModel", "Costs", "Counts", "Limits", "ProfileRow", "Quantize", "Step", "give_back",
-    "global_counts", "grow", "input_bits", "is_table", "measure", "profile", "quantizer_of",
+    "global_counts", "grow", "input_bits", "is_table", "levels", "measure", "profile", "quantizer_of",
     "register_input_precision", "register_precision", "register_quantizer", "register_same_precision",
     "register_same_quantizer", "shrink", "stored_tensors", "uniform_counts",
 ]

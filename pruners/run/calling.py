@@ -38,7 +38,7 @@ class Modules:
     @contextmanager
     def watching(self) -> Iterator[None]:
         enter = torch.nn.modules.module.register_module_forward_pre_hook(self._enter)
-        leave = torch.nn.modules.module.register_module_forward_hook(self._leave)
+        leave = torch.nn.modules.module.register_module_forward_hook(self._leave, always_call=True)
         try:
             with einops_seen():
                 yield

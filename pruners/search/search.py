@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from ..costs import Allowance, CostModel
+from ..costs import Allowance, CostModel, Limits, levels
 from ..errors import NotPrunableError
 from ..graph import ChannelGraph, Realize
 from ..metrics import Batch
@@ -80,7 +80,7 @@ def search(
     """
     settings = settings or SearchSettings()
     run = SEARCHES.find(settings.strategy)
-    _require_widths(graph)
+    _require_choice(graph, settings.limits)
     costs = CostModel.of(model, graph)
     allowance = Allowance(graph, costs, settings.limits, settings.budget, latency.fraction if latency else None)
     header = {
@@ -102,8 +102,15 @@ def search(
     return result
 
 
-def _require_widths(graph: ChannelGraph) -> None:
-    if any(w.size > 1 for w in graph.widths):
+def _require_choice(graph: ChannelGraph, limits: Limits) -> None:
+    """Raises NotPrunableError where every width has to stay as it is."""
+    if any(len(levels(width, limits)) > 1 for width in graph.widths):
         return
+    largest = max(graph.widths, key=lambda w: w.size, default=None)
+    if largest is not None and largest.size > 1:
+        raise NotPrunableError(
+            f"there is nothing to prune: the largest width, {largest.name}, has {largest.size} parts that may go, and "
+            f"--min-channels {limits.min_channels} and --round-to {limits.round_to} keep them all; give smaller ones"
+        )
     reasons = "; ".join(f"{f.reason} ({f.site})" for f in graph.frozen[:1])
     raise NotPrunableError(f"there is nothing to prune: no channels may go{': ' + reasons if reasons else ''}")

@@ -353,7 +353,7 @@ class _Rehearsal(TorchFunctionMode):
         site = author_site()
         call = next(self._calls, None)
         if call is None or (call.name, call.module, call.site) != (name_of(func), self._modules.current, site):
-            raise StuckError("the pruned network takes another way here than the network did", site)
+            raise StuckError("the pruned network takes another way here; keep the layers before it with --skip", site)
         seen = self._frames.saw(self._modules, (site, call.span)) if self._frames is not None else None
         changes: dict[Path, float] = {}
         for path, extent in call.extents.items():

@@ -81,6 +81,15 @@ def test_a_network_with_nothing_to_prune_is_refused_with_the_reason():
     )
 
 
+@pytest.mark.parametrize("name", SEARCHES.names())
+@pytest.mark.parametrize("limits", [{"min_channels": 64}, {"round_to": 512}], ids=["too many kept", "no such multiple"])
+def test_limits_that_keep_every_channel_are_refused_before_anything_is_evaluated(name, limits):
+    bench = Bench()
+    said = refusal(NotPrunableError, bench.search, SearchSettings(name, budget=Budget("ratio", 0.5), **limits))
+    assert said.startswith("there is nothing to prune: the largest width, ") and said.endswith("give smaller ones")
+    assert not bench.evaluated
+
+
 def test_a_network_whose_loss_is_not_finite_is_refused():
     assert refusal(UsageError, Bench().search, evaluate=lambda model: (float("nan"), 0.0)).startswith(
         "the network's loss is not finite before 'conv1' is pruned"

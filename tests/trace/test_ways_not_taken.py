@@ -386,6 +386,51 @@ LIBRARY = {
 }
 
 
+class FailsInALayer(Net):
+    """The way that isn't taken gives a layer too few channels; channels are counted behind it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.both = nn.Sequential(nn.Conv2d(32, 16, 1), nn.ReLU())
+
+    def joined(self, x: Tensor, alone: bool) -> Tensor:
+        return self.both(x) if alone else self.both(torch.cat([x, x], 1))
+
+    def forward(self, x: Tensor, alone: bool = False) -> Tensor:
+        x = self.joined(F.relu(self.c1(x)), alone)
+        return self.end(torch.cat([x, x[:, :8]], 1)[:, :16])
+
+
+def test_a_layer_that_fails_is_left_again() -> None:
+    pruner = compare(FailsInALayer, [(torch.randn(2, 3, 8, 8),)])
+    assert "trying it fails" in pruner.graph.why("c1")
+    assert {w.name for w in pruner.graph.widths} == {"c2"}
+
+
+class ManyOptions(nn.Module):
+    """What only other settings give is asked for at every step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(7))
+
+    def forward(self, x: Tensor, more: Any = None) -> Tensor:
+        for at, layer in enumerate(self.layers):
+            x = self.step(x if more is None else x + more[at], layer)
+        return x
+
+    def step(self, x: Tensor, layer: nn.Module, shift: Any = None) -> Tensor:
+        return layer(x if shift is None else x + shift.scale) + x
+
+
+def test_a_refusal_names_few_reasons_and_the_way_out() -> None:
+    with pytest.raises(NotPrunableError) as caught:
+        BasicPruning(ManyOptions(), torch.randn(2, 8)).graph  # noqa: B018
+    said = str(caught.value)
+    assert "nothing can be pruned" in said and "trying it fails" in said
+    assert said.count("(") < 12 and said.endswith("--example may return a list of inputs")
+
+
 @pytest.mark.parametrize("installed", [True, False], ids=["installed", "the author's"])
 def test_helpers_of_an_installed_library_are_not_tried_wherever_it_lies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: bool
