@@ -104,8 +104,6 @@ def settings_from(options: PruneOptions) -> SearchSettings:
     """Settings that are known to be valid, before anything slow begins."""
     budget = budget_of(options)
     with_data = data_of(options) is not None
-    if options.layers is not None and budget is not None and budget.kind == "latency":
-        raise UsageError("--layers goes with --macs, --params or --ratio, not with --latency")
     strategy = options.search or _usual_search(budget, with_data, options.layers is not None)
     SEARCHES.find(strategy)
     transfer = options.transfer or usual_transfer(strategy, options.per, with_data)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from .base import BasicPruning
 from .bundle import Bundle, check_free, held
 from .configured import ConfiguredPruning
-from .costs import Budget
+from .costs import Budget, check_layers
 from .entry import Entry
 from .errors import BudgetError, UsageError, named_as_in_python
 from .hub import is_configured
@@ -96,7 +96,7 @@ def prune(
         raise TypeError(f"prune() got an unexpected keyword argument {min(unknown)!r}")
     with named_as_in_python(), ExitStack() as stack:
         budget = _budget(
-            search, {"ratio": ratio, "macs": macs, "params": params, "latency": latency}, layers is not None
+            search, {"ratio": ratio, "macs": macs, "params": params, "latency": latency}, layers
         )
         if output is not None:
             check_free(Path(output), force)
@@ -131,11 +131,11 @@ def prune(
         return pipeline.publish(plan, output, judge, force=force)
 
 
-def _budget(search: str, budgets: Mapping[str, float | None], layers: bool) -> Budget | None:
+def _budget(search: str, budgets: Mapping[str, float | None], layers: float | None) -> Budget | None:
     given = {k: v for k, v in budgets.items() if v is not None}
-    if layers and "latency" in given:
-        raise UsageError("--layers goes with --macs, --params or --ratio, not with --latency")
-    if len(given) > 1 or (not given and not layers and search != "bayesian"):
+    if layers is not None:
+        check_layers(layers, "latency" in given)
+    if len(given) > 1 or (not given and layers is None and search != "bayesian"):
         raise BudgetError(f"give exactly one of ratio, macs, params and latency, not {', '.join(given) or 'none'}")
     return next((Budget(kind, value) for kind, value in given.items()), None)
 

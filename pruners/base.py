@@ -30,10 +30,10 @@ from .bundle import (
     write_file,
     write_state,
 )
-from .costs import CostModel, Costs
+from .costs import CostModel, Costs, check_layers
 from .declare import check_declarations, declared_ties
 from .depth import Depth, Distance
-from .errors import BudgetError, NotPrunableError, PlanError
+from .errors import NotPrunableError, PlanError
 from .graph import ChannelGraph, FrozenChannels, Kept
 from .metrics import Ranking, rank
 from .plan import PruningPlan, from_kept, sha256_of_file, sha256_of_state, validate
@@ -123,8 +123,7 @@ class BasicPruning:
 
         Raises UsageError, BudgetError and NotPrunableError where that many can't go.
         """
-        if not 0 < keep < 1:
-            raise BudgetError(f"--layers {keep:g}: must lie between 0 and 1, both excluded; 0.75 keeps three quarters")
+        check_layers(keep, timed=False)
         self.take_out(self._depth.chosen(keep, distance))
         return self.without
 

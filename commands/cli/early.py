@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from ...models import registry
-from ...pruners.budgets import Budget, Limits
+from ...pruners.budgets import Budget, Limits, check_layers
 from ...pruners.errors import BundleExistsError, CheckpointError, OutputError, PlanError, UsageError
 from ...pruners.named_files import bundle_summary, hub_folder, is_hub, model_file, parse_arguments, split_spec
 from ...pruners.outputs import check_free, discard, held, settle
@@ -173,6 +173,8 @@ def budget_of(options: PruneOptions) -> Budget | None:
         raise UsageError(f"give one budget, not {' and '.join(f'--{k}' for k in given)}")
     if "latency" not in given and (options.latency_table or options.latency_batch != 1):
         raise UsageError("--latency-batch and --latency-table say how --latency measures: give --latency")
+    if options.layers is not None:
+        check_layers(options.layers, "latency" in given)
     return next((Budget(kind, value) for kind, value in given.items()), None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..budgets import check_layers
 from .budget import (
     Allowance,
     Budget,
@@ -29,8 +30,8 @@ from .precision import (
 from .profile import ProfileRow, measure, profile
 
 __all__ = [
-    "Allowance", "Budget", "CostModel", "Costs", "Counts", "Limits", "ProfileRow", "Quantize", "Step", "give_back",
-    "global_counts", "grow", "input_bits", "is_table", "levels", "measure", "profile", "quantizer_of",
+    "Allowance", "Budget", "CostModel", "Costs", "Counts", "Limits", "ProfileRow", "Quantize", "Step", "check_layers",
+    "give_back", "global_counts", "grow", "input_bits", "is_table", "levels", "measure", "profile", "quantizer_of",
     "register_input_precision", "register_precision", "register_quantizer", "register_same_precision",
     "register_same_quantizer", "shrink", "stored_tensors", "uniform_counts",
 ]
