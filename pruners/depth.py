@@ -195,7 +195,8 @@ def _joined(path: str, part: str) -> str:
 
 
 def without_layers(model: nn.Module, names: Sequence[str]) -> nn.Module:
-    """A copy without these layers; those after them in a list are numbered anew, as ``del layers[i]`` does."""
+    """A copy without these layers; those after them in a list are numbered anew where they are
+    numbered, as ``del layers[i]`` does."""
     found = copied(model)
     for home, left in _left(found, set(names)):
         home._modules = left
@@ -241,8 +242,16 @@ def _left(model: nn.Module, gone: Set[str]) -> Iterator[tuple[nn.Module, dict[st
     for path in sorted(homes, key=len, reverse=True):
         home = model.get_submodule(path)
         stays = [(n, m) for n, m in home._modules.items() if _joined(path, n) not in gone]
-        numbered = list(home._modules) == [str(i) for i in range(len(home._modules))]
-        yield home, {str(i) if numbered else n: m for i, (n, m) in enumerate(stays)}
+        names = _numbered(list(home._modules)) or [n for n, _ in stays]
+        yield home, {n: m for n, (_, m) in zip(names, stays, strict=False)}
+
+
+def _numbered(names: Sequence[str]) -> list[str]:
+    """The names if they count, as ``block1, block2`` do; else none."""
+    prefix = names[0].rstrip("0123456789")
+    first = names[0].removeprefix(prefix)
+    counted = [f"{prefix}{i}" for i in range(int(first), int(first) + len(names))] if first else []
+    return counted if counted == list(names) else []
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -200,6 +201,14 @@ def test_without_layers_a_network_computes_what_it_does_when_they_pass_on_what_t
     with skipped(model, "blocks.0", "blocks.2"):
         assert torch.equal(short(EXAMPLE), model(EXAMPLE))
     assert len(model.blocks) == 4 and len(short.blocks) == 2  # type: ignore[arg-type]
+
+
+def test_names_that_count_are_counted_anew() -> None:
+    blocks = OrderedDict((f"block{i}", Residual(6, 4)) for i in (1, 2, 3))
+    model = nn.Sequential(nn.Sequential(blocks), nn.Linear(6, 2)).eval()
+    assert list(without_layers(model, ["0.block1"])[0]._modules) == ["block1", "block2"]  # type: ignore[index]
+    model = nn.Sequential(OrderedDict(first=Residual(6, 4), second=Residual(6, 4), last=Residual(6, 4))).eval()
+    assert list(without_layers(model, ["second"])._modules) == ["first", "last"]
 
 
 def test_the_layers_that_do_least_go() -> None:
