@@ -217,3 +217,7 @@ class Transformer(nn.Module):
         memory = self.encoder(src, src_mask, src_key_padding_mask)
         masks = (tgt_mask, memory_mask, tgt_key_padding_mask, memory_key_padding_mask)
         return self.decoder(tgt, memory, *masks)
+
+    @staticmethod
+    def generate_square_subsequent_mask(sz, device=None, dtype=None):
+        return nn.Transformer.generate_square_subsequent_mask(sz, device, dtype)

@@ -345,14 +345,14 @@ class SiteRecorder(TorchFunctionMode):
         if finder is not None:
             counts = {p: line.numpy() for p, line in finder(self._tracer, args, kwargs, out).items()}
             module = self._tracer.modules.current
-            self._tracer.site_calls.append(
-                SiteCall(name_of(func), module, author_site(), here(), counts, constants(func, args, kwargs))
-            )
+            held = {p: n for p, n in constants(func, args, kwargs).items() if p not in counts}
+            self._tracer.site_calls.append(SiteCall(name_of(func), module, author_site(), here(), counts, held))
 
 
 def constants(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[Path, float]:
     """The plain numbers to compute with among the arguments, and the scale that an attention doesn't say."""
-    kinds = (int, float) if func in _IN_TENSORS or SITE_RULES.get(func) is constant_factor else (float,)
+    whole = func in _IN_TENSORS or SITE_RULES.get(func) in (constant_factor, groups_of_norm)
+    kinds = (int, float) if whole else (float,)
     given: list[tuple[int | str, Any]] = [*enumerate(args), *kwargs.items()]
     found: dict[Path, float] = {(key,): value for key, value in given if type(value) in kinds}
     if func is F.scaled_dot_product_attention and kwargs.get("scale") is None:

@@ -335,6 +335,7 @@ NUMBERS = {
     "a shape by name": ("torch.reshape(self.a(x), shape=(-1, 6, 8, 8))", 3),
     "a norm's shape": ("F.layer_norm(self.a(x).permute(0, 2, 3, 1), (6,)).permute(0, 3, 1, 2)", 3),
     "a norm's groups": ("F.group_norm(self.a(x), 6)", 3),
+    "a number of groups made of a size": ("F.group_norm(self.a(x), self.a.out_channels // 2)", 3),
     "a divisor": ("self.a(x) / self.a.out_channels", 6),
 }
 

@@ -219,3 +219,19 @@ class Net(nn.Module):
         return self.head(x + {call})
 """)
     assert mask in text
+
+
+def test_the_mask_that_a_transformer_makes_is_made_by_what_is_written_in_its_place(tmp_path: Path) -> None:
+    _, _, text = pruned(tmp_path, """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.head = nn.Linear(5, 16), nn.Linear(16, 3)
+        self.transformer = nn.Transformer(16, 2, 1, 1, 32, batch_first=True)
+
+    def forward(self, x):
+        x = self.stem(x)
+        mask = self.transformer.generate_square_subsequent_mask(x.size(1))
+        return self.head(self.transformer(x, x, tgt_mask=mask))
+""")
+    assert "self.transformer.generate_square_subsequent_mask(x.size(1))" in text
