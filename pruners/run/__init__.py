@@ -62,17 +62,18 @@ from .torch_private import (
     without_values,
 )
 from .ways import Visit, Watch, Way, unwatched
-from .wrappers import plain, precision_of, rounded, unloaded, unwrapped, wide, widened
+from .wrappers import computes_weights, plain, precision_of, rounded, unloaded, unwrapped, wide, widened
 
 __all__ = [
     "CONV_FORWARD", "INTERNAL", "NO_COLUMNS", "NO_TORCH_FUNCTION", "SMALL", "UNSAVED", "BatchNormBase", "ConvBase",
     "ConvTransposeBase", "DispatchMode", "Left", "Modules", "NormBase", "OpOverload", "StopRequest", "Visit", "Watch",
-    "Way", "WithoutTorchDispatch", "WithoutTorchFunction", "as_it_was", "author_frame", "author_site",
-    "axes_named", "batch_size", "call_arguments", "copied", "dense", "describe", "described", "estimate_batch_norm",
-    "examples_of", "forward_site", "gather_weights", "images_of", "in_stand_in", "interrupt_as_flag",
-    "is_author_file", "is_blank", "is_library_file", "isolated", "labels_of", "larger_batch", "larger_sizes",
-    "layer_frame", "name_of", "paddings", "pieces", "places", "plain", "precision_of", "rearrange", "repeatable",
-    "rounded", "run", "same_mode", "same_values", "schema_of", "scores_of", "site_of", "span", "span_of", "storage_of",
-    "tensors_in", "training_batch", "tree_flatten", "tree_leaves", "tree_map", "tree_of", "unloaded",
-    "unsaved_buffers", "unwatched", "unwrapped", "wide", "widened", "without_modes", "without_traces", "without_values",
+    "Way", "WithoutTorchDispatch", "WithoutTorchFunction", "as_it_was", "author_frame", "author_site", "axes_named",
+    "batch_size", "call_arguments", "computes_weights", "copied", "dense", "describe", "described",
+    "estimate_batch_norm", "examples_of", "forward_site", "gather_weights", "images_of", "in_stand_in",
+    "interrupt_as_flag", "is_author_file", "is_blank", "is_library_file", "isolated", "labels_of", "larger_batch",
+    "larger_sizes", "layer_frame", "name_of", "paddings", "pieces", "places", "plain", "precision_of", "rearrange",
+    "repeatable", "rounded", "run", "same_mode", "same_values", "schema_of", "scores_of", "site_of", "span", "span_of",
+    "storage_of", "tensors_in", "training_batch", "tree_flatten", "tree_leaves", "tree_map", "tree_of", "unloaded",
+    "unsaved_buffers", "unwatched", "unwrapped", "wide", "widened", "without_modes", "without_traces",
+    "without_values",
 ]

@@ -342,14 +342,20 @@ def seeded() -> Iterator[None]:
 
 @contextmanager
 def buffers_restored(model: nn.Module) -> Iterator[None]:
-    """A pass in training mode changes buffers (running statistics): afterwards they are what they were."""
-    before = [(m, n, b, b.clone()) for m in model.modules() for n, b in m._buffers.items() if b is not None]
+    """A pass in training mode changes buffers (running statistics) and parameters that no gradient trains (a codebook
+    of moving averages): afterwards they are what they were."""
+    held: list[tuple[Any, str, torch.Tensor]] = []
+    for module in model.modules():
+        held += [(module._buffers, n, b) for n, b in module._buffers.items() if b is not None]
+        frozen = [(n, p) for n, p in module._parameters.items() if p is not None and not p.requires_grad]
+        held += [(module._parameters, n, p) for n, p in frozen]
+    before = [(store, n, t, t.clone()) for store, n, t in held]
     try:
         yield
     finally:
-        for module, name, buffer, value in before:
+        for store, name, tensor, value in before:
             with torch.no_grad():
-                module._buffers[name] = buffer.copy_(value)
+                store[name] = tensor.copy_(value)
 
 
 @contextmanager

@@ -34,6 +34,7 @@ _WRAPPERS = {
 _LAYERS = (ConvBase, nn.Linear, nn.Bilinear, nn.Embedding)
 _NORMS = {"WeightNorm": ("weight norm", remove_weight_norm), "SpectralNorm": ("spectral norm", remove_spectral_norm)}
 _PARAMETRIZED = {"_WeightNorm": "weight norm", "_SpectralNorm": "spectral norm", "_Orthogonal": "orthogonality"}
+_COMPUTING = ("weight_norm", "spectral_norm", "parametrizations", "parametrize", "prune")  # modules of torch.nn.utils
 
 
 def unwrapped(model: nn.Module) -> tuple[nn.Module, list[str]]:
@@ -139,6 +140,12 @@ def _loads(module: nn.Module) -> Iterator[tuple[str, Callable[[], Any]]]:
         kinds = [_PARAMETRIZED.get(type(s).__name__) for s in steps if type(s).__module__.startswith("torch.nn.utils.")]
         if len(kinds) == len(steps) and all(kinds):
             yield " and ".join(filter(None, kinds)), partial(_unparametrize, module, name)
+
+
+def computes_weights(function: object) -> bool:
+    """Whether a function of torch's has a layer's weights computed from then on: a norm, a mask, a parametrization."""
+    home, _, name = str(getattr(function, "__module__", "")).rpartition(".")
+    return home == "torch.nn.utils" and name in _COMPUTING
 
 
 def _unmask(module: nn.Module, hook: torch_prune.BasePruningMethod) -> None:

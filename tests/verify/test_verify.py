@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import forms
 import pytest
 import torch
 from torch import nn
@@ -326,3 +327,28 @@ def test_the_difference_is_told_beside_the_size_of_the_outputs(tmp_path: Path) -
 @pytest.mark.parametrize("line", ["x = x * random.random()", "x = x if random.random() < 0.5 else 2 * x"])
 def test_numbers_drawn_by_python_are_seeded_alike(line: str, tmp_path: Path) -> None:
     assert pruned(tmp_path, line.replace("random.r", "__import__('random').r"))["compared"]
+
+
+CODEBOOK = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inp, self.hidden, self.out = nn.Linear(5, 12), nn.Linear(12, 4), nn.Linear(4, 3)
+        self.codes = nn.Embedding(6, 4)
+        self.codes.weight.requires_grad = False
+
+    def forward(self, x):
+        x = self.hidden(self.inp(x).relu())
+        nearest = (x[..., None, :] - self.codes.weight).square().sum(-1).argmin(-1)
+        if self.training:
+            self.codes.weight.data.mul_(0.5).add_(x.reshape(-1, 4).mean(0))
+        return self.out(x + (self.codes(nearest) - x).detach()) + self.codes.weight.sum()
+"""
+
+
+def test_a_codebook_that_training_moves_is_where_it_was_afterwards(tmp_path: Path) -> None:
+    assert forms.pruned(tmp_path, CODEBOOK)[1]["inp"] == 12
+    net = import_file(tmp_path / "out" / "model.py").Net()
+    before = net.codes.weight.clone()
+    outputs_of(net, torch.randn(2, 7, 5), False, training=True)
+    assert torch.equal(net.codes.weight, before)

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence, Set
 
 from torch import nn
 
-from ..author import Unproved, unwelcome
+from ...run import computes_weights
+from ..author import Unproved, evaluate, unwelcome
 from ..live import CHILD, PLAIN, Box, author_init, holds_layers, is_authored, small_tensor
 from ..text import (
     Lines,
@@ -351,7 +352,7 @@ class InitWriter(Members):
     def _effect(self, stmt: ast.stmt) -> Lines:
         """Statements such as weight initialisation stay if every name in them still means something."""
         inside = stored_names(stmt) | {n.arg for n in ast.walk(stmt) if isinstance(n, ast.arg)}
-        if self._hands_on(stmt) or (self._depth_resolved and warns(stmt)):
+        if self._hands_on(stmt) or self._computes_weights(stmt) or (self._depth_resolved and warns(stmt)):
             return []
         again = changed_attributes(stmt, self.author.self_name)
         if (again and all(self._written_as_it_ends(name) for name in again)) or self._fills(stmt):
@@ -404,6 +405,19 @@ class InitWriter(Members):
         own = any(isinstance(n, ast.AugAssign) or stored_names(n) & loaded_names(n) for n in inner if stored_names(n))
         others = [s for s in self.author.init.body if not within(stmt, s)] if self.author.init else []
         return own or bool(assigned & set().union(*(loaded_names(s) for s in others)))
+
+    def _computes_weights(self, stmt: ast.stmt) -> bool:
+        """Whether a statement loads a layer with a norm, a mask or a parametrization: ``weight_norm(self.conv)``. What
+        it did is part of the weights now."""
+        called = [n.func for n in ast.walk(stmt) if isinstance(n, ast.Call)]
+        return any(computes_weights(self._global(f)) for f in called)
+
+    def _global(self, name: ast.expr) -> object:
+        """What an expression of names at the top of the author's file means; None if nothing."""
+        try:
+            return evaluate(name, {}, self.author.globals, self._local_names())
+        except Unproved:
+            return None
 
     def _grows(self, stmt: ast.stmt) -> bool:
         """Whether a statement adds to the module in a way that was not followed."""
