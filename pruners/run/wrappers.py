@@ -96,6 +96,7 @@ def unloaded(model: nn.Module) -> list[str]:
 def _put_in_order(model: nn.Module) -> None:
     """The weight of a layer before its bias again, as its constructor has them: taking a norm off lays it behind."""
     for module in model.modules():
+        _forget_reader(module)
         if _is_out_of_order(module):
             module.register_parameter("bias", module._parameters.pop("bias"))
 
@@ -133,7 +134,7 @@ def _loads(module: nn.Module) -> Iterator[tuple[str, Callable[[], Any]]]:
             yield "pruning masks (torch.nn.utils.prune.remove)", partial(_unmask, module, hook)
         elif type(hook).__module__.startswith("torch.nn.utils.") and type(hook).__name__ in _NORMS:
             kind, remove = _NORMS[type(hook).__name__]
-            yield kind, partial(_unnorm, module, remove, hook.name)  # type: ignore[attr-defined]
+            yield kind, partial(remove, module, hook.name)  # type: ignore[attr-defined]
     if isinstance(module, parametrize.ParametrizationList) or not parametrize.is_parametrized(module):
         return
     for name, steps in list(module.parametrizations.items()):  # type: ignore[union-attr,operator]
@@ -152,9 +153,8 @@ def _unmask(module: nn.Module, hook: torch_prune.BasePruningMethod) -> None:
     torch_prune.remove(module, hook._tensor_name)
 
 
-def _unnorm(module: nn.Module, remove: Callable[..., Any], name: str) -> None:
-    """torch leaves the hook behind by which a spectral norm reads its weights."""
-    remove(module, name)
+def _forget_reader(module: nn.Module) -> None:
+    """torch leaves the hook behind by which a spectral norm that was taken off read its weights."""
     for key, hook in list(module._load_state_dict_pre_hooks.items()):
         if type(getattr(hook, "hook", hook)).__name__ == "SpectralNormLoadStateDictPreHook":
             del module._load_state_dict_pre_hooks[key]

@@ -48,7 +48,9 @@ def cases(
     inputs = varied(examples[0], 1)
     sliced.to(torch.device("cpu"))  # where the fresh process computes
     if state is not None:
-        sliced.load_state_dict(state)
+        own_state = sliced.state_dict()
+        own_state.update(state)  # keeps the versions of the live classes, which may read older ones otherwise
+        sliced.load_state_dict(own_state)
     around = nullcontext if runs else lambda m: corrected(m, graph, kept)
     double = fits_double(model) if double is None else double
     whole = copied(model).to(torch.device("cpu")) if double else model

@@ -105,6 +105,12 @@ def quantizable():
     return QuantWrapper(Net())
 
 
+def unnormed():
+    network = Normed()
+    nn.utils.remove_spectral_norm(network.b)
+    return network
+
+
 def masked():
     net = Net()
     masks.l1_unstructured(net.a, "weight", amount=0.25)
@@ -167,6 +173,7 @@ def test_an_authors_own_parametrization_is_refused(here):
         ("Parts", "taken out of torch.compile: fc"),
         ("masked", "pruning masks (torch.nn.utils.prune.remove) made part of the weights: a, b"),
         ("Normed", "spectral norm made part of the weights: b, d"),
+        ("unnormed", "spectral norm made part of the weights: d"),
         ("Stubbed", ""),
     ],
 )
