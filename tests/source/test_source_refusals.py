@@ -67,6 +67,18 @@ class WithRandomBuffer(nn.Module):
         return x + self.noise
 
 
+class WithExtraState(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 3)
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"steps": 3}
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(x)
+
+
 def _typed_in() -> nn.Module:
     namespace: dict[str, object] = {"nn": nn}
     exec(
@@ -87,6 +99,7 @@ REFUSALS: list[tuple[str, Callable[[], nn.Module], str]] = [
     ("a forward hook", _hooked, "conv .* has a forward hook"),
     ("a replaced forward", _replaced, "has a replaced forward"),
     ("a parametrization", _parametrized, "parametrization"),
+    ("a state of more than tensors", WithExtraState, "get_extra_state"),
     ("one module in training mode", _half_in_training, "conv .* trains although the model is in eval mode"),
     ("a lazy layer", WithLazy, "lazy"),
     ("a script module", lambda: torch.jit.script(nn.ReLU()), "script"),

@@ -80,6 +80,8 @@ def _reason(module: nn.Module) -> str | None:
     )
     if replaced:
         return f"has a replaced {replaced[0]}; write a subclass with that method instead"
+    if cls.get_extra_state is not nn.Module.get_extra_state:
+        return "keeps more than tensors in its state_dict (get_extra_state); make it a buffer, or leave the method out"
     if is_authored(cls) and dataclasses.is_dataclass(cls):
         return "is a dataclass, whose constructor is not written; give it an __init__"
     code = code_of(vars(cls).get("forward"))
