@@ -29,9 +29,10 @@ TABLE = Path(__file__).with_name("language.md")
 HEAD = """# Perplexity of a small pruned Llama, without training
 
 1.3 million parameters, trained by `python benchmarks/language.py train FOLDER`; the table is written by `python
-benchmarks/language.py prune FOLDER`. Perplexity of tokens in the last tenth of the text, at which neither the fit nor the
-choice of channels has looked (the model itself was trained on all of it). slice: `prune --params X --transfer slice`; lstsq: least squares on 256 sequences,
-the default otherwise. Torch-Pruning 1.6.1: the MLPs alone, the better of magnitude and Taylor importance.
+benchmarks/language.py prune FOLDER`. Perplexity of tokens in the last tenth of the text, at which neither the fit nor
+the choice of channels has looked (the model itself was trained on all of it). slice: `prune --params X --transfer
+slice`; lstsq: least squares on 256 sequences, the default otherwise. Torch-Pruning 1.6.1: the MLPs alone, the better of
+magnitude and Taylor importance.
 
 """
 _STEPS, _BATCH, _LENGTH = 1500, 16, 128
