@@ -94,6 +94,14 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 4, "vocab_size": 100, "intermediate_size": 64,
          "time_step_rank": 4},
     ),
+    "DetrForObjectDetection": (
+        "DetrConfig",
+        {"use_timm_backbone": False, "backbone": None, "use_pretrained_backbone": False, "d_model": 32,
+         "backbone_config": {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 16, 16, 24],
+                             "depths": [1, 1, 1, 1], "out_features": ["stage4"]},
+         "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 4,
+         "encoder_ffn_dim": 48, "decoder_ffn_dim": 40, "num_queries": 5, "num_labels": 7},
+    ),
     "MixtralForCausalLM": ("MixtralConfig", {**GROUPED, "num_local_experts": 4}),
     "Qwen2MoeForCausalLM": (
         "Qwen2MoeConfig",

@@ -28,6 +28,7 @@ from .hub import (
     Axis,
     Number,
     Shapes,
+    attention_of,
     changed,
     completed,
     entries,
@@ -200,7 +201,9 @@ class ConfiguredPruning(BasicPruning):
         width."""
         values = values_of(self.model)
         shapes = partial(self._shapes, graph)
-        whole = self._shapes(graph, values) or {}
+        whole = self._shapes(graph, values)
+        if whole is None:
+            raise NotPrunableError(f"{self.netName}: the library can't make the model again from its configuration")
         groups = {whole[u.slot.parameter][u.slot.dim] // w.size for w in graph.widths for u in w.uses}
         possible = sorted({*sizes.values(), *groups} - {0, 1}, reverse=True)
         known = entries(values, shapes, possible, missing_in(self.model))
@@ -421,7 +424,7 @@ def _opener(folder: Path, draft: Path, model: nn.Module) -> Path:
     file = folder / "opened.py"
     file.write_bytes(_OPENED.read_bytes())
     config: Any = model.config
-    facts = {"folder": str(draft.resolve()), "class": type(model).__name__, "attention": config._attn_implementation}
+    facts = {"folder": str(draft.resolve()), "class": type(model).__name__, "attention": attention_of(config)}
     file.with_suffix(".json").write_text(json.dumps(facts), "utf-8")
     return file
 

@@ -182,11 +182,28 @@ def made(model: nn.Module, values: Mapping[str, Any]) -> nn.Module:
     """A model of the same class from another configuration; its weights are arbitrary."""
     own: Any = model.config
     config = type(own).from_dict(dict(values))
-    config._attn_implementation = own._attn_implementation
-    config._experts_implementation = getattr(own, "_experts_implementation", None)
+    _implemented_as(config, own)
     with torch.random.fork_rng(devices=[]):
         network: nn.Module = type(model)(config)
     return network.train(model.training)
+
+
+def attention_of(config: Any) -> Any:
+    """How attention is computed: a name, or where parts of a model have other ways a dict of them."""
+    found = _implementations(config, "_attn_implementation")
+    names = {n for n in (found[""], *(v[""] for k, v in found.items() if k)) if n is not None}
+    return found[""] if len(names) < 2 else {k: v[""] if isinstance(v, dict) else v for k, v in found.items()}
+
+
+def _implemented_as(config: Any, own: Any) -> None:
+    """Let parts of a model be computed as those of another one are."""
+    for name in ("_attn_implementation", "_experts_implementation"):
+        setattr(config, name, _implementations(own, name))
+
+
+def _implementations(config: Any, name: str) -> dict[str, Any]:
+    parts = {key: part for key in config.sub_configs if (part := getattr(config, key, None)) is not None}
+    return {"": getattr(config, name, None), **{key: _implementations(part, name) for key, part in parts.items()}}
 
 
 def missing_in(model: nn.Module) -> list[str]:
@@ -199,7 +216,7 @@ def missing_in(model: nn.Module) -> list[str]:
         raise AttributeError(name)
 
     config = type(own).from_dict(own.to_dict())
-    config._attn_implementation = own._attn_implementation
+    _implemented_as(config, own)
     config.__class__ = type(type(own).__name__, (type(own),), {"__getattr__": asked})
     with torch.device("meta"), torch.random.fork_rng(devices=[]):
         type(model)(config)

@@ -332,3 +332,20 @@ def test_a_number_that_the_library_makes_up_is_written_where_heads_go(tmp_path: 
     pruner.publish(from_kept(pruner.graph, halved(pruner)), tmp_path / "small")
     opened = transformers.ViTForImageClassification.from_pretrained(tmp_path / "small")
     assert (opened.config.num_attention_heads, opened.config.head_dim, opened.config.hidden_size) == (2, 8, 32)
+
+
+def test_parts_of_a_model_with_configurations_and_attention_of_their_own(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    backbone = transformers.ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 16, 16, 24], depths=[1, 1, 1, 1], out_features=["stage4"]
+    )
+    config = transformers.DetrConfig(
+        use_timm_backbone=False, backbone=None, backbone_config=backbone, d_model=32, num_queries=5,
+        encoder_layers=1, decoder_layers=1, encoder_attention_heads=4, decoder_attention_heads=4,
+        encoder_ffn_dim=48, decoder_ffn_dim=40,
+    )  # fmt: skip
+    model = transformers.DetrForObjectDetection(config).eval()
+    pruner = ConfiguredPruning(model, {"pixel_values": torch.randn(2, 3, 64, 64)})
+    pruner.publish(from_kept(pruner.graph, halved(pruner)), tmp_path / "small")
+    opened = transformers.DetrConfig.from_pretrained(tmp_path / "small")
+    assert (opened.encoder_ffn_dim, opened.backbone_config.hidden_sizes[3]) == (24, 12)
