@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import BudgetError, NotPrunableError, SecateurError
-from .run import as_it_was, call_arguments, copied, described, run, tensors_in
+from .run import as_it_was, call_arguments, copied, described, isolated, run, tensors_in
 
 Distance = Callable[[nn.Module], float]
 """How far a network's outputs are from what they were: 0 for the same."""
@@ -273,7 +273,8 @@ def _taken_out(model: nn.Module, names: Sequence[str]) -> Iterator[None]:
 
 
 def _outputs(model: nn.Module, example_input: Any) -> list[Tensor]:
-    return tensors_in(run(model, *call_arguments(example_input)))
+    with isolated.seeded():
+        return tensors_in(run(model, *call_arguments(example_input)))
 
 
 @contextmanager

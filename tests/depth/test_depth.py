@@ -186,6 +186,14 @@ def test_layers_that_the_code_counts_on_stay(cls: type[nn.Module], staying: list
     assert list(whys) == staying and all(why in w for w in whys.values())
 
 
+def test_layers_of_a_network_that_draws_noise_can_go() -> None:
+    class Noisy(Stack):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x + torch.randn_like(x))
+
+    assert len(Depth(seeded(Noisy), EXAMPLE).layers) == 4
+
+
 def test_looking_leaves_the_network_as_it_was() -> None:
     model = seeded(Pairs).train()
     state, names = copy.deepcopy(model.state_dict()), [n for n, _ in model.named_modules()]
