@@ -27,6 +27,7 @@ from .early import (
     unfinished,
     work_folder,
 )
+from .names import ENDS
 from .options import (
     WITHOUT_EFFECT,
     ApplyOptions,
@@ -49,7 +50,7 @@ from .options import (
 )
 
 __all__ = [
-    "COMPARISON", "GENERATED", "PRETRAINED", "SETUP_PRUNER", "WITHOUT_EFFECT", "ApplyOptions", "BundleOptions",
+    "COMPARISON", "ENDS", "GENERATED", "PRETRAINED", "SETUP_PRUNER", "WITHOUT_EFFECT", "ApplyOptions", "BundleOptions",
     "CheckOptions", "CommonOptions", "CompareOptions", "CurvesOptions", "EvaluateOptions", "InspectOptions",
     "NetworkOptions", "PackOptions", "ProfileOptions", "PruneOptions", "QuantizeOptions", "StepOptions",
     "SubjectOptions", "TrainOptions", "budget_of", "bundle_name", "check_comparison", "check_curves", "check_retrained",

@@ -15,7 +15,7 @@ from ...pruners.errors import BundleExistsError, CheckpointError, OutputError, P
 from ...pruners.named_files import bundle_summary, hub_folder, is_hub, model_file, parse_arguments, split_spec
 from ...pruners.outputs import check_free, discard, held, settle
 from ...pruners.registry import check_name
-from .names import DATA_SETS, KINDS, METRICS, WITH_KERNELS
+from .names import DATA_SETS, ENDS, KINDS, METRICS, WITH_KERNELS
 from .options import (
     ApplyOptions,
     BundleOptions,
@@ -93,8 +93,9 @@ def _check_inputs(options: NetworkOptions) -> None:
 def _check_names(options: NetworkOptions) -> None:
     if options.data and not options.data.startswith("text:"):
         check_name("data set", options.data.partition(":")[0].partition("+")[0], DATA_SETS)
-    if options.network:
-        check_name("network kind", options.network, KINDS)
+    kind = (options.network or "").partition("_")[0]  # what follows says of which kind the ends are
+    if kind and kind.lower() not in ENDS:
+        check_name("network kind", kind, KINDS)
     for name in options.metric if isinstance(options, CurvesOptions) else ():
         check_name("metric", name, (*METRICS, *WITH_KERNELS))
 

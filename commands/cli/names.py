@@ -13,6 +13,7 @@ TRANSFERS = ("bn", "lstsq", "slice")
 DATA_SETS = (
     "cifar10", "cifar100", "digits", "folder", "imagenet", "minicifar", "mnist", "tiny_imagenet",
 )  # fmt: skip
+ENDS = {"flreal": "real", "noflreal": "binary"}  # as names of files say what first and last layer are
 KINDS = (
     "BWN", "BinaryConnect", "BinaryNet", "DoReFa", "IENet", "IRNet", "Real", "SemiReal", "XnorNet",
 )  # fmt: skip

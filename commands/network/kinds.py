@@ -15,9 +15,7 @@ from ...pruners.errors import BundleExistsError, CheckpointError, UsageError
 from ...pruners.named_files import parse_arguments
 from ...training.binarization.kinds import KINDS, Kind, find_kind, recognise
 from ...training.fit import Checkpoint, load_checkpoint, load_from_kind, load_weights
-from ..cli import NetworkOptions
-
-_ENDS = {"flreal": "real", "noflreal": "binary"}
+from ..cli import ENDS, NetworkOptions
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ def _ends_in(network: str) -> tuple[str, str, str]:
     """Kind, first and last layer of a name as files of trained networks have it: ``BinaryNet_NoFLReal``. UsageError
     where it says what the ends are, but not the kind."""
     name, _, suffix = network.rpartition("_") if "_" in network else ("", "", network)
-    ends = _ENDS.get(suffix.lower())
+    ends = ENDS.get(suffix.lower())
     if ends is None:
         return network, "", ""
     if not name:

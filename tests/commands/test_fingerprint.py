@@ -56,6 +56,7 @@ OTHERWISE: dict[str, tuple[PruneOptions, dict[str, Any]]] = {
     "params": (OWN, {"macs": None, "params": 0.5}),
     "ratio": (OWN, {"macs": None, "ratio": 0.5}),
     "latency": (OWN, {"macs": None, "latency": 0.5}),
+    "layers": (replace(OWN, model=None, arch="resnet20"), {"layers": 0.5}),
     "latency_batch": (replace(OWN, macs=None, latency=0.5), {"latency_batch": 2}),
     "alpha": (OWN, {"alpha": 3.0}),
     "mode": (OWN, {"mode": "zeroOut"}),
