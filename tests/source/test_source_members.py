@@ -16,6 +16,7 @@ from source_helpers import load
 from torch import nn
 
 from secateur import prune
+from secateur.models.cifar.resnet import resnet20
 from secateur.pruners.bundle import Bundle
 
 _NUMBER = count(1)
@@ -198,3 +199,8 @@ def load_file(folder: Path, text: str) -> nn.Module:
     importlib.invalidate_caches()
     made: nn.Module = importlib.import_module(name).Net()
     return made.eval()
+
+
+def test_what_a_decorator_of_ours_notes_on_a_class_is_not_told_as_lost() -> None:
+    bundle = prune(resnet20(), torch.zeros(1, 3, 32, 32), ratio=0.5)
+    assert not any("_secateur" in name for name in bundle.summary["lost"])

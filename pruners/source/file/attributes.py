@@ -14,6 +14,7 @@ from ..text import STEP
 from .repairs import expression
 
 Values = Mapping[str, Any]
+_OURS = "_secateur_"  # what a decorator notes on a class
 
 
 def set_from_outside(model: nn.Module, twin: nn.Module, inside: Mapping[type, Set[str]]) -> list[str]:
@@ -42,7 +43,7 @@ def losses(model: nn.Module, twin: nn.Module) -> list[str]:
             continue
         names = [n for n in vars(module) if n not in INTERNAL and n not in vars(other)]
         names += [n for c in cls.__mro__ if is_authored(c) for n in vars(c) if not hasattr(type(other), n)]
-        found |= dict.fromkeys(f"{cls.__qualname__}.{n}" for n in names if not n.startswith("__"))
+        found |= dict.fromkeys(f"{cls.__qualname__}.{n}" for n in names if not n.startswith(("__", _OURS)))
     return list(found)
 
 
