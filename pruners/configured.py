@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from .base import BasicPruning, Carried, record
-from .bundle import Bundle, check_free, published
+from .bundle import Bundle, check_free, published, write_file, write_state
 from .costs import CostModel
 from .depth import Depth, without_layers
 from .entry import Entry
@@ -63,6 +64,16 @@ _OPENED = Path(__file__).parent / "hub" / "opened.py"
 _NEW_TOKENS = 8
 _TRIALS = 24
 _ASKED = 16
+_FILE = '''"""{name}: {cls} of transformers, with the numbers of config.json."""
+
+from pathlib import Path
+
+from transformers import {cls}
+
+
+def {name}() -> {cls}:
+    return {cls}({cls}.config_class.from_pretrained(Path(__file__).parent))
+'''
 _OTHER = "the library makes other layers"
 
 
@@ -334,6 +345,9 @@ class ConfiguredPruning(BasicPruning):
         with published(output, force) as draft:
             save_folder(network.to(dtype), source, draft)
             network.float()
+            if source is None and self._is_librarys:
+                write_file(draft / "model.py", _FILE.format(name=self.netName, cls=type(self.model).__name__).encode())
+                write_state(draft / "weights.pth", rounded(network.state_dict(), dtype))
             written = sorted(p.name for p in draft.iterdir())
             each = self.graph.each(plan.kept)
             proof = self._cases(each, network)
@@ -346,6 +360,13 @@ class ConfiguredPruning(BasicPruning):
             told = {**planned, "files": written, "configuration": numbers, **proved, **(summary or {})}
             record(draft, plan, told, files or {})
         return Bundle(output, plan, told)
+
+    @property
+    def _is_librarys(self) -> bool:
+        """Whether the model's class is one that the library offers by its name."""
+        cls = type(self.model)
+        package = sys.modules[cls.__module__.partition(".")[0]]
+        return getattr(package, cls.__name__, None) is cls
 
     def _told(self, kept: Kept) -> dict[str, Any]:
         """Every entry that the plan changes, before and after."""

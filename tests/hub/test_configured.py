@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -349,3 +350,22 @@ def test_parts_of_a_model_with_configurations_and_attention_of_their_own(tmp_pat
     pruner.publish(from_kept(pruner.graph, halved(pruner)), tmp_path / "small")
     opened = transformers.DetrConfig.from_pretrained(tmp_path / "small")
     assert (opened.encoder_ffn_dim, opened.backbone_config.hidden_sizes[3]) == (24, 12)
+
+
+def test_a_model_that_a_function_returns_comes_with_a_file_that_makes_it(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "import transformers\n\n\ndef make():\n"
+        f"    return transformers.BertModel(transformers.BertConfig(**{SMALL!r}))\n"
+    )
+    made = app("prune", "--model", f"{tmp_path / 'net.py'}:make", "--ratio", "0.5", "-q", "-o", str(tmp_path / "out"))
+    assert made.exit_code == 0, made.output
+    spec = importlib.util.spec_from_file_location("written", tmp_path / "out" / "model.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    network = module.make().eval()
+    network.load_state_dict(torch.load(tmp_path / "out" / "weights.pth", weights_only=True))
+    opened = transformers.BertModel.from_pretrained(tmp_path / "out").eval()
+    ids = torch.randint(3, 90, (2, 12))
+    assert torch.equal(network(ids).last_hidden_state, opened(ids).last_hidden_state)
+    assert network.config.intermediate_size == 24
