@@ -136,7 +136,7 @@ class BasicPruning:
             raise PlanError(f"the plan takes out {strange[0]!r}, and the network has no such layer")
         self.model, self.without = self._depth.without(names), tuple(names)
 
-    @property
+    @cached_property
     def _depth(self) -> Depth:
         return Depth(self.model, varied(self.example_input, 1))
 

@@ -107,7 +107,7 @@ class ConfiguredPruning(BasicPruning):
             one_by_one(model)
         return (model, [], None) if own == torch.float32 else (copied(model).float(), [], own)
 
-    @property
+    @cached_property
     def _depth(self) -> Depth:
         return Depth(self.model, varied(self.example_input, 1), self._shorter)
 

@@ -59,6 +59,7 @@ class Depth:
         self, model: nn.Module, example_input: Any, shorter: Callable[[Sequence[str]], nn.Module] | None = None
     ) -> None:
         self.model, self.inputs, self._shorter = model, example_input, shorter
+        self._last: tuple[tuple[str, ...], nn.Module] | None = None
 
     @cached_property
     def layers(self) -> list[ResidualLayer]:
@@ -90,6 +91,8 @@ class Depth:
 
     def without(self, names: Sequence[str]) -> nn.Module:
         """The network without these layers. Raises NotPrunableError where it isn't what it is when they add nothing."""
+        if self._last is not None and self._last[0] == tuple(names):
+            return self._last[1]  # the choice has tried it
         with self._quiet():
             wanted = self._silenced(names)
         try:
@@ -102,6 +105,7 @@ class Depth:
             raise NotPrunableError(f"--layers: {', '.join(names)}: needed: {described(error)}") from error
         if not _alike(wanted, got):
             raise NotPrunableError(f"--layers: {', '.join(names)}: counted on elsewhere")
+        self._last = tuple(names), short
         return short
 
     @contextmanager
@@ -130,15 +134,11 @@ class Depth:
         """The residual layers inside a module. A list is no layer where it holds some."""
         for part, inner in module.named_children():
             name = _joined(path, part)
-
-            def itself(name: str = name, inner: nn.Module = inner) -> list[ResidualLayer]:
-                why = self._kept(name, inner) if isinstance(module, _LISTS) and _matrices(inner) else None
-                return [] if why is None else [ResidualLayer(name, why)]
-
-            def inside(name: str = name, inner: nn.Module = inner) -> list[ResidualLayer]:
-                return list(self._within(name, inner))
-
-            yield from (inside() or itself()) if type(inner) in _LISTS else (itself() or inside())
+            found = list(self._within(name, inner)) if type(inner) in _LISTS else []
+            if not found and isinstance(module, _LISTS) and _matrices(inner):
+                why = self._kept(name, inner)
+                found = [] if why is None else [ResidualLayer(name, why)]
+            yield from found or ([] if type(inner) in _LISTS else self._within(name, inner))
 
     def _kept(self, name: str, layer: nn.Module) -> str | None:
         """Why a layer stays; empty where it can go, None where it is no residual layer."""
@@ -268,8 +268,6 @@ def _taken_out(model: nn.Module, names: Sequence[str]) -> Iterator[None]:
 
 
 # -- what a layer does
-
-
 
 
 def _outputs(model: nn.Module, example_input: Any) -> list[Tensor]:
