@@ -162,9 +162,12 @@ def cli() -> None:
               metavar="layer|stage", help="bayesian: a ratio for every width, one after the other, or for 4 to 8 "
               "stages of widths at once: for deep networks, far fewer evaluations, no retraining in between.")
 @click.option("--transfer", type=flags.Name("transfer", "TRANSFERS"), metavar="NAME", help="How weights are carried "
-              "over: lstsq (default with images), which fits them to what the network gave, without labels; bn; or "
-              "slice (default for bayesian).")  # fmt: skip
-@click.option("--calibration", type=int, metavar="N", help="bn and lstsq: training images to look at [1024].")
+              "over: lstsq (default with images), which fits them to what the network gave, without labels; heal, "
+              "which trains on from there to say what it said, without labels too; bn; or slice (default for "
+              "bayesian).")  # fmt: skip
+@click.option("--calibration", type=int, metavar="N", help="bn, lstsq, heal: training images to look at [1024].")
+@click.option("--heal", type=flags.Time(), metavar="TIME", help="How long --transfer heal may train, such as 90s or 3m "
+              "[400 steps, at most 5m].")  # fmt: skip
 @click.option("--distill", type=float, is_flag=False, flag_value=0.5, metavar="[SHARE]", help="Retrain with the "
               "unpruned network as the teacher, whose word counts this share, labels the rest [0.5].")  # fmt: skip
 @click.option("--temperature", type=float, metavar="T", help="--distill: how soft what the teacher says is made [4].")

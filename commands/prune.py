@@ -14,6 +14,7 @@ from ..pruners.errors import OutputError, UsageError
 from ..pruners.metrics import METRICS
 from ..pruners.pipeline import points
 from ..pruners.search import SEARCHES, SearchSettings
+from ..pruners.transfer import chosen_transfer
 from ..training.data import with_workers
 from .cli import (
     GENERATED,
@@ -106,7 +107,7 @@ def settings_from(options: PruneOptions) -> SearchSettings:
     with_data = data_of(options) is not None
     strategy = options.search or _usual_search(budget, with_data, options.layers is not None)
     SEARCHES.find(strategy)
-    transfer = options.transfer or usual_transfer(strategy, options.per, with_data)
+    transfer = chosen_transfer(options.transfer, options.heal, usual_transfer(strategy, options.per, with_data))
     check_transfer(transfer, True, options.calibration)  # whether there are images is known later
     if options.metric:
         METRICS.find(options.metric)
@@ -137,7 +138,7 @@ def settings_from(options: PruneOptions) -> SearchSettings:
 def _usual_metric(options: PruneOptions, transfer: str) -> str:
     """On text, what least squares can best make up for where they are to: all widths of a kind are cut alike there, so
     much depends on which channels go."""
-    fitted = (options.data or "").startswith("text:") and transfer == "lstsq"
+    fitted = (options.data or "").startswith("text:") and transfer in ("heal", "lstsq")
     return "reconstruction" if fitted else pruner_class(options.arch or "").metric
 
 

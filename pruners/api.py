@@ -27,7 +27,7 @@ from .pipeline import Pipeline, closeness, points
 from .plan import PruningPlan
 from .run import as_it_was, batch_size, call_arguments, describe, examples_of, images_of
 from .search import SEARCHES, Evaluate, Retrain, SearchSettings
-from .transfer import TransferImages, require_images
+from .transfer import TransferImages, chosen_transfer, require_images
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,8 @@ def prune(
     metric: str = "l1",
     search: str = "uniform",
     per: str = "layer",
-    transfer: str = "slice",
+    transfer: str | None = None,
+    heal: float | None = None,
     batches: Iterable[Any] | None = None,
     evaluate: Evaluate | None = None,
     retrain: Retrain | None = None,
@@ -71,8 +72,9 @@ def prune(
     which asks ``evaluate(network) -> (loss, accuracy)`` and calls ``retrain(network, epochs)``, which trains in place,
     width by width; ``per="stage"`` searches stages of widths at once. ``settings``: more fields of ``SearchSettings``,
     such as ``alpha=2``. ``metric``: which channels go first.
-    ``transfer``: "slice" keeps the kept slices of the weights, "bn" re-estimates batch-norm statistics on ``batches``,
-    too, "lstsq" fits the layers to what the original gives on ``batches``. ``retrain`` then trains the generated
+    ``transfer``: "slice" (the default) keeps the kept slices of the weights, "bn" re-estimates batch-norm statistics on
+    ``batches``, too, "lstsq" fits the layers to what the original gives on ``batches``, and "heal" trains them on from
+    there to say what it says, without labels: for ``heal`` seconds, or 400 steps. ``retrain`` then trains the generated
     network for ``final_epochs``, and ``evaluate`` measures the accuracies of the summary. ``batches``: (images, labels)
     pairs for what looks at data; tensors do where no labels are needed. ``skip``: layers that stay. ``round_to``:
     multiples of so many channels stay. ``entry``: the factory that built the model, if it isn't simply its class.
@@ -95,6 +97,7 @@ def prune(
     if unknown := settings.keys() - {f.name for f in fields(SearchSettings)} | settings.keys() & {"strategy", "budget"}:
         raise TypeError(f"prune() got an unexpected keyword argument {min(unknown)!r}")
     with named_as_in_python(), ExitStack() as stack:
+        transfer = chosen_transfer(transfer, heal, "slice")
         budget = _budget(
             search, {"ratio": ratio, "macs": macs, "params": params, "latency": latency}, layers
         )
@@ -115,12 +118,13 @@ def prune(
         if layers is not None:
             pruner.shorten(layers, None if known is None else closeness(pruner.model, known))
         images = None if known is None else TransferImages(lambda: known)
-        pipeline = Pipeline(pruner, chosen, transfer, images)
+        pipeline = Pipeline(pruner, chosen, transfer, images, seconds=heal)
         if budget is not None and budget.kind == "latency":
             device = device_of(model)
             table = Table(machine(device), None if latency_table is None else Path(latency_table))
             pipeline.measure(Measuring(table, device=device, batch=batch_size(example_input)))
         facts = {"search": search, "metric": metric, "transfer": transfer, "seed": seed}
+        facts |= {} if heal is None else {"heal": heal}
         facts |= {} if budget is None else {budget.kind: budget.value}
         for doubt in pruner.doubts:
             log.warning(doubt)

@@ -48,20 +48,21 @@ def closeness(model: nn.Module, batches: Sequence[Any]) -> Distance:
 
 
 class Pipeline:
-    """One run. ``transfer``: the strategy's name, and ``images`` what it looks at. ``known``: is told every network
-    that comes from a written file. ``told``: gets what is worth a line, ``report`` the progress of transfer. ``result``
-    and ``latency`` are there after ``decide``."""
+    """One run. ``transfer``: the strategy's name, ``images`` what it looks at, ``seconds`` the time it may take if it
+    trains. ``known``: is told every network that comes from a written file. ``told``: gets what is worth a line,
+    ``report`` the progress of transfer. ``result`` and ``latency`` are there after ``decide``."""
 
     def __init__(
         self, pruner: BasicPruning, settings: SearchSettings, transfer: str = "slice",
-        images: TransferImages | None = None, *, known: Callable[[nn.Module], nn.Module] = lambda network: network,
+        images: TransferImages | None = None, *, seconds: float | None = None,
+        known: Callable[[nn.Module], nn.Module] = lambda network: network,
         told: Callable[[str], None] = log.warning, report: Callable[[int, int, str], None] = lambda *progress: None,
     ) -> None:  # fmt: skip
         self.images = images or TransferImages()
         require_images(transfer, self.images.many is not None)
         SEARCHES.find(settings.strategy)
         settings = self._rest(pruner, settings)
-        self.pruner, self.settings, self.transfer = pruner, settings, transfer
+        self.pruner, self.settings, self.transfer, self.seconds = pruner, settings, transfer, seconds
         self.known, self.told, self.report = known, told, report
         self.device = self.images.device or device_of(pruner.model)
         self.result: SearchResult | None = None
@@ -112,8 +113,9 @@ class Pipeline:
     def weights(self) -> TransferJob:
         """Gives candidates and the published network their weights."""
         return TransferJob(
-            self.transfer, self.pruner.model, self.pruner.graph, self.realize, self.images, self.settings.seed
-        )
+            self.transfer, self.pruner.model, self.pruner.graph, self.realize, self.images, self.settings.seed,
+            teacher=self.pruner.whole, seconds=self.seconds,
+        )  # fmt: skip
 
     # -- the bundle
 

@@ -106,7 +106,7 @@ _FACTS: dict[str, _Check] = {
     ),
     **_each("model_seed seed", "a whole number of at most 64 bits", _is_whole),
     **_each("calibration final_epochs latency_batch retrain_epochs", "a whole number, 0 or more", _is_count),
-    **_each("alpha beta distill latency layers macs params ratio temperature", "a number", _is_number),
+    **_each("alpha beta distill heal latency layers macs params ratio temperature", "a number", _is_number),
     "arguments": ("an object with names of arguments", _are_arguments),
     "input_shapes": (f"a list of shapes, such as [[3, 32, 32]], of at most {_MOST_NUMBERS:,} numbers", _are_shapes),
     "network": ("an object with kind, options, first_layer and last_layer", _is_kind),

@@ -59,7 +59,7 @@ _TABLE = {
     ),
     "commands.prune": (
         "commands.cli commands.network commands.profile commands.pruning commands.show pruners.bundle pruners.costs "
-        "pruners.errors pruners.metrics pruners.pipeline pruners.search training.data"
+        "pruners.errors pruners.metrics pruners.pipeline pruners.search pruners.transfer training.data"
     ),
     "commands.pruning": (
         "commands.cli commands.network commands.show pruners.base pruners.bundle pruners.errors "
@@ -115,6 +115,7 @@ _TABLE = {
     "pruners.dependencies": "pruners.decorators pruners.graph",
     "pruners.errors": "pruners.places",
     "pruners.graph": "pruners.errors pruners.places pruners.run pruners.shown",
+    "pruners.healing": "pruners.errors pruners.run",
     "pruners.hub": "pruners.errors pruners.run",
     "pruners.latency": "pruners.costs pruners.errors pruners.graph pruners.outputs pruners.run pruners.slicing",
     "pruners.least_squares": "pruners.costs pruners.errors pruners.graph pruners.run",
@@ -169,7 +170,7 @@ _TABLE = {
     "pruners.trace.labelling": "pruners.errors pruners.graph pruners.places pruners.run",
     "pruners.trace.rules": "pruners.errors pruners.places pruners.run pruners.trace.labelling",
     "pruners.transfer": (
-        "pruners.errors pruners.graph pruners.least_squares pruners.registry pruners.run "
+        "pruners.errors pruners.graph pruners.healing pruners.least_squares pruners.registry pruners.run "
         "pruners.weight_transfer"
     ),
     "pruners.verify": (

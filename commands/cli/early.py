@@ -63,6 +63,16 @@ def program() -> str:
     return (context and context.find_root().info_name) or "secateur"
 
 
+def parse_time(text: str, option: str) -> float:
+    """``"1h30m"`` -> ``5400.0`` seconds; without a unit these are meant."""
+    found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip())
+    hours, minutes, seconds = (float(n or 0) for n in found.groups()) if found else (0.0, 0.0, 0.0)
+    total = 3600 * hours + 60 * minutes + seconds
+    if not 0 < total < float("inf"):
+        raise UsageError(f"{option} {text}: write a time such as 90s, 3m or 1h30m")
+    return total
+
+
 # -- what goes in
 
 

@@ -52,6 +52,15 @@ class Shape(click.ParamType):
         return parse_shape(value) if isinstance(value, str) else value
 
 
+class Time(click.ParamType):
+    """``90s``, ``3m`` or ``1h30m`` in seconds."""
+
+    name = "time"
+
+    def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        from .early import parse_time
+
+        return parse_time(value, param.opts[0] if param else self.name) if isinstance(value, str) else value
 
 
 def options(*decorators: Callable[[F], F]) -> Callable[[F], F]:

@@ -9,7 +9,7 @@ METRICS = (
 WITH_KERNELS = ("angles_kernel", "distances_kernel")
 RANKINGS = ("smallest", "largest", "random")
 SEARCHES = ("bayesian", "global", "sensitivity", "uniform")
-TRANSFERS = ("bn", "lstsq", "slice")
+TRANSFERS = ("bn", "heal", "lstsq", "slice")
 DATA_SETS = (
     "cifar10", "cifar100", "digits", "folder", "imagenet", "minicifar", "mnist", "tiny_imagenet",
 )  # fmt: skip

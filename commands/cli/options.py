@@ -63,7 +63,8 @@ class StepOptions:
 class PruneOptions(NetworkOptions, StepOptions):
     """``metric`` None is the pruner's default, ``alpha`` None the network kind's; ``search`` None is bayesian without a
     budget, else sensitivity where there are images, or uniform; ``transfer`` None is lstsq where there are images, but
-    slice for bayesian; ``calibration`` None is the transfer strategy's own number of images."""
+    slice for bayesian, and heal where ``heal`` (seconds) says how long it may take; ``calibration`` None is the
+    transfer strategy's own number of images."""
 
     macs: float | None = None
     params: float | None = None
@@ -80,6 +81,7 @@ class PruneOptions(NetworkOptions, StepOptions):
     per: str = "layer"
     transfer: str | None = None
     calibration: int | None = None
+    heal: float | None = None
     distill: float | None = None
     temperature: float | None = None
     retrain_epochs: int | None = None

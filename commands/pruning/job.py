@@ -19,7 +19,7 @@ from ...pruners.pipeline import Pipeline, closeness
 from ...pruners.plan import PruningPlan
 from ...pruners.run import copied
 from ...pruners.search import PrefixCache, SearchResult, SearchSettings
-from ...pruners.transfer import TRANSFERS, TransferImages
+from ...pruners.transfer import TRANSFERS, TransferImages, chosen_transfer
 from ...pruners.weight_transfer import slice_optimizer_state
 from ...training.binarization import soft_orthogonality
 from ...training.binarization.kinds import recognise
@@ -63,7 +63,8 @@ class PruneJob:
         self, options: PruneOptions, settings: SearchSettings, network: Network, work: Path | None, voice: Voice
     ) -> None:
         self.options, self.settings, self.network, self.work, self.voice = options, settings, network, work, voice
-        self.transfer = options.transfer or usual_transfer(settings.strategy, settings.per, network.data is not None)
+        usual = usual_transfer(settings.strategy, settings.per, network.data is not None)
+        self.transfer = chosen_transfer(options.transfer, options.heal, usual)
         check_transfer(self.transfer, network.data is not None, options.calibration)
         self.data = network.data
         data_name = self.data.name if self.data else ""
@@ -78,8 +79,8 @@ class PruneJob:
         self._take_out_layers()
         self.shown = Shown(voice.progress, f"transfer by {self.transfer}")
         self.pipeline = Pipeline(
-            self.pruner, settings, self.transfer, self._images, known=self._known, told=voice.remark,
-            report=self.shown.report,
+            self.pruner, settings, self.transfer, self._images, seconds=options.heal, known=self._known,
+            told=voice.remark, report=self.shown.report,
         )  # fmt: skip
         self.notes: list[str] = []
         self.cache = PrefixCache(int(options.cache_gb * 1e9))
@@ -232,6 +233,8 @@ class PruneJob:
             facts[s.budget.kind] = s.budget.value
             if s.budget.kind == "latency":
                 facts |= {"device": self.device.type, "latency_batch": self.options.latency_batch}
+        if self.options.heal is not None:
+            facts["heal"] = self.options.heal
         if self.options.calibration:
             facts["calibration"] = self.options.calibration
         if self.options.beta:

@@ -36,7 +36,8 @@ class TransferJob:
     """The strategy ``name`` for pruned versions of ``model``, on the device of the images. What is given stays where
     it is, so that what is looked at on another device is a copy.
 
-    ``realize(model, kept)`` makes a candidate with the kept slices; the candidates stay on the device.
+    ``realize(model, kept)`` makes a candidate with the kept slices; the candidates stay on the device. ``teacher`` and
+    ``seconds`` are as in ``Transfer``.
 
     >>> job = TransferJob("lstsq", model, graph, realize, TransferImages(lambda: images.split(128)))
     >>> candidate = job.finish(model, {"conv1": (0, 2, 3)})
@@ -48,6 +49,8 @@ class TransferJob:
     realize: Realize
     images: TransferImages = TransferImages()
     seed: int = 0
+    teacher: nn.Module | None = None
+    seconds: float | None = None
 
     def finish(self, _: nn.Module, kept: Kept) -> nn.Module:
         """A candidate as it would be in the end, from few images."""
@@ -57,7 +60,7 @@ class TransferJob:
     def probe(self) -> Realize | None:
         """``finish`` for where one width alone is narrower, from many images, by the strategy's quick way; None where
         it has none."""
-        return self._probe if self._strategy.quick else None
+        return self._probe if TRANSFERS.find(self._for_candidates).quick else None
 
     def carry_over(
         self, pruned: nn.Module, kept: Kept, state: Mapping[str, Tensor], report: Report = report_nothing
@@ -72,7 +75,7 @@ class TransferJob:
             pruned, whole = copied(pruned).to(self._device), copied(whole)
             whole.load_state_dict(state)
             whole = whole.to(self._device)
-        return self._run(pruned, whole, kept, self._many, report)
+        return self._run(self.name, pruned, whole, kept, self._many, report)
 
     # -- candidates
 
@@ -84,14 +87,17 @@ class TransferJob:
         return self.realize(self.model, kept).to(self._device)
 
     def _improve(self, pruned: nn.Module, kept: Kept, batches: Sequence[Any] | None) -> nn.Module:
-        pruned.load_state_dict(self._run(pruned, self._whole, kept, batches, report_nothing).state)
+        found = self._run(self._for_candidates, pruned, self._whole, kept, batches, report_nothing)
+        pruned.load_state_dict(found.state)
         return pruned
 
     def _run(
-        self, pruned: nn.Module, whole: nn.Module, kept: Kept, batches: Sequence[Any] | None, report: Report
+        self, name: str, pruned: nn.Module, whole: nn.Module, kept: Kept, batches: Sequence[Any] | None, report: Report
     ) -> Transferred:
-        return transfer(self.name, Transfer(
-            pruned=pruned, original=whole, graph=self.graph, kept=kept, batches=batches, seed=self.seed, report=report
+        teacher = copied(self.teacher).to(self._device) if self.teacher and TRANSFERS.find(name).trains else None
+        return transfer(name, Transfer(
+            pruned=pruned, original=whole, graph=self.graph, kept=kept, batches=batches, teacher=teacher,
+            seconds=self.seconds, seed=self.seed, report=report,
         ))  # fmt: skip
 
     # -- what is looked at
@@ -99,6 +105,10 @@ class TransferJob:
     @property
     def _strategy(self) -> Strategy:
         return TRANSFERS.find(self.name)
+
+    @property
+    def _for_candidates(self) -> str:
+        return self._strategy.for_candidates or self.name
 
     @property
     def _home(self) -> torch.device:
@@ -114,8 +124,9 @@ class TransferJob:
 
     @cached_property
     def _quick(self) -> Quick:
-        assert self._strategy.quick is not None
-        return self._strategy.quick(self._whole, self.graph, self._many or (), self.seed)
+        quick = TRANSFERS.find(self._for_candidates).quick
+        assert quick is not None
+        return quick(self._whole, self.graph, self._many or (), self.seed)
 
     @cached_property
     def _many(self) -> Sequence[Any] | None:

@@ -58,7 +58,7 @@ REFUSED = {
     ),
     "a transfer": (
         ("prune", *ARCH, "--transfer", "lsqt"),
-        "unknown transfer 'lsqt', did you mean 'lstsq'? known are bn, lstsq, slice",
+        "unknown transfer 'lsqt', did you mean 'lstsq'? known are bn, heal, lstsq, slice",
     ),
     "a mode": (
         ("prune", *ARCH, "--mode", "zeroout"),

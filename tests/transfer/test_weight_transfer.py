@@ -63,7 +63,7 @@ def carried(name: str, model: nn.Module, batches: Any = None) -> State:
     "name, message",
     [
         ("slise", "unknown transfer 'slise', did you mean 'slice'"),
-        ("quux", "unknown transfer 'quux'; known are bn, lstsq, slice"),
+        ("quux", "unknown transfer 'quux'; known are bn, heal, lstsq, slice"),
     ],
 )
 def test_unknown_strategies_are_refused(name: str, message: str) -> None:
@@ -267,7 +267,7 @@ def test_units_belong_to_classes() -> None:
 
 
 def test_the_strategies_have_names() -> None:
-    assert list(TRANSFERS.names()) == ["bn", "lstsq", "slice"]
+    assert list(TRANSFERS.names()) == ["bn", "heal", "lstsq", "slice"]
 
 
 def test_slice_gives_the_weights_as_they_are() -> None:

@@ -1,0 +1,209 @@
+"""A pruned network is trained for a short time to say what the original says: without labels, on few inputs (knowledge
+distillation, Hinton et al., arXiv 1503.02531; mixed inputs, Beyer et al., "A good teacher is patient and consistent",
+arXiv 2106.05237)."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .errors import UsageError
+from .run import as_it_was, copied, images_of, scores_of, tensors_in
+
+LEAST = 16
+"""So many inputs are needed."""
+
+_HELD_OUT, _MOST_HELD_OUT = 8, 512  # every eighth input is held out, and no more than so many
+_CHECKS = 8  # how often those are looked at, in the second half
+_WARM_UP = 0.15  # the share of the time in which the rate rises
+_SHIFT = 16  # images are shifted by up to this part of their sides
+_STEEPEST = 1.0  # longer gradients are shortened
+
+
+@dataclass(frozen=True)
+class HealSettings:
+    """It ends after ``steps`` or ``seconds``, whichever is first; without ``steps`` it takes all of the time. ``rate``:
+    the highest learning rate. ``temperature``: by which both networks' scores are divided."""
+
+    steps: int | None = 400
+    seconds: float = 300.0
+    rate: float = 3e-3
+    temperature: float = 2.0
+    batch: int = 128
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Healed:
+    """``before`` and ``after``: how far the outputs on held-out inputs are from the original's, see ``distance``.
+    ``timed``: the time was over before the steps, so that another run may give other weights."""
+
+    state: dict[str, Tensor]
+    before: float
+    after: float
+    steps: int
+    seconds: float
+    inputs: int
+    held_out: int
+    timed: bool
+
+
+def heal(
+    original: nn.Module,
+    pruned: nn.Module,
+    batches: Iterable[Any],
+    settings: HealSettings | None = None,
+    report: Callable[[int, int, str], None] = lambda *progress: None,
+) -> Healed:
+    """Train a copy of ``pruned`` to give what ``original`` gives. Neither network is changed.
+
+    ``batches``: tensors of inputs, or tuples that begin with one. An eighth of them is held out: the weights that do
+    best there are returned, which are those it began with where nothing did better. Weights that ``requires_grad``
+    excludes stay. Images are mirrored, shifted and mixed with each other; numbers of tokens stay as they are.
+    Raises UsageError for fewer than ``LEAST`` inputs.
+    """
+    settings = settings or HealSettings()
+    device = next(pruned.parameters()).device
+    with as_it_was(original), torch.random.fork_rng(devices=[]), torch.enable_grad():
+        return _Healing(original.eval(), copied(pruned).eval(), _inputs(batches, device), settings, report).run()
+
+
+def distance(wanted: Any, got: Any, inputs: Tensor, temperature: float = 1.0) -> Tensor:
+    """How far outputs are from what was wanted: for scores of classes or tokens the Kullback-Leibler divergence of
+    their softmax, averaged over rows, times ``temperature ** 2``; for others ``|y - y'|^2 / |y - mean y|^2``, averaged
+    over the tensors."""
+    scores = scores_of(wanted, inputs), scores_of(got, inputs)
+    if scores[0] is not None and scores[1] is not None and scores[0].shape[1] > 1:
+        logs = [F.log_softmax(s.float() / temperature, 1) for s in scores if s is not None]
+        return F.kl_div(logs[1], logs[0], reduction="batchmean", log_target=True) * temperature**2
+    pairs = [(a.float(), b.float()) for a, b in zip(tensors_in(wanted), tensors_in(got), strict=True)
+             if a.is_floating_point()]  # fmt: skip
+    return torch.stack([_relative(a, b) for a, b in pairs]).mean()
+
+
+def _relative(wanted: Tensor, got: Tensor) -> Tensor:
+    spread = (wanted - wanted.mean(0)).square().sum()
+    return (wanted - got).square().sum() / spread.clamp_min(torch.finfo(torch.float32).tiny)
+
+
+def _inputs(batches: Iterable[Any], device: torch.device) -> list[Tensor]:
+    """Batches to train on: all in one tensor where they are alike."""
+    found = [b for b in (images_of(b).to(device) for b in batches) if len(b)]
+    count = sum(map(len, found))
+    if count < LEAST:
+        raise UsageError(f"--transfer heal got {count} inputs: it needs {LEAST} or more (--calibration, --data)")
+    return [torch.cat(found)] if len({(b.shape[1:], b.dtype) for b in found}) == 1 else found
+
+
+class _Healing:
+    def __init__(
+        self, teacher: nn.Module, student: nn.Module, inputs: Sequence[Tensor], settings: HealSettings,
+        report: Callable[[int, int, str], None],
+    ) -> None:  # fmt: skip
+        self.teacher, self.student, self.settings, self.report = teacher, student, settings, report
+        self.generator = torch.Generator().manual_seed(settings.seed)
+        self.held_out, self.inputs = self._parted(inputs)
+        self.wanted = [self._taught(x) for x in self.held_out]
+        self.best = self._held_out_distance()
+        self.before, self.state = self.best, _state(student)
+
+    def _parted(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        held_out, rest = [], []
+        for batch in inputs:
+            mixed = torch.randperm(len(batch), generator=self.generator).to(batch.device)
+            count = min(math.ceil(len(batch) / _HELD_OUT), _MOST_HELD_OUT)
+            held_out += batch[mixed[:count]].split(self.settings.batch)
+            rest.append(batch[mixed[count:]])
+        return held_out, rest
+
+    def run(self) -> Healed:
+        settings, began, step, checked = self.settings, time.monotonic(), 0, 0
+        trained = [p for p in self.student.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(trained or [torch.zeros(1)], lr=settings.rate)
+        done, spent = 0.0 if trained else 1.0, 0.0
+        while done < 1:
+            for group in optimizer.param_groups:
+                group["lr"] = settings.rate * _one_cycle(done)
+            if not self._step(optimizer, trained):
+                break
+            step, spent = step + 1, time.monotonic() - began
+            done = max(spent / settings.seconds, step / settings.steps if settings.steps else 0.0)
+            self.report(min(int(100 * done), 100), 100, "heal")
+            if done >= 0.5 and int(2 * _CHECKS * min(done, 1)) > checked:
+                checked = int(2 * _CHECKS * min(done, 1))
+                self._check()
+        held_out, rest = (sum(map(len, xs)) for xs in (self.held_out, self.inputs))
+        timed = settings.steps is None or step < settings.steps
+        return Healed(self.state, self.before, self.best, step, spent, held_out + rest, held_out, timed)
+
+    def _step(self, optimizer: torch.optim.Optimizer, trained: Sequence[nn.Parameter]) -> bool:
+        """One step; False where numbers stopped being finite."""
+        inputs = self._varied(self._drawn())
+        loss = distance(self._taught(inputs), self.student(inputs), inputs, self.settings.temperature)
+        optimizer.zero_grad()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(trained, _STEEPEST)
+        if not torch.isfinite(norm):
+            return False
+        optimizer.step()
+        return True
+
+    def _check(self) -> None:
+        found = self._held_out_distance()
+        if found < self.best:
+            self.best, self.state = found, _state(self.student)
+
+    def _taught(self, inputs: Tensor) -> Any:
+        with torch.no_grad():
+            return self.teacher(inputs)
+
+    def _held_out_distance(self) -> float:
+        with torch.no_grad():
+            pairs = zip(self.held_out, self.wanted, strict=True)
+            found = [float(distance(y, self.student(x), x)) * len(x) for x, y in pairs]
+        mean = sum(found) / sum(map(len, self.held_out))
+        return mean if math.isfinite(mean) else math.inf
+
+    # -- inputs
+
+    def _drawn(self) -> Tensor:
+        """Some of the inputs, all of one batch where they are not alike."""
+        batch = self.inputs[self._whole(len(self.inputs))]
+        picked = torch.randperm(len(batch), generator=self.generator)[: self.settings.batch]
+        return batch[picked.to(batch.device)]
+
+    def _varied(self, batch: Tensor) -> Tensor:
+        """Images mirrored, shifted, and mixed with each other."""
+        if not batch.is_floating_point():
+            return batch
+        if batch.ndim == 4:
+            mirrored = torch.rand(len(batch), generator=self.generator).to(batch.device) < 0.5
+            batch = torch.where(mirrored.reshape(-1, 1, 1, 1), batch.flip(3), batch)
+            by = [n // _SHIFT for n in batch.shape[2:]]
+            padded = F.pad(batch, (by[1], by[1], by[0], by[0]), mode="replicate")
+            at = [self._whole(2 * n + 1) for n in by]
+            batch = padded[:, :, at[0] : at[0] + batch.shape[2], at[1] : at[1] + batch.shape[3]]
+        share = float(torch.rand(1, generator=self.generator))
+        order = torch.randperm(len(batch), generator=self.generator).to(batch.device)
+        return share * batch + (1 - share) * batch[order]
+
+    def _whole(self, below: int) -> int:
+        return int(torch.randint(below, (1,), generator=self.generator))
+
+
+def _one_cycle(done: float) -> float:
+    """The learning rate's share of its highest, after Smith and Topin, "Super-convergence", arXiv 1708.07120."""
+    if done < _WARM_UP:
+        return 0.04 + 0.96 * 0.5 * (1 - math.cos(math.pi * done / _WARM_UP))
+    return 0.5 * (1 + math.cos(math.pi * (done - _WARM_UP) / (1 - _WARM_UP)))
+
+
+def _state(model: nn.Module) -> dict[str, Tensor]:
+    return {k: v.detach().clone() for k, v in model.state_dict().items()}

@@ -1,0 +1,32 @@
+"""The transfer strategy ``heal``."""
+
+from __future__ import annotations
+
+from ..healing import Healed, HealSettings
+from ..healing import heal as healed
+from ..run import copied
+from ..weight_transfer import Transferred
+from .least_squares import lstsq
+from .registry import Transfer, transfer_strategy
+
+
+@transfer_strategy("heal", images=1024, for_candidates="lstsq", trains=True)
+def heal(request: Transfer) -> Transferred:
+    """Least squares first; then all weights are trained for a short time to say what the original says, without
+    labels."""
+    fitted = lstsq(request)
+    network = copied(request.pruned)
+    network.load_state_dict(fitted.state)
+    chosen = HealSettings(seed=request.seed)
+    if request.seconds is not None:
+        chosen = HealSettings(steps=None, seconds=request.seconds, seed=request.seed)
+    found = healed(request.teacher or request.original, network, request.batches or (), chosen, request.report)
+    facts = {**fitted.facts, "name": "heal", "healed": {k: v for k, v in vars(found).items() if k != "state"}}
+    return Transferred(found.state, facts, (*fitted.notes, _note(found)))
+
+
+def _note(found: Healed) -> str:
+    steps = f"heal: {found.steps} steps in {found.seconds:.0f} s on {found.inputs} inputs without labels"
+    if found.after >= found.before:
+        return f"{steps}; {found.held_out} held-out ones were no better, so that the fitted weights stay"
+    return f"{steps}; on {found.held_out} held-out ones outputs are off by {found.after:.3g}, {found.before:.3g} before"
