@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from secateur import __version__
-from secateur.commands.cli import SETUP_PRUNER, flags, streams
+from secateur.commands.cli import SETUP_PRUNER, flags, headings, streams
 
 if TYPE_CHECKING:
     from torch import nn
@@ -51,6 +51,8 @@ def setup_pruner(arch: str, model: nn.Module, example_input: Any, **arguments: A
 
 class Commands(click.Group):
     """Turns errors into one line and an exit code; shows a traceback only when asked for with -vv."""
+
+    command_class = headings.Command
 
     def invoke(self, ctx: click.Context) -> Any:
         from secateur.pruners.errors import Interrupted, SecateurError

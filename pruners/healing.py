@@ -4,6 +4,7 @@ arXiv 2106.05237)."""
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -15,7 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .errors import UsageError
-from .run import as_it_was, copied, images_of, scores_of, tensors_in
+from .run import as_it_was, copied, described, images_of, scores_of, tensors_in
+
+log = logging.getLogger(__name__)
 
 LEAST = 16
 """So many inputs are needed."""
@@ -59,20 +62,42 @@ def heal(
     original: nn.Module,
     pruned: nn.Module,
     batches: Iterable[Any],
+    held_out: Iterable[Any],
     settings: HealSettings | None = None,
     report: Callable[[int, int, str], None] = lambda *progress: None,
 ) -> Healed:
     """Train a copy of ``pruned`` to give what ``original`` gives. Neither network is changed.
 
-    ``batches``: tensors of inputs, or tuples that begin with one. An eighth of them is held out: the weights that do
-    best there are returned, which are those it began with where nothing did better. Weights that ``requires_grad``
-    excludes stay. Images are mirrored, shifted and mixed with each other; numbers of tokens stay as they are.
-    Raises UsageError for fewer than ``LEAST`` inputs.
+    ``batches``: tensors of inputs, or tuples that begin with one. Of all weights on the way those are returned that do
+    best on ``held_out``, which are the first ones where nothing did better; so ``pruned`` must not have seen these
+    inputs either. Weights that ``requires_grad`` excludes stay. Images are mirrored, shifted and mixed with each other;
+    numbers of tokens stay as they are.
     """
     settings = settings or HealSettings()
     device = next(pruned.parameters()).device
+    inputs, judged = ([images_of(b).to(device) for b in given] for given in (batches, held_out))
     with as_it_was(original), torch.random.fork_rng(devices=[]), torch.enable_grad():
-        return _Healing(original.eval(), copied(pruned).eval(), _inputs(batches, device), settings, report).run()
+        teacher, student = (_quick(network, inputs[0]) for network in (original.eval(), copied(pruned).eval()))
+        return _Healing(teacher, student, inputs, judged, settings, report).run()
+
+
+def held_out(batches: Iterable[Any], seed: int = 0) -> tuple[list[Tensor], list[Tensor]]:
+    """The inputs in two parts: to train on, all in one tensor where they are alike; and an eighth, to judge by. Raises
+    UsageError for fewer than ``LEAST``."""
+    found = [b for b in map(images_of, batches) if len(b)]
+    count = sum(map(len, found))
+    if count < LEAST:
+        raise UsageError(f"--transfer heal got {count} inputs: it needs {LEAST} or more (--calibration, --data)")
+    if len({(b.shape[1:], b.dtype) for b in found}) == 1:
+        found = [torch.cat(found)]
+    generator = torch.Generator().manual_seed(seed)
+    train, judge = [], []
+    for batch in found:
+        order = torch.randperm(len(batch), generator=generator).to(batch.device)
+        apart = min(math.ceil(len(batch) / _HELD_OUT), _MOST_HELD_OUT)
+        judge.append(batch[order[:apart]])
+        train.append(batch[order[apart:]])
+    return [b for b in train if len(b)], judge
 
 
 def distance(wanted: Any, got: Any, inputs: Tensor, temperature: float = 1.0) -> Tensor:
@@ -93,35 +118,31 @@ def _relative(wanted: Tensor, got: Tensor) -> Tensor:
     return (wanted - got).square().sum() / spread.clamp_min(torch.finfo(torch.float32).tiny)
 
 
-def _inputs(batches: Iterable[Any], device: torch.device) -> list[Tensor]:
-    """Batches to train on: all in one tensor where they are alike."""
-    found = [b for b in (images_of(b).to(device) for b in batches) if len(b)]
-    count = sum(map(len, found))
-    if count < LEAST:
-        raise UsageError(f"--transfer heal got {count} inputs: it needs {LEAST} or more (--calibration, --data)")
-    return [torch.cat(found)] if len({(b.shape[1:], b.dtype) for b in found}) == 1 else found
+def _quick(model: nn.Module, inputs: Tensor) -> nn.Module:
+    """The network with channels last in memory, which convolutions on small images are quicker with; or as it is, where
+    its code can't."""
+    if not any(p.ndim == 4 for p in model.parameters()):
+        return model
+    found = copied(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    try:
+        found(inputs[:2].contiguous(memory_format=torch.channels_last))
+    except Exception as error:  # a view of what doesn't lie in one piece
+        log.info("heal: channels stay first: %s", described(error))
+        return model
+    return found
 
 
 class _Healing:
     def __init__(
-        self, teacher: nn.Module, student: nn.Module, inputs: Sequence[Tensor], settings: HealSettings,
-        report: Callable[[int, int, str], None],
+        self, teacher: nn.Module, student: nn.Module, inputs: Sequence[Tensor], judged: Sequence[Tensor],
+        settings: HealSettings, report: Callable[[int, int, str], None],
     ) -> None:  # fmt: skip
         self.teacher, self.student, self.settings, self.report = teacher, student, settings, report
         self.generator = torch.Generator().manual_seed(settings.seed)
-        self.held_out, self.inputs = self._parted(inputs)
+        self.inputs, self.held_out = inputs, [x for b in judged for x in b.split(settings.batch)]
         self.wanted = [self._taught(x) for x in self.held_out]
         self.best = self._held_out_distance()
         self.before, self.state = self.best, _state(student)
-
-    def _parted(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        held_out, rest = [], []
-        for batch in inputs:
-            mixed = torch.randperm(len(batch), generator=self.generator).to(batch.device)
-            count = min(math.ceil(len(batch) / _HELD_OUT), _MOST_HELD_OUT)
-            held_out += batch[mixed[:count]].split(self.settings.batch)
-            rest.append(batch[mixed[count:]])
-        return held_out, rest
 
     def run(self) -> Healed:
         settings, began, step, checked = self.settings, time.monotonic(), 0, 0
@@ -206,4 +227,4 @@ def _one_cycle(done: float) -> float:
 
 
 def _state(model: nn.Module) -> dict[str, Tensor]:
-    return {k: v.detach().clone() for k, v in model.state_dict().items()}
+    return {k: v.detach().clone(memory_format=torch.contiguous_format) for k, v in model.state_dict().items()}

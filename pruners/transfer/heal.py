@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from ..healing import Healed, HealSettings
+from dataclasses import replace
+
+from ..healing import Healed, HealSettings, held_out
 from ..healing import heal as healed
 from ..run import copied
 from ..weight_transfer import Transferred
 from .least_squares import lstsq
 from .registry import Transfer, transfer_strategy
 
+_BATCH = 128
+
 
 @transfer_strategy("heal", images=1024, for_candidates="lstsq", trains=True)
 def heal(request: Transfer) -> Transferred:
     """Least squares first; then all weights are trained for a short time to say what the original says, without
-    labels."""
-    fitted = lstsq(request)
+    labels. Neither sees the inputs that are to judge the second step."""
+    inputs, judges = held_out(request.batches or (), request.seed)
+    batches = [part for batch in inputs for part in batch.split(_BATCH)]
+    fitted = lstsq(replace(request, batches=batches))
     network = copied(request.pruned)
     network.load_state_dict(fitted.state)
     chosen = HealSettings(seed=request.seed)
     if request.seconds is not None:
         chosen = HealSettings(steps=None, seconds=request.seconds, seed=request.seed)
-    found = healed(request.teacher or request.original, network, request.batches or (), chosen, request.report)
+    found = healed(request.teacher or request.original, network, batches, judges, chosen, request.report)
     facts = {**fitted.facts, "name": "heal", "healed": {k: v for k, v in vars(found).items() if k != "state"}}
     return Transferred(found.state, facts, (*fitted.notes, _note(found)))
 

@@ -132,6 +132,11 @@ def tree(folder: Path) -> set[str]:
             id="no calibration images",
         ),
         pytest.param(
+            [*DATA, "--ratio", "0.5", "--transfer", "bn", "--heal", "3m"],
+            "error: --heal is for --transfer heal, and --transfer bn doesn't train: leave one of them out",
+            id="a time for what doesn't train",
+        ),
+        pytest.param(
             [*DATA, "--ratio", "0.5", "--transfer", "slice", "--calibration", "64"],
             "error: --calibration 64: --transfer slice looks at no images; leave the option out",
             id="calibration images for slices",

@@ -60,6 +60,10 @@ REFUSED = {
         ("prune", *ARCH, "--transfer", "lsqt"),
         "unknown transfer 'lsqt', did you mean 'lstsq'? known are bn, heal, lstsq, slice",
     ),
+    "a time": (
+        ("prune", *ARCH, "--heal", "3 minutes"), "--heal 3 minutes: write a time such as 90s, 3m or 1h30m",
+    ),
+    "no time": (("prune", *ARCH, "--heal", "0s"), "--heal 0s: write a time such as 90s, 3m or 1h30m"),
     "a mode": (
         ("prune", *ARCH, "--mode", "zeroout"),
         "unknown mode 'zeroout', did you mean 'zeroOut'? known are prune, zeroOut",

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from secateur.pruners.errors import UsageError
-from secateur.pruners.healing import LEAST, Healed, HealSettings, distance, heal
+from secateur.pruners.healing import LEAST, Healed, HealSettings, distance, heal, held_out
 
 
 def classifier(seed: int = 0) -> nn.Module:
@@ -44,7 +44,7 @@ SHORT = HealSettings(steps=60, batch=32)
 
 
 def healed(model: nn.Module, pruned: nn.Module, settings: HealSettings = SHORT, **given: Any) -> Healed:
-    return heal(model, pruned, given.get("batches", images().split(40)), settings)
+    return heal(model, pruned, *held_out(given.get("batches", images().split(40))), settings)
 
 
 # -- refused
@@ -52,9 +52,8 @@ def healed(model: nn.Module, pruned: nn.Module, settings: HealSettings = SHORT, 
 
 @pytest.mark.parametrize("count", [0, 1, LEAST - 1])
 def test_too_few_inputs_are_refused(count: int) -> None:
-    model = classifier()
     with pytest.raises(UsageError, match=rf"^--transfer heal got {count} inputs: it needs {LEAST} or more"):
-        heal(model, model, images(count).split(4))
+        held_out(images(count).split(4))
 
 
 # -- what comes out
@@ -174,14 +173,14 @@ def test_other_outputs_come_nearer_too(cls: type[nn.Module], inputs: Tensor) -> 
     with torch.no_grad():
         for p, q in zip(pruned.parameters(), model.parameters(), strict=True):
             p.copy_(q + 0.3 * q.abs().mean() * torch.randn_like(q))
-    found = heal(model, pruned, inputs.split(16), HealSettings(steps=80))
+    found = heal(model, pruned, *held_out(inputs.split(16)), HealSettings(steps=80))
     assert found.after < 0.5 * found.before
 
 
 def test_batches_of_several_sizes_are_trained_on_one_after_the_other() -> None:
     model = classifier()
     batches = [images(24), images(24)[:, :, :6, :7], images(8).double().float()]
-    found = heal(model, damaged(model), batches, SHORT)
+    found = heal(model, damaged(model), *held_out(batches), SHORT)
     assert found.inputs == 56
     assert found.after < found.before
 

@@ -1,0 +1,46 @@
+"""Help under headings: what matters first, then the rest by what it is about."""
+
+from __future__ import annotations
+
+import click
+
+OWN = "Of this command alone"
+FIRST = "model arch weights data input_shape macs ratio output"
+HEADINGS = {
+    "First of all": FIRST,
+    OWN: "",  # what is in no other one
+    "The network": (
+        "network model_arg kind_arg first_layer last_layer init_from example dtype attn residual skip "
+        "tie_declared"
+    ),
+    "How much is kept": "params latency layers latency_batch latency_table round_to min_channels",
+    "What is searched": (
+        "metric search alpha mode direction per retrain_epochs stop_early cache_gb"
+    ),
+    "Weights without training": "transfer calibration heal",
+    "Training": (
+        "epochs final_epochs regime lr optimizer batch_size warm_up loss label_smoothing beta distill temperature "
+        "print_freq tensorboard"
+    ),
+    "The machine": "device amp half accumulate workers data_on_device seed",
+    "The run": "evaluate resume force dry_run profile json quiet verbose",
+}
+_FEW = 16  # so many options need no headings
+
+
+class Command(click.Command):
+    """A command whose many options are shown under headings."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        shown = {p.name: record for p in self.get_params(ctx) if (record := p.get_help_record(ctx)) is not None}
+        if len(shown) <= _FEW:
+            super().format_options(ctx, formatter)
+            return
+        parts = {title: [shown.pop(n) for n in names.split() if n in shown] for title, names in HEADINGS.items()}
+        own = self.get_help_option(ctx)
+        parts["The run"] += [shown.pop(own.name)] if own is not None and own.name in shown else []
+        parts[OWN] = list(shown.values())
+        for title, records in parts.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
