@@ -123,7 +123,7 @@ def _quick(model: nn.Module, inputs: Tensor) -> nn.Module:
     its code can't."""
     if not any(p.ndim == 4 for p in model.parameters()):
         return model
-    found = copied(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    found = copied(model).to(memory_format=torch.channels_last)
     try:
         found(inputs[:2].contiguous(memory_format=torch.channels_last))
     except Exception as error:  # a view of what doesn't lie in one piece
