@@ -204,3 +204,48 @@ def load_file(folder: Path, text: str) -> nn.Module:
 def test_what_a_decorator_of_ours_notes_on_a_class_is_not_told_as_lost() -> None:
     bundle = prune(resnet20(), torch.zeros(1, 3, 32, 32), ratio=0.5)
     assert not any("_secateur" in name for name in bundle.summary["lost"])
+
+
+@pytest.mark.parametrize("skip", [(), ("a",)], ids=["all_pruned", "one_kept"])
+def test_what_methods_count_while_the_constructor_runs_is_not_counted_twice(
+    folder: Path, skip: tuple[str, ...]
+) -> None:
+    text = HEAD + """class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.depth = self.steps = 0
+        self.names = []
+        self.kinds = {}
+        self.a = self.conv(3, 16)
+        self.note("a")
+        self.b = self.conv(16, 16)
+        self.note("b")
+        self.fc = nn.Linear(16, 5)
+
+    def conv(self, a, b):
+        self.depth += 1
+        return nn.Conv2d(a, b, 3, padding=1)
+
+    def note(self, name):
+        self.kinds[name] = len(self.kinds)
+        self.names.append(name)
+        self.steps = self.steps + 1
+
+    def forward(self, x):
+        return self.fc(self.b(self.a(x).relu()).relu().mean((2, 3)))
+"""
+    _, made = halved(folder, text, skip)
+    assert (made.depth, made.steps, made.names, made.kinds) == (2, 2, ["a", "b"], {"a": 0, "b": 1})
+
+
+@pytest.mark.parametrize("skip", [(), ("blocks.0",)], ids=["in_a_loop_that_stays", "in_a_loop_that_goes"])
+def test_lists_that_a_loop_fills_beside_its_layers_end_as_they_did(folder: Path, skip: tuple[str, ...]) -> None:
+    init = """        self.names = []
+        layers = []
+        for i in range(2):
+            layers.append(nn.Conv2d(2 * width, 2 * width, 1))
+            self.names.append(f"block{i}")
+        self.blocks = nn.Sequential(*layers)
+"""
+    _, made = halved(folder, net(init, "return self.fc(self.blocks(self.b(self.a(x).relu())).mean((2, 3)))"), skip)
+    assert made.names == ["block0", "block1"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import itertools
+import re
 import types
 from collections.abc import Hashable, Sequence, Set
 from dataclasses import dataclass, field
@@ -157,6 +158,15 @@ class ClassContext:
         pairs = {pair for order in orders for pair in itertools.combinations(order, 2)} if len(orders) > 1 else set()
         return {name for first, name in pairs if (name, first) in pairs}
 
+    @cached_property
+    def cut(self) -> list[set[int]]:
+        """Sizes of weights that are others now, as they were, of each instance."""
+        return [cut_sizes(b.module if b is not None else None, m) for b, m in zip(self.births, self.live, strict=True)]
+
+    def holds_cut(self, value: Any, index: int) -> bool:
+        """Whether a number in a value, or in its words, is a size that is another one now."""
+        return bool(numbers_in(value) & self.cut[index])
+
     def attributes(self) -> list[str]:
         """All attributes to write: those of all instances, merged so that everyone's order holds."""
         order: list[str] = []
@@ -178,6 +188,26 @@ class ClassContext:
         if name in self.waiting:
             return False
         return name in self.keep or name in self.more or any(r[name].kind != "plain" for r in self.records if name in r)
+
+
+def cut_sizes(made: nn.Module | None, live: nn.Module) -> set[int]:
+    """Sizes of the author's weights that are others in the live module."""
+    if made is None:
+        return set()
+    now = dict(live.named_parameters())
+    pairs = [(p.shape, now[n].shape) for n, p in made.named_parameters() if n in now]
+    return {a for old, new in pairs if len(old) == len(new) for a, b in zip(old, new, strict=True) if a != b}
+
+
+def numbers_in(value: Any) -> set[int]:
+    """Whole numbers that a value, or a list, dict or text in it, holds."""
+    if isinstance(value, str):
+        return {int(n) for n in re.findall(r"[0-9]+", value)}
+    if isinstance(value, list | tuple | set | frozenset):
+        return set().union(*map(numbers_in, value))
+    if isinstance(value, dict):
+        return numbers_in(list(value)) | numbers_in(list(value.values()))
+    return {value} if isinstance(value, int) and not isinstance(value, bool) else set()
 
 
 def _side(node: ast.IfExp, call: ast.Call) -> bool | None:
