@@ -126,7 +126,8 @@ class _Writing:
     def __init__(self, tree: Tree, rewrites: Rewrites, again: bool) -> None:
         self.tree = tree
         self.rewrites = rewrites
-        self.replays = Replays(tree) if again else None
+        self.traces = Replays(tree)
+        self.replays = self.traces if again else None
         if not is_authored(type(tree.model)):
             name = type(tree.model).__name__
             raise SourceError(f"{name} is torch's own class, without an author's source; put it into a class of yours")
@@ -199,6 +200,8 @@ class _Writing:
             elif circle[0] is cls:
                 context = context_of(cls)
                 again = self.replays.write(context, recorder) if self.replays is not None else None
+                if again is None:
+                    context.traced = self.traces.values(context)
                 yield {cls: (context, again or ClassWriter(context).write())}
 
     def _context(self, cls: type[nn.Module], recorder: Recorder, keep: set[str]) -> ClassContext:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -14,7 +14,7 @@ from ..live import Arg, Box, Call, Given, Lit, Ref, Term, is_plain, literal, sam
 from ..text import STEP, flat, loaded_names, stored_names
 from .conditions import INDENT
 from .context import ClassContext
-from .followed import changed_by_methods, changed_later, counts_channels, follow, followed, without_terms
+from .followed import changed_by_methods, changed_later, counts_channels, follow, followed, renew, without_terms
 from .idioms import Idioms
 from .init_writer import InitWriter
 from .naming import Group, merged, name_holes, type_name
@@ -103,9 +103,18 @@ class ClassWriter:
         """Settles the attributes that only scripts read."""
         context = self.context
         context.waiting.clear()
-        before = {n: [r.get(n) for r in context.records] for n in attributes}
+        before = {n: [r.get(n) for r in context.records] for n in {**attributes, **context.traced}}
+        for name, values in context.traced.items():
+            if values is not None and self._changed(name, values):
+                renew(context, name, values)
+                self._override(name)
         for name, expr in attributes.items():
             context.more.add(name)
+            if name in self.scope.overrides:
+                continue
+            if name in context.traced and context.traced[name] is None:
+                self._follow_in_doubt(name, expr, said)
+                continue
             later = changed_later(context, name)
             counts = counts_channels(context, [expr, *later], said)
             if later and not counts and not any(map(self.writer.rewrites, later)):
@@ -113,7 +122,7 @@ class ClassWriter:
             elif later and (not counts or self._says_no_number(name)):
                 continue  # written as it ends
             elif not later and follow(context, name, expr, said):
-                self.scope.overrides[name] = tuple(r[name].term if name in r else None for r in context.records)
+                self._override(name)
             elif not later and not counts and self._is_as_made(name):
                 context.verbatim.add(name)
             elif later or counts or not self._says_no_number(name):
@@ -125,6 +134,23 @@ class ClassWriter:
                 for record, slot in zip(context.records, before[name], strict=True):
                     if slot is not None:
                         record[name] = slot
+
+    def _follow_in_doubt(self, name: str, expr: ast.expr, said: Mapping[str, Vector | None]) -> None:
+        """An attribute that counts channels, of a number that stands for several widths."""
+        records = self.context.records
+        before = [r.get(name) for r in records]
+        if follow(self.context, name, expr, said) and [r.get(name) for r in records] != before:
+            self._override(name)
+        else:
+            self.context.more.discard(name)
+
+    def _override(self, name: str) -> None:
+        self.scope.overrides[name] = tuple(r[name].term if name in r else None for r in self.context.records)
+
+    def _changed(self, name: str, values: Sequence[Any]) -> bool:
+        """Whether these are other plain values than the modules hold."""
+        held = [vars(live).get(name) for live in self.context.live]
+        return all(map(is_plain, values)) and not all(map(same, map(Lit, values), map(Lit, held)))
 
     def _change_together(self) -> None:
         """A statement stays for all that it sets and changes, or everything is written as it ends."""

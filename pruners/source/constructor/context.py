@@ -6,7 +6,7 @@ import ast
 import itertools
 import re
 import types
-from collections.abc import Hashable, Sequence, Set
+from collections.abc import Hashable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -51,6 +51,7 @@ class ClassContext:
     waiting: set[str] = field(default_factory=set)  # attributes that follow numbers which aren't known yet
     more: set[str] = field(default_factory=set)  # attributes that nothing reads and that stay
     verbatim: set[str] = field(default_factory=set)  # attributes that the author's own statement makes again
+    traced: Mapping[str, tuple[Any, ...] | None] = field(default_factory=dict)  # what ``Replays.values`` gives
     handed: set[str] = field(default_factory=set)  # modules that the constructor is given whatever the author does
 
     @property

@@ -141,10 +141,15 @@ def follow(context: ClassContext, name: str, expr: ast.expr, votes: Votes) -> bo
             return False
     if not all(v is None or is_plain(v) for v in column):
         return False
-    for record, value in zip(context.records, column, strict=True):
+    renew(context, name, column)
+    return True
+
+
+def renew(context: ClassContext, name: str, values: Iterable[Any]) -> None:
+    """Gives an attribute these values in the instances that have it."""
+    for record, value in zip(context.records, values, strict=True):
         if name in record:
             record[name] = Slot(PLAIN, Lit(value))
-    return True
 
 
 def counts_channels(context: ClassContext, exprs: Iterable[ast.AST], votes: Votes) -> bool:
