@@ -57,6 +57,7 @@ from .file import (
     run,
     set_from_outside,
     shared,
+    stale,
     statement_text,
     tie,
     top_of,
@@ -70,10 +71,12 @@ ROUNDS = 5
 
 @dataclass(frozen=True)
 class Written:
-    """The text of the file. ``lost``: ``Class.name`` of what the author's classes hold and the written ones don't."""
+    """The text of the file. ``lost``: ``Class.name`` of what the author's classes hold and the written ones don't,
+    ``stale``: of attributes that have a number which a size had and has no more."""
 
     text: str
     lost: tuple[str, ...]
+    stale: tuple[str, ...]
 
 
 def write_source(
@@ -119,7 +122,9 @@ def _write(
         writing.finish(cls, list(dict.fromkeys(line for c, line in missing if c is cls)))
     if missing:
         text = writing.text(header)
-    return Written(text, tuple(losses(model, check(text, tree))))
+    made = check(text, tree)
+    was = {path: b.module for path, b in tree.births.items() if b.module is not None}
+    return Written(text, tuple(losses(model, made)), tuple(stale(model, made, was, text, writing.running)))
 
 
 class _Writing:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import itertools
-import re
 import types
 from collections.abc import Hashable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
@@ -25,7 +24,9 @@ from ..live import (
     Term,
     Tree,
     ancestors,
+    cut_sizes,
     layers_in,
+    numbers_in,
     span_of,
     term_of_value,
 )
@@ -189,26 +190,6 @@ class ClassContext:
         if name in self.waiting:
             return False
         return name in self.keep or name in self.more or any(r[name].kind != "plain" for r in self.records if name in r)
-
-
-def cut_sizes(made: nn.Module | None, live: nn.Module) -> set[int]:
-    """Sizes of the author's weights that are others in the live module."""
-    if made is None:
-        return set()
-    now = dict(live.named_parameters())
-    pairs = [(p.shape, now[n].shape) for n, p in made.named_parameters() if n in now]
-    return {a for old, new in pairs if len(old) == len(new) for a, b in zip(old, new, strict=True) if a != b}
-
-
-def numbers_in(value: Any) -> set[int]:
-    """Whole numbers that a value, or a list, dict or text in it, holds."""
-    if isinstance(value, str):
-        return {int(n) for n in re.findall(r"[0-9]+", value)}
-    if isinstance(value, list | tuple | set | frozenset):
-        return set().union(*map(numbers_in, value))
-    if isinstance(value, dict):
-        return numbers_in(list(value)) | numbers_in(list(value.values()))
-    return {value} if isinstance(value, int) and not isinstance(value, bool) else set()
 
 
 def _side(node: ast.IfExp, call: ast.Call) -> bool | None:

@@ -18,6 +18,7 @@ from torch import nn
 from ...errors import SourceError
 from ...run import INTERNAL, described, unsaved_buffers
 from ..author import (
+    Equation,
     Namer,
     Traced,
     Unproved,
@@ -131,6 +132,7 @@ class Replays:
         given = _given(context)
         runs = self._traced(context, given)
         equations = [e for i, run in enumerate(runs) for e in _equations(context, i, run)]
+        equations += _namesakes(context, runs, equations)
         numbers = solved(equations, {**self.old, **self._depths}, self.numbers)
         if numbers is None:
             return None
@@ -162,7 +164,8 @@ class Replays:
     def _values(self, context: ClassContext, names: Set[str]) -> Mapping[str, tuple[Any, ...] | None]:
         runs = self._runs.get(context.author.cls) or self._run(context, _given(context))[0]
         pairs = list(zip(context.live, runs, strict=True))
-        numbers, torn = settled([e for live, run in pairs for e in _sizes(live, run)], self.old)
+        equations = [e for live, run in pairs for e in _sizes(live, run)]
+        numbers, torn = settled([*equations, *_namesakes(context, runs, equations)], self.old)
         held = {n: [vars(run.module).get(n) for run in runs] for n in names}
         traced_ = {n: (values, reads_of(values)) for n, values in held.items() if reads_of(values)}
         return {n: None if reads & torn else tuple(again(values, numbers)) for n, (values, reads) in traced_.items()}
@@ -324,6 +327,23 @@ def _sizes(live: nn.Module, run: Run) -> Iterator[tuple[Traced, int]]:
             wanted = wanted[0] if name == "normalized_shape" and isinstance(wanted, tuple) else wanted
             if isinstance(value, Traced) and type(wanted) is int and is_torch(type(made)):
                 yield value, wanted
+
+
+def _namesakes(context: ClassContext, runs: Sequence[Run], known: Sequence[Equation]) -> list[Equation]:
+    """Of attributes that only scripts read and that are written as a number of their own, ``self.out_channels = 64``:
+    what layers have now that had this number under this name."""
+    read = frozenset[Hashable]().union(*(value.reads for value, _ in known))
+    found: list[Equation] = []
+    for birth, live, run in zip(context.births, context.live, runs, strict=True):
+        for name, value in vars(run.module).items():
+            alone = isinstance(value, Traced) and len(value.reads) == 1 and not value.reads & read
+            if alone and context.may_follow(name) and all(isinstance(k, Written) for k in value.reads):
+                now = dict(live.named_modules())
+                layers = birth.module.named_modules() if birth is not None and birth.module is not None else ()
+                sizes = {vars(now[p]).get(name) for p, m in layers if is_torch(type(m)) and p in now
+                         and vars(m).get(name) == int(value)}  # fmt: skip
+                found += [(value, s) for s in sizes if len(sizes) == 1 and type(s) is int]
+    return found
 
 
 def _in_module(term: Term, made: nn.Module | None, run: Run) -> Iterator[tuple[Traced, int]]:
