@@ -314,7 +314,7 @@ class BasicPruning:
                 said, found = (f"{_millions(n)} MACs" for n in (planned["macs"]["after"], checked.macs))
                 write_file(draft / self.fileName, made.text.replace(said, found, 1).encode())
             proved = {**counted, "verified": True, **checked.as_dict()}
-            told = {**planned, "lost": made.file.lost, **proved, **(summary or {})}
+            told = {**planned, "lost": made.file.lost, "stale": made.file.stale, **proved, **(summary or {})}
             record(draft, plan, told, files or {})
         return Bundle(output, plan, told)
 

@@ -315,7 +315,7 @@ class ConfiguredPruning(BasicPruning):
 
     def carry_out(self, plan: PruningPlan) -> Carried:
         validate(plan, self.graph)
-        return Carried(plan, SlicedModel(self.realize(plan.kept)), Written("", ()))
+        return Carried(plan, SlicedModel(self.realize(plan.kept)), Written("", (), ()))
 
     def network(self, carried: Carried) -> nn.Module:
         """The pruned model."""

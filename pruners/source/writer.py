@@ -57,6 +57,7 @@ from .file import (
     run,
     set_from_outside,
     shared,
+    stale,
     statement_text,
     tie,
     top_of,
@@ -70,10 +71,12 @@ ROUNDS = 5
 
 @dataclass(frozen=True)
 class Written:
-    """The text of the file. ``lost``: ``Class.name`` of what the author's classes hold and the written ones don't."""
+    """The text of the file. ``lost``: ``Class.name`` of what the author's classes hold and the written ones don't,
+    ``stale``: of attributes that have a number which a size had and has no more."""
 
     text: str
     lost: tuple[str, ...]
+    stale: tuple[str, ...]
 
 
 def write_source(
@@ -119,14 +122,17 @@ def _write(
         writing.finish(cls, list(dict.fromkeys(line for c, line in missing if c is cls)))
     if missing:
         text = writing.text(header)
-    return Written(text, tuple(losses(model, check(text, tree))))
+    made = check(text, tree)
+    was = {path: b.module for path, b in tree.births.items() if b.module is not None}
+    return Written(text, tuple(losses(model, made)), tuple(stale(model, made, was, text, writing.running)))
 
 
 class _Writing:
     def __init__(self, tree: Tree, rewrites: Rewrites, again: bool) -> None:
         self.tree = tree
         self.rewrites = rewrites
-        self.replays = Replays(tree) if again else None
+        self.traces = Replays(tree)
+        self.replays = self.traces if again else None
         if not is_authored(type(tree.model)):
             name = type(tree.model).__name__
             raise SourceError(f"{name} is torch's own class, without an author's source; put it into a class of yours")
@@ -199,6 +205,8 @@ class _Writing:
             elif circle[0] is cls:
                 context = context_of(cls)
                 again = self.replays.write(context, recorder) if self.replays is not None else None
+                if again is None:
+                    context.traced = self.traces.values(context)
                 yield {cls: (context, again or ClassWriter(context).write())}
 
     def _context(self, cls: type[nn.Module], recorder: Recorder, keep: set[str]) -> ClassContext:

@@ -16,6 +16,7 @@ from source_helpers import load
 from torch import nn
 
 from secateur import prune
+from secateur.commands.show.tables import outcome
 from secateur.models.cifar.resnet import resnet20
 from secateur.pruners.bundle import Bundle
 
@@ -204,3 +205,129 @@ def load_file(folder: Path, text: str) -> nn.Module:
 def test_what_a_decorator_of_ours_notes_on_a_class_is_not_told_as_lost() -> None:
     bundle = prune(resnet20(), torch.zeros(1, 3, 32, 32), ratio=0.5)
     assert not any("_secateur" in name for name in bundle.summary["lost"])
+
+
+@pytest.mark.parametrize("skip", [(), ("a",)], ids=["all_pruned", "one_kept"])
+def test_what_methods_count_while_the_constructor_runs_is_not_counted_twice(
+    folder: Path, skip: tuple[str, ...]
+) -> None:
+    text = HEAD + """class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.depth = self.steps = 0
+        self.names = []
+        self.kinds = {}
+        self.a = self.conv(3, 16)
+        self.note("a")
+        self.b = self.conv(16, 16)
+        self.note("b")
+        self.fc = nn.Linear(16, 5)
+
+    def conv(self, a, b):
+        self.depth += 1
+        return nn.Conv2d(a, b, 3, padding=1)
+
+    def note(self, name):
+        self.kinds[name] = len(self.kinds)
+        self.names.append(name)
+        self.steps = self.steps + 1
+
+    def forward(self, x):
+        return self.fc(self.b(self.a(x).relu()).relu().mean((2, 3)))
+"""
+    _, made = halved(folder, text, skip)
+    assert (made.depth, made.steps, made.names, made.kinds) == (2, 2, ["a", "b"], {"a": 0, "b": 1})
+
+
+@pytest.mark.parametrize("skip", [(), ("blocks.0",)], ids=["in_a_loop_that_stays", "in_a_loop_that_goes"])
+def test_lists_that_a_loop_fills_beside_its_layers_end_as_they_did(folder: Path, skip: tuple[str, ...]) -> None:
+    init = """        self.names = []
+        layers = []
+        for i in range(2):
+            layers.append(nn.Conv2d(2 * width, 2 * width, 1))
+            self.names.append(f"block{i}")
+        self.blocks = nn.Sequential(*layers)
+"""
+    _, made = halved(folder, net(init, "return self.fc(self.blocks(self.b(self.a(x).relu())).mean((2, 3)))"), skip)
+    assert made.names == ["block0", "block1"]
+
+
+def test_numbers_written_twice_follow_a_layers_argument_of_that_name_and_are_told_otherwise(folder: Path) -> None:
+    init = """        sizes = [8, 16]
+        self.c = nn.Conv2d(16, 16, 1)
+        self.out_channels = 16
+        self.dim = 16
+        self.feature_dims = sizes
+        self.info = {"a": {"channels": 8}, "stride": 4}
+        self.stride, self.image_size = 4, width
+"""
+    bundle, made = halved(folder, net(init, "return self.fc(self.c(self.b(self.a(x).relu())).mean((2, 3)))"))
+    assert (made.out_channels, made.dim, made.feature_dims) == (8, 16, [8, 16])
+    assert bundle.summary["stale"] == ("Net.dim", "Net.feature_dims", "Net.info")
+    assert json.loads((folder / "out/summary.json").read_text())["stale"] == list(bundle.summary["stale"])
+    assert any("Net.dim, Net.feature_dims, Net.info stay" in str(line) for line in outcome(bundle))
+
+
+def test_a_file_without_attributes_for_scripts_has_nothing_stale(folder: Path) -> None:
+    bundle, _ = halved(folder, net(""))
+    assert bundle.summary["stale"] == ()
+
+
+BACKBONE = """class Base(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.frozen = False
+
+
+class Backbone(Base):
+    def __init__(self, widths=(8, 16, 24)):
+        super().__init__()
+        layers, c = [], 3
+        for w in widths:
+            layers += [nn.Conv2d(c, w, 3, padding=1), nn.ReLU()]
+            c = w
+        self.body = nn.Sequential(*layers)
+        self.num_features = widths[-1]
+        self.last = c
+        self.first = self.body[0].out_channels
+        self.widths = list(widths)
+        self.info = [dict(channels=w, stride=1) for w in widths]
+        self.total = sum(widths)
+
+    def forward(self, x):
+        return self.body(x)
+
+
+class Net(Base):
+    def __init__(self):
+        super().__init__()
+        self.backbone = Backbone()
+        self.num_features = self.backbone.num_features
+        self.fc = nn.Linear(self.num_features, 5)
+        self.inputs = self.fc.in_features
+
+    def forward(self, x):
+        return self.fc(self.backbone(x).mean((2, 3)))
+"""
+
+
+def test_attributes_follow_widths_through_loops_in_a_class_whose_parent_has_a_constructor(folder: Path) -> None:
+    bundle, made = halved(folder, HEAD + BACKBONE)
+    assert (made.num_features, made.inputs, made.frozen) == (12, 12, False)
+    back = made.backbone
+    assert (back.num_features, back.last, back.first, back.widths, back.total) == (12, 12, 4, [4, 8, 12], 24)
+    assert [i["channels"] for i in back.info] == [4, 8, 12]
+    assert (bundle.summary["lost"], bundle.summary["stale"]) == ((), ())
+
+
+def test_what_a_loop_counts_of_layers_that_are_other_ones_now_is_left_out_and_said(folder: Path) -> None:
+    loop = """        c, layers = 2 * width, []
+        for _ in range(3):
+            layers.append(nn.Conv2d(c, 2 * width, 1))
+            c = 2 * width
+        self.blocks = nn.Sequential(*layers)
+        self.last = c
+"""
+    forward = "return self.fc(self.blocks(self.b(self.a(x).relu()).relu()).mean((2, 3)))"
+    bundle, made = halved(folder, net(loop, forward), skip=("blocks.1",))
+    assert bundle.summary["lost"] == ("Net.last",) and not hasattr(made, "last")

@@ -28,7 +28,7 @@ from .library import (
     top_name,
 )
 from .namer import Namer, unwelcome
-from .numbers import Traced, Written, solved, traced, with_numbers
+from .numbers import Equation, Traced, Written, again, reads_of, settled, solved, traced, with_numbers
 from .reads import (
     DROPPED,
     attribute_reads,
@@ -41,11 +41,12 @@ from .reads import (
 from .scope import Scope, Vector, as_term
 
 __all__ = [
-    "DROPPED", "AuthorClass", "Comments", "Helpers", "Library", "Namer", "Scope", "Traced", "Unproved", "Vector",
-    "Written",
-    "argument_hints", "as_term", "attribute_reads", "attributes_of", "bind", "binding", "call_in",
+    "DROPPED", "AuthorClass", "Comments", "Equation", "Helpers", "Library", "Namer", "Scope", "Traced", "Unproved",
+    "Vector", "Written",
+    "again", "argument_hints", "as_term", "attribute_reads", "attributes_of", "bind", "binding", "call_in",
     "call_in_constructor", "choose_imported", "code_in", "evaluate", "file_of", "for_checkers",
     "handed_in_loop", "homes_of", "in_comprehensions", "installed", "is_simple", "methods_of", "module_at",
-    "module_of", "namespace_of", "only_for", "only_notes", "own", "own_tests", "parameter_names", "reads_of_helpers",
-    "solved", "taken_whole", "top_name", "traced", "unwelcome", "usual", "with_numbers",
+    "module_of", "namespace_of", "only_for", "only_notes", "own", "own_tests", "parameter_names",
+    "reads_of", "reads_of_helpers", "settled", "solved", "taken_whole", "top_name", "traced", "unwelcome", "usual",
+    "with_numbers",
 ]

@@ -239,6 +239,45 @@ def solved(equations: Sequence[Equation], old: Numbers, known: Numbers) -> dict[
     return numbers
 
 
+def settled(equations: Sequence[Equation], old: Numbers) -> tuple[dict[Hashable, int], set[Hashable]]:
+    """New numbers as ``solved`` finds them, and those that would have to be several at once: nothing is known of what
+    depends on them."""
+    groups: list[tuple[set[Hashable], list[Equation]]] = []
+    for value, wanted in equations:
+        joined = [g for g in groups if g[0] & value.reads]
+        groups = [g for g in groups if not g[0] & value.reads]
+        keys = set(value.reads).union(*(g[0] for g in joined))
+        groups.append((keys, [(value, wanted), *(e for g in joined for e in g[1])]))
+    numbers, torn = dict[Hashable, int](), set[Hashable]()
+    for keys, together in groups:
+        found = solved(together, old, {})
+        torn |= keys if found is None else set()
+        numbers.update(found or {})
+    alone = {key for value, _ in equations if len(value.reads) == 1 for key in value.reads}
+    for value, _ in equations:
+        others = value.reads - alone
+        if len(value.reads) > 1 and any(numbers.get(k, old[k]) != old[k] for k in others):
+            torn |= value.reads  # ``2 * width`` is not twice as much now
+    return numbers, torn
+
+
+def reads_of(value: Any) -> frozenset[Hashable]:
+    """The numbers that a value, or what a list or dict holds, was computed from."""
+    if isinstance(value, list | tuple | dict):
+        inside = (*value, *value.values()) if isinstance(value, dict) else value
+        return frozenset[Hashable]().union(*map(reads_of, inside))
+    return value.reads if isinstance(value, _Origin) else frozenset()
+
+
+def again(value: Any, numbers: Numbers) -> Any:
+    """The value computed from other numbers."""
+    if isinstance(value, list | tuple) and type(value) in (list, tuple):
+        return type(value)(again(v, numbers) for v in value)
+    if type(value) is dict:
+        return {again(k, numbers): again(v, numbers) for k, v in value.items()}
+    return value.again(numbers) if isinstance(value, _Origin) else value
+
+
 def _number(value: Traced, wanted: int, key: Hashable, old: int, numbers: Numbers) -> int:
     """The number that makes the value what it has to be: the old one if it does."""
     scaled = old * wanted // int(value) if int(value) else wanted

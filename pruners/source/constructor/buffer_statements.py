@@ -139,10 +139,10 @@ def changed_attributes(stmt: ast.stmt, owner: str) -> set[str]:
         elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
             called = node.value.func
             bases += [*node.value.args, *([called.value] if isinstance(called, ast.Attribute) else [])]
-    return {name for base in bases if (name := _outermost(base, owner)) is not None}
+    return {name for base in bases if (name := outermost(base, owner)) is not None}
 
 
-def _outermost(node: ast.expr, owner: str) -> str | None:
+def outermost(node: ast.expr, owner: str) -> str | None:
     """``names`` of ``self.names[0].first``."""
     while (name := own_attribute(node, owner)) is None and isinstance(node, ast.Subscript | ast.Attribute):
         node = node.value

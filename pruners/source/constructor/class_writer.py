@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 from torch import nn
 
@@ -13,7 +14,7 @@ from ..live import Arg, Box, Call, Given, Lit, Ref, Term, is_plain, literal, sam
 from ..text import STEP, flat, loaded_names, stored_names
 from .conditions import INDENT
 from .context import ClassContext
-from .followed import changed_later, counts_channels, follow, followed, without_terms
+from .followed import changed_by_methods, changed_later, counts_channels, follow, followed, renew, without_terms
 from .idioms import Idioms
 from .init_writer import InitWriter
 from .naming import Group, merged, name_holes, type_name
@@ -102,24 +103,62 @@ class ClassWriter:
         """Settles the attributes that only scripts read."""
         context = self.context
         context.waiting.clear()
-        before = {n: [r.get(n) for r in context.records] for n in attributes}
+        before = {n: [r.get(n) for r in context.records] for n in {**attributes, **context.traced}}
+        for name, values in context.traced.items():
+            if values is not None and self._changed(name, values):
+                renew(context, name, values)
+                self._override(name)
         for name, expr in attributes.items():
             context.more.add(name)
+            if name in self.scope.overrides:
+                continue
+            if name in context.traced and context.traced[name] is None:
+                self._follow_in_doubt(name, expr, said)
+                continue
             later = changed_later(context, name)
-            if later and not counts_channels(context, [expr, *later], said):
+            counts = counts_channels(context, [expr, *later], said)
+            if later and not counts and not any(map(self.writer.rewrites, later)):
                 context.verbatim.add(name)
+            elif later and (not counts or self._says_no_number(name)):
+                continue  # written as it ends
             elif not later and follow(context, name, expr, said):
-                self.scope.overrides[name] = tuple(r[name].term if name in r else None for r in context.records)
-            elif not later and not counts_channels(context, [expr], said) and self._is_as_made(name):
+                self._override(name)
+            elif not later and not counts and self._is_as_made(name):
                 context.verbatim.add(name)
-            elif later or counts_channels(context, [expr], said) or not self._says_no_number(name):
+            elif later or counts or not self._says_no_number(name):
                 context.more.discard(name)
+        self._change_together()
         while wrong := self._turned() & set(self.scope.overrides):
             for name in wrong:
                 del self.scope.overrides[name]
                 for record, slot in zip(context.records, before[name], strict=True):
                     if slot is not None:
                         record[name] = slot
+
+    def _follow_in_doubt(self, name: str, expr: ast.expr, said: Mapping[str, Vector | None]) -> None:
+        """An attribute that counts channels, of a number that stands for several widths."""
+        records = self.context.records
+        before = [r.get(name) for r in records]
+        if follow(self.context, name, expr, said) and [r.get(name) for r in records] != before:
+            self._override(name)
+        else:
+            self.context.more.discard(name)
+
+    def _override(self, name: str) -> None:
+        self.scope.overrides[name] = tuple(r[name].term if name in r else None for r in self.context.records)
+
+    def _changed(self, name: str, values: Sequence[Any]) -> bool:
+        """Whether these are other plain values than the modules hold."""
+        held = [vars(live).get(name) for live in self.context.live]
+        return all(map(is_plain, values)) and not all(map(same, map(Lit, values), map(Lit, held)))
+
+    def _change_together(self) -> None:
+        """A statement stays for all that it sets and changes, or everything is written as it ends."""
+        verbatim, body = self.context.verbatim, self.author.init.body if self.author.init else []
+        groups = [changed_by_methods(self.context, s) for s in body]
+        groups += [{name for name, _ in self.writer.walk.settings_in(s)} for s in body]
+        while torn := set().union(*(g & verbatim for g in groups if any(map(self.writer.written_as_it_ends, g)))):
+            verbatim -= torn
 
     def _turned(self) -> set[str]:
         """Attributes in conditions that turn out otherwise with those that follow."""
@@ -147,9 +186,9 @@ class ClassWriter:
         return True
 
     def _says_no_number(self, name: str) -> bool:
-        """Whether an attribute is a text, or True, False or None, in every instance."""
-        held = [vars(live).get(name) for live in self.context.live if name in vars(live)]
-        return all(v is None or isinstance(v, str | bool) for v in held)
+        """Whether an attribute consists of texts, True, False and None without a size that is another one now."""
+        held = [(i, vars(live)[name]) for i, live in enumerate(self.context.live) if name in vars(live)]
+        return not any(_counts(v) or self.context.holds_cut(v, i) for i, v in held)
 
     def _votes(self) -> dict[str, Vector | None]:
         """Author's word -> the live values where it stands; None if they disagree."""
@@ -379,6 +418,15 @@ class ClassWriter:
 
 def _alike(first: Vector | None, second: Vector, index: int) -> bool:
     return first is not None and first[index] is not None and same(first[index], second[index])
+
+
+def _counts(value: Any) -> bool:
+    """Whether a value holds a number, or something that is no literal."""
+    if isinstance(value, list | tuple | set | frozenset):
+        return any(map(_counts, value))
+    if isinstance(value, dict):
+        return any(map(_counts, (*value, *value.values())))
+    return value is not None and not isinstance(value, str | bool)
 
 
 @lru_cache(maxsize=256)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import itertools
 import types
-from collections.abc import Hashable, Sequence, Set
+from collections.abc import Hashable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -24,7 +24,9 @@ from ..live import (
     Term,
     Tree,
     ancestors,
+    cut_sizes,
     layers_in,
+    numbers_in,
     span_of,
     term_of_value,
 )
@@ -50,6 +52,7 @@ class ClassContext:
     waiting: set[str] = field(default_factory=set)  # attributes that follow numbers which aren't known yet
     more: set[str] = field(default_factory=set)  # attributes that nothing reads and that stay
     verbatim: set[str] = field(default_factory=set)  # attributes that the author's own statement makes again
+    traced: Mapping[str, tuple[Any, ...] | None] = field(default_factory=dict)  # what ``Replays.values`` gives
     handed: set[str] = field(default_factory=set)  # modules that the constructor is given whatever the author does
 
     @property
@@ -156,6 +159,15 @@ class ClassContext:
         orders = {tuple(n for n, slot in record.items() if slot.kind == CHILD) for record in self.records}
         pairs = {pair for order in orders for pair in itertools.combinations(order, 2)} if len(orders) > 1 else set()
         return {name for first, name in pairs if (name, first) in pairs}
+
+    @cached_property
+    def cut(self) -> list[set[int]]:
+        """Sizes of weights that are others now, as they were, of each instance."""
+        return [cut_sizes(b.module if b is not None else None, m) for b, m in zip(self.births, self.live, strict=True)]
+
+    def holds_cut(self, value: Any, index: int) -> bool:
+        """Whether a number in a value, or in its words, is a size that is another one now."""
+        return bool(numbers_in(value) & self.cut[index])
 
     def attributes(self) -> list[str]:
         """All attributes to write: those of all instances, merged so that everyone's order holds."""

@@ -13,12 +13,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ..author import Unproved, Vector, as_term, evaluate
+from ..author import Unproved, Vector, as_term, attribute_reads, evaluate
 from ..live import PLAIN, Lit, Slot, is_authored, is_plain, same, value_of
 from ..text import loaded_names, stored_names
-from .buffer_statements import changed_attributes
+from .buffer_statements import changed_attributes, outermost
 from .context import ClassContext
-from .walk import Walk, setting_of
+from .walk import Walk, own_attribute, setting_of
 
 Votes = Mapping[str, Vector | None]  # author's expression -> what stands there now, in each instance
 
@@ -32,7 +32,8 @@ def followed(context: ClassContext, walk: Walk) -> dict[str, ast.expr]:
         kinds = {r[name].kind for r in context.records if name in r}
         if kinds != {PLAIN} or value is None or name in found or not context.may_follow(name):
             continue
-        if context.author.sets_once(name) or (times[name] == 1 and _is_as_set(context, name, value)):
+        again = times[name] == 1 and (changed_later(context, name) or _is_as_set(context, name, value))
+        if context.author.sets_once(name) or again:
             found[name] = value
     for name, value in _of_parents(context):
         kinds = {r[name].kind for r in context.records if name in r}
@@ -71,11 +72,43 @@ def _is_written_out(expr: ast.expr, held: Iterable[Any]) -> bool:
     return all(type(h) is type(value) and h == value for h in held)
 
 
-def changed_later(context: ClassContext, name: str) -> list[ast.expr]:
-    """What the constructor's statements read that change an attribute after it was set: ``self.names.append(x)``."""
+def changed_later(context: ClassContext, name: str) -> list[ast.stmt]:
+    """The constructor's statements that change an attribute after it was set: ``self.names.append(x)``, ``self.add(x)``
+    of a method that does."""
     owner, init = context.author.self_name, context.author.init
-    stmts = [s for s in init.body if name in changed_attributes(s, owner)] if init is not None else []
-    return [n for s in stmts for n in ast.walk(s) if isinstance(n, ast.expr)]
+    body = init.body if init is not None else []
+    return [s for s in body if name in changed_attributes(s, owner) | changed_by_methods(context, s)]
+
+
+def changed_by_methods(context: ClassContext, stmt: ast.stmt) -> set[str]:
+    """Attributes that methods which a statement calls make out of what they were: ``self.depth += 1``."""
+    found, seen = set[str](), set[str]()
+    todo: list[tuple[ast.AST, str]] = [(stmt, context.author.self_name)]
+    while todo:
+        tree, owner = todo.pop()
+        called = {own_attribute(n.func, owner) for n in ast.walk(tree) if isinstance(n, ast.Call)} - seen - {None}
+        seen |= called  # type: ignore[arg-type]
+        for name in called:
+            method: Any = getattr(context.author.cls, name or "", None)
+            authors = isinstance(method, types.FunctionType) and not method.__module__.startswith("torch.")
+            place = context.tree.sources.of_function(method) if authors else None
+            if place is not None and place[1].args.args:
+                own = place[1].args.args[0].arg
+                found |= set().union(*(_made_of_itself(s, own) for s in ast.walk(place[1]) if isinstance(s, ast.stmt)))
+                todo.append((place[1], own))
+    return found
+
+
+def _made_of_itself(stmt: ast.stmt, owner: str) -> set[str]:
+    """Attributes that a statement changes in place or by a method of theirs, or sets to what is computed from them."""
+    value = stmt.value if isinstance(stmt, ast.Expr) else None
+    called = value.func if isinstance(value, ast.Call) else None
+    bases = [called.value] if isinstance(called, ast.Attribute) else []
+    bases += [stmt.target] if isinstance(stmt, ast.AugAssign) else []
+    bases += [t for t in getattr(stmt, "targets", ()) if isinstance(t, ast.Subscript)]
+    name, made = setting_of(stmt, owner) or ("", None)
+    again = {name} if made is not None and name in attribute_reads(made) else set()
+    return again | {found for base in bases if (found := outermost(base, owner)) is not None}
 
 
 def without_terms(context: ClassContext, walk: Walk) -> dict[str, ast.expr]:
@@ -108,13 +141,18 @@ def follow(context: ClassContext, name: str, expr: ast.expr, votes: Votes) -> bo
             return False
     if not all(v is None or is_plain(v) for v in column):
         return False
-    for record, value in zip(context.records, column, strict=True):
-        if name in record:
-            record[name] = Slot(PLAIN, Lit(value))
+    renew(context, name, column)
     return True
 
 
-def counts_channels(context: ClassContext, exprs: Iterable[ast.expr], votes: Votes) -> bool:
+def renew(context: ClassContext, name: str, values: Iterable[Any]) -> None:
+    """Gives an attribute these values in the instances that have it."""
+    for record, value in zip(context.records, values, strict=True):
+        if name in record:
+            record[name] = Slot(PLAIN, Lit(value))
+
+
+def counts_channels(context: ClassContext, exprs: Iterable[ast.AST], votes: Votes) -> bool:
     """Whether an expression reads a name that stands in a size which is another one now."""
     names: set[str] = set().union(*map(_read, exprs))
     return any(_Now(context, i, votes).changed & names for i in range(len(context.paths)))

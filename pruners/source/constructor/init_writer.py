@@ -32,6 +32,7 @@ from ..text import (
     without_dead_branches,
 )
 from .buffer_statements import changed, changed_attributes, dotted, prepared
+from .followed import changed_by_methods
 from .members import Members
 from .tensors import resizes
 from .walk import Mask, line_in, own_attribute
@@ -290,6 +291,10 @@ class InitWriter(Members):
                         return True
         return False
 
+    def rewrites(self, stmt: ast.stmt) -> bool:
+        """Whether a statement makes layers or sets attributes, so that it isn't written as it is."""
+        return self._makes(stmt) or any(self.walk.settings_in(n) for n in ast.walk(stmt))
+
     def _local(self, stmt: ast.stmt) -> Lines:
         names = stored_names(stmt)
         if not names or not names <= self.locals:
@@ -355,7 +360,9 @@ class InitWriter(Members):
         if self._hands_on(stmt) or self._computes_weights(stmt) or (self._depth_resolved and warns(stmt)):
             return []
         again = changed_attributes(stmt, self.author.self_name)
-        if (again and all(self._written_as_it_ends(name) for name in again)) or self._fills(stmt):
+        if (again and all(self.written_as_it_ends(name) for name in again)) or self._fills(stmt):
+            return []
+        if any(self.written_as_it_ends(name) for name in changed_by_methods(self.context, stmt)):
             return []
         known = set(self.scope.words) | self.locals | inside | {self.author.self_name, "super"}
         gone = (set(self.author.parameters) | self.author.stored) - known
@@ -373,7 +380,7 @@ class InitWriter(Members):
         text = without_dead_branches("\n".join(lines), self._absent)
         return rows(text.rstrip("\n")) if text else []
 
-    def _written_as_it_ends(self, name: str) -> bool:
+    def written_as_it_ends(self, name: str) -> bool:
         """Whether an attribute is written with the value that it had when the author's constructor returned."""
         slots = [r[name] for r in self.context.records if name in r]
         made_again = name in self.context.verbatim

@@ -17,7 +17,21 @@ from torch import nn
 
 from ...errors import SourceError
 from ...run import INTERNAL, described, unsaved_buffers
-from ..author import Namer, Traced, Unproved, Written, evaluate, solved, traced, unwelcome, with_numbers
+from ..author import (
+    Equation,
+    Namer,
+    Traced,
+    Unproved,
+    Written,
+    again,
+    evaluate,
+    reads_of,
+    settled,
+    solved,
+    traced,
+    unwelcome,
+    with_numbers,
+)
 from ..live import (
     AXES,
     CHILD,
@@ -37,6 +51,7 @@ from ..live import (
     constructed,
     is_authored,
     is_plain,
+    is_torch,
     layers_in,
     literal,
     same,
@@ -114,9 +129,10 @@ class Replays:
         return found
 
     def _written(self, context: ClassContext, recorder: Recorder) -> WrittenInit | None:
-        given = [_arguments(context, i) for i in range(len(context.paths))]
+        given = _given(context)
         runs = self._traced(context, given)
         equations = [e for i, run in enumerate(runs) for e in _equations(context, i, run)]
+        equations += _namesakes(context, runs, equations)
         numbers = solved(equations, {**self.old, **self._depths}, self.numbers)
         if numbers is None:
             return None
@@ -132,6 +148,27 @@ class Replays:
         if written is not None:
             self.numbers.update({k: v for k, v in numbers.items() if isinstance(k, Written)})
         return written
+
+    def values(self, context: ClassContext) -> Mapping[str, tuple[Any, ...] | None]:
+        """Attributes that only scripts read, with the numbers that the layers have now, in every instance; None where
+        one number stands for several widths."""
+        if context.author.init is None or any(b is None or b.module is None for b in context.births):
+            return {}
+        names = {n for r in context.records for n, s in r.items() if s.kind == PLAIN and context.may_follow(n)}
+        try:
+            return self._values(context, names) if names else {}
+        except Exception as error:  # as in _tried
+            log.info("%s can't be made once more: %s", context.author.cls.__name__, described(error))
+            return {}
+
+    def _values(self, context: ClassContext, names: Set[str]) -> Mapping[str, tuple[Any, ...] | None]:
+        runs = self._runs.get(context.author.cls) or self._run(context, _given(context))[0]
+        pairs = list(zip(context.live, runs, strict=True))
+        equations = [e for live, run in pairs for e in _sizes(live, run)]
+        numbers, torn = settled([*equations, *_namesakes(context, runs, equations)], self.old)
+        held = {n: [vars(run.module).get(n) for run in runs] for n in names}
+        traced_ = {n: (values, reads_of(values)) for n, values in held.items() if reads_of(values)}
+        return {n: None if reads & torn else tuple(again(values, numbers)) for n, (values, reads) in traced_.items()}
 
     def edits(self) -> Iterator[tuple[str, tuple[int, int, int, int], str]]:
         """Numbers that change: file, place and text."""
@@ -213,6 +250,10 @@ def _alone(context: ClassContext) -> bool:
     return all(b is not None and b.module is not None and b.arguments is not None for b in context.births)
 
 
+def _given(context: ClassContext) -> list[Arguments]:
+    return [_arguments(context, i) for i in range(len(context.paths))]
+
+
 def _arguments(context: ClassContext, index: int) -> Arguments:
     """What the constructor got; in place of the author's modules, copies of the live ones."""
     birth = context.births[index]
@@ -274,6 +315,35 @@ def _equations(context: ClassContext, index: int, run: Run) -> Iterator[tuple[Tr
     base = context.bases[index]
     if base is not None:
         yield from _in_module(base, run.module, run)
+
+
+def _sizes(live: nn.Module, run: Run) -> Iterator[tuple[Traced, int]]:
+    """What each number that a layer of torch's got has to be."""
+    twins = dict(live.named_modules())
+    for path, made in run.module.named_modules():
+        twin = twins.get(path)
+        for name, value in run.got.get(id(made), {}).items() if type(twin) is type(made) else ():
+            wanted = vars(twin).get(name)
+            wanted = wanted[0] if name == "normalized_shape" and isinstance(wanted, tuple) else wanted
+            if isinstance(value, Traced) and type(wanted) is int and is_torch(type(made)):
+                yield value, wanted
+
+
+def _namesakes(context: ClassContext, runs: Sequence[Run], known: Sequence[Equation]) -> list[Equation]:
+    """Of attributes that only scripts read and that are written as a number of their own, ``self.out_channels = 64``:
+    what layers have now that had this number under this name."""
+    read = frozenset[Hashable]().union(*(value.reads for value, _ in known))
+    found: list[Equation] = []
+    for birth, live, run in zip(context.births, context.live, runs, strict=True):
+        for name, value in vars(run.module).items():
+            alone = isinstance(value, Traced) and len(value.reads) == 1 and not value.reads & read
+            if alone and context.may_follow(name) and all(isinstance(k, Written) for k in value.reads):
+                now = dict(live.named_modules())
+                layers = birth.module.named_modules() if birth is not None and birth.module is not None else ()
+                sizes = {vars(now[p]).get(name) for p, m in layers if is_torch(type(m)) and p in now
+                         and vars(m).get(name) == int(value)}  # fmt: skip
+                found += [(value, s) for s in sizes if len(sizes) == 1 and type(s) is int]
+    return found
 
 
 def _in_module(term: Term, made: nn.Module | None, run: Run) -> Iterator[tuple[Traced, int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .attributes import losses, set_from_outside
+from .attributes import losses, set_from_outside, stale
 from .branches import Branches
 from .check import check, failing_lines, run
 from .edits import Changes, Edit
@@ -17,5 +17,5 @@ from .splice import ClassParts, class_text, statement_text
 __all__ = [
     "Branches", "Changes", "Chunk", "ClassParts", "Edit", "Gatherer", "Header", "Reach", "Rewrites", "Unreached",
     "check", "class_text", "factory_chunk", "failing_lines", "losses", "plan_rewrites", "render", "repairs",
-    "returning", "run", "set_from_outside", "shared", "statement_text", "tie", "top_of",
+    "returning", "run", "set_from_outside", "shared", "stale", "statement_text", "tie", "top_of",
 ]

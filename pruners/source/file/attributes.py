@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
@@ -9,7 +10,7 @@ from torch import nn
 
 from ...run import INTERNAL
 from ..author import own
-from ..live import is_authored, is_plain, literal
+from ..live import cut_sizes, is_authored, is_plain, literal, numbers_in
 from ..text import STEP
 from .repairs import expression
 
@@ -45,6 +46,48 @@ def losses(model: nn.Module, twin: nn.Module) -> list[str]:
         names += [n for c in cls.__mro__ if is_authored(c) for n in vars(c) if not hasattr(type(other), n)]
         found |= dict.fromkeys(f"{cls.__qualname__}.{n}" for n in names if not n.startswith(("__", _OURS)))
     return list(found)
+
+
+def stale(model: nn.Module, twin: nn.Module, was: Mapping[str, nn.Module], text: str, read: Set[str]) -> list[str]:
+    """``Class.name`` of attributes for which the text says a number that a size of the module had and has no more.
+
+    ``was``: the author's modules by path. ``read``: attributes that running code reads, which are right.
+    """
+    said, made, found = _said(text), dict(twin.named_modules()), dict[str, None]()
+    for path, module in model.named_modules():
+        cls, other = type(module), made.get(path)
+        if other is None or path not in was or not is_authored(cls) or not own(cls.__module__):
+            continue
+        cut = cut_sizes(was[path], other)
+        old = _held(was[path])
+        for name, value in _held(other).items() if cut else ():
+            if name not in read and is_plain(value) and value == old.get(name):
+                found |= {f"{cls.__qualname__}.{name}": None} if numbers_in(value) & cut & said.get(name, set()) else {}
+    return list(found)
+
+
+def _held(module: nn.Module) -> Values:
+    """What a module has of its own and of its author's classes."""
+    classes = [c for c in type(module).__mro__ if is_authored(c)]
+    held = {n: v for c in reversed(classes) for n, v in vars(c).items() if not n.startswith("__")}
+    return {**held, **{n: v for n, v in vars(module).items() if n not in INTERNAL}}
+
+
+def _said(text: str) -> dict[str, set[int]]:
+    """The numbers that stand where a file gives an attribute its value, by themselves or under another name."""
+    found: dict[str, set[int]] = {}
+    named: dict[str, set[int]] = {}
+    stmts = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Assign | ast.AnnAssign)]
+    for stmt, value in ((s, s.value) for s in stmts if s.value is not None):
+        numbers = numbers_in([n.value for n in ast.walk(value) if isinstance(n, ast.Constant)])
+        for target in stmt.targets if isinstance(stmt, ast.Assign) else [stmt.target]:
+            if isinstance(target, ast.Name):
+                named.setdefault(target.id, set()).update(numbers)
+                found.setdefault(target.id, set()).update(numbers)
+            elif isinstance(target, ast.Attribute):
+                reads = {n.id for n in ast.walk(value) if isinstance(n, ast.Name)}
+                found.setdefault(target.attr, set()).update(numbers, *(named.get(n, ()) for n in reads))
+    return found
 
 
 def _missing(module: nn.Module, twin: nn.Module, path: str, inside: Mapping[type, Set[str]]) -> Values:

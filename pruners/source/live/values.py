@@ -8,6 +8,7 @@ import enum
 import functools
 import inspect
 import math
+import re
 import sys
 import types
 from typing import Any
@@ -184,3 +185,23 @@ def literal(value: Any) -> str:
     if type(value) is str:
         return quoted(value)
     return repr(value)
+
+
+def cut_sizes(made: nn.Module | None, live: nn.Module) -> set[int]:
+    """Sizes of the author's weights that are others in the live module."""
+    if made is None:
+        return set()
+    now = dict(live.named_parameters())
+    pairs = [(p.shape, now[n].shape) for n, p in made.named_parameters() if n in now]
+    return {a for old, new in pairs if len(old) == len(new) for a, b in zip(old, new, strict=True) if a != b}
+
+
+def numbers_in(value: Any) -> set[int]:
+    """Whole numbers that a value, or a list, dict or text in it, holds."""
+    if isinstance(value, str):
+        return {int(n) for n in re.findall(r"[0-9]+", value)}
+    if isinstance(value, list | tuple | set | frozenset):
+        return set().union(*map(numbers_in, value))
+    if isinstance(value, dict):
+        return numbers_in(list(value)) | numbers_in(list(value.values()))
+    return {value} if isinstance(value, int) and not isinstance(value, bool) else set()
