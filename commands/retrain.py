@@ -25,6 +25,7 @@ from .network import (
     adjusted,
     check_outputs,
     chosen_regime,
+    data_of_bundle,
     execution,
     inputs_of_bundle,
     of_bundle,
@@ -45,7 +46,7 @@ def run(options: BundleOptions) -> None:
         checkpoint = unfinished(output)
         check_writable(checkpoint)
         facts = bundle.plan.provenance
-        spec = options.data or str(facts.get("data") or "")
+        spec = data_of_bundle(bundle, options.data)
         if not spec:
             raise UsageError(f"{bundle.path} was made without images: say what to train on with --data")
         data = served(load_data(spec), options)

@@ -11,7 +11,9 @@ from ...pruners.bundle import Bundle
 from ...pruners.configured import examples
 from ...pruners.errors import ModelFileError, PlanError, UsageError
 from ...pruners.loading import call, load_factory
+from ...pruners.named_files import is_function
 from ...pruners.run import examples_of, tree_leaves
+from ...pruners.shown import visible
 from ...training.data import Data
 from ..cli import NetworkOptions
 
@@ -54,6 +56,16 @@ def call_example(spec: str) -> Any:
             "with, a tensor, a tuple of arguments or a dict of keyword arguments, or a list of several such examples"
         )
     return inputs
+
+
+def data_of_bundle(bundle: Bundle, asked: str | None) -> str:
+    """The data asked for, else what the bundle was made with; empty where that was none."""
+    made_with = str(bundle.plan.provenance.get("data") or "")
+    if not asked and is_function(made_with):
+        # a plan may come from anywhere: what it names is run only if the user names it too
+        made_with = visible(made_with)
+        raise PlanError(f"{bundle.path} was made with what {made_with} returns: add --data {made_with}")
+    return asked or made_with
 
 
 def inputs_of_bundle(bundle: Bundle, example: str | None = None, data: Data | None = None) -> Any:

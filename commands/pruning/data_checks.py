@@ -42,8 +42,10 @@ def check_data(options: PruneOptions, settings: SearchSettings, network: Network
     data = network.data
     if data is None:
         check_labels(settings.metric, None)
-        if SEARCHES.fact(settings.strategy, "labels"):
+        if SEARCHES.fact(settings.strategy, "labels") and options.score is None:
             raise UsageError(UNJUDGED.format(settings.strategy))
+        if option := _retraining(options):
+            raise UsageError(f"{option} needs images with labels: give --data, or leave it out")
         return
     if options.calibration is not None and options.calibration > len(data.train):
         raise UsageError(
@@ -60,15 +62,23 @@ def _needing_labels(options: PruneOptions, settings: SearchSettings, network: Ne
     """The first thing asked for that needs labels, and what to do instead."""
     if METRICS.fact(settings.metric, "labels"):
         return f"--metric {settings.metric}", "take --metric reconstruction or l1"
-    if SEARCHES.fact(settings.strategy, "labels"):
-        return f"--search {settings.strategy}", "take --search sensitivity, and a budget such as --macs 0.5"
-    if options.final_epochs:
-        return f"--final-epochs {options.final_epochs}", "leave it out, and nothing is retrained (--transfer lstsq)"
-    if options.distill is not None:
-        return "--distill (retraining)", "leave it out, and nothing is retrained (--transfer lstsq)"
+    if SEARCHES.fact(settings.strategy, "labels") and options.score is None:
+        instead = "take --search sensitivity, and a budget such as --macs 0.5, or judge by --score"
+        return f"--search {settings.strategy}", instead
+    if option := _retraining(options):
+        return option, "leave it out, and nothing is retrained (--transfer lstsq)"
     if network.arch and network.weights is None and not network.pretrained.exists():
         return f"training {network.name} first", "give its weights with --weights"
     return None
+
+
+def _retraining(options: PruneOptions) -> str:
+    """The first option that asks for retraining."""
+    if options.final_epochs:
+        return f"--final-epochs {options.final_epochs}"
+    if options.score is not None and options.retrain_epochs:  # else for a search that needs labels itself
+        return f"--retrain-epochs {options.retrain_epochs}"
+    return "" if options.distill is None else "--distill (retraining)"
 
 
 def doubt(score: Score, classes: Tensor) -> str:

@@ -122,7 +122,7 @@ def test_what_needs_labels_or_more_images_is_refused_at_once(
         (("--metric", "taylor"), "error: metric taylor needs labelled data; give --data or take l1"),
         (
             ("--search", "bayesian"),
-            "error: --search bayesian evaluates candidates; give --data, or take --search uniform or global",
+            "error: --search bayesian evaluates candidates; give --data or --score, or take --search uniform or global",
         ),
     ],
 )
