@@ -165,7 +165,7 @@ def _side(options: CompareOptions, data: Data, kind: str, voice: Voice) -> Side:
             raise UsageError(f"{given} is packed already: give the bundle that it was made of")
         model = bundle.model
         of_bundle(model, bundle.plan.provenance)
-        check_outputs(str(given), model, inputs_of_bundle(bundle, data=data), data)
+        data = check_outputs(str(given), model, inputs_of_bundle(bundle, data=data), data)
         return Side(str(given), model, bundle, True)
     asked = replace(options, network=kind, weights=given)
     if kind == KIND:

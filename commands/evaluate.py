@@ -91,6 +91,8 @@ def _table(counts: Tensor, classes: tuple[str, ...]) -> RenderableType:
 def _draw(path: Path, model: nn.Module, data: Data, title: str, seed: int) -> None:
     import io
 
+    if len(data.input_shape) != 3:
+        raise UsageError(f"--draw shows images, and the inputs of {data.name} are {data.input_shape}")
     from ..training.fit import prediction_grid
 
     picture = io.BytesIO()

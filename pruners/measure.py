@@ -6,7 +6,7 @@ import inspect
 import math
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from torch import nn
 
 from .errors import MeasureError
 from .loading import Factory, cause, load_factory
-from .run import as_it_was, same_values
+from .run import as_it_was, isolated, same_values
 
 SECONDS = 60.0
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -56,9 +56,10 @@ class Measure:
 
     def __call__(self, model: nn.Module) -> float:
         more = [self.seconds or SECONDS] if self._timed else []
-        drawn = torch.random.fork_rng(devices=[])
-        with drawn, torch.no_grad(), as_it_was(model), _weights_kept(model), redirect_stdout(sys.stderr):
-            torch.manual_seed(0)
+        still = isolated.seeded(), torch.no_grad(), as_it_was(model), _weights_kept(model), redirect_stdout(sys.stderr)
+        with ExitStack() as stack:
+            for one in still:
+                stack.enter_context(one)
             try:
                 found = self.factory.call(model.eval(), *more)
             except (Exception, SystemExit) as error:

@@ -184,7 +184,9 @@ _TABLE = {
     "pruners.weight_transfer": "pruners.decorators pruners.errors pruners.graph",
     "training.binarization": "pruners.costs pruners.errors pruners.registry pruners.run",
     "training.binarization.kinds": "pruners.costs pruners.errors pruners.registry training.binarization",
-    "training.data": "pruners.errors pruners.registry training.binarization",
+    "training.data": (
+        "pruners.errors pruners.loading pruners.named_files pruners.registry pruners.run training.binarization"
+    ),
     "training.fit": (
         "pruners.errors pruners.outputs pruners.registry pruners.run pruners.saving training.binarization "
         "training.binarization.kinds training.data"

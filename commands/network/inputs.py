@@ -23,11 +23,15 @@ Shape = tuple[int, ...]
 def shapes_of(options: NetworkOptions, data: Data | None) -> list[Shape]:
     """The shapes that ``--input-shape`` and ``--data`` name, which must agree."""
     shapes = list(options.input_shape)
+    if options.example and data is not None and data.own and not shapes:
+        return []
     if options.example and (shapes or data is not None):
         other = "--input-shape" if shapes else "--data"
         raise UsageError(f"--example and {other} both say what the network takes: leave one out")
     if data is None:
         return shapes
+    if not next(data.test.batches(1))[0].is_floating_point():
+        raise UsageError(f"the inputs of {data.name} are whole numbers: add --example FILE.py:FUNCTION that gives some")
     if shapes and shapes != [data.input_shape]:
         given, theirs = (",".join(map(str, s)) for s in (shapes[0], data.input_shape))
         raise UsageError(f"--input-shape {given}: the images of {data.name} are {theirs}; leave the option out")

@@ -25,5 +25,5 @@ def subject_of_bundle(
     of_bundle(model, bundle.plan.provenance)
     found = load_data(spec) if spec else None
     if found is not None:
-        check_outputs(str(path), model, images([found.input_shape]), found)
+        found = check_outputs(str(path), model, images([found.input_shape]), found)
     return str(path), model, found

@@ -12,13 +12,14 @@ from ...pruners.metrics import METRICS, check_labels
 from ...pruners.run import as_it_was, scores_of
 from ...pruners.search import SEARCHES, UNJUDGED, SearchSettings
 from ...pruners.transfer import TRANSFERS, require_images
-from ...training.data import Split, batch_of
+from ...training.data import Split, batch_of, require_trainable
 from ...training.fit import EVALUATION_BATCH, Score, fitting
 from ..cli import PruneOptions
 from ..network import Network
 
 ON_TEXT = "on text nothing is retrained"
-NO_LABELS = "the images have no labels: nothing is retrained, and no accuracy is measured"
+NO_LABELS = "no classes of the images are known: nothing is retrained, and no accuracy is measured"
+ONLY_CALIBRATION = "the images are to calibrate with: nothing is retrained"
 _SURE = 0.01
 _ARE_THESE = "are these its weights (--weights), its data, its normalisation?"
 
@@ -52,6 +53,8 @@ def check_data(options: PruneOptions, settings: SearchSettings, network: Network
             f"--calibration {options.calibration}: {data.name} has {len(data.train)} training images; "
             "take no more than that, or leave the option out"
         )
+    if data.labelled and (option := _retraining(options)):
+        require_trainable(data, option)
     refused = None if data.labelled else _needing_labels(options, settings, network)
     if refused is not None:
         option, instead = refused

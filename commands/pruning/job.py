@@ -43,6 +43,7 @@ from ..show import Voice, skipped
 from .data_checks import (
     NO_LABELS,
     ON_TEXT,
+    ONLY_CALIBRATION,
     answers,
     check_transfer,
     doubt,
@@ -115,7 +116,7 @@ class PruneJob:
         with SearchWatcher(self.voice) as watcher:
             plan = self.pipeline.decide(
                 self._decisions(), batches=batches, evaluate=self._evaluate if judged else None,
-                retrain=self._retrain if judged else None, ledger=self.work and self.work / "search.jsonl",
+                retrain=self._retrain if self._trains else None, ledger=self.work and self.work / "search.jsonl",
                 resume=self.options.resume, watcher=watcher, fingerprint=self._fingerprint(), cache=self.cache,
                 scored=scored,
             )  # fmt: skip
@@ -149,6 +150,8 @@ class PruneJob:
         """Say, before anything takes long, where the network seems not to know the images."""
         if data.labelled:
             doubted = doubt(self._before, data.test.classes)
+            if data.only_calibration:
+                self._note(ONLY_CALIBRATION)
         else:
             self._note(ON_TEXT if data.is_text else NO_LABELS)
             looked_at = data.train.sample(_RANKING_IMAGES, self.options.seed)
@@ -272,8 +275,13 @@ class PruneJob:
         return facts
 
     @property
+    def _trains(self) -> bool:
+        """Whether there is something to retrain on."""
+        return self.data is not None and self.data.labelled and not self.data.only_calibration
+
+    @property
     def _final_epochs(self) -> int:
-        if self.data is None or not self.data.labelled:
+        if not self._trains:
             return 0
         return self.regime.epochs if self.options.final_epochs is None else self.options.final_epochs
 
