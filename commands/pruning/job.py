@@ -94,7 +94,7 @@ class PruneJob:
         if self.options.layers is None:
             return
         batches = self._batches()
-        distance = None if batches is None else closeness(self.pruner.model, batches)
+        distance = None if batches is None else closeness(self.pruner.model, batches, self._classes)
         distance = distance if self._scored is None else self._scored.lost
         names = self.pruner.shorten(self.options.layers, distance)
         self.voice.remark(f"taken out: {', '.join(names)}")
@@ -118,7 +118,7 @@ class PruneJob:
                 self._decisions(), batches=batches, evaluate=self._evaluate if judged else None,
                 retrain=self._retrain if self._trains else None, ledger=self.work and self.work / "search.jsonl",
                 resume=self.options.resume, watcher=watcher, fingerprint=self._fingerprint(), cache=self.cache,
-                scored=scored,
+                scored=scored, classes=self._classes,
             )  # fmt: skip
         self.cache.clear()
         for note in (*self._result.notes, self.cache.speed.tell(self._evaluations)):
@@ -155,7 +155,7 @@ class PruneJob:
         else:
             self._note(ON_TEXT if data.is_text else NO_LABELS)
             looked_at = data.train.sample(_RANKING_IMAGES, self.options.seed)
-            doubted = doubt_without_labels(answers(self.network.model, looked_at))
+            doubted = doubt_without_labels(answers(self.network.model, looked_at)) if self._classes else ""
         if doubted:  # of weights nobody trained something was said already
             self._note(doubted, said=self.network.weights is None)
 
@@ -275,6 +275,11 @@ class PruneJob:
         return facts
 
     @property
+    def _classes(self) -> bool:
+        """Whether rows of outputs may be scores of classes."""
+        return self.data is None or self.data.labelled or not self.data.others
+
+    @property
     def _trains(self) -> bool:
         """Whether there is something to retrain on."""
         return self.data is not None and self.data.labelled and not self.data.only_calibration
@@ -345,7 +350,7 @@ class PruneJob:
             accuracy = self._retrained(generated)
             if score and self._final_epochs:
                 score["retrained"] = self._score(copied(generated))
-        elif self.data is not None:
+        elif self.data is not None and self._classes:
             before, after = (answers(model, self.data.test) for model in (self.network.model, generated))
             if before is not None and after is not None:
                 more["agreement"] = {"pruned": float((before == after).double().mean()), "images": len(before)}

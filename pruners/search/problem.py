@@ -176,7 +176,8 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Problem:
-    """What a strategy gets to work with. ``allowance`` and ``costs`` count exactly and for free."""
+    """What a strategy gets to work with. ``allowance`` and ``costs`` count exactly and for free. ``classes``: rows of
+    outputs are scores of classes."""
 
     model: nn.Module
     graph: ChannelGraph
@@ -188,6 +189,7 @@ class Problem:
     batches: Sequence[Batch] | None = None
     watcher: Watcher = field(default_factory=Watcher)
     cache: PrefixCache = field(default_factory=PrefixCache)
+    classes: bool = True
 
     def evaluation(self, width: str, step: int, measure: Callable[[], Evaluation]) -> Evaluation:
         """The next evaluation of the ledger; where it holds no more, the one measured now, which is appended.

@@ -65,6 +65,7 @@ def search(
     cache: PrefixCache | None = None,
     latency: Latency | None = None,
     scored: Scored | None = None,
+    classes: bool = True,
 ) -> SearchResult:
     """Choose the groups that every width keeps. The model is not changed.
 
@@ -77,7 +78,8 @@ def search(
     the outcome (data set, number of images, training regime), as JSON values; a ledger with another one is refused.
     ``cache``: what candidates have in common is computed once, in up to 2 GB; the outcome is the same with any limit.
     ``latency``: what a budget of latency is counted with; its measurements are a part of the fingerprint.
-    ``scored``: a measure that judges candidates instead of ``evaluate``.
+    ``scored``: a measure that judges candidates instead of ``evaluate``. ``classes``: whether rows of outputs are
+    scores of classes, for probes.
 
     Raises ``NotPrunableError`` when there is nothing to prune, ``BudgetError`` when the budget is out of reach,
     ``UsageError`` for settings or ledgers that don't fit, ``Interrupted`` after Ctrl-C.
@@ -102,7 +104,9 @@ def search(
     with Ledger(None if ledger is None else Path(ledger), header, resume) as book:
         candidates = Candidates(evaluate, retrain, realize, finish, probe, scored)
         watcher, cache = watcher or Watcher(), cache or PrefixCache()
-        result = run(Problem(model, graph, settings, costs, allowance, book, candidates, known_batches, watcher, cache))
+        result = run(
+            Problem(model, graph, settings, costs, allowance, book, candidates, known_batches, watcher, cache, classes)
+        )
     for note in result.notes:
         log.warning(note)
     return result

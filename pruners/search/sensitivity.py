@@ -114,7 +114,7 @@ class Probes:
 
     def _compare(self, network: nn.Module) -> Difference:
         if self._reference is None:
-            self._reference = Reference(self.problem.model, self.problem.batches or ())
+            self._reference = Reference(self.problem.model, self.problem.batches or (), self.problem.classes)
         return self._reference.compare(network)
 
     def _measured(self, name: str, step: int, kept: int) -> Evaluation:

@@ -414,6 +414,17 @@ def test_whole_numbers_are_no_classes_of_a_network_without_class_scores(there: P
     assert bundle.summary["accuracy"] == {"before": None, "pruned": None, "retrained": None}
 
 
+def test_rows_of_numbers_are_no_classes_where_the_targets_are_none(there: Path) -> None:
+    more = "\n\ndef places():\n    return three(lambda n: torch.rand(n, 10))\n"
+    (there / "own_places.py").write_text(LOADERS + more)
+    words = ("--data", "own_places.py:places", "--macs", "0.6", "-o", "out")
+    result = app("prune", "--model", "own_small.py:small", *words)
+    assert result.exit_code == 0, result.stderr
+    assert "taken for the same class" not in result.stdout and "for one class" not in result.stderr
+    lines = [json.loads(line) for line in (there / "out" / "search.jsonl").read_text().splitlines()]
+    assert {e["accuracy"] for e in lines if e["event"] == "evaluation"} == {None}  # nothing agrees class by class
+
+
 def test_tokens_with_an_example(there: Path) -> None:
     (there / "own_tokens.py").write_text(
         "import torch\nfrom torch import nn\n\n\nclass Tagger(nn.Module):\n    def __init__(self):\n"

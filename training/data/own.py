@@ -46,11 +46,12 @@ def load_own(spec: str) -> Data:
 
 @dataclass(frozen=True)
 class _Part:
-    """``labels`` is None where targets are no classes, or there are none."""
+    """``labels`` is None where targets are no classes (``others``), or there are none."""
 
     inputs: Tensor
     labels: Tensor | None
-    told: str = ""
+    others: bool
+    told: str
 
 
 # -- what was returned
@@ -105,6 +106,7 @@ class _Reader:
         self.spec, self.function, self.name = spec, function, name
         self.inputs: list[Tensor] = []
         self.labels: list[Tensor] | None = []
+        self.others = False
 
     def read(self, source: Any) -> _Part:
         told = self._fill(source)
@@ -116,7 +118,7 @@ class _Reader:
         labels = None if self.labels is None else torch.cat(self.labels)
         if labels is not None and int(labels.min()) < 0:
             raise self._refused(f"holds the label {int(labels.min())}: number the classes from 0 on")
-        return _Part(inputs, labels, told)
+        return _Part(inputs, labels, self.others, told)
 
     def _fill(self, source: Any) -> str:
         """Take batches, all or as many as are needed; what is to be said where they are not all."""
@@ -125,7 +127,9 @@ class _Reader:
             inputs = self._checked(batch)
             room = max(MOST_BYTES // (inputs[:1].nbytes or 1) - self._count, 1)
             room = room if most is None else min(room, most - self._count)
-            labels = self._classes(_target(batch), inputs)
+            target = _target(batch)
+            labels = self._classes(target, inputs)
+            self.others |= target is not None and labels is None
             self.inputs.append(inputs[:room].float() if inputs.is_floating_point() else inputs[:room])
             if labels is None or self.labels is None:
                 self.labels = None
@@ -223,7 +227,7 @@ def _data(spec: str, parts: Mapping[str, _Part]) -> Data:
     names = tuple(map(str, range(classes)))
     return Data(
         spec, splits["train"], splits["val"], splits["test"], shape, names, own=True, only_calibration=only,
-        told=tuple(told),
+        others=any(part.others for part in parts.values()), told=tuple(told),
     )  # fmt: skip
 
 

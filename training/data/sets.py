@@ -27,7 +27,8 @@ class Data:
     class is -1 each, and ``test`` is ``val``.
 
     ``own``: a function of the user's own gave them; then there may be other targets than classes, and ``told`` is what
-    to say of how they were taken. ``only_calibration``: nothing is to be trained on ``train``.
+    to say of how they were taken. ``others``: there are such, so rows of outputs are no scores of classes.
+    ``only_calibration``: nothing is to be trained on ``train``.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Data:
     classes: tuple[str, ...]
     own: bool = False
     only_calibration: bool = False
+    others: bool = False
     told: tuple[str, ...] = ()
 
     @property
