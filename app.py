@@ -175,6 +175,7 @@ def cli() -> None:
 @click.option("--temperature", type=float, metavar="T", help="--distill: how soft what the teacher says is made [4].")
 @click.option("--retrain-epochs", type=int, metavar="N", help="bayesian: after a width was pruned considerably [5].")
 @click.option("--final-epochs", type=int, metavar="N", help="Of the final retraining; default: the regime's [10].")
+@flags.score
 @flags.regime
 @flags.rates
 @flags.execution
@@ -242,6 +243,7 @@ def retrain(**given: Any) -> None:
 @flags.workers
 @click.option("--confusion", is_flag=True, help="Show how often each class was taken for each other one.")
 @click.option("--confusion-csv", type=flags.PATH, metavar="FILE", help="Write that table.")
+@flags.score
 @click.option("-d", "--draw", type=flags.PATH, is_flag=False, flag_value=Path("predictions.png"), metavar="[FILE.png]",
               help="Draw 16 test images with what they are taken for [predictions.png].")
 @flags.common

@@ -39,6 +39,7 @@ from .network import (
     check_outputs,
     chosen_kind,
     chosen_regime,
+    data_of_bundle,
     execution,
     inputs_of_bundle,
     kind_in,
@@ -108,7 +109,7 @@ def run(options: CompareOptions) -> None:
 def _data_of(options: CompareOptions) -> str:
     """The data asked for, else what the bundles were made with, else the digits."""
     given = [path for path in (options.binary, options.real) if path is not None and path.is_dir()]
-    made_with = (str(Bundle.open(path).plan.provenance.get("data") or "") for path in given)
+    made_with = (data_of_bundle(Bundle.open(path), options.data) for path in given)
     return options.data or next(filter(None, made_with), "") or data_of(options) or "digits"
 
 
@@ -164,7 +165,7 @@ def _side(options: CompareOptions, data: Data, kind: str, voice: Voice) -> Side:
             raise UsageError(f"{given} is packed already: give the bundle that it was made of")
         model = bundle.model
         of_bundle(model, bundle.plan.provenance)
-        check_outputs(str(given), model, inputs_of_bundle(bundle, data=data), data)
+        data = check_outputs(str(given), model, inputs_of_bundle(bundle, data=data), data)
         return Side(str(given), model, bundle, True)
     asked = replace(options, network=kind, weights=given)
     if kind == KIND:

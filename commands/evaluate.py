@@ -1,4 +1,4 @@
-"""``app.py evaluate``: accuracy of a bundle, or of any network, on test images."""
+"""``app.py evaluate``: accuracy of a bundle, or of any network, on test images; or what the user's own measure says."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from rich.console import RenderableType
 from torch import Tensor, nn
 
 from ..pruners.errors import OutputError, UsageError
+from ..pruners.measure import Measure
 from ..training.data import Data, damaged_in, require_labels, with_workers
 from ..training.fit import EVALUATION_BATCH, evaluate, memory_explained, resolve_device
 from .cli import EvaluateOptions, require_one
@@ -22,16 +23,20 @@ _SHOWN = 20
 
 def run(options: EvaluateOptions) -> None:
     require_one(options)
+    measure = Measure.named(options.score, options.score_seconds) if options.score else None
     with Voice(options.verbose, options.json) as voice:
         if options.bundle is not None:
-            name, model, data = subject_of_bundle(options.bundle, options.data)
+            name, model, data = subject_of_bundle(options.bundle, options.data, measured=measure is None)
         else:
             network = network_from(options, voice)
             name, model, data = network.name, network.model, network.data
             if network.weights is None:
                 voice.remark(_untrained(network))
+        if measure is not None:
+            number = measure(model.to(resolve_device(options.device)))
+            return voice.result(f"{name}: {measure.name} {number:.6g}", {"name": name, "score": {measure.name: number}})
         if data is None:
-            raise UsageError("measuring needs images: add --data")
+            raise UsageError("measuring needs images: add --data, or --score with a measure of your own")
         require_labels(data, "measuring")
         data, batch = with_workers(data, options.workers), options.batch_size or EVALUATION_BATCH
         with memory_explained(lambda: f"with {batch} images at a time: take a smaller --batch-size"):
@@ -86,6 +91,8 @@ def _table(counts: Tensor, classes: tuple[str, ...]) -> RenderableType:
 def _draw(path: Path, model: nn.Module, data: Data, title: str, seed: int) -> None:
     import io
 
+    if len(data.input_shape) != 3:
+        raise UsageError(f"--draw shows images, and the inputs of {data.name} are {data.input_shape}")
     from ..training.fit import prediction_grid
 
     picture = io.BytesIO()

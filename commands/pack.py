@@ -17,7 +17,7 @@ from ..pruners.verify import varied
 from ..training.data import load_data
 from ..training.packing import as_text, find_binary, pack, publish
 from .cli import GENERATED, PackOptions, packed_folder, require_one
-from .network import Network, inputs_of_bundle, kind_in, network_from, new_pruner
+from .network import Network, data_of_bundle, inputs_of_bundle, kind_in, network_from, new_pruner
 from .show import Voice
 
 _PATTERNS = 3
@@ -49,7 +49,7 @@ def run(options: PackOptions) -> None:
 
 def _write_text(folder: Path, made: Bundle, inputs: Any, options: PackOptions) -> None:
     """The first test images, or random ones where there are no data, go through the network."""
-    spec = options.data or str(made.plan.provenance.get("data") or "")
+    spec = data_of_bundle(made, options.data)
     data = load_data(spec) if spec else None
     if data is None and not (isinstance(inputs, Tensor) and inputs.ndim == 4):
         raise UsageError("--text is for networks of images")

@@ -11,9 +11,10 @@ from pathlib import Path
 from ..pruners.bundle import check_free, discard, held
 from ..pruners.costs import Budget
 from ..pruners.errors import OutputError, UsageError
+from ..pruners.measure import Measure
 from ..pruners.metrics import METRICS
 from ..pruners.pipeline import points
-from ..pruners.search import SEARCHES, SearchSettings
+from ..pruners.search import NO_LOSSES, SEARCHES, SearchSettings
 from ..pruners.transfer import chosen_transfer
 from ..training.data import with_workers
 from .cli import (
@@ -44,18 +45,19 @@ from .show import Voice, minutes, outcome
 def run(options: PruneOptions) -> None:
     settings = settings_from(options)
     with Voice(options.verbose, options.json) as voice, ExitStack() as stack:
+        measure = Measure.named(options.score, options.score_seconds) if options.score else None
         network = network_from(options, voice)
         check_data(options, settings, network)
         if options.dry_run:
-            job = _job(options, settings, network, None, voice)
+            job = _job(options, settings, network, None, voice, measure)
             plan = job.decide()
         else:
             output = options.output or GENERATED / bundle_name(network.label, options)
             state = stack.enter_context(held(output))
             forget_finished(output)
             check_free(output, options.force)
-            with _work_folder(output, options, state, keep=network.data is not None) as work:
-                job = _job(options, settings, network, work, voice)
+            with _work_folder(output, options, state, keep=network.data is not None or measure is not None) as work:
+                job = _job(options, settings, network, work, voice, measure)
                 bundle = job.publish(job.decide(), output)
             voice.remark(f"done in {minutes(time.monotonic() - streams.STARTED)}")
     if options.dry_run:
@@ -70,14 +72,15 @@ def run(options: PruneOptions) -> None:
 
 
 def _job(
-    options: PruneOptions, settings: SearchSettings, network: Network, work: Path | None, voice: Voice
+    options: PruneOptions, settings: SearchSettings, network: Network, work: Path | None, voice: Voice,
+    measure: Measure | None,
 ) -> PruneJob:
     if network.data is not None:
         network = replace(network, data=with_workers(network.data, options.workers))
     trained = with_trained_weights(
         network, voice, options.seed, options.device, keep=work is not None, how=execution(options)
     )
-    return PruneJob(options, settings, trained, work, voice)
+    return PruneJob(options, settings, trained, work, voice, measure)
 
 
 @contextmanager
@@ -105,7 +108,8 @@ def settings_from(options: PruneOptions) -> SearchSettings:
     """Settings that are known to be valid, before anything slow begins."""
     budget = budget_of(options)
     with_data = data_of(options) is not None
-    strategy = options.search or _usual_search(budget, with_data, options.layers is not None)
+    judged = with_data or options.score is not None
+    strategy = options.search or _usual_search(budget, judged, options.layers is not None)
     SEARCHES.find(strategy)
     transfer = chosen_transfer(options.transfer, options.heal, usual_transfer(strategy, options.per, with_data))
     check_transfer(transfer, True, options.calibration)  # whether there are images is known later
@@ -113,6 +117,8 @@ def settings_from(options: PruneOptions) -> SearchSettings:
         METRICS.find(options.metric)
     if options.final_epochs is not None and options.final_epochs < 0:
         raise UsageError(f"--final-epochs {options.final_epochs}: must be 0 or more")
+    if options.score is not None and options.stop_early:
+        raise UsageError(NO_LOSSES)
     if options.temperature is not None and options.distill is None:
         raise UsageError("--temperature is for --distill: add it, or leave --temperature out")
     epochs = SearchSettings.retrain_epochs if options.retrain_epochs is None else options.retrain_epochs
@@ -142,11 +148,12 @@ def _usual_metric(options: PruneOptions, transfer: str) -> str:
     return "reconstruction" if fitted else pruner_class(options.arch or "").metric
 
 
-def _usual_search(budget: Budget | None, with_data: bool, layers: bool) -> str:
-    """``--ratio`` asks for the same share of every width; otherwise images, if any, tell which width can give."""
+def _usual_search(budget: Budget | None, judged: bool, layers: bool) -> str:
+    """``--ratio`` asks for the same share of every width; otherwise images or a score, if any, tell which width can
+    give."""
     if budget is None:
         return "uniform" if layers else "bayesian"
-    return "sensitivity" if with_data and budget.kind != "ratio" else "uniform"
+    return "sensitivity" if judged and budget.kind != "ratio" else "uniform"
 
 
 def _alpha(options: PruneOptions) -> float:

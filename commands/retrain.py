@@ -18,13 +18,14 @@ from ..pruners.costs import Costs
 from ..pruners.errors import UsageError
 from ..pruners.run import precision_of, rounded, training_batch, widened
 from ..pruners.verify import Case, fits_double, measured, trains, varied, verify_bundle
-from ..training.data import damaged_in, load_data, require_labels
+from ..training.data import damaged_in, load_data, require_labels, require_trainable
 from ..training.fit import check_writable, evaluate, fit, resolve_device
 from .cli import BundleOptions, check_retrained, retrained_folder, unfinished
 from .network import (
     adjusted,
     check_outputs,
     chosen_regime,
+    data_of_bundle,
     execution,
     inputs_of_bundle,
     of_bundle,
@@ -45,14 +46,15 @@ def run(options: BundleOptions) -> None:
         checkpoint = unfinished(output)
         check_writable(checkpoint)
         facts = bundle.plan.provenance
-        spec = options.data or str(facts.get("data") or "")
+        spec = data_of_bundle(bundle, options.data)
         if not spec:
             raise UsageError(f"{bundle.path} was made without images: say what to train on with --data")
         data = served(load_data(spec), options)
         require_labels(data, "retraining")
+        require_trainable(data, "retraining")
         network, device = bundle.model, resolve_device(options.device)
         dtype = widened(network)
-        check_outputs(str(bundle.path), network, inputs_of_bundle(bundle, data=data), data)
+        data = check_outputs(str(bundle.path), network, inputs_of_bundle(bundle, data=data), data)
         kind = of_bundle(network, facts)
         regime = chosen_regime(options.regime, str(facts.get("arch") or ""), network, data.name, "retrain", kind)
         regime = adjusted(replace(regime, epochs=options.epochs or regime.epochs), options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import fields
 from functools import partial
@@ -22,11 +22,12 @@ from .entry import Entry
 from .errors import BudgetError, UsageError, named_as_in_python
 from .hub import is_configured
 from .latency import Measuring, Table, device_of, machine
+from .measure import Measure
 from .metrics import check_labels
 from .pipeline import Pipeline, closeness, points
 from .plan import PruningPlan
-from .run import as_it_was, batch_size, call_arguments, describe, examples_of, images_of
-from .search import SEARCHES, Evaluate, Retrain, SearchSettings
+from .run import as_it_was, batch_size, call_arguments, copied, describe, examples_of, images_of
+from .search import SEARCHES, Evaluate, Retrain, Scored, SearchSettings
 from .transfer import TransferImages, chosen_transfer, require_images
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ def prune(
     batches: Iterable[Any] | None = None,
     evaluate: Evaluate | None = None,
     retrain: Retrain | None = None,
+    score: Callable[[nn.Module], float] | None = None,
     final_epochs: int = 10,
     skip: Sequence[str] = (),
     round_to: int = 1,
@@ -75,7 +77,9 @@ def prune(
     ``transfer``: "slice" (the default) keeps the kept slices of the weights, "bn" re-estimates batch-norm statistics on
     ``batches``, too, "lstsq" fits the layers to what the original gives on ``batches``, and "heal" trains them on from
     there to say what it says, without labels: for ``heal`` seconds, or 400 steps. ``retrain`` then trains the generated
-    network for ``final_epochs``, and ``evaluate`` measures the accuracies of the summary. ``batches``: (images, labels)
+    network for ``final_epochs``, and ``evaluate`` measures the accuracies of the summary. ``score``: a measure of your
+    own, the larger the better, that searches judge candidates by in place of ``evaluate``, and what the summary tells;
+    the network comes in evaluation mode, without gradients, and is left as it was. ``batches``: (images, labels)
     pairs for what looks at data; tensors do where no labels are needed. ``skip``: layers that stay. ``round_to``:
     multiples of so many channels stay. ``entry``: the factory that built the model, if it isn't simply its class.
     ``force``: overwrite what is in ``output``.
@@ -110,13 +114,16 @@ def prune(
         )  # fmt: skip
         _ = chosen.limits  # refuses what is out of range
         known = None if batches is None else list(batches)
-        _require_data(chosen, transfer, known, evaluate)
+        measure = None if score is None else Measure.of(score)
+        _require_data(chosen, transfer, known, evaluate or measure)
         if known is not None:
             _require_runnable(model, example_input, known)
         pruning = ConfiguredPruning if is_configured(model) else BasicPruning
         pruner: BasicPruning = pruning(model, example_input, entry=entry, skip=skip)
+        scored = None if measure is None else Scored(measure, measure(copied(model)))
         if layers is not None:
-            pruner.shorten(layers, None if known is None else closeness(pruner.model, known))
+            distance = None if known is None else closeness(pruner.model, known)
+            pruner.shorten(layers, distance if scored is None else scored.lost)
         images = None if known is None else TransferImages(lambda: known)
         pipeline = Pipeline(pruner, chosen, transfer, images, seconds=heal)
         if budget is not None and budget.kind == "latency":
@@ -130,8 +137,9 @@ def prune(
             log.warning(doubt)
         if layers is not None:
             facts["layers"] = layers
-        plan = pipeline.decide(facts, batches=known, evaluate=evaluate, retrain=retrain)
-        judge = partial(_judged, pipeline, evaluate, retrain, final_epochs)
+        plan = pipeline.decide(facts, batches=known, evaluate=evaluate, retrain=retrain, scored=scored)
+        told = {} if measure is None or scored is None else {"name": measure.name, "before": scored.before}
+        judge = partial(_judged, pipeline, evaluate, retrain, final_epochs, scored, told)
         return pipeline.publish(plan, output, judge, force=force)
 
 
@@ -145,28 +153,33 @@ def _budget(search: str, budgets: Mapping[str, float | None], layers: float | No
 
 
 def _require_data(
-    settings: SearchSettings, transfer: str, batches: Sequence[Any] | None, evaluate: Evaluate | None
+    settings: SearchSettings, transfer: str, batches: Sequence[Any] | None, evaluate: Callable[..., Any] | None
 ) -> None:
     """UsageError where something asked for looks at what isn't there."""
     SEARCHES.find(settings.strategy)
     check_labels(settings.metric, batches)
     require_images(transfer, batches is not None)
     if evaluate is None and SEARCHES.fact(settings.strategy, "labels"):
-        raise UsageError(f"--search {settings.strategy} evaluates candidates: give evaluate=, or take another search")
+        name = settings.strategy
+        raise UsageError(f"--search {name} evaluates candidates: give evaluate= or score=, or take another search")
 
 
 def _judged(
-    pipeline: Pipeline, evaluate: Evaluate | None, retrain: Retrain | None, epochs: int, network: nn.Module,
-    plan: PruningPlan,
+    pipeline: Pipeline, evaluate: Evaluate | None, retrain: Retrain | None, epochs: int, scored: Scored | None,
+    score: dict[str, Any], network: nn.Module, plan: PruningPlan,
 ) -> dict[str, Any]:  # fmt: skip
     """Retrain the network and measure what can be, for the summary."""
     told: dict[str, Any] = {}
     accuracy: dict[str, float | None] = dict.fromkeys(("before", "pruned", "retrained"))
     if evaluate is not None:
         accuracy |= {"before": evaluate(pipeline.pruner.model)[1], "pruned": evaluate(network)[1]}
+    if scored is not None:
+        told["score"] = {**score, "pruned": scored.measure(copied(network))}
     if retrain is not None and epochs:
         retrain(network, epochs)
         accuracy["retrained"] = None if evaluate is None else evaluate(network)[1]
+        if scored is not None:
+            told["score"]["retrained"] = scored.measure(copied(network))
     if evaluate is not None:
         told["accuracy"] = accuracy
     return {**told, **(pipeline.compared(network, plan) if pipeline.latency is not None else {})}

@@ -25,6 +25,10 @@ class ModelFileError(UsageError):
     """The model file, module or factory can't be loaded."""
 
 
+class MeasureError(UsageError):
+    """The user's own measure of a network failed, or gave what is no number."""
+
+
 class CheckpointError(UsageError):
     """The checkpoint is not plain tensors, or its keys, shapes or values don't fit."""
 

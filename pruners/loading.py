@@ -27,11 +27,13 @@ from .named_files import check_identifier, model_file, split_spec
 
 @dataclass(frozen=True)
 class Factory:
-    """A function or class that builds a network. ``where`` is the file or module as the user wrote it."""
+    """A function or class that builds a network, or what else ``option`` asks for. ``where`` is the file or module as
+    the user wrote it."""
 
     call: Callable[..., Any]
     name: str
     where: str
+    option: str = "--model"
 
 
 def load_factory(spec: str, option: str = "--model") -> Factory:
@@ -55,7 +57,7 @@ def load_factory(spec: str, option: str = "--model") -> Factory:
             f"{name} in {where} is a value of type {type(found).__name__}, not a function or class: "
             f"write a function that returns {'the network' if option == '--model' else 'it'}"
         )
-    return Factory(found, name, where)
+    return Factory(found, name, where, option)
 
 
 def load_module(where: str) -> ModuleType:
@@ -82,7 +84,7 @@ def call(factory: Factory, arguments: Mapping[str, Any]) -> Any:
         return factory.call(**arguments)
     except Exception as error:
         shown = f"{factory.name}({_shown(arguments)})"
-        raise ModelFileError(f"{shown} in {factory.where} failed: {_cause(error, factory.where)}") from error
+        raise ModelFileError(f"{shown} in {factory.where} failed: {cause(error, factory.where)}") from error
 
 
 def entry_for(factory: Factory, arguments: Mapping[str, Any]) -> Entry:
@@ -187,10 +189,10 @@ def _import_error(error: BaseException, where: str) -> BaseException:
         return ModelFileError(f"{where} ends the program when it is imported: put that under if __name__ == '__main__'")
     if isinstance(error, ImportError) and "relative import" in str(error):
         return ModelFileError(f"{where} is part of a package: give it as a module, --model package.module:FACTORY")
-    return ModelFileError(f"importing {where} failed: {_cause(error, where)}")
+    return ModelFileError(f"importing {where} failed: {cause(error, where)}")
 
 
-def _cause(error: Exception, where: str) -> str:
+def cause(error: BaseException, where: str) -> str:
     """The exception in one line, with the last place in the user's own file."""
     text = f"{type(error).__name__}: {error}".splitlines()[0]
     frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).name == Path(where).name]
@@ -231,8 +233,10 @@ def _check_arguments(factory: Factory, arguments: Mapping[str, Any]) -> None:
         n for n, p in parameters.items() if p.default is p.empty and p.kind not in kinds and n not in arguments
     ]  # fmt: skip
     if missing:
-        fix = " ".join(f"--model-arg {n}=..." for n in missing)
-        raise ModelFileError(f"{factory.name} in {factory.where} needs {', '.join(missing)}: add {fix}")
+        fix = "add " + " ".join(f"--model-arg {n}=..." for n in missing)
+        if factory.option != "--model":
+            fix = f"{factory.option} calls it without arguments, so give them defaults"
+        raise ModelFileError(f"{factory.name} in {factory.where} needs {', '.join(missing)}: {fix}")
 
 
 def _shown(arguments: Mapping[str, Any]) -> str:

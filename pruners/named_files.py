@@ -7,7 +7,7 @@ import difflib
 import json
 import re
 import tokenize
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,44 @@ def model_file(where: str) -> Path:
         hint = f"; did you mean {path.with_name(close[0])}?" if close else ""
         raise ModelFileError(f"there is no model file {where}{hint}")
     return path
+
+
+def is_function(spec: str) -> bool:
+    """Whether a spec that may say something else, such as ``folder:DIR``, names a Python file, or a function in one."""
+    return spec.partition(":")[0].endswith(".py")
+
+
+def check_function(option: str, spec: str) -> None:
+    """ModelFileError unless the option names a function, and one that its file, which is not run, may define."""
+    where, name = split_spec(spec)
+    if not name:
+        raise ModelFileError(f"{option} {spec}: say which function, {option} {where or 'FILE.py'}:FUNCTION")
+    if not where.endswith(".py"):
+        return  # an importable module
+    try:
+        tree = ast.parse(source_text(str(model_file(where))))
+    except (SyntaxError, ValueError):  # told with its line when it is imported
+        return
+    bound = {n for node in ast.walk(tree) for n in _bound(node)}
+    if name not in bound and not bound & _BINDS_MORE:
+        close = difflib.get_close_matches(name, filter(str.isidentifier, bound), 1)
+        raise ModelFileError(f"{option} {spec}: {where} has no {name}{f'; did you mean {close[0]}?' if close else ''}")
+
+
+_BINDS_MORE = {"*", "__getattr__", "globals()", "exec()", "setattr()", "vars()"}
+"""Beside these a file may hold names that it doesn't write down."""
+
+
+def _bound(node: ast.AST) -> Iterator[str]:
+    """The names that a piece of code binds, wherever it stands."""
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        yield node.name
+    elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+        yield node.id
+    elif isinstance(node, ast.alias):
+        yield (node.asname or node.name).partition(".")[0]
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        yield f"{node.func.id}()"
 
 
 def source_text(file: str) -> str:

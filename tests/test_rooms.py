@@ -42,12 +42,14 @@ _TABLE = {
         "pruners.plan pruners.search training.binarization.kinds training.data training.fit"
     ),
     "commands.doctor": "commands.cli commands.show pruners.errors",
-    "commands.evaluate": "commands.cli commands.network commands.show pruners.errors training.data training.fit",
+    "commands.evaluate": (
+        "commands.cli commands.network commands.show pruners.errors pruners.measure training.data training.fit"
+    ),
     "commands.inspect": "commands.cli commands.network commands.show models.registry pruners.bundle pruners.graph",
     "commands.network": (
         "commands.cli commands.show models.other_layouts models.registry pruners.base pruners.bundle "
         "pruners.configured pruners.entry pruners.errors pruners.hub pruners.loading pruners.named_files "
-        "pruners.outputs pruners.run training.binarization.kinds training.data training.fit"
+        "pruners.outputs pruners.run pruners.shown training.binarization.kinds training.data training.fit"
     ),
     "commands.pack": (
         "commands.cli commands.network commands.show pruners.bundle pruners.errors pruners.outputs pruners.verify "
@@ -59,12 +61,12 @@ _TABLE = {
     ),
     "commands.prune": (
         "commands.cli commands.network commands.profile commands.pruning commands.show pruners.bundle pruners.costs "
-        "pruners.errors pruners.metrics pruners.pipeline pruners.search pruners.transfer training.data"
+        "pruners.errors pruners.measure pruners.metrics pruners.pipeline pruners.search pruners.transfer training.data"
     ),
     "commands.pruning": (
-        "commands.cli commands.network commands.show pruners.base pruners.bundle pruners.errors "
-        "pruners.hub pruners.latency pruners.metrics pruners.named_files pruners.optimizer_groups pruners.pipeline "
-        "pruners.plan pruners.run pruners.search pruners.transfer pruners.weight_transfer "
+        "commands.cli commands.network commands.show pruners.base pruners.bundle pruners.errors pruners.hub "
+        "pruners.latency pruners.measure pruners.metrics pruners.named_files pruners.optimizer_groups "
+        "pruners.pipeline pruners.plan pruners.run pruners.search pruners.transfer pruners.weight_transfer "
         "training.binarization training.binarization.kinds training.data training.fit"
     ),
     "commands.quantize": (
@@ -90,7 +92,8 @@ _TABLE = {
     "pruners.alexnet": "pruners.base",
     "pruners.api": (
         "pruners.base pruners.bundle pruners.configured pruners.costs pruners.entry pruners.errors pruners.hub "
-        "pruners.latency pruners.metrics pruners.pipeline pruners.plan pruners.run pruners.search pruners.transfer"
+        "pruners.latency pruners.measure pruners.metrics pruners.pipeline pruners.plan pruners.run pruners.search "
+        "pruners.transfer"
     ),
     "pruners.base": (
         "pruners.bundle pruners.costs pruners.declare pruners.depth pruners.errors pruners.graph pruners.metrics "
@@ -121,6 +124,7 @@ _TABLE = {
     "pruners.least_squares": "pruners.costs pruners.errors pruners.graph pruners.run",
     "pruners.lenet5": "pruners.base",
     "pruners.loading": "pruners.entry pruners.errors pruners.named_files",
+    "pruners.measure": "pruners.errors pruners.loading pruners.run",
     "pruners.metrics": (
         "pruners.costs pruners.errors pruners.graph pruners.least_squares pruners.registry pruners.run"
     ),
@@ -181,7 +185,9 @@ _TABLE = {
     "pruners.weight_transfer": "pruners.decorators pruners.errors pruners.graph",
     "training.binarization": "pruners.costs pruners.errors pruners.registry pruners.run",
     "training.binarization.kinds": "pruners.costs pruners.errors pruners.registry training.binarization",
-    "training.data": "pruners.errors pruners.registry training.binarization",
+    "training.data": (
+        "pruners.errors pruners.loading pruners.named_files pruners.registry pruners.run training.binarization"
+    ),
     "training.fit": (
         "pruners.errors pruners.outputs pruners.registry pruners.run pruners.saving training.binarization "
         "training.binarization.kinds training.data"

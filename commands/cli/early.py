@@ -12,7 +12,16 @@ import click
 from ...models import registry
 from ...pruners.budgets import Budget, Limits, check_layers
 from ...pruners.errors import BundleExistsError, CheckpointError, OutputError, PlanError, UsageError
-from ...pruners.named_files import bundle_summary, hub_folder, is_hub, model_file, parse_arguments, split_spec
+from ...pruners.named_files import (
+    bundle_summary,
+    check_function,
+    hub_folder,
+    is_function,
+    is_hub,
+    model_file,
+    parse_arguments,
+    split_spec,
+)
 from ...pruners.outputs import check_free, discard, held, settle
 from ...pruners.registry import check_name
 from .names import DATA_SETS, ENDS, KINDS, METRICS, WITH_KERNELS
@@ -87,6 +96,8 @@ def _check_inputs(options: NetworkOptions) -> None:
         require_one(options)
         if options.bundle is not None:
             bundle_summary(options.bundle)
+        if isinstance(options, EvaluateOptions) and options.score and (beside := _beside_score(options)):
+            raise UsageError(f"{beside} is of accuracy on --data, and --score is another measure: give one of them")
     elif isinstance(options, CompareOptions):
         _check_compared(options)
     else:
@@ -100,8 +111,16 @@ def _check_inputs(options: NetworkOptions) -> None:
         _check_names(options)
 
 
+def _beside_score(options: EvaluateOptions) -> str:
+    given = {
+        "--confusion": options.confusion, "--confusion-csv": options.confusion_csv, "--draw": options.draw,
+        "--batch-size": options.batch_size,
+    }  # fmt: skip
+    return next((name for name, value in given.items() if value), "")
+
+
 def _check_names(options: NetworkOptions) -> None:
-    if options.data and not options.data.startswith("text:"):
+    if options.data and not (options.data.startswith("text:") or is_function(options.data)):
         check_name("data set", options.data.partition(":")[0].partition("+")[0], DATA_SETS)
     kind = (options.network or "").partition("_")[0]  # what follows says of which kind the ends are
     if kind and kind.lower() not in ENDS:
@@ -128,6 +147,7 @@ def _check_compared(options: CompareOptions) -> None:
 def _check_files(options: NetworkOptions) -> None:
     if hub := bool(options.model and is_hub(options.model)):
         _check_hub(options)
+    _check_functions(options)
     for spec in filter(None, (None if hub else options.model, options.example)):
         if (where := split_spec(spec)[0]).endswith(".py"):
             model_file(where)
@@ -136,6 +156,17 @@ def _check_files(options: NetworkOptions) -> None:
         for path in filter(None, (start, options.weights)):
             if not path.exists():
                 raise CheckpointError(f"there is no checkpoint {path}")
+
+
+def _check_functions(options: NetworkOptions) -> None:
+    """The functions of the user's own are in their files."""
+    if isinstance(options, (PruneOptions, EvaluateOptions)):
+        if options.score is not None:
+            check_function("--score", options.score)
+        elif options.score_seconds is not None:
+            raise UsageError("--score-seconds is for --score: add it, or leave --score-seconds out")
+    if options.data and is_function(options.data):
+        check_function("--data", options.data)
 
 
 def _check_hub(options: NetworkOptions) -> None:
@@ -258,8 +289,10 @@ def data_of(options: NetworkOptions) -> str | None:
 
 
 def data_name(spec: str) -> str:
-    """``digits``, ``cifar10``; the user's own folders by their names: ``folder-flowers``."""
+    """``digits``, ``cifar10``; the user's own folders and functions by their names: ``folder-flowers``."""
     name, _, folder = spec.partition(":")
+    if is_function(spec):
+        return f"{Path(name).stem}-{folder}"
     name = name.replace("/", "_")  # of +normalize
     return f"{name}-{Path(folder).resolve().name}" if name.partition("+")[0] == "folder" else name
 

@@ -113,6 +113,12 @@ network = options(
     click.option("--residual", is_flag=True,
                  help="With hf:DIR: let the width go, too, that all blocks add to (hidden_size)."),
 )  # fmt: skip
+score = options(
+    click.option("--score", metavar="FILE.py:FUNCTION", help="Judge by your own measure: (model) or (model, seconds) "
+                 "in, a number out, the larger the better."),
+    click.option("--score-seconds", type=click.FloatRange(0, min_open=True), metavar="S",
+                 help="The seconds that --score is called with, if it takes them [60]."),
+)  # fmt: skip
 output = options(
     click.option("-o", "--output", type=PATH, metavar="DIR", help="Where to write; a file, for train."),
     click.option("--force", is_flag=True, help="Overwrite what is there."),

@@ -97,6 +97,8 @@ class PruneOptions(NetworkOptions, StepOptions):
     force: bool = False
     profile: bool = False
     dry_run: bool = False
+    score: str | None = None
+    score_seconds: float | None = None
 
 
 WITHOUT_EFFECT = frozenset({
@@ -152,6 +154,8 @@ class EvaluateOptions(SubjectOptions):
     confusion: bool = False
     confusion_csv: Path | None = None
     draw: Path | None = None
+    score: str | None = None
+    score_seconds: float | None = None
 
     def __post_init__(self) -> None:
         if self.arch and self.model and not self.weights and Path(self.model).suffix in _OF_WEIGHTS:

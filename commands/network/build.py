@@ -30,7 +30,7 @@ from ...pruners.run import (
     widened,
 )
 from ...training.binarization.kinds import Kind
-from ...training.data import LENGTH, Data, calibration_images, load_data, load_text
+from ...training.data import LENGTH, Data, calibration_images, judged_by, load_data, load_text
 from ..cli import PRETRAINED, NetworkOptions, data_name, data_of, require_network, trained_name
 from ..show import Voice
 from .inputs import Shape, call_example, images, shapes_of
@@ -109,7 +109,9 @@ def network_from(options: NetworkOptions, voice: Voice, data: Data | None = None
         if checkpoint.told:
             voice.remark(f"{options.weights}: {checkpoint.told}")
     if data is not None:
-        check_outputs(network.name, network.model, network.example_input, data)
+        for line in data.told:
+            voice.remark(line)
+        network = replace(network, data=check_outputs(network.name, network.model, network.example_input, data))
     return network
 
 
@@ -239,9 +241,11 @@ def _check_runs(name: str, model: nn.Module, shapes: Sequence[Shape]) -> None:
         ) from error
 
 
-def check_outputs(name: str, model: nn.Module, example_input: Any, data: Data) -> None:
-    """UsageError unless the network takes the data's images and returns a row with a score for each of its classes,
-    if they are known."""
+def check_outputs(name: str, model: nn.Module, example_input: Any, data: Data) -> Data:
+    """The data; UsageError unless the network takes the images and returns a row with a score for each of the classes,
+    if they are known. What a function of the user's own gave may also be without classes for such a network."""
+    if data.own:
+        example_input = wide(calibration_images(data, 2), precision_of(model))
     try:
         with as_it_was(model), torch.no_grad():
             out = model.eval()(example_input)
@@ -250,14 +254,18 @@ def check_outputs(name: str, model: nn.Module, example_input: Any, data: Data) -
         shape = ",".join(map(str, data.input_shape))
         raise UsageError(f"{name} can't be run on images of {data.name} ({shape}): {reason}") from error
     if not data.labelled:
-        return
-    if not isinstance(out, torch.Tensor) or out.ndim != 2:
+        return data
+    rows = isinstance(out, torch.Tensor) and out.ndim == 2
+    if data.own:
+        return judged_by(data, out.shape[1] if rows and out.shape[1] > 1 else 0)
+    if not rows:
         raise UsageError(f"{name} must return one row of class scores for each image to be judged on --data")
     if out.shape[1] != data.num_classes:
         raise UsageError(
             f"{name} has {out.shape[1]} outputs, but {data.name} has {data.num_classes} classes: "
             f"add --model-arg num_classes={data.num_classes} (or what your factory calls it), or take other data"
         )
+    return data
 
 
 @contextmanager

@@ -11,7 +11,9 @@ from ...pruners.bundle import Bundle
 from ...pruners.configured import examples
 from ...pruners.errors import ModelFileError, PlanError, UsageError
 from ...pruners.loading import call, load_factory
+from ...pruners.named_files import is_function
 from ...pruners.run import examples_of, tree_leaves
+from ...pruners.shown import visible
 from ...training.data import Data
 from ..cli import NetworkOptions
 
@@ -21,11 +23,15 @@ Shape = tuple[int, ...]
 def shapes_of(options: NetworkOptions, data: Data | None) -> list[Shape]:
     """The shapes that ``--input-shape`` and ``--data`` name, which must agree."""
     shapes = list(options.input_shape)
+    if options.example and data is not None and data.own and not shapes:
+        return []
     if options.example and (shapes or data is not None):
         other = "--input-shape" if shapes else "--data"
         raise UsageError(f"--example and {other} both say what the network takes: leave one out")
     if data is None:
         return shapes
+    if not next(data.test.batches(1))[0].is_floating_point():
+        raise UsageError(f"the inputs of {data.name} are whole numbers: add --example FILE.py:FUNCTION that gives some")
     if shapes and shapes != [data.input_shape]:
         given, theirs = (",".join(map(str, s)) for s in (shapes[0], data.input_shape))
         raise UsageError(f"--input-shape {given}: the images of {data.name} are {theirs}; leave the option out")
@@ -54,6 +60,16 @@ def call_example(spec: str) -> Any:
             "with, a tensor, a tuple of arguments or a dict of keyword arguments, or a list of several such examples"
         )
     return inputs
+
+
+def data_of_bundle(bundle: Bundle, asked: str | None) -> str:
+    """The data asked for, else what the bundle was made with; empty where that was none."""
+    made_with = str(bundle.plan.provenance.get("data") or "")
+    if not asked and is_function(made_with):
+        # a plan may come from anywhere: what it names is run only if the user names it too
+        made_with = visible(made_with)
+        raise PlanError(f"{bundle.path} was made with what {made_with} returns: add --data {made_with}")
+    return asked or made_with
 
 
 def inputs_of_bundle(bundle: Bundle, example: str | None = None, data: Data | None = None) -> Any:

@@ -14,7 +14,7 @@ from ...pruners.errors import TrainingError, UsageError
 from ...pruners.outputs import held
 from ...pruners.run import NormBase
 from ...training.binarization.kinds import Kind
-from ...training.data import Data, on_device, with_workers
+from ...training.data import Data, on_device, require_trainable, with_workers
 from ...training.fit import (
     Execution,
     FitResult,
@@ -81,6 +81,7 @@ def train_network(
     """
     if network.data is None:
         raise UsageError("training needs images: add --data")
+    require_trainable(network.data, f"training {network.name}")
     about = {"network": network.chosen.facts} if network.chosen else {}
     checkpoint = path and unfinished(path)
     with nullcontext() if path is None or not is_main() else held(path):

@@ -12,13 +12,14 @@ from ...pruners.metrics import METRICS, check_labels
 from ...pruners.run import as_it_was, scores_of
 from ...pruners.search import SEARCHES, UNJUDGED, SearchSettings
 from ...pruners.transfer import TRANSFERS, require_images
-from ...training.data import Split, batch_of
+from ...training.data import Split, batch_of, require_trainable
 from ...training.fit import EVALUATION_BATCH, Score, fitting
 from ..cli import PruneOptions
 from ..network import Network
 
 ON_TEXT = "on text nothing is retrained"
-NO_LABELS = "the images have no labels: nothing is retrained, and no accuracy is measured"
+NO_LABELS = "no classes of the images are known: nothing is retrained, and no accuracy is measured"
+ONLY_CALIBRATION = "the images are to calibrate with: nothing is retrained"
 _SURE = 0.01
 _ARE_THESE = "are these its weights (--weights), its data, its normalisation?"
 
@@ -42,14 +43,18 @@ def check_data(options: PruneOptions, settings: SearchSettings, network: Network
     data = network.data
     if data is None:
         check_labels(settings.metric, None)
-        if SEARCHES.fact(settings.strategy, "labels"):
+        if SEARCHES.fact(settings.strategy, "labels") and options.score is None:
             raise UsageError(UNJUDGED.format(settings.strategy))
+        if option := _retraining(options):
+            raise UsageError(f"{option} needs images with labels: give --data, or leave it out")
         return
     if options.calibration is not None and options.calibration > len(data.train):
         raise UsageError(
             f"--calibration {options.calibration}: {data.name} has {len(data.train)} training images; "
             "take no more than that, or leave the option out"
         )
+    if data.labelled and (option := _retraining(options)):
+        require_trainable(data, option)
     refused = None if data.labelled else _needing_labels(options, settings, network)
     if refused is not None:
         option, instead = refused
@@ -60,15 +65,23 @@ def _needing_labels(options: PruneOptions, settings: SearchSettings, network: Ne
     """The first thing asked for that needs labels, and what to do instead."""
     if METRICS.fact(settings.metric, "labels"):
         return f"--metric {settings.metric}", "take --metric reconstruction or l1"
-    if SEARCHES.fact(settings.strategy, "labels"):
-        return f"--search {settings.strategy}", "take --search sensitivity, and a budget such as --macs 0.5"
-    if options.final_epochs:
-        return f"--final-epochs {options.final_epochs}", "leave it out, and nothing is retrained (--transfer lstsq)"
-    if options.distill is not None:
-        return "--distill (retraining)", "leave it out, and nothing is retrained (--transfer lstsq)"
+    if SEARCHES.fact(settings.strategy, "labels") and options.score is None:
+        instead = "take --search sensitivity, and a budget such as --macs 0.5, or judge by --score"
+        return f"--search {settings.strategy}", instead
+    if option := _retraining(options):
+        return option, "leave it out, and nothing is retrained (--transfer lstsq)"
     if network.arch and network.weights is None and not network.pretrained.exists():
         return f"training {network.name} first", "give its weights with --weights"
     return None
+
+
+def _retraining(options: PruneOptions) -> str:
+    """The first option that asks for retraining."""
+    if options.final_epochs:
+        return f"--final-epochs {options.final_epochs}"
+    if options.score is not None and options.retrain_epochs:  # else for a search that needs labels itself
+        return f"--retrain-epochs {options.retrain_epochs}"
+    return "" if options.distill is None else "--distill (retraining)"
 
 
 def doubt(score: Score, classes: Tensor) -> str:

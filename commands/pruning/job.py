@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,11 +15,12 @@ from torch import Tensor, nn
 from ...pruners.bundle import Bundle
 from ...pruners.errors import CheckpointError, UsageError
 from ...pruners.hub import foretells
+from ...pruners.measure import Measure
 from ...pruners.optimizer_groups import parameter_names
 from ...pruners.pipeline import Pipeline, closeness
 from ...pruners.plan import PruningPlan
 from ...pruners.run import copied
-from ...pruners.search import PrefixCache, SearchResult, SearchSettings
+from ...pruners.search import PrefixCache, Scored, SearchResult, SearchSettings
 from ...pruners.transfer import TRANSFERS, TransferImages, chosen_transfer
 from ...pruners.weight_transfer import slice_optimizer_state
 from ...training.binarization import soft_orthogonality
@@ -41,6 +43,7 @@ from ..show import Voice, skipped
 from .data_checks import (
     NO_LABELS,
     ON_TEXT,
+    ONLY_CALIBRATION,
     answers,
     check_transfer,
     doubt,
@@ -60,8 +63,10 @@ class PruneJob:
     """``work``: the folder of the search's ledger and checkpoints; None keeps nothing."""
 
     def __init__(
-        self, options: PruneOptions, settings: SearchSettings, network: Network, work: Path | None, voice: Voice
-    ) -> None:
+        self, options: PruneOptions, settings: SearchSettings, network: Network, work: Path | None, voice: Voice,
+        measure: Measure | None = None,
+    ) -> None:  # fmt: skip
+        self.measure = measure
         self.options, self.settings, self.network, self.work, self.voice = options, settings, network, work, voice
         usual = usual_transfer(settings.strategy, settings.per, network.data is not None)
         self.transfer = chosen_transfer(options.transfer, options.heal, usual)
@@ -90,7 +95,8 @@ class PruneJob:
         if self.options.layers is None:
             return
         batches = self._batches()
-        distance = None if batches is None else closeness(self.pruner.model, batches)
+        distance = None if batches is None else closeness(self.pruner.model, batches, self._classes)
+        distance = distance if self._scored is None else self._scored.lost
         names = self.pruner.shorten(self.options.layers, distance)
         self.voice.remark(f"taken out: {', '.join(names)}")
 
@@ -103,7 +109,7 @@ class PruneJob:
         self.voice.remark(f"{self.network.name}: {len(graph.widths)} widths with {groups} groups of channels")
         for doubt_of_code in self.pruner.doubts:
             self.voice.warn(doubt_of_code)
-        batches = self._batches()
+        batches, scored = self._batches(), self._scored
         if self.data is not None and not self.options.dry_run:
             self._look_at(self.data)
         latency = measured(self.pipeline, self.options, self.voice)
@@ -111,8 +117,9 @@ class PruneJob:
         with SearchWatcher(self.voice) as watcher:
             plan = self.pipeline.decide(
                 self._decisions(), batches=batches, evaluate=self._evaluate if judged else None,
-                retrain=self._retrain if judged else None, ledger=self.work and self.work / "search.jsonl",
+                retrain=self._retrain if self._trains else None, ledger=self.work and self.work / "search.jsonl",
                 resume=self.options.resume, watcher=watcher, fingerprint=self._fingerprint(), cache=self.cache,
+                scored=scored, classes=self._classes,
             )  # fmt: skip
         self.cache.clear()
         for note in (*self._result.notes, self.cache.speed.tell(self._evaluations)):
@@ -123,14 +130,33 @@ class PruneJob:
             self.voice.remark(f"predicted: {left:.1%} of the time remain")
         return plan
 
+    @cached_property
+    def _scored(self) -> Scored | None:
+        """The user's own measure, and what it gives the whole network."""
+        if self.measure is None:
+            return None
+        started = time.monotonic()
+        before = self._score(copied(self.network.model))
+        took = time.monotonic() - started
+        self.voice.remark(f"{self.measure.name}: {before:.6g} before pruning, in {took:.1f} seconds")
+        return Scored(self._score, before)
+
+    def _score(self, model: nn.Module) -> float:
+        assert self.measure is not None
+        score = self.measure(model.to(self.device))
+        model.to(torch.device("cpu"))
+        return score
+
     def _look_at(self, data: Data) -> None:
         """Say, before anything takes long, where the network seems not to know the images."""
         if data.labelled:
             doubted = doubt(self._before, data.test.classes)
+            if data.only_calibration:
+                self._note(ONLY_CALIBRATION)
         else:
             self._note(ON_TEXT if data.is_text else NO_LABELS)
             looked_at = data.train.sample(_RANKING_IMAGES, self.options.seed)
-            doubted = doubt_without_labels(answers(self.network.model, looked_at))
+            doubted = doubt_without_labels(answers(self.network.model, looked_at)) if self._classes else ""
         if doubted:  # of weights nobody trained something was said already
             self._note(doubted, said=self.network.weights is None)
 
@@ -227,6 +253,8 @@ class PruneJob:
     def _decisions(self) -> dict[str, Any]:
         s = self.settings
         facts = {"metric": s.metric, "search": s.strategy, "seed": s.seed, "transfer": self.transfer}
+        if self.options.score is not None:
+            facts["score"] = self.options.score
         if self.options.layers is not None:
             facts["layers"] = self.options.layers
         if s.budget is not None:
@@ -250,8 +278,18 @@ class PruneJob:
         return facts
 
     @property
+    def _classes(self) -> bool:
+        """Whether rows of outputs may be scores of classes."""
+        return self.data is None or self.data.labelled or not self.data.others
+
+    @property
+    def _trains(self) -> bool:
+        """Whether there is something to retrain on."""
+        return self.data is not None and self.data.labelled and not self.data.only_calibration
+
+    @property
     def _final_epochs(self) -> int:
-        if self.data is None or not self.data.labelled:
+        if not self._trains:
             return 0
         return self.regime.epochs if self.options.final_epochs is None else self.options.final_epochs
 
@@ -304,11 +342,18 @@ class PruneJob:
         return {"optimizer.pth": buffer.getvalue()}
 
     def _judged(self, generated: nn.Module) -> dict[str, Any]:
-        """For the summary: accuracies where labels are known, else how many images are taken for the same class."""
+        """For the summary: the user's own score, accuracies where labels are known, else how many images are taken for
+        the same class."""
         accuracy, more = {}, {}
+        score: dict[str, Any] = {}
+        if self._scored is not None and self.measure is not None:
+            score = {"name": self.measure.name, "before": self._scored.before, "pruned": self._score(copied(generated))}
+            more["score"] = score
         if self.data is not None and self.data.labelled:
             accuracy = self._retrained(generated)
-        elif self.data is not None:
+            if score and self._final_epochs:
+                score["retrained"] = self._score(copied(generated))
+        elif self.data is not None and self._classes:
             before, after = (answers(model, self.data.test) for model in (self.network.model, generated))
             if before is not None and after is not None:
                 more["agreement"] = {"pruned": float((before == after).double().mean()), "images": len(before)}

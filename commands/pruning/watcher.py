@@ -41,9 +41,10 @@ class SearchWatcher(Watcher):
 
 
 def _line(record: Evaluation) -> str:
-    loss = "not finite" if record.loss is None else f"{record.loss:.4f}"
+    loss = "loss not finite" if record.loss is None else f"loss {record.loss:.4f}"
+    loss = loss if record.score is None else f"score {record.score:.6g}"
     accuracy = "" if record.accuracy is None else f"  accuracy {record.accuracy:.1%}"
     return (
-        f"  {record.width}  -{record.ratio:.0%} ({record.kept} kept)  loss {loss}{accuracy}"
+        f"  {record.width}  -{record.ratio:.0%} ({record.kept} kept)  {loss}{accuracy}"
         f"  parameters {record.params:.0%}  objective {record.objective:.4f}"
     )

@@ -95,6 +95,12 @@ def comparison(summary: Mapping[str, Any]) -> list[Row]:
         if values:
             before, after = values["before"], values["after"]
             rows.append(Row(name, form.format(before), form.format(after), _change(before, after)))
+    score = summary.get("score") or {}
+    for key in ("pruned", "retrained"):
+        if key in score:
+            before, after = score["before"], score[key]
+            name = f"score {score['name']}, {key}"
+            rows.append(Row(name, f"{before:.6g}", f"{after:.6g}", f"{after - before:+.4g}"))
     accuracy = summary.get("accuracy") or {}
     for key, name in (("pruned", "test accuracy, pruned"), ("retrained", "test accuracy, retrained")):
         if accuracy.get(key) is not None:
@@ -146,7 +152,9 @@ def chart(evaluations: Sequence[Mapping[str, Any]]) -> Chart | None:
             round(margin + i * step, 1),
             round(height - margin - (e["loss"] - low) * scale, 1),
             bool(e["is_best"]),
-            f"{e['width']}: {e['kept']} kept, loss {e['loss']:.4f}",
+            f"{e['width']}: {e['kept']} kept, " + (
+                f"loss {e['loss']:.4f}" if e.get("score") is None else f"score {e['score']:.6g}"
+            ),
         )
         for i, e in enumerate(shown)
     )

@@ -8,11 +8,13 @@ from .damage import Reference
 from .ledger import Ledger
 from .prefix_cache import PrefixCache
 from .problem import (
+    NO_LOSSES,
     SEARCHES,
     UNJUDGED,
     Evaluate,
     Evaluation,
     Retrain,
+    Scored,
     SearchResult,
     SearchSettings,
     Watcher,
@@ -21,7 +23,7 @@ from .problem import (
 from .search import search
 
 __all__ = [
-    "RATIOS", "SEARCHES", "UNJUDGED", "Evaluate", "Evaluation", "Ledger", "Point", "PrefixCache",
-    "Reference", "Retrain", "SearchResult", "SearchSettings", "Watcher", "bayesian", "mean_curve", "one_ratio",
-    "search", "search_strategy", "sensitivity", "series_of", "sweep",
+    "NO_LOSSES", "RATIOS", "SEARCHES", "UNJUDGED", "Evaluate", "Evaluation", "Ledger", "Point", "PrefixCache",
+    "Reference", "Retrain", "Scored", "SearchResult", "SearchSettings", "Watcher", "bayesian", "mean_curve",
+    "one_ratio", "search", "search_strategy", "sensitivity", "series_of", "sweep",
 ]

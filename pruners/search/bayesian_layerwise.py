@@ -156,6 +156,7 @@ class LayerwiseSearch:
             params=size["params"], macs=size["macs"], bits=size["bits"],
             seconds=round(time.perf_counter() - started, 3), cached=cached, seed=self.settings.seed,
             done=self.per_width * position + (self.per_width if finished else step), total=self.total,
+            score=self.problem.score_of(loss),
         )  # fmt: skip
 
     def _objective(

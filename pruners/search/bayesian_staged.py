@@ -156,7 +156,7 @@ def joint_record(
         ALL, step, (groups - kept) / groups, groups - kept, kept, *score, objective, max([objective, *others]),
         is_best=all(objective > value for value in others), params=size["params"], macs=size["macs"],
         bits=size["bits"], seconds=round(time.perf_counter() - since, 3), cached=cached, seed=problem.settings.seed,
-        done=done, total=total,
+        done=done, total=total, score=problem.score_of(score[0]),
     )  # fmt: skip
 
 

@@ -37,17 +37,18 @@ class Difference:
 
 
 class Reference:
-    """What the whole network says about some images, kept to compare candidates with.
+    """What the whole network says about some images, kept to compare candidates with. ``classes``: rows of outputs are
+    scores of classes.
 
     Raises ``UsageError`` without images and for outputs that hold no tensor.
     """
 
-    def __init__(self, model: nn.Module, batches: Iterable[Any]) -> None:
+    def __init__(self, model: nn.Module, batches: Iterable[Any], classes: bool = True) -> None:
         self.images = [images_of(b) for b in batches]
         if not self.images:
             raise UsageError("there are no images to probe with; give --data")
         self.outputs = [_output(model, images) for images in self.images]
-        self.classes = all(y.ndim == 2 and y.shape[1] > 1 for y in self.outputs)
+        self.classes = classes and all(y.ndim == 2 and y.shape[1] > 1 for y in self.outputs)
         if not all(torch.isfinite(y).all() for y in self.outputs):
             raise UsageError("the network's outputs are not finite before anything is pruned; check weights and data")
 

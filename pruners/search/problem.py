@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ..costs import Allowance, Budget, CostModel, Costs, Limits
-from ..errors import Interrupted, UsageError
+from ..errors import Interrupted, MeasureError, UsageError
 from ..graph import ChannelGraph, Realize
 from ..metrics import Batch
 from ..plan import PruningPlan, from_kept
@@ -19,7 +19,8 @@ from ..registry import Registry
 from .ledger import Ledger
 from .prefix_cache import PrefixCache
 
-UNJUDGED = "--search {} evaluates candidates; give --data, or take --search uniform or global"
+UNJUDGED = "--search {} evaluates candidates; give --data or --score, or take --search uniform or global"
+NO_LOSSES = "--stop-early looks at the losses of single images, of which --score tells nothing"
 Evaluate = Callable[..., tuple[float, float]]
 """model -> (loss, accuracy) on held-out data. To stop early, (model, stop): ``stop(losses, images)`` is to be asked
 after every batch with the losses of the images so far and the number of all; when it says True, the means over those so
@@ -99,7 +100,8 @@ class SearchSettings:
 class Evaluation:
     """One candidate: what was tried and what came out. ``params``, ``macs`` and ``bits`` are fractions of the whole
     network's; ``loss`` is None when it was not finite; ``is_best`` marks a new best of its width; ``cached`` one
-    that was known already; ``done`` of ``total`` counts for a progress bar."""
+    that was known already; ``done`` of ``total`` counts for a progress bar; ``score`` is what a measure of the user's
+    own gave (``Scored``)."""
 
     width: str
     step: int
@@ -119,6 +121,7 @@ class Evaluation:
     seed: int
     done: int
     total: int
+    score: float | None = None
 
 
 class Watcher:
@@ -135,21 +138,46 @@ class Watcher:
 
 
 @dataclass(frozen=True)
+class Scored:
+    """A measure of the user's own, the larger the better, in place of losses. ``before``: what the whole network gets.
+
+    The loss of a candidate is the share of that which it has lost, so that the unit of the measure doesn't matter.
+    """
+
+    measure: Callable[[nn.Module], float]
+    before: float
+
+    def lost(self, model: nn.Module) -> float:
+        return (self.before - self.measure(model)) / self._unit
+
+    def of(self, loss: float | None) -> float | None:
+        """The measure of a candidate with this loss."""
+        return None if loss is None else float(f"{self.before - loss * self._unit:.12g}")
+
+    @property
+    def _unit(self) -> float:
+        return abs(self.before) or 1.0
+
+
+@dataclass(frozen=True)
 class Candidates:
-    """How pruned versions are made, judged and trained; what is None isn't available. ``realize`` makes one with the
-    slices of the whole network's weights, ``finish`` one with those that it would have in the end (``--transfer``), and
-    ``probe`` one with what comes near to them where one width alone is narrower, and takes less time."""
+    """How pruned versions are made, judged and trained; what is None isn't available. ``scored`` judges instead of
+    ``evaluate``. ``realize`` makes one with the slices of the whole network's weights, ``finish`` one with those that
+    it would have in the end (``--transfer``), and ``probe`` one with what comes near to them where one width alone is
+    narrower, and takes less time."""
 
     evaluate: Evaluate | None = None
     retrain: Retrain | None = None
     realize: Realize | None = None
     finish: Realize | None = None
     probe: Realize | None = None
+    scored: Scored | None = None
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What a strategy gets to work with. ``allowance`` and ``costs`` count exactly and for free."""
+    """What a strategy gets to work with. ``allowance`` and ``costs`` count exactly and for free. ``classes``: rows of
+    outputs are scores of classes."""
 
     model: nn.Module
     graph: ChannelGraph
@@ -161,15 +189,21 @@ class Problem:
     batches: Sequence[Batch] | None = None
     watcher: Watcher = field(default_factory=Watcher)
     cache: PrefixCache = field(default_factory=PrefixCache)
+    classes: bool = True
 
     def evaluation(self, width: str, step: int, measure: Callable[[], Evaluation]) -> Evaluation:
         """The next evaluation of the ledger; where it holds no more, the one measured now, which is appended.
 
-        Raises UsageError where the ledger holds something else, or an evaluation of another version.
+        Raises UsageError where the ledger holds something else, or an evaluation of another version, MeasureError
+        where the user's own measure fails.
         """
         entry = self.ledger.recorded("evaluation", width=width, step=step)
         if entry is None:
-            record = measure()
+            try:
+                record = measure()
+            except MeasureError as error:
+                kept = "; --resume goes on from here if its file stays the same" if self.ledger.path else ""
+                raise MeasureError(f"{error}, at evaluation {step} of {width} in the search{kept}") from error
             self.ledger.append("evaluation", dataclasses.asdict(record))
             return record
         try:
@@ -179,9 +213,16 @@ class Problem:
 
     def required(self) -> tuple[Evaluate, Realize]:
         """How candidates are judged and made. Raises ``UsageError`` where they can't be."""
-        if self.candidates.evaluate is None or self.candidates.realize is None:
+        scored, evaluate, realize = self.candidates.scored, self.candidates.evaluate, self.candidates.realize
+        if scored is not None:
+            evaluate = lambda model: (scored.lost(model), float("nan"))  # noqa: E731
+        if evaluate is None or realize is None:
             raise UsageError(UNJUDGED.format(self.settings.strategy))
-        return self.candidates.evaluate, self.candidates.realize
+        return evaluate, realize
+
+    def score_of(self, loss: float | None) -> float | None:
+        """What the user's own measure, if there is one, gave a candidate with this loss."""
+        return None if self.candidates.scored is None else self.candidates.scored.of(loss)
 
 
 @dataclass(frozen=True)

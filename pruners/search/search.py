@@ -15,18 +15,20 @@ from typing import Any, Protocol
 from torch import nn
 
 from ..costs import Allowance, CostModel, Limits, levels
-from ..errors import NotPrunableError
+from ..errors import NotPrunableError, UsageError
 from ..graph import ChannelGraph, Realize
 from ..metrics import Batch
 from ..plan import sha256_of_state
 from .ledger import Ledger
 from .prefix_cache import PrefixCache
 from .problem import (
+    NO_LOSSES,
     SEARCHES,
     Candidates,
     Evaluate,
     Problem,
     Retrain,
+    Scored,
     SearchResult,
     SearchSettings,
     Watcher,
@@ -62,6 +64,8 @@ def search(
     fingerprint: Mapping[str, Any] | None = None,
     cache: PrefixCache | None = None,
     latency: Latency | None = None,
+    scored: Scored | None = None,
+    classes: bool = True,
 ) -> SearchResult:
     """Choose the groups that every width keeps. The model is not changed.
 
@@ -74,12 +78,16 @@ def search(
     the outcome (data set, number of images, training regime), as JSON values; a ledger with another one is refused.
     ``cache``: what candidates have in common is computed once, in up to 2 GB; the outcome is the same with any limit.
     ``latency``: what a budget of latency is counted with; its measurements are a part of the fingerprint.
+    ``scored``: a measure that judges candidates instead of ``evaluate``. ``classes``: whether rows of outputs are
+    scores of classes, for probes.
 
     Raises ``NotPrunableError`` when there is nothing to prune, ``BudgetError`` when the budget is out of reach,
     ``UsageError`` for settings or ledgers that don't fit, ``Interrupted`` after Ctrl-C.
     """
     settings = settings or SearchSettings()
     run = SEARCHES.find(settings.strategy)
+    if scored is not None and settings.stop_early:
+        raise UsageError(NO_LOSSES)
     _require_choice(graph, settings.limits)
     costs = CostModel.of(model, graph)
     allowance = Allowance(graph, costs, settings.limits, settings.budget, latency.fraction if latency else None)
@@ -94,9 +102,11 @@ def search(
     }
     known_batches = None if batches is None else list(batches)
     with Ledger(None if ledger is None else Path(ledger), header, resume) as book:
-        candidates = Candidates(evaluate, retrain, realize, finish, probe)
+        candidates = Candidates(evaluate, retrain, realize, finish, probe, scored)
         watcher, cache = watcher or Watcher(), cache or PrefixCache()
-        result = run(Problem(model, graph, settings, costs, allowance, book, candidates, known_batches, watcher, cache))
+        result = run(
+            Problem(model, graph, settings, costs, allowance, book, candidates, known_batches, watcher, cache, classes)
+        )
     for note in result.notes:
         log.warning(note)
     return result

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
+import torch
 from torch import nn
 
 from ..costs import Allowance, Counts, give_back
@@ -33,7 +34,8 @@ def sensitivity(problem: Problem) -> SearchResult:
     The damage of a width is then a convex curve over what is removed from it. From the whole network down, that step
     is taken which does least damage per unit of the budget saved, until the budget is met; single channels that still
     fit are given back. Damages of several widths are taken to add up, but for a factor on those of each stage, which is
-    found on whole candidates (``Balance``). Needs images, but no labels.
+    found on whole candidates (``Balance``). Needs images, but no labels. A measure of the user's own judges the whole
+    candidates, and the probes too where there are no images.
     """
     require_budget(problem)
     problem.allowance.require_reachable()
@@ -55,7 +57,7 @@ class Probes:
     def __init__(self, problem: Problem, ranking: Ranking) -> None:
         candidates = problem.candidates
         realize = candidates.probe or candidates.finish or candidates.realize
-        if realize is None or not problem.batches:
+        if realize is None or not (problem.batches or candidates.scored):
             raise UsageError("--search sensitivity looks at images; give --data, or take --search uniform or global")
         self.problem, self.ranking, self.realize = problem, ranking, realize
         self.probed = {name: probed_counts(allowed) for name, allowed in problem.allowance.levels.items()}
@@ -80,7 +82,7 @@ class Probes:
     def balanced(self, allocate: Callable[[Mapping[str, float]], Counts]) -> Counts:
         """The counts that do best together, of those that factors on the damages of stages lead to."""
         balance = Balance(
-            self.problem, self.ranking, self._compare, allocate, self.number, self.total, self._noted
+            self.problem, self.ranking, self._scored or self._compare, allocate, self.number, self.total, self._noted
         )
         with self._listening():
             return balance.run()
@@ -104,15 +106,22 @@ class Probes:
         if self.stop.requested:
             raise self._interrupted()
 
+    @property
+    def _scored(self) -> Callable[[nn.Module], Difference] | None:
+        """How far a candidate is by the user's own measure, if there is one."""
+        scored = self.problem.candidates.scored
+        return None if scored is None else lambda network: _of_all(scored.lost(network))
+
     def _compare(self, network: nn.Module) -> Difference:
         if self._reference is None:
-            self._reference = Reference(self.problem.model, self.problem.batches or ())
+            self._reference = Reference(self.problem.model, self.problem.batches or (), self.problem.classes)
         return self._reference.compare(network)
 
     def _measured(self, name: str, step: int, kept: int) -> Evaluation:
         started = time.perf_counter()
         pruned = {name: self.ranking.keep(name, kept)}
-        found = self.problem.cache.evaluate(name, lambda: self.realize(self.problem.model, pruned), self._compare)
+        compare = self._compare if self.problem.batches else self._scored or self._compare
+        found = self.problem.cache.evaluate(name, lambda: self.realize(self.problem.model, pruned), compare)
         size = self.problem.costs.count({name: kept}).relative_to(self.whole)
         known = [e.objective for e in self.evaluations if e.width == name]
         finite = found.damage if found.damage != float("inf") else None
@@ -123,10 +132,16 @@ class Probes:
             max([objective, *known]), is_best=False, params=size["params"], macs=size["macs"], bits=size["bits"],
             seconds=round(time.perf_counter() - started, 3), cached=False, seed=self.problem.settings.seed,
             done=len(self.evaluations) + 1, total=self.total,
+            score=None if self.problem.batches else self.problem.score_of(finite),
         )  # fmt: skip
 
     def _interrupted(self) -> Interrupted:
         return interrupted(self.problem, f"{len(self.evaluations)} of {self.total} evaluations")
+
+
+def _of_all(damage: float) -> Difference:
+    """A damage that nothing is known of for single images."""
+    return Difference(damage, None, torch.tensor([damage], dtype=torch.float64))
 
 
 def probed_counts(allowed: tuple[int, ...]) -> tuple[int, ...]:

@@ -148,7 +148,7 @@ def tree(folder: Path) -> set[str]:
         ),
         pytest.param(
             [*MODEL, "--search", "bayesian"],
-            "error: --search bayesian evaluates candidates; give --data, or take --search uniform or global",
+            "error: --search bayesian evaluates candidates; give --data or --score, or take --search uniform or global",
             id="a search without the images it needs",
         ),
         pytest.param(

@@ -30,6 +30,7 @@ from secateur.training.fit import Score, evaluate, save_weights
 OWN = ("--model", "own_rgb.py:small")
 FLAT = (*OWN, "--weights", "own.pt", "--data", "folder:flat")
 NONE_HAVE = "needs labels, and the images of folder:flat have none"
+INSTEAD = "take --search sensitivity, and a budget such as --macs 0.5, or judge by --score"
 ARE_THESE = "are these its weights (--weights), its data, its normalisation?"
 
 
@@ -78,12 +79,12 @@ def own(here: Path) -> Path:
         ),
         pytest.param(
             (*FLAT, "--macs", "0.5", "--search", "bayesian"),
-            f"error: --search bayesian {NONE_HAVE}: take --search sensitivity, and a budget such as --macs 0.5",
+            f"error: --search bayesian {NONE_HAVE}: {INSTEAD}",
             id="a search",
         ),
         pytest.param(
             FLAT,
-            f"error: --search bayesian {NONE_HAVE}: take --search sensitivity, and a budget such as --macs 0.5",
+            f"error: --search bayesian {NONE_HAVE}: {INSTEAD}",
             id="the search without a budget",
         ),
         pytest.param(
@@ -122,7 +123,7 @@ def test_what_needs_labels_or_more_images_is_refused_at_once(
         (("--metric", "taylor"), "error: metric taylor needs labelled data; give --data or take l1"),
         (
             ("--search", "bayesian"),
-            "error: --search bayesian evaluates candidates; give --data, or take --search uniform or global",
+            "error: --search bayesian evaluates candidates; give --data or --score, or take --search uniform or global",
         ),
     ],
 )

@@ -77,6 +77,8 @@ OTHERWISE: dict[str, tuple[PruneOptions, dict[str, Any]]] = {
     "dtype": (HUB, {"dtype": "bfloat16"}),
     "attn": (HUB, {"attn": "eager"}),
     "residual": (HUB, {"residual": True}),
+    "score": (OWN, {"score": "own_small.py:two"}),
+    "score_seconds": (replace(OWN, score="own_small.py:two"), {"score_seconds": 3.0}),
 }
 
 

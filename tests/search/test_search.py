@@ -61,7 +61,7 @@ def test_a_strategy_that_needs_a_budget_says_so(name):
 
 def test_bayesian_search_without_data_is_refused():
     assert refusal(UsageError, Bench().search, evaluate=None) == (
-        "--search bayesian evaluates candidates; give --data, or take --search uniform or global"
+        "--search bayesian evaluates candidates; give --data or --score, or take --search uniform or global"
     )
 
 

@@ -78,7 +78,7 @@ def test_the_commands_usual_search_is_no_exception() -> None:
 
 def test_a_search_of_stages_without_data_is_refused() -> None:
     assert refusal(UsageError, Bench().search, SearchSettings(**QUICK), evaluate=None) == (
-        "--search bayesian evaluates candidates; give --data, or take --search uniform or global"
+        "--search bayesian evaluates candidates; give --data or --score, or take --search uniform or global"
     )
 
 

@@ -6,7 +6,9 @@ import importlib
 from pathlib import Path
 
 from ...pruners.errors import DataError
+from ...pruners.named_files import is_function
 from ...pruners.registry import check_name
+from .own import load_own
 from .sets import DATA_SETS, Data
 
 
@@ -14,10 +16,13 @@ def load_data(spec: str) -> Data:
     """Reads ``digits`` or ``NAME:DIR``; raises DataError in one line if it is missing, empty or laid out otherwise,
     UsageError for a name that isn't known.
 
-    ``NAME+thermometer`` codes the images as signs; ``NAME+normalize=M,../S,..`` takes other means and deviations.
+    ``FILE.py:FUNCTION`` returns them (``load_own``). ``NAME+thermometer`` codes the images as signs;
+    ``NAME+normalize=M,../S,..`` takes other means and deviations.
     """
     for module in ("secateur.training.data.layouts", "secateur.training.data.folders"):
         importlib.import_module(module)  # registers the readers
+    if is_function(spec):
+        return load_own(spec)
     coded, colon, folder = spec.partition(":")
     name, *codings = coded.split("+")
     coders = [importlib.import_module("secateur.training.data.coding").coder(name, coding) for coding in codings]

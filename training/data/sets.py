@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...pruners.errors import DataError
-from .splits import CodedSplit, FileSplit, Normalization, Split, generator
+from .splits import TOKENS, CodedSplit, FileSplit, Normalization, Split, generator
 
 SPLIT_SEED = 0
 """Fixed, whatever the seed of a run: what one run trained on must not be what the next one validates on."""
@@ -25,6 +25,10 @@ class Data:
     decides everything that is decided (the best epoch, the search). ``test`` decides nothing: it is for reporting.
     ``input_shape`` is (channels, height, width), or (tokens,) of text. Images without labels have no classes: their
     class is -1 each, and ``test`` is ``val``.
+
+    ``own``: a function of the user's own gave them; then there may be other targets than classes, and ``told`` is what
+    to say of how they were taken. ``others``: there are such, so rows of outputs are no scores of classes.
+    ``only_calibration``: nothing is to be trained on ``train``.
     """
 
     name: str
@@ -33,6 +37,10 @@ class Data:
     test: Split
     input_shape: tuple[int, ...]
     classes: tuple[str, ...]
+    own: bool = False
+    only_calibration: bool = False
+    others: bool = False
+    told: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:
@@ -44,7 +52,7 @@ class Data:
 
     @property
     def is_text(self) -> bool:
-        return len(self.input_shape) == 1
+        return self.normalization is TOKENS
 
     @property
     def normalization(self) -> Normalization | None:
@@ -109,6 +117,12 @@ def require_labels(data: Data, what: str) -> None:
             f"{what} needs labels, and the images of {data.name} have none: sort them into train/<class>/ and "
             "test/<class>/"
         )
+
+
+def require_trainable(data: Data, what: str) -> None:
+    """DataError where the images are to calibrate with, and no more."""
+    if data.only_calibration:
+        raise DataError(f"{what} needs images to train on, and {data.name} gives none: return them as 'train'")
 
 
 def damaged_in(data: Data) -> list[str]:

@@ -90,8 +90,18 @@ class Normalization:
         return pixels.float().div_(self.scale).sub_(mean).div_(std)
 
 
+class _AsTheyAre(Normalization):
+    def __call__(self, pixels: Tensor) -> Tensor:
+        return pixels
+
+
+AS_THEY_ARE, TOKENS = _AsTheyAre((), ()), _AsTheyAre((), ())
+"""Of inputs that are what the network is to get; and of sequences of a text's tokens."""
+
+
 class Images:
-    """uint8 images of one size (N, C, H, W) with labels (N,). Pixels are read when first looked at."""
+    """uint8 images of one size (N, C, H, W), or other inputs as they are, with labels (N,). Pixels are read when first
+    looked at."""
 
     def __init__(self, labels: Sequence[int] | Tensor, read: Callable[[], Tensor]) -> None:
         self.labels = torch.as_tensor(labels, dtype=torch.int64)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...pruners.errors import DataError
 from .sets import Data
-from .splits import Images, Normalization, Split, TensorSplit
+from .splits import TOKENS, Images, Split, TensorSplit
 
 LENGTH = 128
 _HELD_OUT = 10  # of so many sequences one, at most 1,000
@@ -37,7 +37,7 @@ def load_text(spec: str, tokenizer: Callable[[str], list[int]], length: int = LE
     images = Images(torch.full((count,), -1), lambda: sequences)
     held = min(count // _HELD_OUT, _MOST_HELD_OUT)
     train, val = (
-        TensorSplit(images, indices, AS_THEY_ARE) for indices in torch.arange(count).split([count - held, held])
+        TensorSplit(images, indices, TOKENS) for indices in torch.arange(count).split([count - held, held])
     )
     return Data("text", train, val, val, (length,), ())
 
@@ -68,17 +68,9 @@ def _texts(file: Path) -> Iterator[str]:
             raise DataError(f'{file}:{number}: no JSON object with a "text"') from None
 
 
-class _AsTheyAre(Normalization):
-    def __call__(self, pixels: Tensor) -> Tensor:
-        return pixels
-
-
-AS_THEY_ARE = _AsTheyAre((), ())
-
-
 def batch_of(split: Split, images: int) -> int:
     """How many to look at together: so many images, or fewer sequences, whose scores are one row for each token."""
-    return min(images, _TOGETHER) if split.normalization is AS_THEY_ARE else images
+    return min(images, _TOGETHER) if split.normalization is TOKENS else images
 
 
 def perplexity(answers: Iterable[tuple[Tensor | None, Tensor]]) -> float:
