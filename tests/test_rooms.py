@@ -49,7 +49,8 @@ _TABLE = {
     "commands.network": (
         "commands.cli commands.show models.other_layouts models.registry pruners.base pruners.bundle "
         "pruners.configured pruners.entry pruners.errors pruners.hub pruners.loading pruners.named_files "
-        "pruners.outputs pruners.run pruners.shown training.binarization.kinds training.data training.fit"
+        "pruners.outputs pruners.run pruners.shown pruners.synthetic training.binarization.kinds training.data "
+        "training.fit"
     ),
     "commands.pack": (
         "commands.cli commands.network commands.show pruners.bundle pruners.errors pruners.outputs pruners.verify "
@@ -173,6 +174,7 @@ _TABLE = {
     ),
     "pruners.trace.labelling": "pruners.errors pruners.graph pruners.places pruners.run",
     "pruners.trace.rules": "pruners.errors pruners.places pruners.run pruners.trace.labelling",
+    "pruners.synthetic": "pruners.run",
     "pruners.transfer": (
         "pruners.errors pruners.graph pruners.healing pruners.least_squares pruners.registry pruners.run "
         "pruners.weight_transfer"

@@ -50,11 +50,11 @@ from .options import (
 )
 
 __all__ = [
-    "COMPARISON", "ENDS", "GENERATED", "PRETRAINED", "SETUP_PRUNER", "WITHOUT_EFFECT", "ApplyOptions", "BundleOptions",
-    "CheckOptions", "CommonOptions", "CompareOptions", "CurvesOptions", "EvaluateOptions", "InspectOptions",
-    "NetworkOptions", "PackOptions", "ProfileOptions", "PruneOptions", "QuantizeOptions", "StepOptions",
-    "SubjectOptions", "TrainOptions", "budget_of", "bundle_name", "check_comparison", "check_curves", "check_retrained",
-    "check_trained", "check_work", "data_name", "data_of", "early", "evaluation_of", "flags", "forget_finished",
-    "headings", "packed_folder", "parse_shape", "require_network", "require_one", "retrained_folder", "streams", "trained_name",
-    "unfinished", "work_folder",
+    "COMPARISON", "ENDS", "GENERATED", "PRETRAINED", "SETUP_PRUNER", "WITHOUT_EFFECT", "ApplyOptions",
+    "BundleOptions", "CheckOptions", "CommonOptions", "CompareOptions", "CurvesOptions", "EvaluateOptions",
+    "InspectOptions", "NetworkOptions", "PackOptions", "ProfileOptions", "PruneOptions", "QuantizeOptions",
+    "StepOptions", "SubjectOptions", "TrainOptions", "budget_of", "bundle_name", "check_comparison", "check_curves",
+    "check_retrained", "check_trained", "check_work", "data_name", "data_of", "early", "evaluation_of", "flags",
+    "forget_finished", "headings", "packed_folder", "parse_shape", "require_network", "require_one",
+    "retrained_folder", "streams", "trained_name", "unfinished", "work_folder",
 ]

@@ -11,7 +11,8 @@ RANKINGS = ("smallest", "largest", "random")
 SEARCHES = ("bayesian", "global", "sensitivity", "uniform")
 TRANSFERS = ("bn", "heal", "lstsq", "slice")
 DATA_SETS = (
-    "cifar10", "cifar100", "digits", "folder", "imagenet", "minicifar", "mnist", "tiny_imagenet",
+    "cifar10", "cifar100", "digits", "folder", "imagenet", "minicifar", "mnist", "synthetic",
+    "tiny_imagenet",
 )  # fmt: skip
 ENDS = {"flreal": "real", "noflreal": "binary"}  # as names of files say what first and last layer are
 KINDS = (

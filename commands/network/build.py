@@ -33,7 +33,7 @@ from ...training.binarization.kinds import Kind
 from ...training.data import LENGTH, Data, calibration_images, judged_by, load_data, load_text
 from ..cli import PRETRAINED, NetworkOptions, data_name, data_of, require_network, trained_name
 from ..show import Voice
-from .inputs import Shape, call_example, images, shapes_of
+from .inputs import SYNTHETIC, Shape, call_example, images, shapes_of, synthetic
 from .kinds import Chosen, binary_form, chosen_kind, start
 
 
@@ -88,7 +88,8 @@ def network_from(options: NetworkOptions, voice: Voice, data: Data | None = None
         chosen.layers(known)
     if options.model and is_hub(options.model):
         return _from_folder(options, voice)
-    if options.data and data is None:
+    made = options.data == SYNTHETIC
+    if options.data and data is None and not made:
         if ":" in options.data:
             voice.remark(f"reading {options.data}")  # many files take a while
         data = load_data(options.data)
@@ -108,6 +109,8 @@ def network_from(options: NetworkOptions, voice: Voice, data: Data | None = None
         network = replace(network, optimizer=checkpoint.optimizer)
         if checkpoint.told:
             voice.remark(f"{options.weights}: {checkpoint.told}")
+    if made:
+        data = synthetic(network.model, network.example_input, options, voice)
     if data is not None:
         for line in data.told:
             voice.remark(line)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import nn
 
 from ...pruners.bundle import Bundle
 from ...pruners.configured import examples
@@ -14,10 +15,15 @@ from ...pruners.loading import call, load_factory
 from ...pruners.named_files import is_function
 from ...pruners.run import examples_of, tree_leaves
 from ...pruners.shown import visible
+from ...pruners.synthetic import synthetic_inputs
 from ...training.data import Data
+from ...training.data import synthetic as synthetic_data
 from ..cli import NetworkOptions
+from ..show import Shown, Voice
 
 Shape = tuple[int, ...]
+SYNTHETIC = "synthetic"
+_SYNTHETIC, _SYNTHETIC_HELD = 512, 64
 
 
 def shapes_of(options: NetworkOptions, data: Data | None) -> list[Shape]:
@@ -43,6 +49,25 @@ def images(shapes: Sequence[Sequence[int]]) -> Any:
     generator = torch.Generator().manual_seed(0)
     tensors = tuple(torch.randn(1, *shape, generator=generator) for shape in shapes)
     return tensors[0] if len(tensors) == 1 else tensors
+
+
+def synthetic(model: nn.Module, example_input: Any, options: NetworkOptions, voice: Voice) -> Data:
+    """Inputs without labels, made from the network itself. Raises UsageError where it takes other than one tensor."""
+    example = examples_of(example_input)[0]
+    if not isinstance(example, torch.Tensor) or not example.is_floating_point() or example.ndim < 2:
+        raise UsageError("--data synthetic makes inputs for networks that take one tensor of numbers: give other data")
+    count = getattr(options, "calibration", None) or _SYNTHETIC
+    voice.remark(f"making {count + _SYNTHETIC_HELD} inputs from the network")
+    progress = Shown(voice.progress, "making inputs")
+    found = synthetic_inputs(model, example.shape[1:], count + _SYNTHETIC_HELD, options.seed, progress.report)
+    progress.finish()
+    how = "noise, as the network has no batch norms that remember anything"
+    if found.remembered:
+        how = (
+            f"made such that {found.remembered} batch norms see what they remember (off by {found.off:.2g}, noise by "
+            f"{found.noise:.2g})"
+        )
+    return synthetic_data(found.inputs, _SYNTHETIC_HELD, f"inputs are synthetic: {how}")
 
 
 def call_example(spec: str) -> Any:

@@ -39,7 +39,7 @@ from ...training.fit import (
 )
 from ..cli import PruneOptions
 from ..network import Network, adjusted, chosen_regime, execution, new_pruner
-from ..show import Voice, skipped
+from ..show import Shown, Voice, skipped
 from .data_checks import (
     NO_LABELS,
     ON_TEXT,
@@ -52,7 +52,6 @@ from .data_checks import (
     usual_transfer,
 )
 from .fingerprint import fingerprint
-from .shown import Shown
 from .timed import measured
 from .watcher import SearchWatcher
 
@@ -154,6 +153,8 @@ class PruneJob:
             if data.only_calibration:
                 self._note(ONLY_CALIBRATION)
         else:
+            for line in data.told:
+                self._note(line, said=True)
             self._note(ON_TEXT if data.is_text else NO_LABELS)
             looked_at = data.train.sample(_RANKING_IMAGES, self.options.seed)
             doubted = doubt_without_labels(answers(self.network.model, looked_at)) if self._classes else ""
@@ -353,7 +354,7 @@ class PruneJob:
             accuracy = self._retrained(generated)
             if score and self._final_epochs:
                 score["retrained"] = self._score(copied(generated))
-        elif self.data is not None and self._classes:
+        elif self.data is not None and self._classes and not self.data.synthetic:
             before, after = (answers(model, self.data.test) for model in (self.network.model, generated))
             if before is not None and after is not None:
                 more["agreement"] = {"pruned": float((before == after).double().mean()), "images": len(before)}

@@ -5,8 +5,7 @@ from __future__ import annotations
 from ...pruners.latency import LatencyModel, Measuring, Table, machine
 from ...pruners.pipeline import Pipeline
 from ..cli import PruneOptions
-from ..show import Voice
-from .shown import Shown
+from ..show import Shown, Voice
 
 
 def measured(pipeline: Pipeline, options: PruneOptions, voice: Voice) -> LatencyModel | None:

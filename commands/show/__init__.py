@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from .bar import Shown
 from .console import Voice
 from .tables import minutes, outcome, skipped, some, table
 
 __all__ = [
-    "Voice", "minutes", "outcome", "pictures", "skipped", "some", "table",
+    "Shown", "Voice", "minutes", "outcome", "pictures", "skipped", "some", "table",
 ]

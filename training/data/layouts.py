@@ -16,6 +16,12 @@ from .sets import Data, data_set, hold_out
 from .splits import Augment, Images, Normalization, TensorSplit, random_shift, shift_and_flip
 
 
+@data_set("synthetic", "nothing: inputs are made from the network", needs_folder=False)
+def synthetic(_: Path) -> Data:
+    """Refused where there is no network to make them from."""
+    raise DataError("synthetic inputs are made from a trained network, by prune alone: give other --data")
+
+
 @data_set("digits", "nothing: the images are part of scikit-learn", needs_folder=False)
 def digits(_: Path) -> Data:
     """1,797 handwritten digits of 8x8 pixels with values 0..16: 1,077 to train, 360 to validate, 360 to test."""

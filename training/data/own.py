@@ -231,6 +231,15 @@ def _data(spec: str, parts: Mapping[str, _Part]) -> Data:
     )  # fmt: skip
 
 
+def synthetic(inputs: Tensor, held_out: int, told: str) -> Data:
+    """Inputs (N, ...) that were made from a network, to calibrate with; the last ``held_out`` are for ``val``."""
+    images = Images(torch.full((len(inputs),), -1), lambda: inputs)
+    parts = torch.arange(len(inputs)).split([len(inputs) - held_out, held_out])
+    train, val = (TensorSplit(images, indices, AS_THEY_ARE) for indices in parts)
+    shape = tuple(inputs.shape[1:])
+    return Data("synthetic", train, val, val, shape, (), only_calibration=True, synthetic=True, told=(told,))
+
+
 def _check_alike(spec: str, parts: Mapping[str, _Part]) -> None:
     (first, part), *others = parts.items()
     for name, other in others:

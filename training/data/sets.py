@@ -28,7 +28,7 @@ class Data:
 
     ``own``: a function of the user's own gave them; then there may be other targets than classes, and ``told`` is what
     to say of how they were taken. ``others``: there are such, so rows of outputs are no scores of classes.
-    ``only_calibration``: nothing is to be trained on ``train``.
+    ``only_calibration``: nothing is to be trained on ``train``. ``synthetic``: nothing is to be measured on ``test``.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Data:
     classes: tuple[str, ...]
     own: bool = False
     only_calibration: bool = False
+    synthetic: bool = False
     others: bool = False
     told: tuple[str, ...] = ()
 
