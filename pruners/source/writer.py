@@ -277,14 +277,15 @@ class _Writing:
                     raise
 
     def _without(self, text: str, error: SourceError) -> bool:
-        """Takes the statement out of a constructor that failed, if it only checks or initialises."""
-        lines = text.splitlines()
+        """Takes the statement out of a constructor that failed, if it only checks or initialises, or sets what nothing
+        reads."""
+        lines, read = text.splitlines(), self.running.union(*(_own_reads(_code(w)) for w in self.written.values()))
         for failed in (lines[n - 1] for n in failing_lines(error)):
             for cls, mine in self.written.items():
                 code = _code(mine).split("\n")[1:]
                 for stmt in _removable(mine):
                     own = slice(stmt.lineno - 2, (stmt.end_lineno or 0) - 1)
-                    if failed in code[own] and not _stored(stmt):
+                    if failed in code[own] and not _stored(stmt) & read:
                         kept = [*code[: own.start], *code[own.stop :]]
                         self.written[cls] = replace(mine, lines=kept)
                         self._choose_methods()
@@ -422,18 +423,24 @@ def _of_instances(node: ast.ClassDef) -> ast.ClassDef:
 
 
 def _removable(written: WrittenInit) -> list[ast.stmt]:
-    """Statements of a constructor that may only check or initialise, the innermost first; not what a block consists
-    of."""
+    """Statements of a constructor that may only check, initialise or set something, the innermost first; not what a
+    block consists of."""
     found: list[ast.stmt] = []
     for node in ast.walk(ast.parse(_code(written))):
         for block in (getattr(node, "body", None), getattr(node, "orelse", None)):
             if isinstance(block, list) and len(block) > 1:
-                found += (s for s in block if isinstance(s, ast.Expr | ast.Assert | ast.For | ast.If))
+                found += (s for s in block if isinstance(s, ast.Expr | ast.Assert | ast.Assign | ast.For | ast.If))
     return found[::-1]
 
 
 def _stored(tree: ast.AST) -> set[str]:
     return {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store)}
+
+
+def _own_reads(code: str) -> set[str]:
+    """Attributes that code reads of what has a name: of ``self.stem.width`` the ``stem``."""
+    nodes = [n for n in ast.walk(ast.parse(code)) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Load)]
+    return {n.attr for n in nodes if isinstance(n.value, ast.Name)}
 
 
 def _stored_names(node: ast.ClassDef) -> set[str]:

@@ -331,3 +331,36 @@ def test_what_a_loop_counts_of_layers_that_are_other_ones_now_is_left_out_and_sa
     forward = "return self.fc(self.blocks(self.b(self.a(x).relu()).relu()).mean((2, 3)))"
     bundle, made = halved(folder, net(loop, forward), skip=("blocks.1",))
     assert bundle.summary["lost"] == ("Net.last",) and not hasattr(made, "last")
+
+
+def test_what_reads_a_part_is_said_again_and_goes_with_what_the_part_lost(folder: Path) -> None:
+    text = HEAD + """class Body(nn.Module):
+    def __init__(self, width=8):
+        super().__init__()
+        layers, c = [nn.Conv2d(3, 2 * width, 3)], 2 * width
+        for _ in range(3):
+            layers.append(nn.Conv2d(c, 2 * width, 1))
+            c = 2 * width
+        self.blocks = nn.Sequential(*layers)
+        self.last, self.depth = c, 3
+
+    def forward(self, x):
+        return self.blocks(x)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = Body()
+        self.last = self.body.last
+        self.both = (self.body.last, self.body.depth)
+        self.depth = self.body.depth
+        self.widths = [b.out_channels for b in self.body.blocks]
+        self.fc = nn.Linear(16, 5)
+
+    def forward(self, x):
+        return self.fc(self.body(x).mean((2, 3)))
+"""
+    bundle, made = halved(folder, text, skip=("body.blocks.1",))
+    assert (made.widths, made.depth) == ([8, 16, 8, 8], 3)
+    assert set(bundle.summary["lost"]) == {"Net.last", "Net.both", "Body.last"}

@@ -14,7 +14,16 @@ from ..live import Arg, Box, Call, Given, Lit, Ref, Term, is_plain, literal, sam
 from ..text import STEP, flat, loaded_names, stored_names
 from .conditions import INDENT
 from .context import ClassContext
-from .followed import changed_by_methods, changed_later, counts_channels, follow, followed, renew, without_terms
+from .followed import (
+    changed_by_methods,
+    changed_later,
+    counts_channels,
+    follow,
+    followed,
+    reads_a_part,
+    renew,
+    without_terms,
+)
 from .idioms import Idioms
 from .init_writer import InitWriter
 from .naming import Group, merged, name_holes, type_name
@@ -110,14 +119,15 @@ class ClassWriter:
                 self._override(name)
         for name, expr in attributes.items():
             context.more.add(name)
-            if name in self.scope.overrides:
-                continue
-            if name in context.traced and context.traced[name] is None:
-                self._follow_in_doubt(name, expr, said)
-                continue
             later = changed_later(context, name)
             counts = counts_channels(context, [expr, *later], said)
-            if later and not counts and not any(map(self.writer.rewrites, later)):
+            if not later and f"{self.author.self_name}.{name}" not in said and reads_a_part(context, expr):
+                context.verbatim.add(name)  # it gives what the written part has
+            elif name in self.scope.overrides:
+                continue
+            elif name in context.traced and context.traced[name] is None:
+                self._follow_in_doubt(name, expr, said)
+            elif later and not counts and not any(map(self.writer.rewrites, later)):
                 context.verbatim.add(name)
             elif later and (not counts or self._says_no_number(name)):
                 continue  # written as it ends
@@ -141,8 +151,10 @@ class ClassWriter:
         before = [r.get(name) for r in records]
         if follow(self.context, name, expr, said) and [r.get(name) for r in records] != before:
             self._override(name)
-        else:
+        elif f"{self.author.self_name}.{name}" in said:
             self.context.more.discard(name)
+        else:
+            self.context.doubtful.add(name)
 
     def _override(self, name: str) -> None:
         self.scope.overrides[name] = tuple(r[name].term if name in r else None for r in self.context.records)

@@ -53,6 +53,7 @@ class ClassContext:
     more: set[str] = field(default_factory=set)  # attributes that nothing reads and that stay
     verbatim: set[str] = field(default_factory=set)  # attributes that the author's own statement makes again
     traced: Mapping[str, tuple[Any, ...] | None] = field(default_factory=dict)  # what ``Replays.values`` gives
+    doubtful: set[str] = field(default_factory=set)  # attributes that count channels, nobody knows how many now
     handed: set[str] = field(default_factory=set)  # modules that the constructor is given whatever the author does
 
     @property
@@ -187,7 +188,7 @@ class ClassContext:
         return name not in self.running and (self.whole or name in self.keep)
 
     def wanted(self, name: str) -> bool:
-        if name in self.waiting:
+        if name in self.waiting or name in self.doubtful:
             return False
         return name in self.keep or name in self.more or any(r[name].kind != "plain" for r in self.records if name in r)
 

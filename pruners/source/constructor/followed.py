@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ..author import Unproved, Vector, as_term, attribute_reads, evaluate
-from ..live import PLAIN, Lit, Slot, is_authored, is_plain, same, value_of
+from ..live import CHILD, PLAIN, Lit, Slot, is_authored, is_plain, same, value_of
 from ..text import loaded_names, stored_names
 from .buffer_statements import changed_attributes, outermost
 from .context import ClassContext
@@ -150,6 +150,13 @@ def renew(context: ClassContext, name: str, values: Iterable[Any]) -> None:
     for record, value in zip(context.records, values, strict=True):
         if name in record:
             record[name] = Slot(PLAIN, Lit(value))
+
+
+def reads_a_part(context: ClassContext, expr: ast.expr) -> bool:
+    """Whether an expression reads an attribute of a part of the module: ``self.stem.out_channels``."""
+    owner = context.author.self_name
+    parts = [own_attribute(n.value, owner) or "" for n in ast.walk(expr) if isinstance(n, ast.Attribute)]
+    return any(n in r and r[n].kind == CHILD for n in parts for r in context.records)
 
 
 def counts_channels(context: ClassContext, exprs: Iterable[ast.AST], votes: Votes) -> bool:

@@ -1,0 +1,163 @@
+"""Constructors that stay as their authors wrote them, with other numbers: where they can't, then what follows."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+import torch
+from source_helpers import load
+from torch import nn
+
+from secateur import prune
+from secateur.pruners.bundle import Bundle
+
+_NUMBER = count(1)
+HEAD = "import torch\nfrom torch import nn\n\n\n"
+BLOCK = """class Block(nn.Module):
+    def __init__(self, a, b):
+        super().__init__()
+        self.conv = nn.Conv2d(a, b, 3, padding=1)
+
+    def forward(self, x):
+        return self.conv(x).relu()
+
+
+"""
+NET = """class Net(nn.Module):
+{before}    def __init__(self{parameters}):
+        super().__init__()
+{init}
+        self.fc = nn.Linear({last}, 5)
+
+{methods}    def forward(self, x):
+        return self.fc(self.body(x).mean((2, 3)))
+"""
+LOOP = """        layers, c = [], 3
+        for w in {widths}:
+            layers.append(Block(c, w))
+            c = w
+        self.body = nn.Sequential(*layers)"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    sys.path.insert(0, str(tmp_path))
+    yield tmp_path
+    sys.path.remove(str(tmp_path))
+
+
+def net(init: str, last: str, parameters: str = "", methods: str = "", before: str = "") -> str:
+    return NET.format(before=before, parameters=parameters, init=init, last=last, methods=methods)
+
+
+def halved(folder: Path, text: str, skip: tuple[str, ...] = ()) -> tuple[str, nn.Module]:
+    """The written file of ``Net()`` with half of the channels, and its network, which computes what the sliced one
+    does."""
+    name = f"replays{next(_NUMBER)}"
+    (folder / f"{name}.py").write_text(HEAD + BLOCK + text)
+    importlib.invalidate_caches()
+    torch.manual_seed(0)
+    model = importlib.import_module(name).Net().eval()
+    bundle = prune(model, torch.randn(2, 3, 8, 8), ratio=0.5, skip=skip, output=folder / "out")
+    assert isinstance(bundle, Bundle)
+    made: nn.Module = load(bundle.file.read_text(), folder).Net()
+    made.load_state_dict(torch.load(folder / "out/weights.pth", weights_only=True))
+    assert bundle.summary["verified"]
+    return bundle.file.read_text(), made
+
+
+def widths(made: nn.Module) -> list[int]:
+    return [m.out_channels for m in made.modules() if isinstance(m, nn.Conv2d)]
+
+
+NOT_KEPT = {
+    "one_number_for_layers_that_are_different_now": (
+        net("        self.body = nn.Sequential(*[Block(3 if i == 0 else 16, 16) for i in range(3)])", "16"),
+        ("body.1.conv",), [8, 16, 8],
+    ),
+    "a_number_that_goes_through_a_text": (
+        net(LOOP.format(widths='[int(w) for w in "8,16".split(",")]'), "16"), (), [4, 8],
+    ),
+    "a_check_of_the_authors_that_the_new_numbers_do_not_pass": (
+        net('        if w1 % 8:\n            raise ValueError("wrong")\n' + LOOP.format(widths="(w1, 16)"), "16", ", w1=8"),
+        (), [4, 8],
+    ),
+    "a_decorated_constructor": (
+        "def noted(function):\n    return function\n\n\n"
+        + net(LOOP.format(widths="(8, 16)"), "16").replace("    def __init__", "    @noted\n    def __init__", 1),
+        (), [4, 8],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "skip", "found"), NOT_KEPT.values(), ids=NOT_KEPT)
+def test_a_loop_does_not_stay_with(
+    folder: Path, text: str, skip: tuple[str, ...], found: list[int]
+) -> None:
+    written, made = halved(folder, text, skip)
+    assert " for " not in written.split("class Net")[1].split("def forward")[0]
+    assert widths(made) == found
+
+
+KEPT = {
+    "a_table_at_the_top": (
+        "WIDTHS = [8, 16]\n\n\n" + net(LOOP.format(widths="WIDTHS"), "WIDTHS[-1]"), "WIDTHS = [4, 8]",
+    ),
+    "a_table_in_the_class": (
+        net(LOOP.format(widths="self.widths"), "self.widths[-1]", before="    widths = (8, 16)\n\n"), "widths = (4, 8)",
+    ),
+    "an_argument_with_a_default": (
+        net(LOOP.format(widths="widths"), "widths[-1]", ", widths=(8, 16)"), "widths=(4, 8)",
+    ),
+    "a_product": (
+        net(LOOP.format(widths="[w * 2 for w in (4, 8)]"), "16"), "[w * 2 for w in (2, 4)]",
+    ),
+    "numbers_in_a_helper": (
+        net("        self.body = self.make(2)", "16", methods="""    def make(self, depth):
+        layers, c = [], 3
+        for i in range(depth):
+            layers.append(Block(c, 8 * (i + 1)))
+            c = 8 * (i + 1)
+        return nn.Sequential(*layers)
+
+"""), "4 * (i + 1)",
+    ),
+    "a_class_that_is_handed_on": (
+        net("        self.body = nn.Sequential(kind(3, 8), kind(8, 16))", "16", ", kind=Block"),
+        "nn.Sequential(kind(3, 4), kind(4, 8))",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "said"), KEPT.values(), ids=KEPT)
+def test_a_constructor_stays_but_for_numbers_in(folder: Path, text: str, said: str) -> None:
+    written, made = halved(folder, text)
+    assert said in written
+    assert widths(made) == [4, 8]
+
+
+def test_everything_else_in_the_constructor_stays_letter_by_letter(folder: Path) -> None:
+    init = """        layers, c = [], 3  # RGB
+        # from fine to coarse
+        for i, w in enumerate((8, 16)):
+            assert w % 2 == 0, f"{w}"
+            layers.append( Block(c,  w) )
+            c = w
+        self.body = nn.Sequential(*layers)"""
+    written, _ = halved(folder, net(init, "16"))
+    assert init.replace("(8, 16)", "(4, 8)") in written
+
+
+def test_attributes_that_scripts_read_follow_with_the_loop(folder: Path) -> None:
+    init = LOOP.format(widths="(8, 16)") + """
+        self.out_channels = c
+        self.num_features = w * 2
+        self.num_classes = 5"""
+    written, made = halved(folder, net(init, "16"))
+    assert "self.out_channels = c" in written
+    assert (made.out_channels, made.num_features, made.num_classes) == (8, 16, 5)
