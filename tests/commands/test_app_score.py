@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -335,6 +336,59 @@ def test_a_measure_leaves_the_network_as_it_was(there: Path) -> None:
     assert all(torch.equal(t, before[n]) for n, t in network.state_dict().items())
     assert (network.training, network[3].training) == (True, False)
     assert all(p.grad is None for p in network.parameters())
+
+
+# -- the page
+
+NET = """
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, padding=1)
+        self.second = nn.Conv2d(8, 8, 3, padding=1)
+        self.head = nn.Conv2d(8, 2, 1)
+
+    def forward(self, x):
+        return self.head(self.second(self.first(x).relu()).relu())
+"""
+
+
+def test_what_the_page_says_runs(there: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "own_measures.md").read_text("utf-8")
+    code = page.partition("```python\n")[2].partition("```")[0]
+    (there / "own_page.py").write_text(code + NET)
+    scope: dict[str, Any] = {"__name__": "own_page_weights"}
+    exec(NET, scope)
+    torch.manual_seed(0)
+    torch.save(scope["Net"]().state_dict(), "net.pth")
+    first, second = page.partition("```sh\n")[2].partition("```")[0].replace("net.py", "own_page.py").splitlines()
+    result = app(*first.split()[1:])
+    assert result.exit_code == 0, result.stderr
+    [name] = (folder.name for folder in (there / "generated").iterdir() if not folder.name.startswith("."))
+    assert second.split()[2].replace("net-", "own_page-") == f"generated/{name}"
+    measured = app("evaluate", f"generated/{name}", *second.split()[3:], "--json")
+    score = Bundle.open(f"generated/{name}").summary["score"]
+    assert json.loads(measured.stdout)["score"] == {"own_page.py:miou": pytest.approx(score["pruned"])}
+
+
+def test_the_score_says_which_layers_go(there: Path) -> None:
+    (there / "own_deep.py").write_text(
+        "from torch import nn\n\n\nclass Block(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.conv = nn.Conv2d(4, 4, 3, padding=1)\n\n    def forward(self, x):\n"
+        "        return x + self.conv(x).relu()\n\n\nclass Deep(nn.Module):\n    def __init__(self):\n"
+        "        super().__init__()\n        self.stem = nn.Conv2d(1, 4, 3)\n"
+        "        self.blocks = nn.Sequential(*[Block() for _ in range(4)])\n        self.fc = nn.Linear(4, 3)\n\n"
+        "    def forward(self, x):\n        return self.fc(self.blocks(self.stem(x)).mean((2, 3)))\n\n\n"
+        "def likes_the_third(model):\n    import torch\n    if len(model.blocks) < 4:\n        return 1.0\n"
+        "    x = torch.ones(1, 4, 6, 6)\n    return float((model.blocks[2](x) - x).abs().sum() == 0)\n"
+    )
+    words = ("--model", "own_deep.py:Deep", "--input-shape", "1,8,8", "--layers", "0.75")
+    result = app("prune", *words, *score("likes_the_third", "own_deep.py"), "-o", "out")
+    assert result.exit_code == 0, result.stderr
+    assert "taken out: blocks.2" in result.stderr
 
 
 # -- from Python
