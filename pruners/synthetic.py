@@ -40,7 +40,7 @@ def synthetic_inputs(
     Noise has mean 0 and deviation 1, as normalised images have."""
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(count, *shape, generator=generator)
-    norms = [n for n, m in model.named_modules() if isinstance(m, NormBase) and m.track_running_stats]
+    norms = remembers(model)
     if not norms:
         return Synthetic(noise, 0)
     with as_it_was(model), torch.random.fork_rng(devices=[]), torch.enable_grad():
@@ -54,6 +54,11 @@ def synthetic_inputs(
                 report(number * _STEPS + step + 1, len(made) * _STEPS, "inputs from batch norms")
         after = made[0].off()
     return Synthetic(torch.cat([d.inputs.detach() for d in made]), len(norms), after, before)
+
+
+def remembers(model: nn.Module) -> list[str]:
+    """The batch norms that remember statistics of what they have seen."""
+    return [n for n, m in model.named_modules() if isinstance(m, NormBase) and m.track_running_stats]
 
 
 class _Dream:

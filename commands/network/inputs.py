@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ...pruners.bundle import Bundle
 from ...pruners.configured import examples
@@ -15,7 +15,7 @@ from ...pruners.loading import call, load_factory
 from ...pruners.named_files import is_function
 from ...pruners.run import examples_of, tree_leaves
 from ...pruners.shown import visible
-from ...pruners.synthetic import synthetic_inputs
+from ...pruners.synthetic import remembers, synthetic_inputs
 from ...training.data import Data
 from ...training.data import synthetic as synthetic_data
 from ..cli import NetworkOptions
@@ -56,18 +56,21 @@ def synthetic(model: nn.Module, example_input: Any, options: NetworkOptions, voi
     example = examples_of(example_input)[0]
     if not isinstance(example, torch.Tensor) or not example.is_floating_point() or example.ndim < 2:
         raise UsageError("--data synthetic makes inputs for networks that take one tensor of numbers: give other data")
-    count = getattr(options, "calibration", None) or _SYNTHETIC
-    voice.remark(f"making {count + _SYNTHETIC_HELD} inputs from the network")
-    progress = Shown(voice.progress, "making inputs")
-    found = synthetic_inputs(model, example.shape[1:], count + _SYNTHETIC_HELD, options.seed, progress.report)
-    progress.finish()
-    how = "noise, as the network has no batch norms that remember anything"
-    if found.remembered:
-        how = (
-            f"made such that {found.remembered} batch norms see what they remember (off by {found.off:.2g}, noise by "
-            f"{found.noise:.2g})"
-        )
-    return synthetic_data(found.inputs, _SYNTHETIC_HELD, f"inputs are synthetic: {how}")
+    shape, count = tuple(example.shape[1:]), getattr(options, "calibration", None) or _SYNTHETIC
+
+    def make() -> Tensor:
+        progress = Shown(voice.progress, "making inputs")
+        found = synthetic_inputs(model, shape, count + _SYNTHETIC_HELD, options.seed, progress.report)
+        progress.finish()
+        if found.remembered:
+            voice.remark(
+                f"made {len(found.inputs)} inputs: what {found.remembered} batch norms see is off by {found.off:.2g} "
+                f"from what they remember, by {found.noise:.2g} with noise"
+            )
+        return found.inputs
+
+    how = "such that batch norms see what they remember" if remembers(model) else "noise, as there are no batch norms"
+    return synthetic_data(shape, count, _SYNTHETIC_HELD, make, f"inputs are synthetic: {how}")
 
 
 def call_example(spec: str) -> Any:

@@ -34,8 +34,10 @@ def check_transfer(name: str, with_data: bool, images: int | None = None) -> Non
     require_images(name, with_data)
     if images is not None and not TRANSFERS.find(name).images:
         raise UsageError(f"--calibration {images}: --transfer {name} looks at no images; leave the option out")
-    if images is not None and images < 1:
-        raise UsageError(f"--calibration {images}: must be 1 or more")
+    least = TRANSFERS.find(name).least
+    if images is not None and images < least:
+        needed = "must be 1 or more" if least == 1 else f"--transfer {name} needs {least} or more"
+        raise UsageError(f"--calibration {images}: {needed}")
 
 
 def check_data(options: PruneOptions, settings: SearchSettings, network: Network) -> None:

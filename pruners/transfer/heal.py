@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..healing import Healed, HealSettings, held_out
+from ..healing import LEAST, Healed, HealSettings, held_out
 from ..healing import heal as healed
 from ..run import copied
 from ..weight_transfer import Transferred
@@ -14,7 +14,7 @@ from .registry import Transfer, transfer_strategy
 _BATCH = 128
 
 
-@transfer_strategy("heal", images=1024, for_candidates="lstsq", trains=True)
+@transfer_strategy("heal", images=1024, for_candidates="lstsq", trains=True, least=LEAST)
 def heal(request: Transfer) -> Transferred:
     """Least squares first; then all weights are trained for a short time to say what the original says, without
     labels. Neither sees the inputs that are to judge the second step."""

@@ -49,12 +49,13 @@ class Strategy:
     """``images``: on how many it looks unless more or fewer are given; 0 for one that needs none. ``for_candidates``:
     the name of that which the candidates of a search get in its place, empty for itself. ``quick``: from (original,
     graph, batches, seed) what comes near to it for each of many candidates. ``trains``: it takes what time it is
-    given."""
+    given. ``least``: fewer images are refused."""
 
     run: Callable[[Transfer], Transferred]
     images: int
     for_candidates: str = ""
     trains: bool = False
+    least: int = 1
     quick: Callable[[nn.Module, ChannelGraph, Sequence[Any], int], Quick] | None = None
 
 

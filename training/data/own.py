@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
@@ -231,12 +231,13 @@ def _data(spec: str, parts: Mapping[str, _Part]) -> Data:
     )  # fmt: skip
 
 
-def synthetic(inputs: Tensor, held_out: int, told: str) -> Data:
-    """Inputs (N, ...) that were made from a network, to calibrate with; the last ``held_out`` are for ``val``."""
-    images = Images(torch.full((len(inputs),), -1), lambda: inputs)
-    parts = torch.arange(len(inputs)).split([len(inputs) - held_out, held_out])
+def synthetic(shape: tuple[int, ...], count: int, held_out: int, make: Callable[[], Tensor], told: str) -> Data:
+    """``count`` inputs of this shape to calibrate with, and ``held_out`` more, which ``make`` makes from a network when
+    they are first looked at."""
+    both = count + held_out
+    images = Images(torch.full((both,), -1), make)
+    parts = torch.arange(both).split([count, held_out])
     train, val = (TensorSplit(images, indices, AS_THEY_ARE) for indices in parts)
-    shape = tuple(inputs.shape[1:])
     return Data("synthetic", train, val, val, shape, (), only_calibration=True, synthetic=True, told=(told,))
 
 
