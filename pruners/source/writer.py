@@ -45,6 +45,7 @@ from .file import (
     Reach,
     Rewrites,
     Unreached,
+    as_written,
     check,
     class_text,
     factory_chunk,
@@ -181,6 +182,7 @@ class _Writing:
         gone = len(self.replays.gone) if self.replays is not None else 0
         if self.replays is not None:
             self.replays.numbers.clear()
+            self.replays.factory = False
         recorder = Recorder(self.tree, self.rewrites.attributes, self.rewrites.held)
         try:
             for made in self._constructors(recorder, keep):
@@ -303,6 +305,8 @@ class _Writing:
         parameters = self.written[root].parameters if root in self.written else []
         if self.tree.bare:
             factory: Chunk | None = returning(entry, self.authors[root], self.written[root])
+        elif self.replays is not None and self.replays.factory:
+            factory = as_written(entry, sources, self._statement)
         else:
             factory = factory_chunk(entry, root, self.tree.names[root], parameters, self.tree.birth(""), sources)
         if factory is not None:

@@ -15,6 +15,7 @@ from torch import nn
 
 from secateur import prune
 from secateur.pruners.bundle import Bundle
+from secateur.pruners.entry import Entry
 
 _NUMBER = count(1)
 HEAD = "import torch\nfrom torch import nn\n\n\n"
@@ -62,8 +63,11 @@ def halved(folder: Path, text: str, skip: tuple[str, ...] = ()) -> tuple[str, nn
     (folder / f"{name}.py").write_text(HEAD + BLOCK + text)
     importlib.invalidate_caches()
     torch.manual_seed(0)
-    model = importlib.import_module(name).Net().eval()
-    bundle = prune(model, torch.randn(2, 3, 8, 8), ratio=0.5, skip=skip, output=folder / "out")
+    factory = importlib.import_module(name).Net
+    entry = None if isinstance(factory, type) else Entry(factory, name="Net")
+    bundle = prune(
+        factory().eval(), torch.randn(2, 3, 8, 8), ratio=0.5, skip=skip, entry=entry, output=folder / "out"
+    )
     assert isinstance(bundle, Bundle)
     made: nn.Module = load(bundle.file.read_text(), folder).Net()
     made.load_state_dict(torch.load(folder / "out/weights.pth", weights_only=True))
@@ -83,8 +87,8 @@ NOT_KEPT = {
     "a_number_that_goes_through_a_text": (
         net(LOOP.format(widths='[int(w) for w in "8,16".split(",")]'), "16"), (), [4, 8],
     ),
-    "a_check_of_the_authors_that_the_new_numbers_do_not_pass": (
-        net('        if w1 % 8:\n            raise ValueError("wrong")\n' + LOOP.format(widths="(w1, 16)"), "16", ", w1=8"),
+    "a_check_that_the_new_numbers_do_not_pass": (
+        net('        if w1 % 8:\n            raise ValueError\n' + LOOP.format(widths="(w1, 16)"), "16", ", w1=8"),
         (), [4, 8],
     ),
     "a_decorated_constructor": (
@@ -161,3 +165,75 @@ def test_attributes_that_scripts_read_follow_with_the_loop(folder: Path) -> None
     written, made = halved(folder, net(init, "16"))
     assert "self.out_channels = c" in written
     assert (made.out_channels, made.num_features, made.num_classes) == (8, 16, 5)
+
+
+FACTORY = """CFGS = {{"A": [8, "M", 16], "B": [8, 8, 16]}}
+
+
+def make_layers(cfg, norm=False):
+    layers, c = [], 3
+    for v in cfg:
+        if v == "M":
+            layers.append(nn.MaxPool2d(2))
+        else:
+            layers += [nn.Conv2d(c, v, 3, padding=1), nn.ReLU()]
+            c = v
+    return nn.Sequential(*layers)
+
+
+def noted(function):
+    return function
+
+
+class VGG(nn.Module):
+    def __init__(self, features, classes=5):
+        super().__init__()
+        self.features = features
+        self.fc = nn.Linear(16, classes)
+
+    def forward(self, x):
+        return self.fc(self.features(x).mean((2, 3)))
+
+
+def vgg_b():
+    return VGG(make_layers(CFGS["B"]))
+
+
+{factory}
+"""
+MAKES = '''def Net(pretrained=False):
+    """Eight layers fewer."""
+    return VGG(make_layers(CFGS["A"]))'''
+GONE = {
+    "loads_weights": MAKES.replace("return", "net =").replace('"A"]))', '"A"]))\n    net.load_state_dict({}, False)\n'
+                                                              "    return net"),
+    "is_decorated": "@noted\n" + MAKES,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("factory", GONE.values(), ids=GONE)
+def test_a_factory_does_not_stay_that(folder: Path, factory: str) -> None:
+    written, made = halved(folder, FACTORY.format(factory=factory))
+    assert "CFGS" not in written
+    assert widths(made) == [4, 8]
+
+
+def test_a_factory_stays_with_its_helper_and_the_numbers_in_its_table(folder: Path) -> None:
+    written, made = halved(folder, FACTORY.format(factory=MAKES))
+    assert MAKES in written and "def vgg_b" not in written
+    assert 'CFGS = {"A": [4, "M", 8], "B": [8, 8, 16]}' in written
+    assert "    def __init__(self, features, classes=5):" in written and "nn.Linear(8, classes)" in written
+    assert widths(made) == [4, 8]
+
+
+def test_a_factory_stays_that_changes_layers_afterwards(folder: Path) -> None:
+    changed = "\n    net.features[0] = nn.Conv2d(3, 8, 3, bias=False)\n    return net"
+    factory = MAKES.replace("return", "net =") + changed
+    written, made = halved(folder, FACTORY.format(factory=factory))
+    assert "    net.features[0] = nn.Conv2d(3, 4, 3, bias=False)\n" in written and widths(made) == [4, 8]
+
+
+def test_a_factory_does_not_stay_where_a_number_in_its_table_stands_for_two_widths(folder: Path) -> None:
+    factory = MAKES.replace('CFGS["A"]', "2 * [16]")
+    written, made = halved(folder, FACTORY.format(factory=factory), skip=("features.0",))
+    assert "make_layers" not in written and widths(made) == [16, 8]

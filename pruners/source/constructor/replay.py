@@ -24,6 +24,7 @@ from ..author import (
     Unproved,
     Written,
     again,
+    attribute_reads,
     evaluate,
     reads_of,
     settled,
@@ -38,6 +39,7 @@ from ..live import (
     PLAIN,
     Alias,
     Arg,
+    Birth,
     Box,
     Call,
     Display,
@@ -83,6 +85,7 @@ class Replays:
         self.numbers: dict[Hashable, int] = {}
         self.gone: set[type] = set()  # classes whose loops and helpers can't stay
         self.old: dict[Hashable, int] = {}
+        self.factory = False  # whether the author's factory stays
         self._depths: dict[Hashable, int] = {}  # numbers of layers in lists that lost some
         self._runs: dict[type, list[Run]] = {}
         self._files: dict[type, list[SourceFile]] = {}
@@ -96,6 +99,8 @@ class Replays:
 
     def _tried(self, context: ClassContext, recorder: Recorder) -> WrittenInit | None:
         try:
+            if context.is_root and (found := self._of_factory(context, recorder)) is not None:
+                return found
             meant = context.author.cls in self.meant and _alone(context)
             if not meant or {site.file for site in recorder.sites} & {f.name for f in self._files_of(context)}:
                 return None
@@ -103,6 +108,33 @@ class Replays:
         except Exception as error:  # the author's code meets numbers that it wasn't written for
             log.info("%s can't stay as it is: %s", context.author.cls.__name__, described(error))
             return None
+
+    def _of_factory(self, context: ClassContext, recorder: Recorder) -> WrittenInit | None:
+        """The root's constructor where a factory that hands it layers makes the same with other numbers in its code."""
+        entry, birth, files = self.tree.entry, context.births[0], self._files_of(context)
+        handed = birth is not None and any(any(layers_in(v)) for v in birth.arguments.values())
+        if not handed or not _alone(context) or not _only_makes(entry.factory, birth, files):
+            return None
+        if entry.kwargs or entry.dtype is not None or {site.file for site in recorder.sites} & {f.name for f in files}:
+            return None
+        run = self._run(context, [{}], entry.factory)[0][0]
+        equations = list(_equations(context, 0, run))
+        equations += _namesakes(context, [run], equations)
+        numbers = solved(equations, self.old, self.numbers)
+        if numbers is None:
+            return None
+        with with_numbers(files, self.tree.names, lambda site, value: numbers.get(site, value)):
+            made = Run(*constructed(entry.factory, {}))
+        if type(made.module) is not context.author.cls or not _Agreement(context, 0, made, set()).holds():
+            return None
+        parameters = [
+            Parameter(p.name, (None,), None, p.default_text, p.annotation, p.keyword_only, (n,))
+            for n, p in enumerate(context.author.parameters.values())
+        ]
+        text = _Text(context, recorder, [], [], {k: v for k, v in numbers.items() if self.old[k] != v})
+        self.numbers.update({k: v for k, v in numbers.items() if isinstance(k, Written)})
+        self.factory = True
+        return WrittenInit(text.indented(text.lines()), parameters, {}, dict(text.namer.extra))
 
     @property
     def meant(self) -> Set[type]:
@@ -188,8 +220,10 @@ class Replays:
             self._runs[cls] = runs
         return self._runs[cls]
 
-    def _run(self, context: ClassContext, given: Sequence[Arguments]) -> tuple[list[Run], set[Hashable]]:
-        """What the constructor makes, and the numbers that it reads."""
+    def _run(
+        self, context: ClassContext, given: Sequence[Arguments], maker: Any = None
+    ) -> tuple[list[Run], set[Hashable]]:
+        """What the constructor, or another ``maker``, makes, and the numbers that it reads."""
         cls, found = context.author.cls, set[Hashable]()
 
         def read(site: Hashable, value: int) -> Traced:
@@ -199,7 +233,7 @@ class Replays:
 
         with with_numbers(self._files_of(context), self.tree.names, read):
             tagged = [_tagged(a, (cls, i), read) for i, a in enumerate(given)]
-            return [Run(*constructed(cls, a)) for a in tagged], found
+            return [Run(*constructed(maker or cls, a)) for a in tagged], found
 
     def _shortened(
         self, context: ClassContext, given: Sequence[Arguments], read: set[Hashable], made: int, live: int
@@ -236,6 +270,19 @@ class Replays:
 
 def _is_torchs(file: SourceFile) -> bool:
     return file.name.startswith(nn.__path__[0].removesuffix("nn"))
+
+
+def _only_makes(factory: Any, birth: Birth | None, files: Sequence[SourceFile]) -> bool:
+    """Whether a factory, and what it calls to make the network, are undecorated functions that load nothing."""
+    functions = {(f.name, *key): node for f in files for key, node in f.functions.items()}
+    tops = {node for f in files for node in f.tree.body}
+    nodes = [functions.get((f.file, f.function, f.first_line)) for f in birth.frames] if birth is not None else []
+    code = getattr(factory, "__code__", None)
+    own = functions.get((code.co_filename, code.co_name, code.co_firstlineno)) if code is not None else None
+    return own in nodes and all(
+        n in tops and isinstance(n, ast.FunctionDef) and not n.decorator_list
+        and not any("load" in name for name in attribute_reads(n) | loaded_names(n)) for n in nodes
+    )  # fmt: skip
 
 
 def _alone(context: ClassContext) -> bool:
@@ -495,24 +542,34 @@ class _Text:
         author, init = self.author, self.author.init
         assert init is not None
         parameters = [self._parameter(name, n) for n, name in enumerate(author.parameters)]
-        parts = [(k.span, literal(v)) for k, v in self.numbers.items() if isinstance(k, Written) and self._inside(k)]
-        for stmt in init.body:
-            if isinstance(stmt, ast.Expr) and any(self._unwelcome(n) for n in loaded_names(stmt)):
-                parts.append(((stmt.lineno, stmt.col_offset, stmt.end_lineno or 0, stmt.end_col_offset or 0), "\0"))
-        comment = author.init_file.comments.get(init.end_lineno or 0, (0, ""))[1]
-        text = replaced(author.init_file, init, parts) + (f"  {comment}" if comment else "")
-        lines = [r for r in dedented(text, init.col_offset) if r.strip() != "\0"]
+        lines = self.lines()
         if self.context.is_root:
             plain = {p.name for p in parameters} == set(self.given[0])
             if not plain:
                 return None
             header = header_lines(author, parameters)
             lines = [*header, *lines[author.header_end - init.lineno + 1 :]]
-        last = [STEP + c if c else c for c in author.last_comments]
-        lines = [STEP + r if r else r for r in (*lines, *last)]
-        while not lines[-1].strip():
-            lines.pop()
-        return WrittenInit(lines, parameters, self._calls(parameters), dict(self.namer.extra))
+        return WrittenInit(self.indented(lines), parameters, self._calls(parameters), dict(self.namer.extra))
+
+    def lines(self) -> list[str]:
+        """The author's, with other numbers in them."""
+        author, init = self.author, self.author.init
+        assert init is not None
+        parts = [(k.span, literal(v)) for k, v in self.numbers.items() if isinstance(k, Written) and self._inside(k)]
+        for stmt in init.body:
+            if isinstance(stmt, ast.Expr) and any(self._unwelcome(n) for n in loaded_names(stmt)):
+                parts.append(((stmt.lineno, stmt.col_offset, stmt.end_lineno or 0, stmt.end_col_offset or 0), "\0"))
+        comment = author.init_file.comments.get(init.end_lineno or 0, (0, ""))[1]
+        text = replaced(author.init_file, init, parts) + (f"  {comment}" if comment else "")
+        return [r for r in dedented(text, init.col_offset) if r.strip() != "\0"]
+
+    def indented(self, lines: Sequence[str]) -> list[str]:
+        """For the body of a class, with the comments below the last statement."""
+        last = [STEP + c if c else c for c in self.author.last_comments]
+        found = [STEP + r if r else r for r in (*lines, *last)]
+        while not found[-1].strip():
+            found.pop()
+        return found
 
     def _inside(self, site: Written) -> bool:
         init = self.author.init

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import types
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from textwrap import dedent
 from typing import Any
 
@@ -69,6 +69,13 @@ def returning(entry: Entry, author: AuthorClass, written: WrittenInit) -> Chunk:
         statements = f"{statements.replace('super().__init__(', f'layers = {kind}(', 1)}\nreturn layers{cast}"
     text = "\n".join([*lines, *indented(statements.split("\n"))]) + "\n"
     return Chunk(entry.name, author.file, 10**9, text, {**written.extra, **namer.extra})
+
+
+def as_written(entry: Entry, sources: Sources, text_of: Callable[[ast.stmt, SourceFile], str]) -> Chunk:
+    """The author's factory, which makes the network with other numbers in his code."""
+    place = _source(entry.factory, sources)
+    assert place is not None
+    return Chunk(place[1].name, place[0], LAST, text_of(place[1], place[0]))
 
 
 def parameter_text(word: str, parameter: Parameter) -> str:

@@ -193,7 +193,7 @@ def _call_end(code: types.CodeType, instruction: int) -> Position:
     return end_line or 0, end_col or 0
 
 
-def constructed(cls: type[nn.Module], arguments: Arguments) -> tuple[nn.Module, Mapping[int, Arguments]]:
+def constructed(cls: Callable[..., nn.Module], arguments: Arguments) -> tuple[nn.Module, Mapping[int, Arguments]]:
     """A module made with these arguments, and by the identity of the modules made with it what each of them got."""
     recorder, bound = _Recorder(), inspect.signature(cls).bind_partial()
     bound.arguments.update(arguments)
