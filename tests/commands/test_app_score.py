@@ -40,6 +40,25 @@ def near(model):
     return 100 * (1 - (model(x) - wanted).square().mean() / wanted.var())
 
 
+def traced(model):
+    return near(torch.jit.trace(model, torch.zeros(1, 1, 8, 8)))
+
+
+def exported(model):
+    program = torch.export.export(model, (torch.zeros(16, 1, 8, 8),))
+    return near_of(program.module())
+
+
+def compiled(model):
+    return near_of(torch.compile(model, backend="eager"))
+
+
+def near_of(call):
+    x = torch.randn(16, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    wanted = whole()(x)
+    return 100 * (1 - (call(x) - wanted).square().mean() / wanted.var())
+
+
 def hurried(model, seconds):
     return seconds
 
@@ -118,6 +137,11 @@ made_of = near
 '''
 
 
+def at(text: str) -> str:
+    """The place in the file where this stands."""
+    return f"(own_scores.py:{next(n for n, line in enumerate(SCORES.splitlines(), 1) if text in line)})"
+
+
 @pytest.fixture
 def there(here: Path) -> Path:
     (here / "own_scores.py").write_text(SCORES)
@@ -170,9 +194,9 @@ def score(name: str, file: str = "own_scores.py") -> tuple[str, ...]:
                      id="infinity"),
         pytest.param(score("no_number"), "--score own_scores.py:no_number returned nan: return a finite number",
                      id="not a number"),
-        pytest.param(score("broken"), "--score own_scores.py:broken failed: ValueError: no boxes (own_scores.py:61)",
+        pytest.param(score("broken"), "--score own_scores.py:broken failed: ValueError: no boxes " + at("no boxes"),
                      id="an error"),
-        pytest.param(score("ends"), "--score own_scores.py:ends failed: SystemExit: 3 (own_scores.py:65)",
+        pytest.param(score("ends"), "--score own_scores.py:ends failed: SystemExit: 3 " + at("SystemExit"),
                      id="the end"),
         pytest.param((*score("near"), "--stop-early", "--search", "bayesian"), "--stop-early looks at the losses of "
                      "single images, of which --score tells nothing", id="losses of images"),
@@ -198,10 +222,10 @@ def test_measuring_twice_is_refused(there: Path, words: tuple[str, ...]) -> None
 @pytest.mark.parametrize(
     ("name", "search", "message"),
     [
-        ("narrow_fails", "bayesian", "failed: ValueError: only six channels will do (own_scores.py:70), at evaluation "
+        ("narrow_fails", "bayesian", f"failed: ValueError: only six channels will do {at('only six')}, at evaluation "
          "2 of conv1 in the search"),
         ("narrow_is_nan", "bayesian", "returned nan: return a finite number, at evaluation 2 of conv2 in the search"),
-        ("narrow_fails", "sensitivity", "failed: ValueError: only six channels will do (own_scores.py:70), at "
+        ("narrow_fails", "sensitivity", f"failed: ValueError: only six channels will do {at('only six')}, at "
          "evaluation 1 of conv1 in the search"),
     ],
 )  # fmt: skip
@@ -254,6 +278,18 @@ def test_searches_go_by_the_score(there: Path, words: tuple[str, ...], search: s
         assert e["loss"] == pytest.approx(1 - e["score"] / 100, abs=1e-9) and e["accuracy"] is None
     measured = app("evaluate", "out", *score("near"), "--json")
     assert json.loads(measured.stdout)["score"]["own_scores.py:near"] == pytest.approx(told["pruned"])
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["traced", "exported", "compiled", "near_of"])
+def test_measures_that_write_down_what_the_network_does(there: Path, name: str) -> None:
+    words = ("prune", "-q", *MODEL, "--macs", "0.6")
+    for measure, output in ((name, "out"), ("near", "plain")):
+        result = app(*words, *score(measure), "-o", output)
+        assert result.exit_code == 0, result.stderr
+    found, plain = (Bundle.open(output) for output in ("out", "plain"))
+    assert found.plan.widths == plain.plan.widths
+    assert found.summary["score"]["pruned"] == pytest.approx(plain.summary["score"]["pruned"])
 
 
 def test_the_best_of_what_is_tried_is_what_the_measure_says(there: Path) -> None:

@@ -390,6 +390,22 @@ def test_a_classifier_is_retrained_and_judged(there: Path) -> None:
     assert app("retrain", "-q", "out", "--data", spec("three"), "--epochs", "1").exit_code == 0
 
 
+@pytest.mark.parametrize("search", ["bayesian", "sensitivity"])
+def test_a_score_beside_classes(there: Path, search: str) -> None:
+    (there / "own_score.py").write_text("def small_weights(model):\n    return -float(model.fc.weight.abs().sum())\n")
+    words = ("--score", "own_score.py:small_weights", "--macs", "0.6", "--search", search)
+    bundle, _ = prune(there, "three", *words, "--retrain-epochs", "0", "--final-epochs", "1")
+    score, accuracy = bundle.summary["score"], bundle.summary["accuracy"]
+    assert sorted(score) == ["before", "name", "pruned", "retrained"] and None not in accuracy.values()
+    assert score["retrained"] == pytest.approx(-float(bundle.model.fc.weight.detach().abs().sum()), rel=1e-5)
+    again = app("apply", "out/plan.json", "--model", "own_small.py:small", "-o", "again")
+    assert again.exit_code == 0, again.stderr
+    assert Bundle.open("again").summary["score"] == score
+    changed = app("prune", "--model", "own_small.py:small", "--data", spec("three"), *words, "--retrain-epochs", "1",
+                  "--final-epochs", "0", "-o", "other")  # fmt: skip
+    assert changed.exit_code == 0, changed.stderr
+
+
 def test_fewer_classes_than_the_network_has(there: Path) -> None:
     text = "from own_loaders import *\ndef f():\n    return three(lambda n: classes(n) % 3)\n"
     (there / "own_few.py").write_text(text)

@@ -114,10 +114,10 @@ def _changed(data: Data, change: Callable[[Split], Split]) -> Data:
 def require_labels(data: Data, what: str) -> None:
     """DataError where nobody knows the classes of the images."""
     if not data.labelled:
-        raise DataError(
-            f"{what} needs labels, and the images of {data.name} have none: sort them into train/<class>/ and "
-            "test/<class>/"
-        )
+        how = "sort them into train/<class>/ and test/<class>/"
+        if data.own:
+            how = "return the number of its class beside each, for a network that gives class scores"
+        raise DataError(f"{what} needs labels, and the images of {data.name} have none: {how}")
 
 
 def require_trainable(data: Data, what: str) -> None:

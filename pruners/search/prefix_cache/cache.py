@@ -234,6 +234,8 @@ class _Run:
         place, self._place = self._place, self._place + 1
         if self.failed is not None or network.training or torch.is_grad_enabled():
             return
+        if torch.jit.is_tracing() or torch.compiler.is_compiling():  # of what is written down nothing may be missing
+            return
         recording = self._cache.recording(place, self._width, network, args, kwargs)
         if recording is not None:
             if self._changed is None:
