@@ -16,8 +16,8 @@ import copy
 import importlib.util
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -76,7 +76,8 @@ class Bench:
         params = sum(p.numel() for p in network.parameters()) / self.whole[1]
         return Row(target, tool, setting, accuracy, left, params, seconds, note)
 
-    def ours(self, target: float, strategy: str, metric: str) -> Row:
+    def ours(self, target: float, strategy: str, metric: str, transfers: Sequence[str]) -> Iterator[Row]:
+        """One search, which fits candidates by least squares; seconds are those of the search and of the transfer."""
         began = time.perf_counter()
         probed = [(b, torch.zeros(len(b), dtype=torch.long)) for b in self.images[:PROBED].split(64)]
         graph, batches = self.pruner.graph, self.images.split(128)
@@ -90,9 +91,14 @@ class Bench:
             self.model, graph, SearchSettings(strategy, metric=metric, budget=Budget("macs", target)),
             realize=realize, batches=probed, finish=job.finish, probe=job.probe,
         )  # fmt: skip
-        network = realize(self.model, found.kept)
-        network.load_state_dict(job.carry_over(network, found.kept, self.model.state_dict()).state)
-        return self.row(target, "Secateur", f"{strategy}, {metric}, lstsq", network, time.perf_counter() - began)
+        searched = time.perf_counter() - began
+        for name in transfers:
+            began = time.perf_counter()
+            network = realize(self.model, found.kept)
+            carried = replace(job, name=name).carry_over(network, found.kept, self.model.state_dict())
+            network.load_state_dict(carried.state)
+            seconds = searched + time.perf_counter() - began
+            yield self.row(target, "Secateur", f"{strategy}, {metric}, {name}", network, seconds)
 
     def theirs(self, target: float, importance: str, everywhere: bool) -> Iterator[Row]:
         setting = f"{importance}, {'global' if everywhere else 'uniform'}"
@@ -139,6 +145,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1024)
     parser.add_argument("--test-images", type=int, default=0, help="0: all")
     parser.add_argument("--epochs", type=int, default=0)
+    parser.add_argument("--transfers", default="lstsq", help="of ours, such as lstsq,heal")
     parser.add_argument("--only", choices=("ours", "theirs"))
     parser.add_argument("--without", default="", help="metrics and importances to leave out: reconstruction,hessian")
     asked = parser.parse_args()
@@ -159,7 +166,8 @@ def main() -> None:
     for target in map(float, asked.targets.split(",")):
         for strategy, metric in OURS if asked.only != "theirs" else ():
             if metric not in without:
-                print(bench.ours(target, strategy, metric), flush=True)
+                for row in bench.ours(target, strategy, metric, asked.transfers.split(",")):
+                    print(row, flush=True)
         for importance, everywhere in settings() if asked.only != "ours" else ():
             if importance not in without:
                 for row in bench.theirs(target, importance, everywhere):
