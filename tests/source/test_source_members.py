@@ -291,7 +291,7 @@ class Backbone(Base):
         self.last = c
         self.first = self.body[0].out_channels
         self.widths = list(widths)
-        self.info = [dict(channels=w, stride=1) for w in widths]
+        self.info = [dict(channels=w, stride=1, padding=1, bias=True) for w in widths]
         self.total = sum(widths)
 
     def forward(self, x):
@@ -317,6 +317,7 @@ def test_attributes_follow_widths_through_loops_in_a_class_whose_parent_has_a_co
     back = made.backbone
     assert (back.num_features, back.last, back.first, back.widths, back.total) == (12, 12, 4, [4, 8, 12], 24)
     assert [i["channels"] for i in back.info] == [4, 8, 12]
+    assert max(map(len, bundle.file.read_text().split("\n"))) <= 120
     assert (bundle.summary["lost"], bundle.summary["stale"]) == ((), ())
 
 

@@ -186,3 +186,14 @@ def test_each_number_tells_its_place(module: ModuleType) -> None:
         "64": 64, "2": 2, "8": 8, "16": 16, "4": 4, "12": 12, "32": 32,
     }.items()  # fmt: skip
     assert all(place.file == file.name for place in places)
+
+
+def test_a_table_that_another_file_imports_is_another_one_there_too(module: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "author_imports.py").write_text("from author_numbers import NAMED, TABLE as KINDS\n")
+    other = importlib.import_module("author_imports")
+    try:
+        with with_numbers([file_of(module), file_of(other)], [], plus(1)):
+            assert (other.KINDS, other.NAMED["small"]) == ([9, "M", (17, 17)], [9])
+        assert other.KINDS is module.TABLE and other.NAMED is module.NAMED
+    finally:
+        del sys.modules["author_imports"]

@@ -144,6 +144,7 @@ def _marked(file: SourceFile) -> Mapping[tuple[str, int], types.CodeType]:
 def with_numbers(files: Iterable[SourceFile], classes: Iterable[type], read: Read) -> Iterator[None]:
     """Within this block the functions, tables and class attributes of these files have the numbers that ``read``
     gives."""
+    files = list(files)
     functions: list[tuple[types.FunctionType, types.CodeType]] = []
     tables: list[tuple[Any, ...]] = []
     for file in files:
@@ -160,6 +161,7 @@ def with_numbers(files: Iterable[SourceFile], classes: Iterable[type], read: Rea
         for cls in classes:
             if cls.__name__ in nodes and namespace.get("__name__") == cls.__module__:
                 tables += _tables(nodes[cls.__name__].body, file, vars(cls), setattr, read, cls)
+    tables += list(_imported([namespace_of(file) for file in files], tables))
     vars(builtins).update({_NUMBER: lambda site: read(Written(site[0], site[1:5]), site[5]), _INT: _int})
     before = [f.__code__ for f, _ in functions]
     try:
@@ -196,6 +198,16 @@ def _tables(
         new = _table(value, namespace[name], file, read)
         if new is not namespace[name]:
             yield put, namespace if owner is None else owner, name, new, namespace[name]
+
+
+def _imported(namespaces: Iterable[Any], tables: Sequence[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+    """The same lists and dicts where other files imported them."""
+    new = {id(value): now for _, _, _, now, value in tables if isinstance(value, list | dict | tuple)}
+    known = {(id(owner), name) for _, owner, name, _, _ in tables}
+    for namespace in namespaces:
+        for name, value in namespace.items():
+            if id(value) in new and (id(namespace), name) not in known:
+                yield dict.__setitem__, namespace, name, new[id(value)], value
 
 
 def _table(node: ast.expr, value: Any, file: SourceFile, read: Read) -> Any:

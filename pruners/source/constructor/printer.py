@@ -244,7 +244,7 @@ class Printer:
 
     def _plain(self, term: Term) -> Code:
         if isinstance(term, Lit):
-            return literal(term.value)
+            return _in_rows(term.value)
         if isinstance(term, Ref):
             return self.namer.text(term.value)
         if isinstance(term, Text):
@@ -480,6 +480,18 @@ class Printer:
 
 def _for_all_axes(term: Term | None) -> Term | None:
     return Lit(one_for_all(term.value)) if isinstance(term, Lit) else term
+
+
+def _in_rows(value: Any) -> Code:
+    """A literal; of a table each row is a part of its own."""
+    rows = list(value.values()) if type(value) is dict else value if type(value) is list else []
+    if not any(type(r) in (list, tuple, dict) for r in rows):
+        return literal(value)
+    parts = tuple(map(_in_rows, rows))
+    if isinstance(value, dict):
+        parts = tuple(labelled(f"{literal(k)}: ", p) for k, p in zip(value, parts, strict=True))
+        return Group("{", parts, "}")
+    return Group("[", parts, "]")
 
 
 def _on_axis(term: Term | None, axis: int) -> Term | None:
