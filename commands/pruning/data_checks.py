@@ -17,7 +17,7 @@ from ...training.fit import EVALUATION_BATCH, Score, fitting
 from ..cli import PruneOptions
 from ..network import Network
 
-ON_TEXT = "on text nothing is retrained"
+ON_TEXT = "on text nothing is retrained; retrain does so"
 NO_LABELS = "the images have no labels: nothing is retrained, and no accuracy is measured"
 _SURE = 0.01
 _ARE_THESE = "are these its weights (--weights), its data, its normalisation?"

@@ -7,10 +7,10 @@ from .device import on_device
 from .load import load_data
 from .sets import Data, calibration_images, damaged_in, limited, require_labels, with_workers
 from .splits import WHOLE, Part, Split, derive_seed, number_of_steps
-from .text import LENGTH, batch_of, load_text, perplexity
+from .text import LENGTH, batch_of, foretelling, load_text, perplexity
 
 __all__ = [
     "LENGTH", "WHOLE", "Data", "Part", "Split", "batch_of", "calibration_images", "contents", "damaged_in",
-    "derive_seed", "limited", "load_data", "load_text", "number_of_steps", "on_device", "perplexity",
+    "derive_seed", "foretelling", "limited", "load_data", "load_text", "number_of_steps", "on_device", "perplexity",
     "require_labels", "with_workers",
 ]
