@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from contextlib import ExitStack
 from dataclasses import replace
@@ -11,15 +12,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..pruners.bundle import Bundle, contents, held, published, render_report, write_file, write_state
+from ..pruners.configured import rewritten
 from ..pruners.costs import Costs
 from ..pruners.errors import UsageError
-from ..pruners.run import precision_of, rounded, training_batch, widened
+from ..pruners.hub import foretells, is_configured, longest, tokenizer_of
+from ..pruners.run import precision_of, rounded, scores_of, training_batch, widened
 from ..pruners.verify import Case, fits_double, measured, trains, varied, verify_bundle
-from ..training.data import damaged_in, load_data, require_labels, require_trainable
-from ..training.fit import check_writable, evaluate, fit, resolve_device
+from ..training.data import (
+    LENGTH,
+    Data,
+    damaged_in,
+    foretelling,
+    load_data,
+    load_text,
+    require_labels,
+    require_trainable,
+)
+from ..training.fit import Score, check_writable, evaluate, fit, resolve_device
 from .cli import BundleOptions, check_retrained, retrained_folder, unfinished
 from .network import (
     adjusted,
@@ -46,19 +58,15 @@ def run(options: BundleOptions) -> None:
         checkpoint = unfinished(output)
         check_writable(checkpoint)
         facts = bundle.plan.provenance
-        spec = data_of_bundle(bundle, options.data)
-        if not spec:
-            raise UsageError(f"{bundle.path} was made without images: say what to train on with --data")
-        data = served(load_data(spec), options)
-        require_labels(data, "retraining")
-        require_trainable(data, "retraining")
-        network, device = bundle.model, resolve_device(options.device)
-        dtype = widened(network)
-        data = check_outputs(str(bundle.path), network, inputs_of_bundle(bundle, data=data), data)
+        network = bundle.model
+        device, dtype = resolve_device(options.device), widened(network)
+        data = (_text if bundle.configured else _images)(bundle, network, options)
+        network = Foretelling(network) if data.is_text else network
         kind = of_bundle(network, facts)
-        regime = chosen_regime(options.regime, str(facts.get("arch") or ""), network, data.name, "retrain", kind)
+        usual = options.regime or ("language" if data.is_text else None)
+        regime = chosen_regime(usual, str(facts.get("arch") or ""), network, data.name, "retrain", kind)
         regime = adjusted(replace(regime, epochs=options.epochs or regime.epochs), options)
-        before = evaluate(network.to(device), data.test).top1
+        before = evaluate(network.to(device), data.test)
         result = fit(
             network, data, regime, regime.epochs, seed=options.seed, device=device, progress=voice.progress,
             description="retraining", upkeep=kind, execution=execution(options), checkpoint_path=checkpoint,
@@ -69,21 +77,70 @@ def run(options: BundleOptions) -> None:
             refuse_divergence(result)
         if damaged := damaged_in(data):
             voice.remark(skipped(damaged))
-        after = evaluate(network, data.test).top1
-        known = bundle.summary.get("accuracy") or {}
-        unknown = {"before": None, "pruned": before} if known.get("pruned") is None else {}
-        accuracy = {**known, **unknown, "retrained": after}
-        voice.remark(f"test accuracy {before:.2%} -> {after:.2%}")
+        after = evaluate(network, data.test)
+        changes, told = _compared(bundle, data, before, after)
+        voice.remark(told)
         network.to(torch.device("cpu"))
         if dtype is not None:
             network.to(dtype).float()  # what its file will compute with
-        made = republish(
-            bundle, network, inputs_of_bundle(bundle, data=data), output,
-            {"accuracy": accuracy}, options.force,
-        )  # fmt: skip
+        inner = network.model if isinstance(network, Foretelling) else network
+        inputs = inputs_of_bundle(bundle, data=None if data.is_text else data)
+        made = republish(bundle, inner, inputs, output, changes, options.force)
         checkpoint.unlink(missing_ok=True)
         refuse_divergence(result)
     voice.result(outcome(made), dict(made.summary))
+
+
+class Foretelling(nn.Module):
+    """A model of language that gives a row of scores for every token but the first: tokens in, (N * (tokens - 1),
+    words) out."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        scores = scores_of(self.model(tokens), tokens)
+        assert scores is not None
+        return scores.view(*tokens.shape, -1)[:, :-1].flatten(0, 1)
+
+
+def _spec(bundle: Bundle, options: BundleOptions) -> str:
+    spec = data_of_bundle(bundle, options.data)
+    if not spec:
+        raise UsageError(f"{bundle.path} was made without data: say what to train on with --data")
+    return spec
+
+
+def _images(bundle: Bundle, network: nn.Module, options: BundleOptions) -> Data:
+    data = served(load_data(_spec(bundle, options)), options)
+    require_labels(data, "retraining")
+    require_trainable(data, "retraining")
+    return check_outputs(str(bundle.path), network, inputs_of_bundle(bundle, data=data), data)
+
+
+def _text(bundle: Bundle, network: nn.Module, options: BundleOptions) -> Data:
+    """For a model of language, which learns to foretell the next token. Raises UsageError for other models."""
+    spec = _spec(bundle, options)
+    if not foretells(network):
+        raise UsageError(
+            f"{bundle.path}: {type(network).__name__} doesn't foretell the next token, and other models of "
+            "transformers are not retrained: train it as you trained the original"
+        )
+    if not spec.startswith("text:"):
+        raise UsageError(f"{bundle.path} is a model of language: give text to train on, --data text:FILES")
+    return foretelling(served(load_text(spec, tokenizer_of(bundle.folder), longest(network, LENGTH)), options))
+
+
+def _compared(bundle: Bundle, data: Data, before: Score, after: Score) -> tuple[dict[str, Any], str]:
+    """For the summary, and in a line: accuracies, or perplexities of text."""
+    name = "perplexity" if data.is_text else "accuracy"
+    pruned, retrained = (math.exp(s.loss) if data.is_text else s.top1 for s in (before, after))
+    known = bundle.summary.get(name) or {}
+    unknown = {"before": None, "pruned": pruned} if known.get("pruned") is None else {}
+    told = f"{pruned:.3f} -> {retrained:.3f}" if data.is_text else f"{pruned:.2%} -> {retrained:.2%}"
+    words = "perplexity of held-out text" if data.is_text else "test accuracy"
+    return {name: {**known, **unknown, "retrained": retrained}}, f"{words} {told}"
 
 
 def republish(
@@ -93,14 +150,18 @@ def republish(
     kept = {name: (bundle.folder / name).read_bytes() for name in contents(bundle.folder)[0]}
     summary = dict(bundle.summary)
     with published(output, force) as draft:
+        if bundle.configured:
+            checked = rewritten(bundle.folder, draft, network, inputs, partial(_case, network, inputs), _costs(summary))
+            kept = {name: data for name, data in kept.items() if not (draft / name).exists()}
         for name, data in kept.items():
             write_file(draft / name, data)
-        write_state(draft / "weights.pth", rounded(network.state_dict(), precision_of(bundle.model)))
-        needs = re.search(rb"^\s*(import|from)\s+torchvision\b", kept[bundle.file.name], re.MULTILINE)
-        checked = verify_bundle(
-            draft / bundle.file.name, summary["factory"], [_case(network, inputs)], _costs(summary), 1,
-            () if needs else ("torchvision",),
-        )  # fmt: skip
+        if not bundle.configured:
+            write_state(draft / "weights.pth", rounded(network.state_dict(), precision_of(bundle.model)))
+            needs = re.search(rb"^\s*(import|from)\s+torchvision\b", kept[bundle.file.name], re.MULTILINE)
+            checked = verify_bundle(
+                draft / bundle.file.name, summary["factory"], [_case(network, inputs)], _costs(summary), 1,
+                () if needs else ("torchvision",),
+            )  # fmt: skip
         told = {**summary, **checked.about_macs(summary["macs"]), **changes, **checked.as_dict()}
         write_file(draft / "summary.json", (json.dumps(told, indent=2) + "\n").encode())
         report = render_report(told, bundle.plan, kept.get("search.jsonl", b""))
@@ -110,7 +171,7 @@ def republish(
 
 def _case(network: nn.Module, example_input: Any) -> Case:
     inputs = varied(example_input, 1)
-    outputs, double = measured(network, inputs, fits_double(network))
+    outputs, double = measured(network, inputs, fits_double(network) and not is_configured(network))
     steps = training_batch(inputs)
     return Case("the retrained weights", inputs, outputs, None, double, steps, partial(trains, network, steps))
 

@@ -37,7 +37,7 @@ from .errors import NotPrunableError, PlanError
 from .graph import ChannelGraph, FrozenChannels, Kept
 from .metrics import Ranking, rank
 from .plan import PruningPlan, from_kept, sha256_of_file, sha256_of_state, validate
-from .run import batch_size, examples_of, plain, precision_of, rounded, wide, widened
+from .run import batch_size, examples_of, plain, precision_of, rounded, state_of, streams, wide, widened
 from .slicing import SlicedModel, slice_model, workable
 from .source import Entry, Header, Sources, Tree, Written, refuse, write
 from .trace import observe
@@ -136,6 +136,11 @@ class BasicPruning:
             raise PlanError(f"the plan takes out {strange[0]!r}, and the network has no such layer")
         self.model, self.without = self._depth.without(names), tuple(names)
 
+    @property
+    def streams(self) -> bool:
+        """Whether the network's weights stay in their files, and come and go."""
+        return streams(self.model)
+
     @cached_property
     def _depth(self) -> Depth:
         return Depth(self.model, varied(self.example_input, 1))
@@ -208,7 +213,7 @@ class BasicPruning:
             "factory": self.entry.name,
             "origin": self.entry.origin,
             "source_sha256": _source_hash(self.entry),
-            "weights_sha256": sha256_of_state(self.model.state_dict()),
+            "weights_sha256": sha256_of_state(state_of(self.model)),
             "skip": list(self.skip),
             **({"tied": True} if self.tied else {}),
             **({"without": list(self.without)} if self.without else {}),

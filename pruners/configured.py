@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import cached_property, partial
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from .base import BasicPruning, Carried, record
 from .bundle import Bundle, check_free, published, write_file, write_state
-from .costs import CostModel
+from .costs import CostModel, Costs
 from .depth import Depth, without_layers
 from .entry import Entry
 from .errors import BudgetError, NotPrunableError, UsageError
@@ -41,6 +41,7 @@ from .hub import (
     number,
     numbers_in,
     one_by_one,
+    open_folder,
     runs_one_by_one,
     save_folder,
     shapes_in,
@@ -52,16 +53,17 @@ from .hub import (
 )
 from .places import NOWHERE
 from .plan import PruningPlan, validate
-from .run import copied, described, precision_of, rounded
+from .run import copied, described, precision_of, rounded, state_of, streams, take, twin
 from .slicing import SlicedModel
 from .source import Written
 from .trace import observe
-from .verify import Case, cases, differs, varied, verify_bundle
+from .verify import Case, Verification, cases, differs, varied, verify_bundle
 from .weight_transfer import slice_state
 
 Lost = Mapping[Axis, Mapping[str, float]]
 _OPENED = Path(__file__).parent / "hub" / "opened.py"
 _NEW_TOKENS = 8
+_NEW_TOKENS_STREAMED = 3
 _TRIALS = 24
 _ASKED = 16
 _FILE = '''"""{name}: {cls} of transformers, with the numbers of config.json."""
@@ -306,11 +308,11 @@ class ConfiguredPruning(BasicPruning):
         except Exception as error:  # the library checks some numbers against others
             said = ", ".join(f"{n} {v['after']}" for n, v in self._told(kept).items())
             raise BudgetError(f"the library makes no model with {said}: {described(error)}") from error
-        state = slice_state(whole.state_dict(), self.graph, kept)
-        if network.state_dict().keys() != state.keys():
+        state = slice_state(state_of(whole), self.graph, kept)
+        if state_of(network).keys() != state.keys():
             said = ", ".join(f"{n} {v['after']}" for n, v in self._told(kept).items())
             raise BudgetError(f"{_OTHER} with {said}: ask for a little more or less")
-        network.load_state_dict(state)
+        take(network, state)
         return network.train(whole.training)
 
     def carry_out(self, plan: PruningPlan) -> Carried:
@@ -341,9 +343,10 @@ class ConfiguredPruning(BasicPruning):
         dtype, source = self.entry.dtype or torch.float32, self.entry.folder
         if state is not None:
             network.load_state_dict(state)
-        network.load_state_dict(rounded(rounded(network.state_dict(), dtype), torch.float32))
+        if not self.streams:
+            network.load_state_dict(rounded(rounded(network.state_dict(), dtype), torch.float32))
         with published(output, force) as draft:
-            save_folder(network.to(dtype), source, draft)
+            save_folder(network, source, draft, dtype)
             network.float()
             if source is None and self._is_librarys:
                 write_file(draft / "model.py", _FILE.format(name=self.netName, cls=type(self.model).__name__).encode())
@@ -352,7 +355,7 @@ class ConfiguredPruning(BasicPruning):
             each = self.graph.each(plan.kept)
             proof = self._cases(each, network)
             with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
-                opened = _opener(Path(folder), draft, self.model)
+                opened = _opener(Path(folder), draft, self.model, dtype)
                 checked = verify_bundle(opened, "network", proof, self.predict(plan.kept), self._batch, weights=False)
             planned = self._summary(plan)
             proved = {**checked.about_macs(planned["macs"]), "verified": True, **checked.as_dict()}
@@ -399,10 +402,27 @@ def examples(model: nn.Module) -> list[dict[str, Any]]:
         raise UsageError(f"{error}: give --example FILE.py:FUNCTION") from None
 
 
+def rewritten(
+    folder: Path, draft: Path, network: nn.Module, example: Any, case: Callable[[], Case], expected: Costs
+) -> Verification:  # fmt: skip
+    """Write a published folder's model with other weights into a draft, and verify it. Other files but the bundle's own
+    go along. ``case``: what it computes with the weights as they are written."""
+    dtype = open_folder(folder)[1]
+    network.load_state_dict(rounded(rounded(network.state_dict(), dtype), torch.float32))
+    save_folder(network, folder, draft, dtype)
+    network.float().eval()
+    proof = [case(), *_generated(network, example)]
+    with tempfile.TemporaryDirectory(prefix="secateur-") as scratch:
+        opened = _opener(Path(scratch), draft, network, dtype)
+        return verify_bundle(opened, "network", proof, expected, 1, weights=False)
+
+
 def _copy(network: nn.Module, like: nn.Module) -> nn.Module:
-    twin = made(like, values_of(network))
-    twin.load_state_dict(network.state_dict())
-    return twin.eval()
+    if streams(network):
+        return twin(network).eval()
+    other = made(like, values_of(network))
+    other.load_state_dict(network.state_dict())
+    return other.eval()
 
 
 def _together(
@@ -440,12 +460,15 @@ def _cut(graph: ChannelGraph, kept: Kept) -> dict[str, tuple[int, ...]]:
     return {name: tuple(shape) for name, shape in shapes.items()}
 
 
-def _opener(folder: Path, draft: Path, model: nn.Module) -> Path:
+def _opener(folder: Path, draft: Path, model: nn.Module, dtype: torch.dtype) -> Path:
     """A file whose function opens the draft."""
     file = folder / "opened.py"
     file.write_bytes(_OPENED.read_bytes())
     config: Any = model.config
-    facts = {"folder": str(draft.resolve()), "class": type(model).__name__, "attention": attention_of(config)}
+    read = str(dtype if streams(model) else torch.float32).removeprefix("torch.")
+    facts = {
+        "folder": str(draft.resolve()), "class": type(model).__name__, "attention": attention_of(config), "dtype": read,
+    }  # fmt: skip
     file.with_suffix(".json").write_text(json.dumps(facts), "utf-8")
     return file
 
@@ -456,9 +479,11 @@ def _generated(network: nn.Module, example: Mapping[str, Any]) -> Iterator[Case]
     if not callable(getattr(model, "can_generate", None)) or not model.can_generate() or "input_ids" not in example:
         return
     inputs = {k: v for k, v in example.items() if k in ("input_ids", "attention_mask")}
-    inputs |= {"max_new_tokens": _NEW_TOKENS, "min_new_tokens": _NEW_TOKENS, "do_sample": False}
+    streamed = streams(network)
+    count = _NEW_TOKENS_STREAMED if streamed else _NEW_TOKENS
+    inputs |= {"max_new_tokens": count, "min_new_tokens": count, "do_sample": False}
     for cached in (True, False):
         asked = {**inputs, "use_cache": cached}
         tokens = model.generate(**asked)
         name = "greedy generation" + ("" if cached else ", without a cache")
-        yield Case(name, asked, (tokens,), None, double=False, method="generate")
+        yield Case(name, asked, (tokens,), None, double=False, method="generate", streamed=streamed)

@@ -126,6 +126,9 @@ class Pipeline:
         """Write the source, carry the weights over, judge and maybe retrain what it defines, verify and publish.
         ``output`` None: the bundle is in memory alone."""
         made = self.pruner.carry_out(plan)
+        if self.pruner.streams:  # and so do the slices
+            self._run_once(made.sliced.model)
+            return self.pruner.publish(made, output, files=files(), force=force)
         with torch.random.fork_rng(devices=[]):  # a written network draws weights, which are not looked at
             network = self.pruner.network(made).to(device_of(self.pruner.model))
         network = self.known(network).train(self.pruner.model.training)

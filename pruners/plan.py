@@ -17,7 +17,7 @@ import hashlib
 import itertools
 import json
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -252,7 +252,7 @@ def sha256_of_file(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sha256_of_state(state: Mapping[str, torch.Tensor]) -> str:
+def sha256_of_state(state: Mapping[str, torch.Tensor | Callable[[], torch.Tensor]]) -> str:
     """SHA-256 (hex) over keys, shapes, dtypes and bytes of all tensors, in the order of their names.
 
     It doesn't depend on the file format, the device or the order of the keys.
@@ -261,7 +261,8 @@ def sha256_of_state(state: Mapping[str, torch.Tensor]) -> str:
 
     digest = hashlib.sha256()
     for name in sorted(state):
-        tensor = state[name].detach().cpu().contiguous()
+        value = state[name]
+        tensor = (value if isinstance(value, torch.Tensor) else value()).detach().cpu().contiguous()
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -21,6 +22,7 @@ from .errors import CheckpointError, DeclarationError
 from .graph import BoolArray, ChannelGraph, Kept, Slot
 
 State = dict[str, Tensor]
+Masks = Mapping[str, list[tuple[Slot, BoolArray]]]
 
 
 # ---------------------------------------------------------------------------------------------- slicing
@@ -31,7 +33,7 @@ def slice_state(state: Mapping[str, Tensor], graph: ChannelGraph, kept: Kept, mo
     ``requires_grad``; nothing shares memory with ``state``.
 
     ``kept``: width name -> kept group indices. ``model``: the network the state is of, where classes of it have
-    weight transfer units of their own.
+    weight transfer units of their own. Of weights that come and go, it says how their slices are made.
     """
     masks = masks_by_key(graph, kept)
     sliced = OrderedDict((key, _sliced(value, key, graph, masks)) for key, value in state.items())
@@ -63,16 +65,20 @@ def masks_by_key(graph: ChannelGraph, kept: Kept) -> dict[str, list[tuple[Slot, 
     return masks
 
 
-def _sliced(
-    tensor: Tensor, key: str, graph: ChannelGraph, masks: Mapping[str, list[tuple[Slot, BoolArray]]]
-) -> Tensor:
+def _sliced(tensor: Tensor | Callable[[], Tensor], key: str, graph: ChannelGraph, masks: Masks) -> Any:
     """``key``: the tensor's name. One that lies in one line stays one."""
+    if not isinstance(tensor, Tensor):
+        return partial(_sliced_now, tensor, key, graph, masks)
     own = masks.get(graph.key(key), [])
     laid_out = graph.laid_out(key, tensor.detach())
     found = slice_tensor(laid_out, own) if own else tensor.detach().clone()
     if laid_out.shape != tensor.shape:
         found = found.reshape([-1 if n == tensor.numel() else 1 for n in tensor.shape])
     return found.requires_grad_(tensor.requires_grad)
+
+
+def _sliced_now(made: Callable[[], Tensor], key: str, graph: ChannelGraph, masks: Masks) -> Any:
+    return _sliced(made(), key, graph, masks)
 
 
 def slice_optimizer_state(
@@ -97,7 +103,7 @@ def slice_optimizer_state(
 
 
 def _sliced_moments(
-    entries: Mapping[str, Any], name: str, graph: ChannelGraph, masks: Mapping[str, list[tuple[Slot, BoolArray]]]
+    entries: Mapping[str, Any], name: str, graph: ChannelGraph, masks: Masks
 ) -> dict[str, Any]:
     key = graph.key(name)
     moments: dict[str, Any] = {}

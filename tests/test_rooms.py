@@ -79,8 +79,8 @@ _TABLE = {
         "training.data training.fit"
     ),
     "commands.retrain": (
-        "commands.cli commands.network commands.show pruners.bundle pruners.costs pruners.errors pruners.run "
-        "pruners.verify training.data training.fit"
+        "commands.cli commands.network commands.show pruners.bundle pruners.configured pruners.costs pruners.errors "
+        "pruners.hub pruners.run pruners.verify training.data training.fit"
     ),
     "commands.show": "pruners.bundle pruners.latency pruners.metrics pruners.search training.fit",
     "commands.train": (

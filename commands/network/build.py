@@ -31,7 +31,7 @@ from ...pruners.run import (
 )
 from ...training.binarization.kinds import Kind
 from ...training.data import LENGTH, Data, calibration_images, judged_by, load_data, load_text
-from ..cli import PRETRAINED, NetworkOptions, data_name, data_of, require_network, trained_name
+from ..cli import PRETRAINED, NetworkOptions, PruneOptions, data_name, data_of, require_network, trained_name
 from ..show import Voice
 from .inputs import SYNTHETIC, Shape, call_example, images, shapes_of, synthetic
 from .kinds import Chosen, binary_form, chosen_kind, start
@@ -187,7 +187,8 @@ def _from_folder(options: NetworkOptions, voice: Voice) -> Network:
     """A model with its configuration, as Hugging Face's library keeps it."""
     folder = hub_folder(options.model or "")
     voice.remark(f"reading {folder}")
-    model, dtype = open_folder(folder, options.dtype, options.attn)
+    whole = not isinstance(options, PruneOptions) or bool(options.data) or options.layers is not None
+    model, dtype = open_folder(folder, options.dtype, options.attn, whole)
     cls = type(model)
     entry = Entry(cls, {}, cls.__name__, f"{folder.resolve().name}, {cls.__name__}", dtype, folder)
     facts = _facts(options, [], model=f"hf:{folder.as_posix()}", dtype=str(dtype).removeprefix("torch."))

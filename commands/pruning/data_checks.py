@@ -17,7 +17,7 @@ from ...training.fit import EVALUATION_BATCH, Score, fitting
 from ..cli import PruneOptions
 from ..network import Network
 
-ON_TEXT = "on text nothing is retrained"
+ON_TEXT = "on text nothing is retrained; retrain does so"
 NO_LABELS = "no classes of the images are known: nothing is retrained, and no accuracy is measured"
 ONLY_CALIBRATION = "the images are to calibrate with: nothing is retrained"
 _SURE = 0.01

@@ -110,8 +110,11 @@ def comparison(summary: Mapping[str, Any]) -> list[Row]:
             else:
                 rows.append(Row(name, f"{before:.2%}", f"{after:.2%}", f"{100 * (after - before):+.2f} points"))
     if perplexity := summary.get("perplexity"):
-        before, after = perplexity["before"], perplexity["pruned"]
-        rows.append(Row("perplexity on held-out text", f"{before:.3f}", f"{after:.3f}", _change(before, after)))
+        for key, more in (("pruned", ""), ("retrained", ", retrained")):
+            if key in perplexity:
+                before, after = perplexity["before"], perplexity[key]
+                told = (f"{before:.3f}", f"{after:.3f}", _change(before, after)) if before else ("", f"{after:.3f}", "")
+                rows.append(Row(f"perplexity on held-out text{more}", *told))
     agreement = summary.get("agreement")
     if agreement:
         rows.append(Row("taken for the same class as before", "", f"{agreement['pruned']:.2%}"))

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import CheckpointError, ModelFileError, UsageError
+from ..run import from_file, stream, streams, values_in
 from .entries import Shapes
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".gguf", ".ot")
 _OWN = {"config.json", "README.md", "plan.json", "summary.json", "report.html", "search.jsonl"}
 _PLAIN = "eager"
 _LARGEST = "1000GB"
+_SHARDS = 10  # of a large model, whatever it was read from
+LARGE = 500_000_000  # bytes
+_TYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -39,10 +45,11 @@ def is_configured(model: nn.Module) -> bool:
 
 
 def open_folder(
-    path: Path, dtype: str | None = None, attention: str | None = None
+    path: Path, dtype: str | None = None, attention: str | None = None, whole: bool = True
 ) -> tuple[nn.Module, torch.dtype]:  # fmt: skip
     """The model in a folder, in float32 and in eval mode, and the type of its weights, or ``dtype`` instead.
 
+    ``whole``: False lets the weights of a large one stay in their files; they come and go while it runs.
     Raises ModelFileError for a configuration that describes no model, CheckpointError for weights that don't fit it.
     """
     transformers = library()
@@ -50,9 +57,10 @@ def open_folder(
     cls = _class(transformers, config, path)
     stored = DTYPES[dtype] if dtype else _stored(path)
     options = {} if attention is None else {"attn_implementation": attention}
+    mapped = not whole and _is_large(path, stored)
     try:
         model, told = cls.from_pretrained(
-            path, config=config, dtype=torch.float32, local_files_only=True, use_safetensors=True,
+            path, config=config, dtype=stored if mapped else torch.float32, local_files_only=True, use_safetensors=True,
             output_loading_info=True, **options,
         )  # fmt: skip
     except (OSError, RuntimeError, ValueError, KeyError, ImportError) as error:
@@ -65,8 +73,44 @@ def open_folder(
     if mismatched := sorted(map(str, told.get("mismatched_keys") or ())):
         raise CheckpointError(f"{path}: {mismatched[0]} has another shape than config.json says")
     one_by_one(model)
+    if mapped:
+        if not _as_it_lies(model, path):
+            return open_folder(path, dtype, attention)
+        stream(model, lambda name, tensor: partial(from_file, tensor.detach()))
     return model.eval(), stored
 
+
+def _is_large(path: Path, stored: torch.dtype) -> bool:
+    """Whether a model is better not held in float32, and all its files' tensors are of this type."""
+    from safetensors import safe_open
+
+    files = sorted(path.glob("*.safetensors"))
+    if sum(f.stat().st_size for f in files) < LARGE:
+        return False
+    kinds = set()
+    for file in files:
+        with safe_open(file, "pt") as weights:
+            kinds |= {weights.get_slice(k).get_dtype() for k in weights.keys()}  # noqa: SIM118 (no dict)
+    return {_TYPES.get(kind) for kind in kinds} == {stored}
+
+
+def _as_it_lies(model: nn.Module, path: Path) -> bool:
+    """Whether a model's tensors are those in its files, none of them put together while it was read."""
+    keys = _keys(sorted(path.glob("*.safetensors")))
+    named = dict(model.named_parameters(remove_duplicate=False))
+    found = {id(p) for n, p in named.items() if n in keys}
+    return model.state_dict().keys() == named.keys() >= keys and found == {id(p) for p in model.parameters()}
+
+
+def _keys(files: Sequence[Path]) -> set[str]:
+    """The names of the tensors in files."""
+    from safetensors import safe_open
+
+    found: set[str] = set()
+    for file in files:
+        with safe_open(file, "pt") as weights:
+            found |= set(weights.keys())
+    return found
 
 def one_by_one(model: nn.Module) -> None:
     """Let a mixture's experts run one after the other, in plain operations instead of one kernel for all."""
@@ -149,26 +193,50 @@ def _stored(path: Path) -> torch.dtype:
                     found[kind] = found.get(kind, 0) + 1
         except Exception as error:  # the library has errors of its own for what is no safetensors file
             raise CheckpointError(f"{file} is no safetensors file: {_line(error)}") from None
-    names = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
     most = max(found, key=lambda k: found[k], default="F32")
-    if most not in names:
+    if most not in _TYPES:
         raise CheckpointError(
             f"{path}: its weights are {most}; take ones of 16 or 32 bits, a quantized model can't be cut"
         )
-    return names[most]
+    return _TYPES[most]
 
 
-def save_folder(model: nn.Module, folder: Path | None, output: Path) -> None:
-    """Write configuration and weights as ``from_pretrained`` reads them, in shards as they are in ``folder``, and copy
-    what else is there: tokenizer, templates, licence."""
+def save_folder(model: nn.Module, folder: Path | None, output: Path, dtype: torch.dtype) -> None:
+    """Write configuration and weights as ``from_pretrained`` reads them, in shards as they are in ``folder``, or in
+    small ones where weights come and go, and copy what else is there: tokenizer, templates, licence."""
     written: Any = model
     files = sorted(folder.glob("*.safetensors")) if folder else []
-    largest = max(f.stat().st_size for f in files) if len(files) > 1 else _LARGEST
-    written.save_pretrained(output, max_shard_size=largest)
+    if streams(model):
+        _save_streamed(model, _keys(files), output, dtype)
+    else:
+        largest = max(f.stat().st_size for f in files) if len(files) > 1 else _LARGEST
+        written.to(dtype).save_pretrained(output, max_shard_size=largest)
     for file in sorted(folder.iterdir()) if folder else []:
         skipped = file.name in _OWN or file.suffix in _WEIGHTS or file.name.endswith(".index.json")
         if file.is_file() and not skipped and not file.name.startswith(".") and not (output / file.name).exists():
             shutil.copyfile(file, output / file.name)
+
+
+def _save_streamed(model: nn.Module, keys: Collection[str], output: Path, dtype: torch.dtype) -> None:
+    """Shard by shard, so that one is in memory at a time."""
+    from huggingface_hub import split_torch_state_dict_into_shards
+    from safetensors.torch import save_file
+
+    told: Any = model
+    told.config.dtype, told.config.architectures = str(dtype).removeprefix("torch."), [type(model).__name__]
+    told.config.save_pretrained(output)
+    if told.can_generate():
+        told.generation_config.save_pretrained(output)
+    named = {n: p for n, p in model.named_parameters(remove_duplicate=False) if n in keys}
+    empty = {n: torch.empty(p.shape, dtype=dtype, device="meta") for n, p in named.items()}
+    size = sum(t.nbytes for t in empty.values())
+    split = split_torch_state_dict_into_shards(empty, max_shard_size=max(1, size // _SHARDS))
+    for file, names in split.filename_to_tensors.items():
+        tensors = {n: values_in(named[n]).to(dtype).contiguous() for n in names}
+        save_file(tensors, output / file, metadata={"format": "pt"})
+    if split.is_sharded:
+        index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
+        (output / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n", "utf-8")
 
 
 def values_of(model: nn.Module) -> dict[str, Any]:
@@ -183,9 +251,32 @@ def made(model: nn.Module, values: Mapping[str, Any]) -> nn.Module:
     own: Any = model.config
     config = type(own).from_dict(dict(values))
     _implemented_as(config, own)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _without_values() if streams(model) else nullcontext():
         network: nn.Module = type(model)(config)
+    if streams(model):
+        stream(network, lambda name, tensor: partial(_missing, name))
     return network.train(model.training)
+
+
+def _missing(name: str) -> Tensor:
+    raise RuntimeError(f"{name} was given no values")
+
+
+@contextmanager
+def _without_values() -> Iterator[None]:
+    """Parameters are made on no device; buffers get their values."""
+    usual = nn.Module.register_parameter
+
+    def register(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        usual(module, name, parameter)
+        if parameter is not None and not parameter.is_meta:
+            module._parameters[name] = nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)
+
+    nn.Module.register_parameter = register  # type: ignore[assignment, method-assign]
+    try:
+        yield
+    finally:
+        nn.Module.register_parameter = usual  # type: ignore[method-assign]
 
 
 def attention_of(config: Any) -> Any:

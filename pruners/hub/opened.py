@@ -15,5 +15,6 @@ def network() -> Any:
 
     facts = json.loads(Path(__file__).with_suffix(".json").read_text("utf-8"))
     return getattr(transformers, facts["class"]).from_pretrained(
-        facts["folder"], dtype=torch.float32, attn_implementation=facts["attention"], local_files_only=True
-    )
+        facts["folder"], dtype=getattr(torch, facts["dtype"]), attn_implementation=facts["attention"],
+        local_files_only=True,
+    )  # fmt: skip

@@ -11,6 +11,7 @@ from torch import nn
 
 from ..errors import CheckpointError, PlanError, UsageError
 from ..graph import ChannelGraph, IntArray, Width
+from ..run import values_in
 from .registry import (
     _ROLES,
     METRICS,
@@ -72,7 +73,7 @@ def rank(
     apart = graph.apart or graph
     evidence = Evidence(model, apart, slots, None if batches is None else list(batches), seed)
     ranked = {u.slot.parameter for w in graph.widths for u in w.uses}
-    for name, parameter in evidence.parameters.items():
+    for name, parameter in ((n, values_in(p)) for n, p in evidence.parameters.items()):
         if torch.isfinite(parameter.sum()) or torch.isfinite(parameter).all():
             continue
         if name in ranked or parameter.isnan().any():  # elsewhere infinities may be meant: a mask's

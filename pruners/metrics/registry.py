@@ -20,7 +20,7 @@ from torch import nn
 from ..errors import UsageError
 from ..graph import ChannelGraph, Slot, Use, Width
 from ..registry import Registry
-from ..run import labels_of
+from ..run import labels_of, values_in
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -51,7 +51,7 @@ class Evidence:
     def uses(self, width: Width) -> list[Use]:
         """The uses whose slices count: weights first, other parameters only where there are no weights."""
         stored = [u for u in width.uses if u.slot.parameter in self.parameters]
-        weights = [u for u in stored if self.laid_out(u.slot).dim() > 1] or stored
+        weights = [u for u in stored if self._shape(u.slot).dim() > 1] or stored
         return [u for u in weights if u.role in _ROLES[self.slots]] or weights
 
     def slices(self, width: Width) -> list[torch.Tensor]:
@@ -60,7 +60,10 @@ class Evidence:
 
     def laid_out(self, slot: Slot) -> torch.Tensor:
         """The parameter of a slot, in the slot's shape."""
-        return self.graph.laid_out(slot.parameter, self.parameters[slot.parameter].detach())
+        return self.graph.laid_out(slot.parameter, values_in(self.parameters[slot.parameter]))
+
+    def _shape(self, slot: Slot) -> torch.Tensor:
+        return self.graph.laid_out(slot.parameter, self.parameters[slot.parameter])
 
 
 Metric = Callable[[Evidence], Scores]

@@ -11,7 +11,7 @@ from torch import nn
 
 from ..errors import UsageError
 from ..graph import Slot, Use, Width
-from ..run import NormBase
+from ..run import NormBase, values_in
 from .registry import Evidence, Scores, metric, relative, slices
 
 _NORMS = (NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
@@ -107,7 +107,7 @@ def bn_scale(evidence: Evidence) -> Scores:
     scores: Scores = {}
     for width in evidence.graph.widths:
         scales = [u for u in width.uses if _is_scale(evidence, u)]
-        gammas = [slices(evidence.parameters[u.slot.parameter].detach(), u).abs().mean(1) for u in scales]
+        gammas = [slices(values_in(evidence.parameters[u.slot.parameter]), u).abs().mean(1) for u in scales]
         if gammas:
             scores[width.name] = torch.stack([g.cpu() for g in gammas]).mean(0)
     if not scores:

@@ -18,7 +18,7 @@ from .calling import (
     scores_of,
     training_batch,
 )
-from .copying import copied
+from .copying import copied, twin
 from .einops_calls import axes_named, rearrange
 from .forks import Left, pieces, span_of, tree_of
 from .frames import (
@@ -37,7 +37,19 @@ from .frames import (
     span,
 )
 from .interrupts import StopRequest, interrupt_as_flag
-from .isolated import INTERNAL, DispatchMode, tensors_in, without_traces
+from .isolated import (
+    INTERNAL,
+    DispatchMode,
+    Streamed,
+    from_file,
+    state_of,
+    stream,
+    streams,
+    take,
+    tensors_in,
+    values_in,
+    without_traces,
+)
 from .other_inputs import larger_batch, larger_sizes
 from .repeatable import repeatable
 from .torch_private import (
@@ -66,14 +78,14 @@ from .wrappers import computes_weights, plain, precision_of, rounded, unloaded, 
 
 __all__ = [
     "CONV_FORWARD", "INTERNAL", "NO_COLUMNS", "NO_TORCH_FUNCTION", "SMALL", "UNSAVED", "BatchNormBase", "ConvBase",
-    "ConvTransposeBase", "DispatchMode", "Left", "Modules", "NormBase", "OpOverload", "StopRequest", "Visit", "Watch",
-    "Way", "WithoutTorchDispatch", "WithoutTorchFunction", "as_it_was", "author_frame", "author_site", "axes_named",
-    "batch_size", "call_arguments", "computes_weights", "copied", "dense", "describe", "described",
-    "estimate_batch_norm", "examples_of", "forward_site", "gather_weights", "images_of", "in_stand_in",
-    "interrupt_as_flag", "is_author_file", "is_blank", "is_library_file", "isolated", "labels_of", "larger_batch",
-    "larger_sizes", "layer_frame", "name_of", "paddings", "pieces", "places", "plain", "precision_of", "rearrange",
-    "repeatable", "rounded", "run", "same_mode", "same_values", "schema_of", "scores_of", "site_of", "span", "span_of",
-    "storage_of", "tensors_in", "training_batch", "tree_flatten", "tree_leaves", "tree_map", "tree_of", "unloaded",
-    "unsaved_buffers", "unwatched", "unwrapped", "wide", "widened", "without_modes", "without_traces",
-    "without_values",
+    "ConvTransposeBase", "DispatchMode", "Left", "Modules", "NormBase", "OpOverload", "StopRequest", "Streamed",
+    "Visit", "Watch", "Way", "WithoutTorchDispatch", "WithoutTorchFunction", "as_it_was", "author_frame",
+    "author_site", "axes_named", "batch_size", "call_arguments", "computes_weights", "copied", "dense", "describe",
+    "described", "estimate_batch_norm", "examples_of", "forward_site", "from_file", "gather_weights", "images_of",
+    "in_stand_in", "interrupt_as_flag", "is_author_file", "is_blank", "is_library_file", "isolated", "labels_of",
+    "larger_batch", "larger_sizes", "layer_frame", "name_of", "paddings", "pieces", "places", "plain", "precision_of",
+    "rearrange", "repeatable", "rounded", "run", "same_mode", "same_values", "schema_of", "scores_of", "site_of",
+    "span", "span_of", "state_of", "storage_of", "stream", "streams", "take", "tensors_in", "training_batch",
+    "tree_flatten", "tree_leaves", "tree_map", "tree_of", "twin", "unloaded", "unsaved_buffers", "unwatched",
+    "unwrapped", "values_in", "wide", "widened", "without_modes", "without_traces", "without_values",
 ]

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from .isolated import INTERNAL
+from .isolated import INTERNAL, Streamed, streamed
 
 M = TypeVar("M", bound=nn.Module)
 _UNCOPIED = (TypeError, RuntimeError, NotImplementedError, KeyError)
@@ -34,6 +34,11 @@ def copied(model: M, memo: Mapping[int, Any] | None = None) -> M:
             if isinstance(value, types.FunctionType) and _is_around_layers(value):
                 vars(module)[name] = _enclosing(value, known)
     return found
+
+
+def twin(model: M) -> M:
+    """A copy that can have other weights, also where these come and go."""
+    return copied(model, {id(p): streamed(p, p.values) for p in model.parameters() if isinstance(p, Streamed)})
 
 
 def _is_around_layers(function: types.FunctionType) -> bool:

@@ -9,17 +9,20 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 import gc
 import importlib.util
 import json
 import math
+import mmap
 import os
 import random
 import sys
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, fields, is_dataclass
+from functools import partial
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
@@ -27,10 +30,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_map
 
 INTERNAL = frozenset(vars(nn.Module()))  # attributes that every module has from torch
+_MAP_FROM = -3  # mallopt: memory of this size and more goes back to the system as soon as it is free
+_PAGE_OUT = 21  # madvise: whatever changed in memory is kept, what a file holds is read anew when it is needed
 _HOOKS = {name for name in INTERNAL if name.startswith("_forward_") and "hooks" in name}
 
 
@@ -382,6 +387,122 @@ def _content(value: Any) -> Any:
     return copy.copy(value) if type(value) in (dict, list, set, OrderedDict) else None
 
 
+class Streamed(nn.Parameter):
+    """A parameter of a network that may be larger than the memory: it has its values only while a module that it
+    belongs to runs, and is NaN otherwise. Copies of a network share it.
+
+    ``values``: makes them, or reads them, each time anew.
+    """
+
+    values: Callable[[], Tensor]
+    _users = 0
+
+    def __deepcopy__(self, memo: Any) -> Streamed:
+        return self
+
+    def read(self) -> Tensor:
+        """The values, in the parameter's shape and type. No mode sees how they come about."""
+        with torch.no_grad(), torch._C.DisableTorchFunction(), _disable_current_modes():
+            found = self.values()
+        if found.shape != self.shape:
+            raise ValueError(f"values of shape {tuple(found.shape)} for a parameter of {tuple(self.shape)}")
+        return found
+
+    def come(self) -> None:
+        if not self._users:
+            self._set(self.read())
+        self._users += 1
+
+    def go(self) -> None:
+        self._users -= 1
+        if not self._users:
+            self._set(_nothing(self))
+
+    def _set(self, values: Tensor) -> None:
+        with torch._C.DisableTorchFunction(), _disable_current_modes():
+            self.data = values
+
+
+def _nothing(like: Tensor) -> Tensor:
+    """NaN everywhere, which takes no memory."""
+    return torch.tensor(float("nan")).expand(like.shape)
+
+
+def streamed(like: Tensor, values: Callable[[], Tensor]) -> Streamed:
+    """A parameter in float32."""
+    found = Streamed(_nothing(like))
+    found.values = values
+    return found
+
+
+def values_in(tensor: Tensor) -> Tensor:
+    """Its values, which may have to come first."""
+    return tensor.read() if isinstance(tensor, Streamed) else tensor.detach()
+
+
+def streams(model: nn.Module) -> bool:
+    """Whether the weights of a network come and go."""
+    return any(isinstance(p, Streamed) for p in model.parameters())
+
+
+def stream(model: nn.Module, values: Callable[[str, Tensor], Callable[[], Tensor]]) -> None:
+    """From here on let weights come and go. ``values``: a parameter's name, and it -> how its values are made."""
+    if sys.platform == "linux":
+        with suppress(AttributeError):  # another C library
+            ctypes.CDLL(None).mallopt(_MAP_FROM, 2**20)
+    found = {id(p): streamed(p, values(n, p)) for n, p in model.named_parameters()}
+    for module in model.modules():
+        own = {n: found[id(p)] for n, p in module._parameters.items() if p is not None}
+        module._parameters.update(own)
+        if own:
+            module.register_forward_pre_hook(_before)
+            module.register_forward_hook(_after, always_call=True)
+
+
+def state_of(model: nn.Module) -> Mapping[str, Any]:
+    """The ``state_dict``, or where weights come and go, how each is made."""
+    if not streams(model):
+        return model.state_dict()
+    named = model.named_parameters(remove_duplicate=False)
+    return {name: p.values for name, p in named if isinstance(p, Streamed)}
+
+
+def take(model: nn.Module, state: Mapping[str, Any]) -> None:
+    """Let a network have what ``state_of`` gave, or files that hold it. Raises RuntimeError where it has others."""
+    if not streams(model):
+        model.load_state_dict(state, strict=True)
+        return
+    named = model.named_parameters(remove_duplicate=False)
+    own = {name: p for name, p in named if isinstance(p, Streamed)}
+    if own.keys() != state.keys():
+        raise RuntimeError(f"{min(own.keys() ^ state.keys())} isn't in both")
+    for name, parameter in own.items():
+        made = state[name]
+        parameter.values = partial(torch.load, made, weights_only=True) if isinstance(made, str) else made
+
+
+def _before(module: nn.Module, args: Any) -> None:
+    for parameter in module._parameters.values():
+        if isinstance(parameter, Streamed):
+            parameter.come()
+
+
+def _after(module: nn.Module, args: Any, out: Any) -> None:
+    for parameter in module._parameters.values():
+        if isinstance(parameter, Streamed):
+            parameter.go()
+
+
+def from_file(tensor: Tensor) -> Tensor:
+    """A copy in float32 of a tensor whose values lie in a file; the system may forget its own copy of them."""
+    found = tensor.to(torch.float32, copy=True)
+    if sys.platform == "linux" and tensor.device.type == "cpu" and tensor.nbytes:
+        first = tensor.data_ptr() // mmap.PAGESIZE * mmap.PAGESIZE
+        size = tensor.data_ptr() + tensor.nbytes - first
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(size), _PAGE_OUT)
+    return found
+
+
 def compare(out: Any, expected: list[Tensor]) -> tuple[float, float]:
     """Largest difference, and the scale of the expected values. Equal infinities, and NaN beside NaN, don't differ."""
     found = tensors_in(out)
@@ -423,7 +544,7 @@ def _forget(parameter: Tensor) -> None:
 
 def run_case(model: nn.Module, case: Mapping[str, Any], own: Mapping[str, Tensor]) -> dict[str, Any]:
     """Outputs of the model with the case's weights, beside what they must be; without ``outputs`` it has to run."""
-    model.load_state_dict(own if case["state"] is None else case["state"], strict=True)
+    take(model, own if case["state"] is None else case["state"])
     if case["double"]:
         model.double()
     elif any(p.dtype in (torch.float16, torch.bfloat16) for p in model.parameters()):
@@ -451,7 +572,10 @@ def main(file: str, factory: str, weights: str, check: str, blocked: str) -> dic
     torch.set_num_threads(1)
     cases = torch.load(check, weights_only=True, map_location="cpu", mmap=True)
     model = load(file, factory)
-    if weights:
+    if any(case["streamed"] for case in cases):
+        stream(model, lambda name, tensor: partial(from_file, tensor.detach()))
+        own = state_of(model)
+    elif weights:
         own = torch.load(weights, weights_only=True, map_location="cpu", mmap=True)
     else:
         own = {name: tensor.clone() for name, tensor in model.state_dict().items()}

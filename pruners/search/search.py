@@ -19,6 +19,7 @@ from ..errors import NotPrunableError, UsageError
 from ..graph import ChannelGraph, Realize
 from ..metrics import Batch
 from ..plan import sha256_of_state
+from ..run import state_of
 from .ledger import Ledger
 from .prefix_cache import PrefixCache
 from .problem import (
@@ -96,7 +97,7 @@ def search(
         "fingerprint": dict(fingerprint or {}),
         "latency": latency.digest if latency is not None else None,
         "retraining": retrain is not None,
-        "weights": sha256_of_state(model.state_dict()) if ledger is not None else None,
+        "weights": sha256_of_state(state_of(model)) if ledger is not None else None,
         "widths": {w.name: w.size for w in graph.widths},
         "bayesian-optimization": importlib.metadata.version("bayesian-optimization"),
     }

@@ -37,6 +37,7 @@ from ..run import (
     forward_site,
     repeatable,
     site_of,
+    streams,
     tensors_in,
     training_batch,
     unwatched,
@@ -148,6 +149,10 @@ class _Passes:
         self.tracer.untaken = attempts.places
 
 
+def _forgotten(saved: torch.Tensor) -> torch.Tensor:
+    return torch.empty(0)
+
+
 def _labelled(
     tracer: Tracer, model: nn.Module, example: Any, run: Pass | None = None, attempts: Attempts | None = None
 ) -> Watch:
@@ -159,6 +164,8 @@ def _labelled(
     with as_it_was(model), ExitStack() as stack:
         stack.enter_context(repeatable())
         stack.enter_context(torch.set_grad_enabled(run.graded))
+        if streams(model):  # of weights that come and go, what is kept for gradients would be all
+            stack.enter_context(torch.autograd.graph.saved_tensors_hooks(_forgotten, _forgotten))
         stack.enter_context(tracer.modules.watching())
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))  # products and a softmax, which have label rules
         model.train(run.training)

@@ -6,8 +6,8 @@ from .alike import differs
 from .case import Case
 from .cases import cases
 from .outputs import fits_double, measured, trains, varied
-from .process import verify_bundle
+from .process import Verification, verify_bundle
 
 __all__ = [
-    "Case", "cases", "differs", "fits_double", "measured", "trains", "varied", "verify_bundle",
+    "Case", "Verification", "cases", "differs", "fits_double", "measured", "trains", "varied", "verify_bundle",
 ]

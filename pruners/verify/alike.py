@@ -9,7 +9,7 @@ from torch import nn
 
 from ..errors import VerificationError
 from ..graph import ChannelGraph, Kept
-from ..run import describe, isolated
+from ..run import describe, isolated, state_of, take
 from ..weight_transfer import slice_state
 from .case import TOLERANCE
 from .cases import random_model
@@ -31,12 +31,12 @@ def differs(
     except VerificationError as error:
         return str(error)
     try:
-        network, state = made().eval(), other.state_dict()
+        network, state = made().eval(), state_of(other)
         if graph is None:
-            network.load_state_dict(state)
+            take(network, state)
             zeroed: Outputs | None = outputs_of(other, inputs, double)
         else:
-            network.load_state_dict(slice_state(state, graph, kept))
+            take(network, slice_state(state, graph, kept))
             zeroed = Whole(other, graph, kept, double).at(Setting("", inputs, usual=True)).zeroed
         if zeroed is None:
             return "what the original would compute without these channels isn't known"

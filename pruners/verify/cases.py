@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -16,11 +17,11 @@ from torch import Tensor, nn
 
 from ..errors import VerificationError
 from ..graph import ChannelGraph, Kept
-from ..run import call_arguments, copied, examples_of, isolated, run, training_batch
+from ..run import call_arguments, copied, examples_of, isolated, run, state_of, streams, take, training_batch, twin
 from ..slicing import corrected
 from ..weight_transfer import slice_state
 from . import oracle
-from .case import Case
+from .case import Case, State
 from .further import further_cases, further_random_cases
 from .outputs import fits_double, measured, outputs_of, trains, varied
 from .references import Found, Live, Whole
@@ -56,11 +57,12 @@ def cases(
     whole = copied(model).to(torch.device("cpu")) if double else model
     double = double and measured(whole, inputs, double)[1]
     own, double = measured(sliced, inputs, double, around)
-    steps = training_batch(inputs)
+    steps = None if streams(model) else training_batch(inputs)  # gradients of all weights may take more than there is
     first = Case("the bundle's weights", inputs, own, None, double, steps, partial(trains, model, steps))
     further = further_cases(graph, kept, sliced, examples, double, runs)
     live = Live(sliced, graph, kept, double, runs)
-    return [first, *further, *_random_cases(model, graph, kept, live, inputs, examples)]
+    found = [first, *further, *_random_cases(model, graph, kept, live, inputs, examples)]
+    return [replace(c, streamed=True) for c in found] if streams(model) else found
 
 
 def _random_cases(
@@ -72,18 +74,18 @@ def _random_cases(
     held against the zeroed original, and what draws random numbers, is held against the live pruned network.
     """
     other = random_model(model, inputs)
-    state = slice_state(other.state_dict(), graph, kept)
+    state = slice_state(state_of(other), graph, kept)
     whole = Whole(other, graph, kept, live.double)
     found = list(settings(whole, inputs, live.runs))
     unsteady = next((f for f in found if f.setting.training and f.zeroed is not None), None)
     loose = whole.tolerance(unsteady) if unsteady else None
     del other, whole  # before the pruned network grows
-    live.model.load_state_dict(state)
+    take(live.model, state)
     first = [c for f in found for c in _cases_at(f, live, state, loose)]
     return [*first, *further_random_cases(live, examples, state, loose)]
 
 
-def _cases_at(found: Found, live: Live, state: Mapping[str, Tensor], loose: float | None) -> list[Case]:
+def _cases_at(found: Found, live: Live, state: State, loose: float | None) -> list[Case]:
     setting = found.setting
     case = partial(
         Case, inputs=setting.inputs, state=state, double=live.double, training=setting.training,
@@ -100,7 +102,7 @@ def _cases_at(found: Found, live: Live, state: Mapping[str, Tensor], loose: floa
 
 def random_model(model: nn.Module, inputs: Any) -> nn.Module:
     """The original with random weights under which its output depends on its input: else a check says nothing."""
-    other = copied(model).to(torch.device("cpu")).eval()
+    other = twin(model).to(torch.device("cpu")).eval()
     small = [x for _, x in islice(other_sizes(inputs), 1) if few(inputs, x)]
     for seed in range(8):
         oracle.randomise(other, seed)

@@ -5,17 +5,17 @@ What operations read without weights is known of the first example alone, so the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from ..graph import ChannelGraph, Kept
 from ..run import batch_size, training_batch
 from ..slicing import corrected
-from .case import Case
+from .case import Case, State
 from .outputs import measured, varied
 from .references import Live, Setting
 
@@ -39,7 +39,7 @@ def _corrected(graph: ChannelGraph, kept: Kept, number: int, model: nn.Module) -
 
 
 def further_random_cases(
-    live: Live, examples: Sequence[Any], state: Mapping[str, Tensor], loose: float | None
+    live: Live, examples: Sequence[Any], state: State, loose: float | None
 ) -> Iterator[Case]:
     """Random weights, which the live pruned network has, in evaluation and, where it runs, in training."""
     for number, example in enumerate(examples[1:], 1):
@@ -52,7 +52,7 @@ def further_random_cases(
             yield _as_in_memory(trained, live, state, loose)
 
 
-def _as_in_memory(setting: Setting, live: Live, state: Mapping[str, Tensor], tolerance: float | None) -> Case:
+def _as_in_memory(setting: Setting, live: Live, state: State, tolerance: float | None) -> Case:
     return Case(
         f"random weights{setting.name}, as in memory", setting.inputs, live.outputs(setting), state, live.double,
         training=setting.training, tolerance=tolerance,

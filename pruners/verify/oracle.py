@@ -5,24 +5,36 @@ Some operations read channels without weights: see ``masking``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache, partial
 
 import torch
 from torch import Tensor, nn
 
 from ..graph import BoolArray, ChannelGraph, Kept, Slot
-from ..run import NormBase
+from ..run import NormBase, Streamed
 
 
 def zero(model: nn.Module, graph: ChannelGraph, kept: Kept) -> None:
     """Let nothing read the removed channels, in place."""
-    state = model.state_dict()
+    state, streamed = model.state_dict(), dict(model.named_parameters())
     consumers = {u.slot for w in graph.widths for u in w.uses if u.role == "in"}
     for slot, mask in graph.masks(kept).items():
-        if slot in consumers:
+        parameter = streamed.get(slot.parameter)
+        if slot in consumers and isinstance(parameter, Streamed):
+            parameter.values = partial(_zeroed, parameter.values, graph, slot, mask)
+        elif slot in consumers:
             weight = graph.laid_out(slot.parameter, state[slot.parameter])
             weight.mul_(_spread(weight, slot, mask))
+
+
+def _zeroed(values: Callable[[], Tensor], graph: ChannelGraph, slot: Slot, mask: BoolArray) -> Tensor:
+    found = values()
+    weight = graph.laid_out(slot.parameter, found)
+    weight.mul_(_spread(weight, slot, mask))
+    return found
 
 
 def _spread(weight: Tensor, slot: Slot, mask: BoolArray) -> Tensor:
@@ -72,21 +84,39 @@ def randomise(model: nn.Module, seed: int) -> None:
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     generator = torch.Generator(device).manual_seed(seed)
-
-    def draw(tensor: Tensor, low: float, high: float) -> None:
-        tensor.uniform_(low, high, generator=generator)
-
     with torch.no_grad():
-        for module in model.modules():
+        for number, module in enumerate(model.modules()):
             for name, p in module.named_parameters(recurse=False):
-                if not p.is_floating_point():
-                    continue
-                if p.ndim > 1:  # uniform with variance 2 / fan-in
-                    bound = (6 / max(1, p[0].numel())) ** 0.5
-                    draw(p, -bound, bound)
-                else:
-                    draw(p, *((0.5, 1.5) if name == "weight" else (-0.3, 0.7)))
+                if isinstance(p, Streamed):
+                    p.values = partial(_new, tuple(p.shape), name, seed + 1000 * number)
+                elif p.is_floating_point():
+                    p.uniform_(*_range(tuple(p.shape), name), generator=generator)
             if isinstance(module, NormBase) and module.running_mean is not None:
-                draw(module.running_mean, -0.5, 0.5)
+                module.running_mean.uniform_(-0.5, 0.5, generator=generator)
                 assert module.running_var is not None
-                draw(module.running_var, 0.5, 1.5)
+                module.running_var.uniform_(0.5, 1.5, generator=generator)
+
+
+def _range(shape: tuple[int, ...], name: str) -> tuple[float, float]:
+    if len(shape) > 1:  # uniform with variance 2 / fan-in
+        bound = (6 / max(1, math.prod(shape[1:]))) ** 0.5
+        return -bound, bound
+    return (0.5, 1.5) if name == "weight" else (-0.3, 0.7)
+
+
+_DRAWN = 1_000_003  # a prime: no row of a matrix begins where another does
+
+
+@cache
+def _pool() -> Tensor:
+    return torch.rand(_DRAWN, generator=torch.Generator().manual_seed(0))
+
+
+def _new(shape: tuple[int, ...], name: str, seed: int) -> Tensor:
+    """The same each time, of a million numbers drawn once, again and again: drawing takes ten times as long."""
+    count, pool = math.prod(shape), _pool().roll(-(seed * 7919 % _DRAWN))
+    low, high = _range(shape, name)
+    found = torch.empty(count)
+    for piece in found.split(_DRAWN):
+        torch.add(low, pool[: len(piece)], alpha=high - low, out=piece)
+    return found.view(shape)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..errors import VerificationError
 from ..run import call_arguments, copied, run, tree_map
 from ..run import isolated as fresh
 
@@ -41,7 +42,10 @@ def outputs_of(
         stack.enter_context(draws or nullcontext())
         stack.enter_context(around(model))
         out = run(model, *call_arguments(inputs))
-    return tuple(t.detach().clone() for t in fresh.tensors_in(out))
+    found = tuple(t.detach().clone() for t in fresh.tensors_in(out))
+    if fresh.streams(model) and any(bool(t.isnan().any()) for t in found):
+        raise VerificationError("outputs are NaN: weights may be read where the module that they belong to doesn't run")
+    return found
 
 
 def fits_double(model: nn.Module) -> bool:

@@ -6,13 +6,14 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from .. import ahead
 from ..costs import Costs
@@ -107,7 +108,8 @@ def _run(
 ) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="secateur-check-") as scratch:
         check = Path(scratch) / "check.pt"
-        torch.save([_plain(c) for c in cases], check)
+        files = _Files(Path(scratch))
+        torch.save([_plain(c, files) for c in cases], check)
         own = file.resolve()  # the fresh process runs elsewhere
         state = own.with_name("weights.pth") if weights else ""
         arguments = [own, factory, state, check, ",".join(blocked)]
@@ -164,8 +166,24 @@ def _serving() -> Iterator[None]:
                 server.stdin.close()
 
 
-def _plain(case: Case) -> dict[str, Any]:
+class _Files:
+    """Files of weights that come and go, one for each, which the cases that share them share."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._names: dict[int, str] = {}
+
+    def of(self, made: Callable[[], Tensor]) -> str:
+        if id(made) not in self._names:
+            self._names[id(made)] = str(self._folder / f"{len(self._names)}.pt")
+            torch.save(made(), self._names[id(made)])
+        return self._names[id(made)]
+
+
+def _plain(case: Case, files: _Files) -> dict[str, Any]:
     """What a file can hold of it."""
-    state = None if case.state is None else {k: v.detach() for k, v in case.state.items()}
+    state = None
+    if case.state is not None:
+        state = {k: v.detach() if isinstance(v, Tensor) else files.of(v) for k, v in case.state.items()}
     outputs = None if case.outputs is None else list(case.outputs)
     return {**vars(case), "outputs": outputs, "state": state, "trains": None}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy.typing as npt
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from ..errors import SecateurError
 from ..graph import ChannelGraph
-from ..run import DispatchMode, isolated, tree_leaves
+from ..run import DispatchMode, Streamed, isolated, streams, tree_leaves, twin
 from ..slicing import corrected
 from . import oracle
 from .case import TOLERANCE
@@ -54,7 +55,8 @@ class Whole:
     """The original, in place of which its copy ``model`` is used up."""
 
     def __init__(self, model: nn.Module, graph: ChannelGraph, kept: Kept, double: bool) -> None:
-        self._model, self._graph, self._kept, self._double = model, graph, kept, double
+        self._model = twin(model) if streams(model) else model  # what comes and goes is read from the given one
+        self._graph, self._kept, self._double = graph, kept, double
         self._exact = oracle.exact(graph, kept)
         if self._exact:
             oracle.zero(model, graph, kept)
@@ -129,14 +131,24 @@ class Whole:
         size = 1e-15 if self._double else 1e-7
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
-            for tensor in (*self._model.parameters(), *self._model.buffers()):
-                if tensor.is_floating_point() and tensor.layout == torch.strided:
-                    noise = torch.rand(tensor.shape, generator=generator).to(tensor).mul_(2).sub_(1)
-                    tensor.addcmul_(noise, tensor.abs().nan_to_num_(posinf=0.0).add_(1), value=size)
+            for number, tensor in enumerate((*self._model.parameters(), *self._model.buffers())):
+                if isinstance(tensor, Streamed):
+                    tensor.values = partial(_nudged_now, tensor.values, size, number)
+                elif tensor.is_floating_point() and tensor.layout == torch.strided:
+                    _nudge(tensor, size, generator)
         nudged = self.at(found.setting).zeroed
         off, scale = isolated.compare(nudged, list(found.zeroed))
         limit = max(TOLERANCE[self._double], 1000 * off / max(scale, 1e-6))
         return limit if limit <= _LOOSEST else None
+
+
+def _nudge(tensor: Tensor, size: float, generator: torch.Generator) -> Tensor:
+    noise = torch.rand(tensor.shape, generator=generator).to(tensor).mul_(2).sub_(1)
+    return tensor.addcmul_(noise, tensor.abs().nan_to_num_(posinf=0.0).add_(1), value=size)
+
+
+def _nudged_now(values: Callable[[], Tensor], size: float, seed: int) -> Tensor:
+    return _nudge(values(), size, torch.Generator().manual_seed(seed))
 
 
 class _Reads(DispatchMode):

@@ -8,10 +8,10 @@ from .load import load_data
 from .own import judged_by, synthetic
 from .sets import Data, calibration_images, damaged_in, limited, require_labels, require_trainable, with_workers
 from .splits import WHOLE, Part, Split, derive_seed, number_of_steps
-from .text import LENGTH, batch_of, load_text, perplexity
+from .text import LENGTH, batch_of, foretelling, load_text, perplexity
 
 __all__ = [
     "LENGTH", "WHOLE", "Data", "Part", "Split", "batch_of", "calibration_images", "contents", "damaged_in",
-    "derive_seed", "judged_by", "limited", "load_data", "load_text", "number_of_steps", "on_device", "perplexity",
-    "require_labels", "require_trainable", "synthetic", "with_workers",
+    "derive_seed", "foretelling", "judged_by", "limited", "load_data", "load_text", "number_of_steps", "on_device",
+    "perplexity", "require_labels", "require_trainable", "synthetic", "with_workers",
 ]

@@ -78,6 +78,10 @@ REGIMES: dict[str, dict[Purpose, Regime]] = {
         "train": _sgd("plain", 0.02, epochs=40, shape="one_cycle"),
         "retrain": _sgd("plain", 0.005, epochs=10, shape="cosine"),
     },
+    "language": {
+        "train": Regime("language", "adam", {0: {"lr": 3e-3}}, "one_cycle", batch_size=16, epochs=5, source=_OURS),
+        "retrain": Regime("language", "adam", {0: {"lr": 5e-4}}, "one_cycle", batch_size=16, epochs=1, source=_OURS),
+    },
     # binary kinds: epoch -> learning rate of Adam (the original went on at the last rate for up to 1,000 epochs)
     "resnet_cifar": _of_pruning(
         "resnet_cifar",

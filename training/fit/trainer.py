@@ -194,7 +194,7 @@ class _Run:
         lr, seconds = self._rate(self.steps - 1), time.monotonic() - started
         record = Epoch(self.epoch + 1, self.loss_sum / self.steps, score, lr, seconds)
         self.history.append(record)
-        if record.rank > self.best.rank:
+        if self._rank(record) > self._rank(self.best):
             self.best, self.best_model = record, _copy(self.model)
         self.epoch, self.step, self.loss_sum = self.epoch + 1, 0, 0.0
         if self.epoch % self.save_every == 0 or self.epoch == self.epochs:
@@ -204,6 +204,10 @@ class _Run:
         if self.engine.any(self.interrupted()):
             self._stop_here()
         return ""
+
+    def _rank(self, epoch: Epoch) -> tuple[float, ...]:
+        """Of text the loss is what counts: perplexity is made of it."""
+        return (-epoch.val.loss,) if self.data.is_text else epoch.rank
 
     def _where(self) -> str:
         passes = f" in {self.execution.accumulate} passes" if self.execution.accumulate > 1 else ""

@@ -1,0 +1,80 @@
+"""Models of language that are retrained on text, in a folder that ``from_pretrained`` opens."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from app_helpers import app, refusal
+
+transformers = pytest.importorskip("transformers")
+
+SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,
+         "vocab_size": 280, "max_position_embeddings": 64}  # fmt: skip
+WORDS = 280
+
+
+def text_and_tokenizer(folder: Path, source: Path) -> Path:
+    from tokenizers import ByteLevelBPETokenizer
+
+    text = folder / "text.txt"
+    text.write_text("".join(f"def f{i}(x): return x * {i}\n" for i in range(800)), "utf-8")
+    words = ByteLevelBPETokenizer()
+    words.train([str(text)], vocab_size=WORDS, min_frequency=2)
+    transformers.PreTrainedTokenizerFast(tokenizer_object=words._tokenizer).save_pretrained(source)
+    return text
+
+
+def pruned(folder: Path, model: Any) -> tuple[Path, Path]:
+    """A pruned folder without data, and a text."""
+    source, output = folder / "model", folder / "small"
+    model.save_pretrained(source)
+    text = text_and_tokenizer(folder, source)
+    result = app("prune", "--model", f"hf:{source}", "--ratio", "0.5", "-o", str(output), "-q")
+    assert result.exit_code == 0, result.output
+    return output, text
+
+
+def test_a_model_that_does_not_foretell_tokens_and_data_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    bert = transformers.BertForSequenceClassification(transformers.BertConfig(**SMALL))
+    output, text = pruned(tmp_path / "bert", bert)
+    code, said = refusal("retrain", str(output), "--data", f"text:{text}", "-o", str(tmp_path / "out"))
+    assert code == 2 and "BertForSequenceClassification doesn't foretell the next token" in said
+    output, text = pruned(tmp_path / "gpt", transformers.LlamaForCausalLM(transformers.LlamaConfig(**SMALL)))
+    code, said = refusal("retrain", str(output), "-o", str(tmp_path / "out"))
+    assert code == 2 and "made without data" in said
+    code, said = refusal("retrain", str(output), "--data", "digits", "-o", str(tmp_path / "out"))
+    assert code == 2 and "--data text:FILES" in said
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16"])
+def test_a_pruned_model_learns_to_foretell_tokens_and_is_written_with_its_tokenizer(tmp_path: Path, kind: str) -> None:
+    torch.manual_seed(0)
+    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**SMALL, tie_word_embeddings=True))
+    output, text = pruned(tmp_path, model.to(getattr(torch, kind)))
+    better = tmp_path / "better"
+    result = app(
+        "retrain", str(output), "--data", f"text:{text}", "--epochs", "2", "--lr", "0.01", "-o", str(better), "--json"
+    )
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)["perplexity"]
+    assert told["before"] is None and told["retrained"] < 0.7 * told["pruned"]
+    network = transformers.LlamaForCausalLM.from_pretrained(better, dtype="auto")
+    assert network.dtype == getattr(torch, kind) and network.config.intermediate_size == 24
+    assert (better / "tokenizer.json").exists() and not (better / "weights.pth").exists()
+    assert json.loads((better / "summary.json").read_text("utf-8"))["perplexity"] == told
+    assert measured(network.float(), better, text) == pytest.approx(told["retrained"], rel=0.02)
+
+
+def measured(network: Any, folder: Path, text: Path) -> float:
+    """Perplexity of the last tenth of the sequences, by the library's own loss."""
+    tokens = transformers.AutoTokenizer.from_pretrained(folder)(text.read_text("utf-8"))["input_ids"]
+    count = len(tokens) // 64
+    held = torch.tensor(tokens[: count * 64]).view(count, 64)[count - count // 10 :]
+    with torch.no_grad():
+        return math.exp(float(network.eval()(input_ids=held, labels=held).loss))
