@@ -41,9 +41,11 @@ def points(per: str) -> dict[str, Any]:
     return {"init_points": 10, "n_iter": 30} if per == "stage" else {}
 
 
-def closeness(model: nn.Module, batches: Sequence[Any], classes: bool = True) -> Distance:
+def closeness(
+    model: nn.Module, batches: Sequence[Any], classes: bool = True, most: int = _LAYER_BATCHES
+) -> Distance:
     """How far outputs move on images, as the sensitivity search measures it; the first of them are enough."""
-    reference = Reference(model, batches[:_LAYER_BATCHES], classes)
+    reference = Reference(model, batches[:most], classes)
     return lambda other: reference.compare(other).damage
 
 

@@ -215,7 +215,10 @@ def budget_of(options: PruneOptions) -> Budget | None:
         raise UsageError(f"give one budget, not {' and '.join(f'--{k}' for k in given)}")
     if "latency" not in given and (options.latency_table or options.latency_batch != 1):
         raise UsageError("--latency-batch and --latency-table say how --latency measures: give --latency")
-    if options.layers is not None:
+    if options.layers == "auto":
+        if not {"params", "macs"} & given.keys() or data_of(options) is None:
+            raise UsageError("--layers auto needs a budget of --params or --macs, and --data to judge by")
+    elif options.layers is not None:
         check_layers(options.layers, "latency" in given)
     return next((Budget(kind, value) for kind, value in given.items()), None)
 

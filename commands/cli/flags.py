@@ -26,6 +26,15 @@ class Name(click.ParamType):
         return value
 
 
+class Share(click.ParamType):
+    """A number, or ``auto``."""
+
+    name = "share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if value == "auto" else click.FLOAT.convert(value, param, ctx)
+
+
 class Arch(click.ParamType):
     """A bundled network or an alias of one."""
 
@@ -179,8 +188,9 @@ budgets = options(
     click.option("--ratio", type=float, metavar="X", help="Remove this fraction of the channels."),
     click.option("--latency", type=float, metavar="X", help="Keep at most this fraction of the time that one input "
                  "takes, measured on this machine and --device."),
-    click.option("--layers", type=float, metavar="X", help="Keep at most this fraction of the residual layers: whole "
-                 "blocks go where their absence moves the outputs least; alone, or before another budget."),
+    click.option("--layers", type=Share(), metavar="X", help="Keep at most this fraction of the residual layers: whole "
+                 "blocks go where their absence moves the outputs least; alone, or before another budget. auto tries "
+                 "some beside --params or --macs, and keeps what moves the outputs least on --data."),
     click.option("--latency-batch", type=click.IntRange(1), default=1, metavar="N",
                  help="Measure N inputs at a time [1]."),
     click.option("--latency-table", type=PATH, metavar="FILE", help="Where measured times are kept "

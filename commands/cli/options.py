@@ -70,7 +70,7 @@ class PruneOptions(NetworkOptions, StepOptions):
     params: float | None = None
     ratio: float | None = None
     latency: float | None = None
-    layers: float | None = None
+    layers: float | Literal["auto"] | None = None
     latency_batch: int = 1
     latency_table: Path | None = None
     alpha: float | None = None

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...pruners.base import BasicPruning
 from ...pruners.bundle import Bundle
-from ...pruners.errors import CheckpointError, UsageError
+from ...pruners.errors import BudgetError, CheckpointError, NotPrunableError, UsageError
 from ...pruners.hub import foretells
 from ...pruners.measure import Measure
 from ...pruners.optimizer_groups import parameter_names
@@ -56,6 +57,7 @@ from .timed import measured
 from .watcher import SearchWatcher
 
 _RANKING_IMAGES, _BATCH = 256, 128
+DEPTHS = (0.875, 0.75, 0.5)  # shares of the layers that --layers auto tries beside all of them
 
 
 class PruneJob:
@@ -75,48 +77,75 @@ class PruneJob:
         regime = chosen_regime(options.regime, network.arch, network.model, data_name, "retrain", network.kind)
         self.regime, self.execution = adjusted(regime, options), execution(options)
         self.device = device_for(self.execution, resolve_device(options.device), self.regime.optimizer)
-        self.pruner = new_pruner(
-            network.arch, network.model, network.example_input,
-            entry=network.entry, skip=options.skip, tied=options.tie_declared, provenance=network.facts,
-            **network.choices,
-        )  # fmt: skip
-        self._take_out_layers()
         self.shown = Shown(voice.progress, f"transfer by {self.transfer}")
-        self.pipeline = Pipeline(
-            self.pruner, settings, self.transfer, self._images, seconds=options.heal, known=self._known,
-            told=voice.remark, report=self.shown.report,
-        )  # fmt: skip
         self.notes: list[str] = []
         self.cache = PrefixCache(int(options.cache_gb * 1e9))
+        self._begin(None if options.layers == "auto" else options.layers)
 
-    def _take_out_layers(self) -> None:
-        """Do what ``--layers`` asks for: the widths of what is left are pruned."""
-        if self.options.layers is None:
-            return
-        batches = self._batches()
-        distance = None if batches is None else closeness(self.pruner.model, batches, self._classes)
-        distance = distance if self._scored is None else self._scored.lost
-        names = self.pruner.shorten(self.options.layers, distance)
-        self.voice.remark(f"taken out: {', '.join(names)}")
+    def _begin(self, layers: float | None) -> None:
+        """Make the pruner, which takes out what ``--layers`` asks for: the widths of what is left are pruned."""
+        network, self.layers, self.ledger = self.network, layers, self.work and self.work / "search.jsonl"
+        self.pruner = new_pruner(
+            network.arch, network.model, network.example_input,
+            entry=network.entry, skip=self.options.skip, tied=self.options.tie_declared, provenance=network.facts,
+            **network.choices,
+        )  # fmt: skip
+        if layers is not None:
+            batches = self._batches()
+            distance = None if batches is None else closeness(self.pruner.model, batches, self._classes)
+            names = self.pruner.shorten(layers, distance if self._scored is None else self._scored.lost)
+            self.voice.remark(f"taken out: {', '.join(names)}")
+        self.pipeline = Pipeline(
+            self.pruner, self.settings, self.transfer, self._images, seconds=self.options.heal, known=self._known,
+            told=self.voice.remark, report=self.shown.report,
+        )  # fmt: skip
 
     # -- how many
 
     def decide(self) -> PruningPlan:
-        """Trace, search, and make the plan."""
+        """Trace, search, and make the plan; with ``--layers auto`` with several numbers of layers, of which that is
+        taken which moves the outputs least on training images that nothing else looks at."""
+        if self.options.layers != "auto":
+            return self._decide()
+        assert self.data is not None
+        sample = self.data.train.sample(_RANKING_IMAGES, self.options.seed + 1)
+        judged = [images for images, _ in sample.batches(batch_of(sample, 64))]
+        distance = closeness(self.network.model, judged, self._classes, len(judged))
+        distance = distance if self._scored is None else self._scored.lost
+        found: list[tuple[float, PruningPlan, BasicPruning, Pipeline, float | None, Path | None]] = []
+        for share in (None, *DEPTHS):
+            try:
+                self._begin(share)
+                if any(self.pruner.without == pruner.without for _, _, pruner, *_ in found):
+                    continue
+                self.ledger = self.work and self.work / f"search_{share or 1:g}.jsonl"
+                plan = self._decide()
+                damage = distance(self.pipeline.weights.finish(self.pruner.model, plan.kept))
+            except (BudgetError, NotPrunableError) as error:
+                self.voice.remark(f"with {share or 1:g} of the layers: {error}")
+                continue
+            self.voice.remark(f"with {share or 1:g} of the layers the outputs move by {damage:.4g}")
+            found.append((damage, plan, self.pruner, self.pipeline, share, self.ledger))
+        if not found:
+            raise BudgetError("--layers auto: the budget can't be kept with any number of layers: ask for a larger one")
+        _, plan, self.pruner, self.pipeline, self.layers, self.ledger = min(found, key=lambda f: f[0])
+        return plan
+
+    def _decide(self) -> PruningPlan:
         graph = self.pruner.graph
         groups = sum(w.size for w in graph.widths)
         self.voice.remark(f"{self.network.name}: {len(graph.widths)} widths with {groups} groups of channels")
         for doubt_of_code in self.pruner.doubts:
             self.voice.warn(doubt_of_code)
         batches, scored = self._batches(), self._scored
-        if self.data is not None and not self.options.dry_run:
+        if self.data is not None and not self.options.dry_run and not self.notes:
             self._look_at(self.data)
         latency = measured(self.pipeline, self.options, self.voice)
         judged = self.data is not None and self.data.labelled
         with SearchWatcher(self.voice) as watcher:
             plan = self.pipeline.decide(
                 self._decisions(), batches=batches, evaluate=self._evaluate if judged else None,
-                retrain=self._retrain if self._trains else None, ledger=self.work and self.work / "search.jsonl",
+                retrain=self._retrain if self._trains else None, ledger=self.ledger,
                 resume=self.options.resume, watcher=watcher, fingerprint=self._fingerprint(), cache=self.cache,
                 scored=scored, classes=self._classes,
             )  # fmt: skip
@@ -256,8 +285,8 @@ class PruneJob:
         facts = {"metric": s.metric, "search": s.strategy, "seed": s.seed, "transfer": self.transfer}
         if self.options.score is not None:
             facts["score"] = self.options.score
-        if self.options.layers is not None:
-            facts["layers"] = self.options.layers
+        if self.layers is not None:
+            facts["layers"] = self.layers
         if s.budget is not None:
             facts[s.budget.kind] = s.budget.value
             if s.budget.kind == "latency":
@@ -318,8 +347,7 @@ class PruneJob:
         return told
 
     def _files(self, plan: PruningPlan) -> dict[str, bytes]:
-        ledger = self.work and self.work / "search.jsonl"
-        files = {"search.jsonl": ledger.read_bytes()} if ledger and ledger.is_file() else {}
+        files = {"search.jsonl": self.ledger.read_bytes()} if self.ledger and self.ledger.is_file() else {}
         files |= self._optimizer(plan)
         self.voice.remark("checking the generated file in a fresh process")
         return files

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -78,3 +79,37 @@ def measured(network: Any, folder: Path, text: Path) -> float:
     held = torch.tensor(tokens[: count * 64]).view(count, 64)[count - count // 10 :]
     with torch.no_grad():
         return math.exp(float(network.eval()(input_ids=held, labels=held).loss))
+
+
+# -- layers and widths together
+
+
+def test_how_many_layers_go_is_not_chosen_without_data_or_a_budget(tmp_path: Path) -> None:
+    transformers.LlamaForCausalLM(transformers.LlamaConfig(**SMALL)).save_pretrained(tmp_path)
+    text = text_and_tokenizer(tmp_path, tmp_path)
+    for given in (["--params", "0.7"], ["--data", f"text:{text}"], ["--data", f"text:{text}", "--ratio", "0.5"]):
+        code, said = refusal("prune", "--model", f"hf:{tmp_path}", "--layers", "auto", *given)
+        assert code == 2 and "--layers auto needs a budget" in said
+
+
+def test_as_many_layers_go_as_move_the_outputs_least(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**{**SMALL, "num_hidden_layers": 4}))
+    with torch.no_grad():  # two layers that hardly matter
+        for layer in model.model.layers[1:3]:
+            layer.self_attn.o_proj.weight.mul_(1e-4)
+            layer.mlp.down_proj.weight.mul_(1e-4)
+    source, output = tmp_path / "model", tmp_path / "small"
+    model.save_pretrained(source)
+    text = text_and_tokenizer(tmp_path, source)
+    result = app(
+        "prune", "--model", f"hf:{source}", "--data", f"text:{text}", "--params", "0.7", "--layers", "auto", "-o",
+        str(output), "-v", "--calibration", "16",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    moved = dict(re.findall(r"with ([\d.]+) of the layers the outputs move by ([\d.e-]+)", result.stderr))
+    summary = json.loads((output / "summary.json").read_text("utf-8"))
+    assert len(moved) == 3 and min(moved, key=lambda share: float(moved[share])) == "0.5"
+    assert summary["without"] == ["model.layers.1", "model.layers.2"] and summary["verified"]
+    assert json.loads((output / "config.json").read_text("utf-8"))["num_hidden_layers"] == 2
+    assert json.loads((output / "plan.json").read_text("utf-8"))["provenance"]["layers"] == 0.5
