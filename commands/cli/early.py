@@ -41,7 +41,7 @@ from .options import (
     TrainOptions,
 )
 
-_WORK = re.compile(r"search\.jsonl|search-weights-\d+\.(pth|tmp)|retraining\.pt|\..*\.draft|\.retraining\.pt\..*")
+_WORK = re.compile(r"search(_[\d.]+)?(\.jsonl|-weights-\d+\.(pth|tmp))|retraining\.pt|\..*\.draft|\.retraining\.pt\..*")
 _CURVES = b'{"event": "sweep"'
 _OLD_FORMAT = bytes.fromhex("80028a0a6cfc9c46f9206aa85019")  # how files of torch before 1.6 begin
 GENERATED, PRETRAINED = Path("generated"), Path("pretrained")
@@ -333,8 +333,8 @@ def unfinished(path: Path) -> Path:
 
 def forget_finished(output: Path) -> None:
     """Remove the work folder of a run that was killed when its bundle was there already."""
-    ledgers = [folder / "search.jsonl" for folder in (work_folder(output), output)]
-    if all(p.is_file() for p in ledgers) and ledgers[0].read_bytes() == ledgers[1].read_bytes():
+    published, own = output / "search.jsonl", sorted(work_folder(output).glob("search*.jsonl"))
+    if published.is_file() and any(p.read_bytes() == published.read_bytes() for p in own):
         with held(output) as state:
             discard(work_folder(output), state)
 
@@ -344,7 +344,7 @@ def check_work(work: Path, options: PruneOptions) -> None:
     strange = [p.name for p in sorted(work.iterdir()) if not _WORK.fullmatch(p.name)] if work.is_dir() else []
     if strange or work.is_symlink() or (work.exists() and not work.is_dir()):
         raise UsageError(f"{work} is not of a run of this tool ({(strange or ['no folder'])[0]}): move it away")
-    if (work / "search.jsonl").exists():
+    if any(work.glob("search*.jsonl")):
         refuse_unfinished(work, options.resume, options.force)
 
 

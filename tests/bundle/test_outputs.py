@@ -218,6 +218,14 @@ def test_a_work_folder_with_something_strange_is_refused(tmp_path):
         check_work(tmp_path, PruneOptions(force=True))
 
 
+@pytest.mark.parametrize("name", ["search.jsonl", "search_0.875.jsonl", "search_1.jsonl"])
+def test_the_ledger_of_an_unfinished_run_is_not_written_over(tmp_path, name):
+    (tmp_path / name).write_text("{}\n")
+    with pytest.raises(UsageError, match=r"holds an unfinished run: go on with --resume, or start anew with --force"):
+        check_work(tmp_path, PruneOptions())
+    check_work(tmp_path, PruneOptions(resume=True))
+
+
 # -- full disks
 
 
@@ -427,14 +435,15 @@ def published_until(output: Path, moments: int, monkeypatch: pytest.MonkeyPatch)
     return True
 
 
-def test_the_work_folder_of_a_run_killed_after_its_bundle_was_there_is_removed(tmp_path):
+@pytest.mark.parametrize("name", ["search.jsonl", "search_0.5.jsonl"])
+def test_the_work_folder_of_a_run_killed_after_its_bundle_was_there_is_removed(tmp_path, name):
     work = tmp_path / ".b.work"
-    for folder in (work, tmp_path / "b"):
+    for folder, ledger in ((work, name), (tmp_path / "b", "search.jsonl")):
         folder.mkdir()
-        (folder / "search.jsonl").write_text("the search\n")
-    (work / "search.jsonl").write_text("another search\n")
+        (folder / ledger).write_text("the search\n")
+    (work / name).write_text("another search\n")
     forget_finished(tmp_path / "b")
     assert work.exists()
-    (work / "search.jsonl").write_text("the search\n")
+    (work / name).write_text("the search\n")
     forget_finished(tmp_path / "b")
     assert listed(tmp_path) == ["b"]
