@@ -183,6 +183,7 @@ class _Writing:
         if self.replays is not None:
             self.replays.numbers.clear()
             self.replays.factory = False
+            self.replays.kept.clear()
         recorder = Recorder(self.tree, self.rewrites.attributes, self.rewrites.held)
         try:
             for made in self._constructors(recorder, keep):
@@ -192,7 +193,12 @@ class _Writing:
         except Unsaid as unsaid:
             self.tree.unsaid[id(unsaid.value)] = unsaid.value
             return False
-        return self.replays is None or len(self.replays.gone) == gone
+        if self.replays is None:
+            return True
+        for cls in [c for c in self.written if c not in self.authors]:
+            del self.written[cls]
+        self.written.update(self.replays.parents())
+        return len(self.replays.gone) == gone
 
     def _constructors(self, recorder: Recorder, keep: set[str]) -> Iterator[Made]:
         """Class by class; those that contain one another together."""
@@ -371,7 +377,8 @@ class _Writing:
         """Whether the constructor still takes what the author's takes."""
         if cls not in self.written:
             return True
-        return [p.name for p in self.written[cls].parameters] == list(self.authors[cls].parameters)
+        author = self.authors.get(cls) or AuthorClass(cls, self.tree.sources)
+        return [p.name for p in self.written[cls].parameters] == list(author.parameters)
 
     def _statement(self, stmt: ast.stmt, file: SourceFile) -> str:
         if isinstance(stmt, ast.FunctionDef | ast.AsyncFunctionDef):

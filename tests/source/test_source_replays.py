@@ -237,3 +237,52 @@ def test_a_factory_does_not_stay_where_a_number_in_its_table_stands_for_two_widt
     factory = MAKES.replace('CFGS["A"]', "2 * [16]")
     written, made = halved(folder, FACTORY.format(factory=factory), skip=("features.0",))
     assert "make_layers" not in written and widths(made) == [16, 8]
+
+
+PARENT = """class MLP(nn.Sequential):
+    def __init__(self, c, hidden, dropout=0.0):
+        layers = []
+        for h in hidden:
+            layers += [nn.Linear(c, h), nn.Dropout(dropout)]
+            c = h
+        super().__init__(*layers)
+
+
+class Twice(MLP):
+    def __init__(self, dim, hidden):
+        super().__init__(dim, [hidden, dim])
+        self.dim = dim
+
+
+class Net(nn.Module):
+    def __init__(self, dim=8):
+        super().__init__()
+        self.embed = nn.Conv2d(3, dim, 1)
+        blocks = []
+        for _ in range(2):
+            blocks.append({block})
+        self.blocks = nn.ModuleList(blocks)
+        self.fc = nn.Linear(dim, 5)
+
+    def forward(self, x):
+        x = self.embed(x).mean((2, 3))
+        for block in self.blocks:
+            x = x + block(x).relu()
+        return self.fc(x)
+"""
+
+
+def test_a_loop_of_blocks_stays_whose_class_has_a_parent_with_a_constructor(folder: Path) -> None:
+    text = PARENT.format(block="Twice(dim, 16)")
+    written, made = halved(folder, text)
+    assert PARENT.split("class Twice")[0] in written
+    assert "def __init__(self, dim=4):" in written and "blocks.append(Twice(dim, 8))" in written
+    assert [b.dim for b in made.blocks] == [4, 4]
+
+
+def test_a_parents_constructor_does_not_stay_where_one_of_its_children_can_not(folder: Path) -> None:
+    wide = PARENT.split("class Net")[0].split("class Twice")[1].replace("[hidden, dim]", "[hidden, hidden, dim]")
+    text = PARENT.replace("class Net", f"class Wide{wide}class Net", 1).format(block="(Wide if _ else Twice)(dim, 16)")
+    written, made = halved(folder, text, ("blocks.1.0",))
+    sizes = [m.out_features for m in made.modules() if isinstance(m, nn.Linear)]
+    assert sizes == [8, 4, 16, 8, 4, 5] and written.count("class ") == 4

@@ -12,7 +12,7 @@ from .arguments import (
     parameter_names,
 )
 from .bindings import binding, for_checkers, installed, module_of, namespace_of, own, usual
-from .classes import AuthorClass, Unproved, evaluate
+from .classes import AuthorClass, AuthorParameter, Unproved, evaluate
 from .comments import Comments
 from .decorators import only_notes
 from .helpers import Helpers
@@ -41,8 +41,8 @@ from .reads import (
 from .scope import Scope, Vector, as_term
 
 __all__ = [
-    "DROPPED", "AuthorClass", "Comments", "Equation", "Helpers", "Library", "Namer", "Scope", "Traced", "Unproved",
-    "Vector", "Written",
+    "DROPPED", "AuthorClass", "AuthorParameter", "Comments", "Equation", "Helpers", "Library", "Namer", "Scope",
+    "Traced", "Unproved", "Vector", "Written",
     "again", "argument_hints", "as_term", "attribute_reads", "attributes_of", "bind", "binding", "call_in",
     "call_in_constructor", "choose_imported", "code_in", "evaluate", "file_of", "for_checkers",
     "handed_in_loop", "homes_of", "in_comprehensions", "installed", "is_simple", "methods_of", "module_at",

@@ -18,6 +18,8 @@ from torch import nn
 from ...errors import SourceError
 from ...run import INTERNAL, described, unsaved_buffers
 from ..author import (
+    AuthorClass,
+    AuthorParameter,
     Equation,
     Namer,
     Traced,
@@ -86,6 +88,7 @@ class Replays:
         self.gone: set[type] = set()  # classes whose loops and helpers can't stay
         self.old: dict[Hashable, int] = {}
         self.factory = False  # whether the author's factory stays
+        self.kept: set[type] = set()  # classes of which the constructors stay
         self._depths: dict[Hashable, int] = {}  # numbers of layers in lists that lost some
         self._runs: dict[type, list[Run]] = {}
         self._files: dict[type, list[SourceFile]] = {}
@@ -95,13 +98,27 @@ class Replays:
         found = self._tried(context, recorder)
         if found is None and context.author.cls in self._makers:
             self.gone.add(context.author.cls)
+        self.kept |= set() if found is None else {context.author.cls}
+        return found
+
+    def parents(self) -> dict[type, WrittenInit]:
+        """Constructors of author's parents that those which stay call. Where a child's can't stay, none of the others
+        of that parent may."""
+        found: dict[type, WrittenInit] = {}
+        for parent in dict.fromkeys(p for cls in self.tree.instances if cls in self.kept for p in _making(cls)):
+            children = [c for c in self.tree.instances if issubclass(c, parent)]
+            self.gone |= set() if self.kept.issuperset(children) else self.kept.intersection(children)
+            author = AuthorClass(parent, self.tree.sources)
+            lines = _indented(author, _lines(author, {k: v for k, v in self.numbers.items() if self.old[k] != v}))
+            parameters = [_as_written(p, n) for n, p in enumerate(author.parameters.values())]
+            found[parent] = WrittenInit(lines, parameters, {}, {})
         return found
 
     def _tried(self, context: ClassContext, recorder: Recorder) -> WrittenInit | None:
         try:
             if context.is_root and (found := self._of_factory(context, recorder)) is not None:
                 return found
-            meant = context.author.cls in self.meant and _alone(context)
+            meant = context.author.cls in self.meant - self.gone and _alone(context)
             if not meant or {site.file for site in recorder.sites} & {f.name for f in self._files_of(context)}:
                 return None
             return self._written(context, recorder)
@@ -127,19 +144,19 @@ class Replays:
             made = Run(*constructed(entry.factory, {}))
         if type(made.module) is not context.author.cls or not _Agreement(context, 0, made, set()).holds():
             return None
-        parameters = [
-            Parameter(p.name, (None,), None, p.default_text, p.annotation, p.keyword_only, (n,))
-            for n, p in enumerate(context.author.parameters.values())
-        ]
-        text = _Text(context, recorder, [], [], {k: v for k, v in numbers.items() if self.old[k] != v})
+        author = context.author
+        parameters = [_as_written(p, n) for n, p in enumerate(author.parameters.values())]
+        lines = _indented(author, _lines(author, {k: v for k, v in numbers.items() if self.old[k] != v}))
         self.numbers.update({k: v for k, v in numbers.items() if isinstance(k, Written)})
         self.factory = True
-        return WrittenInit(text.indented(text.lines()), parameters, {}, dict(text.namer.extra))
+        return WrittenInit(lines, parameters, {}, {})
 
     @property
     def meant(self) -> Set[type]:
         """The makers whose loops and helpers may stay, and the classes of the modules within."""
         found = self._makers - self.gone
+        shared = {p for cls in found for p in _making(cls)}
+        found |= {cls for cls in self.tree.instances if shared.intersection(_making(cls))}
         paths = [p for cls in found for p in self.tree.instances.get(cls, ())]
         return found | {type(m) for p in paths for m in self.tree.live[p].modules()}
 
@@ -285,12 +302,17 @@ def _only_makes(factory: Any, birth: Birth | None, files: Sequence[SourceFile]) 
     )  # fmt: skip
 
 
+def _making(cls: type) -> list[type]:
+    """An author's parents that have constructors."""
+    return [c for c in cls.__mro__[1:] if "__init__" in vars(c) and issubclass(c, nn.Module) and is_authored(c)]
+
+
 def _alone(context: ClassContext) -> bool:
-    """Whether a class has a constructor of its own that makes its modules without those of parents."""
+    """Whether a class has a constructor of its own, and no parent with one whose instances there are."""
     author, cls = context.author, context.author.cls
     if author.init is None or author.home is not cls or author.init.decorator_list:
         return False
-    if any("__init__" in vars(c) for c in cls.__mro__[1:] if issubclass(c, nn.Module) and is_authored(c)):
+    if any(p in context.tree.instances for p in _making(cls)):
         return False
     if any(isinstance(b, Call) for b in context.bases) or cls in context.tree.circles:
         return False
@@ -522,6 +544,36 @@ def _like(live: torch.Tensor | None, made: torch.Tensor | None, dtype: bool) -> 
     return alike_ and (live.dtype == made.dtype or not dtype)
 
 
+def _lines(author: AuthorClass, numbers: Mapping[Any, int]) -> list[str]:
+    """The author's constructor, with other numbers in it."""
+    init, file = author.init, author.init_file
+    assert init is not None
+    inside = [k for k in numbers if isinstance(k, Written) and k.file == file.name
+              and init.lineno <= k.span[0] <= (init.end_lineno or 0)]  # fmt: skip
+    parts = [(k.span, literal(numbers[k])) for k in inside]
+    for stmt in init.body:
+        called = [author.globals.get(n) for n in loaded_names(stmt)] if isinstance(stmt, ast.Expr) else []
+        if any(inspect.isfunction(f) and unwelcome(f.__module__) for f in called):
+            parts.append(((stmt.lineno, stmt.col_offset, stmt.end_lineno or 0, stmt.end_col_offset or 0), "\0"))
+    comment = file.comments.get(init.end_lineno or 0, (0, ""))[1]
+    text = replaced(file, init, parts) + (f"  {comment}" if comment else "")
+    return [r for r in dedented(text, init.col_offset) if r.strip() != "\0"]
+
+
+def _indented(author: AuthorClass, lines: Sequence[str]) -> list[str]:
+    """For the body of a class, with the comments below the last statement."""
+    last = [STEP + c if c else c for c in author.last_comments]
+    found = [STEP + r if r else r for r in (*lines, *last)]
+    while not found[-1].strip():
+        found.pop()
+    return found
+
+
+def _as_written(parameter: AuthorParameter, order: int) -> Parameter:
+    text, note = parameter.default_text, parameter.annotation
+    return Parameter(parameter.name, (None,), None, text, note, parameter.keyword_only, (order,))
+
+
 class _Text:
     """The constructor's text. ``given``: its arguments in the author's network; ``new``: in the pruned one."""
 
@@ -542,43 +594,14 @@ class _Text:
         author, init = self.author, self.author.init
         assert init is not None
         parameters = [self._parameter(name, n) for n, name in enumerate(author.parameters)]
-        lines = self.lines()
+        lines = _lines(author, self.numbers)
         if self.context.is_root:
             plain = {p.name for p in parameters} == set(self.given[0])
             if not plain:
                 return None
             header = header_lines(author, parameters)
             lines = [*header, *lines[author.header_end - init.lineno + 1 :]]
-        return WrittenInit(self.indented(lines), parameters, self._calls(parameters), dict(self.namer.extra))
-
-    def lines(self) -> list[str]:
-        """The author's, with other numbers in them."""
-        author, init = self.author, self.author.init
-        assert init is not None
-        parts = [(k.span, literal(v)) for k, v in self.numbers.items() if isinstance(k, Written) and self._inside(k)]
-        for stmt in init.body:
-            if isinstance(stmt, ast.Expr) and any(self._unwelcome(n) for n in loaded_names(stmt)):
-                parts.append(((stmt.lineno, stmt.col_offset, stmt.end_lineno or 0, stmt.end_col_offset or 0), "\0"))
-        comment = author.init_file.comments.get(init.end_lineno or 0, (0, ""))[1]
-        text = replaced(author.init_file, init, parts) + (f"  {comment}" if comment else "")
-        return [r for r in dedented(text, init.col_offset) if r.strip() != "\0"]
-
-    def indented(self, lines: Sequence[str]) -> list[str]:
-        """For the body of a class, with the comments below the last statement."""
-        last = [STEP + c if c else c for c in self.author.last_comments]
-        found = [STEP + r if r else r for r in (*lines, *last)]
-        while not found[-1].strip():
-            found.pop()
-        return found
-
-    def _inside(self, site: Written) -> bool:
-        init = self.author.init
-        assert init is not None
-        return site.file == self.author.init_file.name and init.lineno <= site.span[0] <= (init.end_lineno or 0)
-
-    def _unwelcome(self, name: str) -> bool:
-        value = self.author.globals.get(name)
-        return inspect.isfunction(value) and unwelcome(value.__module__)
+        return WrittenInit(_indented(author, lines), parameters, self._calls(parameters), dict(self.namer.extra))
 
     def _parameter(self, name: str, order: int) -> Parameter:
         author = self.author.parameters[name]
