@@ -159,7 +159,7 @@ def tree(folder: Path) -> set[str]:
         pytest.param(
             [*MODEL, "--ratio", "0.5", "--data", "digts"],
             "error: unknown data set 'digts', did you mean 'digits'? known are cifar10, cifar100, digits, folder, "
-            "imagenet, minicifar, mnist, tiny_imagenet",
+            "imagenet, minicifar, mnist, synthetic, tiny_imagenet",
             id="an unknown data set",
         ),
         pytest.param(
@@ -670,7 +670,7 @@ def test_retrain_publishes_a_bundle_of_its_own(here):
 
 def test_retrain_without_images_is_refused(bundle):
     code, message = refusal("retrain", "-q", "out")
-    assert (code, message) == (2, "error: out was made without images: say what to train on with --data")
+    assert (code, message) == (2, "error: out was made without data: say what to train on with --data")
 
 
 def test_check_takes_a_block_kind_through_everything(here):

@@ -66,6 +66,7 @@ OTHERWISE: dict[str, tuple[PruneOptions, dict[str, Any]]] = {
     "per": (replace(OWN, search="bayesian"), {"per": "stage"}),
     "transfer": (OWN, {"transfer": "bn"}),
     "calibration": (OWN, {"calibration": 100}),
+    "heal": (replace(OWN, transfer="heal"), {"heal": 9.0}),
     "distill": (OWN, {"distill": 0.5}),
     "temperature": (replace(OWN, distill=0.5), {"temperature": 2.0}),
     "retrain_epochs": (OWN, {"retrain_epochs": 1}),
