@@ -169,7 +169,7 @@ def cli() -> None:
               "bayesian).")  # fmt: skip
 @click.option("--calibration", type=int, metavar="N", help="bn, lstsq, heal: training images to look at [1024].")
 @click.option("--heal", type=flags.Time(), metavar="TIME", help="How long --transfer heal may train, such as 90s or 3m "
-              "[400 steps, at most 5m].")  # fmt: skip
+              "[600 steps, at most 5m].")  # fmt: skip
 @click.option("--distill", type=float, is_flag=False, flag_value=0.5, metavar="[SHARE]", help="Retrain with the "
               "unpruned network as the teacher, whose word counts this share, labels the rest [0.5].")  # fmt: skip
 @click.option("--temperature", type=float, metavar="T", help="--distill: how soft what the teacher says is made [4].")

@@ -76,7 +76,7 @@ def prune(
     such as ``alpha=2``. ``metric``: which channels go first.
     ``transfer``: "slice" (the default) keeps the kept slices of the weights, "bn" re-estimates batch-norm statistics on
     ``batches``, too, "lstsq" fits the layers to what the original gives on ``batches``, and "heal" trains them on from
-    there to say what it says, without labels: for ``heal`` seconds, or 400 steps. ``retrain`` then trains the generated
+    there to say what it says, without labels: for ``heal`` seconds, or 600 steps. ``retrain`` then trains the generated
     network for ``final_epochs``, and ``evaluate`` measures the accuracies of the summary. ``score``: a measure of your
     own, the larger the better, that searches judge candidates by in place of ``evaluate``, and what the summary tells;
     the network comes in evaluation mode, without gradients, and is left as it was. ``batches``: (images, labels)

@@ -35,9 +35,9 @@ class HealSettings:
     """It ends after ``steps`` or ``seconds``, whichever is first; without ``steps`` it takes all of the time. ``rate``:
     the highest learning rate. ``temperature``: by which both networks' scores are divided."""
 
-    steps: int | None = 400
+    steps: int | None = 600
     seconds: float = 300.0
-    rate: float = 3e-3
+    rate: float = 1e-3
     temperature: float = 2.0
     batch: int = 128
     seed: int = 0
