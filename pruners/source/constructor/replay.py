@@ -67,6 +67,7 @@ class Replays:
         self.kept: set[type] = set()  # classes of which the constructors stay
         self._depths: dict[Hashable, int] = {}  # numbers of layers in lists that lost some
         self._runs: dict[type, list[Run]] = {}
+        self._once: dict[type, list[Run]] = {}  # with the lists as long as they were
         self._files: dict[type, list[SourceFile]] = {}
 
     def write(self, context: ClassContext, recorder: Recorder) -> WrittenInit | None:
@@ -187,7 +188,10 @@ class Replays:
             return {}
 
     def _values(self, context: ClassContext, names: Set[str]) -> Mapping[str, tuple[Any, ...] | None]:
-        runs = self._runs.get(context.author.cls) or self._run(context, _given(context))[0]
+        cls = context.author.cls
+        if cls not in self._once:
+            self._once[cls] = self._run(context, _given(context))[0]
+        runs = self._runs.get(cls) or self._once[cls]
         pairs = list(zip(context.live, runs, strict=True))
         equations = [e for live, run in pairs for e in _sizes(live, run)]
         numbers, torn = settled([*equations, *_namesakes(context, runs, equations)], self.old)
