@@ -8,75 +8,51 @@ import copy
 import inspect
 import logging
 from collections.abc import Hashable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import torch
 from torch import nn
 
-from ...errors import SourceError
-from ...run import INTERNAL, described, unsaved_buffers
+from ...run import described
 from ..author import (
     AuthorClass,
-    AuthorParameter,
     Equation,
-    Namer,
     Traced,
-    Unproved,
     Written,
     again,
     attribute_reads,
-    evaluate,
     reads_of,
     settled,
     solved,
     traced,
-    unwelcome,
     with_numbers,
 )
 from ..live import (
     AXES,
     CHILD,
     PLAIN,
-    Alias,
-    Arg,
     Birth,
     Box,
     Call,
     Display,
-    Given,
     Lit,
     Recorder,
-    Ref,
     Term,
     Tree,
-    call_of,
     constructed,
     is_authored,
-    is_plain,
     is_torch,
     layers_in,
     literal,
-    same,
 )
-from ..text import STEP, SourceFile, loaded_names
-from .buffer_statements import alike
+from ..text import SourceFile, loaded_names
+from .agreement import Agreement, Arguments, Run
 from .context import ClassContext
-from .functions import dedented, replaced
-from .parameters import Parameter, WrittenInit, header_lines
+from .parameters import WrittenInit
+from .replayed_text import ReplayedText, indented_text, parameter_as_written, path_of, text_lines
 
 log = logging.getLogger(__name__)
-Arguments = Mapping[str, Any]
 Key = tuple[Any, ...]  # class, instance, parameter, places in what was given for it
-
-
-@dataclass(frozen=True)
-class Run:
-    """What the author's constructor made once more. ``got``: what the modules made with it were given, by identity."""
-
-    module: nn.Module
-    got: Mapping[int, Arguments]
 
 
 class Replays:
@@ -91,6 +67,7 @@ class Replays:
         self.kept: set[type] = set()  # classes of which the constructors stay
         self._depths: dict[Hashable, int] = {}  # numbers of layers in lists that lost some
         self._runs: dict[type, list[Run]] = {}
+        self._once: dict[type, list[Run]] = {}  # with the lists as long as they were
         self._files: dict[type, list[SourceFile]] = {}
 
     def write(self, context: ClassContext, recorder: Recorder) -> WrittenInit | None:
@@ -109,8 +86,8 @@ class Replays:
             children = [c for c in self.tree.instances if issubclass(c, parent)]
             self.gone |= set() if self.kept.issuperset(children) else self.kept.intersection(children)
             author = AuthorClass(parent, self.tree.sources)
-            lines = _indented(author, _lines(author, {k: v for k, v in self.numbers.items() if self.old[k] != v}))
-            parameters = [_as_written(p, n) for n, p in enumerate(author.parameters.values())]
+            lines = indented_text(author, text_lines(author, self._changed(self.numbers)))
+            parameters = [parameter_as_written(p, n) for n, p in enumerate(author.parameters.values())]
             found[parent] = WrittenInit(lines, parameters, {}, {})
         return found
 
@@ -142,11 +119,11 @@ class Replays:
             return None
         with with_numbers(files, self.tree.names, lambda site, value: numbers.get(site, value)):
             made = Run(*constructed(entry.factory, {}))
-        if type(made.module) is not context.author.cls or not _Agreement(context, 0, made, set()).holds():
+        if type(made.module) is not context.author.cls or not Agreement(context, 0, made, set()).holds():
             return None
         author = context.author
-        parameters = [_as_written(p, n) for n, p in enumerate(author.parameters.values())]
-        lines = _indented(author, _lines(author, {k: v for k, v in numbers.items() if self.old[k] != v}))
+        parameters = [parameter_as_written(p, n) for n, p in enumerate(author.parameters.values())]
+        lines = indented_text(author, text_lines(author, self._changed(numbers)))
         self.numbers.update({k: v for k, v in numbers.items() if isinstance(k, Written)})
         self.factory = True
         return WrittenInit(lines, parameters, {}, {})
@@ -191,9 +168,9 @@ class Replays:
         with with_numbers(self._files_of(context), self.tree.names, lambda site, value: numbers.get(site, value)):
             made = [Run(*constructed(context.author.cls, a)) for a in new]
         handed = {id(v) for arguments in new for v in arguments.values() if isinstance(v, nn.Module)}
-        if not all(_Agreement(context, i, run, handed).holds() for i, run in enumerate(made)):
+        if not all(Agreement(context, i, run, handed).holds() for i, run in enumerate(made)):
             return None
-        written = _Text(context, recorder, new, given, {k: v for k, v in numbers.items() if self.old[k] != v}).written()
+        written = ReplayedText(context, recorder, new, given, self._changed(numbers)).written()
         if written is not None:
             self.numbers.update({k: v for k, v in numbers.items() if isinstance(k, Written)})
         return written
@@ -211,13 +188,19 @@ class Replays:
             return {}
 
     def _values(self, context: ClassContext, names: Set[str]) -> Mapping[str, tuple[Any, ...] | None]:
-        runs = self._runs.get(context.author.cls) or self._run(context, _given(context))[0]
+        cls = context.author.cls
+        if cls not in self._once:
+            self._once[cls] = self._run(context, _given(context))[0]
+        runs = self._runs.get(cls) or self._once[cls]
         pairs = list(zip(context.live, runs, strict=True))
         equations = [e for live, run in pairs for e in _sizes(live, run)]
         numbers, torn = settled([*equations, *_namesakes(context, runs, equations)], self.old)
         held = {n: [vars(run.module).get(n) for run in runs] for n in names}
         traced_ = {n: (values, reads_of(values)) for n, values in held.items() if reads_of(values)}
         return {n: None if reads & torn else tuple(again(values, numbers)) for n, (values, reads) in traced_.items()}
+
+    def _changed(self, numbers: Mapping[Hashable, int]) -> Mapping[Hashable, int]:
+        return {k: v for k, v in numbers.items() if self.old[k] != v}
 
     def edits(self) -> Iterator[tuple[str, tuple[int, int, int, int], str]]:
         """Numbers that change: file, place and text."""
@@ -332,12 +315,7 @@ def _arguments(context: ClassContext, index: int) -> Arguments:
 
 
 def _live(tree: Tree, module: nn.Module) -> nn.Module:
-    return copy.deepcopy(tree.live[_path_of(tree, module)])
-
-
-def _path_of(tree: Tree, module: nn.Module) -> str:
-    """Where a module that the author's constructor was handed is in the network."""
-    return next(p for p, birth in tree.births.items() if birth.module is module)
+    return copy.deepcopy(tree.live[path_of(tree, module)])
 
 
 def _lists(context: ClassContext, runs: Sequence[Run]) -> Iterator[tuple[int, int]]:
@@ -442,206 +420,3 @@ def _in_value(term: Term, value: Any, axes: bool = False) -> Iterator[tuple[Trac
     elif isinstance(term, Display) and type(value) in (list, tuple) and len(value) == len(term.items):
         for item, inner in zip(term.items, value, strict=True):
             yield from _in_value(item, inner)
-
-
-class _Agreement:
-    """Whether a module that the author's constructor made is like the live one, up to blocks of other classes, which
-    have to get what their written constructors take."""
-
-    def __init__(self, context: ClassContext, index: int, run: Run, handed: Set[int]) -> None:
-        self.context = context
-        self.record = context.records[index]
-        self.base = context.bases[index]
-        self.live = context.live[index]
-        self.path = context.paths[index]
-        self.run = run
-        self.handed = handed
-        self.twins: dict[int, int] = {}
-
-    def holds(self) -> bool:
-        live, made = self.live, self.run.module
-        self._twins(live, made)
-        if list(live._modules) != list(made._modules) or not self._tensors(live, made):
-            return False
-        if isinstance(self.base, Box) and not self._items(self.base, live, made):
-            return False
-        children = {n: s.term for n, s in self.record.items() if s.kind == CHILD}
-        if not all(t is not None and self._module(t, live._modules[n], made._modules[n]) for n, t in children.items()):
-            return False
-        if len(set(self.twins.values())) < len(self.twins):
-            return False
-        plain = [n for n in vars(live) if n in self.context.running and n not in INTERNAL]
-        return all(n in vars(made) and self._value(vars(live)[n], vars(made)[n]) for n in plain)
-
-    def _twins(self, live: nn.Module, made: nn.Module) -> bool:
-        return self.twins.setdefault(id(live), id(made)) == id(made)
-
-    def _module(self, term: Term, live: nn.Module | None, made: nn.Module | None) -> bool:
-        if live is None or made is None:
-            return live is made
-        if type(live) is not type(made) or not self._twins(live, made):
-            return False
-        if isinstance(term, Alias) or id(made) in self.handed:
-            return True
-        if isinstance(term, Box):
-            return self._items(term, live, made)
-        return isinstance(term, Call) and self._call(term, live, made)
-
-    def _items(self, term: Box, live: nn.Module, made: nn.Module) -> bool:
-        if list(live._modules) != list(made._modules):
-            return False
-        return all(self._module(i.value, live._modules[i.name], made._modules[i.name]) for i in term.items)
-
-    def _call(self, term: Call, live: nn.Module, made: nn.Module) -> bool:
-        tree = self.context.tree
-        if type(live) not in tree.instances and type(live) not in tree.imported:
-            own = call_of(made, "", tree.dtype)
-            return own.fn is term.fn and _same_arguments(own, term) and self._tensors(live, made)
-        got = {n: v for n, v in self.run.got.get(id(made), {}).items() if n in inspect.signature(term.fn).parameters}
-        wanted = {a.name: a for a in term.args}
-        rest = [v for n, v in got.items() if n not in wanted]
-        return set(wanted) <= set(got) and not any(rest) and all(v in ((), {}) for v in rest) and list(wanted) == [
-            n for n in got if n in wanted
-        ] and all(self._handed(wanted[n].value, got[n]) for n in wanted)  # fmt: skip
-
-    def _handed(self, term: Term, value: Any) -> bool:
-        if isinstance(term, Lit | Ref):
-            return same(Lit(value) if is_plain(value) else Ref(value), term)
-        if isinstance(term, Given):
-            return alike(value, term.value)
-        if isinstance(value, nn.Module) and isinstance(term, Call | Box) and term.paths and term.paths[0] is not None:
-            return self._module(term, self.context.tree.live[term.paths[0]], value)
-        return False
-
-    def _tensors(self, live: nn.Module, made: nn.Module) -> bool:
-        if list(live._parameters) != list(made._parameters) or list(live._buffers) != list(made._buffers):
-            return False
-        if unsaved_buffers(live) != unsaved_buffers(made):
-            return False
-        dtype = self.context.tree.entry.dtype
-        pairs: list[tuple[Any, Any]] = [(t, made._parameters[n]) for n, t in live._parameters.items()]
-        pairs += [(t, made._buffers[n]) for n, t in live._buffers.items()]
-        if not all(_like(a, b, dtype is None) for a, b in pairs):
-            return False
-        exact = [n for n in unsaved_buffers(live) - self.context.tree.changing if live._buffers[n] is not None]
-        return all(alike(made._buffers[n], live._buffers[n]) for n in exact)
-
-    def _value(self, live: Any, made: Any) -> bool:
-        if isinstance(live, nn.Module) and isinstance(made, nn.Module):
-            return self._twins(live, made)
-        return not any(layers_in(live)) and alike(made, live)
-
-
-def _same_arguments(first: Call, second: Call) -> bool:
-    pairs = zip(first.args, second.args, strict=False)
-    return len(first.args) == len(second.args) and all(same(a, b) for a, b in pairs)
-
-
-def _like(live: torch.Tensor | None, made: torch.Tensor | None, dtype: bool) -> bool:
-    if live is None or made is None:
-        return live is made
-    alike_ = live.shape == made.shape and live.requires_grad == made.requires_grad and type(live) is type(made)
-    return alike_ and (live.dtype == made.dtype or not dtype)
-
-
-def _lines(author: AuthorClass, numbers: Mapping[Any, int]) -> list[str]:
-    """The author's constructor, with other numbers in it."""
-    init, file = author.init, author.init_file
-    assert init is not None
-    inside = [k for k in numbers if isinstance(k, Written) and k.file == file.name
-              and init.lineno <= k.span[0] <= (init.end_lineno or 0)]  # fmt: skip
-    parts = [(k.span, literal(numbers[k])) for k in inside]
-    for stmt in init.body:
-        called = [author.globals.get(n) for n in loaded_names(stmt)] if isinstance(stmt, ast.Expr) else []
-        if any(inspect.isfunction(f) and unwelcome(f.__module__) for f in called):
-            parts.append(((stmt.lineno, stmt.col_offset, stmt.end_lineno or 0, stmt.end_col_offset or 0), "\0"))
-    comment = file.comments.get(init.end_lineno or 0, (0, ""))[1]
-    text = replaced(file, init, parts) + (f"  {comment}" if comment else "")
-    return [r for r in dedented(text, init.col_offset) if r.strip() != "\0"]
-
-
-def _indented(author: AuthorClass, lines: Sequence[str]) -> list[str]:
-    """For the body of a class, with the comments below the last statement."""
-    last = [STEP + c if c else c for c in author.last_comments]
-    found = [STEP + r if r else r for r in (*lines, *last)]
-    while not found[-1].strip():
-        found.pop()
-    return found
-
-
-def _as_written(parameter: AuthorParameter, order: int) -> Parameter:
-    text, note = parameter.default_text, parameter.annotation
-    return Parameter(parameter.name, (None,), None, text, note, parameter.keyword_only, (order,))
-
-
-class _Text:
-    """The constructor's text. ``given``: its arguments in the author's network; ``new``: in the pruned one."""
-
-    def __init__(
-        self, context: ClassContext, recorder: Recorder, new: Sequence[Arguments], given: Sequence[Arguments],
-        numbers: Mapping[Any, int],
-    ) -> None:  # fmt: skip
-        self.context = context
-        self.recorder = recorder
-        self.author = context.author
-        self.new = new
-        self.given = given
-        self.numbers = numbers
-        spelled, imported = self.author.init_file.spelled, set(context.tree.imported)
-        self.namer = Namer(self.author.globals, context.tree.names, spelled, imported)
-
-    def written(self) -> WrittenInit | None:
-        author, init = self.author, self.author.init
-        assert init is not None
-        parameters = [self._parameter(name, n) for n, name in enumerate(author.parameters)]
-        lines = _lines(author, self.numbers)
-        if self.context.is_root:
-            plain = {p.name for p in parameters} == set(self.given[0])
-            if not plain:
-                return None
-            header = header_lines(author, parameters)
-            lines = [*header, *lines[author.header_end - init.lineno + 1 :]]
-        return WrittenInit(_indented(author, lines), parameters, self._calls(parameters), dict(self.namer.extra))
-
-    def _parameter(self, name: str, order: int) -> Parameter:
-        author = self.author.parameters[name]
-        vector = tuple(self._term(i, name) for i in range(len(self.new)))
-        default, text = self._evaluated(author.default), author.default_text
-        value = vector[0]
-        if self.context.is_root and (default is None or not same(default, value)):
-            if isinstance(value, Given) or not isinstance(value, Lit | Ref):
-                raise SourceError(f"{name} has no text")
-            default, text = value, literal(value.value) if isinstance(value, Lit) else self.namer.text(value.value)
-        return Parameter(name, vector, default, text, author.annotation, author.keyword_only, (order,))
-
-    def _evaluated(self, expr: ast.expr | None) -> Term | None:
-        try:
-            value = evaluate(expr, {}, self.author.globals, set()) if expr is not None else None
-        except Unproved:
-            return None
-        return None if expr is None else Lit(value) if is_plain(value) else Ref(value) if callable(value) else None
-
-    def _term(self, index: int, name: str) -> Term:
-        value = self.new[index][name]
-        if is_plain(value):
-            return Lit(value)
-        if isinstance(value, nn.Module):
-            birth = self.context.births[index]
-            assert birth is not None
-            path = _path_of(self.context.tree, birth.arguments[name])
-            return self.recorder.module(path, self.context.tree.live[path])
-        given = self.context.given(name)
-        if given is None or given[index] is None:
-            raise SourceError(f"{name} has no text")
-        return given[index]  # type: ignore[return-value]
-
-    def _calls(self, parameters: Sequence[Parameter]) -> dict[str, Call]:
-        calls = {}
-        for i, path in enumerate(self.context.paths):
-            args = []
-            for p in parameters:
-                value = p.vector[i] or Lit(None)
-                width = any(a[p.name] != b[p.name] for a, b in zip(self.new, self.given, strict=True))
-                args.append(Arg(p.name, value, p.default, p.default_text is None and not p.keyword_only, width=width))
-            calls[path] = Call(self.author.cls, tuple(args), (path,))
-        return calls

@@ -1,0 +1,126 @@
+"""Whether what the author's constructor made with other numbers is like the live network."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Set
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ...run import INTERNAL, unsaved_buffers
+from ..live import CHILD, Alias, Box, Call, Given, Lit, Ref, Term, call_of, is_plain, layers_in, same
+from .buffer_statements import alike
+from .context import ClassContext
+
+Arguments = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the author's constructor made once more. ``got``: what the modules made with it were given, by identity."""
+
+    module: nn.Module
+    got: Mapping[int, Arguments]
+
+
+class Agreement:
+    """Whether a module that the author's constructor made is like the live one, up to blocks of other classes, which
+    have to get what their written constructors take."""
+
+    def __init__(self, context: ClassContext, index: int, run: Run, handed: Set[int]) -> None:
+        self.context = context
+        self.record = context.records[index]
+        self.base = context.bases[index]
+        self.live = context.live[index]
+        self.path = context.paths[index]
+        self.run = run
+        self.handed = handed
+        self.twins: dict[int, int] = {}
+
+    def holds(self) -> bool:
+        live, made = self.live, self.run.module
+        self._twins(live, made)
+        if list(live._modules) != list(made._modules) or not self._tensors(live, made):
+            return False
+        if isinstance(self.base, Box) and not self._items(self.base, live, made):
+            return False
+        children = {n: s.term for n, s in self.record.items() if s.kind == CHILD}
+        if not all(t is not None and self._module(t, live._modules[n], made._modules[n]) for n, t in children.items()):
+            return False
+        if len(set(self.twins.values())) < len(self.twins):
+            return False
+        plain = [n for n in vars(live) if n in self.context.running and n not in INTERNAL]
+        return all(n in vars(made) and self._value(vars(live)[n], vars(made)[n]) for n in plain)
+
+    def _twins(self, live: nn.Module, made: nn.Module) -> bool:
+        return self.twins.setdefault(id(live), id(made)) == id(made)
+
+    def _module(self, term: Term, live: nn.Module | None, made: nn.Module | None) -> bool:
+        if live is None or made is None:
+            return live is made
+        if type(live) is not type(made) or not self._twins(live, made):
+            return False
+        if isinstance(term, Alias) or id(made) in self.handed:
+            return True
+        if isinstance(term, Box):
+            return self._items(term, live, made)
+        return isinstance(term, Call) and self._call(term, live, made)
+
+    def _items(self, term: Box, live: nn.Module, made: nn.Module) -> bool:
+        if list(live._modules) != list(made._modules):
+            return False
+        return all(self._module(i.value, live._modules[i.name], made._modules[i.name]) for i in term.items)
+
+    def _call(self, term: Call, live: nn.Module, made: nn.Module) -> bool:
+        tree = self.context.tree
+        if type(live) not in tree.instances and type(live) not in tree.imported:
+            own = call_of(made, "", tree.dtype)
+            return own.fn is term.fn and _same_arguments(own, term) and self._tensors(live, made)
+        got = {n: v for n, v in self.run.got.get(id(made), {}).items() if n in inspect.signature(term.fn).parameters}
+        wanted = {a.name: a for a in term.args}
+        rest = [v for n, v in got.items() if n not in wanted]
+        return set(wanted) <= set(got) and not any(rest) and all(v in ((), {}) for v in rest) and list(wanted) == [
+            n for n in got if n in wanted
+        ] and all(self._handed(wanted[n].value, got[n]) for n in wanted)  # fmt: skip
+
+    def _handed(self, term: Term, value: Any) -> bool:
+        if isinstance(term, Lit | Ref):
+            return same(Lit(value) if is_plain(value) else Ref(value), term)
+        if isinstance(term, Given):
+            return alike(value, term.value)
+        if isinstance(value, nn.Module) and isinstance(term, Call | Box) and term.paths and term.paths[0] is not None:
+            return self._module(term, self.context.tree.live[term.paths[0]], value)
+        return False
+
+    def _tensors(self, live: nn.Module, made: nn.Module) -> bool:
+        if list(live._parameters) != list(made._parameters) or list(live._buffers) != list(made._buffers):
+            return False
+        if unsaved_buffers(live) != unsaved_buffers(made):
+            return False
+        dtype = self.context.tree.entry.dtype
+        pairs: list[tuple[Any, Any]] = [(t, made._parameters[n]) for n, t in live._parameters.items()]
+        pairs += [(t, made._buffers[n]) for n, t in live._buffers.items()]
+        if not all(_like(a, b, dtype is None) for a, b in pairs):
+            return False
+        exact = [n for n in unsaved_buffers(live) - self.context.tree.changing if live._buffers[n] is not None]
+        return all(alike(made._buffers[n], live._buffers[n]) for n in exact)
+
+    def _value(self, live: Any, made: Any) -> bool:
+        if isinstance(live, nn.Module) and isinstance(made, nn.Module):
+            return self._twins(live, made)
+        return not any(layers_in(live)) and alike(made, live)
+
+
+def _same_arguments(first: Call, second: Call) -> bool:
+    pairs = zip(first.args, second.args, strict=False)
+    return len(first.args) == len(second.args) and all(same(a, b) for a, b in pairs)
+
+
+def _like(live: torch.Tensor | None, made: torch.Tensor | None, dtype: bool) -> bool:
+    if live is None or made is None:
+        return live is made
+    alike_ = live.shape == made.shape and live.requires_grad == made.requires_grad and type(live) is type(made)
+    return alike_ and (live.dtype == made.dtype or not dtype)

@@ -1,0 +1,127 @@
+"""The text of an author's constructor with other numbers in it."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from ...errors import SourceError
+from ..author import AuthorClass, AuthorParameter, Namer, Unproved, Written, evaluate, unwelcome
+from ..live import Arg, Call, Given, Lit, Recorder, Ref, Term, Tree, is_plain, literal, same
+from ..text import STEP, loaded_names
+from .agreement import Arguments
+from .context import ClassContext
+from .functions import dedented, replaced
+from .parameters import Parameter, WrittenInit, header_lines
+
+
+def path_of(tree: Tree, module: nn.Module) -> str:
+    """Where a module that the author's constructor was handed is in the network."""
+    return next(p for p, birth in tree.births.items() if birth.module is module)
+
+
+def text_lines(author: AuthorClass, numbers: Mapping[Any, int]) -> list[str]:
+    """The author's constructor, with other numbers in it."""
+    init, file = author.init, author.init_file
+    assert init is not None
+    inside = [k for k in numbers if isinstance(k, Written) and k.file == file.name
+              and init.lineno <= k.span[0] <= (init.end_lineno or 0)]  # fmt: skip
+    parts = [(k.span, literal(numbers[k])) for k in inside]
+    for stmt in init.body:
+        called = [author.globals.get(n) for n in loaded_names(stmt)] if isinstance(stmt, ast.Expr) else []
+        if any(inspect.isfunction(f) and unwelcome(f.__module__) for f in called):
+            parts.append(((stmt.lineno, stmt.col_offset, stmt.end_lineno or 0, stmt.end_col_offset or 0), "\0"))
+    comment = file.comments.get(init.end_lineno or 0, (0, ""))[1]
+    text = replaced(file, init, parts) + (f"  {comment}" if comment else "")
+    return [r for r in dedented(text, init.col_offset) if r.strip() != "\0"]
+
+
+def indented_text(author: AuthorClass, lines: Sequence[str]) -> list[str]:
+    """For the body of a class, with the comments below the last statement."""
+    last = [STEP + c if c else c for c in author.last_comments]
+    found = [STEP + r if r else r for r in (*lines, *last)]
+    while not found[-1].strip():
+        found.pop()
+    return found
+
+
+def parameter_as_written(parameter: AuthorParameter, order: int) -> Parameter:
+    text, note = parameter.default_text, parameter.annotation
+    return Parameter(parameter.name, (None,), None, text, note, parameter.keyword_only, (order,))
+
+
+class ReplayedText:
+    """The constructor's text. ``given``: its arguments in the author's network; ``new``: in the pruned one."""
+
+    def __init__(
+        self, context: ClassContext, recorder: Recorder, new: Sequence[Arguments], given: Sequence[Arguments],
+        numbers: Mapping[Any, int],
+    ) -> None:  # fmt: skip
+        self.context = context
+        self.recorder = recorder
+        self.author = context.author
+        self.new = new
+        self.given = given
+        self.numbers = numbers
+        spelled, imported = self.author.init_file.spelled, set(context.tree.imported)
+        self.namer = Namer(self.author.globals, context.tree.names, spelled, imported)
+
+    def written(self) -> WrittenInit | None:
+        author, init = self.author, self.author.init
+        assert init is not None
+        parameters = [self._parameter(name, n) for n, name in enumerate(author.parameters)]
+        lines = text_lines(author, self.numbers)
+        if self.context.is_root:
+            plain = {p.name for p in parameters} == set(self.given[0])
+            if not plain:
+                return None
+            header = header_lines(author, parameters)
+            lines = [*header, *lines[author.header_end - init.lineno + 1 :]]
+        return WrittenInit(indented_text(author, lines), parameters, self._calls(parameters), dict(self.namer.extra))
+
+    def _parameter(self, name: str, order: int) -> Parameter:
+        author = self.author.parameters[name]
+        vector = tuple(self._term(i, name) for i in range(len(self.new)))
+        default, text = self._evaluated(author.default), author.default_text
+        value = vector[0]
+        if self.context.is_root and (default is None or not same(default, value)):
+            if isinstance(value, Given) or not isinstance(value, Lit | Ref):
+                raise SourceError(f"{name} has no text")
+            default, text = value, literal(value.value) if isinstance(value, Lit) else self.namer.text(value.value)
+        return Parameter(name, vector, default, text, author.annotation, author.keyword_only, (order,))
+
+    def _evaluated(self, expr: ast.expr | None) -> Term | None:
+        try:
+            value = evaluate(expr, {}, self.author.globals, set()) if expr is not None else None
+        except Unproved:
+            return None
+        return None if expr is None else Lit(value) if is_plain(value) else Ref(value) if callable(value) else None
+
+    def _term(self, index: int, name: str) -> Term:
+        value = self.new[index][name]
+        if is_plain(value):
+            return Lit(value)
+        if isinstance(value, nn.Module):
+            birth = self.context.births[index]
+            assert birth is not None
+            path = path_of(self.context.tree, birth.arguments[name])
+            return self.recorder.module(path, self.context.tree.live[path])
+        given = self.context.given(name)
+        if given is None or given[index] is None:
+            raise SourceError(f"{name} has no text")
+        return given[index]  # type: ignore[return-value]
+
+    def _calls(self, parameters: Sequence[Parameter]) -> dict[str, Call]:
+        calls = {}
+        for i, path in enumerate(self.context.paths):
+            args = []
+            for p in parameters:
+                value = p.vector[i] or Lit(None)
+                width = any(a[p.name] != b[p.name] for a, b in zip(self.new, self.given, strict=True))
+                args.append(Arg(p.name, value, p.default, p.default_text is None and not p.keyword_only, width=width))
+            calls[path] = Call(self.author.cls, tuple(args), (path,))
+        return calls
