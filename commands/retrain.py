@@ -98,7 +98,8 @@ class Foretelling(nn.Module):
 def _spec(bundle: Bundle, options: BundleOptions) -> str:
     spec = options.data or str(bundle.plan.provenance.get("data") or "")
     if not spec:
-        raise UsageError(f"{bundle.path} was made without data: say what to train on with --data")
+        what = "text" if bundle.configured else "images"
+        raise UsageError(f"{bundle.path} was made without {what}: say what to train on with --data")
     return spec
 
 
