@@ -108,7 +108,8 @@ class Foretelling(nn.Module):
 def _spec(bundle: Bundle, options: BundleOptions) -> str:
     spec = data_of_bundle(bundle, options.data)
     if not spec:
-        raise UsageError(f"{bundle.path} was made without data: say what to train on with --data")
+        what = "text" if bundle.configured else "images"
+        raise UsageError(f"{bundle.path} was made without {what}: say what to train on with --data")
     return spec
 
 

@@ -47,7 +47,7 @@ def test_a_model_that_does_not_foretell_tokens_and_data_that_are_no_text_are_ref
     assert code == 2 and "BertForSequenceClassification doesn't foretell the next token" in said
     output, text = pruned(tmp_path / "gpt", transformers.LlamaForCausalLM(transformers.LlamaConfig(**SMALL)))
     code, said = refusal("retrain", str(output), "-o", str(tmp_path / "out"))
-    assert code == 2 and "made without data" in said
+    assert code == 2 and "made without text" in said
     code, said = refusal("retrain", str(output), "--data", "digits", "-o", str(tmp_path / "out"))
     assert code == 2 and "--data text:FILES" in said
     assert not (tmp_path / "out").exists()
