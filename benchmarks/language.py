@@ -34,6 +34,11 @@ the choice of channels has looked (the model itself was trained on all of it). s
 slice`; lstsq: least squares on 256 sequences, the default otherwise. Torch-Pruning 1.6.1: the MLPs alone, the better of
 magnitude and Taylor importance.
 
+One of the four layers out first (`--layers 0.75`, then lstsq on widths): 18.96 at 60 %, 25.27 at 40 %; `--layers auto`
+tries both.
+
+One pass of `retrain` over the text (706 steps of 16 sequences, `--lr 5e-4`) after 60 % by lstsq: 18.50 -> 16.77.
+
 """
 _STEPS, _BATCH, _LENGTH = 1500, 16, 128
 
