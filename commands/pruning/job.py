@@ -104,7 +104,7 @@ class PruneJob:
 
     def decide(self) -> PruningPlan:
         """Trace, search, and make the plan; with ``--layers auto`` with several numbers of layers, of which that is
-        taken which moves the outputs least on training images that nothing else looks at."""
+        taken which moves the outputs least on another draw of training images than the search looked at."""
         if self.options.layers != "auto":
             return self._decide()
         assert self.data is not None
