@@ -670,7 +670,7 @@ def test_retrain_publishes_a_bundle_of_its_own(here):
 
 def test_retrain_without_images_is_refused(bundle):
     code, message = refusal("retrain", "-q", "out")
-    assert (code, message) == (2, "error: out was made without data: say what to train on with --data")
+    assert (code, message) == (2, "error: out was made without images: say what to train on with --data")
 
 
 def test_check_takes_a_block_kind_through_everything(here):
