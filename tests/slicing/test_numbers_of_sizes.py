@@ -213,3 +213,60 @@ def test_a_module_whose_channels_all_stay_keeps_its_own_number(tmp_path: Path) -
     init = "    def __init__(self):\n        super().__init__()\n"
     _, _, text = pruned(tmp_path, HALVES.format(init=init), skip=["other", "kept"])
     assert "Halves(8, 8)" in text and "Halves(6, 6)" in text
+
+
+SHUFFLED = """import torch
+from torch import nn
+
+
+class Halves(nn.Module):
+    def __init__(self, ratio=0.5):
+        super().__init__()
+        self.ratio = ratio
+
+    def forward(self, x):
+        c = int(x.size(1) * self.ratio)
+        return x[:, :c], x[:, c:]
+
+
+def shuffled(x):
+    n, c, h, w = x.size()
+    return x.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
+
+
+class Block(nn.Module):
+    def __init__(self, c):
+        super().__init__()
+        self.split = Halves()
+        self.conv = nn.Conv2d(c // 2, c // 2, 1)
+
+    def forward(self, x):
+        a, b = self.split(x)
+        return shuffled(torch.cat([a, self.conv(b).relu()], 1))
+
+
+class Down(nn.Module):
+    def __init__(self, c, d):
+        super().__init__()
+        self.left, self.right = nn.Conv2d(c, d // 2, 1), nn.Conv2d(c, d // 2, 1)
+
+    def forward(self, x):
+        return shuffled(torch.cat([self.left(x).relu(), self.right(x)], 1))
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(Down(3, 12), Block(12), Down(12, 24), *[Block(24) for _ in range(5)], Down(24, 48))
+        self.last = nn.Conv2d(48, 12, 1)
+        self.fc = nn.Linear(12, 10)
+
+    def forward(self, x):
+        return self.fc(self.last(self.body(x)).relu().mean((2, 3)))
+"""
+
+
+def test_splits_after_so_many_shuffles_that_all_channels_stay(tmp_path: Path) -> None:
+    pruner, widths, _ = pruned(tmp_path, SHUFFLED, example=torch.randn(2, 3, 4, 4))
+    assert widths["last"] == 12
+    assert {s.layer for f in pruner.graph.frozen for s in f.slots} >= {"body.7.conv"}
