@@ -27,13 +27,15 @@ _HELD_OUT, _MOST_HELD_OUT = 8, 512  # every eighth input is held out, and no mor
 _CHECKS = 8  # how often those are looked at, in the second half
 _WARM_UP = 0.15  # the share of the time in which the rate rises
 _SHIFT = 16  # images are shifted by up to this part of their sides
+_NUMBERS, _SEQUENCES = 1 << 22, 16  # in a batch
 _STEEPEST = 1.0  # longer gradients are shortened
 
 
 @dataclass(frozen=True)
 class HealSettings:
     """It ends after ``steps`` or ``seconds``, whichever is first; without ``steps`` it takes all of the time. ``rate``:
-    the highest learning rate. ``temperature``: by which both networks' scores are divided."""
+    the highest learning rate. ``temperature``: by which both networks' scores are divided. ``batch``: inputs a step, or
+    fewer where they are large."""
 
     steps: int | None = 600
     seconds: float = 300.0
@@ -139,7 +141,8 @@ class _Healing:
     ) -> None:  # fmt: skip
         self.teacher, self.student, self.settings, self.report = teacher, student, settings, report
         self.generator = torch.Generator().manual_seed(settings.seed)
-        self.inputs, self.held_out = inputs, [x for b in judged for x in b.split(settings.batch)]
+        self.batch = min(settings.batch, _together(inputs[0]))
+        self.inputs, self.held_out = inputs, [x for b in judged for x in b.split(self.batch)]
         self.wanted = [self._taught(x) for x in self.held_out]
         self.best = self._held_out_distance()
         self.before, self.state = self.best, _state(student)
@@ -197,7 +200,7 @@ class _Healing:
     def _drawn(self) -> Tensor:
         """Some of the inputs, all of one batch where they are not alike."""
         batch = self.inputs[self._whole(len(self.inputs))]
-        picked = torch.randperm(len(batch), generator=self.generator)[: self.settings.batch]
+        picked = torch.randperm(len(batch), generator=self.generator)[: self.batch]
         return batch[picked.to(batch.device)]
 
     def _varied(self, batch: Tensor) -> Tensor:
@@ -217,6 +220,11 @@ class _Healing:
 
     def _whole(self, below: int) -> int:
         return int(torch.randint(below, (1,), generator=self.generator))
+
+
+def _together(inputs: Tensor) -> int:
+    """How many inputs a step can take without much memory; of sequences fewer, as each token has a row of scores."""
+    return max(_NUMBERS // inputs[:1].numel(), 8) if inputs.is_floating_point() else _SEQUENCES
 
 
 def _one_cycle(done: float) -> float:

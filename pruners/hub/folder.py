@@ -112,6 +112,7 @@ def _keys(files: Sequence[Path]) -> set[str]:
             found |= set(weights.keys())
     return found
 
+
 def one_by_one(model: nn.Module) -> None:
     """Let a mixture's experts run one after the other, in plain operations instead of one kernel for all."""
     config: Any = model.config

@@ -200,3 +200,31 @@ def test_the_distance_of_other_outputs_is_relative_to_their_spread() -> None:
     got = {"a": wanted["a"] + 1, "n": wanted["n"]}
     spread = float((wanted["a"] - wanted["a"].mean(0)).square().sum())
     assert float(distance(wanted, got, torch.zeros(4, 3))) == pytest.approx(24 / spread, rel=1e-5)
+
+
+# -- how many at once
+
+
+@pytest.mark.parametrize(
+    ("inputs", "most"),
+    [
+        (torch.zeros(200, 3, 32, 32), 128),
+        (torch.zeros(40, 3, 512, 512), 8),
+        (torch.zeros(40, 7, dtype=torch.long), 16),
+    ],
+    ids=["small images", "large images", "sequences"],
+)
+def test_large_inputs_are_taken_in_small_batches(inputs: Tensor, most: int) -> None:
+    seen: list[int] = []
+
+    class Watched(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(len(x))
+            return self.scale * x.flatten(1)[:, :3]
+
+    heal(Watched(), Watched(), *held_out([inputs]), HealSettings(steps=2))
+    assert max(seen) == most
