@@ -59,6 +59,7 @@ def _values(name: str, graph: ChannelGraph) -> dict[str, Any]:
             "slots": sorted({str(u.slot) for u in w.uses if not u.slot.virtual}),
             "blocks": w.n_blocks,
             "constraints": constraints(w),
+            **({"parts": dict(graph.parts[w.name])} if w.name in graph.parts else {}),
         }
         for w in graph.widths
     ]
@@ -72,11 +73,23 @@ def _tables(name: str, graph: ChannelGraph) -> list[RenderableType]:
         f"{name}: {len(graph.widths)} widths, {groups} groups", "width", "#channels", "go together", "constraints"
     )
     for w in graph.widths:
-        widths.add_row(w.name, str(w.size), together(w), "; ".join(constraints(w)))
+        layers = together(w) if w.name not in graph.parts else f"in {len(graph.parts[w.name])} layers, below"
+        widths.add_row(w.name, str(w.size), layers, "; ".join(constraints(w)))
+    parts: list[RenderableType] = [_parts(graph, graph.apart), ""] if graph.apart is not None else []
     stays = table("what stays", "layers", "#channels", "because of", "at")
     for item in frozen_facts(graph):
         stays.add_row(", ".join(item["layers"]), str(item["channels"]), item["reason"], item["place"])
-    return [widths, "", stays]
+    return [widths, "", *parts, stays]
+
+
+def _parts(graph: ChannelGraph, apart: ChannelGraph) -> RenderableType:
+    """The widths of layers that one number counts."""
+    each = {w.name: w for w in apart.widths}
+    found = table("layers that these numbers count", "width", "#channels", "go together", "counted by")
+    for name, members in graph.parts.items():
+        for member, size in members:
+            found.add_row(member, str(size), together(each[member]), name)
+    return found
 
 
 def _reason(reason: Any) -> dict[str, Any]:

@@ -369,3 +369,16 @@ def test_a_model_that_a_function_returns_comes_with_a_file_that_makes_it(tmp_pat
     ids = torch.randint(3, 90, (2, 12))
     assert torch.equal(network(ids).last_hidden_state, opened(ids).last_hidden_state)
     assert network.config.intermediate_size == 24
+
+
+# -- what is shown
+
+
+def test_inspect_lists_the_layers_that_one_number_counts(tmp_path: Path) -> None:
+    llama().save_pretrained(tmp_path)
+    told = json.loads(app("inspect", "--model", f"hf:{tmp_path}", "--json").stdout)
+    parts = {w["name"]: w["parts"] for w in told["widths"]}
+    assert parts["intermediate_size"] == {f"model.layers.{n}.mlp.gate_proj": 48 for n in range(2)}
+    lines = app("inspect", "--model", f"hf:{tmp_path}").stdout.splitlines()
+    assert any("intermediate_size" in line and "in 2 layers, below" in line for line in lines)
+    assert any(line.startswith("model.layers.1.mlp.gate_proj") and " 48 " in line for line in lines)
