@@ -40,7 +40,7 @@ tries both.
 One pass of `retrain` over the text (706 steps of 16 sequences, `--lr 5e-4`) after 60 % by lstsq: 18.50 -> 16.77.
 
 `--heal 150s` in place of lstsq alone (on 1,024 sequences, without their next tokens as labels; one thread, beside
-another run: 281 and 420 steps): 16.60 at 60 %, 18.80 at 40 %.
+another run: 261 to 420 steps): 15.62 at 80 %, 16.60 at 60 %, 18.80 at 40 %.
 
 """
 _STEPS, _BATCH, _LENGTH = 1500, 16, 128
