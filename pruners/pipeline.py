@@ -32,7 +32,7 @@ Judge = Callable[[nn.Module, PruningPlan], Mapping[str, Any]]
 """(the generated network, its plan) -> what is measured, for the summary. It may train the network in place."""
 
 
-_LAYER_BATCHES = 2  # to judge by, every layer that could go
+LAYER_BATCHES = 2  # to judge by, every layer that could go
 _SECONDS = 1.0  # for the times that are told where none were asked for
 
 
@@ -42,7 +42,7 @@ def points(per: str) -> dict[str, Any]:
 
 
 def closeness(
-    model: nn.Module, batches: Sequence[Any], classes: bool = True, most: int = _LAYER_BATCHES
+    model: nn.Module, batches: Sequence[Any], classes: bool = True, most: int = LAYER_BATCHES
 ) -> Distance:
     """How far outputs move on images, as the sensitivity search measures it; the first of them are enough."""
     reference = Reference(model, batches[:most], classes)

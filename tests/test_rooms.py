@@ -65,8 +65,8 @@ _TABLE = {
         "pruners.errors pruners.measure pruners.metrics pruners.pipeline pruners.search pruners.transfer training.data"
     ),
     "commands.pruning": (
-        "commands.cli commands.network commands.show pruners.base pruners.bundle pruners.errors pruners.hub "
-        "pruners.latency pruners.measure pruners.metrics pruners.named_files pruners.optimizer_groups "
+        "commands.cli commands.network commands.show pruners.base pruners.bundle pruners.depth pruners.errors "
+        "pruners.hub pruners.latency pruners.measure pruners.metrics pruners.named_files pruners.optimizer_groups "
         "pruners.pipeline pruners.plan pruners.run pruners.search pruners.transfer pruners.weight_transfer "
         "training.binarization training.binarization.kinds training.data training.fit"
     ),

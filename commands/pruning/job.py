@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from ...pruners.base import BasicPruning
 from ...pruners.bundle import Bundle
+from ...pruners.depth import Distance
 from ...pruners.errors import BudgetError, CheckpointError, NotPrunableError, UsageError
 from ...pruners.hub import foretells
 from ...pruners.measure import Measure
 from ...pruners.optimizer_groups import parameter_names
-from ...pruners.pipeline import Pipeline, closeness
+from ...pruners.pipeline import LAYER_BATCHES, Pipeline, closeness
 from ...pruners.plan import PruningPlan
 from ...pruners.run import copied
 from ...pruners.search import PrefixCache, Scored, SearchResult, SearchSettings
@@ -91,14 +92,18 @@ class PruneJob:
             **network.choices,
         )  # fmt: skip
         if layers is not None:
-            batches = self._batches()
-            distance = None if batches is None else closeness(self.pruner.model, batches, self._classes)
-            names = self.pruner.shorten(layers, distance if self._scored is None else self._scored.lost)
+            names = self.pruner.shorten(layers, self._distance(self._batches(), LAYER_BATCHES))
             self.voice.remark(f"taken out: {', '.join(names)}")
         self.pipeline = Pipeline(
             self.pruner, self.settings, self.transfer, self._images, seconds=self.options.heal, known=self._known,
             told=self.voice.remark, report=self.shown.report,
         )  # fmt: skip
+
+    def _distance(self, batches: Sequence[Any] | None, most: int) -> Distance | None:
+        """How far a network is from the whole one: by the user's own measure, else by outputs on the first batches."""
+        if self._scored is not None:
+            return self._scored.lost
+        return None if batches is None else closeness(self.pruner.model, batches, self._classes, most)
 
     # -- how many
 
@@ -110,12 +115,13 @@ class PruneJob:
         assert self.data is not None
         sample = self.data.train.sample(_RANKING_IMAGES, self.options.seed + 1)
         judged = [images for images, _ in sample.batches(batch_of(sample, 64))]
-        distance = closeness(self.network.model, judged, self._classes, len(judged))
-        distance = distance if self._scored is None else self._scored.lost
+        distance = self._distance(judged, len(judged))
+        assert distance is not None
         found: list[tuple[float, PruningPlan, BasicPruning, Pipeline, float | None, Path | None]] = []
         for share in (None, *DEPTHS):
             try:
-                self._begin(share)
+                if share is not None:  # the job has begun with all of them
+                    self._begin(share)
                 if any(self.pruner.without == pruner.without for _, _, pruner, *_ in found):
                     continue
                 self.ledger = self.work and self.work / f"search_{share or 1:g}.jsonl"
