@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -82,34 +83,30 @@ def open_folder(
 
 def _is_large(path: Path, stored: torch.dtype) -> bool:
     """Whether a model is better not held in float32, and all its files' tensors are of this type."""
-    from safetensors import safe_open
-
-    files = sorted(path.glob("*.safetensors"))
-    if sum(f.stat().st_size for f in files) < LARGE:
+    if sum(f.stat().st_size for f in path.glob("*.safetensors")) < LARGE:
         return False
-    kinds = set()
-    for file in files:
-        with safe_open(file, "pt") as weights:
-            kinds |= {weights.get_slice(k).get_dtype() for k in weights.keys()}  # noqa: SIM118 (no dict)
-    return {_TYPES.get(kind) for kind in kinds} == {stored}
+    return {_TYPES.get(kind) for kind in _kinds(path).values()} == {stored}
 
 
 def _as_it_lies(model: nn.Module, path: Path) -> bool:
     """Whether a model's tensors are those in its files, none of them put together while it was read."""
-    keys = _keys(sorted(path.glob("*.safetensors")))
+    keys = _kinds(path).keys()
     named = dict(model.named_parameters(remove_duplicate=False))
     found = {id(p) for n, p in named.items() if n in keys}
     return model.state_dict().keys() == named.keys() >= keys and found == {id(p) for p in model.parameters()}
 
 
-def _keys(files: Sequence[Path]) -> set[str]:
-    """The names of the tensors in files."""
+def _kinds(path: Path) -> dict[str, str]:
+    """The tensors in a folder's files, and of which type each is."""
     from safetensors import safe_open
 
-    found: set[str] = set()
-    for file in files:
-        with safe_open(file, "pt") as weights:
-            found |= set(weights.keys())
+    found: dict[str, str] = {}
+    for file in sorted(path.glob("*.safetensors")):
+        try:
+            with safe_open(file, "pt") as weights:
+                found |= {k: weights.get_slice(k).get_dtype() for k in weights.keys()}  # noqa: SIM118 (no dict)
+        except Exception as error:  # the library has errors of its own for what is no safetensors file
+            raise CheckpointError(f"{file} is no safetensors file: {_line(error)}") from None
     return found
 
 
@@ -183,17 +180,7 @@ def _class(transformers: Any, config: Any, path: Path) -> Any:
 
 def _stored(path: Path) -> torch.dtype:
     """The type of most weights in the files."""
-    from safetensors import safe_open
-
-    found: dict[str, int] = {}
-    for file in sorted(path.glob("*.safetensors")):
-        try:
-            with safe_open(file, "pt") as weights:
-                for key in weights.keys():  # noqa: SIM118 (no dict)
-                    kind = weights.get_slice(key).get_dtype()
-                    found[kind] = found.get(kind, 0) + 1
-        except Exception as error:  # the library has errors of its own for what is no safetensors file
-            raise CheckpointError(f"{file} is no safetensors file: {_line(error)}") from None
+    found = Counter(_kinds(path).values())
     most = max(found, key=lambda k: found[k], default="F32")
     if most not in _TYPES:
         raise CheckpointError(
@@ -208,7 +195,7 @@ def save_folder(model: nn.Module, folder: Path | None, output: Path, dtype: torc
     written: Any = model
     files = sorted(folder.glob("*.safetensors")) if folder else []
     if streams(model):
-        _save_streamed(model, _keys(files), output, dtype)
+        _save_streamed(model, _kinds(folder).keys() if folder else (), output, dtype)
     else:
         largest = max(f.stat().st_size for f in files) if len(files) > 1 else _LARGEST
         written.to(dtype).save_pretrained(output, max_shard_size=largest)
