@@ -45,15 +45,16 @@ def synthetic_inputs(
         return Synthetic(noise, 0)
     with as_it_was(model), torch.random.fork_rng(devices=[]), torch.enable_grad():
         network = copied(model).eval().requires_grad_(False)
-        batches = noise.split(_BATCH)
-        made = [_Dream(network, norms, b, generator) for b in batches]
-        before, after = made[0].off(), 0.0
-        for number, dream in enumerate(made):
+        batches, made, offs = noise.split(_BATCH), list[Tensor](), list[float]()
+        for number, batch in enumerate(batches):
+            dream = _Dream(network, norms, batch, generator)
+            offs.append(dream.off())
             for step in range(_STEPS):
                 dream.step()
-                report(number * _STEPS + step + 1, len(made) * _STEPS, "inputs from batch norms")
-        after = made[0].off()
-    return Synthetic(torch.cat([d.inputs.detach() for d in made]), len(norms), after, before)
+                report(number * _STEPS + step + 1, len(batches) * _STEPS, "inputs from batch norms")
+            offs.append(dream.off())
+            made.append(dream.inputs.detach())
+    return Synthetic(torch.cat(made), len(norms), offs[1], offs[0])
 
 
 def remembers(model: nn.Module) -> list[str]:
@@ -66,7 +67,7 @@ class _Dream:
 
     def __init__(self, network: nn.Module, norms: Sequence[str], start: Tensor, generator: torch.Generator) -> None:
         self.network, self.norms, self.generator = network, norms, generator
-        self.inputs = (start.clone()).requires_grad_()
+        self.inputs = start.clone().requires_grad_()
         self.optimizer = torch.optim.Adam([self.inputs], lr=_RATE)
         self.classes: Tensor | None = None
 
