@@ -38,7 +38,7 @@ from .network import (
     with_trained_weights,
 )
 from .profile import layers_of
-from .pruning import PruneJob, check_data, check_transfer, preview_text, preview_values, usual_transfer
+from .pruning import PruneJob, check_data, check_transfer, first_look, preview_text, preview_values, usual_transfer
 from .show import Voice, minutes, outcome
 
 
@@ -64,7 +64,7 @@ def run(options: PruneOptions) -> None:
         values = preview_values(job.pruner, plan)
         voice.result(preview_text(values), values)
         return
-    shown, values = outcome(bundle), dict(bundle.summary)
+    shown, values = [*first_look(bundle, network.model), *outcome(bundle)], dict(bundle.summary)
     if options.profile:
         rows, told = layers_of(bundle, options.example, ProfileOptions.repeats)
         shown, values = [*shown, "", *rows], {**values, "profile": told}

@@ -14,6 +14,7 @@ import os
 import shutil
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -54,7 +55,19 @@ def check_free(output: Path, force: bool) -> None:
     except OSError as error:
         raise unwritable(output, error) from None
     if not force:
-        raise BundleExistsError(f"{output} exists; choose another folder with -o, or overwrite it with --force")
+        raise BundleExistsError(
+            f"{output} exists{_holds(output)}; choose another folder with -o, or overwrite it with --force"
+        )
+
+
+def _holds(output: Path) -> str:
+    """Which bundle a folder holds, in a few words."""
+    summary = _object(output / "summary.json")
+    params, made = summary.get("params"), output / "summary.json"
+    if not isinstance(params, dict) or not all(isinstance(params.get(k), int) for k in ("before", "after")):
+        return ""
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(made.stat().st_mtime))
+    return f" ({summary.get('factory')}, {params['after']:,} of {params['before']:,} parameters, written {when})"
 
 
 def _refuse_places(output: Path) -> None:

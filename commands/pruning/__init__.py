@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from .data_checks import check_data, check_transfer, usual_transfer
 from .job import PruneJob
-from .preview import preview_text, preview_values
+from .preview import first_look, preview_text, preview_values
 
 __all__ = [
-    "PruneJob", "check_data", "check_transfer", "preview_text", "preview_values", "usual_transfer",
+    "PruneJob", "check_data", "check_transfer", "first_look", "preview_text", "preview_values", "usual_transfer",
 ]
