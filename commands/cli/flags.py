@@ -84,6 +84,8 @@ def options(*decorators: Callable[[F], F]) -> Callable[[F], F]:
 common = options(
     click.option("--seed", default=0, show_default=True, help="Decides everything that is drawn."),
     click.option("--device", default="auto", show_default=True, help="cpu, cuda, or auto."),
+    click.option("--config", type=PATH, expose_value=False, metavar="FILE", help="Options from this TOML file "
+                 "[secateur.toml, or [tool.secateur] in pyproject.toml, in the current folder]."),
     click.option("--json", is_flag=True, help="Print values instead of tables."),
     click.option("-q", "--quiet", is_flag=True, help="Show no progress."),
     click.option("-v", "--verbose", count=True, help="Say more; -vv shows tracebacks."),

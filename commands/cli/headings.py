@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from .config import from_file
+
 OWN = "Of this command alone"
 FIRST = "model arch weights data input_shape macs ratio output"
 HEADINGS = {
@@ -23,13 +25,24 @@ HEADINGS = {
         "print_freq tensorboard"
     ),
     "The machine": "device amp half accumulate workers data_on_device seed",
-    "The run": "evaluate resume force dry_run profile json quiet verbose",
+    "The run": "evaluate resume force dry_run profile config json quiet verbose",
 }
 _FEW = 16  # so many options need no headings
 
 
 class Command(click.Command):
-    """A command whose many options are shown under headings."""
+    """A command whose many options are shown under headings, and may come from a file."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not {"-h", "--help"} & set(args):
+            given, _, _ = self.make_parser(ctx).parse_args(list(args))
+            group = ctx.parent.command if ctx.parent else None
+            known = group.commands if isinstance(group, click.Group) else {}
+            given = {name: value for name, value in given.items() if value is not None and value != ()}
+            path, ctx.default_map = from_file(self, given, known)
+            if ctx.default_map and not {"quiet", "json"} & {*given, *ctx.default_map}:
+                click.echo(f"from {path}: {', '.join(n.replace('_', '-') for n in ctx.default_map)}", err=True)
+        return super().parse_args(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         shown = {p.name: record for p in self.get_params(ctx) if (record := p.get_help_record(ctx)) is not None}
