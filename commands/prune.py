@@ -64,7 +64,8 @@ def run(options: PruneOptions) -> None:
         values = preview_values(job.pruner, plan)
         voice.result(preview_text(values), values)
         return
-    shown, values = [*first_look(bundle, network.model), *outcome(bundle)], dict(bundle.summary)
+    looked = [] if options.json else first_look(bundle, network.model)
+    shown, values = [*looked, *outcome(bundle)], dict(bundle.summary)
     if options.profile:
         rows, told = layers_of(bundle, options.example, ProfileOptions.repeats)
         shown, values = [*shown, "", *rows], {**values, "profile": told}

@@ -62,11 +62,12 @@ def check_free(output: Path, force: bool) -> None:
 
 def _holds(output: Path) -> str:
     """Which bundle a folder holds, in a few words."""
-    summary = _object(output / "summary.json")
-    params, made = summary.get("params"), output / "summary.json"
+    file = output / "summary.json"
+    summary = _object(file)
+    params = summary.get("params")
     if not isinstance(params, dict) or not all(isinstance(params.get(k), int) for k in ("before", "after")):
         return ""
-    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(made.stat().st_mtime))
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(file.stat().st_mtime))
     return f" ({summary.get('factory')}, {params['after']:,} of {params['before']:,} parameters, written {when})"
 
 

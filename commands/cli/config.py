@@ -9,14 +9,13 @@ from typing import Any
 
 import click
 
+from ...pruners.budgets import MEANING
 from ...pruners.errors import UsageError
 from ...pruners.registry import check_name
 
 OWN, PROJECTS = Path("secateur.toml"), Path("pyproject.toml")
-_INSTEAD = (
-    {"macs", "params", "ratio", "latency"},
-    {"arch", "model", "bundle"},
-)
+_NETWORK = {"arch", "model", "bundle"}
+_INSTEAD = (set(MEANING), _NETWORK)
 """What the command line says of one of these takes the place of what the file says of the others."""
 _OF_A_NETWORK = {
     "weights", "network", "kind_arg", "model_arg", "first_layer", "last_layer", "init_from", "input_shape", "example",
@@ -35,33 +34,32 @@ def from_file(
     """
     path, table = _found(given.get("config"))
     options = {name: _options(each) for name, each in commands.items()}
-    known = {key for each in options.values() for key in each}
+    known, takes = {key for each in options.values() for key in each}, _options(command)
     own = {}
     for key, value in table.items():
         if key in options:
             if not isinstance(value, dict):
                 raise UsageError(f"{path}: {key} is a command: write a table, [{key}], with options in it")
             if key == command.name:
-                own = _named(value, options[key], f"{path}: {key}: option")
+                own = _named(value, takes, f"{path}: {key}: option")
         else:
             check_name(f"{path}: option", key.replace("_", "-"), sorted(known))
-    common = {k: v for k, v in table.items() if k not in options and k.replace("_", "-") in _options(command)}
-    found = {**_named(common, _options(command), f"{path}: option"), **own}
+    common = {k: v for k, v in table.items() if k not in options and k.replace("_", "-") in takes}
+    found = {**_named(common, takes, f"{path}: option"), **own}
     for name, value in found.items():
         _check(path, command, name, value)
     gone = {name for names in _INSTEAD if names & given.keys() for name in names}
-    gone |= _OF_A_NETWORK if {"bundle", "arch", "model"} & given.keys() else set()
+    gone |= _OF_A_NETWORK if _NETWORK & given.keys() else set()
     return path, {name: value for name, value in found.items() if name not in gone and name not in given}
 
 
-def _found(asked: Path | None) -> tuple[Path, dict[str, Any]]:
+def _found(asked: str | None) -> tuple[Path, dict[str, Any]]:
     """The file, and what it says."""
-    if asked is not None:
-        table = _read(Path(asked))
-        return Path(asked), _section(asked, table) if Path(asked).name == PROJECTS.name else table
-    if OWN.is_file():
-        return OWN, _read(OWN)
-    return PROJECTS, _section(PROJECTS, _read(PROJECTS)) if PROJECTS.is_file() else {}
+    path = Path(asked) if asked is not None else OWN if OWN.is_file() else PROJECTS
+    if asked is None and not path.is_file():
+        return path, {}
+    table = _read(path)
+    return path, _section(path, table) if path.name == PROJECTS.name else table
 
 
 def _section(path: Path, table: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from ...models import registry
-from ...pruners.budgets import Budget, Limits, check_layers
+from ...pruners.budgets import MEANING, Budget, Limits, check_layers
 from ...pruners.errors import BundleExistsError, CheckpointError, OutputError, PlanError, UsageError
 from ...pruners.named_files import (
     bundle_summary,
@@ -210,7 +210,7 @@ def parse_shape(text: str) -> tuple[int, ...]:
 
 def budget_of(options: PruneOptions) -> Budget | None:
     """What ``prune`` was asked to keep at most."""
-    given = {k: v for k in ("macs", "params", "ratio", "latency") if (v := getattr(options, k)) is not None}
+    given = {k: v for k in MEANING if (v := getattr(options, k)) is not None}
     if len(given) > 1:
         raise UsageError(f"give one budget, not {' and '.join(f'--{k}' for k in given)}")
     if "latency" not in given and (options.latency_table or options.latency_batch != 1):
@@ -302,7 +302,7 @@ def data_name(spec: str) -> str:
 
 def bundle_name(label: str, options: PruneOptions) -> str:
     """The folder of a pruned network, by its label and the budget."""
-    budgets = [f"{k}{v:g}" for k in ("macs", "params", "ratio", "latency") if (v := getattr(options, k)) is not None]
+    budgets = [f"{k}{v:g}" for k in MEANING if (v := getattr(options, k)) is not None]
     return "_".join([label, *budgets])
 
 

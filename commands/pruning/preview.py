@@ -68,8 +68,8 @@ def block_diff(model: nn.Module, text: str) -> list[str]:
     ``model`` are made of. Empty where no class changed that both have."""
     written = {n.name: n for n in ast.parse(text).body if isinstance(n, ast.ClassDef)}
     used = Counter(type(m) for m in model.modules() if type(m).__name__ in written)
-    found = [(-n, len(lines), lines) for kind, n in used.items()
-             if (lines := _diff(kind, ast.get_source_segment(text, written[kind.__name__]) or ""))]  # fmt: skip
+    diffs = {kind: _diff(kind, ast.get_source_segment(text, written[kind.__name__]) or "") for kind in used}
+    found = [(-n, len(diffs[kind]), diffs[kind]) for kind, n in used.items() if diffs[kind]]
     if not found:
         return []
     lines = min(found)[2]
@@ -79,7 +79,7 @@ def block_diff(model: nn.Module, text: str) -> list[str]:
 def _diff(kind: type[nn.Module], after: str) -> list[str]:
     try:
         before = textwrap.dedent(inspect.getsource(kind))
-    except (OSError, TypeError):  # made while the program ran
+    except (OSError, TypeError, SyntaxError):  # made, or edited, while the program ran
         return []
     head = f"class {kind.__name__}"
     before = before[before.find(head) :]  # without decorators

@@ -6,16 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from app_helpers import MODEL, NETWORK, app, refusal
+from app_helpers import MODEL, app, refusal
 
+pytestmark = pytest.mark.usefixtures("here")
 NAMED = f'model = "{MODEL[1]}"\ninput-shape = "{MODEL[3]}"\n'
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "own_small.py").write_text(NETWORK)
-    return tmp_path
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from app_helpers import NETWORK, app, refusal
+from app_helpers import app, refusal
 from PIL import Image
 from torch import Tensor, nn
 
@@ -29,13 +29,6 @@ class Sum(nn.Module):
 @pytest.fixture(scope="module")
 def digits() -> Data:
     return load_data("digits")
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "own_small.py").write_text(NETWORK)
-    return tmp_path
 
 
 def test_a_drawing_that_is_no_png_is_refused(here: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from app_helpers import MODEL, NETWORK, app, refusal
+from app_helpers import MODEL, app, refusal
 from torch import Tensor, nn
 from training_runs import SHORT, InterruptAt, comparable, new_net, same_state
 
@@ -32,13 +32,6 @@ TRAIN = ("train", "--model", "own_small.py:small", "--data", "digits", "-o", "w.
 @pytest.fixture(scope="module")
 def digits() -> Data:
     return load_data("digits")
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "own_small.py").write_text(NETWORK)
-    return tmp_path
 
 
 # -- refusals
