@@ -51,13 +51,8 @@ def preview_text(values: Mapping[str, Any]) -> str:
 
 
 def first_look(bundle: Bundle, model: nn.Module) -> list[Text | str]:
-    """One block's change, or that of the configuration's numbers; nothing where no source changed."""
-    numbers = bundle.summary.get("configuration")
-    if numbers is None:
-        lines = block_diff(model, bundle.file.read_text("utf-8"))
-    else:
-        lines = [f'{sign}  "{name}": {n[when]}' for name, n in numbers.items()
-                 for sign, when in (("-", "before"), ("+", "after")) if n.get(when) is not None]  # fmt: skip
+    """One block's change; nothing where no source changed, as with a configuration, whose numbers are in the table."""
+    lines = [] if bundle.configured else block_diff(model, bundle.file.read_text("utf-8"))
     if not lines:
         return []
     return [*(Text(line, _STYLES.get(line[:1], ""), no_wrap=True, overflow="ellipsis") for line in lines), ""]
