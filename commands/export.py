@@ -29,7 +29,6 @@ from ..training.exporting import (
     packed_layers,
     program_of,
     quantized,
-    without_kernels,
 )
 from ..training.fit import EVALUATION_BATCH, evaluate
 from .cli import GENERATED, ExportOptions, check_exported, exported_file, require_one
@@ -66,55 +65,46 @@ def run(options: ExportOptions) -> None:
 
 def _subject(options: ExportOptions, voice: Voice) -> Subject:
     """The network in eval mode, in the precision that its weights have."""
+    data = None
     if options.bundle is not None:
         bundle = Bundle.open(options.bundle)
-        network, inputs = bundle.model, inputs_of_bundle(bundle, options.example)
-        folder, label, dtype = options.bundle.parent, options.bundle.name, precision_of(network)
-        configured, name, data = bundle.configured, str(options.bundle), None
-        if options.int8:
-            _check_int8(inputs)
-            spec = data_of_bundle(bundle, options.data)
-            data = load_data(spec) if spec and spec != SYNTHETIC else synthetic(network, inputs, options, voice)
-            data = check_outputs(name, network, inputs, data)
+        name, network, inputs = str(options.bundle), bundle.model, inputs_of_bundle(bundle, options.example)
+        folder, label, dtype, configured = options.bundle.parent, options.bundle.name, None, bundle.configured
+        spec = data_of_bundle(bundle, options.data) if options.int8 else ""
+        if spec and spec != SYNTHETIC:
+            data = check_outputs(name, network, inputs, load_data(spec))
     else:
-        unknown = options.int8 and not (options.data or options.arch)
-        found = network_from(replace(options, data=SYNTHETIC) if unknown else options, voice)
-        network, inputs, data, name = found.model, examples_of(found.example_input)[0], found.data, found.name
-        if options.int8:
-            _check_int8(inputs)
-        folder, label, dtype = GENERATED, found.label.removesuffix(f"_{SYNTHETIC}"), found.entry.dtype or torch.float32
-        configured = found.entry.folder is not None
+        found = network_from(options, voice)
+        name, network, inputs = found.name, found.model, examples_of(found.example_input)[0]
+        folder, label, dtype, configured = GENERATED, found.label, found.entry.dtype, found.entry.folder is not None
+        data = found.data
         if found.weights is None and not configured:
             voice.remark(f"no --weights: {name} is exported as its factory returns it")
+    dtype = dtype or precision_of(network)
     if configured and options.to == "safetensors":
         raise UsageError(f"{name} holds its weights as safetensors already")
-    if configured or (dtype == torch.bfloat16 and options.to in ("onnx", "executorch")):
-        if dtype != torch.float32:
-            voice.remark(f"its weights are {_type(dtype)}: the file holds float32; --half makes it float16")
+    _check_bits(name, network, TARGETS[options.to], voice)
+    if options.int8:
+        if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
+            raise UsageError(f"--int8 is for networks that take one tensor of numbers, and {name} takes others")
+        data = data or synthetic(network, inputs, options, voice)
+    held_as_it_is = dtype in (torch.float32, torch.float16) or (dtype == torch.bfloat16 and options.to == "torch_export")
+    if dtype != torch.float32 and (configured or options.int8 or not held_as_it_is):
+        voice.remark(f"its weights are {_type(dtype)}: the file holds float32; --half makes it float16")
         dtype = torch.float32
     output = options.output or exported_file(folder, label, options)
     return Subject(name, network.to(dtype).eval().requires_grad_(False), wide(inputs, dtype), output, data)
 
 
-def _check_int8(inputs: Any) -> None:
-    if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
-        raise UsageError("--int8 takes ranges from the one tensor of numbers that a network gets: this one gets others")
-
-
-def _without_bits(network: nn.Module, target: Target, voice: Voice) -> nn.Module:
-    """The network as the target can hold it. What becomes of weights that are bits is said before the work."""
-    packed = packed_layers(network)
-    if not packed:
-        return network
-    if target.bits:
+def _check_bits(name: str, network: nn.Module, target: Target, voice: Voice) -> None:
+    """What becomes of weights that are bits is said before the work."""
+    if packed := packed_layers(network):
+        if not target.bits:
+            raise UsageError(f"{name} holds weights as bits ({some(packed)}), for which {target.name} has no operation: "
+                             "export the bundle that it was packed from, or take --to torch_export")  # fmt: skip
         if target.computes:
-            voice.remark(f"{some(packed)} hold weights as bits: their operation is in the file's program by its name, "
-                         "packed_signs::convolve_v1, where numba is installed; import the bundle's model.py before the "
-                         "program is loaded")  # fmt: skip
-        return network
-    voice.remark(f"{some(packed)} hold weights as bits, and {target.name} has no operation for these: the file computes "
-                 "the same sums in floats, not faster than before packing")  # fmt: skip
-    return without_kernels(network)
+            voice.remark(f"{name} holds weights as bits: where numba is installed their operation stays as it is, "
+                         "packed_signs::convolve_v1; import the packed model.py before the program is loaded")  # fmt: skip
 
 
 # -- the file
@@ -122,13 +112,14 @@ def _without_bits(network: nn.Module, target: Target, voice: Voice) -> nn.Module
 
 def _exported(subject: Subject, target: Target, options: ExportOptions, voice: Voice) -> dict[str, Any]:
     network, data = subject.network, subject.data
-    written = _without_bits(in_float16(network) if options.half else network, target, voice)
+    written = in_float16(network) if options.half else network
     dtype = precision_of(written)
     program = program_of(written, wide(subject.inputs, dtype), target.most)
     inputs = wide(program.inputs, precision_of(network))
     reference, tolerance = network, TOLERANCE[dtype]
     started = time.perf_counter()
-    if data is not None and options.int8:
+    if options.int8:
+        assert data is not None
         voice.remark(f"taking ranges from {min(_CALIBRATION, len(data.train))} inputs of {data.name}")
         drawn = data.train.sample(_CALIBRATION, options.seed).batches(target.most or _AT_ONCE)
         program = quantized(program, (x for x, _ in drawn), target.name)
@@ -140,16 +131,16 @@ def _exported(subject: Subject, target: Target, options: ExportOptions, voice: V
             file = target.opened(draft, program)
         except Exception as error:  # the runtime's
             raise VerificationError(f"the file can't be opened: {described(error)}; nothing is written") from error
-        match = matched(reference, file, inputs, dtype, tolerance, target.most)
+        match = matched(reference, file, inputs, dtype, tolerance, target.most, longer=program.tokens)
         seconds = time.perf_counter() - started
-        facts = _accuracy(network, file, data, target, voice) if data is not None and options.int8 else {}
+        facts = _accuracy(network, file, data, target, voice) if options.int8 and data is not None else {}
         ms = _milliseconds(network, file, inputs, dtype) if target.computes else None
         sizes = {"before": size_of_state(network.state_dict()), "after": draft.stat().st_size}
         check_exported(subject.output, options)  # something may have been put there meanwhile
     return {
         "schema": 1, "network": subject.name, "to": target.name, "file": str(subject.output),
         "precision": "int8" if options.int8 else _type(dtype), "size_bytes": sizes, "ms": ms, **asdict(match),
-        "largest_batch": target.most, "seconds": round(seconds, 2), **facts, "machine": machine(torch.device("cpu")),
+        "largest_batch": target.most, "any_length": program.tokens, "seconds": round(seconds, 2), **facts, "machine": machine(torch.device("cpu")),
     }  # fmt: skip
 
 
@@ -196,7 +187,8 @@ def _shown(values: dict[str, Any]) -> list[RenderableType]:
         "",
         f"{values['file']}: opened in its runtime and run with batches of {', '.join(map(str, values['batches']))}; "
         f"largest difference from {against} {values['max_rel_diff']:.1g} of the largest output "
-        f"(up to {values['tolerance']:g} passes); it takes batches of {largest}",
+        f"(up to {values['tolerance']:g} passes); it takes batches of {largest}"
+        + (" and sequences of any length" if values["any_length"] else ""),
     ]
     if (agrees := values.get("agreement")) is not None:
         lines.append(f"8 bits: the same class as the network for {agrees:.2%} of {values['inputs']} inputs of "

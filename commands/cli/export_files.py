@@ -59,10 +59,10 @@ def _head(path: Path, length: int) -> bytes:
 
 
 FORMS = {
-    "executorch": Form(".pte", "ExecuTorch program", ("executorch", "torchao"), _is_executorch),
-    "onnx": Form(".onnx", "ONNX file", ("onnx", "onnxruntime", "onnxscript"), _is_onnx),
-    "safetensors": Form(".safetensors", "file of safetensors", ("safetensors",), _is_safetensors),
-    "torch_export": Form(".pt2", "program of torch.export", (), _is_torch_export),
+    "executorch": Form(".pte", "an ExecuTorch program", ("executorch", "torchao"), _is_executorch),
+    "onnx": Form(".onnx", "an ONNX file", ("onnx", "onnxruntime", "onnxscript"), _is_onnx),
+    "safetensors": Form(".safetensors", "a file of safetensors", ("safetensors",), _is_safetensors),
+    "torch_export": Form(".pt2", "a program of torch.export", (), _is_torch_export),
 }
 
 
@@ -80,7 +80,7 @@ def check_export(options: ExportOptions, folder: Path, label: str) -> None:
         extra = "pip install executorch" if "executorch" in missing else 'pip install "secateur[export]"'
         raise UsageError(f"{what} needs {', '.join(missing)}: {extra}")
     if options.output is not None and options.output.suffix != form.suffix:
-        raise UsageError(f"-o {options.output}: the name of a {form.name} ends in {form.suffix}")
+        raise UsageError(f"-o {options.output}: the name of {form.name} ends in {form.suffix}")
     if options.output is not None or label:
         check_exported(options.output or exported_file(folder, label, options), options)
 
@@ -102,7 +102,7 @@ def check_exported(path: Path, options: ExportOptions) -> None:
         return
     if not form.is_such(path):
         raise BundleExistsError(
-            f"{path} exists and is no {form.name}: only such a file is ever written over; choose another with -o"
+            f"{path} exists and is not {form.name}: only such a file is ever written over; choose another with -o"
         )
     if not options.force:
         raise BundleExistsError(f"{path} exists; choose another file with -o, or overwrite it with --force")

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.fx import GraphModule
 
 from ...pruners.errors import UsageError
 from ...pruners.run import described
@@ -33,7 +34,16 @@ def quantized(program: Program, batches: Iterable[Tensor], target: str) -> Progr
         raise UsageError(f"{type(program.network).__name__} can't be quantized: {described(error)}") from error
     if not any("quantize_per" in str(node.target) for node in network.graph.nodes):
         raise UsageError(f"{type(program.network).__name__} has no layers that compute in 8-bit integers")
+    _forget_floats(network)
     return replace(program, network=network)
+
+
+def _forget_floats(network: GraphModule) -> None:
+    """The weights as they were go; conversion leaves them beside those in integers."""
+    read = {str(node.target) for node in network.graph.nodes if node.op == "get_attr"}
+    for name in [n for n, _ in network.named_parameters() if n not in read]:
+        owner, _, attribute = name.rpartition(".")
+        delattr(network.get_submodule(owner), attribute)
 
 
 def _quantizer(target: str) -> Any:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ...pruners.errors import VerificationError
 from ...pruners.latency import with_batch
-from ...pruners.run import batch_size, call_arguments, described, isolated, run, scores_of, wide
+from ...pruners.run import batch_size, call_arguments, described, isolated, larger_sizes, run, scores_of, wide
 from ...pruners.verify import varied
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
@@ -33,16 +33,20 @@ class Match:
 
 
 def matched(
-    network: nn.Module, file: nn.Module, inputs: Any, dtype: torch.dtype, tolerance: float, most: int | None = None
-) -> Match:
+    network: nn.Module, file: nn.Module, inputs: Any, dtype: torch.dtype, tolerance: float, most: int | None = None,
+    longer: bool = False,
+) -> Match:  # fmt: skip
     """Holds ``file`` (which takes numbers of ``dtype``) against the network, on random inputs in several batches, up to
-    ``most``. VerificationError where it can't be run, or gives something else."""
+    ``most``, and with ``longer`` on sequences of twice the length. VerificationError where it can't be run, or gives
+    something else."""
     had = batch_size(inputs)
     batches = tuple(sorted({1, min(had, most or had), most or had + 4}))
+    cases = [(batch, with_batch(inputs, batch)) for batch in batches]
+    cases += [(had, next(larger_sizes(inputs))[0])] if longer else []
     worst, scale = 0.0, 0.0
-    for batch in batches:
+    for batch, case in cases:
         for seed in _SEEDS:
-            given = varied(with_batch(inputs, batch), seed)
+            given = varied(case, seed)
             expected = outputs(network, given)
             if not all(bool(t.isfinite().all()) for t in expected):
                 raise VerificationError("the network's own outputs are not finite on random inputs: nothing is written")

@@ -78,7 +78,7 @@ def _reason(error: Exception) -> str:
 def quiet() -> Iterator[None]:
     """Without what exporters say to their own authors."""
     before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    logging.disable(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -99,12 +99,3 @@ def in_float16(network: nn.Module) -> nn.Module:
 def packed_layers(network: nn.Module) -> list[str]:
     """The layers whose weights are bits."""
     return [name for name, m in network.named_modules() if hasattr(m, "bits") and hasattr(m, "fits")]
-
-
-def without_kernels(network: nn.Module) -> nn.Module:
-    """A copy whose packed layers compute their sums in floats, for targets that have no operation on bits."""
-    made = copied(network)
-    for name in packed_layers(made):
-        layer: Any = made.get_submodule(name)
-        layer.fits, layer.panels = False, None
-    return made

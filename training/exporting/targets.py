@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -11,8 +10,6 @@ from typing import Any
 from torch import nn
 
 from .program import Program
-
-Open = Callable[[Path, Program], nn.Module]
 
 LARGEST_BATCH = 8
 """Where the file says how much memory a call takes."""
