@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +88,8 @@ def _subject(options: ExportOptions, voice: Voice) -> Subject:
         if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
             raise UsageError(f"--int8 is for networks that take one tensor of numbers, and {name} takes others")
         data = data or synthetic(network, inputs, options, voice)
-    held_as_it_is = dtype in (torch.float32, torch.float16) or (dtype == torch.bfloat16 and options.to == "torch_export")
-    if dtype != torch.float32 and (configured or options.int8 or not held_as_it_is):
+    strange = dtype == torch.bfloat16 and options.to in ("executorch", "onnx")  # which compute in it on no CPU
+    if dtype != torch.float32 and (configured or options.int8 or strange):
         voice.remark(f"its weights are {_type(dtype)}: the file holds float32; --half makes it float16")
         dtype = torch.float32
     output = options.output or exported_file(folder, label, options)
@@ -100,11 +100,15 @@ def _check_bits(name: str, network: nn.Module, target: Target, voice: Voice) -> 
     """What becomes of weights that are bits is said before the work."""
     if packed := packed_layers(network):
         if not target.bits:
-            raise UsageError(f"{name} holds weights as bits ({some(packed)}), for which {target.name} has no operation: "
-                             "export the bundle that it was packed from, or take --to torch_export")  # fmt: skip
+            raise UsageError(
+                f"{name} holds weights as bits ({some(packed)}), for which {target.name} has no operation: export the "
+                "bundle that it was packed from, or take --to torch_export"
+            )
         if target.computes:
-            voice.remark(f"{name} holds weights as bits: where numba is installed their operation stays as it is, "
-                         "packed_signs::convolve_v1; import the packed model.py before the program is loaded")  # fmt: skip
+            voice.remark(
+                f"{name} holds weights as bits: where numba is installed the program calls their own operation, "
+                "packed_signs::convolve_v1, so import the packed model.py before you load it"
+            )
 
 
 # -- the file
@@ -140,7 +144,8 @@ def _exported(subject: Subject, target: Target, options: ExportOptions, voice: V
     return {
         "schema": 1, "network": subject.name, "to": target.name, "file": str(subject.output),
         "precision": "int8" if options.int8 else _type(dtype), "size_bytes": sizes, "ms": ms, **asdict(match),
-        "largest_batch": target.most, "any_length": program.tokens, "seconds": round(seconds, 2), **facts, "machine": machine(torch.device("cpu")),
+        "largest_batch": target.most, "any_length": program.tokens, "seconds": round(seconds, 2), **facts,
+        "machine": machine(torch.device("cpu")),
     }  # fmt: skip
 
 

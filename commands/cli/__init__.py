@@ -54,9 +54,10 @@ from .options import (
 __all__ = [
     "COMPARISON", "ENDS", "GENERATED", "PRETRAINED", "SETUP_PRUNER", "WITHOUT_EFFECT", "ApplyOptions",
     "BundleOptions", "CheckOptions", "CommonOptions", "CompareOptions", "CurvesOptions", "EvaluateOptions",
-    "ExportOptions", "InspectOptions", "NetworkOptions", "PackOptions", "ProfileOptions", "PruneOptions", "QuantizeOptions",
-    "StepOptions", "SubjectOptions", "TrainOptions", "budget_of", "bundle_name", "check_comparison", "check_curves", "check_exported",
-    "check_retrained", "check_trained", "check_work", "data_name", "data_of", "early", "evaluation_of", "exported_file", "flags",
-    "forget_finished", "headings", "packed_folder", "parse_shape", "require_network", "require_one",
-    "retrained_folder", "streams", "trained_name", "unfinished", "work_folder",
+    "ExportOptions", "InspectOptions", "NetworkOptions", "PackOptions", "ProfileOptions", "PruneOptions",
+    "QuantizeOptions", "StepOptions", "SubjectOptions", "TrainOptions", "budget_of", "bundle_name",
+    "check_comparison", "check_curves", "check_exported", "check_retrained", "check_trained", "check_work",
+    "data_name", "data_of", "early", "evaluation_of", "exported_file", "flags", "forget_finished", "headings",
+    "packed_folder", "parse_shape", "require_network", "require_one", "retrained_folder", "streams", "trained_name",
+    "unfinished", "work_folder",
 ]

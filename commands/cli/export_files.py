@@ -73,7 +73,7 @@ def check_export(options: ExportOptions, folder: Path, label: str) -> None:
     if options.int8 and options.half:
         raise UsageError("--int8 and --half are two precisions: give one of them")
     if options.int8 and options.to == "safetensors":
-        raise UsageError("--int8: a file of safetensors holds weights alone; take --to onnx, torch_export or executorch")
+        raise UsageError("--int8: a file of safetensors holds weights alone; take another --to")
     needed = (*form.packages, *(("torchao",) if options.int8 else ()))
     if missing := [package for package in dict.fromkeys(needed) if find_spec(package) is None]:
         what = f"--to {options.to}" if set(missing) & set(form.packages) else "--int8"
