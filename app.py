@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 DEBUG, AS_JSON = "secateur.debug", "secateur.json"
 FAULT = 70  # what a program returns for a fault of its own (sysexits.h)
 PROVING = ("prune", "retrain", "apply", "check", "pack")
-PUBLISHING = ("prune", "train", "retrain", "apply", "quantize", "curves", "pack", "compare")
+PUBLISHING = ("prune", "train", "retrain", "apply", "quantize", "curves", "pack", "compare", "export")
 OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "bad allocation", "std::bad_alloc")
 REFUSED = {
     errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR,
@@ -296,6 +296,22 @@ def quantize(**given: Any) -> None:
 def pack(**given: Any) -> None:
     """Write a bundle for inference whose binary layers hold their weights as bits, with fast kernels (.[fast])."""
     run("pack", "PackOptions", given)
+
+
+@cli.command()
+@click.argument("bundle", type=flags.PATH, required=False)
+@flags.network
+@click.option("--to", required=True, type=flags.Name("target", "EXPORTS"), metavar="NAME",
+              help="onnx, torch_export, safetensors or executorch.")  # fmt: skip
+@click.option("--int8", is_flag=True, help="8-bit integers, with ranges from --data; default: what the bundle was made "
+              "with, or synthetic.")  # fmt: skip
+@click.option("--half", is_flag=True, help="16-bit numbers (float16).")
+@click.option("-o", "--output", type=flags.PATH, metavar="FILE", help="Default: beside the bundle.")
+@click.option("--force", is_flag=True, help="Overwrite such a file.")
+@flags.common
+def export(**given: Any) -> None:
+    """Write a file that another runtime opens (.[export]), run there and held against the network first."""
+    run("export", "ExportOptions", given)
 
 
 @cli.command()

@@ -283,6 +283,22 @@ def _exchanged(one: Path, other: Path) -> bool:
 
 
 @contextmanager
+def published_file(output: Path) -> Iterator[Path]:
+    """A file to write, of the same name elsewhere; when the block ends well it becomes ``output`` in one step, else it
+    is removed. Raises UsageError where another run writes there, OutputError for a read-only folder or a full disk."""
+    with held(output) as state:
+        try:
+            draft = state / _DRAFT / output.name
+            draft.parent.mkdir()
+            yield draft
+            with open(draft, "rb+") as file:
+                to_disk(file)
+            os.replace(draft, output)
+        except OSError as error:
+            raise unwritable(output, error) from error
+
+
+@contextmanager
 def replaced(path: Path) -> Iterator[BinaryIO]:
     """A file to fill; when the block ends well it becomes ``path`` in one step, else it is removed: readers see the
     old file or the new one. What a killed run left is written over by the next. Raises OSError."""

@@ -47,6 +47,10 @@ _TABLE = {
     "commands.evaluate": (
         "commands.cli commands.network commands.show pruners.errors pruners.measure training.data training.fit"
     ),
+    "commands.export": (
+        "commands.cli commands.network commands.show pruners.bundle pruners.errors pruners.latency pruners.outputs "
+        "pruners.run training.data training.exporting training.fit"
+    ),
     "commands.inspect": "commands.cli commands.network commands.show models.registry pruners.bundle pruners.graph",
     "commands.network": (
         "commands.cli commands.show models.other_layouts models.registry pruners.base pruners.bundle "
@@ -193,6 +197,7 @@ _TABLE = {
         "pruners.errors pruners.loading pruners.named_files pruners.places pruners.registry pruners.run "
         "training.binarization"
     ),
+    "training.exporting": "pruners.errors pruners.hub pruners.latency pruners.run pruners.verify",
     "training.fit": (
         "pruners.errors pruners.outputs pruners.registry pruners.run pruners.saving training.binarization "
         "training.binarization.kinds training.data"

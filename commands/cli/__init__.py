@@ -27,6 +27,7 @@ from .early import (
     unfinished,
     work_folder,
 )
+from .export_files import check_exported, exported_file
 from .names import ENDS
 from .options import (
     WITHOUT_EFFECT,
@@ -38,6 +39,7 @@ from .options import (
     CurvesOptions,
     EvaluateOptions,
     ExplainOptions,
+    ExportOptions,
     InspectOptions,
     NetworkOptions,
     PackOptions,
@@ -51,11 +53,12 @@ from .options import (
 )
 
 __all__ = [
-    "COMPARISON", "ENDS", "GENERATED", "PRETRAINED", "SETUP_PRUNER", "WITHOUT_EFFECT", "ApplyOptions",
-    "BundleOptions", "CheckOptions", "CommonOptions", "CompareOptions", "CurvesOptions", "EvaluateOptions",
-    "ExplainOptions", "InspectOptions", "NetworkOptions", "PackOptions", "ProfileOptions", "PruneOptions",
-    "QuantizeOptions", "StepOptions", "SubjectOptions", "TrainOptions", "budget_of", "bundle_name",
-    "check_comparison", "check_curves", "check_retrained", "check_trained", "check_work", "data_name", "data_of",
-    "early", "evaluation_of", "flags", "forget_finished", "headings", "packed_folder", "parse_shape", "refusals",
-    "require_network", "require_one", "retrained_folder", "streams", "trained_name", "unfinished", "work_folder",
+    "COMPARISON", "ENDS", "GENERATED", "PRETRAINED", "SETUP_PRUNER", "WITHOUT_EFFECT", "ApplyOptions", "BundleOptions",
+    "CheckOptions", "CommonOptions", "CompareOptions", "CurvesOptions", "EvaluateOptions", "ExplainOptions",
+    "ExportOptions", "InspectOptions", "NetworkOptions", "PackOptions", "ProfileOptions", "PruneOptions",
+    "QuantizeOptions", "StepOptions", "SubjectOptions", "TrainOptions", "budget_of", "bundle_name", "check_comparison",
+    "check_curves", "check_exported", "check_retrained", "check_trained", "check_work", "data_name", "data_of", "early",
+    "evaluation_of", "exported_file", "flags", "forget_finished", "headings", "packed_folder", "parse_shape",
+    "refusals", "require_network", "require_one", "retrained_folder", "streams", "trained_name", "unfinished",
+    "work_folder",
 ]

@@ -34,6 +34,7 @@ from ...pruners.named_files import (
 )
 from ...pruners.outputs import check_free, discard, held, settle
 from ...pruners.registry import check_name
+from .export_files import check_export
 from .names import DATA_SETS, ENDS, KINDS, METRICS, WITH_KERNELS
 from .options import (
     ApplyOptions,
@@ -43,6 +44,7 @@ from .options import (
     CompareOptions,
     CurvesOptions,
     EvaluateOptions,
+    ExportOptions,
     NetworkOptions,
     PackOptions,
     PruneOptions,
@@ -248,6 +250,10 @@ def _check_output(options: CommonOptions) -> None:
             check_free(folder, options.force)
         if options.text is not None and options.text.exists() and not _is_empty(options.text):
             raise BundleExistsError(f"{options.text} exists; choose another folder with --text")
+        return
+    if isinstance(options, ExportOptions):
+        folder = options.bundle.parent if options.bundle else GENERATED
+        check_export(options, folder, options.bundle.name if options.bundle else _label(options))
         return
     if isinstance(options, CompareOptions) and options.output is not None:
         check_comparison(options.output)

@@ -10,6 +10,7 @@ WITH_KERNELS = ("angles_kernel", "distances_kernel")
 RANKINGS = ("smallest", "largest", "random")
 SEARCHES = ("bayesian", "global", "sensitivity", "uniform")
 TRANSFERS = ("bn", "heal", "lstsq", "slice")
+EXPORTS = ("executorch", "onnx", "safetensors", "torch_export")
 DATA_SETS = (
     "cifar10", "cifar100", "digits", "folder", "imagenet", "minicifar", "mnist", "synthetic",
     "tiny_imagenet",

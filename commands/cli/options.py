@@ -200,6 +200,17 @@ class PackOptions(SubjectOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExportOptions(SubjectOptions):
+    """``to``: the kind of file; ``output``: its name."""
+
+    to: Literal["onnx", "torch_export", "safetensors", "executorch"]
+    int8: bool = False
+    half: bool = False
+    output: Path | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class CompareOptions(NetworkOptions, StepOptions):
     """``real``, ``binary``: bundles or weights to take instead of training. ``limit``: images in each part of the
     data. ``repeats``: how often times are measured."""
