@@ -215,6 +215,7 @@ def prune(**given: Any) -> None:
 @flags.training
 @flags.rates
 @flags.warm_up
+@flags.sparse
 @flags.execution
 @flags.data_on_device
 @flags.keeping

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any, Literal
 
-from ..pruners.errors import NeedsDataError, ResumeError
+from ..pruners.errors import CheckpointError, NeedsDataError, ResumeError, UsageError
+from ..pruners.metrics import USUAL_SPARSITY, Sparsity
 from ..pruners.outputs import held
-from ..training.data import damaged_in, require_labels
+from ..training.data import damaged_in, number_of_steps, require_labels
 from ..training.fit import (
     Epoch,
     Regime,
@@ -32,6 +34,7 @@ from .network import (
     chosen_regime,
     execution,
     network_from,
+    new_pruner,
     served,
     start_renamed,
     train_network,
@@ -59,10 +62,13 @@ def run(options: TrainOptions) -> None:
         network = _begun(network, path, options, voice)
         regime = _regime(options, network, data.name)
         voice.detail(f"regime {regime.name}: {regime.source}")
+        sparsity = None if options.sparsify is None else _sparsity(options.sparsify, options, network, regime)
+        if sparsity is not None:
+            voice.remark(f"sparsity: {sparsity.kind}, with a strength that grows to {sparsity.strength:.3g}")
         result = train_network(
             network, voice, regime, options.seed, options.device, path, beside(path, ".last.pt"),
             resume=options.resume, save_every=options.save_every, watch=_watch(options, path),
-            execution=execution(options),
+            execution=execution(options), penalty=sparsity,
         )  # fmt: skip
         if not is_main():
             return
@@ -70,7 +76,7 @@ def run(options: TrainOptions) -> None:
             test = evaluate(network.model.to(resolve_device(options.device)), data.test)
         if damaged := damaged_in(data):
             voice.remark(skipped(damaged))
-    values = {
+    values: dict[str, Any] = {
         "weights": str(path),
         "accuracy": {"validation": result.best.val.top1, "test": test.top1},
         "epochs": regime.epochs,
@@ -78,6 +84,12 @@ def run(options: TrainOptions) -> None:
         "test": asdict(test),
     }
     best = f"epoch {result.best.number} of {regime.epochs} is best"
+    if sparsity is not None:
+        sparse, groups = sparsity.sparse(network.model)
+        values["sparsity"] = {"kind": sparsity.kind, "strength": sparsity.strength, "sparse": sparse, "groups": groups}
+        metric = {"bn": "--metric bn_scale --search global", "group": "--metric l2"}[sparsity.kind]
+        more = f"prune with {metric}" if sparse else "for more, train longer or raise --sparsity"
+        best = f"{sparse} of {groups} channels that may go are close to zero ({more})"
     if not result.best.number:
         best = f"none of {regime.epochs} epochs was better than the weights it began with"
     voice.result(f"{path}: {best}, test accuracy {test.top1:.2%}", values)
@@ -108,6 +120,19 @@ def _begun(network: Network, path: Path, options: TrainOptions, voice: Voice) ->
 def _regime(options: TrainOptions, network: Network, data_name: str) -> Regime:
     regime = chosen_regime(options.regime, network.arch, network.model, data_name, "train", network.kind)
     return adjusted(regime.lasting(options.epochs or regime.epochs), options)
+
+
+def _sparsity(kind: Literal["bn", "group"], options: TrainOptions, network: Network, regime: Regime) -> Sparsity:
+    """What pushes the channels down that the network's pruner may take. Raises UsageError where it would be in vain."""
+    assert network.data is not None
+    few = network.kind
+    if few is not None and kind == "group" and few.weight_quantizer is not None:
+        raise UsageError(f"--sparsify group: {few.name} computes with few bits of its weights, however small they are")
+    if few is not None and kind == "bn" and few.activation_bits == 1:
+        raise UsageError(f"--sparsify bn: {few.name} takes the signs of what its norms scale, and signs have no size")
+    graph = new_pruner(network.arch, network.model, network.example_input, entry=network.entry).graph
+    steps = regime.epochs * number_of_steps(len(network.data.train), regime.batch_size)
+    return Sparsity.of(network.model, graph, kind, options.sparsity or USUAL_SPARSITY[kind] / steps)
 
 
 def _watch(options: TrainOptions, path: Path) -> Watch | None:

@@ -90,7 +90,7 @@ _TABLE = {
     ),
     "commands.show": "pruners.bundle pruners.latency pruners.metrics pruners.search training.fit",
     "commands.train": (
-        "commands.cli commands.network commands.show pruners.errors pruners.outputs training.data "
+        "commands.cli commands.network commands.show pruners.errors pruners.metrics pruners.outputs training.data "
         "training.fit"
     ),
     "models.binary": "pruners.decorators",

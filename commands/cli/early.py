@@ -116,6 +116,11 @@ def _check_inputs(options: NetworkOptions) -> None:
         require_network(options)
     _check_files(options)
     parse_arguments(options.model_arg)
+    if isinstance(options, TrainOptions) and options.sparsity is not None:
+        if options.sparsify is None:
+            raise UsageError("--sparsity says how hard --sparsify pushes: add --sparsify bn or --sparsify group")
+        if not 0 < options.sparsity < float("inf"):
+            raise UsageError(f"--sparsity {options.sparsity:g}: must be a number above 0")
     if isinstance(options, PruneOptions):
         budget_of(options)
         Limits(options.min_channels, round_to=options.round_to)

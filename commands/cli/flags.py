@@ -166,6 +166,12 @@ execution = options(
 )  # fmt: skip
 data_on_device = click.option("--data-on-device", is_flag=True, help="Keep all images in the device's memory and "
                               "augment them there: the same batches, without a transfer for each.")  # fmt: skip
+sparse = options(
+    click.option("--sparsify", type=click.Choice(["bn", "group"]), help="Push the channels that may go down while "
+                 "training, so that prune finds them: the scales of batch norms, or all weights of a group."),
+    click.option("--sparsity", type=float, metavar="X", help="How hard --sparsify pushes in the end; default: as the "
+                 "number of steps needs."),
+)  # fmt: skip
 keeping = options(
     click.option("--save-dir", type=PATH, metavar="DIR", help="Keep all files in this folder, under their usual names; "
                  "or name the file itself with -o."),

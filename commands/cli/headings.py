@@ -21,8 +21,8 @@ HEADINGS = {
     ),
     "Weights without training": "transfer calibration heal",
     "Training": (
-        "epochs final_epochs regime lr optimizer batch_size warm_up loss label_smoothing beta distill temperature "
-        "print_freq tensorboard"
+        "epochs final_epochs regime lr optimizer batch_size warm_up loss label_smoothing beta sparsify sparsity "
+        "distill temperature print_freq tensorboard"
     ),
     "The machine": "device amp half accumulate workers data_on_device seed",
     "The run": "evaluate resume force dry_run profile config json quiet verbose",

@@ -110,9 +110,12 @@ value of any other one, a run is another run."""
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions(NetworkOptions, StepOptions):
-    """``epochs`` None is as the regime has it. ``resume_from``: a checkpoint to resume instead of the usual one."""
+    """``epochs`` None is as the regime has it. ``resume_from``: a checkpoint to resume instead of the usual one.
+    ``sparsity`` None is as hard as the number of steps needs."""
 
     epochs: int | None = None
+    sparsify: Literal["bn", "group"] | None = None
+    sparsity: float | None = None
     data_on_device: bool = False
     save_dir: Path | None = None
     save_every: int = 1

@@ -9,8 +9,10 @@ from . import binary, gradients, reconstruction, weights
 from .binary import KERNEL_METRICS
 from .ranking import FIRST, Ranking, rank
 from .registry import METRICS, Batch, check_labels, metric
+from .sparsity import USUAL as USUAL_SPARSITY
+from .sparsity import Sparsity
 
 __all__ = [
-    "FIRST", "KERNEL_METRICS", "METRICS", "Batch", "Ranking", "binary", "check_labels", "gradients", "metric",
-    "rank", "reconstruction", "weights",
+    "FIRST", "KERNEL_METRICS", "METRICS", "USUAL_SPARSITY", "Batch", "Ranking", "Sparsity", "binary", "check_labels",
+    "gradients", "metric", "rank", "reconstruction", "weights",
 ]

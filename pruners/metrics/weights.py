@@ -50,11 +50,12 @@ def _sums_of(
             values = values.flatten(2)
             values = values.sum(2) if values.shape[2] > 1 else values.squeeze(2)
         for slot in slots:
-            lines[slot].append(_along(slot, values))
+            lines[slot].append(along(slot, values))
     return {s: torch.stack(ls).sum(0) if s.dim or whole else torch.cat(ls) for s, ls in lines.items()}
 
 
-def _along(slot: Slot, values: torch.Tensor) -> torch.Tensor:
+def along(slot: Slot, values: torch.Tensor) -> torch.Tensor:
+    """The sums over everything but a slot's positions."""
     if slot.blocks > 1:
         rows, columns = values.shape[:2]
         return values.reshape(slot.blocks, rows // slot.blocks, columns, -1).sum((1, 3)).reshape(-1)
@@ -62,7 +63,8 @@ def _along(slot: Slot, values: torch.Tensor) -> torch.Tensor:
     return values.sum(others) if others else values
 
 
-def _of_groups(use: Use, sums: Mapping[Slot, torch.Tensor]) -> torch.Tensor:
+def of_groups(use: Use, sums: Mapping[Slot, torch.Tensor]) -> torch.Tensor:
+    """The sums over each group's positions in a slot, (groups,)."""
     line = sums[use.slot]
     return line[torch.from_numpy(use.index).to(line.device)].sum(1)
 
@@ -72,14 +74,14 @@ def l1(evidence: Evidence) -> Scores:
     """v[g] = sum |w| over the slice; score = mean over slots of v[g] / mean(v). Li et al. 2017, arXiv 1608.08710,
     which uses the producer only."""
     sums = _sums(evidence, torch.Tensor.abs_)
-    return _each_width(evidence, lambda w: [_of_groups(u, sums) for u in evidence.uses(w)])
+    return _each_width(evidence, lambda w: [of_groups(u, sums) for u in evidence.uses(w)])
 
 
 @metric("l2")
 def l2(evidence: Evidence) -> Scores:
     """v[g] = sqrt(sum w^2) over the slice; score = mean over slots of v[g] / mean(v)."""
     sums = _sums(evidence, torch.Tensor.square_)
-    return _each_width(evidence, lambda w: [_of_groups(u, sums).sqrt() for u in evidence.uses(w)])
+    return _each_width(evidence, lambda w: [of_groups(u, sums).sqrt() for u in evidence.uses(w)])
 
 
 @metric("fpgm")
@@ -106,7 +108,7 @@ def bn_scale(evidence: Evidence) -> Scores:
     """
     scores: Scores = {}
     for width in evidence.graph.widths:
-        scales = [u for u in width.uses if _is_scale(evidence, u)]
+        scales = [u for u in width.uses if is_scale(evidence, u)]
         gammas = [slices(values_in(evidence.parameters[u.slot.parameter]), u).abs().mean(1) for u in scales]
         if gammas:
             scores[width.name] = torch.stack([g.cpu() for g in gammas]).mean(0)
@@ -126,7 +128,8 @@ def fill_by_l1(evidence: Evidence, scores: Scores, note: str) -> Scores:
     return scores | {name: fallback[name] * level for name in without}
 
 
-def _is_scale(evidence: Evidence, use: Use) -> bool:
+def is_scale(evidence: Evidence, use: Use) -> bool:
+    """Whether it is of what a norm multiplies its channels by."""
     layer, _, name = use.slot.parameter.rpartition(".")
     if name != "weight" or use.slot.parameter not in evidence.parameters:
         return False

@@ -17,6 +17,8 @@ from ..binarization import soft_orthogonality
 Loss = Literal["cross_entropy", "square_hinge"]
 Criterion = Callable[[nn.Module, Tensor, Tensor], Tensor]
 """(model, images, labels) -> the loss to go down."""
+Penalty = Callable[[nn.Module, float], Tensor]
+"""(model, the share of the training that is done) -> what is added to the loss."""
 
 
 def square_hinge(scores: Tensor, labels: Tensor) -> Tensor:
@@ -98,5 +100,20 @@ class Distillation:
             return network.eval()(images.to(parameter.device, parameter.dtype)).float().to(images.device)
 
 
-def criterion(objective: Objective, teacher: Teacher | None) -> Criterion:
-    return objective if teacher is None else Distillation(objective, teacher)
+@dataclass(frozen=True)
+class Penalised:
+    """What another criterion says, with a penalty as it is when this share of the training is ``done``."""
+
+    criterion: Criterion
+    penalty: Penalty
+    done: float
+
+    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        return self.criterion(model, images, labels) + self.penalty(model, self.done)
+
+
+def criterion(
+    objective: Objective, teacher: Teacher | None, penalty: Penalty | None = None, done: float = 1.0
+) -> Criterion:
+    found = objective if teacher is None else Distillation(objective, teacher)
+    return found if penalty is None else Penalised(found, penalty, done)

@@ -23,7 +23,7 @@ from .execution import Execution, device_for, is_main
 from .history import Epoch, FitResult, Upkeep, Watch
 from .loop import EVALUATION_BATCH, Score, device_of, seed_step
 from .memory import memory_explained
-from .objective import Teacher, criterion
+from .objective import Penalty, Teacher, criterion
 from .progress import Progress, Silent
 from .regime import Regime
 
@@ -46,6 +46,7 @@ def fit(
     watch: Watch | None = None,
     about: Mapping[str, Any] | None = None,
     teacher: Teacher | None = None,
+    penalty: Penalty | None = None,
 ) -> FitResult:
     """Trains the model in place for ``epochs`` and leaves it with its best weights.
 
@@ -57,7 +58,8 @@ def fit(
     first and raises Interrupted; ``resume`` goes on from there (or starts, if there is nothing yet). A loss that is not
     finite ends the run: the best weights so far are kept and ``stopped`` says where it happened. ``upkeep`` is what the
     network's kind wants done on the way; ``about`` is noted in the checkpoint. ``teacher``: what it learns from beside
-    the labels. Under torchrun all processes call this, and the first one writes and watches.
+    the labels. ``penalty``: what is added to the loss; it grows until the end, so the last epoch counts as the best.
+    Under torchrun all processes call this, and the first one writes and watches.
     Raises CheckpointError if the checkpoint is of another run, OutOfMemory where there is too little.
     """
     started = time.monotonic()
@@ -66,7 +68,7 @@ def fit(
     with _as_before(model, execution.half), interrupt_as_flag() as interrupted:
         run = _Run(
             model, data, regime, epochs, seed, progress or Silent(), checkpoint_path, save_every, interrupted, upkeep,
-            execution, watch, about or {}, teacher,
+            execution, watch, about or {}, teacher, penalty,
         )  # fmt: skip
         try:
             if resume and checkpoint_path is not None and checkpoint_path.exists():
@@ -113,6 +115,7 @@ class _Run:
     watch: Watch | None
     about: Mapping[str, Any]
     teacher: Teacher | None
+    penalty: Penalty | None
 
     epoch: int = 0
     step: int = 0
@@ -140,6 +143,7 @@ class _Run:
             "precision": self.execution.amp or ("half" if self.execution.half else "full"),
             **{key: self.about[key] for key in ("network",) if key in self.about},
             **({"teacher": repr(self.teacher)} if self.teacher is not None else {}),
+            "penalty": repr(self.penalty),
         }
 
     def begin(self) -> None:
@@ -170,7 +174,8 @@ class _Run:
         self.model.train()
         if self.upkeep is not None:
             self.upkeep.at_epoch(self.model, self.epoch / self.epochs)
-        order, objective = derive_seed(self.seed, self.epoch), criterion(self.regime.objective, self.teacher)
+        order, done = derive_seed(self.seed, self.epoch), (self.epoch + 1) / self.epochs
+        objective = criterion(self.regime.objective, self.teacher, self.penalty, done)
         batches = self.data.train.batches(self.regime.batch_size, seed=order, start=self.step, part=self.engine.part)
         for images, labels in batches:
             self.regime.apply(self.optimizer, self.epoch + self.step / self.steps, self.epochs)
@@ -207,6 +212,8 @@ class _Run:
 
     def _rank(self, epoch: Epoch) -> tuple[float, ...]:
         """Of text the loss is what counts: perplexity is made of it."""
+        if self.penalty is not None:
+            return (epoch.number,)
         return (-epoch.val.loss,) if self.data.is_text else epoch.rank
 
     def _where(self) -> str:
