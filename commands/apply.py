@@ -72,6 +72,7 @@ def _complete(options: ApplyOptions, plan: PruningPlan) -> ApplyOptions:
             **_kind(options, facts.get("network")),
             seed=int(facts.get("model_seed", options.seed)),
             residual=options.residual or bool(facts.get("residual")),
+            ema=options.ema or (bool(facts.get("ema")) and not options.weights),
         )
     except (TypeError, ValueError):
         raise PlanError(f"{options.plan}: its provenance is damaged; make a new plan") from None
@@ -84,9 +85,7 @@ def _complete(options: ApplyOptions, plan: PruningPlan) -> ApplyOptions:
         return replace(filled, arch=str(facts["arch"]))
     if facts.get("model"):
         model = visible(str(facts["model"]))
-        raise PlanError(
-            f"{options.plan} was made for {model}, which is run only if you say so: add --model {model}"
-        )
+        raise PlanError(f"{options.plan} was made for {model}, which is run only if you say so: add --model {model}")
     raise PlanError(f"{options.plan} doesn't say which network it is for: add --arch or --model")
 
 

@@ -103,6 +103,7 @@ def _check_inputs(options: NetworkOptions) -> None:
     else:
         require_network(options)
     _check_files(options)
+    _check_weights(options)
     parse_arguments(options.model_arg)
     if isinstance(options, PruneOptions):
         budget_of(options)
@@ -156,6 +157,17 @@ def _check_files(options: NetworkOptions) -> None:
         for path in filter(None, (start, options.weights)):
             if not path.exists():
                 raise CheckpointError(f"there is no checkpoint {path}")
+
+
+def _check_weights(options: NetworkOptions) -> None:
+    """What is said of --weights is of some, and names are those of classes."""
+    given = "--ema" if options.ema else "--allow-class" if options.allow_class else ""
+    if given and options.weights is None and not isinstance(options, ApplyOptions):  # a plan may name them
+        raise UsageError(f"{given} says how --weights FILE is read: add it")
+    for name in options.allow_class:
+        parts = name.split(".")
+        if len(parts) < 2 or not all(part.isidentifier() for part in parts):
+            raise UsageError(f"--allow-class {name}: write the class with its module, as in omegaconf.DictConfig")
 
 
 def _check_functions(options: NetworkOptions) -> None:

@@ -110,7 +110,10 @@ network = options(
                  "folder with config.json and safetensors as Hugging Face's library keeps a model."),
     click.option("--model-arg", multiple=True, metavar="K=V", help="An argument for the factory. Repeatable."),
     click.option("--weights", "--pretrained", type=PATH, metavar="FILE",
-                 help="A state_dict or training checkpoint."),
+                 help="A state_dict or training checkpoint; safetensors, or their index, too."),
+    click.option("--ema", is_flag=True, help="Take the averaged weights (EMA) in --weights."),
+    click.option("--allow-class", multiple=True, metavar="MODULE.CLASS", help="Objects of this class may lie beside "
+                 "the weights in --weights: they are left out, nothing of theirs is run. Repeatable."),
     kind,
     click.option("--init-from", type=PATH, metavar="FILE", help="Start from weights of another kind."),
     click.option("--input-shape", type=Shape(), multiple=True, metavar="C,H,W",

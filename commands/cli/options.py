@@ -39,6 +39,8 @@ class NetworkOptions(CommonOptions):
     dtype: str | None = None
     attn: str | None = None
     residual: bool = False
+    ema: bool = False
+    allow_class: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +105,7 @@ class PruneOptions(NetworkOptions, StepOptions):
 
 WITHOUT_EFFECT = frozenset({
     "verbose", "json", "output", "resume", "force", "dry_run", "workers", "cache_gb", "latency_table", "profile",
+    "allow_class",
 })  # fmt: skip
 """Options of ``prune`` that its outcome doesn't depend on (of ``latency_table`` the times it holds count). With another
 value of any other one, a run is another run."""
