@@ -240,7 +240,7 @@ def broken_weights(kind: str, here: Path) -> object:
         ),
         pytest.param(
             "pickled",
-            "error: refused: w.pth would run _pickle.loads when it is opened, which no weights need: don't trust it",
+            "error: refused: w.pth would run pickle.loads when it is opened, which no weights need: don't trust it",
             id="a pickled object",
         ),
     ],

@@ -36,7 +36,10 @@ _PLAIN = (
     "typing.Any",
 )  # fmt: skip
 """Names of Python's own data, which anything else that is noted is made of."""
-_SYSTEM = ("os", "posix", "nt", "sys", "subprocess", "shutil", "runpy", "socket", "pty", "ctypes", "importlib", "pickle", "_pickle")
+_SYSTEM = {
+    "os", "posix", "nt", "sys", "subprocess", "shutil", "runpy", "socket", "pty", "ctypes", "importlib", "pickle",
+    "_pickle",
+}  # fmt: skip
 _CALLS = {f"builtins.{name}" for name in ("eval", "exec", "compile", "open", "getattr", "__import__")}
 
 
