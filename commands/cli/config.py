@@ -92,6 +92,8 @@ def _named(table: Mapping[str, Any], options: Mapping[str, click.Option], kind: 
         word = key.replace("_", "-")
         check_name(kind, word, sorted(options))
         option = options[word]
+        if option.multiple and isinstance(value, dict):
+            value = [f"{k}={v}" for k, v in value.items()]
         several = option.multiple and not isinstance(value, list)
         found[str(option.name)] = [value] if several else value
     return found

@@ -223,6 +223,8 @@ def parse_shape(text: str) -> tuple[int, ...]:
 def budget_of(options: PruneOptions) -> Budget | None:
     """What ``prune`` was asked to keep at most."""
     given = {k: v for k in MEANING if (v := getattr(options, k)) is not None}
+    if options.ratios:
+        given.setdefault("ratio", 0.0)
     if len(given) > 1:
         raise UsageError(f"give one budget, not {' and '.join(f'--{k}' for k in given)}")
     if "latency" not in given and (options.latency_table or options.latency_batch != 1):
@@ -232,7 +234,7 @@ def budget_of(options: PruneOptions) -> Budget | None:
             raise UsageError("--layers auto needs a budget of --params or --macs, and --data to judge by")
     elif options.layers is not None:
         check_layers(options.layers, "latency" in given)
-    return next((Budget(kind, value) for kind, value in given.items()), None)
+    return next((Budget(k, v, options.ratios if k == "ratio" else ()) for k, v in given.items()), None)
 
 
 # -- where it goes
@@ -315,7 +317,8 @@ def data_name(spec: str) -> str:
 def bundle_name(label: str, options: PruneOptions) -> str:
     """The folder of a pruned network, by its label and the budget."""
     budgets = [f"{k}{v:g}" for k in MEANING if (v := getattr(options, k)) is not None]
-    return "_".join([label, *budgets])
+    parts = [f"{re.sub(r'[^A-Za-z0-9]+', '-', word).strip('-')}{share:g}" for word, share in options.ratios]
+    return "_".join([label, *budgets, *parts])
 
 
 def trained_name(data: str, name: str, kind: str = "") -> str:

@@ -63,7 +63,7 @@ class StepOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class PruneOptions(NetworkOptions, StepOptions):
-    """``metric`` None is the pruner's default, ``alpha`` None the network kind's; ``search`` None is bayesian without a
+    """``ratios``: words that name layers, and their own ratio. ``metric`` None is the pruner's default, ``alpha`` None the network kind's; ``search`` None is bayesian without a
     budget, else sensitivity where there are images, or uniform; ``transfer`` None is lstsq where there are images, but
     slice for bayesian, and heal where ``heal`` (seconds) says how long it may take; ``calibration`` None is the
     transfer strategy's own number of images."""
@@ -71,6 +71,7 @@ class PruneOptions(NetworkOptions, StepOptions):
     macs: float | None = None
     params: float | None = None
     ratio: float | None = None
+    ratios: tuple[tuple[str, float], ...] = ()
     latency: float | None = None
     layers: float | Literal["auto"] | None = None
     latency_batch: int = 1
