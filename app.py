@@ -207,7 +207,7 @@ def cli() -> None:
 @flags.common
 def prune(**given: Any) -> None:
     """Search widths, write the source, retrain, verify and publish a bundle in generated/."""
-    run("prune", "PruneOptions", given)
+    run("prune", "PruneOptions", {**given, **flags.ratios(given["ratio"])})
 
 
 @cli.command()

@@ -72,6 +72,7 @@ def _complete(options: ApplyOptions, plan: PruningPlan) -> ApplyOptions:
             **_kind(options, facts.get("network")),
             seed=int(facts.get("model_seed", options.seed)),
             residual=options.residual or bool(facts.get("residual")),
+            ema=options.ema or (bool(facts.get("ema")) and not options.weights),
         )
     except (TypeError, ValueError):
         raise PlanError(f"{options.plan}: its provenance is damaged; make a new plan") from None

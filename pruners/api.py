@@ -38,7 +38,7 @@ def prune(
     example_input: Any,
     *,
     output: str | Path | None = None,
-    ratio: float | None = None,
+    ratio: float | Mapping[str, float] | None = None,
     macs: float | None = None,
     params: float | None = None,
     latency: float | None = None,
@@ -65,7 +65,7 @@ def prune(
     memory alone (``bundle.path`` is None).
 
     At most one budget, which only ``search="bayesian"`` can do without: ``ratio`` removes that fraction of the channels
-    of every width, ``macs`` and ``params`` keep at most that fraction of the multiply-accumulates or parameters,
+    of every width (``{"*": 0.5, "layer3.*": 0.7}``: of those with layers that a word names, the last that does), ``macs`` and ``params`` keep at most that fraction of the multiply-accumulates or parameters,
     ``latency`` of the time that ``example_input`` takes where the model is, as predicted from measured times (kept in
     the file ``latency_table``). ``layers`` keeps at most that fraction of the residual layers: whole blocks go first,
     those whose absence moves the outputs least, alone or before another budget.
@@ -132,7 +132,7 @@ def prune(
             pipeline.measure(Measuring(table, device=device, batch=batch_size(example_input)))
         facts = {"search": search, "metric": metric, "transfer": transfer, "seed": seed}
         facts |= {} if heal is None else {"heal": heal}
-        facts |= {} if budget is None else {budget.kind: budget.value}
+        facts |= {} if budget is None else {budget.kind: budget.asked}
         for doubt in pruner.doubts:
             log.warning(doubt)
         if layers is not None:
@@ -143,12 +143,15 @@ def prune(
         return pipeline.publish(plan, output, judge, force=force)
 
 
-def _budget(search: str, budgets: Mapping[str, float | None], layers: float | None) -> Budget | None:
+def _budget(search: str, budgets: Mapping[str, Any], layers: float | None) -> Budget | None:
     given = {k: v for k, v in budgets.items() if v is not None}
     if layers is not None:
         check_layers(layers, "latency" in given)
     if len(given) > 1 or (not given and layers is None and search != "bayesian"):
         raise BudgetError(f"give exactly one of ratio, macs, params and latency, not {', '.join(given) or 'none'}")
+    if isinstance(given.get("ratio"), Mapping):
+        parts = {str(word): share for word, share in given["ratio"].items()}
+        return Budget("ratio", parts.pop("*", 0.0), tuple(parts.items()))
     return next((Budget(kind, value) for kind, value in given.items()), None)
 
 

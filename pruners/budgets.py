@@ -18,19 +18,30 @@ MEANING = {
 class Budget:
     """``macs``, ``params``, ``latency``: the fraction to keep at most; ``ratio``: the fraction of channels to remove.
 
-    Raises ``BudgetError`` unless 0 < value < 1.
+    ``parts``: words that name layers, and the fraction of theirs to remove instead, 0 for none; of several that name a
+    layer the last counts. With parts, ``value`` may be 0: then other layers stay whole. Raises ``BudgetError`` for
+    other values than 0 < value < 1.
     """
 
     kind: str
     value: float
+    parts: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind not in MEANING:
             raise BudgetError(f"unknown budget {self.kind!r}, known are {', '.join(MEANING)}")
-        if not 0 < self.value < 1:
+        for word, share in self.parts:
+            if not 0 <= share < 1:
+                raise BudgetError(f"--ratio {word}={share:g}: must lie between 0 and 1; 0.5 removes half, 0 none")
+        if not 0 < self.value < 1 and not (self.parts and self.value == 0):
             raise BudgetError(
                 f"--{self.kind} {self.value:g}: must lie between 0 and 1, both excluded; 0.5 {MEANING[self.kind][0]}"
             )
+
+    @property
+    def asked(self) -> float | dict[str, float]:
+        """The value, or with parts each word's, ``*`` for all others."""
+        return {"*": self.value, **dict(self.parts)} if self.parts else self.value
 
     @property
     def limit(self) -> float:

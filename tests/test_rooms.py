@@ -151,7 +151,7 @@ _TABLE = {
     "pruners.resnet": "pruners.base",
     "pruners.run": "pruners.errors pruners.places",
     "pruners.search": (
-        "pruners.costs pruners.errors pruners.graph pruners.metrics pruners.outputs pruners.plan "
+        "pruners.costs pruners.errors pruners.graph pruners.layer_words pruners.metrics pruners.outputs pruners.plan "
         "pruners.registry pruners.run pruners.saving pruners.search.prefix_cache pruners.slicing"
     ),
     "pruners.search.prefix_cache": "pruners.run",
@@ -175,8 +175,8 @@ _TABLE = {
     "pruners.source.text": "pruners.errors pruners.places pruners.shown",
     "pruners.squeezenet": "pruners.base",
     "pruners.trace": (
-        "pruners.decorators pruners.errors pruners.graph pruners.places pruners.run pruners.trace.labelling "
-        "pruners.trace.rules"
+        "pruners.decorators pruners.errors pruners.graph pruners.layer_words pruners.places pruners.run "
+        "pruners.trace.labelling pruners.trace.rules"
     ),
     "pruners.trace.labelling": "pruners.errors pruners.graph pruners.places pruners.run",
     "pruners.trace.rules": "pruners.errors pruners.places pruners.run pruners.trace.labelling",

@@ -21,7 +21,7 @@ _INSTEAD = (set(MEANING), _NETWORK)
 """What the command line says of one of these takes the place of what the file says of the others."""
 _OF_A_NETWORK = {
     "weights", "network", "kind_arg", "model_arg", "first_layer", "last_layer", "init_from", "input_shape", "example",
-    "dtype", "attn", "residual",
+    "dtype", "attn", "residual", "ema", "allow_class",
 }  # fmt: skip
 
 
@@ -97,6 +97,8 @@ def _named(table: Mapping[str, Any], options: Mapping[str, click.Option], kind: 
         word = key.replace("_", "-")
         check_name(kind, word, sorted(options))
         option = options[word]
+        if option.multiple and isinstance(value, dict):
+            value = [f"{k}={v}" for k, v in value.items()]
         several = option.multiple and not isinstance(value, list)
         found[str(option.name)] = [value] if several else value
     return found

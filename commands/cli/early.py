@@ -115,6 +115,7 @@ def _check_inputs(options: NetworkOptions) -> None:
     else:
         require_network(options)
     _check_files(options)
+    _check_weights(options)
     parse_arguments(options.model_arg)
     if isinstance(options, TrainOptions) and options.sparsity is not None:
         if options.sparsify is None:
@@ -175,6 +176,17 @@ def _check_files(options: NetworkOptions) -> None:
                 raise CheckpointError(f"there is no checkpoint {path}")
 
 
+def _check_weights(options: NetworkOptions) -> None:
+    """What is said of --weights is of some, and names are those of classes."""
+    given = "--ema" if options.ema else "--allow-class" if options.allow_class else ""
+    if given and options.weights is None and not isinstance(options, ApplyOptions):  # a plan may name them
+        raise UsageError(f"{given} says how --weights FILE is read: add it")
+    for name in options.allow_class:
+        parts = name.split(".")
+        if len(parts) < 2 or not all(part.isidentifier() for part in parts):
+            raise UsageError(f"--allow-class {name}: write the class with its module, as in omegaconf.DictConfig")
+
+
 def _check_functions(options: NetworkOptions) -> None:
     """The functions of the user's own are in their files."""
     if isinstance(options, (PruneOptions, EvaluateOptions)):
@@ -228,6 +240,8 @@ def parse_shape(text: str) -> tuple[int, ...]:
 def budget_of(options: PruneOptions) -> Budget | None:
     """What ``prune`` was asked to keep at most."""
     given = {k: v for k in MEANING if (v := getattr(options, k)) is not None}
+    if options.ratios:
+        given.setdefault("ratio", 0.0)
     if len(given) > 1:
         raise ConflictError(f"give one budget, not {' and '.join(f'--{k}' for k in given)}")
     if "latency" not in given and (options.latency_table or options.latency_batch != 1):
@@ -237,7 +251,7 @@ def budget_of(options: PruneOptions) -> Budget | None:
             raise NotGivenError("--layers auto needs a budget of --params or --macs, and --data to judge by")
     elif options.layers is not None:
         check_layers(options.layers, "latency" in given)
-    return next((Budget(kind, value) for kind, value in given.items()), None)
+    return next((Budget(k, v, options.ratios if k == "ratio" else ()) for k, v in given.items()), None)
 
 
 # -- where it goes
@@ -324,7 +338,8 @@ def data_name(spec: str) -> str:
 def bundle_name(label: str, options: PruneOptions) -> str:
     """The folder of a pruned network, by its label and the budget."""
     budgets = [f"{k}{v:g}" for k in MEANING if (v := getattr(options, k)) is not None]
-    return "_".join([label, *budgets])
+    parts = [f"{re.sub(r'[^A-Za-z0-9]+', '-', word).strip('-')}{share:g}" for word, share in options.ratios]
+    return "_".join([label, *budgets, *parts])
 
 
 def trained_name(data: str, name: str, kind: str = "") -> str:

@@ -35,6 +35,31 @@ class Share(click.ParamType):
         return value if value == "auto" else click.FLOAT.convert(value, param, ctx)
 
 
+class Ratio(click.ParamType):
+    """``0.5``, or ``layer3.*=0.7`` for the layers that a word names: the word, empty without one, and the number."""
+
+    name = "ratio"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float]:
+        if isinstance(value, tuple):
+            return value
+        word, sign, number = str(value).rpartition("=")
+        if sign and not word:
+            self.fail(f"{value}: write the layers before the sign, as in layer3.*=0.7", param, ctx)
+        return word, click.FLOAT.convert(number, param, ctx)
+
+
+def ratios(given: tuple[tuple[str, float], ...]) -> dict[str, Any]:
+    """The ratio of all layers, and those of some."""
+    of_all = [share for word, share in given if word in ("", "*")]
+    if len(of_all) > 1:
+        from ...pruners.errors import UsageError
+
+        raise UsageError(f"--ratio {of_all[0]:g} and --ratio {of_all[1]:g} are both of all layers: give one of them")
+    parts = tuple((word, share) for word, share in given if word not in ("", "*"))
+    return {"ratio": of_all[0] if of_all else None, "ratios": parts}
+
+
 class Arch(click.ParamType):
     """A bundled network or an alias of one."""
 
@@ -110,7 +135,10 @@ network = options(
                  "folder with config.json and safetensors as Hugging Face's library keeps a model."),
     click.option("--model-arg", multiple=True, metavar="K=V", help="An argument for the factory. Repeatable."),
     click.option("--weights", "--pretrained", type=PATH, metavar="FILE",
-                 help="A state_dict or training checkpoint."),
+                 help="A state_dict or training checkpoint; safetensors, or their index, too."),
+    click.option("--ema", is_flag=True, help="Take the averaged weights (EMA) in --weights."),
+    click.option("--allow-class", multiple=True, metavar="MODULE.CLASS", help="Objects of this class may lie beside "
+                 "the weights in --weights: they are left out, nothing of theirs is run. Repeatable."),
     kind,
     click.option("--init-from", type=PATH, metavar="FILE", help="Start from weights of another kind."),
     click.option("--input-shape", type=Shape(), multiple=True, metavar="C,H,W",
@@ -186,14 +214,17 @@ resume_from = click.option("--resume", is_flag=False, flag_value="", metavar="[F
                            help="Go on with an interrupted run: the one that wrote this checkpoint.")  # fmt: skip
 cache = click.option("--cache-gb", type=click.FloatRange(0), default=2.0, show_default=True, metavar="X",
                      help="Memory for what candidates have in common, so that it is computed once; 0 for none.")
-skip = click.option("--skip", multiple=True, metavar="LAYER",
-                    help="Leave this layer, or all in this part, whole. Repeatable.")
+skip = click.option("--skip", multiple=True, metavar="LAYERS",
+                    help="Leave this layer, or all in this part, whole; a pattern, *.conv2, or a type, nn.Linear or "
+                    "type:Block, are more. Repeatable.")
 tied = click.option("--tie-declared", is_flag=True, help="Cut layers alike that a decorated block's calculator says go "
                     "together, though its forward doesn't need it.")
 budgets = options(
     click.option("--macs", type=float, metavar="X", help="Keep at most this fraction of the MACs."),
     click.option("--params", type=float, metavar="X", help="Keep at most this fraction of the parameters."),
-    click.option("--ratio", type=float, metavar="X", help="Remove this fraction of the channels."),
+    click.option("--ratio", type=Ratio(), multiple=True, metavar="[LAYERS=]X", help="Remove this fraction of the "
+                 "channels; layer3.*=0.7 of these layers (a name, a part, a pattern, nn.Linear), the last that fits. "
+                 "Repeatable."),
     click.option("--latency", type=float, metavar="X", help="Keep at most this fraction of the time that one input "
                  "takes, measured on this machine and --device."),
     click.option("--layers", type=Share(), metavar="X", help="Keep at most this fraction of the residual layers: whole "

@@ -39,6 +39,8 @@ class NetworkOptions(CommonOptions):
     dtype: str | None = None
     attn: str | None = None
     residual: bool = False
+    ema: bool = False
+    allow_class: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +63,7 @@ class StepOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class PruneOptions(NetworkOptions, StepOptions):
-    """``metric`` None is the pruner's default, ``alpha`` None the network kind's; ``search`` None is bayesian without a
+    """``ratios``: words that name layers, and their own ratio. ``metric`` None is the pruner's default, ``alpha`` None the network kind's; ``search`` None is bayesian without a
     budget, else sensitivity where there are images, or uniform; ``transfer`` None is lstsq where there are images, but
     slice for bayesian, and heal where ``heal`` (seconds) says how long it may take; ``calibration`` None is the
     transfer strategy's own number of images."""
@@ -69,6 +71,7 @@ class PruneOptions(NetworkOptions, StepOptions):
     macs: float | None = None
     params: float | None = None
     ratio: float | None = None
+    ratios: tuple[tuple[str, float], ...] = ()
     latency: float | None = None
     layers: float | Literal["auto"] | None = None
     latency_batch: int = 1
@@ -103,6 +106,7 @@ class PruneOptions(NetworkOptions, StepOptions):
 
 WITHOUT_EFFECT = frozenset({
     "verbose", "json", "output", "resume", "force", "dry_run", "workers", "cache_gb", "latency_table", "profile",
+    "allow_class",
 })  # fmt: skip
 """Options of ``prune`` that its outcome doesn't depend on (of ``latency_table`` the times it holds count). With another
 value of any other one, a run is another run."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -32,6 +33,7 @@ from ...pruners.run import (
 )
 from ...training.binarization.kinds import Kind
 from ...training.data import LENGTH, Data, calibration_images, judged_by, load_data, load_text
+from ...training.fit import ShapeError
 from ..cli import PRETRAINED, NetworkOptions, PruneOptions, data_name, data_of, require_network, trained_name
 from ..show import Voice
 from .inputs import SYNTHETIC, Shape, call_example, images, shapes_of, synthetic
@@ -100,7 +102,7 @@ def network_from(options: NetworkOptions, voice: Voice, data: Data | None = None
         checkpoint = start(network.model, chosen, options)
     except CheckpointError as error:
         if not (told := unloaded(network.model)):
-            raise _explain(error, options, data) from None
+            raise _explain(error, options, network) from None
         checkpoint = start(network.model, chosen, options)  # saved without masks and norms
     else:
         told = unloaded(network.model)
@@ -119,13 +121,27 @@ def network_from(options: NetworkOptions, voice: Voice, data: Data | None = None
     return network
 
 
-def _explain(error: CheckpointError, options: NetworkOptions, data: Data | None) -> CheckpointError:
-    """A bundled network gets the shape of the data's images, which its weights may not have."""
+def _explain(error: CheckpointError, options: NetworkOptions, network: Network) -> CheckpointError:
+    """What may be behind it: an argument of the factory that counts what the weights have more or fewer of. A bundled
+    network gets the shape of the data's images, which its weights may not have."""
+    data = network.data
+    if options.arch is None and isinstance(error, ShapeError) and (name := _counting(network.entry, error)):
+        return CheckpointError(f"{error}; add --model-arg {name}={error.there[0]}")
     if data is None or options.arch is None or "doesn't fit" not in str(error):
         return error
     shape = ",".join(map(str, data.input_shape))
     more = f" and {data.num_classes} classes" if data.labelled else "; add --model-arg num_classes=N for other classes"
     return WeightsMismatchError(f"{error}, which was made for images of {data.name} ({shape}){more}")
+
+
+def _counting(entry: Entry, error: ShapeError) -> str:
+    """The only argument whose value is the network's first size, where the weights have another."""
+    there, here = error.there, error.here
+    if not there or there[0] == (here or there)[0] or there[1:] != here[1:]:
+        return ""
+    given = {n: entry.kwargs.get(n, p.default) for n, p in inspect.signature(entry.factory).parameters.items()}
+    names = [n for n, value in given.items() if type(value) is int and value == here[0]]
+    return names[0] if len(names) == 1 else ""
 
 
 def _bundled(
@@ -232,6 +248,8 @@ def _facts(options: NetworkOptions, shapes: Sequence[Shape], **more: Any) -> dic
     }
     if options.init_from:
         facts["init_from"] = options.init_from.as_posix()
+    if options.ema:
+        facts["ema"] = True
     return {**facts, **({"example": options.example} if options.example else {}), **more}
 
 

@@ -108,7 +108,8 @@ def start(model: nn.Module, chosen: Chosen | None, options: NetworkOptions) -> C
         return None
     if options.weights is None:
         return None
-    checkpoint = _in_our_names(load_checkpoint(options.weights, model), options, model)
+    found = load_checkpoint(options.weights, model, options.ema, options.allow_class)
+    checkpoint = _in_our_names(found, options, model)
     require_kind(checkpoint, chosen, options.weights)
     load_weights(model, checkpoint.model, options.weights)
     return checkpoint

@@ -28,14 +28,16 @@ class Allowance:
     """One network's widths, the counts each of them may keep, and a budget to meet (or none).
 
     ``time``: what of the whole network's time remains with some counts; a budget of ``latency`` is of that.
+    ``ratios``: the fraction to remove of some widths, where it is another than the budget's ``ratio``.
     """
 
     def __init__(
-        self, graph: ChannelGraph, costs: CostModel, limits: Limits, budget: Budget | None, time: Share | None = None
-    ) -> None:
+        self, graph: ChannelGraph, costs: CostModel, limits: Limits, budget: Budget | None, time: Share | None = None,
+        ratios: Mapping[str, float] | None = None,
+    ) -> None:  # fmt: skip
         if budget is not None and budget.kind == "latency" and time is None:
             raise BudgetError("a budget of latency needs measured times: see pruners.latency")
-        self._time = time
+        self._time, self.ratios = time, ratios or {}
         self.costs = costs
         self.limits = limits
         self.budget = budget
@@ -103,11 +105,12 @@ def _steps(width: Width, round_to: int) -> int:
 
 
 def uniform_counts(allowance: Allowance) -> Counts:
-    """One ratio for all widths. ``ratio``: ``round(size * ratio)`` channels go, then the nearest allowed count.
+    """One ratio for all widths, but for those that have their own. ``ratio``: ``round(size * ratio)`` channels go, then
+    the nearest allowed count.
     ``macs`` and ``params``: the largest common keep ratio that meets the budget."""
     budget = allowance.budget
     if budget is not None and budget.kind == "ratio":
-        removed = {name: round(size * budget.value) for name, size in allowance.sizes.items()}
+        removed = {name: round(size * allowance.ratios.get(name, budget.value)) for name, size in allowance.sizes.items()}
         return {name: allowance.nearest(name, size - removed[name]) for name, size in allowance.sizes.items()}
     return shrink(allowance, allowance.sizes)
 

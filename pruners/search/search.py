@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +22,7 @@ from ..metrics import Batch
 from ..plan import sha256_of_state
 from ..run import state_of
 from .ledger import Ledger
+from .own_ratios import own_ratios
 from .prefix_cache import PrefixCache
 from .problem import (
     NO_LOSSES,
@@ -91,7 +93,10 @@ def search(
         raise NeedsDataError(NO_LOSSES)
     _require_choice(graph, settings.limits)
     costs = CostModel.of(model, graph)
-    allowance = Allowance(graph, costs, settings.limits, settings.budget, latency.fraction if latency else None)
+    ratios, told = own_ratios(settings.budget, graph, model)
+    allowance = Allowance(
+        graph, costs, settings.limits, settings.budget, latency.fraction if latency else None, ratios
+    )  # fmt: skip
     header = {
         **settings.as_dict(),
         "fingerprint": dict(fingerprint or {}),
@@ -108,6 +113,7 @@ def search(
         result = run(
             Problem(model, graph, settings, costs, allowance, book, candidates, known_batches, watcher, cache, classes)
         )
+    result = replace(result, notes=(*told, *result.notes))
     for note in result.notes:
         log.warning(note)
     return result

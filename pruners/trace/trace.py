@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..decorators import skipped_layers
-from ..errors import NotPrunableError, SecateurError, TraceError
+from ..errors import NotPrunableError, SecateurError, TraceError, UnknownNameError
 from ..graph import ChannelGraph, Pass
+from ..layer_words import layers_named, nearest
 from ..places import NOWHERE, Site
 from ..run import (
     DispatchMode,
@@ -54,8 +55,8 @@ def trace(model: nn.Module, example_input: Any, *, skip: Sequence[str] = ()) -> 
 
     ``example_input``: a tensor, a tuple of positional arguments or a dict of keyword arguments, with the batch on
     the first axis; or a list of such examples, which together reach what the network can do. The model is run in eval
-    mode and, where its code looks at the mode, in training on a copy, and is left as it was. ``skip``: names of layers
-    whose output channels must stay.
+    mode and, where its code looks at the mode, in training on a copy, and is left as it was. ``skip``: names of layers,
+    or other words for them (``layers_named``), whose output channels must stay.
 
     Returns the graph: ``graph.widths`` (what may be pruned, and which layers that changes), ``graph.frozen`` (what
     must stay, with the reason, file and line) and ``graph.why(layer)``. Raises NotPrunableError, naming file and
@@ -91,9 +92,19 @@ def observe(
         passes.others()
         if not splits.revise(tracer.facts):
             break
-    tracer.skip(dict.fromkeys(skip, NOWHERE), "asked to be skipped")
+    tracer.skip(dict.fromkeys(_meant(skip, tracer, model), NOWHERE), "asked to be skipped")
     tracer.skip(skipped_layers(model), "skipped by its decorator")
     return tracer
+
+
+def _meant(words: Sequence[str], tracer: Tracer, model: nn.Module) -> list[str]:
+    """The layers that make channels and that the words name. Raises UsageError where one names none."""
+    made = sorted({s.layer for s in tracer.facts.slots if tracer.facts.role(s) == "out"})
+    found = {word: layers_named(word, made, model) for word in words}
+    if strange := [word for word, layers in found.items() if not layers]:
+        hint = nearest(strange[0], made, model)
+        raise UsageError(f"there is no layer {strange[0]} whose channels could be skipped{hint}")
+    return [layer for layers in found.values() for layer in layers]
 
 
 class _Passes:

@@ -54,9 +54,9 @@ def test_a_pickled_model_is_refused_with_what_to_do(tmp_path: Path) -> None:
     torch.save(Net(), path)
     with pytest.raises(CheckpointError) as caught:
         load_checkpoint(path)
-    assert str(caught.value) == (
-        f"refused: {path} holds pickled objects, not plain tensors; "
-        "save the state_dict with torch.save(model.state_dict(), 'model.pt')"
+    assert str(caught.value).startswith(f"refused: {path} holds a whole pickled network (")
+    assert str(caught.value).endswith(
+        "load it and save the weights alone, torch.save(model.state_dict(), 'weights.pth')"
     )
 
 

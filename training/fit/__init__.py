@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .checkpoints import (
     Checkpoint,
+    ShapeError,
     beside,
     check_writable,
     load_checkpoint,
@@ -25,9 +26,9 @@ from .trainer import fit, retrain_fn
 
 __all__ = [
     "EVALUATION_BATCH", "Checkpoint", "Epoch", "Execution", "FitResult", "Progress", "Purpose", "Regime",
-    "RichProgress", "Score", "Silent", "Stop", "Teacher", "Watch", "beside", "check_writable", "confusion",
-    "confusion_csv", "curve_beside", "device_for", "evaluate", "evaluate_fn", "find_regime", "fit", "fitting",
-    "is_main", "load_checkpoint", "load_from_kind", "load_weights", "memory_explained", "mistakes",
+    "RichProgress", "Score", "ShapeError", "Silent", "Stop", "Teacher", "Watch", "beside", "check_writable",
+    "confusion", "confusion_csv", "curve_beside", "device_for", "evaluate", "evaluate_fn", "find_regime", "fit",
+    "fitting", "is_main", "load_checkpoint", "load_from_kind", "load_weights", "memory_explained", "mistakes",
     "prediction_grid", "progress_on_stderr", "read_curve", "regime_for", "resolve_device", "retrain_fn",
     "save_weights", "tensorboard_beside",
 ]

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
-import pickle
-import tarfile
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PosixPath
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,9 +14,18 @@ from torch import Tensor, nn
 from ...pruners.errors import CheckpointError, NotFiniteError, OutputError, WeightsMismatchError
 from ...pruners.outputs import replaced
 from ...pruners.saving import save
+from .reading import read
 from .weights_inside import COUNT, KNOWN, optimizer_inside, weights_inside
 
 State = dict[str, Tensor]
+
+
+class ShapeError(CheckpointError):
+    """A tensor has another shape in the file, ``there``, than in the network, ``here``."""
+
+    def __init__(self, message: str, there: Sequence[int], here: Sequence[int]) -> None:
+        super().__init__(message)
+        self.there, self.here = tuple(there), tuple(here)
 
 
 @dataclass(frozen=True)
@@ -73,17 +79,20 @@ def save_weights(model: nn.Module, path: Path, network: Mapping[str, Any] | None
     save_atomically(state if network is None else {"state_dict": state, "network": dict(network)}, path)
 
 
-def load_checkpoint(path: Path, network: nn.Module | None = None) -> Checkpoint:
+def load_checkpoint(
+    path: Path, network: nn.Module | None = None, averaged: bool = False, allowed: Sequence[str] = ()
+) -> Checkpoint:
     """Reads a bare state_dict, ``{"state_dict": ...}`` or a training checkpoint (``{"model": ...}``).
 
-    With the ``network`` its weights are found wherever they lie in the file, whatever their names begin with; without
-    one, a common prefix ``module.`` (from ``nn.DataParallel``) is taken off. Only plain tensors, containers and
-    numbers are read (``weights_only=True``). Raises CheckpointError.
+    With the ``network`` its weights are found wherever they lie in the file, whatever their names begin with: those
+    that were trained, or with ``averaged`` their moving average (EMA); without a network, a common prefix ``module.``
+    (from ``nn.DataParallel``) is taken off. Only plain tensors, containers and numbers are read
+    (``weights_only=True``), and beside them what is of the ``allowed`` classes (see ``read``). Raises CheckpointError.
     """
-    content = _read(path)
+    content = read(path, allowed)
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a state_dict")
-    inside = weights_inside(content, network.state_dict(), path) if network is not None else None
+    inside = weights_inside(content, network.state_dict(), path, averaged) if network is not None else None
     state: object = content
     for key in inside.names if inside is not None else (_usual(content),):
         state = state[key] if key else state  # type: ignore[index]
@@ -113,10 +122,10 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], origin: object) 
     _same_keys(expected, state, origin)
     for key, value in state.items():
         if value.shape != expected[key].shape:
-            raise WeightsMismatchError(
+            raise ShapeError(
                 f"{origin} doesn't fit this network: {key} is {_shape(value)} there and "
-                f"{_shape(expected[key])} in the network"
-            )
+                f"{_shape(expected[key])} in the network", value.shape, expected[key].shape,
+            )  # fmt: skip
         if reason := _unusable(value, expected[key]):
             raise NotFiniteError(f"{origin} can't be used: {key} {reason}")
     model.load_state_dict(state)
@@ -145,44 +154,11 @@ def _sort(value: Tensor) -> int:
     return 2 if value.is_complex() else int(value.is_floating_point())
 
 
-def _read(path: Path) -> object:
-    if not path.exists():
-        raise CheckpointError(f"there is no checkpoint {path}")
-    if path.is_dir():
-        raise CheckpointError(f"{path} is a folder: name the checkpoint file in it")
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace, PosixPath]):  # which scripts note beside weights
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise
-    except Exception as error:  # whatever a file of any other content makes of a reader
-        said = str(error).splitlines()[0] if str(error) else "it is empty"
-        saved = _looks_saved(path)
-        if saved and isinstance(error, pickle.UnpicklingError):
-            raise CheckpointError(
-                f"refused: {path} holds pickled objects, not plain tensors; "
-                f"save the state_dict with torch.save(model.state_dict(), {path.name!r})"
-            ) from None
-        if saved or isinstance(error, OSError):
-            reason = said if isinstance(error, OSError) else "it is cut off or damaged"
-        else:
-            reason = "it is empty" if not path.stat().st_size else "it is no file that torch.save writes"
-        raise CheckpointError(f"{path} can't be read as a checkpoint: {reason}") from None
-
-
-def _looks_saved(path: Path) -> bool:
-    """Whether the file begins like a zip archive or a pickle, or is a tar archive, of older versions."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(4)
-        return start[:2] == b"PK" or start[:1] == b"\x80" or tarfile.is_tarfile(path)
-    except OSError:
-        return False
-
-
 def _tensors(state: object, path: Path) -> State:
     if not isinstance(state, dict) or not state:
         raise CheckpointError(f"{path} holds no weights")
+    if {"state", "param_groups"} <= state.keys() or optimizer_inside(state) is not None:
+        raise CheckpointError(f"{path} holds the state of an optimizer and no weights: name the file that holds those")
     for key, value in state.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise CheckpointError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -270,7 +269,7 @@ class Tracer:
             made = [s for s in self.facts.slots if self.facts.role(s) == "out"]
             slots = [s for s in made if s.layer == layer or s.layer.startswith(f"{layer}.")]
             if not slots:
-                raise UnknownNameError(_unknown_layer(layer, self.facts))
+                raise UnknownNameError(f"there is no layer {layer} whose channels could be skipped")
             for slot in slots:
                 self.facts.freeze(self.facts.atoms(slot), reason, site)
 
@@ -288,10 +287,3 @@ class Tracer:
         """The calls that another tracer saw, as if this one had."""
         mine = self.facts.atoms_of(other.facts)
         return [replace(c, counts={path: mine[atoms] for path, atoms in c.counts.items()}) for c in calls]
-
-
-def _unknown_layer(layer: str, facts: Facts) -> str:
-    layers = sorted({s.layer for s in facts.slots if facts.role(s) == "out"})
-    close = difflib.get_close_matches(layer, layers, 1)
-    hint = f"; did you mean {close[0]}?" if close else ""
-    return f"there is no layer {layer} whose channels could be skipped{hint}"

@@ -1,0 +1,56 @@
+"""Words that name layers: a path, a part of the network, a pattern of paths, or a type."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+
+from torch import nn
+
+_GLOBS = frozenset("*?[")
+_TYPES = {"type:": "", "nn.": "torch.nn", "torch.nn.": "torch.nn"}
+"""How a type is written, and where its class must come from."""
+
+
+def layers_named(word: str, layers: Iterable[str], model: nn.Module) -> list[str]:
+    """Those of the layers that are meant, in their order. ``word``: ``layer3.0.conv1``; ``layer3``, all in it;
+    ``layer3.*``, ``*.conv2``, as the shell matches names, where a star passes dots; ``nn.Linear``, or ``type:Block``,
+    layers of the class or one made of it, and all in such parts.
+
+    >>> layers_named("*.0", ["features.0", "features.3", "head"], model)
+    ['features.0']
+    """
+    known = list(dict.fromkeys(layers))
+    found = [layer for layer in known if any(_fits(word, path) for path in _paths(layer))]
+    front = next((f for f in sorted(_TYPES, key=len, reverse=True) if word.startswith(f)), None)
+    if found or front is None:
+        return found
+    of_type = {p for p, m in model.named_modules() if word.removeprefix(front) in _types(type(m), _TYPES[front])}
+    return [layer for layer in known if not of_type.isdisjoint(_paths(layer))]
+
+
+def nearest(word: str, layers: Iterable[str], model: nn.Module) -> str:
+    """``; did you mean layer3?``, or which types there are; nothing where no name is like it."""
+    known = list(dict.fromkeys(layers))
+    kinds = {type(model.get_submodule(layer)) for layer in known}
+    types = sorted({f"nn.{t.__name__}" if t.__module__.startswith("torch.nn") else f"type:{t.__name__}" for t in kinds})
+    if any(word.startswith(front) for front in _TYPES):
+        return f"; there are layers of {', '.join(types)}"
+    paths = dict.fromkeys(path for layer in known for path in (layer, *_paths(layer)))
+    close = difflib.get_close_matches(word.strip("*?."), [*paths, *types], 1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _fits(word: str, path: str) -> bool:
+    return word == path or (not _GLOBS.isdisjoint(word) and fnmatchcase(path, word))
+
+
+def _paths(layer: str) -> list[str]:
+    """The layer's and those of the parts it is in."""
+    parts = layer.split(".")
+    return [".".join(parts[:n]) for n in range(len(parts), 0, -1)]
+
+
+def _types(cls: type, home: str) -> set[str]:
+    return {c.__name__ for c in cls.__mro__ if c not in (nn.Module, object) and c.__module__.startswith(home)}
