@@ -1,0 +1,160 @@
+"""Candidates judged in several processes at once, on this machine or on a cluster, through joblib.
+
+Every process makes its own evaluator, once, from a small recipe; what travels then is which channels a candidate keeps,
+and what was found. Results come in the order of the candidates. A process that dies is replaced, and what it had begun
+is begun again.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import nn
+
+from ..errors import OutOfMemory
+from .bench import Bench, Candidate, Evaluator, Found
+from .prefix_cache import Speed
+
+log = logging.getLogger(__name__)
+
+Recipe = Callable[[], Evaluator]
+"""Makes an evaluator in another process; pickled, so that it should hold names and paths rather than tensors."""
+LOCAL = "loky"
+DEATHS = 3  # in a row, without a result in between
+
+_here: dict[str, Any] = {}  # of a worker process: what it has made
+_turn = threading.Lock()  # a cluster's worker may have several threads
+
+
+def work(run: str, recipe: Recipe, threads: int, weights: str, candidate: Candidate) -> Found:
+    """In a worker process: what is asked of a candidate. ``weights``: a file with other ones of the whole network."""
+    with _turn:
+        torch.set_num_threads(threads)
+        if _here.get("run") != run:
+            _here.clear()
+            _stay()
+            _here.update(run=run, evaluator=recipe(), weights="")
+        evaluator: Evaluator = _here["evaluator"]
+        if _here["weights"] != weights:
+            evaluator.model.load_state_dict(torch.load(weights, weights_only=True))
+            evaluator.use(evaluator.model)
+            _here["weights"] = weights
+        started = time.perf_counter()
+        value = evaluator(candidate)
+        return Found(value, time.perf_counter() - started)
+
+
+def _stay() -> None:
+    """Ctrl-C is for the process that searches. loky ends one that has grown by 300 MB since its first result, but what
+    is kept for later is no leak."""
+    from joblib.externals.loky import process_executor
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(process_executor, "_MAX_MEMORY_LEAK_SIZE"):
+        process_executor._MAX_MEMORY_LEAK_SIZE = sys.maxsize
+
+
+class Workers(Bench):
+    """``jobs`` processes. ``folder``: for files that all of them can read; by default one for this machine, that goes
+    away in the end. ``speed`` is told how fast it goes.
+
+    Raises UsageError where the backend isn't installed, OutOfMemory where processes die again and again.
+    """
+
+    def __init__(
+        self, recipe: Recipe, jobs: int, *, folder: Path | None = None, speed: Speed | None = None
+    ) -> None:
+        self.recipe, self.jobs, self.speed = recipe, jobs, speed or Speed()
+        self.threads = max(1, torch.get_num_threads() // jobs)
+        self._folder, self._weights, self._version = folder, "", 0
+        self._known: list[tuple[Candidate, Found]] = []
+        self._waiting: list[Candidate] = []  # at work or about to be, in order
+        self._running: Iterator[Found] = iter(())
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._stack.__enter__()
+        made = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="secateur-"))
+        self._run = made  # no two have the same
+        self._folder = self._folder or Path(made)
+        self._stack.callback(_end)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._waiting, self._running = [], iter(())
+        self._stack.__exit__(kind, error, tb)
+
+    def use(self, model: nn.Module) -> None:
+        assert self._folder is not None
+        before, self._version = self._weights, self._version + 1
+        path = self._folder / f".search-{self._version}.draft"
+        torch.save(model.state_dict(), path)
+        self._known, self._waiting, self._running, self._weights = [], [], iter(()), str(path)
+        if before:
+            Path(before).unlink()
+
+    def ahead(self, candidates: Sequence[Candidate]) -> None:
+        known = [candidate for candidate, _ in self._known]
+        if not candidates or candidates[0] in self._waiting or candidates[0] in known:
+            return
+        for found in self._running:  # all that was begun: it may be asked for later
+            self._note(found)
+        self._waiting = [c for c in candidates if c not in known]
+        self._running = self._results(tuple(self._waiting))
+
+    def result(self, candidate: Candidate) -> Found:
+        started = time.perf_counter()
+        self.ahead([candidate])
+        while self._waiting and candidate in self._waiting:
+            self._note(next(self._running))
+        self.speed.evaluations += 1
+        self.speed.seconds += time.perf_counter() - started
+        return next(found for known, found in self._known if known == candidate)
+
+    def _note(self, found: Found) -> None:
+        self._known.append((self._waiting.pop(0), found))
+
+    def _results(self, candidates: Sequence[Candidate]) -> Iterator[Found]:
+        """In order; after a death those that are left are begun anew."""
+        import joblib
+        from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+        done = deaths = 0
+        while done < len(candidates):
+            pool = joblib.Parallel(
+                n_jobs=self.jobs, backend=LOCAL, batch_size=1, pre_dispatch=2 * self.jobs, return_as="generator"
+            )
+            tasks = (
+                joblib.delayed(work)(self._run, self.recipe, self.threads, self._weights, c) for c in candidates[done:]
+            )
+            try:
+                for found in pool(tasks):
+                    done, deaths = done + 1, 0
+                    yield found
+            except TerminatedWorkerError as error:
+                deaths += 1
+                if deaths == DEATHS:
+                    raise OutOfMemory(
+                        f"--jobs {self.jobs}: processes that judge candidates were killed {deaths} times in a row, "
+                        "perhaps for want of memory; take fewer, and --resume"
+                    ) from error
+                log.warning("a process that judged candidates was killed; what it had begun is begun again")
+
+
+def _end() -> None:
+    """Processes that wait for work would hold memory, and slow down what is timed next."""
+    from joblib.externals.loky import get_reusable_executor
+
+    get_reusable_executor().shutdown(wait=True, kill_workers=True)
