@@ -184,6 +184,8 @@ def cli() -> None:
 @flags.skip
 @flags.tied
 @click.option("--stop-early", is_flag=True, help="bayesian: give hopeless candidates up after a part of the images.")
+@click.option("--jobs", type=click.IntRange(1), default=1, metavar="N", help="Judge candidates in N processes at once, "
+              "with the same outcome [1].")
 @flags.cache
 @flags.output
 @flags.resume

@@ -91,6 +91,7 @@ class PruneOptions(NetworkOptions, StepOptions):
     skip: tuple[str, ...] = ()
     tie_declared: bool = False
     stop_early: bool = False
+    jobs: int = 1
     cache_gb: float = 2.0
     output: Path | None = None
     resume: bool = False
@@ -103,6 +104,7 @@ class PruneOptions(NetworkOptions, StepOptions):
 
 WITHOUT_EFFECT = frozenset({
     "verbose", "json", "output", "resume", "force", "dry_run", "workers", "cache_gb", "latency_table", "profile",
+    "jobs",
 })  # fmt: skip
 """Options of ``prune`` that its outcome doesn't depend on (of ``latency_table`` the times it holds count). With another
 value of any other one, a run is another run."""

@@ -66,6 +66,7 @@ def search(
     latency: Latency | None = None,
     scored: Scored | None = None,
     classes: bool = True,
+    evaluator: Evaluator | None = None,
     workers: Bench | None = None,
 ) -> SearchResult:
     """Choose the groups that every width keeps. The model is not changed.
@@ -80,7 +81,8 @@ def search(
     ``cache``: what candidates have in common is computed once, in up to 2 GB; the outcome is the same with any limit.
     ``latency``: what a budget of latency is counted with; its measurements are a part of the fingerprint.
     ``scored``: a measure that judges candidates instead of ``evaluate``. ``classes``: whether rows of outputs are
-    scores of classes, for probes. ``workers``: other processes that judge candidates (``Workers``); the outcome is the
+    scores of classes, for probes. ``evaluator``: takes the place of all that judges
+    candidates. ``workers``: other processes that judge candidates (``Workers``); the outcome is the
     same with any number of them.
 
     Raises ``NotPrunableError`` when there is nothing to prune, ``BudgetError`` when the budget is out of reach,
@@ -88,7 +90,11 @@ def search(
     """
     settings = settings or SearchSettings()
     run = SEARCHES.find(settings.strategy)
-    if scored is not None and settings.stop_early:
+    evaluator = evaluator or Evaluator(
+        model, realize=realize, finish=finish, probe=probe, evaluate=evaluate, scored=scored,
+        batches=None if batches is None else list(batches), cache=cache, classes=classes,
+    )  # fmt: skip
+    if evaluator.scored is not None and settings.stop_early:
         raise UsageError(NO_LOSSES)
     if workers is not None and settings.stop_early:
         raise UsageError(ONE_BY_ONE)
@@ -104,16 +110,12 @@ def search(
         "widths": {w.name: w.size for w in graph.widths},
         "bayesian-optimization": importlib.metadata.version("bayesian-optimization"),
     }
-    known_batches = None if batches is None else list(batches)
-    with Ledger(None if ledger is None else Path(ledger), header, resume) as book:
-        evaluator = Evaluator(
-            model, realize=realize, finish=finish, probe=probe, evaluate=evaluate, scored=scored, batches=known_batches,
-            cache=cache, classes=classes,
-        )  # fmt: skip
-        with workers or Bench(evaluator) as bench:
-            result = run(
-                Problem(model, graph, settings, costs, allowance, book, evaluator, bench, retrain, watcher or Watcher())
-            )
+    book = Ledger(None if ledger is None else Path(ledger), header, resume)
+    with book, workers or Bench(evaluator) as bench:
+        problem = Problem(
+            model, graph, settings, costs, allowance, book, evaluator, bench, retrain, watcher or Watcher()
+        )
+        result = run(problem)
     for note in result.notes:
         log.warning(note)
     return result

@@ -14,7 +14,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -22,7 +23,8 @@ from typing import Any, Self
 import torch
 from torch import nn
 
-from ..errors import OutOfMemory
+from ..errors import OutOfMemory, UsageError
+from ..run import copied, described
 from .bench import Bench, Candidate, Evaluator, Found
 from .prefix_cache import Speed
 
@@ -47,8 +49,9 @@ def work(run: str, recipe: Recipe, threads: int, weights: str, candidate: Candid
             _here.update(run=run, evaluator=recipe(), weights="")
         evaluator: Evaluator = _here["evaluator"]
         if _here["weights"] != weights:
-            evaluator.model.load_state_dict(torch.load(weights, weights_only=True))
-            evaluator.use(evaluator.model)
+            other = copied(evaluator.model)  # the evaluator may hold candidates against its own
+            other.load_state_dict(torch.load(weights, weights_only=True))
+            evaluator.use(other)
             _here["weights"] = weights
         started = time.perf_counter()
         value = evaluator(candidate)
@@ -158,3 +161,39 @@ def _end() -> None:
     from joblib.externals.loky import get_reusable_executor
 
     get_reusable_executor().shutdown(wait=True, kill_workers=True)
+
+
+@dataclass(frozen=True)
+class _Pickled:
+    """A recipe in a file, for one that holds networks and data."""
+
+    file: Path
+
+    def __call__(self) -> Evaluator:
+        from joblib.externals import cloudpickle
+
+        try:
+            recipe: Recipe = cloudpickle.loads(self.file.read_bytes())
+        except (AttributeError, ImportError) as error:
+            raise UsageError(f"--jobs: another process can't import what the network is made of ({error})") from error
+        return recipe()
+
+
+@contextmanager
+def pickled_workers(recipe: Recipe, jobs: int) -> Iterator[Workers | None]:
+    """So many processes that get the recipe pickled, with all it holds; None for one. Raises UsageError where it can't
+    be."""
+    if jobs < 1:
+        raise UsageError(f"--jobs {jobs}: must be 1 or more")
+    if jobs == 1:
+        yield None
+        return
+    from joblib.externals import cloudpickle
+
+    with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
+        file = Path(folder) / "recipe.pkl"
+        try:
+            file.write_bytes(cloudpickle.dumps(recipe))
+        except Exception as error:  # whatever the author's objects say
+            raise UsageError(f"--jobs {jobs}: what judges candidates can't be pickled: {described(error)}") from error
+        yield Workers(_Pickled(file), jobs, folder=Path(folder))
