@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from .base import BasicPruning
 from .bundle import Bundle, check_free, held
+from .clusters import check_cluster
 from .configured import ConfiguredPruning
 from .costs import Budget, check_layers
 from .entry import Entry
@@ -60,6 +61,8 @@ def prune(
     entry: Entry | None = None,
     force: bool = False,
     jobs: int = 1,
+    backend: str = "loky",
+    address: str | None = None,
     **settings: Any,
 ) -> Bundle:
     """Prune a network, write its source, verify it, and publish the bundle in ``output``; without one, the bundle is in
@@ -84,7 +87,8 @@ def prune(
     pairs for what looks at data; tensors do where no labels are needed. ``skip``: layers that stay. ``round_to``:
     multiples of so many channels stay. ``entry``: the factory that built the model, if it isn't simply its class.
     ``force``: overwrite what is in ``output``. ``jobs``: so many processes judge the candidates of a search, which ends
-    as with one; what they judge by is pickled for them.
+    as with one; what they judge by is pickled for them. ``backend`` and ``address``: of "ray" or "dask", where these
+    run elsewhere.
 
     Returns the bundle: ``model``, ``source``, ``plan``, ``summary``, ``path``. The model itself is not changed. Raises
     the errors of ``pruners.errors``: UsageError for arguments that don't fit, BudgetError, NotPrunableError with file
@@ -103,6 +107,7 @@ def prune(
     if unknown := settings.keys() - {f.name for f in fields(SearchSettings)} | settings.keys() & {"strategy", "budget"}:
         raise TypeError(f"prune() got an unexpected keyword argument {min(unknown)!r}")
     with named_as_in_python(), ExitStack() as stack:
+        check_cluster(jobs, backend, address)
         transfer = chosen_transfer(transfer, heal, "slice")
         budget = _budget(
             search, {"ratio": ratio, "macs": macs, "params": params, "latency": latency}, layers
@@ -140,7 +145,7 @@ def prune(
         if layers is not None:
             facts["layers"] = layers
         judging = {"batches": known, "evaluate": evaluate, "scored": scored}
-        with pickled_workers(partial(_evaluator, pipeline, judging), jobs) as workers:
+        with pickled_workers(partial(_evaluator, pipeline, judging), jobs, backend=backend, address=address) as workers:
             plan = pipeline.decide(facts, pipeline.evaluator(**judging), retrain=retrain, workers=workers)
         told = {} if measure is None or scored is None else {"name": measure.name, "before": scored.before}
         judge = partial(_judged, pipeline, evaluate, retrain, final_epochs, scored, told)

@@ -11,6 +11,7 @@ import click
 
 from ...models import registry
 from ...pruners.budgets import MEANING, Budget, Limits, check_layers
+from ...pruners.clusters import check_cluster
 from ...pruners.errors import BundleExistsError, CheckpointError, OutputError, PlanError, UsageError
 from ...pruners.named_files import (
     bundle_summary,
@@ -106,6 +107,7 @@ def _check_inputs(options: NetworkOptions) -> None:
     parse_arguments(options.model_arg)
     if isinstance(options, PruneOptions):
         budget_of(options)
+        check_cluster(options.jobs, options.backend, options.address)
         Limits(options.min_channels, round_to=options.round_to)
     if options.model is None:  # a model file may register names of its own
         _check_names(options)

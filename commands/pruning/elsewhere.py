@@ -74,4 +74,7 @@ def workers_for(job: PruneJob, before: float | None) -> Iterator[Workers | None]
         recipe = Elsewhere(
             job.options, job.settings, weights, job.pruner.without, before, widths, os.getcwd(), tuple(sys.path)
         )
-        yield Workers(recipe, job.options.jobs, folder=Path(folder), speed=job.cache.speed)
+        yield Workers(
+            recipe, job.options.jobs, backend=job.options.backend, address=job.options.address, folder=Path(folder),
+            speed=job.cache.speed,
+        )  # fmt: skip

@@ -23,6 +23,7 @@ from typing import Any, Self
 import torch
 from torch import nn
 
+from ..clusters import LOCAL, SECONDS
 from ..errors import OutOfMemory, UsageError
 from ..run import copied, described
 from .bench import Bench, Candidate, Evaluator, Found
@@ -32,7 +33,6 @@ log = logging.getLogger(__name__)
 
 Recipe = Callable[[], Evaluator]
 """Makes an evaluator in another process; pickled, so that it should hold names and paths rather than tensors."""
-LOCAL = "loky"
 DEATHS = 3  # in a row, without a result in between
 
 _here: dict[str, Any] = {}  # of a worker process: what it has made
@@ -70,16 +70,19 @@ def _stay() -> None:
 
 
 class Workers(Bench):
-    """``jobs`` processes. ``folder``: for files that all of them can read; by default one for this machine, that goes
-    away in the end. ``speed`` is told how fast it goes.
+    """``jobs`` processes of this machine (``loky``), or of the ``ray`` or ``dask`` at an address; without one they run
+    here. ``folder``: for files that all of them can read; by default one that goes away in the end. ``speed`` is told
+    how fast it goes.
 
-    Raises UsageError where the backend isn't installed, OutOfMemory where processes die again and again.
+    Raises UsageError where the cluster can't be reached, OutOfMemory where processes die again and again.
     """
 
     def __init__(
-        self, recipe: Recipe, jobs: int, *, folder: Path | None = None, speed: Speed | None = None
-    ) -> None:
-        self.recipe, self.jobs, self.speed = recipe, jobs, speed or Speed()
+        self, recipe: Recipe, jobs: int, *, backend: str = LOCAL, address: str | None = None,
+        folder: Path | None = None, speed: Speed | None = None,
+    ) -> None:  # fmt: skip
+        self.recipe, self.jobs, self.backend, self.address = recipe, jobs, backend, address
+        self.speed = speed or Speed()
         self.threads = max(1, torch.get_num_threads() // jobs)
         self._folder, self._weights, self._version = folder, "", 0
         self._known: list[tuple[Candidate, Found]] = []
@@ -92,7 +95,7 @@ class Workers(Bench):
         made = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="secateur-"))
         self._run = made  # no two have the same
         self._folder = self._folder or Path(made)
-        self._stack.callback(_end)
+        self._deaths = self._stack.enter_context(_CLUSTERS[self.backend](self.jobs, self.address))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
@@ -132,12 +135,11 @@ class Workers(Bench):
     def _results(self, candidates: Sequence[Candidate]) -> Iterator[Found]:
         """In order; after a death those that are left are begun anew."""
         import joblib
-        from joblib.externals.loky.process_executor import TerminatedWorkerError
 
         done = deaths = 0
         while done < len(candidates):
             pool = joblib.Parallel(
-                n_jobs=self.jobs, backend=LOCAL, batch_size=1, pre_dispatch=2 * self.jobs, return_as="generator"
+                n_jobs=self.jobs, backend=self.backend, batch_size=1, pre_dispatch=2 * self.jobs, return_as="generator"
             )
             tasks = (
                 joblib.delayed(work)(self._run, self.recipe, self.threads, self._weights, c) for c in candidates[done:]
@@ -146,7 +148,7 @@ class Workers(Bench):
                 for found in pool(tasks):
                     done, deaths = done + 1, 0
                     yield found
-            except TerminatedWorkerError as error:
+            except self._deaths as error:
                 deaths += 1
                 if deaths == DEATHS:
                     raise OutOfMemory(
@@ -156,12 +158,55 @@ class Workers(Bench):
                 log.warning("a process that judged candidates was killed; what it had begun is begun again")
 
 
-def _end() -> None:
-    """Processes that wait for work would hold memory, and slow down what is timed next."""
+# -- where they run: what is there while a search goes on; given is what is raised when a process dies
+
+Deaths = tuple[type[Exception], ...]
+
+
+@contextmanager
+def _here_alone(jobs: int, address: str | None) -> Iterator[Deaths]:
     from joblib.externals.loky import get_reusable_executor
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-    get_reusable_executor().shutdown(wait=True, kill_workers=True)
+    try:
+        yield (TerminatedWorkerError,)
+    finally:  # processes that wait for work would hold memory, and slow down what is timed next
+        get_reusable_executor().shutdown(wait=True, kill_workers=True)
 
+
+@contextmanager
+def _ray(jobs: int, address: str | None) -> Iterator[Deaths]:
+    import ray
+    from ray.util.joblib import register_ray
+
+    register_ray()
+    try:
+        where = {"num_cpus": jobs} if address is None else {"address": address}
+        ray.init(**where, log_to_driver=False, include_dashboard=False if address is None else None)
+    except Exception as error:
+        raise UsageError(f"--backend ray: it can't be reached: {described(error)}") from error
+    try:
+        yield ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _dask(jobs: int, address: str | None) -> Iterator[Deaths]:
+    import distributed
+
+    with ExitStack() as stack:
+        try:
+            if address is None:
+                local = distributed.LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None)
+                address = stack.enter_context(local)
+            stack.enter_context(distributed.Client(address, timeout=SECONDS))
+        except (OSError, ValueError, RuntimeError) as error:
+            raise UsageError(f"--backend dask: it can't be reached: {described(error)}") from error
+        yield (distributed.KilledWorker,)
+
+
+_CLUSTERS = {LOCAL: _here_alone, "ray": _ray, "dask": _dask}
 
 @dataclass(frozen=True)
 class _Pickled:
@@ -170,7 +215,7 @@ class _Pickled:
     file: Path
 
     def __call__(self) -> Evaluator:
-        from joblib.externals import cloudpickle
+        import cloudpickle
 
         try:
             recipe: Recipe = cloudpickle.loads(self.file.read_bytes())
@@ -180,15 +225,13 @@ class _Pickled:
 
 
 @contextmanager
-def pickled_workers(recipe: Recipe, jobs: int) -> Iterator[Workers | None]:
+def pickled_workers(recipe: Recipe, jobs: int, **where: Any) -> Iterator[Workers | None]:
     """So many processes that get the recipe pickled, with all it holds; None for one. Raises UsageError where it can't
     be."""
-    if jobs < 1:
-        raise UsageError(f"--jobs {jobs}: must be 1 or more")
     if jobs == 1:
         yield None
         return
-    from joblib.externals import cloudpickle
+    import cloudpickle
 
     with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
         file = Path(folder) / "recipe.pkl"
@@ -196,4 +239,4 @@ def pickled_workers(recipe: Recipe, jobs: int) -> Iterator[Workers | None]:
             file.write_bytes(cloudpickle.dumps(recipe))
         except Exception as error:  # whatever the author's objects say
             raise UsageError(f"--jobs {jobs}: what judges candidates can't be pickled: {described(error)}") from error
-        yield Workers(_Pickled(file), jobs, folder=Path(folder))
+        yield Workers(_Pickled(file), jobs, folder=Path(folder), **where)

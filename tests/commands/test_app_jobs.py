@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -20,12 +23,31 @@ def test_refusals(here: Path) -> None:
     code, line = refusal(*WORDS, "--jobs", "2", "--search", "bayesian", "--stop-early")
     assert code == 2 and "--stop-early holds every candidate against the one before it: give it without --jobs" in line
     assert "0 is not in the range" in refusal(*WORDS, "--jobs", "0")[1]
+    code, line = refusal(*WORDS, "--address", "host:1")
+    assert code == 2 and "--address host:1: say of what, --backend ray or dask" in line
     with pytest.raises(UsageError, match="jobs= 0: must be 1 or more"):
         prune(lenet5(), torch.zeros(1, 1, 28, 28), ratio=0.5, jobs=0)
+    losses = (float(n) for n in range(99))
+    evaluate = lambda model: (next(losses), 0.0)  # noqa: E731
     with pytest.raises(UsageError, match=r"jobs= 2: what judges candidates can't be pickled: .*generator"):
-        loss = iter(n for n in range(99))
-        evaluate = lambda model: (next(loss), 0.0)  # noqa: E731
         prune(lenet5(), torch.zeros(1, 1, 28, 28), search="bayesian", evaluate=evaluate, jobs=2)
+
+
+@pytest.mark.parametrize("backend", ["ray", "dask"])
+def test_a_cluster_is_looked_for_before_the_work(backend: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    words = (*WORDS, "--backend", backend)
+    assert "say how many processes it is to run, --jobs N" in refusal(*words)[1]
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert f"it isn't installed; pip install 'secateur[{backend}]'" in refusal(*words, "--jobs", "2")[1]
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    started = time.monotonic()
+    code, line = refusal(*words, "--jobs", "2", "--address", address)
+    assert code == 2 and f"--address {address}: nobody answers there (" in line
+    assert time.monotonic() - started < 5 and not (here / "generated").exists()
+    assert "--address cluster: write HOST:PORT" in refusal(*words, "--jobs", "2", "--address", "cluster")[1]
 
 
 def test_the_bundle_is_that_of_one_process(here: Path) -> None:
