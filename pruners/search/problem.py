@@ -124,6 +124,9 @@ class Evaluation:
 class Watcher:
     """Told about the progress of a search; override what is of interest. Replayed events are told as well."""
 
+    def on_start(self, parts: Sequence[int]) -> None:
+        """Before the first: how many evaluations there are at most, of one kind after the other (see ``done``)."""
+
     def on_evaluation(self, record: Evaluation) -> None:
         """After every evaluation."""
 

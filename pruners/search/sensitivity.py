@@ -66,6 +66,7 @@ class Probes:
     def curves(self) -> dict[str, Curve]:
         found = {}
         wanted = [self._candidate(name, kept) for name, counts in self.probed.items() for kept in counts]
+        self.problem.watcher.on_start((self.number, self.total - self.number))
         with self._listening():
             self.problem.bench.ahead(wanted[self.problem.ledger.left :])
             for name, counts in self.probed.items():

@@ -7,6 +7,7 @@ is begun again.
 
 from __future__ import annotations
 
+import functools
 import logging
 import signal
 import sys
@@ -24,7 +25,7 @@ import torch
 from torch import nn
 
 from ..clusters import LOCAL, SECONDS
-from ..errors import OutOfMemory, UsageError
+from ..errors import OutOfMemory, SecateurError, UsageError
 from ..run import copied, described
 from .bench import Bench, Candidate, Evaluator, Found
 from .prefix_cache import Speed
@@ -95,7 +96,7 @@ class Workers(Bench):
         made = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="secateur-"))
         self._run = made  # no two have the same
         self._folder = self._folder or Path(made)
-        self._deaths = self._stack.enter_context(_CLUSTERS[self.backend](self.jobs, self.address))
+        self._run_all, self._deaths = self._stack.enter_context(_CLUSTERS[self.backend](self.jobs, self.address))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
@@ -134,20 +135,15 @@ class Workers(Bench):
 
     def _results(self, candidates: Sequence[Candidate]) -> Iterator[Found]:
         """In order; after a death those that are left are begun anew."""
-        import joblib
-
         done = deaths = 0
         while done < len(candidates):
-            pool = joblib.Parallel(
-                n_jobs=self.jobs, backend=self.backend, batch_size=1, pre_dispatch=2 * self.jobs, return_as="generator"
-            )
-            tasks = (
-                joblib.delayed(work)(self._run, self.recipe, self.threads, self._weights, c) for c in candidates[done:]
-            )
+            given = [(self._run, self.recipe, self.threads, self._weights, c) for c in candidates[done:]]
             try:
-                for found in pool(tasks):
+                for found in self._run_all(given):
                     done, deaths = done + 1, 0
                     yield found
+            except SecateurError as error:  # Ray's have the place in the other process in their words
+                raise getattr(error, "cause", error) from None
             except self._deaths as error:
                 deaths += 1
                 if deaths == DEATHS:
@@ -158,41 +154,57 @@ class Workers(Bench):
                 log.warning("a process that judged candidates was killed; what it had begun is begun again")
 
 
-# -- where they run: what is there while a search goes on; given is what is raised when a process dies
+# -- where they run: what is there while a search goes on. Given is what calls ``work`` with each of the arguments, and
+# gives the results in order, and what is raised there when a process dies
 
-Deaths = tuple[type[Exception], ...]
+Cluster = tuple[Callable[[Sequence[tuple[Any, ...]]], Iterator[Found]], tuple[type[Exception], ...]]
+
+
+def _through_joblib(jobs: int, backend: str, given: Sequence[tuple[Any, ...]]) -> Iterator[Found]:
+    import joblib
+
+    pool = joblib.Parallel(jobs, backend=backend, batch_size=1, pre_dispatch=2 * jobs, return_as="generator")
+    found: Iterator[Found] = pool(joblib.delayed(work)(*one) for one in given)
+    return found
 
 
 @contextmanager
-def _here_alone(jobs: int, address: str | None) -> Iterator[Deaths]:
+def _on_this_machine(jobs: int, address: str | None) -> Iterator[Cluster]:
     from joblib.externals.loky import get_reusable_executor
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     try:
-        yield (TerminatedWorkerError,)
+        yield functools.partial(_through_joblib, jobs, LOCAL), (TerminatedWorkerError,)
     finally:  # processes that wait for work would hold memory, and slow down what is timed next
         get_reusable_executor().shutdown(wait=True, kill_workers=True)
 
 
 @contextmanager
-def _ray(jobs: int, address: str | None) -> Iterator[Deaths]:
+def _ray(jobs: int, address: str | None) -> Iterator[Cluster]:
+    """By itself, as through joblib it would begin new processes for every few candidates, and give all or nothing."""
     import ray
-    from ray.util.joblib import register_ray
 
-    register_ray()
+    call = ray.remote(num_cpus=1, max_retries=0)(work)
+
+    def run(given: Sequence[tuple[Any, ...]]) -> Iterator[Found]:
+        running = [call.remote(*one) for one in given[:jobs]]
+        for number in range(len(given)):
+            yield ray.get(running.pop(0))
+            running += [call.remote(*one) for one in given[number + jobs : number + jobs + 1]]
+
     try:
         where = {"num_cpus": jobs} if address is None else {"address": address}
         ray.init(**where, log_to_driver=False, include_dashboard=False if address is None else None)
     except Exception as error:
         raise UsageError(f"--backend ray: it can't be reached: {described(error)}") from error
     try:
-        yield ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError
+        yield run, (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError)
     finally:
         ray.shutdown()
 
 
 @contextmanager
-def _dask(jobs: int, address: str | None) -> Iterator[Deaths]:
+def _dask(jobs: int, address: str | None) -> Iterator[Cluster]:
     import distributed
 
     with ExitStack() as stack:
@@ -203,10 +215,10 @@ def _dask(jobs: int, address: str | None) -> Iterator[Deaths]:
             stack.enter_context(distributed.Client(address, timeout=SECONDS))
         except (OSError, ValueError, RuntimeError) as error:
             raise UsageError(f"--backend dask: it can't be reached: {described(error)}") from error
-        yield (distributed.KilledWorker,)
+        yield functools.partial(_through_joblib, jobs, "dask"), (distributed.KilledWorker,)
 
 
-_CLUSTERS = {LOCAL: _here_alone, "ray": _ray, "dask": _dask}
+_CLUSTERS = {LOCAL: _on_this_machine, "ray": _ray, "dask": _dask}
 
 @dataclass(frozen=True)
 class _Pickled:

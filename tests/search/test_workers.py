@@ -98,3 +98,15 @@ def test_an_interrupted_search_goes_on_with_another_number_of_processes(
     assert equal(Part().run(settings, ledger=ledger, resume=True, workers=Workers(Part(), 3)), alone)
     events = [json.loads(line) for line in ledger.read_text().splitlines()]
     assert sum(e["event"] == "evaluation" for e in events) == len(alone.evaluations)
+
+
+@pytest.mark.parametrize("backend", ["ray", "dask"])
+@pytest.mark.filterwarnings("ignore")  # theirs
+def test_a_cluster_ends_with_the_same_whatever_is_killed(backend: str, tmp_path: Path) -> None:
+    pytest.importorskip({"ray": "ray", "dask": "distributed"}[backend])
+    alone, deadly = Part().run(SENSITIVITY), tmp_path / "deadly"
+    deadly.touch()
+    assert equal(Part().run(SENSITIVITY, workers=Workers(Part(deadly), 2, backend=backend)), alone)
+    assert not deadly.exists()
+    with pytest.raises(UsageError, match=r"^this fails$"):
+        Part().run(STAGED, workers=Workers(Broken(), 2, backend=backend))
