@@ -28,7 +28,7 @@ from .metrics import check_labels
 from .pipeline import Pipeline, closeness, points
 from .plan import PruningPlan
 from .run import as_it_was, batch_size, call_arguments, copied, describe, examples_of, images_of
-from .search import SEARCHES, Evaluate, Evaluator, Retrain, Scored, SearchSettings, pickled_workers
+from .search import SEARCHES, Evaluate, Evaluator, Retrain, Scored, SearchSettings, workers_with
 from .transfer import TransferImages, chosen_transfer, require_images
 
 log = logging.getLogger(__name__)
@@ -145,7 +145,7 @@ def prune(
         if layers is not None:
             facts["layers"] = layers
         judging = {"batches": known, "evaluate": evaluate, "scored": scored}
-        with pickled_workers(partial(_evaluator, pipeline, judging), jobs, backend=backend, address=address) as workers:
+        with workers_with(partial(_evaluator, pipeline, judging), jobs, backend=backend, address=address) as workers:
             plan = pipeline.decide(facts, pipeline.evaluator(**judging), retrain=retrain, workers=workers)
         told = {} if measure is None or scored is None else {"name": measure.name, "before": scored.before}
         judge = partial(_judged, pipeline, evaluate, retrain, final_epochs, scored, told)

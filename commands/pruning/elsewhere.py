@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -37,13 +36,11 @@ class Elsewhere:
     before: float | None
     widths: Mapping[str, int]
     folder: str
-    path: tuple[str, ...]
 
     def __call__(self) -> Evaluator:
         from .job import PruneJob
 
         os.chdir(self.folder)
-        sys.path += [p for p in self.path if p not in sys.path]
         options, voice = replace(self.options, layers=None), Voice(-1)
         measure = Measure.named(options.score, options.score_seconds) if options.score else None
         network = network_from(options, voice)
@@ -72,7 +69,7 @@ def workers_for(job: PruneJob, before: float | None) -> Iterator[Workers | None]
             torch.save(model.state_dict(), weights)
         widths = {w.name: w.size for w in job.pruner.graph.widths}
         recipe = Elsewhere(
-            job.options, job.settings, weights, job.pruner.without, before, widths, os.getcwd(), tuple(sys.path)
+            job.options, job.settings, weights, job.pruner.without, before, widths, os.getcwd()
         )
         yield Workers(
             recipe, job.options.jobs, backend=job.options.backend, address=job.options.address, folder=Path(folder),

@@ -21,11 +21,11 @@ from .problem import (
     search_strategy,
 )
 from .search import search
-from .workers import Recipe, Workers, pickled_workers
+from .workers import Recipe, Workers, workers_with
 
 __all__ = [
     "NO_LOSSES", "ONE_BY_ONE", "RATIOS", "SEARCHES", "UNJUDGED", "Bench", "Evaluate", "Evaluation", "Evaluator",
     "Ledger", "Point", "PrefixCache", "Recipe", "Reference", "Retrain", "Scored", "SearchResult", "SearchSettings",
-    "Watcher", "Workers", "bayesian", "mean_curve", "one_ratio", "pickled_workers", "search", "search_strategy",
-    "sensitivity", "series_of", "sweep",
+    "Watcher", "Workers", "bayesian", "mean_curve", "one_ratio", "search", "search_strategy", "sensitivity",
+    "series_of", "sweep", "workers_with",
 ]

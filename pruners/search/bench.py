@@ -105,7 +105,10 @@ class Evaluator:
 
     def judged(self, candidate: Candidate, judge: Callable[[nn.Module], T]) -> T:
         """What the judge says of the candidate, who may skip what it has in common with others."""
-        if self._base != candidate.base:
+        if candidate.way == "finish":  # of whole candidates nothing is known, and fitting them takes memory
+            self.cache.clear()
+            self._base = None
+        elif self._base != candidate.base:
             self._base = candidate.base
             self.cache.start_from(self._start)
         return self.cache.evaluate(candidate.width, lambda: self._made(candidate), judge)

@@ -1,4 +1,4 @@
-"""Candidates judged in several processes at once, on this machine or on a cluster, through joblib.
+"""Candidates judged in several processes at once: of this machine, through joblib, or of a cluster.
 
 Every process makes its own evaluator, once, from a small recipe; what travels then is which channels a candidate keeps,
 and what was found. Results come in the order of the candidates. A process that dies is replaced, and what it had begun
@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -40,23 +40,46 @@ _here: dict[str, Any] = {}  # of a worker process: what it has made
 _turn = threading.Lock()  # a cluster's worker may have several threads
 
 
-def work(run: str, recipe: Recipe, threads: int, weights: str, candidate: Candidate) -> Found:
-    """In a worker process: what is asked of a candidate. ``weights``: a file with other ones of the whole network."""
+@dataclass(frozen=True)
+class Order:
+    """What a worker process needs to know: the ``recipe``, pickled, and where Python finds its modules; ``weights``: a
+    file with other ones of the whole network, or "". ``run`` tells this search from others."""
+
+    run: str
+    recipe: bytes
+    path: tuple[str, ...]
+    threads: int
+    weights: str = ""
+
+
+def work(order: Order, candidate: Candidate) -> Found:
+    """In a worker process: what is asked of a candidate."""
     with _turn:
-        torch.set_num_threads(threads)
-        if _here.get("run") != run:
+        torch.set_num_threads(order.threads)
+        if _here.get("run") != order.run:
             _here.clear()
             _stay()
-            _here.update(run=run, evaluator=recipe(), weights="")
+            _here.update(run=order.run, evaluator=_made(order), weights="")
         evaluator: Evaluator = _here["evaluator"]
-        if _here["weights"] != weights:
+        if _here["weights"] != order.weights:
             other = copied(evaluator.model)  # the evaluator may hold candidates against its own
-            other.load_state_dict(torch.load(weights, weights_only=True))
+            other.load_state_dict(torch.load(order.weights, weights_only=True))
             evaluator.use(other)
-            _here["weights"] = weights
+            _here["weights"] = order.weights
         started = time.perf_counter()
         value = evaluator(candidate)
         return Found(value, time.perf_counter() - started)
+
+
+def _made(order: Order) -> Evaluator:
+    import cloudpickle
+
+    sys.path += [p for p in order.path if p not in sys.path]
+    try:
+        recipe: Recipe = cloudpickle.loads(order.recipe)
+    except (AttributeError, ImportError) as error:
+        raise UsageError(f"--jobs: another process can't import what the network is made of ({error})") from error
+    return recipe()
 
 
 def _stay() -> None:
@@ -82,10 +105,11 @@ class Workers(Bench):
         self, recipe: Recipe, jobs: int, *, backend: str = LOCAL, address: str | None = None,
         folder: Path | None = None, speed: Speed | None = None,
     ) -> None:  # fmt: skip
-        self.recipe, self.jobs, self.backend, self.address = recipe, jobs, backend, address
+        self.jobs, self.backend, self.address = jobs, backend, address
+        self._recipe = _pickled(recipe, jobs)
         self.speed = speed or Speed()
         self.threads = max(1, torch.get_num_threads() // jobs)
-        self._folder, self._weights, self._version = folder, "", 0
+        self._folder, self._version = folder, 0
         self._known: list[tuple[Candidate, Found]] = []
         self._waiting: list[Candidate] = []  # at work or about to be, in order
         self._running: Iterator[Found] = iter(())
@@ -94,7 +118,7 @@ class Workers(Bench):
     def __enter__(self) -> Self:
         self._stack.__enter__()
         made = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="secateur-"))
-        self._run = made  # no two have the same
+        self._order = Order(made, self._recipe, tuple(sys.path), self.threads)
         self._folder = self._folder or Path(made)
         self._run_all, self._deaths = self._stack.enter_context(_CLUSTERS[self.backend](self.jobs, self.address))
         return self
@@ -105,10 +129,11 @@ class Workers(Bench):
 
     def use(self, model: nn.Module) -> None:
         assert self._folder is not None
-        before, self._version = self._weights, self._version + 1
+        before, self._version = self._order.weights, self._version + 1
         path = self._folder / f".search-{self._version}.draft"
         torch.save(model.state_dict(), path)
-        self._known, self._waiting, self._running, self._weights = [], [], iter(()), str(path)
+        self._known, self._waiting, self._running = [], [], iter(())
+        self._order = replace(self._order, weights=str(path))
         if before:
             Path(before).unlink()
 
@@ -137,7 +162,7 @@ class Workers(Bench):
         """In order; after a death those that are left are begun anew."""
         done = deaths = 0
         while done < len(candidates):
-            given = [(self._run, self.recipe, self.threads, self._weights, c) for c in candidates[done:]]
+            given = [(self._order, c) for c in candidates[done:]]
             try:
                 for found in self._run_all(given):
                     done, deaths = done + 1, 0
@@ -154,18 +179,65 @@ class Workers(Bench):
                 log.warning("a process that judged candidates was killed; what it had begun is begun again")
 
 
+def _pickled(recipe: Recipe, jobs: int) -> bytes:
+    import cloudpickle
+
+    try:
+        found: bytes = cloudpickle.dumps(recipe)
+    except Exception as error:  # whatever the author's objects say
+        raise UsageError(f"--jobs {jobs}: what judges candidates can't be pickled: {described(error)}") from error
+    return found
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A large recipe, in a file."""
+
+    file: Path
+
+    def __call__(self) -> Evaluator:
+        import cloudpickle
+
+        recipe: Recipe = cloudpickle.loads(self.file.read_bytes())
+        return recipe()
+
+
+@contextmanager
+def workers_with(recipe: Recipe, jobs: int, **where: Any) -> Iterator[Workers | None]:
+    """So many processes for a recipe that holds networks and data; None for one. Raises UsageError where it can't be
+    pickled."""
+    if jobs == 1:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
+        file = Path(folder) / "recipe.pkl"
+        file.write_bytes(_pickled(recipe, jobs))
+        yield Workers(_Kept(file), jobs, folder=Path(folder), **where)
+
+
 # -- where they run: what is there while a search goes on. Given is what calls ``work`` with each of the arguments, and
 # gives the results in order, and what is raised there when a process dies
 
 Cluster = tuple[Callable[[Sequence[tuple[Any, ...]]], Iterator[Found]], tuple[type[Exception], ...]]
 
 
-def _through_joblib(jobs: int, backend: str, given: Sequence[tuple[Any, ...]]) -> Iterator[Found]:
+def _through_joblib(jobs: int, given: Sequence[tuple[Any, ...]]) -> Iterator[Found]:
     import joblib
 
-    pool = joblib.Parallel(jobs, backend=backend, batch_size=1, pre_dispatch=2 * jobs, return_as="generator")
+    pool = joblib.Parallel(jobs, backend=LOCAL, batch_size=1, pre_dispatch=2 * jobs, return_as="generator")
     found: Iterator[Found] = pool(joblib.delayed(work)(*one) for one in given)
     return found
+
+
+def _through_futures(
+    jobs: int, submit: Callable[..., Any], wait: Callable[[Any], Found], given: Sequence[tuple[Any, ...]]
+) -> Iterator[Found]:
+    """joblib's own way to Ray begins new processes for every few candidates, and gives all results or none."""
+    running = [submit(*one) for one in given[:jobs]]
+    for one in [*given[jobs:], *[None] * len(running)]:
+        yield wait(running.pop(0))
+        if one is not None:
+            running.append(submit(*one))
 
 
 @contextmanager
@@ -174,31 +246,24 @@ def _on_this_machine(jobs: int, address: str | None) -> Iterator[Cluster]:
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     try:
-        yield functools.partial(_through_joblib, jobs, LOCAL), (TerminatedWorkerError,)
+        yield functools.partial(_through_joblib, jobs), (TerminatedWorkerError,)
     finally:  # processes that wait for work would hold memory, and slow down what is timed next
         get_reusable_executor().shutdown(wait=True, kill_workers=True)
 
 
 @contextmanager
 def _ray(jobs: int, address: str | None) -> Iterator[Cluster]:
-    """By itself, as through joblib it would begin new processes for every few candidates, and give all or nothing."""
     import ray
 
     call = ray.remote(num_cpus=1, max_retries=0)(work)
-
-    def run(given: Sequence[tuple[Any, ...]]) -> Iterator[Found]:
-        running = [call.remote(*one) for one in given[:jobs]]
-        for number in range(len(given)):
-            yield ray.get(running.pop(0))
-            running += [call.remote(*one) for one in given[number + jobs : number + jobs + 1]]
-
     try:
         where = {"num_cpus": jobs} if address is None else {"address": address}
         ray.init(**where, log_to_driver=False, include_dashboard=False if address is None else None)
     except Exception as error:
         raise UsageError(f"--backend ray: it can't be reached: {described(error)}") from error
     try:
-        yield run, (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError)
+        killed = ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError
+        yield functools.partial(_through_futures, jobs, call.remote, ray.get), killed
     finally:
         ray.shutdown()
 
@@ -212,43 +277,12 @@ def _dask(jobs: int, address: str | None) -> Iterator[Cluster]:
             if address is None:
                 local = distributed.LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None)
                 address = stack.enter_context(local)
-            stack.enter_context(distributed.Client(address, timeout=SECONDS))
+            client = stack.enter_context(distributed.Client(address, timeout=SECONDS))
         except (OSError, ValueError, RuntimeError) as error:
             raise UsageError(f"--backend dask: it can't be reached: {described(error)}") from error
-        yield functools.partial(_through_joblib, jobs, "dask"), (distributed.KilledWorker,)
+        submit = functools.partial(client.submit, work, pure=False)
+        wait = distributed.Future.result
+        yield functools.partial(_through_futures, jobs, submit, wait), (distributed.KilledWorker,)
 
 
 _CLUSTERS = {LOCAL: _on_this_machine, "ray": _ray, "dask": _dask}
-
-@dataclass(frozen=True)
-class _Pickled:
-    """A recipe in a file, for one that holds networks and data."""
-
-    file: Path
-
-    def __call__(self) -> Evaluator:
-        import cloudpickle
-
-        try:
-            recipe: Recipe = cloudpickle.loads(self.file.read_bytes())
-        except (AttributeError, ImportError) as error:
-            raise UsageError(f"--jobs: another process can't import what the network is made of ({error})") from error
-        return recipe()
-
-
-@contextmanager
-def pickled_workers(recipe: Recipe, jobs: int, **where: Any) -> Iterator[Workers | None]:
-    """So many processes that get the recipe pickled, with all it holds; None for one. Raises UsageError where it can't
-    be."""
-    if jobs == 1:
-        yield None
-        return
-    import cloudpickle
-
-    with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
-        file = Path(folder) / "recipe.pkl"
-        try:
-            file.write_bytes(cloudpickle.dumps(recipe))
-        except Exception as error:  # whatever the author's objects say
-            raise UsageError(f"--jobs {jobs}: what judges candidates can't be pickled: {described(error)}") from error
-        yield Workers(_Pickled(file), jobs, folder=Path(folder), **where)
