@@ -8,19 +8,19 @@ from collections.abc import Sequence
 from ...pruners.search import Evaluation, Watcher
 from ..show import Voice
 
-_WHOLE = 10.0
-_SOME = 8
+_SOME = 4
 
 
 class TimeLeft:
     """How long a search goes on, from what its evaluations took so far, of every kind by itself.
 
-    ``parts``: how many there are of one kind after the other. Nothing is known of a kind before its first one: it is
-    taken for ``_WHOLE`` times as long as the one before it. What the very first took holds much that is done once.
+    ``parts``: how many there are of one kind after the other, and how much more than one of the first kind one of them
+    is expected to take, which counts before there was any. What the very first took holds much that is done once.
     """
 
-    def __init__(self, parts: Sequence[int]) -> None:
-        self._ends = [sum(parts[: n + 1]) for n in range(len(parts))]
+    def __init__(self, parts: Sequence[tuple[int, float]]) -> None:
+        self._ends = [sum(number for number, _ in parts[: n + 1]) for n in range(len(parts))]
+        self._expected = [times for _, times in parts]
         self._took: list[list[tuple[int, float]]] = [[] for _ in parts]
         self._done = 0
 
@@ -33,12 +33,12 @@ class TimeLeft:
 
     @property
     def seconds(self) -> float:
-        left, cost, before = 0.0, 0.0, 0
-        for end, took in zip(self._ends, self._took, strict=True):
+        left, first, before = 0.0, 0.0, 0
+        for end, took, times in zip(self._ends, self._took, self._expected, strict=True):
             counted = took[1:] if len(took) > _SOME else took
-            cost = sum(s for _, s in counted) / sum(n for n, _ in counted) if counted else _WHOLE * cost
+            cost = sum(s for _, s in counted) / sum(n for n, _ in counted) if counted else times * first
             left += cost * max(0, end - max(self._done, before))
-            before = end
+            first, before = first or cost, end
         return left
 
 
@@ -49,7 +49,7 @@ class SearchWatcher(Watcher):
         self._voice = voice
         self._done = 0
         self._started = False
-        self._parts: Sequence[int] = ()
+        self._parts: Sequence[tuple[int, float]] = ()
         self._left = TimeLeft(())
         self._last, self._new = time.monotonic(), False
 
@@ -60,14 +60,14 @@ class SearchWatcher(Watcher):
         if self._started:
             self._voice.progress.finish()
 
-    def on_start(self, parts: Sequence[int]) -> None:
+    def on_start(self, parts: Sequence[tuple[int, float]]) -> None:
         self._parts = parts
         self._last = time.monotonic()
 
     def on_evaluation(self, record: Evaluation) -> None:
         if not self._started:
             self._voice.progress.start(record.total, "searching widths")
-            self._left = TimeLeft(self._parts or (record.total,))
+            self._left = TimeLeft(self._parts or ((record.total, 1.0),))
             self._started = True
         self._left.note(record.done, self._seconds(record))
         self._voice.progress.expect(self._left.seconds)

@@ -124,8 +124,9 @@ class Evaluation:
 class Watcher:
     """Told about the progress of a search; override what is of interest. Replayed events are told as well."""
 
-    def on_start(self, parts: Sequence[int]) -> None:
-        """Before the first: how many evaluations there are at most, of one kind after the other (see ``done``)."""
+    def on_start(self, parts: Sequence[tuple[int, float]]) -> None:
+        """Before the first: how many evaluations there are at most, of one kind after the other, and how many times as
+        long as one of the first kind one of them is likely to take."""
 
     def on_evaluation(self, record: Evaluation) -> None:
         """After every evaluation."""

@@ -9,7 +9,7 @@ from secateur.training.fit.progress import LineProgress
 
 
 def test_kinds_that_take_different_times_are_not_mixed() -> None:
-    left = TimeLeft((100, 20))
+    left = TimeLeft(((100, 1.0), (20, 30.0)))
     for done in range(1, 101):
         left.note(done, 0.5)
     for done in range(101, 106):
@@ -19,15 +19,22 @@ def test_kinds_that_take_different_times_are_not_mixed() -> None:
 
 def test_within_a_third_from_the_first_of_the_last_kind_on_though_times_vary() -> None:
     took = [30.0, *(0.5 + 0.4 * (n % 3) for n in range(99)), *(20 + 6.0 * (n % 2) for n in range(20))]
-    left = TimeLeft((100, 20))
+    left = TimeLeft(((100, 1.0), (20, 30.0)))
     for done, seconds in enumerate(took, 1):
         left.note(done, seconds)
         if 100 < done < 120:
             assert left.seconds == pytest.approx(sum(took[done:]), rel=1 / 3)
 
 
+def test_a_kind_that_is_still_to_come_counts_as_expected() -> None:
+    left = TimeLeft(((100, 1.0), (20, 30.0)))
+    for done in range(1, 51):
+        left.note(done, 0.5)
+    assert left.seconds == pytest.approx(50 * 0.5 + 20 * 15.0)
+
+
 def test_what_is_done_once_is_not_expected_again() -> None:
-    left = TimeLeft((100,))
+    left = TimeLeft(((100, 1.0),))
     left.note(1, 60.0)
     for done in range(2, 20):
         left.note(done, 1.0)
@@ -35,7 +42,7 @@ def test_what_is_done_once_is_not_expected_again() -> None:
 
 
 def test_evaluations_that_turn_out_to_be_needless_count_as_done() -> None:
-    left = TimeLeft((12,))
+    left = TimeLeft(((12, 1.0),))
     for done in (2, 4, 6):
         left.note(done, 10.0)
     assert left.seconds == pytest.approx(30)
@@ -44,7 +51,7 @@ def test_evaluations_that_turn_out_to_be_needless_count_as_done() -> None:
 
 
 def test_nothing_is_left_in_the_end() -> None:
-    left = TimeLeft((2,))
+    left = TimeLeft(((2, 1.0),))
     left.note(2, 3.0)
     assert left.seconds == 0
 
