@@ -199,6 +199,11 @@ def cli() -> None:
 @flags.skip
 @flags.tied
 @click.option("--stop-early", is_flag=True, help="bayesian: give hopeless candidates up after a part of the images.")
+@click.option("--jobs", type=click.IntRange(1), default=1, metavar="N", help="Judge candidates in N processes at once, "
+              "with the same outcome [1].")
+@click.option("--backend", type=click.Choice(["loky", "ray", "dask"]), default="loky", metavar="NAME",
+              help="--jobs: processes of this machine, or of a ray or dask cluster [loky].")  # fmt: skip
+@click.option("--address", metavar="HOST:PORT", help="Of the cluster; without one it is started here, for the search.")
 @flags.cache
 @flags.output
 @flags.resume

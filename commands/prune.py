@@ -14,7 +14,7 @@ from ..pruners.errors import ConflictError, NeedsDataError, OptionError, OutputE
 from ..pruners.measure import Measure
 from ..pruners.metrics import METRICS
 from ..pruners.pipeline import points
-from ..pruners.search import NO_LOSSES, SEARCHES, SearchSettings
+from ..pruners.search import NO_LOSSES, ONE_BY_ONE, SEARCHES, SearchSettings
 from ..pruners.transfer import chosen_transfer
 from ..training.data import with_workers
 from .cli import (
@@ -120,6 +120,8 @@ def settings_from(options: PruneOptions) -> SearchSettings:
         raise OptionError(f"--final-epochs {options.final_epochs}: must be 0 or more")
     if options.score is not None and options.stop_early:
         raise NeedsDataError(NO_LOSSES)
+    if options.jobs > 1 and options.stop_early:
+        raise ConflictError(ONE_BY_ONE)
     if options.temperature is not None and options.distill is None:
         raise ConflictError("--temperature is for --distill: add it, or leave --temperature out")
     epochs = SearchSettings.retrain_epochs if options.retrain_epochs is None else options.retrain_epochs

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from .base import BasicPruning
 from .bundle import Bundle, check_free, held
+from .clusters import check_cluster
 from .configured import ConfiguredPruning
 from .costs import Budget, check_layers
 from .entry import Entry
@@ -27,7 +28,7 @@ from .metrics import check_labels
 from .pipeline import Pipeline, closeness, points
 from .plan import PruningPlan
 from .run import as_it_was, batch_size, call_arguments, copied, describe, examples_of, images_of, site_of
-from .search import SEARCHES, Evaluate, Retrain, Scored, SearchSettings
+from .search import SEARCHES, Evaluate, Evaluator, Retrain, Scored, SearchSettings, workers_with
 from .transfer import TransferImages, chosen_transfer, require_images
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,9 @@ def prune(
     seed: int = 0,
     entry: Entry | None = None,
     force: bool = False,
+    jobs: int = 1,
+    backend: str = "loky",
+    address: str | None = None,
     **settings: Any,
 ) -> Bundle:
     """Prune a network, write its source, verify it, and publish the bundle in ``output``; without one, the bundle is in
@@ -82,7 +86,9 @@ def prune(
     the network comes in evaluation mode, without gradients, and is left as it was. ``batches``: (images, labels)
     pairs for what looks at data; tensors do where no labels are needed. ``skip``: layers that stay. ``round_to``:
     multiples of so many channels stay. ``entry``: the factory that built the model, if it isn't simply its class.
-    ``force``: overwrite what is in ``output``.
+    ``force``: overwrite what is in ``output``. ``jobs``: so many processes judge the candidates of a search, which ends
+    as with one; what they judge by is pickled for them. ``backend`` and ``address``: of "ray" or "dask", where these
+    run elsewhere.
 
     Returns the bundle: ``model``, ``source``, ``plan``, ``summary``, ``path``. The model itself is not changed. Raises
     the errors of ``pruners.errors``: UsageError for arguments that don't fit, BudgetError, NotPrunableError with file
@@ -101,6 +107,7 @@ def prune(
     if unknown := settings.keys() - {f.name for f in fields(SearchSettings)} | settings.keys() & {"strategy", "budget"}:
         raise TypeError(f"prune() got an unexpected keyword argument {min(unknown)!r}")
     with named_as_in_python(), ExitStack() as stack:
+        check_cluster(jobs, backend, address)
         transfer = chosen_transfer(transfer, heal, "slice")
         budget = _budget(
             search, {"ratio": ratio, "macs": macs, "params": params, "latency": latency}, layers
@@ -137,7 +144,9 @@ def prune(
             log.warning(doubt)
         if layers is not None:
             facts["layers"] = layers
-        plan = pipeline.decide(facts, batches=known, evaluate=evaluate, retrain=retrain, scored=scored)
+        judging = {"batches": known, "evaluate": evaluate, "scored": scored}
+        with workers_with(partial(_evaluator, pipeline, judging), jobs, backend=backend, address=address) as workers:
+            plan = pipeline.decide(facts, pipeline.evaluator(**judging), retrain=retrain, workers=workers)
         told = {} if measure is None or scored is None else {"name": measure.name, "before": scored.before}
         judge = partial(_judged, pipeline, evaluate, retrain, final_epochs, scored, told)
         return pipeline.publish(plan, output, judge, force=force)
@@ -153,6 +162,11 @@ def _budget(search: str, budgets: Mapping[str, Any], layers: float | None) -> Bu
         parts = {str(word): share for word, share in given["ratio"].items()}
         return Budget("ratio", parts.pop("*", 0.0), tuple(parts.items()))
     return next((Budget(kind, value) for kind, value in given.items()), None)
+
+
+def _evaluator(pipeline: Pipeline, judging: dict[str, Any]) -> Evaluator:
+    """In another process."""
+    return pipeline.evaluator(**judging)
 
 
 def _require_data(

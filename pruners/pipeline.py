@@ -23,7 +23,7 @@ from .graph import Kept
 from .latency import LatencyModel, Measuring, device_of, latencies, verdict, with_batch
 from .plan import PruningPlan
 from .run import call_arguments, copied, described, run, tree_map
-from .search import SEARCHES, Reference, SearchResult, SearchSettings, search
+from .search import SEARCHES, Evaluator, Reference, SearchResult, SearchSettings, search
 from .transfer import TransferImages, TransferJob, require_images
 
 log = logging.getLogger(__name__)
@@ -90,16 +90,19 @@ class Pipeline:
         self.latency = measuring.model(pruner.model, pruner.graph, pruner.example_input, allowance, self.realize)
         return self.latency
 
-    def decide(self, facts: Mapping[str, Any], **arguments: Any) -> PruningPlan:
+    def evaluator(self, **judging: Any) -> Evaluator:
+        """Makes candidates, and judges them by what is given (see ``Evaluator``)."""
+        finish, probe = (self.weights.finish, self.weights.probe) if self.images.many else (None, None)
+        return Evaluator(self.pruner.model, realize=self.realize, finish=finish, probe=probe, **judging)
+
+    def decide(self, facts: Mapping[str, Any], evaluator: Evaluator, **arguments: Any) -> PruningPlan:
         """Trace, search, and make the plan. ``facts`` go into it; ``arguments``: more of ``search``'s. Where layers
         were taken out and no budget is left, all channels stay."""
         if self.pruner.without and self.settings.budget is None and self.settings.strategy != "bayesian":
             return self._keep_all(facts)
-        finish, probe = (self.weights.finish, self.weights.probe) if self.images.many else (None, None)
         self.result = search(
-            self.pruner.model, self.pruner.graph, self.settings, realize=self.realize, finish=finish, probe=probe,
-            latency=self.latency, **arguments,
-        )  # fmt: skip
+            self.pruner.model, self.pruner.graph, self.settings, evaluator=evaluator, latency=self.latency, **arguments
+        )
         return self.pruner.plan(self.result.kept, **facts)
 
     def _keep_all(self, facts: Mapping[str, Any]) -> PruningPlan:

@@ -30,7 +30,8 @@ _TABLE = {
         "pruners.loading"
     ),
     "commands.cli": (
-        "models.registry pruners.budgets pruners.errors pruners.named_files pruners.outputs pruners.places "
+        "models.registry pruners.budgets pruners.clusters pruners.errors pruners.named_files pruners.outputs "
+        "pruners.places "
         "pruners.registry"
     ),
     "commands.compare": (
@@ -98,9 +99,9 @@ _TABLE = {
     "models.registry": "pruners.errors",
     "pruners.alexnet": "pruners.base",
     "pruners.api": (
-        "pruners.base pruners.bundle pruners.configured pruners.costs pruners.entry pruners.errors pruners.hub "
-        "pruners.latency pruners.measure pruners.metrics pruners.pipeline pruners.plan pruners.run pruners.search "
-        "pruners.transfer"
+        "pruners.base pruners.bundle pruners.clusters pruners.configured pruners.costs pruners.entry pruners.errors "
+        "pruners.hub pruners.latency pruners.measure pruners.metrics pruners.pipeline pruners.plan pruners.run "
+        "pruners.search pruners.transfer"
     ),
     "pruners.base": (
         "pruners.bundle pruners.costs pruners.declare pruners.depth pruners.errors pruners.graph pruners.metrics "
@@ -111,6 +112,7 @@ _TABLE = {
         "pruners.errors pruners.graph pruners.hub pruners.named_files pruners.outputs pruners.places pruners.plan "
         "pruners.saving pruners.shown"
     ),
+    "pruners.clusters": "pruners.errors",
     "pruners.configured": (
         "pruners.base pruners.bundle pruners.costs pruners.depth pruners.entry pruners.errors pruners.graph "
         "pruners.hub pruners.places pruners.plan pruners.run pruners.slicing pruners.source pruners.trace "
@@ -151,7 +153,8 @@ _TABLE = {
     "pruners.resnet": "pruners.base",
     "pruners.run": "pruners.errors pruners.places",
     "pruners.search": (
-        "pruners.costs pruners.errors pruners.graph pruners.layer_words pruners.metrics pruners.outputs pruners.plan "
+        "pruners.clusters pruners.costs pruners.errors pruners.graph pruners.layer_words pruners.metrics "
+        "pruners.outputs pruners.plan "
         "pruners.registry pruners.run pruners.saving pruners.search.prefix_cache pruners.slicing"
     ),
     "pruners.search.prefix_cache": "pruners.run",

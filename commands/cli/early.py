@@ -11,6 +11,7 @@ import click
 
 from ...models import registry
 from ...pruners.budgets import MEANING, Budget, Limits, check_layers
+from ...pruners.clusters import check_cluster
 from ...pruners.errors import (
     BundleError,
     BundleExistsError,
@@ -119,11 +120,12 @@ def _check_inputs(options: NetworkOptions) -> None:
     parse_arguments(options.model_arg)
     if isinstance(options, TrainOptions) and options.sparsity is not None:
         if options.sparsify is None:
-            raise UsageError("--sparsity says how hard --sparsify pushes: add --sparsify bn or --sparsify group")
+            raise ConflictError("--sparsity says how hard --sparsify pushes: add --sparsify bn or --sparsify group")
         if not 0 < options.sparsity < float("inf"):
-            raise UsageError(f"--sparsity {options.sparsity:g}: must be a number above 0")
+            raise OptionError(f"--sparsity {options.sparsity:g}: must be a number above 0")
     if isinstance(options, PruneOptions):
         budget_of(options)
+        check_cluster(options.jobs, options.backend, options.address)
         Limits(options.min_channels, round_to=options.round_to)
     if options.model is None:  # a model file may register names of its own
         _check_names(options)

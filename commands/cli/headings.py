@@ -17,7 +17,8 @@ HEADINGS = {
     ),
     "How much is kept": "params latency layers latency_batch latency_table round_to min_channels",
     "What is searched": (
-        "metric search score score_seconds alpha mode direction per retrain_epochs stop_early cache_gb"
+        "metric search score score_seconds alpha mode direction per retrain_epochs stop_early jobs backend address "
+        "cache_gb"
     ),
     "Weights without training": "transfer calibration heal",
     "Training": (

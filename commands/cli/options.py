@@ -94,6 +94,9 @@ class PruneOptions(NetworkOptions, StepOptions):
     skip: tuple[str, ...] = ()
     tie_declared: bool = False
     stop_early: bool = False
+    jobs: int = 1
+    backend: str = "loky"
+    address: str | None = None
     cache_gb: float = 2.0
     output: Path | None = None
     resume: bool = False
@@ -107,6 +110,7 @@ class PruneOptions(NetworkOptions, StepOptions):
 WITHOUT_EFFECT = frozenset({
     "verbose", "json", "output", "resume", "force", "dry_run", "workers", "cache_gb", "latency_table", "profile",
     "allow_class",
+    "jobs", "backend", "address",
 })  # fmt: skip
 """Options of ``prune`` that its outcome doesn't depend on (of ``latency_table`` the times it holds count). With another
 value of any other one, a run is another run."""

@@ -22,7 +22,7 @@ from ...pruners.optimizer_groups import parameter_names
 from ...pruners.pipeline import LAYER_BATCHES, Pipeline, closeness
 from ...pruners.plan import PruningPlan
 from ...pruners.run import copied
-from ...pruners.search import PrefixCache, Scored, SearchResult, SearchSettings
+from ...pruners.search import Evaluator, PrefixCache, Scored, SearchResult, SearchSettings
 from ...pruners.transfer import TRANSFERS, TransferImages, chosen_transfer
 from ...pruners.weight_transfer import slice_optimizer_state
 from ...training.binarization import soft_orthogonality
@@ -53,6 +53,7 @@ from .data_checks import (
     scored,
     usual_transfer,
 )
+from .elsewhere import workers_for
 from .fingerprint import fingerprint
 from .timed import measured
 from .watcher import SearchWatcher
@@ -143,17 +144,15 @@ class PruneJob:
         self.voice.remark(f"{self.network.name}: {len(graph.widths)} widths with {groups} groups of channels")
         for doubt_of_code in self.pruner.doubts:
             self.voice.warn(doubt_of_code)
-        batches, scored = self._batches(), self._scored
         if self.data is not None and not self.options.dry_run and not self.notes:
             self._look_at(self.data)
         latency = measured(self.pipeline, self.options, self.voice)
-        judged = self.data is not None and self.data.labelled
-        with SearchWatcher(self.voice) as watcher:
+        before = None if self._scored is None else self._scored.before
+        with workers_for(self, before) as workers, SearchWatcher(self.voice) as watcher:
             plan = self.pipeline.decide(
-                self._decisions(), batches=batches, evaluate=self._evaluate if judged else None,
-                retrain=self._retrain if self._trains else None, ledger=self.ledger,
-                resume=self.options.resume, watcher=watcher, fingerprint=self._fingerprint(), cache=self.cache,
-                scored=scored, classes=self._classes,
+                self._decisions(), self.evaluator(before), retrain=self._retrain if self._trains else None,
+                ledger=self.ledger, resume=self.options.resume, watcher=watcher, fingerprint=self._fingerprint(),
+                workers=workers,
             )  # fmt: skip
         self.cache.clear()
         for note in (*self._result.notes, self.cache.speed.tell(self._evaluations)):
@@ -195,6 +194,13 @@ class PruneJob:
             doubted = doubt_without_labels(answers(self.network.model, looked_at)) if self._classes else ""
         if doubted:  # of weights nobody trained something was said already
             self._note(doubted, said=self.network.weights is None)
+
+    def evaluator(self, before: float | None) -> Evaluator:
+        """What judges candidates; ``before``: what the user's own measure gives the whole network."""
+        return self.pipeline.evaluator(
+            evaluate=self._evaluate if self.data is not None and self.data.labelled else None, batches=self._batches(),
+            scored=None if before is None else Scored(self._score, before), cache=self.cache, classes=self._classes,
+        )  # fmt: skip
 
     @property
     def _result(self) -> SearchResult:

@@ -56,6 +56,11 @@ class Trail:
     front: Tensor
     steps: list[Step] = field(default_factory=list)
 
+    def let_go(self) -> None:
+        """Hold no tensors any more: only what has become of the layer's output is asked for from now on."""
+        self.start = self.front = torch.empty(0)
+        self.steps = [Step(step.function, (), {}, step.place) for step in self.steps]
+
     def replay(self, y: Tensor) -> Tensor:
         for step in self.steps:
             y = step(y)
@@ -117,6 +122,12 @@ class Follower(TorchFunctionMode):
                 trail.steps.append(Step(func, kept, kwargs, places[0]))
                 trail.front = out
                 self.follow(trail)
+            else:
+                self._end(trail)
+
+    def _end(self, trail: Trail) -> None:
+        """Nothing comes after it. As many as there are layers would hold what all of them gave."""
+        trail.let_go()
 
     def _added(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], trail: Trail) -> Tensor | None:
         """The tensor that is added to the trail's front, if it is one made of the data."""

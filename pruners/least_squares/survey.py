@@ -73,7 +73,8 @@ class _Scout(Follower):
         super().__init__([*network.parameters(), *network.buffers()], self._sum)
         self._calls: list[str] = []
         self._began: dict[Trail, int] = {}
-        self._inputs: dict[str, tuple[Tensor, int]] = {}
+        self._entered: dict[str, tuple[Tensor, int]] = {}
+        self._inputs: dict[Trail, tuple[Tensor, int]] = {}
         self._sums: dict[str, Trail] = {}
         self._reused: dict[Trail, set[int]] = {}
         self._links = WeakTensorKeyDictionary()  # a tensor of a trail -> [the trail, which step made it, times read]
@@ -86,13 +87,14 @@ class _Scout(Follower):
     # -- layers
 
     def enter(self, layer: str, x: Tensor) -> None:
-        self._inputs[layer] = (x, x._version)
+        self._entered[layer] = (x, x._version)
         alive = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in self._origins}
         self._held = max(self._held, sum(alive.values()))
 
     def leave(self, layer: str, y: Any) -> None:
         trail = Trail(layer, y, y)
         self._began[trail] = len(self._calls)
+        self._inputs[trail] = self._entered.pop(layer)
         self._calls.append(layer)
         self._reused[trail] = set()
         self._open.add(trail)
@@ -137,11 +139,15 @@ class _Scout(Follower):
                 del self._links[tensor]
 
     def _sum(self, trail: Trail, other: Tensor) -> None:
-        x, version = self._inputs[trail.layer]
+        x, version = self._inputs[trail]
         alone = self._began[trail] == len(self._calls) - 1  # no layer in between that is fitted later
         if alone and x._version == version and trail not in self._origins.get(other, frozenset()):
             self._sums[trail.layer] = trail
         self._open.discard(trail)
+
+    def _end(self, trail: Trail) -> None:
+        super()._end(trail)
+        self._inputs.pop(trail, None)
 
     # -- outcome
 

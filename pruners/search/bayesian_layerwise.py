@@ -17,8 +17,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
-
 from ..costs import Counts, grow, shrink
 from ..errors import Interrupted, NotFiniteError, ResumeError
 from ..graph import Width
@@ -26,6 +24,7 @@ from ..metrics import rank
 from ..plan import sha256_of_state
 from ..run import StopRequest, copied
 from ..slicing import zero_out
+from .bench import Candidate
 from .checkpoints import Checkpoints, seeded
 from .gaussian_process import derived_seed, random_ratios, suggest_ratios
 from .problem import Evaluation, Problem, SearchResult, interrupted, objective_of
@@ -49,8 +48,8 @@ class LayerwiseSearch:
     """
 
     def __init__(self, problem: Problem) -> None:
-        self.evaluate, self.realize = problem.required()
-        self.retrain = problem.candidates.retrain
+        problem.require_losses()
+        self.retrain = problem.retrain
         self.problem = problem
         self.settings = problem.settings
         self.widths = in_direction(problem)
@@ -63,7 +62,7 @@ class LayerwiseSearch:
         self.counts: Counts = {}
         self.best: dict[str, Evaluation] = {}
         self.evaluations: list[Evaluation] = []
-        self.measurements = Measurements(self.evaluate, problem.cache, self.settings.stop_early)
+        self.measurements = Measurements(problem.bench, problem.evaluator, self.settings.stop_early)
         self.retrains = 0
         self.checkpoints = Checkpoints(problem.ledger.path)
         self.weights_to_load: str | None = None  # digest
@@ -87,7 +86,6 @@ class LayerwiseSearch:
     # -- one width
 
     def _decide(self, position: int, width: Width) -> None:
-        self.problem.cache.start_from(lambda: self._candidate(self.counts))
         self.measurements.keep_only(self._key(width.name, width.size))
         self._try_ratios(position, width)
         name, size, kept = width.name, width.size, self.best[width.name].kept
@@ -108,6 +106,7 @@ class LayerwiseSearch:
     def _try_ratios(self, position: int, width: Width) -> None:
         points: list[tuple[float, float]] = []
         unseen = self._possible(width)
+        self._look_ahead(width)
         for step in range(1, self.per_width + 1):
             record = self.problem.evaluation(
                 width.name, step, functools.partial(self._evaluation, position, width, step, points, unseen)
@@ -122,6 +121,15 @@ class LayerwiseSearch:
             self._stop_if_asked()
             if not unseen:
                 break
+
+    def _look_ahead(self, width: Width) -> None:
+        """The first ratios don't depend on each other; each of those that are suggested does on all before it."""
+        if self.problem.bench.jobs == 1:
+            return
+        steps = range(1 + self.problem.ledger.left, 4 + self.settings.init_points)
+        counts = dict.fromkeys(self._count(width, self._ratio(width.name, step, [])) for step in steps)
+        unknown = [n for n in counts if self._key(width.name, n) not in self.measurements.known]
+        self.problem.bench.ahead([self._candidate(width, n) for n in unknown])
 
     def _possible(self, width: Width) -> set[int]:
         least = self._count(width, self.settings.max_pruning)
@@ -141,7 +149,6 @@ class LayerwiseSearch:
     def _evaluation(
         self, position: int, width: Width, step: int, points: list[tuple[float, float]], unseen: set[int]
     ) -> Evaluation:
-        started = time.perf_counter()
         ratio = self._ratio(width.name, step, points)
         count = self._count(width, ratio)
         cached = self._key(width.name, count) in self.measurements.known
@@ -156,7 +163,7 @@ class LayerwiseSearch:
             width.name, step, ratio, width.size - count, count, loss, accuracy, objective, best,
             is_best=all(objective > value for _, value in points),
             params=size["params"], macs=size["macs"], bits=size["bits"],
-            seconds=round(time.perf_counter() - started, 3), cached=cached, seed=self.settings.seed,
+            seconds=round(self.measurements.seconds, 3), cached=cached, seed=self.settings.seed,
             done=self.per_width * position + (self.per_width if finished else step), total=self.total,
             score=self.problem.score_of(loss),
         )  # fmt: skip
@@ -176,21 +183,22 @@ class LayerwiseSearch:
 
     def _task(self, width: Width, count: int) -> Task:
         name = width.name
-        pruned = name if count < width.size else ""
         price = self.settings.price(self._size(name, count))
-        return Task(self._key(name, count), pruned, lambda: self._candidate({**self.counts, name: count}, name), price)
+        return Task(self._key(name, count), lambda: self._candidate(width, count), price)
 
     def _key(self, name: str, count: int) -> tuple[Any, ...]:
         """What a measurement depends on: the weights, and all counts that are not whole."""
         counts = {**self.counts, name: count}
         return (self.retrains, *((w.name, counts[w.name]) for w in self.widths if counts.get(w.name, w.size) < w.size))
 
-    def _candidate(self, counts: Counts, undecided: str = "") -> nn.Module:
+    def _candidate(self, width: Width, count: int) -> Candidate:
         self._load_weights()
-        if undecided and counts[undecided] < self.problem.graph.width(undecided).size:
-            self._order(undecided)
-        kept = {name: self._kept(name, n) for name, n in counts.items() if name in self.orders}
-        return self.realize(self.model, kept)
+        base = {n: self._kept(n, c) for n, c in self.counts.items() if c < self.problem.graph.width(n).size}
+        if count == width.size:
+            return Candidate(base, "realize", "loss", base=base)
+        self._order(width.name)
+        kept = {**base, width.name: self._kept(width.name, count)}
+        return Candidate(kept, "realize", "loss", width.name, base)
 
     def _kept(self, name: str, count: int) -> tuple[int, ...]:
         order = self.orders[name]
@@ -221,7 +229,7 @@ class LayerwiseSearch:
         self.problem.watcher.on_retrain(name, epochs)
         started = time.perf_counter()
         state = self._retrained(name, epochs)
-        self.model.load_state_dict(state)
+        self._take(state)
         self.retrains += 1
         self.checkpoints.save(self.retrains, state)
         seconds = round(time.perf_counter() - started, 3)
@@ -236,8 +244,9 @@ class LayerwiseSearch:
         zeroed = self.settings.mode == "zeroOut"
         self._load_weights()
         graph = self.problem.graph
-        network = zero_out(self.model, graph, kept) if zeroed else self.realize(self.model, kept)
-        assert self.retrain is not None
+        realize = self.problem.evaluator.realize
+        assert self.retrain is not None and realize is not None
+        network = zero_out(self.model, graph, kept) if zeroed else realize(self.model, kept)
         try:
             with self.stop.paused(), seeded(derived_seed(self.settings.seed, name, "retrain")):
                 self.retrain(network, epochs)
@@ -253,8 +262,12 @@ class LayerwiseSearch:
     def _load_weights(self) -> None:
         """After a replay: bring in the weights that the last retraining left."""
         if self.weights_to_load is not None:
-            self.model.load_state_dict(self.checkpoints.load(self.retrains, self.weights_to_load))
+            self._take(self.checkpoints.load(self.retrains, self.weights_to_load))
             self.weights_to_load = None
+
+    def _take(self, state: State) -> None:
+        self.model.load_state_dict(state)
+        self.problem.bench.use(self.model)
 
     # -- the end
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
-
-from torch import nn
 
 from ..costs import Allowance, Counts, Step, grow, shrink
 from ..errors import Interrupted, NotFiniteError, ResumeError
 from ..run import StopRequest
+from .bench import Candidate
 from .gaussian_process import Ratios, derived_seed, random_ratios, suggest_ratios
 from .one_ratio import decided, ranked, steps
 from .problem import Evaluation, Problem, SearchResult, interrupted, objective_of
@@ -35,8 +33,7 @@ class StagedSearch:
     """
 
     def __init__(self, problem: Problem) -> None:
-        self.evaluate, realize = problem.required()
-        self.realize = problem.candidates.finish or realize
+        problem.require_losses()
         self.problem, self.settings = problem, problem.settings
         self.stages = stages(problem.graph)
         self.ranking = ranked(problem)
@@ -45,7 +42,7 @@ class StagedSearch:
         self.starts = (0.0, 0.5, 1.0) if problem.allowance.budget is None else (0.5, 1.0)
         self.total = len(self.starts) + self.settings.init_points + self.settings.n_iter
         self.whole = problem.costs.count({})
-        self.measurements = Measurements(self.evaluate, problem.cache, self.settings.stop_early)
+        self.measurements = Measurements(problem.bench, problem.evaluator, self.settings.stop_early)
         self.stop = StopRequest()
         self.points: list[tuple[Ratios, float]] = []
         self.evaluations: list[Evaluation] = []
@@ -57,6 +54,7 @@ class StagedSearch:
             self.problem.ledger.append("stages", {"stages": names})
         try:
             with self.stop.listening():
+                self._look_ahead()
                 for step in range(1, self.total + 1):
                     self._try(step)
         except KeyboardInterrupt:
@@ -65,6 +63,14 @@ class StagedSearch:
         record, counts = self.best
         result = decided(self.problem, self.ranking, counts)
         return replace(result, evaluations=tuple(self.evaluations), best={ALL: record})
+
+    def _look_ahead(self) -> None:
+        """The first points don't depend on each other; each of those that are suggested does on all before it."""
+        if self.problem.bench.jobs == 1:
+            return
+        steps = range(1 + self.problem.ledger.left // 2, 1 + len(self.starts) + self.settings.init_points)
+        found = [self._counts(self._proposed(step)) for step in steps]
+        self.problem.bench.ahead([self._candidate(counts) for n, counts in enumerate(found) if counts not in found[:n]])
 
     def _try(self, step: int) -> None:
         ratios = self._ratios(step)
@@ -115,7 +121,6 @@ class StagedSearch:
     # -- how it does
 
     def _evaluation(self, step: int, counts: Counts) -> Evaluation:
-        started = time.perf_counter()
         task = self._task(counts)
         cached = task.key in self.measurements.known
         loss, accuracy = self.measurements.score(task, self._task(self.best[1]) if self.best else None)
@@ -128,18 +133,18 @@ class StagedSearch:
             )
         objective = objective_of(loss, task.price, others)
         return joint_record(
-            self.problem, step, counts, (loss, accuracy), objective, others, cached=cached, since=started, done=step,
-            total=self.total,
+            self.problem, step, counts, (loss, accuracy), objective, others, cached=cached,
+            seconds=self.measurements.seconds, done=step, total=self.total,
         )  # fmt: skip
 
     def _task(self, counts: Counts) -> Task:
         size = self.problem.costs.count(counts).relative_to(self.whole)
         price = self.settings.price(size) if self.problem.allowance.budget is None else 0.0
-        return Task(tuple(sorted(counts.items())), "", lambda: self._candidate(counts), price)
+        return Task(tuple(sorted(counts.items())), lambda: self._candidate(counts), price)
 
-    def _candidate(self, counts: Counts) -> nn.Module:
+    def _candidate(self, counts: Counts) -> Candidate:
         kept = {name: self.ranking.keep(name, n) for name, n in counts.items()}
-        return self.realize(self.problem.model, kept)
+        return Candidate(kept, "finish", "loss")
 
     def _interrupted(self) -> Interrupted:
         return interrupted(self.problem, f"{len(self.evaluations)} of {self.total} evaluations")
@@ -147,7 +152,7 @@ class StagedSearch:
 
 def joint_record(
     problem: Problem, step: int, counts: Counts, score: Score, objective: float, others: Sequence[float], *,
-    cached: bool, since: float, done: int, total: int,
+    cached: bool, seconds: float, done: int, total: int,
 ) -> Evaluation:  # fmt: skip
     """The record of a candidate in which several widths are narrower; ``others``: objectives of those before it."""
     groups, kept = sum(problem.allowance.sizes.values()), sum(counts.values())
@@ -155,7 +160,7 @@ def joint_record(
     return Evaluation(
         ALL, step, (groups - kept) / groups, groups - kept, kept, *score, objective, max([objective, *others]),
         is_best=all(objective > value for value in others), params=size["params"], macs=size["macs"],
-        bits=size["bits"], seconds=round(time.perf_counter() - since, 3), cached=cached, seed=problem.settings.seed,
+        bits=size["bits"], seconds=round(seconds, 3), cached=cached, seed=problem.settings.seed,
         done=done, total=total, score=problem.score_of(score[0]),
     )  # fmt: skip
 

@@ -21,9 +21,9 @@ from ..graph import ChannelGraph, Realize, Width
 from ..metrics import FIRST, KERNEL_METRICS, METRICS, Batch, rank
 from ..run import ConvBase, StopRequest
 from ..slicing import zero_kernels
+from .bench import Evaluate
 from .ledger import Ledger
 from .prefix_cache import PrefixCache
-from .problem import Evaluate
 
 RATIOS = tuple(range(0, 100, 10))  # percent
 

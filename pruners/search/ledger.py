@@ -66,6 +66,11 @@ class Ledger:
         if self._file is not None:
             self._file.close()
 
+    @property
+    def left(self) -> int:
+        """How many events there are to replay."""
+        return len(self._pending)
+
     def recorded(self, event: str, **expected: Any) -> dict[str, Any] | None:
         """The next event to replay, or None when all are replayed. It must be the one the search expects."""
         if not self._pending:

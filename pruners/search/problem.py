@@ -12,19 +12,16 @@ from torch import nn
 
 from ..costs import Allowance, Budget, CostModel, Costs, Limits
 from ..errors import ConflictError, Interrupted, MeasureError, NeedsDataError, OptionError, ResumeError
-from ..graph import ChannelGraph, Realize
+from ..graph import ChannelGraph
 from ..metrics import Batch
 from ..plan import PruningPlan, from_kept
 from ..registry import Registry
+from .bench import Bench, Evaluator
 from .ledger import Ledger
-from .prefix_cache import PrefixCache
 
 UNJUDGED = "--search {} evaluates candidates; give --data or --score, or take --search uniform or global"
 NO_LOSSES = "--stop-early looks at the losses of single images, of which --score tells nothing"
-Evaluate = Callable[..., tuple[float, float]]
-"""model -> (loss, accuracy) on held-out data. To stop early, (model, stop): ``stop(losses, images)`` is to be asked
-after every batch with the losses of the images so far and the number of all; when it says True, the means over those so
-far are given."""
+ONE_BY_ONE = "--stop-early holds every candidate against the one before it: give it without --jobs"
 Retrain = Callable[[nn.Module, int], None]
 """(model, epochs): train the model in place."""
 
@@ -130,6 +127,10 @@ class Evaluation:
 class Watcher:
     """Told about the progress of a search; override what is of interest. Replayed events are told as well."""
 
+    def on_start(self, parts: Sequence[tuple[int, float]]) -> None:
+        """Before the first: how many evaluations there are at most, of one kind after the other, and how many times as
+        long as one of the first kind one of them is likely to take."""
+
     def on_evaluation(self, record: Evaluation) -> None:
         """After every evaluation."""
 
@@ -141,46 +142,10 @@ class Watcher:
 
 
 @dataclass(frozen=True)
-class Scored:
-    """A measure of the user's own, the larger the better, in place of losses. ``before``: what the whole network gets.
-
-    The loss of a candidate is the share of that which it has lost, so that the unit of the measure doesn't matter.
-    """
-
-    measure: Callable[[nn.Module], float]
-    before: float
-
-    def lost(self, model: nn.Module) -> float:
-        return (self.before - self.measure(model)) / self._unit
-
-    def of(self, loss: float | None) -> float | None:
-        """The measure of a candidate with this loss."""
-        return None if loss is None else float(f"{self.before - loss * self._unit:.12g}")
-
-    @property
-    def _unit(self) -> float:
-        return abs(self.before) or 1.0
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """How pruned versions are made, judged and trained; what is None isn't available. ``scored`` judges instead of
-    ``evaluate``. ``realize`` makes one with the slices of the whole network's weights, ``finish`` one with those that
-    it would have in the end (``--transfer``), and ``probe`` one with what comes near to them where one width alone is
-    narrower, and takes less time."""
-
-    evaluate: Evaluate | None = None
-    retrain: Retrain | None = None
-    realize: Realize | None = None
-    finish: Realize | None = None
-    probe: Realize | None = None
-    scored: Scored | None = None
-
-
-@dataclass(frozen=True)
 class Problem:
-    """What a strategy gets to work with. ``allowance`` and ``costs`` count exactly and for free. ``classes``: rows of
-    outputs are scores of classes."""
+    """What a strategy gets to work with. ``allowance`` and ``costs`` count exactly and for free. ``evaluator`` holds
+    what there is to judge candidates with, which happens on the ``bench``; ``retrain`` trains in between, if it can.
+    """
 
     model: nn.Module
     graph: ChannelGraph
@@ -188,11 +153,14 @@ class Problem:
     costs: CostModel
     allowance: Allowance
     ledger: Ledger
-    candidates: Candidates
-    batches: Sequence[Batch] | None = None
+    evaluator: Evaluator
+    bench: Bench
+    retrain: Retrain | None = None
     watcher: Watcher = field(default_factory=Watcher)
-    cache: PrefixCache = field(default_factory=PrefixCache)
-    classes: bool = True
+
+    @property
+    def batches(self) -> Sequence[Batch] | None:
+        return self.evaluator.batches
 
     def evaluation(self, width: str, step: int, measure: Callable[[], Evaluation]) -> Evaluation:
         """The next evaluation of the ledger; where it holds no more, the one measured now, which is appended.
@@ -215,18 +183,15 @@ class Problem:
         except TypeError:
             raise ResumeError("the search ledger has fields of another version; start anew without --resume") from None
 
-    def required(self) -> tuple[Evaluate, Realize]:
-        """How candidates are judged and made. Raises ``UsageError`` where they can't be."""
-        scored, evaluate, realize = self.candidates.scored, self.candidates.evaluate, self.candidates.realize
-        if scored is not None:
-            evaluate = lambda model: (scored.lost(model), float("nan"))  # noqa: E731
-        if evaluate is None or realize is None:
+    def require_losses(self) -> None:
+        """Raises ``UsageError`` where candidates can't be made, or have no loss."""
+        judged = self.evaluator.scored is not None or self.evaluator.evaluate is not None
+        if not judged or self.evaluator.realize is None:
             raise NeedsDataError(UNJUDGED.format(self.settings.strategy))
-        return evaluate, realize
 
     def score_of(self, loss: float | None) -> float | None:
         """What the user's own measure, if there is one, gave a candidate with this loss."""
-        return None if self.candidates.scored is None else self.candidates.scored.of(loss)
+        return None if self.evaluator.scored is None else self.evaluator.scored.of(loss)
 
 
 @dataclass(frozen=True)

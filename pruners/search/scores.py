@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .prefix_cache import PrefixCache
+from .bench import Bench, Candidate, Evaluator
 
 Key = tuple[Any, ...]
 Score = tuple[float | None, float | None]
@@ -21,11 +22,10 @@ SHARE, ERRORS = 0.25, 3.0
 
 @dataclass(frozen=True)
 class Task:
-    """``pruned``: the width that sets the candidate apart, or ""; ``price``: what its objective adds to the loss."""
+    """``price``: what the objective of the candidate adds to its loss."""
 
     key: Key
-    pruned: str
-    make: Callable[[], nn.Module]
+    candidate: Callable[[], Candidate]
     price: float
 
 
@@ -71,9 +71,10 @@ class Measurements:
     What is known of one that was given up is an estimate: the best one's loss plus the mean difference.
     """
 
-    def __init__(self, evaluate: Callable[..., tuple[float, float]], cache: PrefixCache, stop_early: bool) -> None:
-        self._evaluate, self._cache, self._stop_early = evaluate, cache, stop_early
+    def __init__(self, bench: Bench, evaluator: Evaluator, stop_early: bool) -> None:
+        self._bench, self._evaluator, self._stop_early = bench, evaluator, stop_early
         self.known: dict[Key, Score] = {}
+        self.seconds = 0.0  # that the last one took
         self._losses: dict[Key, Tensor] = {}
 
     def keep_only(self, key: Key) -> None:
@@ -81,12 +82,15 @@ class Measurements:
         self._losses = {k: losses for k, losses in self._losses.items() if k == key}
 
     def score(self, task: Task, best: Task | None) -> Score:
+        self.seconds = 0.0
         if task.key not in self.known:
             self.known[task.key] = self._judged(task, best) if self._stop_early else self._whole(task)
         return self.known[task.key]
 
     def _whole(self, task: Task) -> Score:
-        loss, accuracy = self._cache.evaluate(task.pruned, task.make, self._evaluate)
+        found = self._bench.result(task.candidate())
+        self.seconds = found.seconds
+        loss, accuracy = found.value
         return finite(loss), finite(accuracy)
 
     def _judged(self, task: Task, best: Task | None) -> Score:
@@ -100,7 +104,11 @@ class Measurements:
         return (known + judge.behind if judge.stopped and known is not None else loss), accuracy
 
     def _watched(self, task: Task, judge: Judge) -> Score:
-        loss, accuracy = self._cache.evaluate(task.pruned, task.make, lambda model: self._evaluate(model, judge))
+        started = time.perf_counter()
+        loss, accuracy = self._evaluator.judged(
+            task.candidate(), lambda model: self._evaluator.loss_of(model, judge)
+        )
+        self.seconds += time.perf_counter() - started
         if not judge.stopped:
             self._losses[task.key] = judge.losses
         return finite(loss), finite(accuracy)

@@ -21,17 +21,16 @@ from ..graph import ChannelGraph, Realize
 from ..metrics import Batch
 from ..plan import sha256_of_state
 from ..run import state_of
+from .bench import Bench, Evaluate, Evaluator, Scored
 from .ledger import Ledger
 from .own_ratios import own_ratios
 from .prefix_cache import PrefixCache
 from .problem import (
     NO_LOSSES,
+    ONE_BY_ONE,
     SEARCHES,
-    Candidates,
-    Evaluate,
     Problem,
     Retrain,
-    Scored,
     SearchResult,
     SearchSettings,
     Watcher,
@@ -69,6 +68,8 @@ def search(
     latency: Latency | None = None,
     scored: Scored | None = None,
     classes: bool = True,
+    evaluator: Evaluator | None = None,
+    workers: Bench | None = None,
 ) -> SearchResult:
     """Choose the groups that every width keeps. The model is not changed.
 
@@ -82,15 +83,23 @@ def search(
     ``cache``: what candidates have in common is computed once, in up to 2 GB; the outcome is the same with any limit.
     ``latency``: what a budget of latency is counted with; its measurements are a part of the fingerprint.
     ``scored``: a measure that judges candidates instead of ``evaluate``. ``classes``: whether rows of outputs are
-    scores of classes, for probes.
+    scores of classes, for probes. ``evaluator``: takes the place of all that judges
+    candidates. ``workers``: other processes that judge candidates (``Workers``); the outcome is the
+    same with any number of them.
 
     Raises ``NotPrunableError`` when there is nothing to prune, ``BudgetError`` when the budget is out of reach,
     ``UsageError`` for settings or ledgers that don't fit, ``Interrupted`` after Ctrl-C.
     """
     settings = settings or SearchSettings()
     run = SEARCHES.find(settings.strategy)
-    if scored is not None and settings.stop_early:
+    evaluator = evaluator or Evaluator(
+        model, realize=realize, finish=finish, probe=probe, evaluate=evaluate, scored=scored,
+        batches=None if batches is None else list(batches), cache=cache, classes=classes,
+    )  # fmt: skip
+    if evaluator.scored is not None and settings.stop_early:
         raise NeedsDataError(NO_LOSSES)
+    if workers is not None and settings.stop_early:
+        raise ConflictError(ONE_BY_ONE)
     _require_choice(graph, settings.limits)
     costs = CostModel.of(model, graph)
     ratios, told = own_ratios(settings.budget, graph, model)
@@ -106,13 +115,12 @@ def search(
         "widths": {w.name: w.size for w in graph.widths},
         "bayesian-optimization": importlib.metadata.version("bayesian-optimization"),
     }
-    known_batches = None if batches is None else list(batches)
-    with Ledger(None if ledger is None else Path(ledger), header, resume) as book:
-        candidates = Candidates(evaluate, retrain, realize, finish, probe, scored)
-        watcher, cache = watcher or Watcher(), cache or PrefixCache()
-        result = run(
-            Problem(model, graph, settings, costs, allowance, book, candidates, known_batches, watcher, cache, classes)
+    book = Ledger(None if ledger is None else Path(ledger), header, resume)
+    with book, workers or Bench(evaluator) as bench:
+        problem = Problem(
+            model, graph, settings, costs, allowance, book, evaluator, bench, retrain, watcher or Watcher()
         )
+        result = run(problem)
     result = replace(result, notes=(*told, *result.notes))
     for note in result.notes:
         log.warning(note)

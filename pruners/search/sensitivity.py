@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import heapq
-import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-
-import torch
-from torch import nn
+from typing import Literal
 
 from ..costs import Allowance, Counts, give_back
 from ..errors import Interrupted, NeedsDataError
 from ..metrics import Ranking
-from ..run import StopRequest, copied
-from .damage import PROBED, Curve, Difference, Reference, curve_through
+from ..run import StopRequest
+from .bench import Candidate
+from .damage import PROBED, Curve, Difference, curve_through
 from .one_ratio import decided, ranked, require_budget
 from .problem import Evaluation, Problem, SearchResult, interrupted, search_strategy
 from .stage_balance import Balance, attempts
 
 _STEPS = 64
 """Of a width that may keep more counts than this, several are skipped at a time."""
+_FITS = 18.0
+"""So many probes take as long as one whole candidate that is fitted: 20 of a ResNet-20, 17 of a ResNet-56."""
 _AHEAD = (1, 2, 4, 8, 16)
 """Steps that are looked at together where one may save nothing by itself, as with time."""
 
@@ -55,25 +55,26 @@ class Probes:
     """The probes of all widths, in the order of the graph; an interrupted pass goes on where it was."""
 
     def __init__(self, problem: Problem, ranking: Ranking) -> None:
-        candidates = problem.candidates
-        realize = candidates.probe or candidates.finish or candidates.realize
-        if realize is None or not (problem.batches or candidates.scored):
+        if problem.evaluator.probe is None or not (problem.batches or problem.evaluator.scored):
             raise NeedsDataError(
                 "--search sensitivity looks at images; give --data, or take --search uniform or global"
             )
-        self.problem, self.ranking, self.realize = problem, ranking, realize
+        self.problem, self.ranking = problem, ranking
         self.probed = {name: probed_counts(allowed) for name, allowed in problem.allowance.levels.items()}
         self.number = sum(len(counts) for counts in self.probed.values())
         self.total = self.number + attempts(problem)
         self.whole = problem.costs.count({})
         self.evaluations: list[Evaluation] = []
         self.stop = StopRequest()
-        self._reference: Reference | None = None
-        problem.cache.start_from(lambda: copied(problem.model))
 
     def curves(self) -> dict[str, Curve]:
         found = {}
+        wanted = [self._candidate(name, kept) for name, counts in self.probed.items() for kept in counts]
+        fitted = self.problem.evaluator.finish is not self.problem.evaluator.realize
+        whole = self.total - self.number, _FITS if fitted else 1.0
+        self.problem.watcher.on_start(((self.number, 1.0), whole))
         with self._listening():
+            self.problem.bench.ahead(wanted[self.problem.ledger.left :])
             for name, counts in self.probed.items():
                 size = self.problem.allowance.sizes[name]
                 records = [self._probe(name, step, kept) for step, kept in enumerate(counts, 1)]
@@ -83,9 +84,7 @@ class Probes:
 
     def balanced(self, allocate: Callable[[Mapping[str, float]], Counts]) -> Counts:
         """The counts that do best together, of those that factors on the damages of stages lead to."""
-        balance = Balance(
-            self.problem, self.ranking, self._scored or self._compare, allocate, self.number, self.total, self._noted
-        )
+        balance = Balance(self.problem, self.ranking, allocate, self.number, self.total, self._noted)
         with self._listening():
             return balance.run()
 
@@ -108,22 +107,13 @@ class Probes:
         if self.stop.requested:
             raise self._interrupted()
 
-    @property
-    def _scored(self) -> Callable[[nn.Module], Difference] | None:
-        """How far a candidate is by the user's own measure, if there is one."""
-        scored = self.problem.candidates.scored
-        return None if scored is None else lambda network: _of_all(scored.lost(network))
-
-    def _compare(self, network: nn.Module) -> Difference:
-        if self._reference is None:
-            self._reference = Reference(self.problem.model, self.problem.batches or (), self.problem.classes)
-        return self._reference.compare(network)
+    def _candidate(self, name: str, kept: int) -> Candidate:
+        asked: Literal["outputs", "score"] = "outputs" if self.problem.batches else "score"
+        return Candidate({name: self.ranking.keep(name, kept)}, "probe", asked, name)
 
     def _measured(self, name: str, step: int, kept: int) -> Evaluation:
-        started = time.perf_counter()
-        pruned = {name: self.ranking.keep(name, kept)}
-        compare = self._compare if self.problem.batches else self._scored or self._compare
-        found = self.problem.cache.evaluate(name, lambda: self.realize(self.problem.model, pruned), compare)
+        judged = self.problem.bench.result(self._candidate(name, kept))
+        found: Difference = judged.value
         size = self.problem.costs.count({name: kept}).relative_to(self.whole)
         known = [e.objective for e in self.evaluations if e.width == name]
         finite = found.damage if found.damage != float("inf") else None
@@ -132,18 +122,13 @@ class Probes:
         return Evaluation(
             name, step, (groups - kept) / groups, groups - kept, kept, finite, found.agreement, objective,
             max([objective, *known]), is_best=False, params=size["params"], macs=size["macs"], bits=size["bits"],
-            seconds=round(time.perf_counter() - started, 3), cached=False, seed=self.problem.settings.seed,
+            seconds=round(judged.seconds, 3), cached=False, seed=self.problem.settings.seed,
             done=len(self.evaluations) + 1, total=self.total,
             score=None if self.problem.batches else self.problem.score_of(finite),
         )  # fmt: skip
 
     def _interrupted(self) -> Interrupted:
         return interrupted(self.problem, f"{len(self.evaluations)} of {self.total} evaluations")
-
-
-def _of_all(damage: float) -> Difference:
-    """A damage that nothing is known of for single images."""
-    return Difference(damage, None, torch.tensor([damage], dtype=torch.float64))
 
 
 def probed_counts(allowed: tuple[int, ...]) -> tuple[int, ...]:

@@ -8,18 +8,18 @@ stage should count.
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..costs import Counts
 from ..metrics import Ranking
 from .bayesian_staged import ALL, joint_record
+from .bench import Candidate, Found
 from .damage import Difference
 from .problem import Evaluation, Problem
-from .stages import Stage, stages
+from .stages import stages
 
 FACTORS = (2.0, 0.5)
 """By which the damages of a stage are multiplied; the second is tried where the first does no good."""
@@ -38,15 +38,13 @@ class Balance:
     """
 
     def __init__(
-        self, problem: Problem, ranking: Ranking, compare: Callable[[nn.Module], Difference],
-        allocate: Callable[[Weights], Counts], done: int, total: int, record: Record,
+        self, problem: Problem, ranking: Ranking, allocate: Callable[[Weights], Counts], done: int, total: int,
+        record: Record,
     ) -> None:  # fmt: skip
-        self.problem, self.ranking, self.compare = problem, ranking, compare
+        self.problem, self.ranking = problem, ranking
         self.allocate, self.done, self.total, self.record = allocate, done, total, record
-        realize = problem.candidates.finish or problem.candidates.realize
-        assert realize is not None
-        self.realize = realize
         self.stages = stages(problem.graph)
+        self.set: set[int] = set()  # stages whose factor is known
         self.step = 0
         self.known: dict[tuple[int, ...], Evaluation] = {}
         self.best: Counts = {}
@@ -56,15 +54,38 @@ class Balance:
         """The counts of the candidate that is nearest to the whole network."""
         weights = dict.fromkeys(self.problem.allowance.sizes, 1.0)
         counts = self.allocate(weights)
-        if len(self.stages) > 1:
-            self._better(counts, 1)
-            for number, stage in enumerate(self.stages):
-                for attempt, tried in enumerate(_tried(weights, stage), 1):
-                    found = self.allocate(tried)
-                    if self._better(found, 1 + len(FACTORS) * number + attempt):
-                        weights, counts = tried, found
-                        break
+        if len(self.stages) < 2:
+            return counts
+        tries = [(number, factor) for number in range(len(self.stages)) for factor in FACTORS]
+        self._look_ahead(weights, [(0, 1.0), *tries])
+        self._better(counts, 1)
+        for place, (number, factor) in enumerate(tries):
+            if number in self.set:
+                continue
+            self._look_ahead(weights, tries[place:])
+            tried, found = self._tried(weights, number, factor)
+            if self._better(found, 2 + place):
+                weights, counts = tried, found
+                self.set.add(number)
         return counts
+
+    def _tried(self, weights: Weights, number: int, factor: float) -> tuple[Weights, Counts]:
+        tried = {name: w * factor if name in self.stages[number] else w for name, w in weights.items()}
+        return tried, self.allocate(tried)
+
+    def _look_ahead(self, weights: Weights, tries: Sequence[tuple[int, float]]) -> None:
+        """Have as many candidates judged at once as there are jobs: those that come next if none of them is better."""
+        if self.problem.bench.jobs == 1 or self.problem.ledger.left:
+            return
+        ahead: dict[tuple[int, ...], Candidate] = {}
+        for number, factor in tries:
+            counts = self._tried(weights, number, factor)[1]
+            key = tuple(counts.values())
+            if key not in self.known:
+                ahead[key] = self._candidate(counts)
+            if len(ahead) == self.problem.bench.jobs:
+                break
+        self.problem.bench.ahead(list(ahead.values()))
 
     def _better(self, counts: Counts, done: int) -> bool:
         key = tuple(counts.values())
@@ -79,39 +100,37 @@ class Balance:
         return found.is_best
 
     def _measured(self, counts: Counts, done: int) -> Evaluation:
-        started = time.perf_counter()
-        found = self._difference(counts)
+        judged = self._judged(counts)
+        found: Difference = judged.value
         loss = found.damage if found.damage != float("inf") else None
         others = [e.objective for e in self.known.values()]
         record = joint_record(
             self.problem, self.step, counts, (loss, found.agreement), _WORST if loss is None else -loss, others,
-            cached=False, since=started, done=self.done + done, total=self.total,
+            cached=False, seconds=judged.seconds, done=self.done + done, total=self.total,
         )  # fmt: skip
         return replace(record, is_best=not self.best or self._clearly_less(found.each))
 
     def _clearly_less(self, damages: Tensor) -> bool:
         best = tuple(self.best.values())
         if best not in self.damages:  # after a replay
-            self._difference(self.best)
+            self._judged(self.best)
         less = self.damages[best] - damages
         if not bool(less.isfinite().all()):
             return bool(damages.isfinite().all())
         return bool(less.mean() > ERRORS * less.std(correction=0) / math.sqrt(len(less)))
 
-    def _difference(self, counts: Counts) -> Difference:
-        kept = {name: self.ranking.keep(name, n) for name, n in counts.items()}
-        found = self.problem.cache.evaluate("", lambda: self.realize(self.problem.model, kept), self.compare)
+    def _judged(self, counts: Counts) -> Found:
+        judged = self.problem.bench.result(self._candidate(counts))
         self.damages = {k: d for k, d in self.damages.items() if k == tuple(self.best.values())}
-        self.damages[tuple(counts.values())] = found.each
-        return found
+        self.damages[tuple(counts.values())] = judged.value.each
+        return judged
+
+    def _candidate(self, counts: Counts) -> Candidate:
+        kept = {name: self.ranking.keep(name, n) for name, n in counts.items()}
+        return Candidate(kept, "finish", "outputs" if self.problem.evaluator.scored is None else "score")
 
 
 def attempts(problem: Problem) -> int:
     """How many evaluations there are at most."""
     found = len(stages(problem.graph))
     return 1 + len(FACTORS) * found if found > 1 else 0
-
-
-def _tried(weights: Weights, stage: Stage) -> Iterator[dict[str, float]]:
-    for factor in FACTORS:
-        yield {name: w * factor if name in stage else w for name, w in weights.items()}

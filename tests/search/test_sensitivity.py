@@ -13,8 +13,9 @@ from secateur.pruners.costs import Allowance, Budget, CostModel, Limits
 from secateur.pruners.errors import BudgetError, Interrupted, UsageError
 from secateur.pruners.metrics import rank
 from secateur.pruners.search import Ledger, SearchSettings, Watcher, search
+from secateur.pruners.search.bench import Bench, Evaluator, Found
 from secateur.pruners.search.damage import Curve, Difference, Reference, curve_through
-from secateur.pruners.search.problem import Candidates, Problem
+from secateur.pruners.search.problem import Problem
 from secateur.pruners.search.sensitivity import marginal_counts, probed_counts
 from secateur.pruners.search.stage_balance import Balance, attempts
 
@@ -221,6 +222,17 @@ def test_finished_candidates_are_probed_where_there_are_some():
     assert {len(kept) for kept in finished} == {len(graph.widths)}
 
 
+class Judged(Bench):
+    """Candidates are as bad as ``damage`` says of their counts."""
+
+    def __init__(self, damage):
+        self.damage = damage
+
+    def result(self, candidate):
+        found = torch.tensor(self.damage(*map(len, candidate.kept.values())), dtype=torch.float64).expand(4)
+        return Found(Difference(float(found.mean()), None, found), 0.0)
+
+
 def balanced(damage, record=lambda e: None):
     """What ``Balance`` ends with for two widths, one a stage, that start with equal shares of a budget of 12 channels,
     where a candidate does the damage ``damage(counts)``."""
@@ -228,7 +240,7 @@ def balanced(damage, record=lambda e: None):
     names = [w.name for w in graph.widths]
     problem = Problem(
         model, graph, HALF, CostModel.of(model, graph), allowance_of((model, graph)), Ledger(None, {}, False),
-        Candidates(realize=lambda m, kept: {n: len(k) for n, k in kept.items()}),
+        Evaluator(model), Judged(damage),
     )  # fmt: skip
 
     def allocate(weights):
@@ -238,11 +250,7 @@ def balanced(damage, record=lambda e: None):
 
     ranking = rank(model, graph, "l1")
 
-    def compare(counts):
-        found = torch.tensor(damage(*counts.values()), dtype=torch.float64).expand(4)
-        return Difference(float(found.mean()), None, found)
-
-    return tuple(Balance(problem, ranking, compare, allocate, 0, attempts(problem), record).run().values())
+    return tuple(Balance(problem, ranking, allocate, 0, attempts(problem), record).run().values())
 
 
 def test_what_probes_can_not_tell_is_set_right_on_whole_candidates():

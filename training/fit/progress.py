@@ -8,9 +8,18 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as Bars
 from rich.table import Column
+from rich.text import Text
 
 
 class Progress(Protocol):
@@ -22,6 +31,10 @@ class Progress(Protocol):
 
     def advance(self, steps: int = 1, status: str = "") -> None:
         """``steps`` more are done; ``status`` is shown beside them, and stays if it is empty."""
+        ...
+
+    def expect(self, seconds: float) -> None:
+        """The rest will take so long. Without being told, steps are taken to last equally long."""
         ...
 
     def log(self, message: str) -> None:
@@ -42,11 +55,25 @@ class Silent:
     def advance(self, steps: int = 1, status: str = "") -> None:
         pass
 
+    def expect(self, seconds: float) -> None:
+        pass
+
     def log(self, message: str) -> None:
         pass
 
     def finish(self) -> None:
         pass
+
+
+class _TimeLeft(TimeRemainingColumn):
+    """What was told of the time that is left, else what rich makes of the steps."""
+
+    def render(self, task: Task) -> Text:
+        end = task.fields["end"]
+        if end is None or task.finished:
+            return super().render(task)
+        left = max(0, round(end - time.monotonic()))
+        return Text(f"{left // 3600}:{left // 60 % 60:02d}:{left % 60:02d}", style="progress.remaining")
 
 
 class RichProgress:
@@ -59,7 +86,7 @@ class RichProgress:
             MofNCompleteColumn(table_column=Column(no_wrap=True, min_width=7)),
             TimeElapsedColumn(table_column=Column(min_width=7)),
             TextColumn("ETA", table_column=Column(min_width=3)),
-            TimeRemainingColumn(table_column=Column(min_width=7)),
+            _TimeLeft(table_column=Column(min_width=7)),
             # what is left of the line; a long status is cut, never the numbers
             TextColumn("{task.fields[status]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
             console=console or Console(stderr=True),
@@ -75,13 +102,16 @@ class RichProgress:
         self._bars.stop()
 
     def start(self, total: int, description: str) -> None:
-        self._open.append(self._bars.add_task(description, total=total, status=""))
+        self._open.append(self._bars.add_task(description, total=total, status="", end=None))
 
     def advance(self, steps: int = 1, status: str = "") -> None:
         if status:
             self._bars.update(self._open[-1], advance=steps, status=status)
         else:
             self._bars.update(self._open[-1], advance=steps)
+
+    def expect(self, seconds: float) -> None:
+        self._bars.update(self._open[-1], end=time.monotonic() + seconds)
 
     def log(self, message: str) -> None:
         self._bars.console.print(message, highlight=False)
@@ -120,6 +150,9 @@ class LineProgress:
         if counted or (self.steps is None and now - self._printed >= self.seconds):
             self.log(work.line(now))
 
+    def expect(self, seconds: float) -> None:
+        self._open[-1].end = time.monotonic() + seconds
+
     def log(self, message: str) -> None:
         print(message, file=sys.stderr, flush=True)
         self._printed = time.monotonic()
@@ -132,9 +165,12 @@ class _Work:
     def __init__(self, total: int, description: str, started: float) -> None:
         self.total, self.description, self.started = total, description, started
         self.done, self.status = 0, ""
+        self.end: float | None = None
 
     def line(self, now: float) -> str:
         left = (now - self.started) / max(1, self.done) * (self.total - self.done)
+        if self.end is not None:
+            left = max(0.0, self.end - now)
         text = f"{self.description}: {self.done}/{self.total}, ETA {int(left) // 60}:{int(left) % 60:02d}"
         return f"{text}, {self.status}" if self.status else text
 

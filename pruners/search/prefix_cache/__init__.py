@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .cache import PrefixCache
+from .cache import PrefixCache, Speed
 
 __all__ = [
-    "PrefixCache",
+    "PrefixCache", "Speed",
 ]
