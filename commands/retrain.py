@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..pruners.bundle import Bundle, contents, held, published, render_report, write_file, write_state
+from ..pruners.bundle import Bundle, contents, held, published, report_of, write_file, write_state
 from ..pruners.configured import rewritten
 from ..pruners.costs import Costs
 from ..pruners.errors import NeedsDataError, UnsuitedError
@@ -31,7 +31,7 @@ from ..training.data import (
     require_labels,
     require_trainable,
 )
-from ..training.fit import Score, check_writable, evaluate, fit, resolve_device
+from ..training.fit import Score, check_writable, curve_rows, evaluate, fit, resolve_device
 from .cli import BundleOptions, check_retrained, retrained_folder, unfinished
 from .network import (
     adjusted,
@@ -79,6 +79,7 @@ def run(options: BundleOptions) -> None:
             voice.remark(skipped(damaged))
         after = evaluate(network, data.test)
         changes, told = _compared(bundle, data, before, after)
+        changes["training"] = curve_rows(result.history)
         voice.remark(told)
         network.to(torch.device("cpu"))
         if dtype is not None:
@@ -165,8 +166,7 @@ def republish(
             )  # fmt: skip
         told = {**summary, **checked.about_macs(summary["macs"]), **changes, **checked.as_dict()}
         write_file(draft / "summary.json", (json.dumps(told, indent=2) + "\n").encode())
-        report = render_report(told, bundle.plan, kept.get("search.jsonl", b""))
-        write_file(draft / "report.html", report.encode())
+        write_file(draft / "report.html", report_of(draft).encode())
     return Bundle(output, bundle.plan, told)
 
 
