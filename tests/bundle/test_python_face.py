@@ -13,6 +13,7 @@ import secateur
 from secateur import prune, trace
 from secateur.models.cifar.lenet5 import lenet5
 from secateur.models.cifar.resnet import resnet20
+from secateur.pruners.bundle import Bundle
 from secateur.pruners.errors import UsageError
 
 
@@ -86,6 +87,13 @@ def test_a_bundle_in_memory_has_everything_but_a_folder(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
     with pytest.raises(UsageError, match="in memory alone: prune with output=FOLDER"):
         _ = bundle.file
+
+
+def test_what_is_trained_is_what_the_bundle_holds(tmp_path):
+    bundle = prune(lenet5(), X, ratio=0.5, output=tmp_path / "half")
+    retrain(bundle.model, 1)
+    trained, published = next(bundle.model.parameters()), next(Bundle.open(bundle.folder).model.parameters())
+    torch.testing.assert_close(trained, 2 * published)
 
 
 def test_random_numbers_are_left_as_they_were():
