@@ -13,7 +13,7 @@ from rich.console import RenderableType
 from torch import Tensor, nn
 
 from ..pruners.bundle import Bundle, size_of_state
-from ..pruners.errors import UsageError, VerificationError
+from ..pruners.errors import UnsuitedError, VerificationError
 from ..pruners.latency import Run, in_turns, machine, with_batch
 from ..pruners.outputs import held, published_file
 from ..pruners.run import call_arguments, described, examples_of, precision_of, wide
@@ -82,11 +82,11 @@ def _subject(options: ExportOptions, voice: Voice) -> Subject:
             voice.remark(f"no --weights: {name} is exported as its factory returns it")
     dtype = dtype or precision_of(network)
     if configured and options.to == "safetensors":
-        raise UsageError(f"{name} holds its weights as safetensors already")
+        raise UnsuitedError(f"{name} holds its weights as safetensors already")
     _check_bits(name, network, TARGETS[options.to], voice)
     if options.int8:
         if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
-            raise UsageError(f"--int8 is for networks that take one tensor of numbers, and {name} takes others")
+            raise UnsuitedError(f"--int8 is for networks that take one tensor of numbers, and {name} takes others")
         data = data or synthetic(network, inputs, options, voice)
     strange = dtype == torch.bfloat16 and options.to in ("executorch", "onnx")  # which compute in it on no CPU
     if dtype != torch.float32 and (configured or options.int8 or strange):
@@ -100,7 +100,7 @@ def _check_bits(name: str, network: nn.Module, target: Target, voice: Voice) -> 
     """What becomes of weights that are bits is said before the work."""
     if packed := packed_layers(network):
         if not target.bits:
-            raise UsageError(
+            raise UnsuitedError(
                 f"{name} holds weights as bits ({some(packed)}), for which {target.name} has no operation: export the "
                 "bundle that it was packed from, or take --to torch_export"
             )

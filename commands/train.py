@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from ..pruners.errors import CheckpointError, NeedsDataError, ResumeError, UsageError
+from ..pruners.errors import NeedsDataError, ResumeError, UnsuitedError
 from ..pruners.metrics import USUAL_SPARSITY, Sparsity
 from ..pruners.outputs import held
 from ..training.data import damaged_in, number_of_steps, require_labels
@@ -127,9 +127,13 @@ def _sparsity(kind: Literal["bn", "group"], options: TrainOptions, network: Netw
     assert network.data is not None
     few = network.kind
     if few is not None and kind == "group" and few.weight_quantizer is not None:
-        raise UsageError(f"--sparsify group: {few.name} computes with few bits of its weights, however small they are")
+        raise UnsuitedError(
+            f"--sparsify group: {few.name} computes with few bits of its weights, however small they are"
+        )
     if few is not None and kind == "bn" and few.activation_bits == 1:
-        raise UsageError(f"--sparsify bn: {few.name} takes the signs of what its norms scale, and signs have no size")
+        raise UnsuitedError(
+            f"--sparsify bn: {few.name} takes the signs of what its norms scale, and signs have no size"
+        )
     graph = new_pruner(network.arch, network.model, network.example_input, entry=network.entry).graph
     steps = regime.epochs * number_of_steps(len(network.data.train), regime.batch_size)
     return Sparsity.of(network.model, graph, kind, options.sparsity or USUAL_SPARSITY[kind] / steps)

@@ -6,7 +6,7 @@ import importlib.util
 import socket
 from urllib.parse import urlsplit
 
-from .errors import UsageError
+from .errors import NotGivenError, OptionError, PackageError, UnknownNameError
 
 LOCAL = "loky"
 PACKAGES = {LOCAL: "joblib", "ray": "ray", "dask": "distributed"}
@@ -16,17 +16,17 @@ SECONDS = 5.0
 def check_cluster(jobs: int, backend: str = LOCAL, address: str | None = None) -> None:
     """Raises UsageError for a backend that isn't known or installed, and where nobody answers at the address."""
     if jobs < 1:
-        raise UsageError(f"--jobs {jobs}: must be 1 or more")
+        raise OptionError(f"--jobs {jobs}: must be 1 or more")
     if backend not in PACKAGES:
-        raise UsageError(f"--backend {backend}: known are {', '.join(PACKAGES)}")
+        raise UnknownNameError(f"--backend {backend}: known are {', '.join(PACKAGES)}")
     if address is not None and backend == LOCAL:
-        raise UsageError(f"--address {address}: say of what, --backend ray or dask")
+        raise NotGivenError(f"--address {address}: say of what, --backend ray or dask")
     if backend == LOCAL:
         return
     if jobs == 1:
-        raise UsageError(f"--backend {backend}: say how many processes it is to run, --jobs N with 2 or more")
+        raise NotGivenError(f"--backend {backend}: say how many processes it is to run, --jobs N with 2 or more")
     if importlib.util.find_spec(PACKAGES[backend]) is None:
-        raise UsageError(f"--backend {backend}: it isn't installed; pip install 'secateur[{backend}]'")
+        raise PackageError(f"--backend {backend}: it isn't installed; pip install 'secateur[{backend}]'")
     if address is not None:
         _knock(address)
 
@@ -38,8 +38,8 @@ def _knock(address: str) -> None:
     except ValueError:
         host = port = None
     if not host or not port:
-        raise UsageError(f"--address {address}: write HOST:PORT")
+        raise OptionError(f"--address {address}: write HOST:PORT")
     try:
         socket.create_connection((host, port), SECONDS).close()
     except OSError as error:
-        raise UsageError(f"--address {address}: nobody answers there ({error.strerror or error})") from None
+        raise OptionError(f"--address {address}: nobody answers there ({error.strerror or error})") from None

@@ -84,14 +84,14 @@ def check(options: CommonOptions) -> None:
 
 def _check_report(options: ReportOptions) -> None:
     if len(options.bundles) > 2:
-        raise UsageError(f"report takes one bundle or two, not {len(options.bundles)}")
+        raise OptionError(f"report takes one bundle or two, not {len(options.bundles)}")
     for path in options.bundles:
         bundle_summary(path)
     file = options.output
     if file is None:
         return
     if file.is_dir() or file.suffix != ".html":
-        raise UsageError(f"report writes one page: name it with -o FILE.html, not {file}")
+        raise OptionError(f"report writes one page: name it with -o FILE.html, not {file}")
     if os.path.lexists(file) and not options.force:
         raise OutputError(f"{file} exists: choose another file with -o, or overwrite it with --force")
     if not file.parent.is_dir():
@@ -201,11 +201,11 @@ def _check_weights(options: NetworkOptions) -> None:
     """What is said of --weights is of some, and names are those of classes."""
     given = "--ema" if options.ema else "--allow-class" if options.allow_class else ""
     if given and options.weights is None and not isinstance(options, ApplyOptions):  # a plan may name them
-        raise UsageError(f"{given} says how --weights FILE is read: add it")
+        raise ConflictError(f"{given} says how --weights FILE is read: add it")
     for name in options.allow_class:
         parts = name.split(".")
         if len(parts) < 2 or not all(part.isidentifier() for part in parts):
-            raise UsageError(f"--allow-class {name}: write the class with its module, as in omegaconf.DictConfig")
+            raise OptionError(f"--allow-class {name}: write the class with its module, as in omegaconf.DictConfig")
 
 
 def _check_functions(options: NetworkOptions) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from ...pruners.errors import BundleExistsError, OutputError, UsageError
+from ...pruners.errors import BundleExistsError, ConflictError, OptionError, OutputError, PackageError
 from .options import ExportOptions
 
 
@@ -71,16 +71,16 @@ def check_export(options: ExportOptions, folder: Path, label: str) -> None:
     ``label``: empty where only the network's kind decides what it is called."""
     form = FORMS[options.to]
     if options.int8 and options.half:
-        raise UsageError("--int8 and --half are two precisions: give one of them")
+        raise ConflictError("--int8 and --half are two precisions: give one of them")
     if options.int8 and options.to == "safetensors":
-        raise UsageError("--int8: a file of safetensors holds weights alone; take another --to")
+        raise ConflictError("--int8: a file of safetensors holds weights alone; take another --to")
     needed = (*form.packages, *(("torchao",) if options.int8 else ()))
     if missing := [package for package in dict.fromkeys(needed) if find_spec(package) is None]:
         what = f"--to {options.to}" if set(missing) & set(form.packages) else "--int8"
         extra = "pip install executorch" if "executorch" in missing else 'pip install "secateur[export]"'
-        raise UsageError(f"{what} needs {', '.join(missing)}: {extra}")
+        raise PackageError(f"{what} needs {', '.join(missing)}: {extra}")
     if options.output is not None and options.output.suffix != form.suffix:
-        raise UsageError(f"-o {options.output}: the name of {form.name} ends in {form.suffix}")
+        raise OptionError(f"-o {options.output}: the name of {form.name} ends in {form.suffix}")
     if options.output is not None or label:
         check_exported(options.output or exported_file(folder, label, options), options)
 

@@ -53,9 +53,9 @@ def ratios(given: tuple[tuple[str, float], ...]) -> dict[str, Any]:
     """The ratio of all layers, and those of some."""
     of_all = [share for word, share in given if word in ("", "*")]
     if len(of_all) > 1:
-        from ...pruners.errors import UsageError
+        from ...pruners.errors import ConflictError
 
-        raise UsageError(f"--ratio {of_all[0]:g} and --ratio {of_all[1]:g} are both of all layers: give one of them")
+        raise ConflictError(f"--ratio {of_all[0]:g} and --ratio {of_all[1]:g} are both of all layers: give one of them")
     parts = tuple((word, share) for word, share in given if word not in ("", "*"))
     return {"ratio": of_all[0] if of_all else None, "ratios": parts}
 

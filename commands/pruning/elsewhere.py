@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ...pruners.errors import UsageError
+from ...pruners.errors import FactoryError
 from ...pruners.measure import Measure
 from ...pruners.run import streams
 from ...pruners.search import Evaluator, SearchSettings, Workers
@@ -49,7 +49,7 @@ class Elsewhere:
         job = PruneJob(options, self.settings, network, None, voice, measure)
         job.pruner.take_out(self.without)
         if {w.name: w.size for w in job.pruner.graph.widths} != self.widths:
-            raise UsageError(
+            raise FactoryError(
                 f"--jobs {options.jobs}: made again in another process, {network.name} has other widths; "
                 "a factory must always return the same network"
             )

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import UsageError
+from ..errors import BundleError
 from ..graph import ChannelGraph, Kept, Width, partners
 from .facts import place
 
@@ -67,7 +67,7 @@ def read_details(folder: Path) -> dict[str, Any]:
     try:
         told = json.loads(file.read_text("utf-8")) if file.is_file() else {}
     except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"{file} is damaged: {error}") from None
+        raise BundleError(f"{file} is damaged: {error}") from None
     if told and (not isinstance(told, dict) or told.get("schema") != SCHEMA):
-        raise UsageError(f"{file} is damaged, or of another version: it doesn't say what a bundle's details say")
+        raise BundleError(f"{file} is damaged, or of another version: it doesn't say what a bundle's details say")
     return dict(told)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from ..errors import UsageError
+from ..errors import OptionError, UnsuitedError
 from ..graph import ChannelGraph, Slot, Use
 from ..run import BatchNormBase
 from .registry import Evidence
@@ -50,7 +50,7 @@ class Sparsity:
         """Of a network and its graph. Raises UsageError where there is nothing to push, or the strength isn't above
         0."""
         if not 0 < strength < math.inf:
-            raise UsageError(f"--sparsity {strength:g}: must be a number above 0")
+            raise OptionError(f"--sparsity {strength:g}: must be a number above 0")
         graph = graph.apart or graph
         evidence = Evidence(model, graph)
         norms = {n for n, m in model.named_modules() if isinstance(m, BatchNormBase)}
@@ -64,7 +64,7 @@ class Sparsity:
                 parts[width.name] = tuple(uses)
         if not parts:
             lacking = "scales of batch norms" if kind == "bn" else "weights that are trained"
-            raise UsageError(f"--sparsify {kind}: the channels that may go have no {lacking}")
+            raise UnsuitedError(f"--sparsify {kind}: the channels that may go have no {lacking}")
         return cls(kind, strength, graph, parts)
 
     def __call__(self, model: nn.Module, done: float) -> Tensor:

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from torch import nn
 
 from ..costs import Allowance, CostModel, Limits, levels
-from ..errors import NeedsDataError, NothingToPruneError
+from ..errors import ConflictError, NeedsDataError, NothingToPruneError
 from ..graph import ChannelGraph, Realize
 from ..metrics import Batch
 from ..plan import sha256_of_state

@@ -25,7 +25,7 @@ import torch
 from torch import nn
 
 from ..clusters import LOCAL, SECONDS
-from ..errors import OutOfMemory, SecateurError, UsageError
+from ..errors import ModelFileError, OptionError, OutOfMemory, SecateurError, UnsuitedError
 from ..run import copied, described
 from .bench import Bench, Candidate, Evaluator, Found
 from .prefix_cache import Speed
@@ -78,7 +78,7 @@ def _made(order: Order) -> Evaluator:
     try:
         recipe: Recipe = cloudpickle.loads(order.recipe)
     except (AttributeError, ImportError) as error:
-        raise UsageError(f"--jobs: another process can't import what the network is made of ({error})") from error
+        raise ModelFileError(f"--jobs: another process can't import what the network is made of ({error})") from error
     return recipe()
 
 
@@ -185,7 +185,7 @@ def _pickled(recipe: Recipe, jobs: int) -> bytes:
     try:
         found: bytes = cloudpickle.dumps(recipe)
     except Exception as error:  # whatever the author's objects say
-        raise UsageError(f"--jobs {jobs}: what judges candidates can't be pickled: {described(error)}") from error
+        raise UnsuitedError(f"--jobs {jobs}: what judges candidates can't be pickled: {described(error)}") from error
     return found
 
 
@@ -260,7 +260,7 @@ def _ray(jobs: int, address: str | None) -> Iterator[Cluster]:
         where = {"num_cpus": jobs} if address is None else {"address": address}
         ray.init(**where, log_to_driver=False, include_dashboard=False if address is None else None)
     except Exception as error:
-        raise UsageError(f"--backend ray: it can't be reached: {described(error)}") from error
+        raise OptionError(f"--backend ray: it can't be reached: {described(error)}") from error
     try:
         killed = ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError
         yield functools.partial(_through_futures, jobs, call.remote, ray.get), killed
@@ -279,7 +279,7 @@ def _dask(jobs: int, address: str | None) -> Iterator[Cluster]:
                 address = stack.enter_context(local)
             client = stack.enter_context(distributed.Client(address, timeout=SECONDS))
         except (OSError, ValueError, RuntimeError) as error:
-            raise UsageError(f"--backend dask: it can't be reached: {described(error)}") from error
+            raise OptionError(f"--backend dask: it can't be reached: {described(error)}") from error
         submit = functools.partial(client.submit, work, pure=False)
         wait = distributed.Future.result
         yield functools.partial(_through_futures, jobs, submit, wait), (distributed.KilledWorker,)

@@ -103,7 +103,7 @@ def _meant(words: Sequence[str], tracer: Tracer, model: nn.Module) -> list[str]:
     found = {word: layers_named(word, made, model) for word in words}
     if strange := [word for word, layers in found.items() if not layers]:
         hint = nearest(strange[0], made, model)
-        raise UsageError(f"there is no layer {strange[0]} whose channels could be skipped{hint}")
+        raise UnknownNameError(f"there is no layer {strange[0]} whose channels could be skipped{hint}")
     return [layer for layers in found.values() for layer in layers]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...pruners.errors import UsageError
+from ...pruners.errors import UnsuitedError
 from ...pruners.run import described
 from .opened import Opened
 from .program import Program, quiet
@@ -23,7 +23,8 @@ def write(program: Program, path: Path) -> None:
 
             lowered = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()]).to_executorch()
     except Exception as error:  # an operation that it has no kernel for
-        raise UsageError(f"ExecuTorch has no form for {type(program.network).__name__}: {described(error)}") from error
+        name = type(program.network).__name__
+        raise UnsuitedError(f"ExecuTorch has no form for {name}: {described(error)}") from error
     with open(path, "wb") as file:
         lowered.write_to_file(file)
 

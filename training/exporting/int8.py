@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
-from ...pruners.errors import UsageError
+from ...pruners.errors import UnsuitedError
 from ...pruners.run import described
 from .program import Program, quiet
 
@@ -31,9 +31,9 @@ def quantized(program: Program, batches: Iterable[Tensor], target: str) -> Progr
                 prepared(batch)
             network = convert_pt2e(prepared)
     except Exception as error:  # torchao's
-        raise UsageError(f"{type(program.network).__name__} can't be quantized: {described(error)}") from error
+        raise UnsuitedError(f"{type(program.network).__name__} can't be quantized: {described(error)}") from error
     if not any("quantize_per" in str(node.target) for node in network.graph.nodes):
-        raise UsageError(f"{type(program.network).__name__} has no layers that compute in 8-bit integers")
+        raise UnsuitedError(f"{type(program.network).__name__} has no layers that compute in 8-bit integers")
     _forget_floats(network)
     return replace(program, network=network)
 

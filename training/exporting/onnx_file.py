@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...pruners.errors import UsageError
+from ...pruners.errors import UnsuitedError
 from ...pruners.run import described
 from .opened import Opened
 from .program import Program, quiet
@@ -20,7 +20,9 @@ _MOST_BYTES = 2**31  # of a message of protobuf, which such a file is
 def write(program: Program, path: Path) -> None:
     held = sum(t.nbytes for t in program.network.state_dict().values() if isinstance(t, Tensor))
     if held >= _MOST_BYTES:
-        raise UsageError(f"{held:,} bytes of weights don't fit into one ONNX file: take --half, or --to torch_export")
+        raise UnsuitedError(
+            f"{held:,} bytes of weights don't fit into one ONNX file: take --half, or --to torch_export"
+        )
     exported = program.exported
     try:
         with quiet(), torch.no_grad():
@@ -29,7 +31,7 @@ def write(program: Program, path: Path) -> None:
             _name_axes(made.model)
             made.save(path)
     except Exception as error:  # an operation that ONNX has no form for
-        raise UsageError(f"ONNX has no form for {type(program.network).__name__}: {_last(error)}") from error
+        raise UnsuitedError(f"ONNX has no form for {type(program.network).__name__}: {_last(error)}") from error
 
 
 def _name_axes(model: Any) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram, ShapesCollection
 
-from ...pruners.errors import UsageError
+from ...pruners.errors import UnsuitedError
 from ...pruners.hub import is_configured
 from ...pruners.latency import with_batch
 from ...pruners.run import call_arguments, copied, describe, tree_leaves
@@ -46,7 +46,7 @@ class Program:
                 dynamic = shapes.dynamic_shapes(self.network, args, kwargs)
                 return torch.export.export(self.network, args, kwargs, dynamic_shapes=dynamic)
         except Exception as error:  # the network's code, or torch's
-            raise UsageError(f"{type(self.network).__name__} can't be exported: {_reason(error)}") from error
+            raise UnsuitedError(f"{type(self.network).__name__} can't be exported: {_reason(error)}") from error
 
     def _dims(self, arguments: Any) -> Iterator[tuple[Tensor, dict[int, Any]]]:
         """The axes that may have any size: the batch, and the tokens of a library's model."""
@@ -92,7 +92,7 @@ def in_float16(network: nn.Module) -> nn.Module:
     made = copied(network).half()
     for key, tensor in made.state_dict().items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-            raise UsageError(f"{key} holds numbers too large for float16: leave --half out")
+            raise UnsuitedError(f"{key} holds numbers too large for float16: leave --half out")
     return made
 
 

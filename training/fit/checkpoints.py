@@ -20,7 +20,7 @@ from .weights_inside import COUNT, KNOWN, optimizer_inside, weights_inside
 State = dict[str, Tensor]
 
 
-class ShapeError(CheckpointError):
+class ShapeError(WeightsMismatchError):
     """A tensor has another shape in the file, ``there``, than in the network, ``here``."""
 
     def __init__(self, message: str, there: Sequence[int], here: Sequence[int]) -> None:

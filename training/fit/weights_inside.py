@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...pruners.errors import WeightsMismatchError
+from ...pruners.errors import CheckpointError, WeightsMismatchError
 
 KNOWN = (
     "model", "state_dict", "model_state_dict", "model_state", "net", "network", "net_state_dict", "weights", "module",
@@ -88,7 +88,9 @@ def weights_inside(
     rivals = [f for f in more if f.rank[0] == first.rank[0] > 0 and not _same(f.state, first.state)]
     if rivals:
         named = " and ".join(f.place for f in (first, rivals[0]))
-        raise WeightsMismatchError(f"{origin} holds several weights that fit, {named}: save those you mean by themselves")
+        raise WeightsMismatchError(
+            f"{origin} holds several weights that fit, {named}: save those you mean by themselves"
+        )
     return replace(first, other=others[0].place if others else "")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...errors import UsageError
+from ...errors import UnsuitedError
 from ...plan import PruningPlan
 from .page import measured_on, shown, template, width_rows
 from .rows import Row, comparison
@@ -78,9 +78,9 @@ def _require_same(first: Side, second: Side) -> None:
         counts = [(s.summary.get(what) or {}).get("before") for s in (first, second)]
         if None not in counts and counts[0] != counts[1]:
             told = " and ".join(f"{s.name} of one with {n:,}" for s, n in zip((first, second), counts, strict=True))
-            raise UsageError(f"only bundles of one network, made on inputs of one size, are compared: {told} {name}")
+            raise UnsuitedError(f"only bundles of one network, made on inputs of one size, are compared: {told} {name}")
     if not common or any(sizes[0][n] != sizes[1][n] for n in common):
-        raise UsageError(
+        raise UnsuitedError(
             f"only bundles of one network are compared: {first.name} and {second.name} have no widths in common"
         )
 
