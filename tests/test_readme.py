@@ -16,7 +16,8 @@ from secateur.pruners.bundle import Bundle
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 PAGES = (
-    "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "docs/options.md", "docs/limits.md", "docs/export.md",
+    "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "docs/options.md", "docs/limits.md",
+    "docs/export.md",
 )  # fmt: skip
 
 
