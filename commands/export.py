@@ -16,7 +16,7 @@ from ..pruners.bundle import Bundle, size_of_state
 from ..pruners.errors import UnsuitedError, VerificationError
 from ..pruners.latency import Run, in_turns, machine, with_batch
 from ..pruners.outputs import held, published_file
-from ..pruners.run import call_arguments, described, examples_of, precision_of, wide
+from ..pruners.run import call_arguments, described, examples_of, precision_of, wide, widened
 from ..training.data import Data, damaged_in, load_data
 from ..training.exporting import (
     TARGETS,
@@ -64,36 +64,43 @@ def run(options: ExportOptions) -> None:
 
 
 def _subject(options: ExportOptions, voice: Voice) -> Subject:
-    """The network in eval mode, in the precision that its weights have."""
+    """The network in eval mode, in the precision that its weights have; of 8 bits with inputs to calibrate on."""
     data = None
     if options.bundle is not None:
         bundle = Bundle.open(options.bundle)
         name, network, inputs = str(options.bundle), bundle.model, inputs_of_bundle(bundle, options.example)
-        folder, label, dtype, configured = options.bundle.parent, options.bundle.name, None, bundle.configured
-        spec = data_of_bundle(bundle, options.data) if options.int8 else ""
-        if spec and spec != SYNTHETIC:
-            data = check_outputs(name, network, inputs, load_data(spec))
+        like, configured, dtype = options.bundle, bundle.configured, widened(network) or precision_of(network)
+        if options.int8:
+            _check_int8(name, inputs)
+            spec = data_of_bundle(bundle, options.data)
+            data = load_data(spec) if spec and spec != SYNTHETIC else synthetic(network, inputs, options, voice)
+            data = check_outputs(name, network, inputs, data)
     else:
         found = network_from(options, voice)
         name, network, inputs = found.name, found.model, examples_of(found.example_input)[0]
-        folder, label, dtype, configured = GENERATED, found.label, found.entry.dtype, found.entry.folder is not None
-        data = found.data
+        like, configured = GENERATED / found.label, found.entry.folder is not None
+        dtype = found.entry.dtype or precision_of(network)
+        if options.int8:
+            _check_int8(name, inputs)
+            data = found.data or synthetic(network, inputs, options, voice)
         if found.weights is None and not configured:
             voice.remark(f"no --weights: {name} is exported as its factory returns it")
-    dtype = dtype or precision_of(network)
     if configured and options.to == "safetensors":
         raise UnsuitedError(f"{name} holds its weights as safetensors already")
     _check_bits(name, network, TARGETS[options.to], voice)
-    if options.int8:
-        if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
-            raise UnsuitedError(f"--int8 is for networks that take one tensor of numbers, and {name} takes others")
-        data = data or synthetic(network, inputs, options, voice)
     strange = dtype == torch.bfloat16 and options.to in ("executorch", "onnx")  # which compute in it on no CPU
     if dtype != torch.float32 and (configured or options.int8 or strange):
         voice.remark(f"its weights are {_type(dtype)}: the file holds float32; --half makes it float16")
         dtype = torch.float32
-    output = options.output or exported_file(folder, label, options)
-    return Subject(name, network.to(dtype).eval().requires_grad_(False), wide(inputs, dtype), output, data)
+    if dtype != precision_of(network):  # numbers of several types stay as they are
+        network.to(dtype)
+    output = options.output or exported_file(like, options)
+    return Subject(name, network.eval().requires_grad_(False), wide(inputs, dtype), output, data)
+
+
+def _check_int8(name: str, inputs: Any) -> None:
+    if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
+        raise UsageError(f"--int8 is for networks that take one tensor of numbers, and {name} takes others")
 
 
 def _check_bits(name: str, network: nn.Module, target: Target, voice: Voice) -> None:

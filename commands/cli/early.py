@@ -292,8 +292,8 @@ def _check_output(options: CommonOptions) -> None:
             raise BundleExistsError(f"{options.text} exists; choose another folder with --text")
         return
     if isinstance(options, ExportOptions):
-        folder = options.bundle.parent if options.bundle else GENERATED
-        check_export(options, folder, options.bundle.name if options.bundle else _label(options))
+        label = "" if options.bundle else _label(options)
+        check_export(options, options.bundle or (GENERATED / label if label else None))
         return
     if isinstance(options, CompareOptions) and options.output is not None:
         check_comparison(options.output)

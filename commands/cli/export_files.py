@@ -66,9 +66,9 @@ FORMS = {
 }
 
 
-def check_export(options: ExportOptions, folder: Path, label: str) -> None:
+def check_export(options: ExportOptions, like: Path | None) -> None:
     """Refuse what can't be exported, for want of a package or because of options; and an output that can't be written.
-    ``label``: empty where only the network's kind decides what it is called."""
+    ``like``: the bundle, or where one of the network would be; None where only its kind decides what it is called."""
     form = FORMS[options.to]
     if options.int8 and options.half:
         raise ConflictError("--int8 and --half are two precisions: give one of them")
@@ -81,14 +81,15 @@ def check_export(options: ExportOptions, folder: Path, label: str) -> None:
         raise PackageError(f"{what} needs {', '.join(missing)}: {extra}")
     if options.output is not None and options.output.suffix != form.suffix:
         raise OptionError(f"-o {options.output}: the name of {form.name} ends in {form.suffix}")
-    if options.output is not None or label:
-        check_exported(options.output or exported_file(folder, label, options), options)
+    if path := options.output or (like and exported_file(like, options)):
+        check_exported(path, options)
 
 
-def exported_file(folder: Path, label: str, options: ExportOptions) -> Path:
-    """Where it is written unless said otherwise: ``generated/X_int8.onnx``."""
+def exported_file(like: Path, options: ExportOptions) -> Path:
+    """Where it is written unless said otherwise: ``generated/X_int8.onnx`` for ``generated/X``."""
     precision = "_int8" if options.int8 else "_half" if options.half else ""
-    return folder / f"{label}{precision}{FORMS[options.to].suffix}"
+    like = like if like.name not in ("", "..") else like.resolve()
+    return like.with_name(f"{like.name}{precision}{FORMS[options.to].suffix}")
 
 
 def check_exported(path: Path, options: ExportOptions) -> None:

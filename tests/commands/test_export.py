@@ -231,6 +231,17 @@ def test_its_own_runtime_opens_it_with_any_batch(target: str, bundle: Path) -> N
     assert [n for n in names_in(bundle.parent) if n.startswith("small.")] == [file.name]
 
 
+def test_a_bundle_that_is_the_current_folder_and_numbers_of_16_bits(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (bundle / "model.py").open("a") as source:
+        source.write("\n\nwide = small\n\n\ndef small():\n    return wide().half()\n")
+    monkeypatch.chdir(bundle)
+    result = app("export", ".", "--to", "torch_export", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["precision"] == "float16" and bundle.with_suffix(".pt2").is_file()
+
+
 @pytest.mark.parametrize("target", ["onnx", "torch_export"])
 def test_several_inputs_and_outputs_by_name(target: str, bundle: Path) -> None:
     name = f"new/folder/two{SUFFIX[target]}"
