@@ -100,7 +100,7 @@ def _subject(options: ExportOptions, voice: Voice) -> Subject:
 
 def _check_int8(name: str, inputs: Any) -> None:
     if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
-        raise UsageError(f"--int8 is for networks that take one tensor of numbers, and {name} takes others")
+        raise UnsuitedError(f"--int8 is for networks that take one tensor of numbers, and {name} takes others")
 
 
 def _check_bits(name: str, network: nn.Module, target: Target, voice: Voice) -> None:

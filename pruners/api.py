@@ -68,11 +68,12 @@ def prune(
     """Prune a network, write its source, verify it, and publish the bundle in ``output``; without one, the bundle is in
     memory alone (``bundle.path`` is None).
 
-    At most one budget, which only ``search="bayesian"`` can do without: ``ratio`` removes that fraction of the channels
-    of every width (``{"*": 0.5, "layer3.*": 0.7}``: of those with layers that a word names, the last that does), ``macs`` and ``params`` keep at most that fraction of the multiply-accumulates or parameters,
-    ``latency`` of the time that ``example_input`` takes where the model is, as predicted from measured times (kept in
-    the file ``latency_table``). ``layers`` keeps at most that fraction of the residual layers: whole blocks go first,
-    those whose absence moves the outputs least, alone or before another budget.
+    At most one budget, which only ``search="bayesian"`` can do without: ``ratio`` removes that fraction of the
+    channels of every width (``{"*": 0.5, "layer3.*": 0.7}``: of those with layers that a word names, the last that
+    does), ``macs`` and ``params`` keep at most that fraction of the multiply-accumulates or parameters, ``latency``
+    of the time that ``example_input`` takes where the model is, as predicted from measured times (kept in the file
+    ``latency_table``). ``layers`` keeps at most that fraction of the residual layers: whole blocks go first, those
+    whose absence moves the outputs least, alone or before another budget.
 
     ``search``: "uniform" or "global", which need no data, "sensitivity", which looks at ``batches``, or "bayesian",
     which asks ``evaluate(network) -> (loss, accuracy)`` and calls ``retrain(network, epochs)``, which trains in place,
@@ -139,7 +140,7 @@ def prune(
             pipeline.measure(Measuring(table, device=device, batch=batch_size(example_input)))
         facts = {"search": search, "metric": metric, "transfer": transfer, "seed": seed}
         facts |= {} if heal is None else {"heal": heal}
-        facts |= {} if budget is None else {budget.kind: budget.asked}
+        facts |= {} if budget is None else budget.facts
         for doubt in pruner.doubts:
             log.warning(doubt)
         if layers is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from .errors import BudgetError, OptionError
 
@@ -39,9 +40,9 @@ class Budget:
             )
 
     @property
-    def asked(self) -> float | dict[str, float]:
-        """The value, or with parts each word's, ``*`` for all others."""
-        return {"*": self.value, **dict(self.parts)} if self.parts else self.value
+    def facts(self) -> dict[str, Any]:
+        """As a plan notes it."""
+        return {self.kind: self.value, **({"ratios": dict(self.parts)} if self.parts else {})}
 
     @property
     def limit(self) -> float:

@@ -37,6 +37,8 @@ def nearest(word: str, layers: Iterable[str], model: nn.Module) -> str:
     types = sorted({f"nn.{t.__name__}" if t.__module__.startswith("torch.nn") else f"type:{t.__name__}" for t in kinds})
     if any(word.startswith(front) for front in _TYPES):
         return f"; there are layers of {', '.join(types)}"
+    if any(layer.endswith(f".{word}") for layer in known):
+        return f"; did you mean *.{word}?"
     paths = dict.fromkeys(path for layer in known for path in (layer, *_paths(layer)))
     close = difflib.get_close_matches(word.strip("*?."), [*paths, *types], 1)
     return f"; did you mean {close[0]}?" if close else ""

@@ -68,6 +68,10 @@ def _are_texts(value: Any) -> bool:
     return isinstance(value, list) and all(map(_is_text, value))
 
 
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_is_number, value.values()))
+
+
 def _is_shape(value: Any) -> bool:
     return (
         isinstance(value, list) and len(value) > 0 and all(_is_count(n) and n for n in value)
@@ -112,5 +116,6 @@ _FACTS: dict[str, _Check] = {
     "network": ("an object with kind, options, first_layer and last_layer", _is_kind),
     "skip": ("a list of layers' names", _are_texts),
     "without": ("a list of layers' names", _are_texts),
-    "tied": ("true or false", lambda value: isinstance(value, bool)),
+    "ratios": ("an object with a number for each word", _are_numbers),
+    **_each("ema tied", "true or false", lambda value: isinstance(value, bool)),
 }  # fmt: skip

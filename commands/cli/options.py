@@ -63,10 +63,10 @@ class StepOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class PruneOptions(NetworkOptions, StepOptions):
-    """``ratios``: words that name layers, and their own ratio. ``metric`` None is the pruner's default, ``alpha`` None the network kind's; ``search`` None is bayesian without a
-    budget, else sensitivity where there are images, or uniform; ``transfer`` None is lstsq where there are images, but
-    slice for bayesian, and heal where ``heal`` (seconds) says how long it may take; ``calibration`` None is the
-    transfer strategy's own number of images."""
+    """``ratios``: words that name layers, and the ratio of these. ``metric`` None is the pruner's default, ``alpha``
+    None the network kind's; ``search`` None is bayesian without a budget, else sensitivity where there are images, or
+    uniform; ``transfer`` None is lstsq where there are images, but slice for bayesian, and heal where ``heal``
+    (seconds) says how long it may take; ``calibration`` None is the transfer strategy's own number of images."""
 
     macs: float | None = None
     params: float | None = None

@@ -301,7 +301,7 @@ class PruneJob:
         if self.layers is not None:
             facts["layers"] = self.layers
         if s.budget is not None:
-            facts[s.budget.kind] = s.budget.asked
+            facts |= s.budget.facts
             if s.budget.kind == "latency":
                 facts |= {"device": self.device.type, "latency_batch": self.options.latency_batch}
         if self.options.heal is not None:

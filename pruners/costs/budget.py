@@ -110,7 +110,8 @@ def uniform_counts(allowance: Allowance) -> Counts:
     ``macs`` and ``params``: the largest common keep ratio that meets the budget."""
     budget = allowance.budget
     if budget is not None and budget.kind == "ratio":
-        removed = {name: round(size * allowance.ratios.get(name, budget.value)) for name, size in allowance.sizes.items()}
+        ratios = {name: allowance.ratios.get(name, budget.value) for name in allowance.sizes}
+        removed = {name: round(size * ratios[name]) for name, size in allowance.sizes.items()}
         return {name: allowance.nearest(name, size - removed[name]) for name, size in allowance.sizes.items()}
     return shrink(allowance, allowance.sizes)
 

@@ -30,12 +30,13 @@ def own_ratios(budget: Budget | None, graph: ChannelGraph, model: nn.Module) -> 
         if len({share for _, share in own.values()}) > 1:
             (one, (a, x)), (other, (b, y)) = _different(own)
             raise BudgetError(
-                f"--ratio {a}={x:g} and --ratio {b}={y:g}: {one} and {other} lose their channels together: give them one"
+                f"--ratio {a}={x:g} and --ratio {b}={y:g}: {one} and {other} lose their channels together: give both "
+                "the same"
             )
         if not own:
             continue
         word, ratios[width] = next(iter(own.values()))
-        along = [layer for layer in found if layer not in own and layer != width]
+        along = [layer for layer in found if layer not in own and layer not in graph.parts]
         if along:
             more = f" and {len(along) - 3} more" if len(along) > 3 else ""
             told.append(f"--ratio {word}={ratios[width]:g} is of {', '.join(along[:3])}{more}, too: they go together")

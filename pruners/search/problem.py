@@ -77,9 +77,7 @@ class SearchSettings:
                 raise OptionError(f"{name.replace('_', '-')} {getattr(self, name)!r}: must be {rule}")
         if self.budget is not None and self.budget.parts and self.strategy != "uniform":
             word, share = self.budget.parts[0]
-            raise ConflictError(
-                f"--ratio {word}={share:g} says what goes: it is for --search uniform, not {self.strategy}"
-            )
+            raise ConflictError(f"--ratio {word}={share:g} is for --search uniform, not {self.strategy}: leave one out")
         if self.per == "stage" and self.strategy != "bayesian":
             raise ConflictError(
                 f"--per stage is for --search bayesian, this is {self.strategy}: add it, or leave --per out"
