@@ -149,7 +149,7 @@ class PruneJob:
             self._look_at(self.data)
         latency = measured(self.pipeline, self.options, self.voice)
         before = None if self._scored is None else self._scored.before
-        with workers_for(self, before) as workers, SearchWatcher(self.voice) as watcher:
+        with workers_for(self, before) as workers, SearchWatcher(self.voice, self.settings, self._scored is not None) as watcher:
             plan = self.pipeline.decide(
                 self._decisions(), self.evaluator(before), retrain=self._retrain if self._trains else None,
                 ledger=self.ledger, resume=self.options.resume, watcher=watcher, fingerprint=self._fingerprint(),
@@ -210,8 +210,9 @@ class PruneJob:
 
     @property
     def _evaluations(self) -> int:
-        """How many candidates the search tells of, those of an earlier run that was gone on with among them."""
-        return sum(not e.cached for e in self._result.evaluations)
+        """How many the search tells of, as its bar does: those of an earlier run that was gone on with among them, and
+        those that were known when they came up again."""
+        return len(self._result.evaluations)
 
     def _note(self, note: str, said: bool = False) -> None:
         """For the summary, and to be said."""

@@ -147,7 +147,7 @@ class StagedSearch:
         return Candidate(kept, "finish", "loss")
 
     def _interrupted(self) -> Interrupted:
-        return interrupted(self.problem, f"{len(self.evaluations)} of {self.total} evaluations")
+        return interrupted(self.problem, self.evaluations, self.total)
 
 
 def joint_record(

@@ -128,7 +128,7 @@ class Probes:
         )  # fmt: skip
 
     def _interrupted(self) -> Interrupted:
-        return interrupted(self.problem, f"{len(self.evaluations)} of {self.total} evaluations")
+        return interrupted(self.problem, self.evaluations, self.total)
 
 
 def probed_counts(allowed: tuple[int, ...]) -> tuple[int, ...]:
