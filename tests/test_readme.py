@@ -42,19 +42,38 @@ def test_the_table_has_every_command():
 
 def test_every_option_named_is_one():
     known = {o for c in cli.commands.values() for p in c.params for o in p.opts} | {"--help"}
-    pages = README + "".join(p.read_text("utf-8") for p in (ROOT / "docs").glob("*.md"))
+    pages = README + "".join(p.read_text("utf-8") for p in (ROOT / "docs").rglob("*.md"))
     assert set(re.findall(r"`(--[a-z-]+)", pages)) <= known
 
 
 def test_the_diff_is_real():
+    """The first command prints this block; the example keeps other channels, and the same lines of the block."""
     before = (ROOT / "models" / "cifar" / "resnet.py").read_text("utf-8").splitlines()
     after = (ROOT / "generated" / "example" / "model.py").read_text("utf-8").splitlines()
     [diff] = blocks("diff")
-    for line in filter(None, diff.splitlines()):
-        if line[0] in "- ":
+    head, *lines = diff.splitlines()
+    assert any(line.startswith(head[1:-1]) for line in after)
+    for line in lines:
+        assert line[0] in "-+"
+        if line[0] == "-":
             assert line[1:] in before, line
-        if line[0] in "+ ":
+        else:
             assert line[1:] in after, line
+
+
+def test_figures_are_those_of_the_benchmarks():
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    try:
+        import figures
+    finally:
+        sys.path.pop(0)
+    assert figures.PICTURE.read_text("utf-8") == figures.picture()
+    assert figures.with_table(README) == README
+    assert len(figures.one_shot()) == 3
+
+
+def test_readme_is_short():
+    assert len(README.splitlines()) <= 200
 
 
 def test_retraining_in_plain_pytorch_runs(tmp_path, monkeypatch):
@@ -85,7 +104,9 @@ def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
 
 
 def test_the_decorators_are_there():
-    code = block_with("@basic_block").replace("nn.Module): ...", "nn.Module):\n    stem = None")
+    page = (ROOT / "docs" / "add_a_block.md").read_text("utf-8")
+    [code] = re.findall(r"```py\n(.*?)```", page, re.DOTALL)
+    code = code.replace("nn.Module): ...", "nn.Module):\n    stem = None")
     with pytest.MonkeyPatch.context() as patched:
         patched.syspath_prepend(str(ROOT))
         exec(compile(code, "README.md", "exec"), {"nn": torch.nn, "__name__": "readme"})
