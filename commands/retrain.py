@@ -157,7 +157,8 @@ def republish(
         for name, data in kept.items():
             write_file(draft / name, data)
         if not bundle.configured:
-            write_state(draft / "weights.pth", rounded(network.state_dict(), precision_of(bundle.model)))
+            precision = precision_of(Bundle.open(bundle.folder).model)  # bundle's own may have been widened
+            write_state(draft / "weights.pth", rounded(network.state_dict(), precision))
             needs = re.search(rb"^\s*(import|from)\s+torchvision\b", kept[bundle.file.name], re.MULTILINE)
             checked = verify_bundle(
                 draft / bundle.file.name, summary["factory"], [_case(network, inputs)], _costs(summary), 1,

@@ -16,9 +16,9 @@ example = torch.zeros(1, 1, 8, 8)
 print(trace(net, example).why("blocks.0.expand"))
 
 images = list(loaders()["train"])
-bundle = prune(net, example, macs=0.3, metric="reconstruction", transfer="lstsq", batches=images, output="pruned")
+bundle = prune(net, example, macs=0.4, metric="reconstruction", transfer="lstsq", batches=images, output="pruned")
 print(f"whole {accuracy(net):.3f}, pruned {accuracy(bundle.model):.3f}")
 
-train(bundle.model, epochs=3, lr=1e-3)
+train(bundle.model, epochs=4, lr=1e-3)
 print(f"retrained {accuracy(bundle.model):.3f}")
 torch.save(bundle.model.state_dict(), "retrained.pth")

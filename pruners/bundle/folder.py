@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import count
 from pathlib import Path
 from types import ModuleType
@@ -72,9 +73,9 @@ class Bundle:
         """The text of the generated file."""
         return self.file.read_text("utf-8") if self.text is None else self.text
 
-    @property
+    @cached_property
     def model(self) -> nn.Module:
-        """The generated network with its weights, in eval mode."""
+        """The generated network with its weights, in eval mode; made at first use, and the same one from then on."""
         if self.configured:
             return open_folder(self.folder)[0]
         factory = self.summary["factory"]

@@ -65,8 +65,8 @@ def trace(model: nn.Module, example_input: Any, *, skip: Sequence[str] = ()) -> 
     >>> from secateur import trace
     >>> from secateur.models.cifar.lenet5 import lenet5
     >>> graph = trace(lenet5(), torch.zeros(1, 1, 28, 28), skip=["conv1"])
-    >>> [(width.name, width.size) for width in graph.widths]
-    [('conv2', 50), ('ip1', 500)]
+    >>> {width.name: width.size for width in graph.widths}
+    {'conv2': 50, 'ip1': 500}
     """
     return observe(model, example_input, skip=skip).graph()
 

@@ -88,6 +88,13 @@ def test_a_bundle_in_memory_has_everything_but_a_folder(tmp_path, monkeypatch):
         _ = bundle.file
 
 
+def test_what_is_trained_is_what_the_bundle_holds(tmp_path):
+    bundle = prune(lenet5(), X, ratio=0.5, output=tmp_path / "half")
+    retrain(bundle.model, 1)
+    trained, published = next(bundle.model.parameters()), next(Bundle.open(bundle.folder).model.parameters())
+    torch.testing.assert_close(trained, 2 * published)
+
+
 def test_random_numbers_are_left_as_they_were():
     torch.manual_seed(0)
     model, before = lenet5(), torch.get_rng_state()
