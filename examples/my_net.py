@@ -22,9 +22,9 @@ class Block(nn.Module):
 class Net(nn.Module):
     """A stem, some blocks, and a head that reads the mean and the maximum of every channel."""
 
-    def __init__(self, width: int = 16, depth: int = 3, classes: int = 10) -> None:
+    def __init__(self, width: int = 16, depth: int = 3, classes: int = 10, colours: int = 1) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(1, width, 3, padding=1)
+        self.stem = nn.Conv2d(colours, width, 3, padding=1)
         self.blocks = nn.Sequential(*[Block(width, 4 * width) for _ in range(depth)])
         self.head = nn.Linear(2 * width, classes)
 

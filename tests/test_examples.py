@@ -62,11 +62,10 @@ def test_a_page_runs_from_top_to_bottom(folder, page):
 
 
 def test_the_network_of_the_tutorial_opens_without_secateur(folder):
+    import torch
     from my_net import make
 
     from secateur import prune
-
-    import torch
 
     bundle = prune(make(), torch.zeros(1, 1, 8, 8), ratio=0.5, output="half")
     assert "secateur" not in bundle.source
@@ -99,7 +98,7 @@ def test_a_detector_is_measured_by_its_boxes(folder):
     scores, boxes = decoded(net(torch.zeros(2, 1, 64, 64))[0], 8)
     assert (scores.shape, boxes.shape) == ((2, 64), (2, 64, 4))
     graph = trace(net, torch.zeros(1, 1, 64, 64))
-    assert "chunk" in graph.why("stage3.1.enter.0") or len(graph.widths) == 13
+    assert len(graph.widths) == 13
 
 
 @pytest.mark.parametrize("notebook", sorted(EXAMPLES.glob("*.ipynb")), ids=lambda p: p.name)

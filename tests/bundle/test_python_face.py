@@ -13,6 +13,7 @@ import secateur
 from secateur import prune, trace
 from secateur.models.cifar.lenet5 import lenet5
 from secateur.models.cifar.resnet import resnet20
+from secateur.pruners.bundle import Bundle
 from secateur.pruners.errors import UsageError
 
 
