@@ -53,7 +53,7 @@ from .hub import (
 )
 from .places import NOWHERE
 from .plan import PruningPlan, validate
-from .run import copied, described, precision_of, rounded, state_of, streams, take, twin
+from .run import batch_size, copied, described, precision_of, rounded, state_of, streams, take, twin
 from .slicing import SlicedModel
 from .source import Written
 from .trace import observe
@@ -414,7 +414,7 @@ def rewritten(
     proof = [case(), *_generated(network, example)]
     with tempfile.TemporaryDirectory(prefix="secateur-") as scratch:
         opened = _opener(Path(scratch), draft, network, dtype)
-        return verify_bundle(opened, "network", proof, expected, 1, weights=False)
+        return verify_bundle(opened, "network", proof, expected, batch_size(example), weights=False)
 
 
 def _copy(network: nn.Module, like: nn.Module) -> nn.Module:
