@@ -149,7 +149,8 @@ class PruneJob:
             self._look_at(self.data)
         latency = measured(self.pipeline, self.options, self.voice)
         before = None if self._scored is None else self._scored.before
-        with workers_for(self, before) as workers, SearchWatcher(self.voice, self.settings, self._scored is not None) as watcher:
+        watching = SearchWatcher(self.voice, self.settings, self._scored is not None)
+        with workers_for(self, before) as workers, watching as watcher:
             plan = self.pipeline.decide(
                 self._decisions(), self.evaluator(before), retrain=self._retrain if self._trains else None,
                 ledger=self.ledger, resume=self.options.resume, watcher=watcher, fingerprint=self._fingerprint(),
