@@ -32,6 +32,11 @@ class TimeLeft:
             self._done = done
 
     @property
+    def known(self) -> bool:
+        """Whether there were enough to tell."""
+        return any(len(took) > _SOME for took in self._took)
+
+    @property
     def seconds(self) -> float:
         left, first, before = 0.0, 0.0, 0
         for end, took, times in zip(self._ends, self._took, self._expected, strict=True):
@@ -73,7 +78,8 @@ class SearchWatcher(Watcher):
             self._left = TimeLeft(self._parts or ((record.total, 1.0),))
             self._started = True
         self._left.note(record.done, self._seconds(record))
-        self._voice.progress.expect(self._left.seconds)
+        if self._left.known:
+            self._voice.progress.expect(self._left.seconds)
         self._count += 1
         left = record.total - record.done  # what was left out on the way is neither done nor to do
         self._voice.progress.advance(1, f"{record.width}, best {record.best:.4f}", self._count + left)

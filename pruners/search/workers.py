@@ -113,14 +113,14 @@ class Workers(Bench):
         self._known: list[tuple[Candidate, Found]] = []
         self._waiting: list[Candidate] = []  # at work or about to be, in order
         self._running: Iterator[Found] = iter(())
-        self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        self._stack.__enter__()
-        made = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="secateur-"))
-        self._order = Order(made, self._recipe, tuple(sys.path), self.threads)
-        self._folder = self._folder or Path(made)
-        self._run_all, self._deaths = self._stack.enter_context(_CLUSTERS[self.backend](self.jobs, self.address))
+        with ExitStack() as stack:
+            made = stack.enter_context(tempfile.TemporaryDirectory(prefix="secateur-"))
+            self._order = Order(made, self._recipe, tuple(sys.path), self.threads)
+            self._folder = self._folder or Path(made)
+            self._run_all, self._deaths = stack.enter_context(_CLUSTERS[self.backend](self.jobs, self.address))
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
