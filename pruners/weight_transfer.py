@@ -98,13 +98,14 @@ def slice_optimizer_state(
         )
     masks = masks_by_key(graph, kept)
     of = dict(zip(order, names, strict=True))
-    state = {i: _sliced_moments(entries, of[i], graph, masks) for i, entries in optimizer["state"].items()}
+    state = {i: slice_moments(entries, of[i], graph, masks) for i, entries in optimizer["state"].items()}
     return {**copy.deepcopy({k: v for k, v in optimizer.items() if k != "state"}), "state": state}
 
 
-def _sliced_moments(
+def slice_moments(
     entries: Mapping[str, Any], name: str, graph: ChannelGraph, masks: Masks
 ) -> dict[str, Any]:
+    """What an optimizer keeps of one parameter, for the pruned network. Raises CheckpointError as above."""
     key = graph.key(name)
     moments: dict[str, Any] = {}
     for entry, value in entries.items():

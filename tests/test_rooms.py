@@ -179,6 +179,11 @@ _TABLE = {
     "pruners.source.live": "pruners.entry pruners.errors pruners.places pruners.run pruners.source.text",
     "pruners.source.text": "pruners.errors pruners.places pruners.shown",
     "pruners.squeezenet": "pruners.base",
+    "pruners.steps": (
+        "pruners.base pruners.bundle pruners.costs pruners.entry pruners.errors pruners.graph pruners.hub "
+        "pruners.metrics pruners.pipeline pruners.plan pruners.run pruners.search pruners.slicing "
+        "pruners.weight_transfer"
+    ),
     "pruners.trace": (
         "pruners.decorators pruners.errors pruners.graph pruners.layer_words pruners.places pruners.run "
         "pruners.trace.labelling pruners.trace.rules"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .in_place import narrowing
 from .layer_sizes import resize
 from .rehearse import corrected
 from .slice import SlicedModel, slice_model
@@ -9,5 +10,5 @@ from .trial import workable
 from .zeroing import zero_kernels, zero_out
 
 __all__ = [
-    "SlicedModel", "corrected", "resize", "slice_model", "workable", "zero_kernels", "zero_out",
+    "SlicedModel", "corrected", "narrowing", "resize", "slice_model", "workable", "zero_kernels", "zero_out",
 ]
