@@ -46,7 +46,7 @@ class Ratio(click.ParamType):
         word, sign, number = str(value).rpartition("=")
         if sign and not word:
             self.fail(f"{value}: write the layers before the sign, as in layer3.*=0.7", param, ctx)
-        return word, click.FLOAT.convert(number, param, ctx)
+        return word, float(click.FLOAT(number, param, ctx))
 
 
 def ratios(given: tuple[tuple[str, float], ...]) -> dict[str, Any]:
