@@ -12,7 +12,7 @@ SEARCHES = ("bayesian", "global", "sensitivity", "uniform")
 TRANSFERS = ("bn", "heal", "lstsq", "slice")
 DATA_SETS = (
     "cifar10", "cifar100", "digits", "folder", "imagenet", "minicifar", "mnist", "synthetic",
-    "tiny_imagenet",
+    "tiny_imagenet", "webdataset",
 )  # fmt: skip
 ENDS = {"flreal": "real", "noflreal": "binary"}  # as names of files say what first and last layer are
 KINDS = (

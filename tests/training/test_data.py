@@ -51,7 +51,7 @@ def everything(split: Split) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.cat(images), torch.cat(labels)
 
 
-KNOWN = "known are cifar10, cifar100, digits, folder, imagenet, minicifar, mnist, synthetic, tiny_imagenet"
+KNOWN = "known are cifar10, cifar100, digits, folder, imagenet, minicifar, mnist, synthetic, tiny_imagenet, webdataset"
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ HELD = 2 * 2**30
 """Bytes of decoded images that are held in memory; where there are more, files are read when needed."""
 
 
-_PARTS = ("test", "val", "valid", "validation")
+PARTS = ("test", "val", "valid", "validation")
 """What the images that only report are called; the first that is there is taken."""
 _LOOKED_AT = 200
 """Images whose sizes say how all are treated."""
@@ -76,10 +76,10 @@ def folder_of_images(folder: Path) -> Data:
     """
     train = folder / "train"
     if train.is_dir():
-        test = next((p for name in _PARTS if (p := folder / name).is_dir()), None)
+        test = next((p for name in PARTS if (p := folder / name).is_dir()), None)
         return _held_apart(train) if test is None else _own_images(*_two_parts("folder", train, test))
     paths, classes = _images_in(folder), _visible(folder)
-    if classes and not paths and not {name.lower() for name in classes} & {"training", *_PARTS}:
+    if classes and not paths and not {name.lower() for name in classes} & {"training", *PARTS}:
         return _held_apart(folder)
     if len(paths) < 2:
         held = "one image alone" if paths else "neither train/<class>/ and test/<class>/ nor images (without labels)"
