@@ -353,7 +353,7 @@ def data_name(spec: str) -> str:
     if is_function(spec):
         return f"{Path(name).stem}-{folder}"
     name = name.replace("/", "_")  # of +normalize
-    return f"{name}-{Path(folder).resolve().name}" if name.partition("+")[0] == "folder" else name
+    return f"{name}-{Path(folder).resolve().name}" if name.partition("+")[0] in ("folder", "webdataset") else name
 
 
 def bundle_name(label: str, options: PruneOptions) -> str:

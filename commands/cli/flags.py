@@ -54,7 +54,7 @@ class Ratio(click.ParamType):
         word, sign, number = str(value).rpartition("=")
         if sign and not word:
             self.fail(f"{value}: write the layers before the sign, as in layer3.*=0.7", param, ctx)
-        return word, click.FLOAT.convert(number, param, ctx)
+        return word, float(click.FLOAT(number, param, ctx))
 
 
 def ratios(given: tuple[tuple[str, float], ...]) -> dict[str, Any]:
@@ -142,8 +142,8 @@ kind = options(
 )  # fmt: skip
 data = click.option(
     "--data", metavar="NAME[:DIR]", help="digits, mnist:DIR, cifar10:DIR, cifar100:DIR, minicifar:DIR, "
-    "tiny_imagenet:DIR, imagenet:DIR or folder:DIR; FILE.py:FUNCTION that returns loaders; synthetic, made from the "
-    "network itself; text:FILES with hf:DIR; NAME+thermometer codes images as signs, "
+    "tiny_imagenet:DIR, imagenet:DIR, folder:DIR or webdataset:DIR; FILE.py:FUNCTION that returns loaders; synthetic, "
+    "made from the network itself; text:FILES with hf:DIR; NAME+thermometer codes images as signs, "
     "three channels for one; NAME+normalize=M,M,M/S,S,S takes these means and deviations.",
 )  # fmt: skip
 network = options(

@@ -13,7 +13,7 @@ TRANSFERS = ("bn", "heal", "lstsq", "slice")
 EXPORTS = ("executorch", "onnx", "safetensors", "torch_export")
 DATA_SETS = (
     "cifar10", "cifar100", "digits", "folder", "imagenet", "minicifar", "mnist", "synthetic",
-    "tiny_imagenet",
+    "tiny_imagenet", "webdataset",
 )  # fmt: skip
 ENDS = {"flreal": "real", "noflreal": "binary"}  # as names of files say what first and last layer are
 KINDS = (

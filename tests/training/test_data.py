@@ -51,7 +51,7 @@ def everything(split: Split) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.cat(images), torch.cat(labels)
 
 
-KNOWN = "known are cifar10, cifar100, digits, folder, imagenet, minicifar, mnist, synthetic, tiny_imagenet"
+KNOWN = "known are cifar10, cifar100, digits, folder, imagenet, minicifar, mnist, synthetic, tiny_imagenet, webdataset"
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_a_train_folder_without_class_folders_is_refused(tmp_path: Path) -> None
 
 def test_an_empty_class_folder_is_refused_by_name(tmp_path: Path) -> None:
     (write_folder(tmp_path) / "train" / "bee").mkdir()
-    with pytest.raises(DataError, match=r"train can't be used: Found no valid file for the classes bee"):
+    with pytest.raises(DataError, match=r"train can't be used: there are no images of bee: add some, or remove"):
         load_data(f"folder:{tmp_path}")
 
 
@@ -545,3 +545,82 @@ def test_what_is_called_otherwise_serves_as_test_images(tmp_path: Path, name: st
     assert len(before.test) == len(after.test) > 0
     assert len(before.val) == len(after.val)
     assert torch.equal(before.test.classes, after.test.classes)
+
+
+# -- folders as people have them
+
+
+def class_folders(root: Path, images: int = 10, size: tuple[int, int] = (8, 8)) -> Path:
+    for c, name in enumerate(("cat", "ant")):
+        for i in range(images):
+            write_image(root / name / f"{i}.png", 100 * c + i, size)
+    return root
+
+
+@pytest.mark.parametrize("names", [("val", "test"), ("training", "validation"), ("Test", "cat")])
+def test_parts_are_not_taken_for_classes(names: tuple[str, ...], tmp_path: Path) -> None:
+    for name in names:
+        class_folders(tmp_path / name)
+    with pytest.raises(DataError, match=r"holds neither train/<class>/ and test/<class>/ nor images"):
+        load_data(f"folder:{tmp_path}")
+
+
+def test_one_class_alone_is_refused(tmp_path: Path) -> None:
+    class_folders(tmp_path / "animals")
+    with pytest.raises(DataError, match=r"holds one class only, animals: add another, or write --data folder:"):
+        load_data(f"folder:{tmp_path}")
+
+
+def test_an_empty_class_is_refused_where_there_are_classes_alone(tmp_path: Path) -> None:
+    (class_folders(tmp_path) / "bee").mkdir()
+    with pytest.raises(DataError, match=r"there are no images of bee: add some, or remove the folder"):
+        load_data(f"folder:{tmp_path}")
+
+
+def test_classes_with_too_few_images_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"are too few to hold some out: add images"):
+        load_data(f"folder:{class_folders(tmp_path, 1)}")
+
+
+@pytest.mark.parametrize("below", ["", "train"])
+def test_of_classes_alone_a_fifth_is_held_out_alike_every_time(below: str, tmp_path: Path) -> None:
+    class_folders(tmp_path / below)
+    data, again = load_data(f"folder:{tmp_path}"), load_data(f"folder:{tmp_path}")
+    assert data.classes == ("ant", "cat")
+    assert (len(data.train), len(data.val), len(data.test)) == (14, 2, 4)
+    assert everything(data.test)[1].tolist() == [0, 0, 1, 1]
+    assert torch.equal(everything(data.test)[0], everything(again.test)[0])
+    seen = torch.cat([everything(split)[0][:, 0, 0, 0] for split in (data.train, data.val, data.test)])
+    assert len(seen.unique()) == 20  # every image is in one part
+    assert data.told == (
+        f"{tmp_path / below} has no test images beside it: 4 of its 20, of every class, are held out as such",
+    )
+
+
+def test_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:
+    before = load_data(f"folder:{write_folder(tmp_path)}")
+    for part in ("train", "test"):
+        (tmp_path / part / "cat" / "._0.png").write_bytes(b"of another program")
+        write_image(tmp_path / part / ".ipynb_checkpoints" / "0.png")
+        write_image(tmp_path / part / "cat" / ".cache" / "0.png")
+        (tmp_path / part / ".DS_Store").write_bytes(b"")
+    after = load_data(f"folder:{tmp_path}")
+    assert after.classes == before.classes
+    for one, other in ((before.train, after.train), (before.test, after.test)):
+        assert torch.equal(everything(one)[0], everything(other)[0])
+
+
+def test_folders_beside_images_without_labels_are_told_of(tmp_path: Path) -> None:
+    for i in range(12):
+        write_image(class_folders(tmp_path) / f"{i}.png", i)
+    data = load_data(f"folder:{tmp_path}")
+    assert not data.labelled
+    assert data.told == (f"{tmp_path} has images and folders: the folders (ant, cat) are left out, as are labels",)
+
+
+def test_a_small_image_among_large_ones_does_not_decide(tmp_path: Path) -> None:
+    write_image(write_folder(tmp_path, size=(120, 100)) / "train" / "ant" / "0.png", size=(20, 30))
+    write_image(tmp_path / "train" / "ant" / "1.png", size=(300, 90))
+    data = load_data(f"folder:{tmp_path}")
+    assert data.input_shape == (3, 224, 224)
+    assert everything(with_workers(data, 0).train)[0].shape == (18, 3, 224, 224)

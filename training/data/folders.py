@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,7 +29,10 @@ HELD = 2 * 2**30
 """Bytes of decoded images that are held in memory; where there are more, files are read when needed."""
 
 
-_INSTEAD = ("val", "valid", "validation")
+PARTS = ("test", "val", "valid", "validation")
+"""What the images that only report are called; the first that is there is taken."""
+_LOOKED_AT = 200
+"""Images whose sizes say how all are treated."""
 
 
 @data_set("tiny_imagenet", "train/<wnid>/images/ and val/images/ with val/val_annotations.txt")
@@ -61,32 +65,44 @@ def imagenet(folder: Path) -> Data:
     return _large("imagenet", *_two_parts("imagenet", folder / "train", folder / "val"))
 
 
-@data_set("folder", "train/<class>/ and test/<class>/ (or val/<class>/), or images without labels")
+@data_set("folder", "train/<class>/ and test/<class>/ (or val/<class>/), <class>/ alone, or images without labels")
 def folder_of_images(folder: Path) -> Data:
     """Your own images, in a folder per class; classes are numbered alphabetically. Images that lie in the folder
     itself have no labels. Where there is no ``test``, ``val`` is it: what decides is held out of ``train`` anyway.
+    Where there is neither, or there are classes alone, a fifth of the images is held out. Hidden files are left out.
 
     Small images (all of one size, at most 96 pixels) are held in memory, up to 2 GiB, and shifted by an eighth of
     their size; larger ones are treated like ImageNet's. All are normalised with ImageNet's mean and deviation.
     """
-    if (folder / "train").is_dir():
-        return _own_images(*_two_parts("folder", folder / "train", _held_apart(folder)))
-    paths = _images_in(folder)
+    train = folder / "train"
+    if train.is_dir():
+        test = next((p for name in PARTS if (p := folder / name).is_dir()), None)
+        return _held_apart(train) if test is None else _own_images(*_two_parts("folder", train, test))
+    paths, classes = _images_in(folder), _visible(folder)
+    if classes and not paths and not {name.lower() for name in classes} & {"training", *PARTS}:
+        return _held_apart(folder)
     if len(paths) < 2:
         held = "one image alone" if paths else "neither train/<class>/ and test/<class>/ nor images (without labels)"
         raise DataError(f"folder: {folder} holds {held}: add images, or give another folder")
     files = paths, torch.full((len(paths),), -1)
     data = _own_images(files, files, ())
-    return replace(data, test=data.val)
+    beside = f"{folder} has images and folders: the folders ({', '.join(classes[:3])}) are left out, as are labels"
+    return replace(data, test=data.val, told=(beside,) if classes else ())
 
 
-def _held_apart(folder: Path) -> Path:
-    """The images that only report: in ``test``, or where there is none in what others call so."""
-    return next((p for name in ("test", *_INSTEAD) if (p := folder / name).is_dir()), folder / "test")
+def _held_apart(root: Path) -> Data:
+    """Images of which a fifth of each class only reports."""
+    paths, labels, classes = _class_folders("folder", root)
+    _require_several("folder", root, classes)
+    rest, held = hold_out(labels, len(labels) // 5)
+    learn, test = (([paths[i] for i in part.tolist()], labels[part]) for part in (rest, held))
+    taken = f"{len(held)} of its {len(labels)}, of every class, are held out as such"
+    told = f"{root} has no test images beside it: {taken}"
+    return replace(_own_images(learn, test, classes), told=(told,))
 
 
 def _own_images(learn: Files, test: Files, classes: tuple[str, ...]) -> Data:
-    width, height = _size_of(learn[0][0])
+    width, height = _usual_size(learn[0])
     if max(width, height) > LARGE:
         return _large("folder", learn, test, classes)
     if 3 * width * height * (len(learn[0]) + len(test[0])) > HELD:
@@ -141,36 +157,59 @@ def _in_files(
 
 def _two_parts(name: str, train: Path, test: Path) -> tuple[Files, Files, tuple[str, ...]]:
     paths, labels, classes = _class_folders(name, train)
-    if len(classes) == 1:
-        raise DataError(
-            f"{name}: {train} holds one class only, {classes[0]}: add another, or write --data "
-            f"folder:{train / classes[0]} to use its images without labels"
-        )
+    _require_several(name, train, classes)
     test_paths, test_labels, test_classes = _class_folders(name, test)
     _same_classes(name, classes, test_classes)
     return (paths, labels), (test_paths, test_labels), classes
 
 
+def _require_several(name: str, root: Path, classes: tuple[str, ...]) -> None:
+    if len(classes) == 1:
+        raise DataError(
+            f"{name}: {root} holds one class only, {classes[0]}: add another, or write --data "
+            f"folder:{root / classes[0]} to use its images without labels"
+        )
+
+
 def _images_in(folder: Path) -> list[str]:
+    return sorted(str(f) for f in folder.iterdir() if f.is_file() and _is_image(f, folder))
+
+
+def _is_image(path: Path, root: Path) -> bool:
+    """By its name; what is hidden, or lies in what is, was put there by a program."""
     from torchvision.datasets.folder import IMG_EXTENSIONS
 
-    return sorted(str(f) for f in folder.iterdir() if f.is_file() and f.suffix.lower() in IMG_EXTENSIONS)
+    hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
+    return path.suffix.lower() in IMG_EXTENSIONS and not hidden
+
+
+def _visible(root: Path) -> list[str]:
+    """The folders in it that aren't hidden."""
+    return sorted(f.name for f in root.iterdir() if f.is_dir() and not f.name.startswith("."))
 
 
 def _class_folders(name: str, root: Path) -> tuple[list[str], Tensor, tuple[str, ...]]:
-    from torchvision.datasets import ImageFolder
+    from torchvision.datasets.folder import make_dataset
 
     if not root.is_dir():
         raise DataError(f"{name}: there is no folder {root}: give the folder that holds {root.name}/<class>/")
-    try:
-        found = ImageFolder(str(root))
-    except FileNotFoundError as error:
-        reason = "it has no class folders" if "class folder" in str(error) else str(error).split(". ")[0]
+    classes = _visible(root)
+    number = {label: i for i, label in enumerate(classes)}
+    found = make_dataset(
+        root, number, is_valid_file=lambda path: _is_image(Path(path), root), allow_empty=True
+    ) if classes else []  # fmt: skip
+    if empty := [classes[i] for i in sorted(set(number.values()) - {label for _, label in found})]:
+        raise DataError(
+            f"{name}: {root} can't be used: there are no images of {', '.join(empty[:5])}: add some, or remove the "
+            "folder"
+        )
+    if not classes:
+        reason = "it has no class folders"
         instead = f", or write --data folder:{root} to use its images without labels" if _images_in(root) else ""
         raise DataError(
             f"{name}: {root} can't be used: {reason}; it must hold a folder of images per class{instead}"
-        ) from None
-    return [path for path, _ in found.samples], torch.tensor(found.targets), tuple(found.classes)
+        )
+    return [path for path, _ in found], torch.tensor([label for _, label in found]), tuple(classes)
 
 
 def _same_classes(name: str, train: tuple[str, ...], test: tuple[str, ...]) -> None:
@@ -181,6 +220,17 @@ def _same_classes(name: str, train: tuple[str, ...], test: tuple[str, ...]) -> N
 
 def _size_of(path: str) -> tuple[int, int]:
     return _open_rgb("folder", path).shape[1::-1]
+
+
+def _usual_size(paths: Sequence[str]) -> tuple[int, int]:
+    """Width and height of the first; where sizes differ, of the one in the middle."""
+    from PIL import Image
+
+    first, sizes = _size_of(paths[0]), []
+    for path in paths[:: max(1, len(paths) // _LOOKED_AT)]:
+        with suppress(OSError, SyntaxError, ValueError), Image.open(path) as image:  # damaged ones are told later
+            sizes.append(image.size)
+    return first if len(set(sizes)) < 2 else sorted(sizes, key=max)[len(sizes) // 2]
 
 
 def _open_rgb(name: str, path: str) -> np.ndarray[Any, np.dtype[np.uint8]]:

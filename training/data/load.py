@@ -19,7 +19,7 @@ def load_data(spec: str) -> Data:
     ``FILE.py:FUNCTION`` returns them (``load_own``). ``NAME+thermometer`` codes the images as signs;
     ``NAME+normalize=M,../S,..`` takes other means and deviations.
     """
-    for module in ("secateur.training.data.layouts", "secateur.training.data.folders"):
+    for module in ("secateur.training.data.layouts", "secateur.training.data.folders", "secateur.training.data.shards"):
         importlib.import_module(module)  # registers the readers
     if is_function(spec):
         return load_own(spec)

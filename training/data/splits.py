@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from io import BytesIO
 from typing import Any, Protocol
 
 import torch
@@ -247,7 +248,7 @@ class _Files(torch.utils.data.Dataset[Batch | str]):
             return self.split.augment(rgb), label
 
 
-def open_rgb(path: str) -> Any:
+def open_rgb(path: str | BytesIO) -> Any:
     """The PIL image; OSError if the file can't be read as one."""
     from PIL import Image
 
