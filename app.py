@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import json
 import os
 import shlex
 import shutil
@@ -23,14 +24,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from secateur import __version__
-from secateur.commands.cli import SETUP_PRUNER, flags, headings, streams
+from secateur.commands.cli import SETUP_PRUNER, flags, headings, refusals, streams
 
 if TYPE_CHECKING:
     from torch import nn
 
     from secateur.pruners.base import BasicPruning
+    from secateur.pruners.errors import SecateurError
 
-DEBUG = "secateur.debug"
+DEBUG, AS_JSON = "secateur.debug", "secateur.json"
 FAULT = 70  # what a program returns for a fault of its own (sysexits.h)
 PROVING = ("prune", "retrain", "apply", "check", "pack")
 PUBLISHING = ("prune", "train", "retrain", "apply", "quantize", "curves", "pack", "compare")
@@ -50,12 +52,16 @@ def setup_pruner(arch: str, model: nn.Module, example_input: Any, **arguments: A
 
 
 class Commands(click.Group):
-    """Turns errors into one line and an exit code; shows a traceback only when asked for with -vv."""
+    """Turns errors into what the user can use and an exit code; shows a traceback only when asked for with -vv."""
 
     command_class = headings.Command
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[AS_JSON] = "--json" in args
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
-        from secateur.pruners.errors import Interrupted, SecateurError
+        from secateur.pruners.errors import FAULT_CODE, Interrupted, SecateurError
 
         try:
             result = super().invoke(ctx)
@@ -67,17 +73,22 @@ class Commands(click.Group):
                 self._say(ctx, f"{str(stop) or 'interrupted'}\nresume with: {again}")
             ctx.exit(Interrupted.exit_code)
         except SecateurError as error:
-            self._say(ctx, f"error: {error}")
-            ctx.exit(error.exit_code)
+            self._refuse(ctx, error)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
-            if said := refused_by_the_machine(error):
-                self._say(ctx, f"error: {said}")
-                ctx.exit(SecateurError.exit_code)
+            if refused := refused_by_the_machine(error):
+                self._refuse(ctx, refused)
             what = f"{type(error).__name__}: {error}".splitlines()[0]
-            self._say(ctx, f"error: {what} (a fault of this tool: run again with -vv for the place, and report it)")
+            what += " (a fault of this tool: run again with -vv for the place, and report it)"
+            self._say(ctx, refusals.first_line(FAULT_CODE, what))
             ctx.exit(FAULT)
+
+    def _refuse(self, ctx: click.Context, error: SecateurError) -> None:
+        if ctx.meta[AS_JSON]:
+            click.echo(json.dumps({"schema": 1, "error": refusals.fields(error)}, indent=2))
+        self._say(ctx, refusals.told(error))
+        ctx.exit(error.exit_code)
 
     def _check_printed(self, ctx: click.Context) -> None:
         """What was published is there, whether its description could be printed or not."""
@@ -93,19 +104,23 @@ class Commands(click.Group):
             import traceback
 
             traceback.print_exc()
-        click.echo(message, err=True)
+        click.echo(message, err=True, color=False if os.environ.get("NO_COLOR") else None)
 
 
-def refused_by_the_machine(error: Exception) -> str:
+def refused_by_the_machine(error: Exception) -> SecateurError | None:
     """What the machine refused rather than this tool, in one line: memory, a place on the disk; else nothing."""
+    from secateur.pruners.errors import OutOfMemory, OutputError
+
     text = str(error).splitlines()[0] if str(error) else ""
     memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     if memory or (isinstance(error, RuntimeError) and any(said in text for said in OUT_OF_MEMORY)):
-        return f"there is too little memory{text and f' ({text[:200]})'}: take smaller inputs, or another machine"
+        return OutOfMemory(
+            f"there is too little memory{text and f' ({text[:200]})'}: take smaller inputs, or another machine"
+        )
     if isinstance(error, OSError) and error.errno in REFUSED:
         where = str(error.filename or "a file")
-        return f"{where if len(where) <= 80 else where[:77] + '...'} can't be used: {error.strerror}"
-    return ""
+        return OutputError(f"{where if len(where) <= 80 else where[:77] + '...'} can't be used: {error.strerror}")
+    return None
 
 
 def resume_command(program: str, words: list[str]) -> str:
@@ -126,6 +141,7 @@ def run(command: str, options: str, given: dict[str, Any]) -> None:
     quiet, verbose = given.pop("quiet", False), given.pop("verbose", 0)
     if verbose > 1:
         click.get_current_context().meta[DEBUG] = True
+    click.get_current_context().meta[AS_JSON] = given["json"]
     given["verbose"] = -1 if quiet else verbose
     # waiting threads sleep: where others use the cores as well, spinning makes small networks many times slower
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -374,6 +390,14 @@ def curves(**given: Any) -> None:
 def archs(**given: Any) -> None:
     """List the bundled networks."""
     run("archs", "CommonOptions", given)
+
+
+@cli.command()
+@click.argument("error_code", metavar="[CODE]", required=False)
+@flags.common
+def explain(**given: Any) -> None:
+    """Say what the code of an error means, with an example; without one, list all."""
+    run("explain", "ExplainOptions", given)
 
 
 @cli.command()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..pruners import plan as plans
 from ..pruners.bundle import Bundle, check_free
-from ..pruners.errors import PlanError, SecateurError
+from ..pruners.errors import PlanError, PlanMismatchError, SecateurError
 from ..pruners.plan import PruningPlan
 from ..pruners.shown import visible
 from ..training.fit import load_checkpoint
@@ -77,17 +77,17 @@ def _complete(options: ApplyOptions, plan: PruningPlan) -> ApplyOptions:
         raise PlanError(f"{options.plan}: its provenance is damaged; make a new plan") from None
     if facts.get("example") and not (filled.example or filled.input_shape):
         example = visible(str(facts["example"]))
-        raise PlanError(f"{options.plan} was made on what {example} returns: add --example {example}")
+        raise PlanMismatchError(f"{options.plan} was made on what {example} returns: add --example {example}")
     if filled.arch or filled.model:
         return filled
     if facts.get("arch"):
         return replace(filled, arch=str(facts["arch"]))
     if facts.get("model"):
         model = visible(str(facts["model"]))
-        raise PlanError(
+        raise PlanMismatchError(
             f"{options.plan} was made for {model}, which is run only if you say so: add --model {model}"
         )
-    raise PlanError(f"{options.plan} doesn't say which network it is for: add --arch or --model")
+    raise PlanMismatchError(f"{options.plan} doesn't say which network it is for: add --arch or --model")
 
 
 def _start(options: ApplyOptions, facts: Mapping[str, Any]) -> dict[str, Any]:

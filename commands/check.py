@@ -7,7 +7,7 @@ import torch
 from ..pruners import decorators
 from ..pruners.base import PRUNERS, BasicPruning
 from ..pruners.decorators import BlockKind
-from ..pruners.errors import UsageError
+from ..pruners.errors import UnsuitedError
 from ..pruners.loading import load_module
 from .cli import CheckOptions
 from .show import Voice
@@ -18,7 +18,7 @@ def run(options: CheckOptions) -> None:
     built_in = list(vars(decorators).values())
     kinds = [v for v in vars(module).values() if isinstance(v, BlockKind) and v not in built_in]
     if not kinds:
-        raise UsageError(f"{options.file} defines no block kind: make one with BlockKind(name, calculator)")
+        raise UnsuitedError(f"{options.file} defines no block kind: make one with BlockKind(name, calculator)")
     pruner_class = PRUNERS.get(module.__name__, BasicPruning)
     with Voice(options.verbose, options.json) as voice:
         reports = [_check_kind(kind, pruner_class, voice, options.seed) for kind in kinds]

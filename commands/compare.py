@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..models import registry
 from ..pruners.bundle import Bundle, size_of_state
-from ..pruners.errors import BundleExistsError, UsageError
+from ..pruners.errors import BundleExistsError, ResumeError, UnsuitedError, UsageError
 from ..pruners.latency import Run, in_turns, machine
 from ..pruners.outputs import held
 from ..training.data import Data, limited, load_data, require_labels
@@ -138,7 +138,7 @@ def _check_new(key: Key, before: Comparison, options: CompareOptions, folder: Pa
         if given is None:
             path = _weights(folder, key, str(kind))
             if (path.exists() or unfinished(path).exists()) and not (options.resume or options.force):
-                raise UsageError(f"{path} is of an unfinished run: go on with --resume, or start anew with --force")
+                raise ResumeError(f"{path} is of an unfinished run: go on with --resume, or start anew with --force")
 
 
 def _weights(folder: Path, key: Key, kind: str) -> Path:
@@ -162,7 +162,7 @@ def _side(options: CompareOptions, data: Data, kind: str, voice: Voice) -> Side:
     if given is not None and given.is_dir():
         bundle = Bundle.open(given)
         if "packed" in bundle.summary:
-            raise UsageError(f"{given} is packed already: give the bundle that it was made of")
+            raise UnsuitedError(f"{given} is packed already: give the bundle that it was made of")
         model = bundle.model
         of_bundle(model, bundle.plan.provenance)
         data = check_outputs(str(given), model, inputs_of_bundle(bundle, data=data), data)

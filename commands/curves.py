@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..pruners.errors import UsageError
+from ..pruners.errors import NeedsDataError
 from ..pruners.metrics import FIRST
 from ..pruners.outputs import held
 from ..pruners.plan import sha256_of_state
@@ -33,7 +33,7 @@ def run(options: CurvesOptions) -> None:
     with Voice(options.verbose, options.json) as voice, ExitStack() as stack:
         network = network_from(options, voice)
         if network.data is None:
-            raise UsageError("curves are measured on images: add --data")
+            raise NeedsDataError("curves are measured on images: add --data")
         require_labels(network.data, "measuring curves")
         output = options.output or GENERATED / f"{network.label}_curves"
         stack.enter_context(held(output / "curves.jsonl"))

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..pruners.errors import UsageError
+from ..pruners.errors import PackageError
 from .cli import CommonOptions
 from .show import Voice, table
 
@@ -37,7 +37,7 @@ def run(options: CommonOptions) -> None:
     Voice(-1, options.json).result([shown], values)
     bad = [f for f in findings if f.problem]
     if bad:
-        raise UsageError(f"{bad[0].name}: {bad[0].problem}")
+        raise PackageError(f"{bad[0].name}: {bad[0].problem}")
 
 
 def _versions() -> list[Finding]:

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import RenderableType
 from torch import Tensor, nn
 
-from ..pruners.errors import OutputError, UsageError
+from ..pruners.errors import NeedsDataError, OutputError, UnsuitedError
 from ..pruners.measure import Measure
 from ..training.data import Data, damaged_in, require_labels, with_workers
 from ..training.fit import EVALUATION_BATCH, evaluate, memory_explained, resolve_device
@@ -36,7 +36,7 @@ def run(options: EvaluateOptions) -> None:
             number = measure(model.to(resolve_device(options.device)))
             return voice.result(f"{name}: {measure.name} {number:.6g}", {"name": name, "score": {measure.name: number}})
         if data is None:
-            raise UsageError("measuring needs images: add --data, or --score with a measure of your own")
+            raise NeedsDataError("measuring needs images: add --data, or --score with a measure of your own")
         require_labels(data, "measuring")
         data, batch = with_workers(data, options.workers), options.batch_size or EVALUATION_BATCH
         with memory_explained(lambda: f"with {batch} images at a time: take a smaller --batch-size"):
@@ -92,7 +92,7 @@ def _draw(path: Path, model: nn.Module, data: Data, title: str, seed: int) -> No
     import io
 
     if len(data.input_shape) != 3:
-        raise UsageError(f"--draw shows images, and the inputs of {data.name} are {data.input_shape}")
+        raise UnsuitedError(f"--draw shows images, and the inputs of {data.name} are {data.input_shape}")
     from ..training.fit import prediction_grid
 
     picture = io.BytesIO()

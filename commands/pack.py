@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..pruners.bundle import Bundle, check_free, held, write_file
-from ..pruners.errors import UsageError
+from ..pruners.errors import UnsuitedError
 from ..pruners.outputs import unwritable
 from ..pruners.verify import varied
 from ..training.data import load_data
@@ -52,7 +52,7 @@ def _write_text(folder: Path, made: Bundle, inputs: Any, options: PackOptions) -
     spec = data_of_bundle(made, options.data)
     data = load_data(spec) if spec else None
     if data is None and not (isinstance(inputs, Tensor) and inputs.ndim == 4):
-        raise UsageError("--text is for networks of images")
+        raise UnsuitedError("--text is for networks of images")
     patterns = next(data.test.batches(_PATTERNS))[0] if data is not None else torch.cat(
         [varied(inputs, seed) for seed in range(_PATTERNS)]
     )[:_PATTERNS]
@@ -77,7 +77,7 @@ def unpruned(network: Network, folder: Path) -> Bundle:
 def packed(bundle: Bundle, name: str, inputs: Any, output: Path, force: bool, voice: Voice) -> Bundle:
     """The bundle with weights as bits, published at ``output``."""
     if "packed" in bundle.summary:
-        raise UsageError(f"{name} is packed already")
+        raise UnsuitedError(f"{name} is packed already")
     kind, model = kind_in(bundle.plan.provenance), bundle.model
     made = pack(model, bundle.source, find_binary(model, inputs, name, kind.name if kind else ""), inputs)
     for layer, reason in made.found.others.items():

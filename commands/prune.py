@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..pruners.bundle import check_free, discard, held
 from ..pruners.costs import Budget
-from ..pruners.errors import OutputError, UsageError
+from ..pruners.errors import ConflictError, NeedsDataError, OptionError, OutputError
 from ..pruners.measure import Measure
 from ..pruners.metrics import METRICS
 from ..pruners.pipeline import points
@@ -117,11 +117,11 @@ def settings_from(options: PruneOptions) -> SearchSettings:
     if options.metric:
         METRICS.find(options.metric)
     if options.final_epochs is not None and options.final_epochs < 0:
-        raise UsageError(f"--final-epochs {options.final_epochs}: must be 0 or more")
+        raise OptionError(f"--final-epochs {options.final_epochs}: must be 0 or more")
     if options.score is not None and options.stop_early:
-        raise UsageError(NO_LOSSES)
+        raise NeedsDataError(NO_LOSSES)
     if options.temperature is not None and options.distill is None:
-        raise UsageError("--temperature is for --distill: add it, or leave --temperature out")
+        raise ConflictError("--temperature is for --distill: add it, or leave --temperature out")
     epochs = SearchSettings.retrain_epochs if options.retrain_epochs is None else options.retrain_epochs
     settings = SearchSettings(
         strategy=strategy,

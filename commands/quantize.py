@@ -12,7 +12,7 @@ from rich.console import RenderableType
 from torch import nn
 
 from ..pruners.bundle import check_free, contents, held, published, write_file, write_state
-from ..pruners.errors import BundleExistsError, UsageError
+from ..pruners.errors import BundleExistsError, ConflictError, NeedsDataError, NotGivenError, OptionError, UnsuitedError
 from ..pruners.plan import sha256_of_state
 from ..training.binarization import FEWEST, MOST, SCOPES, Scope, require_finite, weights_of
 from ..training.data import Data, damaged_in, require_labels, with_workers
@@ -48,14 +48,14 @@ def run(options: QuantizeOptions) -> None:
     shown = [_table(name, results, options), "", *_reasons(results), *_notes(options, bench, fewest)]
     voice.result([*shown, *map(str, saved)], values)
     if options.save and not saved:
-        raise UsageError(f"nothing is saved: {_refusal(options, results)}")
+        raise UnsuitedError(f"nothing is saved: {_refusal(options, results)}")
 
 
 def bits_from(text: str) -> tuple[int, ...]:
     """``"8,6,4"`` as numbers, most first."""
     words = [word.strip() for word in text.split(",")]
     if not all(word.isdecimal() and FEWEST <= int(word) <= MOST for word in words):
-        raise UsageError(f"--bits {text}: write numbers from {FEWEST} to {MOST}, such as 8,6,4")
+        raise OptionError(f"--bits {text}: write numbers from {FEWEST} to {MOST}, such as 8,6,4")
     return tuple(sorted({int(word) for word in words}, reverse=True))
 
 
@@ -63,13 +63,13 @@ def _check_options(options: QuantizeOptions) -> tuple[int, ...]:
     """The bits; what can't be done is refused before anything is read or measured."""
     bits = bits_from(options.bits)
     if options.save == "int8":
-        raise UsageError(NO_INT8)
+        raise UnsuitedError(NO_INT8)
     if options.save is None and options.output is not None:
-        raise UsageError("-o says where, --save half or --save fixed says what: add it")
+        raise ConflictError("-o says where, --save half or --save fixed says what: add it")
     if options.save is not None and options.output is None:
-        raise UsageError(f"--save {options.save}: say where, with -o DIR")
+        raise NotGivenError(f"--save {options.save}: say where, with -o DIR")
     if options.save == "fixed" and options.max_loss is None and len(bits) * len(options.scope or SCOPES) != 1:
-        raise UsageError(
+        raise NotGivenError(
             "--save fixed: say which, with one --bits and one --scope (--bits 8 --scope layer), or --max-loss POINTS, "
             "which takes the smallest that loses no more"
         )
@@ -93,7 +93,7 @@ def _subject(options: QuantizeOptions, voice: Voice) -> tuple[str, nn.Module, Da
             network = with_trained_weights(network, voice, options.seed, options.device)
         name, model, data = network.name, network.model, network.data
     if data is None:
-        raise UsageError("quantizing measures accuracy on images of known classes: add --data")
+        raise NeedsDataError("quantizing measures accuracy on images of known classes: add --data")
     require_labels(data, "quantizing")
     return name, model.eval(), data
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..pruners.bundle import size_of_state
-from ..pruners.errors import UsageError
+from ..pruners.errors import NotFiniteError
 from ..pruners.run import describe
 from ..training.binarization import (
     FEWEST,
@@ -123,7 +123,9 @@ class Bench:
                 decided.append(self._score(model, self.data.val, device).top1)
             score = self._score(model, self.data.test, device)
             if not math.isfinite(score.loss):
-                raise UsageError(_NOT_FINITE if first else "the outputs of this network are not finite: train it again")
+                raise NotFiniteError(
+                    _NOT_FINITE if first else "the outputs of this network are not finite: train it again"
+                )
             return score.top1
 
         row = measured(form, self.model, accuracy, batches, describe)

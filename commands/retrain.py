@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..pruners.bundle import Bundle, contents, held, published, render_report, write_file, write_state
 from ..pruners.configured import rewritten
 from ..pruners.costs import Costs
-from ..pruners.errors import UsageError
+from ..pruners.errors import NeedsDataError, UnsuitedError
 from ..pruners.hub import foretells, is_configured, longest, tokenizer_of
 from ..pruners.run import precision_of, rounded, scores_of, training_batch, widened
 from ..pruners.verify import Case, fits_double, measured, trains, varied, verify_bundle
@@ -51,7 +51,7 @@ def run(options: BundleOptions) -> None:
     with Voice(options.verbose, options.json) as voice, ExitStack() as stack:
         bundle = Bundle.open(options.bundle)
         if "packed" in bundle.summary:
-            raise UsageError(f"{bundle.path} is packed, for inference alone: retrain the bundle that it was made of")
+            raise UnsuitedError(f"{bundle.path} is packed, for inference alone: retrain the bundle that it was made of")
         output = retrained_folder(options)
         stack.enter_context(held(output))
         check_retrained(output, options)
@@ -109,7 +109,7 @@ def _spec(bundle: Bundle, options: BundleOptions) -> str:
     spec = data_of_bundle(bundle, options.data)
     if not spec:
         what = "text" if bundle.configured else "images"
-        raise UsageError(f"{bundle.path} was made without {what}: say what to train on with --data")
+        raise NeedsDataError(f"{bundle.path} was made without {what}: say what to train on with --data")
     return spec
 
 
@@ -124,12 +124,12 @@ def _text(bundle: Bundle, network: nn.Module, options: BundleOptions) -> Data:
     """For a model of language, which learns to foretell the next token. Raises UsageError for other models."""
     spec = _spec(bundle, options)
     if not foretells(network):
-        raise UsageError(
+        raise UnsuitedError(
             f"{bundle.path}: {type(network).__name__} doesn't foretell the next token, and other models of "
             "transformers are not retrained: train it as you trained the original"
         )
     if not spec.startswith("text:"):
-        raise UsageError(f"{bundle.path} is a model of language: give text to train on, --data text:FILES")
+        raise UnsuitedError(f"{bundle.path} is a model of language: give text to train on, --data text:FILES")
     return foretelling(served(load_text(spec, tokenizer_of(bundle.folder), longest(network, LENGTH)), options))
 
 

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from ..pruners.errors import CheckpointError, UsageError
+from ..pruners.errors import NeedsDataError, ResumeError
 from ..pruners.outputs import held
 from ..training.data import damaged_in, require_labels
 from ..training.fit import (
@@ -44,7 +44,7 @@ def run(options: TrainOptions) -> None:
     with Voice(-1 if silent else options.verbose, options.json, options.print_freq) as voice, ExitStack() as stack:
         network = network_from(options, voice)
         if network.data is None:
-            raise UsageError("training needs images: add --data")
+            raise NeedsDataError("training needs images: add --data")
         require_labels(network.data, "training")
         data = served(network.data, options)
         network = replace(network, data=data)
@@ -89,9 +89,9 @@ def _take_up(checkpoint: Path, path: Path) -> None:
     if draft.exists() and draft.samefile(checkpoint):
         return
     if draft.exists():
-        raise UsageError(f"{draft} holds another unfinished run: choose another file with -o, or go on with that one")
+        raise ResumeError(f"{draft} holds another unfinished run: choose another file with -o, or go on with that one")
     if "settings" not in load_checkpoint(checkpoint).training:
-        raise CheckpointError(f"{checkpoint} holds weights only, no training to resume: take it with --weights")
+        raise ResumeError(f"{checkpoint} holds weights only, no training to resume: take it with --weights")
     shutil.copyfile(checkpoint, draft)
 
 

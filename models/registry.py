@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from ..pruners.errors import UsageError
+from ..pruners.errors import FactoryError, InputError, UnknownNameError, UnsuitedError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -86,7 +86,7 @@ def find(name: str, listing: str = "secateur archs") -> Arch:
     if arch is None:
         close = difflib.get_close_matches(name, [*ARCHS, *ALIASES], n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"{listing} lists them"
-        raise UsageError(f"there is no bundled network {name!r}: {hint}")
+        raise UnknownNameError(f"there is no bundled network {name!r}: {hint}")
     return arch
 
 
@@ -112,7 +112,7 @@ def arguments_for(name: str, input_shape: tuple[int, int, int], num_classes: int
     arguments = {"num_classes": num_classes, "in_channels": channels}
     if "image_size" in inspect.signature(load_factory(name)).parameters:
         if height != width:
-            raise UsageError(f"{name} takes square images, not {height}x{width}: crop or resize them")
+            raise InputError(f"{name} takes square images, not {height}x{width}: crop or resize them")
         arguments["image_size"] = height
     return arguments
 
@@ -123,10 +123,10 @@ def layer_arguments(name: str, layers: Mapping[str, Any]) -> dict[str, Any]:
     taken = _arguments_of(name)
     if "conv" not in taken:
         with_layers = ", ".join(arch.name for arch in _BUNDLED if arch.binary == arch.name)
-        raise UsageError(f"{name} has no form for binary layers: take one of {with_layers}")
+        raise UnsuitedError(f"{name} has no form for binary layers: take one of {with_layers}")
     if "norm" in layers and "norm" not in taken:
         choosing = [a.name for a in _BUNDLED if a.binary == a.name and "norm" in _arguments_of(a.name)]
-        raise UsageError(f"{name} has batch norms only; those of {', '.join(choosing)} can be chosen")
+        raise UnsuitedError(f"{name} has batch norms only; those of {', '.join(choosing)} can be chosen")
     return {argument: layer for argument, layer in layers.items() if argument in taken}
 
 
@@ -141,8 +141,8 @@ def create(name: str, **arguments: Any) -> nn.Module:
         inspect.signature(factory).bind(**arguments)
     except TypeError as error:
         taken = ", ".join(inspect.signature(factory).parameters)
-        raise UsageError(f"{name}: {error}; its arguments are {taken}") from None
+        raise FactoryError(f"{name}: {error}; its arguments are {taken}") from None
     try:
         return factory(**arguments)
     except ValueError as error:
-        raise UsageError(f"{name}: {error}") from None
+        raise FactoryError(f"{name}: {error}") from None

@@ -19,14 +19,14 @@ from .bundle import Bundle, check_free, held
 from .configured import ConfiguredPruning
 from .costs import Budget, check_layers
 from .entry import Entry
-from .errors import BudgetError, UsageError, named_as_in_python
+from .errors import BudgetError, InputError, NeedsDataError, OptionError, UnsuitedError, named_as_in_python
 from .hub import is_configured
 from .latency import Measuring, Table, device_of, machine
 from .measure import Measure
 from .metrics import check_labels
 from .pipeline import Pipeline, closeness, points
 from .plan import PruningPlan
-from .run import as_it_was, batch_size, call_arguments, copied, describe, examples_of, images_of
+from .run import as_it_was, batch_size, call_arguments, copied, describe, examples_of, images_of, site_of
 from .search import SEARCHES, Evaluate, Retrain, Scored, SearchSettings
 from .transfer import TransferImages, chosen_transfer, require_images
 
@@ -161,7 +161,7 @@ def _require_data(
     require_images(transfer, batches is not None)
     if evaluate is None and SEARCHES.fact(settings.strategy, "labels"):
         name = settings.strategy
-        raise UsageError(f"--search {name} evaluates candidates: give evaluate= or score=, or take another search")
+        raise NeedsDataError(f"--search {name} evaluates candidates: give evaluate= or score=, or take another search")
 
 
 def _judged(
@@ -192,16 +192,17 @@ def _require_runnable(model: nn.Module, example_input: Any, batches: Sequence[An
     alone = len(args) + len(kwargs) == 1 and all(isinstance(v, Tensor) for v in (*args, *kwargs.values()))
     if not alone or (kwargs and first not in kwargs):
         call = ", ".join([*(type(a).__name__ for a in args), *(f"{name}=..." for name in kwargs)])
-        raise UsageError(
+        raise UnsuitedError(
             f"the model would be called with a batch's images alone, but example_input calls it with ({call}): leave "
             "batches out, with transfer slice, search uniform or global, and a metric of weights such as l1"
         )
     if not batches:
-        raise UsageError("batches are empty: give some, or leave them out")
+        raise OptionError("batches are empty: give some, or leave them out")
     images = images_of(batches[0])[:2]
     try:
         with as_it_was(model), torch.no_grad():
             model.eval()(images.to(next(model.parameters(), images).device))
     except Exception as error:
         shape = ",".join(map(str, images.shape[1:]))
-        raise UsageError(f"the model can't be run on the batches' images ({shape}): {describe(error)}") from error
+        told = f"the model can't be run on the batches' images ({shape}): {describe(error)}"
+        raise InputError(told, site=site_of(error)) from error

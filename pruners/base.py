@@ -33,7 +33,7 @@ from .bundle import (
 from .costs import CostModel, Costs, check_layers
 from .declare import check_declarations, declared_ties
 from .depth import Depth, Distance
-from .errors import NotPrunableError, PlanError
+from .errors import NothingToPruneError, PlanMismatchError
 from .graph import ChannelGraph, FrozenChannels, Kept
 from .metrics import Ranking, rank
 from .plan import PruningPlan, from_kept, sha256_of_file, sha256_of_state, validate
@@ -133,7 +133,7 @@ class BasicPruning:
         if not names:
             return
         if strange := sorted(set(names) - {n for n, _ in self.model.named_modules()}):
-            raise PlanError(f"the plan takes out {strange[0]!r}, and the network has no such layer")
+            raise PlanMismatchError(f"the plan takes out {strange[0]!r}, and the network has no such layer")
         self.model, self.without = self._depth.without(names), tuple(names)
 
     @property
@@ -157,7 +157,8 @@ class BasicPruning:
         ties = declared_ties(self.model, tracer.facts) if self.tied else []
         graph = workable(tracer, self.model, self._all, self.skip, ties)
         if not graph.widths:
-            raise NotPrunableError(f"{self.netName}: nothing can be pruned: {_reasons(graph)}")
+            site = next((f.site for f in graph.frozen[:_FEW] if f.site.file), None)
+            raise NothingToPruneError(f"{self.netName}: nothing can be pruned: {_reasons(graph)}", site=site)
         return graph
 
     @cached_property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .errors import BudgetError, UsageError
+from .errors import BudgetError, OptionError
 
 MEANING = {
     "macs": ("keeps half of the MACs", "of the MACs"),
@@ -57,6 +57,6 @@ class Limits:
 
     def __post_init__(self) -> None:
         if self.round_to < 1 or self.min_channels < 1:
-            raise UsageError("--round-to and the minimum of channels must be 1 or more")
+            raise OptionError("--round-to and the minimum of channels must be 1 or more")
         if not 0 <= self.min_fraction < 1:
-            raise UsageError(f"the minimum fraction of channels must be in [0, 1), not {self.min_fraction}")
+            raise OptionError(f"the minimum fraction of channels must be in [0, 1), not {self.min_fraction}")

@@ -23,7 +23,7 @@ from .bundle import Bundle, check_free, published, write_file, write_state
 from .costs import CostModel, Costs
 from .depth import Depth, without_layers
 from .entry import Entry
-from .errors import BudgetError, NotPrunableError, UsageError
+from .errors import BudgetError, ConfiguredError, NotGivenError
 from .graph import ChannelGraph, FrozenChannels, Kept, Width, together
 from .hub import (
     Axis,
@@ -124,7 +124,7 @@ class ConfiguredPruning(BasicPruning):
         values = fewer_layers(values_of(self.model), gone, shapes_in(short), *asked)
         if values is None:
             said = ", ".join(names)
-            raise NotPrunableError(f"--layers: {said}: the configuration can't say that they are gone")
+            raise ConfiguredError(f"--layers: {said}: the configuration can't say that they are gone")
         network = made(self.model, values)
         network.load_state_dict(short.state_dict())
         return network
@@ -146,7 +146,7 @@ class ConfiguredPruning(BasicPruning):
             whys = [f"{n}: {w}" for n, w in self.unsaid.items()] or ["no number of it counts channels that can go"]
             why = "; ".join(whys)
             more = "" if self.residual else "; --residual lets the width go, too, that all blocks add to"
-            raise NotPrunableError(f"{self.netName}: its configuration can't say what is pruned: {why}{more}")
+            raise ConfiguredError(f"{self.netName}: its configuration can't say what is pruned: {why}{more}")
         self._by_name = {n.name: n for n in numbers}
         return together(apart, {n.name: n.shares for n in numbers}, frozen)
 
@@ -216,7 +216,7 @@ class ConfiguredPruning(BasicPruning):
         shapes = partial(self._shapes, graph)
         whole = self._shapes(graph, values)
         if whole is None:
-            raise NotPrunableError(f"{self.netName}: the library can't make the model again from its configuration")
+            raise ConfiguredError(f"{self.netName}: the library can't make the model again from its configuration")
         groups = {whole[u.slot.parameter][u.slot.dim] // w.size for w in graph.widths for u in w.uses}
         possible = sorted({*sizes.values(), *groups} - {0, 1}, reverse=True)
         known = entries(values, shapes, possible, missing_in(self.model))
@@ -335,7 +335,7 @@ class ConfiguredPruning(BasicPruning):
     ) -> Bundle:
         """Write the folder, verify what ``from_pretrained`` makes of it in a fresh process, and publish it."""
         if output is None:
-            raise UsageError("a model with a configuration goes into a folder: say which, output=FOLDER")
+            raise NotGivenError("a model with a configuration goes into a folder: say which, output=FOLDER")
         output = Path(output)
         check_free(output, force)
         carried = plan if isinstance(plan, Carried) else self.carry_out(plan)
@@ -399,7 +399,7 @@ def examples(model: nn.Module) -> list[dict[str, Any]]:
     try:
         return inputs_of(model)
     except (ValueError, AttributeError) as error:
-        raise UsageError(f"{error}: give --example FILE.py:FUNCTION") from None
+        raise NotGivenError(f"{error}: give --example FILE.py:FUNCTION") from None
 
 
 def rewritten(

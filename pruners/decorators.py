@@ -64,7 +64,7 @@ class Declaration:
     def error(self, cls: type, path: str, text: str) -> DeclarationError:
         """A DeclarationError that names the decorator, its line, the class and the instance at ``path``."""
         where = f"{cls.__name__} ({path})" if path else cls.__name__
-        return DeclarationError(f"@{self.kind.name} at {self.site}: {where} {text}")
+        return DeclarationError(f"@{self.kind.name} at {self.site}: {where} {text}", site=self.site)
 
 
 def declaration_of(cls: type) -> Declaration | None:
@@ -151,7 +151,7 @@ def _caller(function: str) -> Site:
 
 
 def _refused(kind: str, site: Site, text: str) -> DeclarationError:
-    return DeclarationError(f"@{kind} at {site}: {text}")
+    return DeclarationError(f"@{kind} at {site}: {text}", site=site)
 
 
 def _check_arguments(kind: BlockKind, site: Site, args: tuple[object, ...], given: dict[str, Any]) -> None:

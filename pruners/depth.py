@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .errors import BudgetError, NotPrunableError, SecateurError
+from .errors import BudgetError, NothingToPruneError, NotPrunableError, SecateurError
 from .run import as_it_was, call_arguments, copied, described, isolated, run, tensors_in
 
 Distance = Callable[[nn.Module], float]
@@ -72,7 +72,9 @@ class Depth:
         least, by ``distance`` (default: on the example). Something of each list stays. Raises BudgetError where so
         many can't go, NotPrunableError where there are none."""
         if not self.layers:
-            raise NotPrunableError("--layers: no list of the network holds residual layers, which add to what they get")
+            raise NothingToPruneError(
+                "--layers: no list of the network holds residual layers, which add to what they get"
+            )
         order = [r.name for r in self.layers]
         count = len(order) - math.floor(keep * len(order) + 1e-9)
         distance = distance or distance_on(self.model, self.inputs)
@@ -102,9 +104,9 @@ class Depth:
         except SecateurError:
             raise
         except Exception as error:  # the author's code may count on the layers
-            raise NotPrunableError(f"--layers: {', '.join(names)}: needed: {described(error)}") from error
+            raise NothingToPruneError(f"--layers: {', '.join(names)}: needed: {described(error)}") from error
         if not _alike(wanted, got):
-            raise NotPrunableError(f"--layers: {', '.join(names)}: counted on elsewhere")
+            raise NothingToPruneError(f"--layers: {', '.join(names)}: counted on elsewhere")
         self._last = tuple(names), short
         return short
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .errors import UsageError
+from .errors import OptionError
 from .run import as_it_was, copied, described, images_of, scores_of, tensors_in
 
 log = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ def held_out(batches: Iterable[Any], seed: int = 0) -> tuple[list[Tensor], list[
     found = [b for b in map(images_of, batches) if len(b)]
     count = sum(map(len, found))
     if count < LEAST:
-        raise UsageError(f"--transfer heal got {count} inputs: it needs {LEAST} or more (--calibration, --data)")
+        raise OptionError(f"--transfer heal got {count} inputs: it needs {LEAST} or more (--calibration, --data)")
     if len({(b.shape[1:], b.dtype) for b in found}) == 1:
         found = [torch.cat(found)]
     generator = torch.Generator().manual_seed(seed)

@@ -21,8 +21,9 @@ from typing import Any
 from torch import nn
 
 from .entry import Entry
-from .errors import ModelFileError
+from .errors import FactoryError, ModelFileError, UserCodeError
 from .named_files import check_identifier, model_file, split_spec
+from .places import Site
 
 
 @dataclass(frozen=True)
@@ -44,16 +45,16 @@ def load_factory(spec: str, option: str = "--model") -> Factory:
     candidates = _candidates(module)
     if not name:
         choice = candidates[0] if candidates else "FACTORY"
-        raise ModelFileError(
+        raise FactoryError(
             f"{option} {spec}: say which function or class, such as {option} {where}:{choice}{_listed(candidates)}"
         )
     found = getattr(module, name, None)
     if found is None:
         close = difflib.get_close_matches(name, candidates, 1)
         hint = f"; did you mean {close[0]}?" if close else _listed(candidates)
-        raise ModelFileError(f"{where} has no {name}{hint}")
+        raise FactoryError(f"{where} has no {name}{hint}")
     if not callable(found):
-        raise ModelFileError(
+        raise FactoryError(
             f"{name} in {where} is a value of type {type(found).__name__}, not a function or class: "
             f"write a function that returns {'the network' if option == '--model' else 'it'}"
         )
@@ -71,7 +72,7 @@ def build(factory: Factory, arguments: Mapping[str, Any]) -> nn.Module:
     network = call(factory, arguments)
     if not isinstance(network, nn.Module):
         kind = "nothing" if network is None else f"a {type(network).__name__}"
-        raise ModelFileError(
+        raise FactoryError(
             f"{factory.name} in {factory.where} returned {kind}, not a torch.nn.Module: return the network"
         )
     return network
@@ -83,8 +84,8 @@ def call(factory: Factory, arguments: Mapping[str, Any]) -> Any:
     try:
         return factory.call(**arguments)
     except Exception as error:
-        shown = f"{factory.name}({_shown(arguments)})"
-        raise ModelFileError(f"{shown} in {factory.where} failed: {cause(error, factory.where)}") from error
+        shown = f"{factory.name}({_shown(arguments)}) in {factory.where} failed: {cause(error, factory.where)}"
+        raise UserCodeError(shown, site=failed_at(error, factory.where)) from error
 
 
 def entry_for(factory: Factory, arguments: Mapping[str, Any]) -> Entry:
@@ -182,21 +183,36 @@ def _import_module(where: str) -> ModuleType:
 
 def _import_error(error: BaseException, where: str) -> BaseException:
     if isinstance(error, SyntaxError):
-        return ModelFileError(f"{error.filename}:{error.lineno}: syntax error: {error.msg}")
+        return UserCodeError(f"syntax error: {error.msg}", site=_misspelt_at(error))
     if not isinstance(error, (Exception, SystemExit)):
         return error
     if isinstance(error, SystemExit):
-        return ModelFileError(f"{where} ends the program when it is imported: put that under if __name__ == '__main__'")
+        return UserCodeError(f"{where} ends the program when it is imported: put that under if __name__ == '__main__'")
     if isinstance(error, ImportError) and "relative import" in str(error):
         return ModelFileError(f"{where} is part of a package: give it as a module, --model package.module:FACTORY")
-    return ModelFileError(f"importing {where} failed: {cause(error, where)}")
+    return UserCodeError(f"importing {where} failed: {cause(error, where)}", site=failed_at(error, where))
+
+
+def _misspelt_at(error: SyntaxError) -> Site:
+    line, first, last = error.lineno or 1, error.offset or 0, error.end_offset or 0
+    at = len((error.text or "")[: first - 1].encode())  # columns of a site are bytes
+    span = (line, at, line, at + max(1, last - first)) if first > 0 and error.end_lineno in (None, line) else None
+    return Site(error.filename or "", line, span=span)
 
 
 def cause(error: BaseException, where: str) -> str:
     """The exception in one line, with the last place in the user's own file."""
-    text = f"{type(error).__name__}: {error}".splitlines()[0]
+    text, site = f"{type(error).__name__}: {error}".splitlines()[0], failed_at(error, where)
+    return f"{text} ({site})" if site else text
+
+
+def failed_at(error: BaseException, where: str) -> Site | None:
+    """The last place in the user's own file that an exception came from."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).name == Path(where).name]
-    return f"{text} ({where}:{frames[-1].lineno})" if frames else text
+    if not frames or not (line := frames[-1].lineno):
+        return None
+    last = frames[-1]
+    return Site(where, line, last.name, (line, last.colno or 0, last.end_lineno or line, last.end_colno or 0))
 
 
 # -- what is in a module
@@ -227,7 +243,7 @@ def _check_arguments(factory: Factory, arguments: Mapping[str, Any]) -> None:
         if name not in parameters and not free:
             close = difflib.get_close_matches(name, parameters, 1)
             takes = f"did you mean {close[0]}?" if close else f"it takes {', '.join(parameters) or 'no arguments'}"
-            raise ModelFileError(f"{factory.name} in {factory.where} has no argument {name}; {takes}")
+            raise FactoryError(f"{factory.name} in {factory.where} has no argument {name}; {takes}")
     kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     missing = [
         n for n, p in parameters.items() if p.default is p.empty and p.kind not in kinds and n not in arguments
@@ -236,7 +252,7 @@ def _check_arguments(factory: Factory, arguments: Mapping[str, Any]) -> None:
         fix = "add " + " ".join(f"--model-arg {n}=..." for n in missing)
         if factory.option != "--model":
             fix = f"{factory.option} calls it without arguments, so give them defaults"
-        raise ModelFileError(f"{factory.name} in {factory.where} needs {', '.join(missing)}: {fix}")
+        raise FactoryError(f"{factory.name} in {factory.where} needs {', '.join(missing)}: {fix}")
 
 
 def _shown(arguments: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from .errors import MeasureError
-from .loading import Factory, cause, load_factory
+from .loading import Factory, cause, failed_at, load_factory
 from .run import as_it_was, isolated, same_values
 
 SECONDS = 60.0
@@ -63,7 +63,9 @@ class Measure:
             try:
                 found = self.factory.call(model.eval(), *more)
             except (Exception, SystemExit) as error:
-                raise MeasureError(f"--score {self.name} failed: {cause(error, self.factory.where)}") from error
+                where = self.factory.where
+                told = f"--score {self.name} failed: {cause(error, where)}"
+                raise MeasureError(told, site=failed_at(error, where)) from error
         return self._number(found)
 
     def _number(self, found: Any) -> float:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .errors import ModelFileError, UsageError
+from .errors import BundleError, FactoryError, ModelFileError, NotGivenError
 
 _HUB = "hf:"
 
@@ -42,7 +42,7 @@ def check_function(option: str, spec: str) -> None:
     """ModelFileError unless the option names a function, and one that its file, which is not run, may define."""
     where, name = split_spec(spec)
     if not name:
-        raise ModelFileError(f"{option} {spec}: say which function, {option} {where or 'FILE.py'}:FUNCTION")
+        raise NotGivenError(f"{option} {spec}: say which function, {option} {where or 'FILE.py'}:FUNCTION")
     if not where.endswith(".py"):
         return  # an importable module
     try:
@@ -52,7 +52,7 @@ def check_function(option: str, spec: str) -> None:
     bound = {n for node in ast.walk(tree) for n in _bound(node)}
     if name not in bound and not bound & _BINDS_MORE:
         close = difflib.get_close_matches(name, filter(str.isidentifier, bound), 1)
-        raise ModelFileError(f"{option} {spec}: {where} has no {name}{f'; did you mean {close[0]}?' if close else ''}")
+        raise FactoryError(f"{option} {spec}: {where} has no {name}{f'; did you mean {close[0]}?' if close else ''}")
 
 
 _BINDS_MORE = {"*", "__getattr__", "globals()", "exec()", "setattr()", "vars()"}
@@ -112,14 +112,14 @@ def bundle_summary(folder: Path) -> Mapping[str, Any]:
     try:
         summary = json.loads(told.read_text("utf-8")) if told.is_file() else {}
     except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"{told} is damaged: {error}") from None
+        raise BundleError(f"{told} is damaged: {error}") from None
     if not isinstance(summary, dict) or not isinstance(summary.get("file", ""), str):
-        raise UsageError(f"{told} is damaged: it doesn't say what a bundle's summary says")
+        raise BundleError(f"{told} is damaged: it doesn't say what a bundle's summary says")
     weights = () if isinstance(summary.get("files"), list) else ("weights.pth",)
     names = (summary.get("file", "model.py"), *weights, "plan.json", "summary.json")
     missing = [n for n in names if not (folder / n).is_file()]
     if missing:
-        raise UsageError(f"{folder} is not a bundle: it has no {missing[0]}")
+        raise BundleError(f"{folder} is not a bundle: it has no {missing[0]}")
     return summary
 
 
@@ -129,7 +129,7 @@ def parse_arguments(texts: Sequence[str], option: str = "--model-arg") -> dict[s
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name.isidentifier():
-            raise ModelFileError(f"{option} {text}: write NAME=VALUE, such as {option} width=16")
+            raise FactoryError(f"{option} {text}: write NAME=VALUE, such as {option} width=16")
         try:
             arguments[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError):

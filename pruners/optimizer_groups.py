@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .errors import CheckpointError
+from .errors import CheckpointError, WeightsMismatchError
 from .run import NormBase
 
 Shape = tuple[int, ...]
@@ -35,7 +35,7 @@ def parameter_names(optimizer: Mapping[str, Any], model: nn.Module) -> list[str]
     trained = {n: p for n, p in named.items() if p.requires_grad}
     found = trained if total == len(trained) else named
     if total != len(found):
-        raise CheckpointError(f"the optimizer's state is of {total} parameters, the network has {len(named)}")
+        raise WeightsMismatchError(f"the optimizer's state is of {total} parameters, the network has {len(named)}")
     groups = [group for group in groups if group["params"]]
     if len(groups) == 1:
         return list(found)
@@ -43,7 +43,7 @@ def parameter_names(optimizer: Mapping[str, Any], model: nn.Module) -> list[str]
     shapes = {name: tuple(p.shape) for name, p in found.items()}
     order = _only_filling(shapes, slots) or _usual(model, shapes, slots)
     if order is None:
-        raise CheckpointError(
+        raise WeightsMismatchError(
             f"it has {len(groups)} groups of parameters, and which parameter is in which is not sure; make the "
             "optimizer with names (model.named_parameters() instead of model.parameters()), and its state tells them"
         )
@@ -67,7 +67,7 @@ def _told(groups: Sequence[Mapping[str, Any]], named: Mapping[str, Any]) -> list
         if {*names} <= {*named}:
             return names
     strange = next(name for name in told if name not in named)
-    raise CheckpointError(f"its parameter {strange} is none of the network's")
+    raise WeightsMismatchError(f"its parameter {strange} is none of the network's")
 
 
 def _shape(entries: Any) -> Shape | None:

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
-from .errors import BundleExistsError, OutputError, UsageError
+from .errors import BundleExistsError, OutputError, ResumeError
 
 _BUNDLE = {"weights.pth", "plan.json", "summary.json", "report.html", "search.jsonl", "optimizer.pth"}
 _QUANTIZED = {"weights.pth", "quantization.json"}
@@ -216,7 +216,7 @@ def _locked(state: Path, output: Path, wait: float) -> FileLock:
             lock.acquire()
             return lock
         except Timeout:
-            raise UsageError(f"another run is writing {output}: wait for its end, or name another with -o") from None
+            raise ResumeError(f"another run is writing {output}: wait for its end, or name another with -o") from None
         except OSError as error:
             if last or not isinstance(error, FileNotFoundError):  # else it was removed by who held it
                 raise unwritable(output, error) from None

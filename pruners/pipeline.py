@@ -18,7 +18,7 @@ from .base import BasicPruning
 from .bundle import Bundle
 from .costs import Allowance, Budget
 from .depth import Distance
-from .errors import SecateurError, SourceError
+from .errors import SecateurError, WrittenError
 from .graph import Kept
 from .latency import LatencyModel, Measuring, device_of, latencies, verdict, with_batch
 from .plan import PruningPlan
@@ -158,7 +158,7 @@ class Pipeline:
             raise
         except Exception as error:  # the author's code may raise anything
             line = traceback.extract_tb(error.__traceback__)[-1].line
-            raise SourceError(f"the written file does not run: {described(error)}, at {line}") from error
+            raise WrittenError(f"the written file does not run: {described(error)}, at {line}") from error
 
     def compared(self, after: nn.Module, plan: PruningPlan) -> dict[str, Any]:
         """For the summary: milliseconds of both, and for a budget of latency what came of it."""

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 Span = tuple[int, int, int, int]  # line, column, end line, end column of an expression, as in ast
 
 
 @dataclass(frozen=True, order=True)
 class Site:
-    """A place in somebody's source: where an operation is called."""
+    """A place in somebody's source: where an operation is called. ``span``: its expression, to be shown; two places
+    on one line are the same."""
 
     file: str
     line: int
     function: str = ""
+    span: Span | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}" if self.file else "(unknown place)"
@@ -42,3 +44,7 @@ class LiteralSite:
     values: Mapping[str, object]
     keyword: str = ""
     template: str = "{}"
+
+    @property
+    def site(self) -> Site:
+        return Site(self.file, self.line, span=(self.line, self.col, self.end_line, self.end_col))

@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import PlanError
+from .errors import PlanError, PlanMismatchError
+from .places import Site
 from .provenance import check_provenance, check_values
 from .shown import listed
 
@@ -88,7 +89,8 @@ class PruningPlan:
         try:
             data = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as error:
-            raise PlanError(f"{origin}: not a JSON text ({error})") from None
+            line = getattr(error, "lineno", None)  # of a number or a depth that JSON has not
+            raise PlanError(f"{origin}: not a JSON text ({error})", site=line and Site(origin, line)) from None
         check_values(data, origin)
         return _parse_plan(data, origin)
 
@@ -189,7 +191,7 @@ def validate(plan: PruningPlan, graph: ChannelGraph) -> PruningPlan:
     _refuse_strangers(plan.widths, graph)
     for width in graph.widths:
         if width.name not in plan.widths:
-            raise PlanError(f"the plan says nothing about width {width.name!r} ({width.size} channels)")
+            raise PlanMismatchError(f"the plan says nothing about width {width.name!r} ({width.size} channels)")
         _check_width(plan.widths[width.name], width)
     return plan
 
@@ -197,7 +199,7 @@ def validate(plan: PruningPlan, graph: ChannelGraph) -> PruningPlan:
 def _check_width(planned: WidthPlan, width: Width) -> None:
     where = f"width {width.name!r}"
     if planned.size != width.size:
-        raise PlanError(f"{where}: the plan is for {planned.size} channels, the network has {width.size}")
+        raise PlanMismatchError(f"{where}: the plan is for {planned.size} channels, the network has {width.size}")
     _check_indices(planned.kept, width.size, where)
     counts = np.bincount(width.block_of[list(planned.kept)], minlength=width.n_blocks)
     shares = width.share_of
@@ -215,7 +217,7 @@ def _refuse_strangers(widths: Mapping[str, Any], graph: ChannelGraph) -> None:
     for name in sorted(set(widths) - set(names)):
         shown = ", ".join(names[:5]) or "none"
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-        raise PlanError(f"the network has no width {name!r}; it has {shown}{more}")
+        raise PlanMismatchError(f"the network has no width {name!r}; it has {shown}{more}")
 
 
 def from_kept(graph: ChannelGraph, kept: Mapping[str, Any], provenance: Mapping[str, Any] | None = None) -> PruningPlan:
@@ -240,7 +242,7 @@ def require_same(plan: PruningPlan, **hashes: str) -> None:
         planned = plan.provenance.get(key, value)
         if planned != value:
             what = key.removesuffix("_sha256")
-            raise PlanError(
+            raise PlanMismatchError(
                 f"the plan was made for another {what} ({key} {str(planned)[:12]}, now {value[:12]}); "
                 f"bring back that {what} or make a new plan"
             )

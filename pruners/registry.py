@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable, Collection
 from typing import Any, Generic, TypeVar
 
-from .errors import UsageError
+from .errors import UnknownNameError
 
 Entry = TypeVar("Entry")
 
@@ -16,7 +16,7 @@ def check_name(kind: str, name: str, known: Collection[str]) -> None:
     if name not in known:
         close = difflib.get_close_matches(name, known, 1, 0.4)
         guess = f", did you mean {close[0]!r}?" if close else ";"
-        raise UsageError(f"unknown {kind} {name!r}{guess} known are {', '.join(known)}")
+        raise UnknownNameError(f"unknown {kind} {name!r}{guess} known are {', '.join(known)}")
 
 
 class Registry(Generic[Entry]):

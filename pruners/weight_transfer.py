@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from .decorators import declaration_of
-from .errors import CheckpointError, DeclarationError
+from .errors import DeclarationError, WeightsMismatchError
 from .graph import BoolArray, ChannelGraph, Kept, Slot
 
 State = dict[str, Tensor]
@@ -92,7 +92,7 @@ def slice_optimizer_state(
     """
     order = [number for group in optimizer["param_groups"] for number in group["params"]]
     if len(order) != len(names):
-        raise CheckpointError(
+        raise WeightsMismatchError(
             f"the optimizer's state is of {len(order)} parameters, the network has {len(names)}: "
             "give the names of those that the optimizer was made with"
         )
@@ -110,13 +110,13 @@ def _sliced_moments(
     for entry, value in entries.items():
         if isinstance(value, (list, tuple, dict)):
             kind = type(value).__name__
-            raise CheckpointError(f"the optimizer's {entry} of {name} is a {kind}, which can't be sliced")
+            raise WeightsMismatchError(f"the optimizer's {entry} of {name} is a {kind}, which can't be sliced")
         if not isinstance(value, Tensor) or value.ndim == 0:
             moments[entry] = copy.deepcopy(value)
         elif tuple(graph.laid_out(key, value).shape) == tuple(graph.shapes[key]):
             moments[entry] = _sliced(value, key, graph, masks)
         else:
-            raise CheckpointError(
+            raise WeightsMismatchError(
                 f"the optimizer's {entry} of {name} has shape {tuple(value.shape)}, the parameter "
                 f"{tuple(graph.shapes[key])}: such a state can't be sliced, start the optimizer anew"
             )

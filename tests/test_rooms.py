@@ -30,7 +30,8 @@ _TABLE = {
         "pruners.loading"
     ),
     "commands.cli": (
-        "models.registry pruners.budgets pruners.errors pruners.named_files pruners.outputs pruners.registry"
+        "models.registry pruners.budgets pruners.errors pruners.named_files pruners.outputs pruners.places "
+        "pruners.registry"
     ),
     "commands.compare": (
         "commands.cli commands.comparing commands.network commands.pack commands.show models.registry pruners.bundle "
@@ -42,6 +43,7 @@ _TABLE = {
         "pruners.plan pruners.search training.binarization.kinds training.data training.fit"
     ),
     "commands.doctor": "commands.cli commands.show pruners.errors",
+    "commands.explain": "commands.cli pruners.errors",
     "commands.evaluate": (
         "commands.cli commands.network commands.show pruners.errors pruners.measure training.data training.fit"
     ),
@@ -124,7 +126,7 @@ _TABLE = {
     "pruners.latency": "pruners.costs pruners.errors pruners.graph pruners.outputs pruners.run pruners.slicing",
     "pruners.least_squares": "pruners.costs pruners.errors pruners.graph pruners.run",
     "pruners.lenet5": "pruners.base",
-    "pruners.loading": "pruners.entry pruners.errors pruners.named_files",
+    "pruners.loading": "pruners.entry pruners.errors pruners.named_files pruners.places",
     "pruners.measure": "pruners.errors pruners.loading pruners.run",
     "pruners.metrics": (
         "pruners.costs pruners.errors pruners.graph pruners.least_squares pruners.registry pruners.run"
@@ -139,7 +141,7 @@ _TABLE = {
         "pruners.base pruners.bundle pruners.costs pruners.depth pruners.errors pruners.graph pruners.latency "
         "pruners.plan pruners.run pruners.search pruners.transfer"
     ),
-    "pruners.plan": "pruners.errors pruners.graph pruners.provenance pruners.shown",
+    "pruners.plan": "pruners.errors pruners.graph pruners.places pruners.provenance pruners.shown",
     "pruners.provenance": "pruners.errors",
     "pruners.registry": "pruners.errors",
     "pruners.resnet": "pruners.base",
@@ -166,7 +168,7 @@ _TABLE = {
         "pruners.source.constructor pruners.source.live pruners.source.text"
     ),
     "pruners.source.live": "pruners.entry pruners.errors pruners.places pruners.run pruners.source.text",
-    "pruners.source.text": "pruners.errors pruners.shown",
+    "pruners.source.text": "pruners.errors pruners.places pruners.shown",
     "pruners.squeezenet": "pruners.base",
     "pruners.trace": (
         "pruners.decorators pruners.errors pruners.graph pruners.places pruners.run pruners.trace.labelling "
@@ -188,7 +190,8 @@ _TABLE = {
     "training.binarization": "pruners.costs pruners.errors pruners.registry pruners.run",
     "training.binarization.kinds": "pruners.costs pruners.errors pruners.registry training.binarization",
     "training.data": (
-        "pruners.errors pruners.loading pruners.named_files pruners.registry pruners.run training.binarization"
+        "pruners.errors pruners.loading pruners.named_files pruners.places pruners.registry pruners.run "
+        "training.binarization"
     ),
     "training.fit": (
         "pruners.errors pruners.outputs pruners.registry pruners.run pruners.saving training.binarization "

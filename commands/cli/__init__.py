@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import early, flags, headings, streams
+from . import early, flags, headings, refusals, streams
 from .chosen import SETUP_PRUNER
 from .early import (
     COMPARISON,
@@ -37,6 +37,7 @@ from .options import (
     CompareOptions,
     CurvesOptions,
     EvaluateOptions,
+    ExplainOptions,
     InspectOptions,
     NetworkOptions,
     PackOptions,
@@ -52,9 +53,9 @@ from .options import (
 __all__ = [
     "COMPARISON", "ENDS", "GENERATED", "PRETRAINED", "SETUP_PRUNER", "WITHOUT_EFFECT", "ApplyOptions",
     "BundleOptions", "CheckOptions", "CommonOptions", "CompareOptions", "CurvesOptions", "EvaluateOptions",
-    "InspectOptions", "NetworkOptions", "PackOptions", "ProfileOptions", "PruneOptions", "QuantizeOptions",
-    "StepOptions", "SubjectOptions", "TrainOptions", "budget_of", "bundle_name", "check_comparison", "check_curves",
-    "check_retrained", "check_trained", "check_work", "data_name", "data_of", "early", "evaluation_of", "flags",
-    "forget_finished", "headings", "packed_folder", "parse_shape", "require_network", "require_one",
-    "retrained_folder", "streams", "trained_name", "unfinished", "work_folder",
+    "ExplainOptions", "InspectOptions", "NetworkOptions", "PackOptions", "ProfileOptions", "PruneOptions",
+    "QuantizeOptions", "StepOptions", "SubjectOptions", "TrainOptions", "budget_of", "bundle_name",
+    "check_comparison", "check_curves", "check_retrained", "check_trained", "check_work", "data_name", "data_of",
+    "early", "evaluation_of", "flags", "forget_finished", "headings", "packed_folder", "parse_shape", "refusals",
+    "require_network", "require_one", "retrained_folder", "streams", "trained_name", "unfinished", "work_folder",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 import click
 
 from ...pruners.budgets import MEANING
-from ...pruners.errors import UsageError
+from ...pruners.errors import ConfigError
+from ...pruners.places import Site
 from ...pruners.registry import check_name
 
 OWN, PROJECTS = Path("secateur.toml"), Path("pyproject.toml")
@@ -39,7 +41,7 @@ def from_file(
     for key, value in table.items():
         if key in options:
             if not isinstance(value, dict):
-                raise UsageError(f"{path}: {key} is a command: write a table, [{key}], with options in it")
+                raise ConfigError(f"{path}: {key} is a command: write a table, [{key}], with options in it")
             if key == command.name:
                 own = _named(value, takes, f"{path}: {key}: option")
         else:
@@ -66,7 +68,7 @@ def _section(path: Path, table: Mapping[str, Any]) -> dict[str, Any]:
     tools = table.get("tool", {})
     found = tools.get("secateur", {}) if isinstance(tools, dict) else {}
     if not isinstance(found, dict):
-        raise UsageError(f"{path}: tool.secateur must be a table, [tool.secateur]")
+        raise ConfigError(f"{path}: tool.secateur must be a table, [tool.secateur]")
     return found
 
 
@@ -74,9 +76,12 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
-        raise UsageError(f"{path} can't be read: {error.strerror}") from None
+        raise ConfigError(f"{path} can't be read: {error.strerror}") from None
     except ValueError as error:  # of TOML or of its encoding
-        raise UsageError(f"{path} is no TOML: {str(error).splitlines()[0]}") from None
+        at = re.search(r"\(at line (\d+), column (\d+)\)", str(error))
+        line, column = (int(at[1]), int(at[2]) - 1) if at else (0, 0)
+        site = Site(str(path), line, span=(line, column, line, column + 1)) if at else None
+        raise ConfigError(f"{path} is no TOML: {str(error).splitlines()[0]}", site=site) from None
 
 
 def _options(command: click.Command) -> dict[str, click.Option]:
@@ -104,12 +109,12 @@ def _check(path: Path, command: click.Command, name: str, value: Any) -> None:
     word = max(option.opts, key=len)
     if option.is_flag and option.type.name == "boolean":
         if not isinstance(value, bool):
-            raise UsageError(f"{path}: {word} is true or false, not {value!r}")
+            raise ConfigError(f"{path}: {word} is true or false, not {value!r}")
     elif option.count:
         if not isinstance(value, int):
-            raise UsageError(f"{path}: {word} is a number, not {value!r}")
+            raise ConfigError(f"{path}: {word} is a number, not {value!r}")
     elif not all(isinstance(v, (str, int, float)) and not isinstance(v, bool) for v in _each(option, value)):
-        raise UsageError(f"{path}: {word} takes {'texts or numbers' if option.multiple else 'a text or a number'}, "
+        raise ConfigError(f"{path}: {word} takes {'texts or numbers' if option.multiple else 'a text or a number'}, "
                          f"not {value!r}")  # fmt: skip
 
 

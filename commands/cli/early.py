@@ -11,7 +11,17 @@ import click
 
 from ...models import registry
 from ...pruners.budgets import MEANING, Budget, Limits, check_layers
-from ...pruners.errors import BundleExistsError, CheckpointError, OutputError, PlanError, UsageError
+from ...pruners.errors import (
+    BundleError,
+    BundleExistsError,
+    CheckpointError,
+    ConflictError,
+    NotGivenError,
+    OptionError,
+    OutputError,
+    PlanError,
+    ResumeError,
+)
 from ...pruners.named_files import (
     bundle_summary,
     check_function,
@@ -78,7 +88,7 @@ def parse_time(text: str, option: str) -> float:
     hours, minutes, seconds = (float(n or 0) for n in found.groups()) if found else (0.0, 0.0, 0.0)
     total = 3600 * hours + 60 * minutes + seconds
     if not 0 < total < float("inf"):
-        raise UsageError(f"{option} {text}: write a time such as 90s, 3m or 1h30m")
+        raise OptionError(f"{option} {text}: write a time such as 90s, 3m or 1h30m")
     return total
 
 
@@ -92,12 +102,12 @@ def _check_inputs(options: NetworkOptions) -> None:
     elif isinstance(options, SubjectOptions):
         if isinstance(options, EvaluateOptions) and options.draw and options.draw.suffix.lower() != ".png":
             path = options.draw  # perhaps the bundle
-            raise UsageError(f"--draw writes a PNG, and {path} is none: write -d FILE.png, or -d as the last word")
+            raise OptionError(f"--draw writes a PNG, and {path} is none: write -d FILE.png, or -d as the last word")
         require_one(options)
         if options.bundle is not None:
             bundle_summary(options.bundle)
         if isinstance(options, EvaluateOptions) and options.score and (beside := _beside_score(options)):
-            raise UsageError(f"{beside} is of accuracy on --data, and --score is another measure: give one of them")
+            raise ConflictError(f"{beside} is of accuracy on --data, and --score is another measure: give one of them")
     elif isinstance(options, CompareOptions):
         _check_compared(options)
     else:
@@ -134,14 +144,14 @@ def _check_compared(options: CompareOptions) -> None:
     given = [path for path in (options.real, options.binary) if path is not None]
     for path in given:
         if not path.exists():
-            raise UsageError(f"there is no bundle and there are no weights {path}")
+            raise BundleError(f"there is no bundle and there are no weights {path}")
         if path.is_dir():
             bundle_summary(path)
     if options.arch is None and not (len(given) == 2 and all(path.is_dir() for path in given)):
         lists = f"{program()} archs lists them"
-        raise UsageError(f"say what to compare: --arch NAME ({lists}), or two bundles with --real and --binary")
+        raise NotGivenError(f"say what to compare: --arch NAME ({lists}), or two bundles with --real and --binary")
     if options.network == KIND:
-        raise UsageError(f"--network {KIND} is what others are compared with: name another kind")
+        raise ConflictError(f"--network {KIND} is what others are compared with: name another kind")
 
 
 def _check_files(options: NetworkOptions) -> None:
@@ -164,7 +174,7 @@ def _check_functions(options: NetworkOptions) -> None:
         if options.score is not None:
             check_function("--score", options.score)
         elif options.score_seconds is not None:
-            raise UsageError("--score-seconds is for --score: add it, or leave --score-seconds out")
+            raise ConflictError("--score-seconds is for --score: add it, or leave --score-seconds out")
     if options.data and is_function(options.data):
         check_function("--data", options.data)
 
@@ -177,34 +187,34 @@ def _check_hub(options: NetworkOptions) -> None:
         "--network": options.network, "--init-from": options.init_from,
     }  # fmt: skip
     if strange := [name for name, value in given.items() if value]:
-        raise UsageError(f"{strange[0]} doesn't go with --model {options.model}: the folder says what the model is")
+        raise ConflictError(f"{strange[0]} doesn't go with --model {options.model}: the folder says what the model is")
     if options.data and not options.data.startswith("text:"):
-        raise UsageError(f"--data {options.data}: with --model hf:DIR it is text, --data text:FILES")
+        raise ConflictError(f"--data {options.data}: with --model hf:DIR it is text, --data text:FILES")
 
 
 def require_network(options: NetworkOptions) -> None:
     """UsageError unless one network is named."""
     if (options.arch is None) == (options.model is None):
         lists = f"{program()} archs lists them"
-        raise UsageError(f"give one network: --arch NAME ({lists}) or --model FILE.py:FACTORY")
+        raise NotGivenError(f"give one network: --arch NAME ({lists}) or --model FILE.py:FACTORY")
     if (options.data or "").startswith("text:") and not is_hub(options.model or ""):
-        raise UsageError("--data text:FILES is for --model hf:DIR, whose folder holds the tokenizer")
+        raise ConflictError("--data text:FILES is for --model hf:DIR, whose folder holds the tokenizer")
     if (options.dtype or options.attn) and not is_hub(options.model or ""):
-        raise UsageError(f"{'--dtype' if options.dtype else '--attn'} is for --model hf:DIR")
+        raise ConflictError(f"{'--dtype' if options.dtype else '--attn'} is for --model hf:DIR")
 
 
 def require_one(options: SubjectOptions) -> None:
     """UsageError unless one bundle or network is named."""
     given = [bool(options.bundle), bool(options.arch), bool(options.model)]
     if sum(given) != 1:
-        raise UsageError("say what to look at: a bundle's folder, --arch NAME or --model FILE.py:FACTORY")
+        raise NotGivenError("say what to look at: a bundle's folder, --arch NAME or --model FILE.py:FACTORY")
 
 
 def parse_shape(text: str) -> tuple[int, ...]:
     """``"3,32,32"`` -> ``(3, 32, 32)``, without the batch."""
     parts = text.split(",")
     if not all(p.strip().isdecimal() and int(p) > 0 for p in parts):
-        raise UsageError(f"--input-shape {text}: write the sizes of one input without the batch, such as 3,32,32")
+        raise OptionError(f"--input-shape {text}: write the sizes of one input without the batch, such as 3,32,32")
     return tuple(map(int, parts))
 
 
@@ -212,12 +222,12 @@ def budget_of(options: PruneOptions) -> Budget | None:
     """What ``prune`` was asked to keep at most."""
     given = {k: v for k in MEANING if (v := getattr(options, k)) is not None}
     if len(given) > 1:
-        raise UsageError(f"give one budget, not {' and '.join(f'--{k}' for k in given)}")
+        raise ConflictError(f"give one budget, not {' and '.join(f'--{k}' for k in given)}")
     if "latency" not in given and (options.latency_table or options.latency_batch != 1):
-        raise UsageError("--latency-batch and --latency-table say how --latency measures: give --latency")
+        raise ConflictError("--latency-batch and --latency-table say how --latency measures: give --latency")
     if options.layers == "auto":
         if not {"params", "macs"} & given.keys() or data_of(options) is None:
-            raise UsageError("--layers auto needs a budget of --params or --macs, and --data to judge by")
+            raise NotGivenError("--layers auto needs a budget of --params or --macs, and --data to judge by")
     elif options.layers is not None:
         check_layers(options.layers, "latency" in given)
     return next((Budget(kind, value) for kind, value in given.items()), None)
@@ -256,7 +266,7 @@ def _check_output(options: CommonOptions) -> None:
     elif isinstance(options, TrainOptions):
         arch, data = options.arch and registry.find(options.arch).name, data_name(data_of(options) or "")
         if options.output and options.save_dir:
-            raise UsageError("-o names the file, --save-dir its folder: give one of them")
+            raise ConflictError("-o names the file, --save-dir its folder: give one of them")
         usual = (options.save_dir or PRETRAINED) / (trained_name(data, arch) if arch else f"{label}.pt")
         if options.resume_from is not None and not options.resume_from.is_file():
             raise CheckpointError(f"there is no checkpoint {options.resume_from}")
@@ -343,7 +353,7 @@ def check_work(work: Path, options: PruneOptions) -> None:
     """Refuse to write over an unfinished run unless asked for, and into a folder that is not of a run."""
     strange = [p.name for p in sorted(work.iterdir()) if not _WORK.fullmatch(p.name)] if work.is_dir() else []
     if strange or work.is_symlink() or (work.exists() and not work.is_dir()):
-        raise UsageError(f"{work} is not of a run of this tool ({(strange or ['no folder'])[0]}): move it away")
+        raise ResumeError(f"{work} is not of a run of this tool ({(strange or ['no folder'])[0]}): move it away")
     if any(work.glob("search*.jsonl")):
         refuse_unfinished(work, options.resume, options.force)
 
@@ -401,4 +411,4 @@ def check_comparison(folder: Path) -> None:
 def refuse_unfinished(path: Path, resume: bool, force: bool) -> None:
     """UsageError where a run would write over what another one left to go on with."""
     if path.exists() and not (resume or force):
-        raise UsageError(f"{path} holds an unfinished run: go on with --resume, or start anew with --force")
+        raise ResumeError(f"{path} holds an unfinished run: go on with --resume, or start anew with --force")

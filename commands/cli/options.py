@@ -248,6 +248,13 @@ class ApplyOptions(NetworkOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExplainOptions(CommonOptions):
+    """Options of ``explain``: the code that is asked for, or none for the list."""
+
+    error_code: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class CheckOptions(CommonOptions):
     """Options of ``check``: the file that is looked at."""
 

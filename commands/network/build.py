@@ -14,7 +14,7 @@ from torch import nn
 from ...models import registry
 from ...pruners.configured import examples
 from ...pruners.entry import Entry
-from ...pruners.errors import CheckpointError, ModelFileError, UsageError
+from ...pruners.errors import CheckpointError, InputError, NotGivenError, UnsuitedError, WeightsMismatchError
 from ...pruners.hub import is_configured, longest, open_folder, tokenizer_of
 from ...pruners.loading import build, entry_for, load_factory
 from ...pruners.named_files import hub_folder, is_hub, parse_arguments
@@ -24,6 +24,7 @@ from ...pruners.run import (
     describe,
     precision_of,
     scores_of,
+    site_of,
     unloaded,
     unwrapped,
     wide,
@@ -124,7 +125,7 @@ def _explain(error: CheckpointError, options: NetworkOptions, data: Data | None)
         return error
     shape = ",".join(map(str, data.input_shape))
     more = f" and {data.num_classes} classes" if data.labelled else "; add --model-arg num_classes=N for other classes"
-    return CheckpointError(f"{error}, which was made for images of {data.name} ({shape}){more}")
+    return WeightsMismatchError(f"{error}, which was made for images of {data.name} ({shape}){more}")
 
 
 def _bundled(
@@ -134,7 +135,7 @@ def _bundled(
     if shapes:
         shape = shapes[0]
         if len(shapes) != 1 or len(shape) != 3:
-            raise UsageError(f"{arch.name} takes images: --input-shape channels,height,width, once")
+            raise NotGivenError(f"{arch.name} takes images: --input-shape channels,height,width, once")
         classes = data.num_classes if data is not None and data.labelled else 10
         arguments = registry.arguments_for(arch.name, (shape[0], shape[1], shape[2]), classes)
     arguments |= parse_arguments(options.model_arg)
@@ -168,7 +169,7 @@ def _own(options: NetworkOptions, data: Data | None, shapes: Sequence[Shape], vo
     for what in told:
         voice.remark(f"{factory.name}: {what}")
     if not shapes and not options.example and not configured:
-        raise ModelFileError(
+        raise NotGivenError(
             f"--model {options.model}: say what the network takes, --input-shape 3,224,224 (one image), or give --data "
             "or --example FILE.py:FUNCTION"
         )
@@ -207,9 +208,10 @@ def _text(spec: str, folder: Path, model: nn.Module) -> Data:
         with as_it_was(model), torch.no_grad():
             out = model.eval()(tokens)
     except Exception as error:
-        raise UsageError(f"{folder} can't be run on the tokens of {spec}: {describe(error)}") from error
+        told = f"{folder} can't be run on the tokens of {spec}: {describe(error)}"
+        raise InputError(told, site=site_of(error)) from error
     if scores_of(out, tokens) is None:
-        raise UsageError(f"{type(model).__name__} gives no scores for tokens or texts: leave --data out")
+        raise UnsuitedError(f"{type(model).__name__} gives no scores for tokens or texts: leave --data out")
     return data
 
 
@@ -239,10 +241,10 @@ def _check_runs(name: str, model: nn.Module, shapes: Sequence[Shape]) -> None:
             model.eval()(*call_arguments(wide(images(shapes), precision_of(model)))[0])
     except Exception as error:
         shown = " ".join(f"--input-shape {','.join(map(str, s))}" for s in shapes)
-        raise UsageError(
-            f"{name} can't be run on random inputs of {shown}: {describe(error)}; give another shape, or "
-            "--example FILE.py:FUNCTION that returns what it takes"
-        ) from error
+        raise InputError(
+            f"{name} can't be run on random inputs of {shown}: {describe(error)}", site=site_of(error),
+            help="give another shape, or --example FILE.py:FUNCTION that returns what it takes",
+        ) from error  # fmt: skip
 
 
 def check_outputs(name: str, model: nn.Module, example_input: Any, data: Data) -> Data:
@@ -256,16 +258,17 @@ def check_outputs(name: str, model: nn.Module, example_input: Any, data: Data) -
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         shape = ",".join(map(str, data.input_shape))
-        raise UsageError(f"{name} can't be run on images of {data.name} ({shape}): {reason}") from error
+        shown = f"{name} can't be run on images of {data.name} ({shape}): {reason}"
+        raise InputError(shown, site=site_of(error)) from error
     if not data.labelled:
         return data
     rows = isinstance(out, torch.Tensor) and out.ndim == 2
     if data.own:
         return judged_by(data, out.shape[1] if rows and out.shape[1] > 1 else 0)
     if not rows:
-        raise UsageError(f"{name} must return one row of class scores for each image to be judged on --data")
+        raise UnsuitedError(f"{name} must return one row of class scores for each image to be judged on --data")
     if out.shape[1] != data.num_classes:
-        raise UsageError(
+        raise UnsuitedError(
             f"{name} has {out.shape[1]} outputs, but {data.name} has {data.num_classes} classes: "
             f"add --model-arg num_classes={data.num_classes} (or what your factory calls it), or take other data"
         )

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ...pruners.bundle import Bundle
 from ...pruners.configured import examples
-from ...pruners.errors import ModelFileError, PlanError, UsageError
+from ...pruners.errors import ConflictError, FactoryError, NotGivenError, PlanError, PlanMismatchError, UnsuitedError
 from ...pruners.loading import call, load_factory
 from ...pruners.named_files import is_function
 from ...pruners.run import examples_of, tree_leaves
@@ -33,14 +33,16 @@ def shapes_of(options: NetworkOptions, data: Data | None) -> list[Shape]:
         return []
     if options.example and (shapes or data is not None):
         other = "--input-shape" if shapes else "--data"
-        raise UsageError(f"--example and {other} both say what the network takes: leave one out")
+        raise ConflictError(f"--example and {other} both say what the network takes: leave one out")
     if data is None:
         return shapes
     if not next(data.test.batches(1))[0].is_floating_point():
-        raise UsageError(f"the inputs of {data.name} are whole numbers: add --example FILE.py:FUNCTION that gives some")
+        raise NotGivenError(
+            f"the inputs of {data.name} are whole numbers: add --example FILE.py:FUNCTION that gives some"
+        )
     if shapes and shapes != [data.input_shape]:
         given, theirs = (",".join(map(str, s)) for s in (shapes[0], data.input_shape))
-        raise UsageError(f"--input-shape {given}: the images of {data.name} are {theirs}; leave the option out")
+        raise ConflictError(f"--input-shape {given}: the images of {data.name} are {theirs}; leave the option out")
     return [data.input_shape]
 
 
@@ -55,7 +57,9 @@ def synthetic(model: nn.Module, example_input: Any, options: NetworkOptions, voi
     """Inputs without labels, made from the network itself. Raises UsageError where it takes other than one tensor."""
     example = examples_of(example_input)[0]
     if not isinstance(example, torch.Tensor) or not example.is_floating_point() or example.ndim < 2:
-        raise UsageError("--data synthetic makes inputs for networks that take one tensor of numbers: give other data")
+        raise UnsuitedError(
+            "--data synthetic makes inputs for networks that take one tensor of numbers: give other data"
+        )
     shape, count = tuple(example.shape[1:]), getattr(options, "calibration", None) or _SYNTHETIC
 
     def make() -> Tensor:
@@ -83,7 +87,7 @@ def call_example(spec: str) -> Any:
         inputs = call(function, {})
     examples = examples_of(inputs)
     if not examples or not all(any(torch.is_tensor(leaf) for leaf in tree_leaves(e)) for e in examples):
-        raise ModelFileError(
+        raise FactoryError(
             f"--example {spec} returned {type(inputs).__name__} without a tensor: return what the network is called "
             "with, a tensor, a tuple of arguments or a dict of keyword arguments, or a list of several such examples"
         )
@@ -96,7 +100,7 @@ def data_of_bundle(bundle: Bundle, asked: str | None) -> str:
     if not asked and is_function(made_with):
         # a plan may come from anywhere: what it names is run only if the user names it too
         made_with = visible(made_with)
-        raise PlanError(f"{bundle.path} was made with what {made_with} returns: add --data {made_with}")
+        raise PlanMismatchError(f"{bundle.path} was made with what {made_with} returns: add --data {made_with}")
     return asked or made_with
 
 
@@ -112,7 +116,7 @@ def inputs_of_bundle(bundle: Bundle, example: str | None = None, data: Data | No
     if facts.get("example"):
         # a plan may come from anywhere: what it names is run only if the user names it too
         function = facts["example"]
-        raise PlanError(f"{bundle.path} was traced on what {function} returns: add --example {function}")
+        raise PlanMismatchError(f"{bundle.path} was traced on what {function} returns: add --example {function}")
     if not facts.get("input_shapes"):
         raise PlanError(f"{bundle.folder / 'plan.json'} doesn't say what the network takes (input_shapes)")
     return images(facts["input_shapes"])

@@ -11,7 +11,7 @@ from torch import nn
 
 from ...models import registry
 from ...models.other_layouts import LAYOUTS
-from ...pruners.errors import BundleExistsError, CheckpointError, UsageError
+from ...pruners.errors import BundleExistsError, ConflictError, OptionError, WeightsMismatchError
 from ...pruners.named_files import parse_arguments
 from ...training.binarization.kinds import KINDS, Kind, find_kind, recognise
 from ...training.fit import Checkpoint, load_checkpoint, load_from_kind, load_weights
@@ -52,12 +52,12 @@ def chosen_kind(options: NetworkOptions) -> Chosen | None:
     if options.network is None:
         for name in ("init_from", "kind_arg", "first_layer", "last_layer"):
             if getattr(options, name):
-                raise UsageError(f"--{name.replace('_', '-')} belongs to a network kind: add --network KIND")
+                raise ConflictError(f"--{name.replace('_', '-')} belongs to a network kind: add --network KIND")
         return None
     name, first, last = _ends_in(options.network)
     kind = find_kind(name)
     if options.model is not None:
-        raise UsageError("--network is for bundled networks, whose layers can be chosen: take --arch, not --model")
+        raise ConflictError("--network is for bundled networks, whose layers can be chosen: take --arch, not --model")
     usual = kind.usual.get(binary_form(registry.find(options.arch)).name, {}) if options.arch else {}
     if chosen := {**usual, **parse_arguments(options.kind_arg, "--kind-arg")}:
         kind = kind.with_options(**chosen)
@@ -73,7 +73,7 @@ def _ends_in(network: str) -> tuple[str, str, str]:
     if ends is None:
         return network, "", ""
     if not name:
-        raise UsageError(
+        raise OptionError(
             f"--network {network} says that the first and the last layer are {ends}, but not of which kind the others "
             f"are: add --first-layer {ends} --last-layer {ends} to --network KIND, or write KIND_{suffix}"
         )
@@ -102,7 +102,7 @@ def binary_form(arch: registry.Arch) -> registry.Arch:
 def start(model: nn.Module, chosen: Chosen | None, options: NetworkOptions) -> Checkpoint | None:
     """Loads --weights (of the same kind) or --init-from (of any kind) into the model."""
     if options.weights is not None and options.init_from is not None:
-        raise UsageError("give --weights to go on with a network of this kind, or --init-from for another, not both")
+        raise ConflictError("give --weights to go on with a network of this kind, or --init-from for another, not both")
     if options.init_from is not None and chosen is not None:
         load_from_kind(model, load_checkpoint(options.init_from).model, chosen.kind, options.init_from)
         return None
@@ -147,12 +147,12 @@ def require_kind(checkpoint: Checkpoint, chosen: Chosen | None, path: Path) -> N
         return
     ours = chosen.kind.name if chosen is not None else "Real"
     if theirs["kind"] != ours:
-        raise CheckpointError(
+        raise WeightsMismatchError(
             f"{path} holds the weights of a {theirs['kind']} network, this one is {ours}: start from them with "
             f"--network {ours} --init-from {path}, or take --network {theirs['kind']}"
         )
     if chosen is not None and (words := _words(theirs, chosen.facts)):
-        raise CheckpointError(
+        raise WeightsMismatchError(
             f"{path} holds the weights of another {ours} network: add {' '.join(words)}, or start from them with "
             f"--init-from {path}"
         )

@@ -14,7 +14,7 @@ from ...models import registry
 from ...pruners.base import PRUNERS, BasicPruning
 from ...pruners.configured import ConfiguredPruning
 from ...pruners.entry import Entry
-from ...pruners.errors import UsageError
+from ...pruners.errors import OptionError
 from ...pruners.hub import is_configured
 from ..cli import SETUP_PRUNER
 
@@ -26,9 +26,9 @@ def new_pruner(arch: str, model: nn.Module, example_input: Any, **arguments: Any
     file, factory = pruner.fileName, pruner.netName
     generated = not isinstance(pruner, ConfiguredPruning)
     if generated and (PurePath(file).name != file or PurePath(file).suffix != ".py"):
-        raise UsageError(f"{type(pruner).__name__}.fileName must be the name of a .py file, not {file!r}")
+        raise OptionError(f"{type(pruner).__name__}.fileName must be the name of a .py file, not {file!r}")
     if not factory.isidentifier():
-        raise UsageError(f"{type(pruner).__name__}.netName must be the name of a function, not {factory!r}")
+        raise OptionError(f"{type(pruner).__name__}.netName must be the name of a function, not {factory!r}")
     return pruner
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...pruners.errors import TrainingError, UsageError
+from ...pruners.errors import NeedsDataError, TrainingError
 from ...pruners.outputs import held
 from ...pruners.run import NormBase
 from ...training.binarization.kinds import Kind
@@ -80,7 +80,7 @@ def train_network(
     TrainingError if the loss became no number; then as well the best weights are kept.
     """
     if network.data is None:
-        raise UsageError("training needs images: add --data")
+        raise NeedsDataError("training needs images: add --data")
     require_trainable(network.data, f"training {network.name}")
     about = {"network": network.chosen.facts} if network.chosen else {}
     checkpoint = path and unfinished(path)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from ...pruners.errors import UsageError
+from ...pruners.errors import ConflictError, NeedsDataError, OptionError
 from ...pruners.metrics import METRICS, check_labels
 from ...pruners.run import as_it_was, scores_of
 from ...pruners.search import SEARCHES, UNJUDGED, SearchSettings
@@ -33,11 +33,11 @@ def check_transfer(name: str, with_data: bool, images: int | None = None) -> Non
     """Refuse an unknown strategy, one that needs images where there are none, and a number of images that can't be."""
     require_images(name, with_data)
     if images is not None and not TRANSFERS.find(name).images:
-        raise UsageError(f"--calibration {images}: --transfer {name} looks at no images; leave the option out")
+        raise ConflictError(f"--calibration {images}: --transfer {name} looks at no images; leave the option out")
     least = TRANSFERS.find(name).least
     if images is not None and images < least:
         needed = "must be 1 or more" if least == 1 else f"--transfer {name} needs {least} or more"
-        raise UsageError(f"--calibration {images}: {needed}")
+        raise OptionError(f"--calibration {images}: {needed}")
 
 
 def check_data(options: PruneOptions, settings: SearchSettings, network: Network) -> None:
@@ -46,12 +46,12 @@ def check_data(options: PruneOptions, settings: SearchSettings, network: Network
     if data is None:
         check_labels(settings.metric, None)
         if SEARCHES.fact(settings.strategy, "labels") and options.score is None:
-            raise UsageError(UNJUDGED.format(settings.strategy))
+            raise NeedsDataError(UNJUDGED.format(settings.strategy))
         if option := _retraining(options):
-            raise UsageError(f"{option} needs images with labels: give --data, or leave it out")
+            raise NeedsDataError(f"{option} needs images with labels: give --data, or leave it out")
         return
     if options.calibration is not None and options.calibration > len(data.train):
-        raise UsageError(
+        raise OptionError(
             f"--calibration {options.calibration}: {data.name} has {len(data.train)} training images; "
             "take no more than that, or leave the option out"
         )
@@ -60,7 +60,7 @@ def check_data(options: PruneOptions, settings: SearchSettings, network: Network
     refused = None if data.labelled else _needing_labels(options, settings, network)
     if refused is not None:
         option, instead = refused
-        raise UsageError(f"{option} needs labels, and the images of {network.facts['data']} have none: {instead}")
+        raise NeedsDataError(f"{option} needs labels, and the images of {network.facts['data']} have none: {instead}")
 
 
 def _needing_labels(options: PruneOptions, settings: SearchSettings, network: Network) -> tuple[str, str] | None:

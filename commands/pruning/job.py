@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ...pruners.base import BasicPruning
 from ...pruners.bundle import Bundle
 from ...pruners.depth import Distance
-from ...pruners.errors import BudgetError, CheckpointError, NotPrunableError, UsageError
+from ...pruners.errors import BudgetError, CheckpointError, NeedsDataError, NotPrunableError
 from ...pruners.hub import foretells
 from ...pruners.measure import Measure
 from ...pruners.optimizer_groups import parameter_names
@@ -422,5 +422,5 @@ class PruneJob:
 
     def _require_data(self) -> Data:
         if self.data is None:
-            raise UsageError("this needs images: add --data")
+            raise NeedsDataError("this needs images: add --data")
         return self.data

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import UsageError
+from ..errors import NotGivenError
 from ..hub import open_folder
 from ..named_files import bundle_summary
 from ..outputs import to_disk
@@ -60,7 +60,7 @@ class Bundle:
     def folder(self) -> Path:
         """Where it is; UsageError where it is in memory alone."""
         if self.path is None:
-            raise UsageError("this bundle is in memory alone: prune with output=FOLDER to have its files")
+            raise NotGivenError("this bundle is in memory alone: prune with output=FOLDER to have its files")
         return self.path
 
     @property

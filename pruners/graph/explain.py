@@ -10,7 +10,7 @@ from typing import Protocol
 
 import networkx as nx
 
-from ..errors import UsageError
+from ..errors import UnknownNameError
 from ..places import NOWHERE, Site
 from .widths import FrozenChannels, Slot, Width
 
@@ -89,7 +89,7 @@ def _slots(graph: Explained, layer: str) -> list[Slot]:
     found = [s for s in known if layer in (s.layer, s.parameter)]
     if not found:
         close = difflib.get_close_matches(layer, sorted({s.layer for s in known}), 1)
-        raise UsageError(f"there is no layer {layer}" + (f"; did you mean {close[0]}?" if close else ""))
+        raise UnknownNameError(f"there is no layer {layer}" + (f"; did you mean {close[0]}?" if close else ""))
     weights = [s for s in found if len(graph.shapes[s.parameter]) > 1]
     return sorted(weights or found[:1])
 

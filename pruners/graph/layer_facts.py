@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from ..errors import NotPrunableError
+from ..errors import TraceError
 from ..places import Site
 from ..run import ConvTransposeBase, NormBase
 from .facts import Facts
@@ -115,7 +115,7 @@ class LayerFacts:
     def _atoms(self, path: str, name: str, axis: int, blocks: int = 1) -> IntArray:
         key = f"{path}.{name}" if path else name
         if key not in self.keys:
-            raise NotPrunableError(f"{key} is computed from other tensors, so only a trace finds its ties")
+            raise TraceError(f"{key} is computed from other tensors, so only a trace finds its ties")
         return self.facts.atoms(Slot(self.keys[key], axis, blocks))
 
     def _play(self, atoms: IntArray, role: str) -> None:
@@ -132,7 +132,7 @@ def _fitting(path: str, layer: nn.Module, groups: int, incoming: IntArray | None
     if incoming is None or incoming.size == 1:
         return np.zeros(size, dtype=np.int64)
     if not fits(layer, groups, incoming):
-        raise NotPrunableError(
+        raise TraceError(
             f"{path} reads {size} channels, but {incoming.size} come from the layers defined before it: "
             "layers don't run in the order of their definition here, so only a trace finds the ties"
         )

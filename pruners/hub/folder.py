@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import CheckpointError, ModelFileError, UsageError
+from ..errors import CheckpointError, ModelFileError, PackageError, WeightsMismatchError
 from ..run import from_file, stream, streams, values_in
 from .entries import Shapes
 
@@ -33,7 +33,7 @@ def library() -> Any:
     try:
         import transformers
     except ImportError:
-        raise UsageError("--model hf:DIR needs the package transformers: pip install 'secateur[hf]'") from None
+        raise PackageError("--model hf:DIR needs the package transformers: pip install 'secateur[hf]'") from None
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     return transformers
@@ -70,9 +70,11 @@ def open_folder(
     for what, words in strange.items():
         if names := sorted(told.get(what) or ()):
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            raise CheckpointError(f"{path} {words} {', '.join(names[:3])}{more}: config.json and weights don't fit")
+            raise WeightsMismatchError(
+                f"{path} {words} {', '.join(names[:3])}{more}: config.json and weights don't fit"
+            )
     if mismatched := sorted(map(str, told.get("mismatched_keys") or ())):
-        raise CheckpointError(f"{path}: {mismatched[0]} has another shape than config.json says")
+        raise WeightsMismatchError(f"{path}: {mismatched[0]} has another shape than config.json says")
     one_by_one(model)
     if mapped:
         if not _as_it_lies(model, path):

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import OutputError, UsageError
+from ..errors import BundleError, OutputError
 from ..outputs import held, replaced
 
 SCHEMA = 1
@@ -48,7 +48,7 @@ class Table:
             parts = _read(self.path)
         except DamagedError as error:
             if path is not None:
-                raise UsageError(f"--latency-table {path}: {error}; remove it, or name another file") from None
+                raise BundleError(f"--latency-table {path}: {error}; remove it, or name another file") from None
             self._set_aside(error)
             parts = {}
         self.seconds: dict[str, float] = dict(parts.get(self._key, {}).get("seconds", {}))

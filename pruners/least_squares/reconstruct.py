@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import UsageError
+from ..errors import NeedsDataError
 from ..graph import ChannelGraph, Kept
 from ..run import as_it_was, copied, estimate_batch_norm, images_of
 from .fit import Fitted
@@ -67,7 +67,7 @@ def reconstruct(
     images = [images_of(b).to(device) for b in batches]
     images = [b for b in images if len(b)]
     if not images:
-        raise UsageError("--transfer lstsq got no batches: there is nothing to fit to")
+        raise NeedsDataError("--transfer lstsq got no batches: there is nothing to fit to")
     smaller = [w for w in graph.widths if w.name in kept and np.asarray(kept[w.name]).size < w.size]
     readers = consumers(student, smaller)
     layers = layers_to_fit(student)

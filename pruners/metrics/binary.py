@@ -32,7 +32,7 @@ import torch
 from torch import Tensor, nn
 
 from ..costs import quantizer_of
-from ..errors import UsageError
+from ..errors import UnsuitedError
 from ..graph import Use, Width
 from .registry import Evidence, Scores, metric, relative
 
@@ -83,7 +83,9 @@ KERNEL_METRICS: dict[str, Callable[[nn.Module], Tensor]] = {
 def _of_kernels(layer: Any, error: Error) -> Tensor:
     quantize = quantizer_of(layer)
     if quantize is None or layer.weight.ndim < 3:
-        raise UsageError(f"kernel metrics are for convolutions that quantize their weights, not {type(layer).__name__}")
+        raise UnsuitedError(
+            f"kernel metrics are for convolutions that quantize their weights, not {type(layer).__name__}"
+        )
     with torch.no_grad():
         latent = layer.weight.double()
         return error(latent.flatten(2), quantize(latent, layer).flatten(2))
@@ -152,7 +154,7 @@ def _scores(evidence: Evidence, name: str, error: Error, reading: bool) -> Score
             others.append(width.name)
         if not parts:
             made, read = (", ".join(layers) for layers in (width.producers, width.consumers))
-            raise UsageError(
+            raise UnsuitedError(
                 f"metric {name} compares weights with what they are quantized to, but width {width.name} has none: it "
                 f"is made by {made or 'no layer'} and read by {read or 'no layer'}, none of which quantizes weights; "
                 f"take l1, or --skip {width.name}"

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..errors import CheckpointError, PlanError, UsageError
+from ..errors import NotFiniteError, PlanError, UnknownNameError
 from ..graph import ChannelGraph, IntArray, Width
 from ..run import values_in
 from .registry import (
@@ -69,7 +69,7 @@ def rank(
     """
     function, sign = _with_sign(metric, first)
     if slots not in _ROLES:
-        raise UsageError(f"unknown slots {slots!r}, known are {', '.join(_ROLES)}")
+        raise UnknownNameError(f"unknown slots {slots!r}, known are {', '.join(_ROLES)}")
     apart = graph.apart or graph
     evidence = Evidence(model, apart, slots, None if batches is None else list(batches), seed)
     ranked = {u.slot.parameter for w in graph.widths for u in w.uses}
@@ -77,7 +77,7 @@ def rank(
         if torch.isfinite(parameter.sum()) or torch.isfinite(parameter).all():
             continue
         if name in ranked or parameter.isnan().any():  # elsewhere infinities may be meant: a mask's
-            raise CheckpointError(f"{name} holds NaN or infinite values; take a checkpoint from before training broke")
+            raise NotFiniteError(f"{name} holds NaN or infinite values; take a checkpoint from before training broke")
     # float32 makes ties of what only rounding errors tell apart
     found = function(evidence)
     scores = {w.name: sign * found[w.name].float().cpu().double().numpy() for w in apart.widths}
@@ -85,7 +85,7 @@ def rank(
         scores = {name: np.concatenate([scores[m] for m, _ in members]) for name, members in graph.parts.items()}
     for name, values in scores.items():
         if not np.isfinite(values).all():
-            raise UsageError(f"metric {metric} gives width {name!r} a score that is not finite; check the data")
+            raise NotFiniteError(f"metric {metric} gives width {name!r} a score that is not finite; check the data")
     order = {w.name: _removal_order(scores[w.name], w) for w in graph.widths}
     steps = {w.name: w.step for w in graph.widths}
     return Ranking(metric, scores, order, steps, tuple(evidence.notes))
@@ -104,7 +104,7 @@ def _with_sign(name: str, first: str | None) -> tuple[Metric, int]:
     """A metric, and what makes a score of its value: the larger the more useful."""
     function = METRICS.find(name)
     if first not in (None, *FIRST):
-        raise UsageError(f"unknown ranking {first!r}, known are {', '.join(FIRST)}")
+        raise UnknownNameError(f"unknown ranking {first!r}, known are {', '.join(FIRST)}")
     if first == "random":
         return random, 1
     return function, -1 if first == "largest" or (first is None and METRICS.fact(name, "largest_first")) else 1

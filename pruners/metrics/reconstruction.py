@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import UsageError
+from ..errors import NeedsDataError
 from ..graph import Slot, Width
 from ..least_squares import (
     LARGE,
@@ -39,7 +39,7 @@ def reconstruction(evidence: Evidence) -> Scores:
     A width without a layer that can be fitted falls back to ``l1``, with a note. Raises ``UsageError`` without batches.
     """
     if not evidence.batches:
-        raise UsageError("metric reconstruction needs images; give --data or take l1")
+        raise NeedsDataError("metric reconstruction needs images; give --data or take l1")
     reading = {w.name: _readers(evidence, w) for w in evidence.graph.widths}
     layers = dict.fromkeys(slot.layer for slots in reading.values() for slot in slots)
     grams = _grams(evidence, layers)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from ..errors import UsageError
+from ..errors import NeedsDataError
 from ..graph import ChannelGraph, Slot, Use, Width
 from ..registry import Registry
 from ..run import labels_of, values_in
@@ -111,6 +111,6 @@ def check_labels(name: str, batches: Sequence[Any] | None) -> None:
     if not METRICS.fact(name, "labels"):
         return
     if not batches:
-        raise UsageError(f"metric {name} needs labelled data; give --data or take l1")
+        raise NeedsDataError(f"metric {name} needs labelled data; give --data or take l1")
     for batch in batches:
         labels_of(batch, f"metric {name}")

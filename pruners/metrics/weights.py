@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..errors import UsageError
+from ..errors import UnsuitedError
 from ..graph import Slot, Use, Width
 from ..run import NormBase, values_in
 from .registry import Evidence, Scores, metric, relative, slices
@@ -111,7 +111,7 @@ def bn_scale(evidence: Evidence) -> Scores:
         if gammas:
             scores[width.name] = torch.stack([g.cpu() for g in gammas]).mean(0)
     if not scores:
-        raise UsageError("metric bn_scale needs normalisation layers with weights, this network has none; take l1")
+        raise UnsuitedError("metric bn_scale needs normalisation layers with weights, this network has none; take l1")
     return fill_by_l1(evidence, scores, "bn_scale: no norm layer on {}, ranked there by l1")
 
 

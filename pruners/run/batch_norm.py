@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..errors import UsageError
+from ..errors import InputError
 from .calling import images_of
 from .torch_private import NormBase
 
@@ -35,6 +35,6 @@ def _run(network: nn.Module, batches: Iterable[Any]) -> int:
             try:
                 network(images_of(batch))
             except ValueError as error:  # torch's word for a batch of one value per channel
-                raise UsageError(f"--transfer bn can't use batch {seen + 1}: {error}") from error
+                raise InputError(f"--transfer bn can't use batch {seen + 1}: {error}") from error
             seen += 1
     return seen

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import UsageError
+from ..errors import NeedsDataError, OptionError
 from .einops_calls import einops_seen
 from .isolated import without_traces
 from .torch_private import tree_leaves, tree_map
@@ -88,7 +88,7 @@ def images_of(batch: Any) -> Tensor:
     images = batch[0] if isinstance(batch, (tuple, list)) and batch else batch
     if not isinstance(images, Tensor):
         inside = "" if images is batch else f" of {type(images).__name__}"
-        raise UsageError(
+        raise OptionError(
             f"a batch must be a tensor of images, or a tuple that begins with one, not {type(batch).__name__}{inside}"
         )
     return images
@@ -107,12 +107,12 @@ def labels_of(batch: Any, what: str) -> Tensor:
     """The labels of a batch: class indices, or a row of numbers for each image. UsageError where there are none."""
     labels = batch[1] if isinstance(batch, (tuple, list)) and len(batch) > 1 else None
     if not isinstance(labels, Tensor):
-        raise UsageError(
+        raise NeedsDataError(
             f"{what} needs labels, and these batches are images alone: give (images, labels) pairs, or take a metric "
             "that needs none, such as reconstruction or l1"
         )
     if not labels.is_floating_point() and labels.numel() and int(labels.min()) < 0:
-        raise UsageError(f"{what} needs labels, and {int(labels.min())} is none: number the classes from 0 on")
+        raise NeedsDataError(f"{what} needs labels, and {int(labels.min())} is none: number the classes from 0 on")
     return labels
 
 

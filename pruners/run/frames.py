@@ -99,7 +99,7 @@ def author_site() -> Site:
     frame = author_frame()
     if frame is None:
         return Site("", 0)
-    return Site(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
+    return Site(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name, span(frame))
 
 
 def forward_site(module: torch.nn.Module) -> Site:
@@ -112,8 +112,13 @@ def forward_site(module: torch.nn.Module) -> Site:
 
 def site_of(error: BaseException) -> Site | None:
     """The author's line that an exception came from."""
-    found = [f for f in traceback.walk_tb(error.__traceback__) if is_author_file(f[0].f_code.co_filename)]
-    return Site(found[-1][0].f_code.co_filename, found[-1][1], found[-1][0].f_code.co_name) if found else None
+    found, at = None, error.__traceback__
+    while at is not None:
+        found, at = at if is_author_file(at.tb_frame.f_code.co_filename) else found, at.tb_next
+    if found is None:
+        return None
+    code = found.tb_frame.f_code
+    return Site(code.co_filename, found.tb_lineno, code.co_name, _positions(code)[found.tb_lasti // 2])
 
 
 def describe(error: BaseException) -> str:

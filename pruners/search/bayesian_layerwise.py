@@ -20,7 +20,7 @@ from typing import Any
 from torch import nn
 
 from ..costs import Counts, grow, shrink
-from ..errors import CheckpointError, Interrupted, UsageError
+from ..errors import Interrupted, NotFiniteError, ResumeError
 from ..graph import Width
 from ..metrics import rank
 from ..plan import sha256_of_state
@@ -96,7 +96,9 @@ class LayerwiseSearch:
             entry = {"width": name, "size": size, "kept": kept, "order": self._order(name)}
             self.problem.ledger.append("decision", entry)
         elif sorted(entry.get("order", [])) != list(range(size)):
-            raise UsageError(f"the search ledger has no order of the channels of {name!r}; start anew without --resume")
+            raise ResumeError(
+                f"the search ledger has no order of the channels of {name!r}; start anew without --resume"
+            )
         self.orders[name], self.counts[name] = entry["order"], kept
         self.problem.watcher.on_decision(name, size, kept)
         considerable = kept < size and size - kept >= self.settings.considerable * size
@@ -163,7 +165,7 @@ class LayerwiseSearch:
         self, name: str, loss: float | None, size: Mapping[str, float], points: list[tuple[float, float]]
     ) -> float:
         if loss is None and not points:
-            raise UsageError(
+            raise NotFiniteError(
                 f"the network's loss is not finite before {name!r} is pruned; check weights and data, "
                 "or retrain at a lower learning rate"
             )
@@ -243,7 +245,7 @@ class LayerwiseSearch:
             raise self._interrupted() from None
         state = scatter(self.model.state_dict(), network.state_dict(), graph, {} if zeroed else kept)
         if not all(t.isfinite().all() for t in state.values() if t.is_floating_point()):
-            raise CheckpointError(
+            raise NotFiniteError(
                 f"retraining after pruning {name!r} ended with NaN or infinite weights; lower its learning rate"
             )
         return state

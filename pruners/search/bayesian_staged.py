@@ -9,7 +9,7 @@ from dataclasses import replace
 from torch import nn
 
 from ..costs import Allowance, Counts, Step, grow, shrink
-from ..errors import Interrupted, UsageError
+from ..errors import Interrupted, NotFiniteError, ResumeError
 from ..run import StopRequest
 from .gaussian_process import Ratios, derived_seed, random_ratios, suggest_ratios
 from .one_ratio import decided, ranked, steps
@@ -90,7 +90,7 @@ class StagedSearch:
         found, upper = entry.get("ratios"), self.settings.max_pruning
         known = [r for r in found if isinstance(r, float) and 0 <= r <= upper] if isinstance(found, list) else []
         if len(known) != len(self.stages):
-            raise UsageError(f"the search ledger has no ratios of candidate {step}; start anew without --resume")
+            raise ResumeError(f"the search ledger has no ratios of candidate {step}; start anew without --resume")
         return tuple(known)
 
     def _proposed(self, step: int) -> Ratios:
@@ -122,7 +122,7 @@ class StagedSearch:
         groups, kept = sum(self.problem.allowance.sizes.values()), sum(counts.values())
         others = [value for _, value in self.points]
         if loss is None and not others:
-            raise UsageError(
+            raise NotFiniteError(
                 f"the loss is not finite with {groups - kept} of {groups} groups of channels removed; "
                 "check weights and data"
             )

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..errors import CheckpointError, OutputError
+from ..errors import OutputError, ResumeError
 from ..outputs import replaced
 from ..plan import sha256_of_state
 from ..saving import save
@@ -56,7 +56,7 @@ class Checkpoints:
         """Raises ``CheckpointError`` unless the file is there and holds tensors with this digest."""
         path = self._path(number)
         assert path is not None
-        lost = CheckpointError(f"{path}: missing or changed, the search can't go on; start anew without --resume")
+        lost = ResumeError(f"{path}: missing or changed, the search can't go on; start anew without --resume")
         try:
             state: State = torch.load(path, map_location="cpu", weights_only=True)
             fits = sha256_of_state(state) == digest

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from ..costs import quantizer_of
-from ..errors import Interrupted, UsageError
+from ..errors import Interrupted, UnknownNameError, UnsuitedError
 from ..graph import ChannelGraph, Realize, Width
 from ..metrics import FIRST, KERNEL_METRICS, METRICS, Batch, rank
 from ..run import ConvBase, StopRequest
@@ -80,7 +80,7 @@ def series_of(
             METRICS.find(name)
     unknown = [name for name in rankings if name not in FIRST]
     if unknown:
-        raise UsageError(f"unknown ranking {unknown[0]!r}, known are {', '.join(FIRST)}")
+        raise UnknownNameError(f"unknown ranking {unknown[0]!r}, known are {', '.join(FIRST)}")
     ordered = [name for name in FIRST if name in rankings and name != "random"]
     of_channels = [name for name in metrics if name not in KERNEL_METRICS]
     of_kernels = [name for name in metrics if name in KERNEL_METRICS]
@@ -111,7 +111,9 @@ def _of_kernels(
         if isinstance(m, ConvBase) and quantizer_of(m) is not None
     }  # fmt: skip
     if not layers:
-        raise UsageError(f"metric {metrics[0]} is for convolutions that quantize their weights, this network has none")
+        raise UnsuitedError(
+            f"metric {metrics[0]} is for convolutions that quantize their weights, this network has none"
+        )
     found = []
     for number, (name, layer) in enumerate(layers.items()):
         orders: dict[tuple[str, str], torch.Tensor] = {}

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import UsageError
+from ..errors import NeedsDataError, NotFiniteError, UnsuitedError
 from ..run import as_it_was, images_of, scores_of
 
 PROBED = (0.75, 0.5, 0.25, 0.125)
@@ -46,11 +46,13 @@ class Reference:
     def __init__(self, model: nn.Module, batches: Iterable[Any], classes: bool = True) -> None:
         self.images = [images_of(b) for b in batches]
         if not self.images:
-            raise UsageError("there are no images to probe with; give --data")
+            raise NeedsDataError("there are no images to probe with; give --data")
         self.outputs = [_output(model, images) for images in self.images]
         self.classes = classes and all(y.ndim == 2 and y.shape[1] > 1 for y in self.outputs)
         if not all(torch.isfinite(y).all() for y in self.outputs):
-            raise UsageError("the network's outputs are not finite before anything is pruned; check weights and data")
+            raise NotFiniteError(
+                "the network's outputs are not finite before anything is pruned; check weights and data"
+            )
 
     def compare(self, model: nn.Module) -> Difference:
         """Runs the candidate in eval mode; its mode is left as it was. A candidate whose outputs are not finite is
@@ -86,7 +88,9 @@ def _output(model: nn.Module, images: Tensor) -> Tensor:
         return scores[:: -(-scores.numel() // _SCORES)].double().cpu()
     found = _tensors(out)
     if not found:
-        raise UsageError(f"{type(model).__name__} gives no tensors of numbers, so candidates can't be compared with it")
+        raise UnsuitedError(
+            f"{type(model).__name__} gives no tensors of numbers, so candidates can't be compared with it"
+        )
     flat = found if len(found) == 1 else [torch.cat([y.flatten(1) for y in found], 1)[:, :, None]]
     return flat[0].double().cpu()
 

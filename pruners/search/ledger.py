@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ..errors import OutputError, UsageError
+from ..errors import OutputError, ResumeError
 
 SCHEMA = 1
 
@@ -45,7 +45,7 @@ class Ledger:
         header["hash"] = hashlib.sha256(canonical(header["settings"]).encode()).hexdigest()
         lines, length = _read(path, what)
         if lines and not resume:
-            raise UsageError(f"{path} already holds a {what}; continue it with --resume or remove the file")
+            raise ResumeError(f"{path} already holds a {what}; continue it with --resume or remove the file")
         if lines:
             self._check(lines[0], header)
             self._pending.extend(lines[1:])
@@ -73,7 +73,7 @@ class Ledger:
         entry = self._pending.popleft()
         found = {name: entry.get(name) for name in ("event", *expected)}
         if found != {"event": event, **expected}:
-            raise UsageError(
+            raise ResumeError(
                 f"{self.path}: holds {canonical(found)} where this version expects "
                 f"{canonical({'event': event, **expected})}; start the {self.what} anew without --resume"
             )
@@ -95,7 +95,7 @@ class Ledger:
 
     def _check(self, found: Mapping[str, Any], header: Mapping[str, Any]) -> None:
         if found.get("event") != self.what or found.get("schema") != SCHEMA:
-            raise UsageError(
+            raise ResumeError(
                 f"{self.path}: does not begin like a {self.what} of this version; start anew without --resume"
             )
         if found.get("hash") == header["hash"]:
@@ -103,7 +103,7 @@ class Ledger:
         old, new = found.get("settings") or {}, header["settings"]
         name, before, now = _difference(old, new)
         values = f"{canonical(before)[:60]}, now {canonical(now)[:60]}"
-        raise UsageError(
+        raise ResumeError(
             f"{self.path}: belongs to a {self.what} with other settings ({name} was {values}); "
             "use the same settings or start anew without --resume"
         )
@@ -126,7 +126,7 @@ def _read(path: Path, what: str) -> tuple[list[dict[str, Any]], int | None]:
     except FileNotFoundError:
         return [], None
     except OSError as error:
-        raise UsageError(f"{path}: can't be read ({error.strerror})") from None
+        raise ResumeError(f"{path}: can't be read ({error.strerror})") from None
     length = data.rfind(b"\n") + 1
     entries = []
     for number, line in enumerate(data[:length].splitlines(), 1):
@@ -135,6 +135,6 @@ def _read(path: Path, what: str) -> tuple[list[dict[str, Any]], int | None]:
         except ValueError:
             entry = None
         if not isinstance(entry, dict):
-            raise UsageError(f"{path}, line {number}: not a {what} event; start the {what} anew without --resume")
+            raise ResumeError(f"{path}, line {number}: not a {what} event; start the {what} anew without --resume")
         entries.append(entry)
     return entries, length

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ..costs import Allowance, Budget, CostModel, Costs, Limits
-from ..errors import Interrupted, MeasureError, UsageError
+from ..errors import ConflictError, Interrupted, MeasureError, NeedsDataError, OptionError, ResumeError
 from ..graph import ChannelGraph, Realize
 from ..metrics import Batch
 from ..plan import PruningPlan, from_kept
@@ -77,9 +77,9 @@ class SearchSettings:
         }
         for name, (fine, rule) in rules.items():
             if not fine:
-                raise UsageError(f"{name.replace('_', '-')} {getattr(self, name)!r}: must be {rule}")
+                raise OptionError(f"{name.replace('_', '-')} {getattr(self, name)!r}: must be {rule}")
         if self.per == "stage" and self.strategy != "bayesian":
-            raise UsageError(
+            raise ConflictError(
                 f"--per stage is for --search bayesian, this is {self.strategy}: add it, or leave --per out"
             )
 
@@ -203,13 +203,14 @@ class Problem:
                 record = measure()
             except MeasureError as error:
                 kept = "; --resume goes on from here if its file stays the same" if self.ledger.path else ""
-                raise MeasureError(f"{error}, at evaluation {step} of {width} in the search{kept}") from error
+                told = f"{error}, at evaluation {step} of {width} in the search{kept}"
+                raise MeasureError(told, site=error.site) from error
             self.ledger.append("evaluation", dataclasses.asdict(record))
             return record
         try:
             return Evaluation(**{name: value for name, value in entry.items() if name != "event"})
         except TypeError:
-            raise UsageError("the search ledger has fields of another version; start anew without --resume") from None
+            raise ResumeError("the search ledger has fields of another version; start anew without --resume") from None
 
     def required(self) -> tuple[Evaluate, Realize]:
         """How candidates are judged and made. Raises ``UsageError`` where they can't be."""
@@ -217,7 +218,7 @@ class Problem:
         if scored is not None:
             evaluate = lambda model: (scored.lost(model), float("nan"))  # noqa: E731
         if evaluate is None or realize is None:
-            raise UsageError(UNJUDGED.format(self.settings.strategy))
+            raise NeedsDataError(UNJUDGED.format(self.settings.strategy))
         return evaluate, realize
 
     def score_of(self, loss: float | None) -> float | None:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from torch import nn
 
 from ..costs import Allowance, CostModel, Limits, levels
-from ..errors import NotPrunableError, UsageError
+from ..errors import NeedsDataError, NothingToPruneError
 from ..graph import ChannelGraph, Realize
 from ..metrics import Batch
 from ..plan import sha256_of_state
@@ -88,7 +88,7 @@ def search(
     settings = settings or SearchSettings()
     run = SEARCHES.find(settings.strategy)
     if scored is not None and settings.stop_early:
-        raise UsageError(NO_LOSSES)
+        raise NeedsDataError(NO_LOSSES)
     _require_choice(graph, settings.limits)
     costs = CostModel.of(model, graph)
     allowance = Allowance(graph, costs, settings.limits, settings.budget, latency.fraction if latency else None)
@@ -119,9 +119,9 @@ def _require_choice(graph: ChannelGraph, limits: Limits) -> None:
         return
     largest = max(graph.widths, key=lambda w: w.size, default=None)
     if largest is not None and largest.size > 1:
-        raise NotPrunableError(
+        raise NothingToPruneError(
             f"there is nothing to prune: the largest width, {largest.name}, has {largest.size} parts that may go, and "
             f"--min-channels {limits.min_channels} and --round-to {limits.round_to} keep them all; give smaller ones"
         )
     reasons = "; ".join(f"{f.reason} ({f.site})" for f in graph.frozen[:1])
-    raise NotPrunableError(f"there is nothing to prune: no channels may go{': ' + reasons if reasons else ''}")
+    raise NothingToPruneError(f"there is nothing to prune: no channels may go{': ' + reasons if reasons else ''}")

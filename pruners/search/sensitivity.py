@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ..costs import Allowance, Counts, give_back
-from ..errors import Interrupted, UsageError
+from ..errors import Interrupted, NeedsDataError
 from ..metrics import Ranking
 from ..run import StopRequest, copied
 from .damage import PROBED, Curve, Difference, Reference, curve_through
@@ -58,7 +58,9 @@ class Probes:
         candidates = problem.candidates
         realize = candidates.probe or candidates.finish or candidates.realize
         if realize is None or not (problem.batches or candidates.scored):
-            raise UsageError("--search sensitivity looks at images; give --data, or take --search uniform or global")
+            raise NeedsDataError(
+                "--search sensitivity looks at images; give --data, or take --search uniform or global"
+            )
         self.problem, self.ranking, self.realize = problem, ranking, realize
         self.probed = {name: probed_counts(allowed) for name, allowed in problem.allowance.levels.items()}
         self.number = sum(len(counts) for counts in self.probed.values())

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from ..errors import NotPrunableError, SecateurError, StuckError
+from ..errors import MixedNumberError, OtherWayError, SecateurError, SharedNumberError, StuckError, TraceError
 from ..graph import ChannelGraph, CountedCall, Kept, Pass, Step
 from ..places import LiteralSite, Site, Span
 from ..run import (
@@ -188,9 +188,11 @@ def told_apart(cut: _Cut, original: nn.Module, near: Found) -> tuple[LiteralSite
             ran = samples(before, after, stale.call, stale.up, stale.leaf)
             for key, module, number in _everywhere(place, stale, ran, cut.graph, cut.kept):
                 if written.setdefault(key, {}).setdefault(module, number) != number:
-                    raise StuckError("one number in the code counts two different widths here", stale.site)
+                    raise SharedNumberError("one number in the code counts two different widths here", stale.site)
     if len({place for place, _ in written}) < len(written):
-        raise StuckError("a number in the code mixes channels with sizes in two ways", next(iter(mixed.values())).site)
+        raise MixedNumberError(
+            "a number in the code mixes channels with sizes in two ways", next(iter(mixed.values())).site
+        )
     return tuple(LiteralSite(*p[:5], values, p[5], template) for (p, template), values in written.items())
 
 
@@ -201,7 +203,7 @@ def _differing(lists: Sequence[Sequence[Stale]]) -> dict[Place, Stale]:
     for place, found in enumerate(lists):
         for stale in found:
             if isinstance(stale.where, AttributePatch):
-                raise StuckError("an attribute that counts channels follows from sizes as well", stale.site)
+                raise MixedNumberError("an attribute that counts channels follows from sizes as well", stale.site)
             numbers.setdefault(stale.where, [{} for _ in lists])[place][stale.module] = stale.new
             first.setdefault(stale.where, stale)
     return {
@@ -219,14 +221,16 @@ def _everywhere(
     """Where to write which number for each module: one that is right as it is needs its own beside the others'."""
     found = {module: _separated(place, stale, several, graph, kept) for module, several in ran.items()}
     if not found:
-        raise StuckError(f"a number here depends on sizes, and it can't be followed: {_shown(stale)}", stale.site)
+        raise MixedNumberError(f"a number here depends on sizes, and it can't be followed: {_shown(stale)}", stale.site)
     nodes = {_key(place, fix): fix.node for fixed in found.values() for fix in fixed}
     for module, fixed in found.items():
         numbers = {_key(place, fix): fix.number for fix in fixed}
         for key, node in nodes.items():
             number = numbers[key] if key in numbers else agreed(node, ran[module]) if key[1] == "{}" else None
             if number is None:
-                raise StuckError("a number in the code mixes channels with sizes in some modules only", stale.site)
+                raise MixedNumberError(
+                    "a number in the code mixes channels with sizes in some modules only", stale.site
+                )
             yield key, module, number
 
 
@@ -248,11 +252,11 @@ def _separated(
               and counted(stale.leaf, tree, several, w.size, np.size(kept.get(w.name, range(w.size))))]  # fmt: skip
     reason = f"a number here depends on channels and on sizes, and they can't be told apart: {_shown(stale)}"
     if stale.leaf is None or tree is None or not several or place[5]:
-        raise StuckError(reason, stale.site, widths)
+        raise MixedNumberError(reason, stale.site, widths)
     try:
         return fixes(stale.leaf, tree, several)
     except Unknown as error:
-        raise StuckError(reason, stale.site, widths) from error
+        raise MixedNumberError(reason, stale.site, widths) from error
 
 
 def _several_sizes(found: list[Stale]) -> set[Where]:
@@ -348,7 +352,7 @@ class _Rehearsal(TorchFunctionMode):
         wanted = next(self._steps, None)
         if wanted is not None and wanted != (name, site):
             way = f"{name} of line {site.line}, not {wanted[0]}"
-            raise StuckError(f"a condition turns out otherwise with fewer channels ({way})", wanted[1])
+            raise OtherWayError(f"a condition turns out otherwise with fewer channels ({way})", wanted[1])
 
     def _correct(
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -356,7 +360,9 @@ class _Rehearsal(TorchFunctionMode):
         site = author_site()
         call = next(self._calls, None)
         if call is None or (call.name, call.module, call.site) != (name_of(func), self._modules.current, site):
-            raise StuckError("the pruned network takes another way here; keep the layers before it with --skip", site)
+            raise OtherWayError(
+                "the pruned network takes another way here; keep the layers before it with --skip", site
+            )
         seen = self._frames.saw(self._modules, (site, call.span)) if self._frames is not None else None
         changes: dict[Path, float] = {}
         for path, extent in call.extents.items():
@@ -386,7 +392,7 @@ class _Rehearsal(TorchFunctionMode):
             return fixed
         frame = layer_frame(self._modules.path_of) or author_frame()
         if frame is None:
-            raise NotPrunableError(f"{call.module}: a size inside torch's own layer can't follow the widths")
+            raise TraceError(f"{call.module}: a size inside torch's own layer can't follow the widths")
         reflected = call.name.startswith("__r")
         for stale in resolve(frame, site, self._modules, reflected, (args, kwargs), fixed):
             free = call.name in {"view", "reshape"} and len(changes) == 1 and not _has_minus_one(args, kwargs)
@@ -419,7 +425,9 @@ class _Rehearsal(TorchFunctionMode):
         for place, site in self._stale.items():
             if len(self._values.get(place, ())) > 1:
                 widths = [w for counted in self._values[place].values() for w in counted]
-                raise StuckError("one number in the code counts two different widths here", site, widths, alike=True)
+                raise SharedNumberError(
+                    "one number in the code counts two different widths here", site, widths, alike=True
+                )
 
 
 def _left_out(old: object, new: object) -> object:
@@ -473,7 +481,9 @@ def _sorted_out(
         other = first.setdefault((stale.where, stale.module), stale)
         if before != stale.new:
             widths = (*other.widths, *stale.widths)
-            raise StuckError("one number in the code counts two different widths here", stale.site, widths, alike=True)
+            raise SharedNumberError(
+                "one number in the code counts two different widths here", stale.site, widths, alike=True
+            )
     return attributes, literals
 
 

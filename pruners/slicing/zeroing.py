@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import UsageError
+from ..errors import UnsuitedError
 from ..graph import BoolArray, ChannelGraph, Kept, Slot
 from ..run import CONV_FORWARD, ConvBase, ConvTransposeBase, NormBase, copied
 from ..weight_transfer import masks_by_key, slice_tensor
@@ -99,7 +99,7 @@ def _part_of(layer: Any, own: Masks, name: str) -> _Part:
         mask = next(iter(own.values()))[0][1]
         return _Part(layer, layer.forward, own, 1, _positions(mask), _positions(mask), mask.size, None)
     if not isinstance(layer, (ConvBase, nn.Linear)) or isinstance(layer, ConvTransposeBase):
-        raise UsageError(
+        raise UnsuitedError(
             f"zeroOut can't keep channels of {name or 'the network'} ({type(layer).__name__}) at zero: "
             "take --mode prune"
         )
@@ -108,7 +108,7 @@ def _part_of(layer: Any, own: Masks, name: str) -> _Part:
     groups = None
     if isinstance(layer, ConvBase) and layer.groups == layer.in_channels > 1 and made is not None:
         if layer.out_channels != layer.groups:
-            raise UsageError(f"zeroOut can't keep channels of {name} at zero, which has several for each input: "
+            raise UnsuitedError(f"zeroOut can't keep channels of {name} at zero, which has several for each input: "
                              "take --mode prune")  # fmt: skip
         read, groups = made, int(made.sum())
     axis = -1 if isinstance(layer, nn.Linear) else 1

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..decorators import skipped_layers
-from ..errors import NotPrunableError, SecateurError
+from ..errors import NotPrunableError, SecateurError, TraceError
 from ..graph import ChannelGraph, Pass
 from ..places import NOWHERE, Site
 from ..run import (
@@ -176,7 +176,8 @@ def _labelled(
             raise
         except Exception as error:
             which = f"example {run.example + 1}" if run.example else "the example input"
-            raise NotPrunableError(f"the network can't be run on {which}: {describe(error)}") from error
+            told = f"the network can't be run on {which}: {describe(error)}"
+            raise TraceError(told, site=site_of(error)) from error
         for leaf in tensors_in(out):
             tracer.freeze(tracer.labels(leaf).planes, "an output of the network", forward_site(model))
         tracer.hold_unsaved(model)
@@ -214,4 +215,5 @@ class _LabelMode(DispatchMode):
         except SecateurError:
             raise
         except Exception as error:
-            raise NotPrunableError(f"{call.name} at {call.site}: its label rule failed: {describe(error)}") from error
+            told = f"{call.name} at {call.site}: its label rule failed: {describe(error)}"
+            raise TraceError(told, site=call.site) from error

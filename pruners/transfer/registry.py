@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from ..errors import UsageError
+from ..errors import ConflictError, NeedsDataError, OptionError
 from ..graph import ChannelGraph, Kept
 from ..registry import Registry
 from ..weight_transfer import Transferred
@@ -87,13 +87,15 @@ def chosen_transfer(name: str | None, seconds: float | None, usual: str) -> str:
     if seconds is None:
         return name or usual
     if not 0 < seconds < math.inf:
-        raise UsageError(f"--heal {seconds:g}: must be a time in seconds, more than 0")
+        raise OptionError(f"--heal {seconds:g}: must be a time in seconds, more than 0")
     if name is not None and not TRANSFERS.find(name).trains:
-        raise UsageError(f"--heal is for --transfer heal, and --transfer {name} doesn't train: leave one of them out")
+        raise ConflictError(
+            f"--heal is for --transfer heal, and --transfer {name} doesn't train: leave one of them out"
+        )
     return name or "heal"
 
 
 def require_images(name: str, there: bool) -> None:
     """Refuse an unknown strategy, and one that needs images where there are none, with UsageError."""
     if TRANSFERS.find(name).images and not there:
-        raise UsageError(f"--transfer {name} looks at images: add --data, or use --transfer slice")
+        raise NeedsDataError(f"--transfer {name} looks at images: add --data, or use --transfer slice")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from ..errors import UsageError
+from ..errors import NeedsDataError
 from ..run import NormBase, copied, estimate_batch_norm
 from ..weight_transfer import State, Transferred
 from .registry import Transfer, transfer_strategy
@@ -23,7 +23,7 @@ def reestimate_batch_norm(request: Transfer) -> Transferred:
     network = copied(request.pruned).eval()
     norms = [m for m in network.modules() if isinstance(m, NormBase) and m.track_running_stats]
     if estimate_batch_norm(network, norms, request.batches or ()) == 0:
-        raise UsageError("--transfer bn got no batches: the statistics would be lost")
+        raise NeedsDataError("--transfer bn got no batches: the statistics would be lost")
     return Transferred(_copied(network))
 
 

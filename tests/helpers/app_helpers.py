@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from click.testing import CliRunner, Result
 
 from secateur.app import cli
@@ -53,9 +55,14 @@ def app(*arguments: str) -> Result:
     return CliRunner().invoke(cli, arguments, prog_name="app.py")
 
 
+def uncoded(stderr: str) -> str:
+    """What is on stderr, without the code of an error."""
+    return re.sub(r"(?m)^error\[SEC\d{3}\]:", "error:", stderr.strip())
+
+
 def refusal(*arguments: str) -> tuple[int, str]:
-    """Exit code and what is on stderr, which must be all there is."""
+    """Exit code and what is on stderr, which must be all there is, without the code in brackets."""
     result = app(*arguments)
     assert result.stdout == ""
     assert "Traceback" not in result.stderr
-    return result.exit_code, result.stderr.strip()
+    return result.exit_code, uncoded(result.stderr)

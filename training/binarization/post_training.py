@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from ...pruners.costs import is_table, stored_tensors
-from ...pruners.errors import UsageError
+from ...pruners.errors import NeedsDataError, NotFiniteError, OptionError, UnsuitedError
 from .levels import best_exponent, best_exponents, fixed_point, sqnr_of
 
 Scope = Literal["net", "layer", "kernel"]
@@ -36,7 +36,7 @@ class Half(nn.Module):
         require_finite(network)
         self.network = copy.deepcopy(network).half()
         if key := _not_finite(self.network):
-            raise UsageError(f"{key} holds numbers too large for 16 bits (over {torch.finfo(torch.half).max:.0f})")
+            raise UnsuitedError(f"{key} holds numbers too large for 16 bits (over {torch.finfo(torch.half).max:.0f})")
 
     def forward(self, x: Tensor) -> Tensor:
         return self.network(x.half()).float()
@@ -118,7 +118,7 @@ def _layers(network: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
 def require_finite(network: nn.Module) -> None:
     """UsageError that names a tensor which holds NaN or infinite numbers, if there is one."""
     if key := _not_finite(network):
-        raise UsageError(f"this network can't be quantized: {key} holds NaN or infinite values; train it again")
+        raise NotFiniteError(f"this network can't be quantized: {key} holds NaN or infinite values; train it again")
 
 
 def _not_finite(network: nn.Module) -> str:
@@ -136,12 +136,12 @@ def to_fixed_point(network: nn.Module, bits: int, scope: Scope = "layer") -> Fix
     only signs count, would say nothing. ``weights_of`` tells what stays.
     """
     if not 2 <= bits <= 32:
-        raise UsageError(f"fixed point has 2 to 32 bits, not {bits}")
+        raise OptionError(f"fixed point has 2 to 32 bits, not {bits}")
     require_finite(network)
     made = copy.deepcopy(network)
     weights = weights_of(made)
     if not weights.tensors:
-        raise UsageError("this network has no layer with real weights to quantize")
+        raise UnsuitedError("this network has no layer with real weights to quantize")
     before = [tensor for tensor, _ in weights_of(network).tensors.values()]
     together = best_exponent(torch.cat([t.flatten() for t in before]), bits) if scope == "net" else None
     exponents = {}
@@ -204,10 +204,10 @@ def to_int8(network: nn.Module, batches: Iterable[Any]) -> Int8:
     favour of the package torchao."""
     require_finite(network)
     if few := weights_of(network).few_bits:
-        raise UsageError(f"layers that quantize their weights themselves have no 8-bit form: {few[0]}")
+        raise UnsuitedError(f"layers that quantize their weights themselves have no 8-bit form: {few[0]}")
     images = [(b[0] if isinstance(b, (tuple, list)) else b).cpu() for b in batches]
     if not images:
-        raise UsageError("quantizing to 8-bit integers looks at images: give at least one batch")
+        raise NeedsDataError("quantizing to 8-bit integers looks at images: give at least one batch")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch says that this will move to torchao
         try:
@@ -215,7 +215,7 @@ def to_int8(network: nn.Module, batches: Iterable[Any]) -> Int8:
             from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
         except ImportError:
             missing = f"torch {torch.__version__} has no FX quantization any more, it moved to the package torchao"
-            raise UsageError(missing) from None
+            raise NeedsDataError(missing) from None
         mapping = get_default_qconfig_mapping(torch.backends.quantized.engine)
         prepared = prepare_fx(copy.deepcopy(network).cpu().eval(), mapping, images[0])
         with torch.no_grad():

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...pruners.errors import UsageError
+from ...pruners.errors import UnsuitedError
 from .sets import Data
 from .splits import CodedSplit, FileSplit, Images, Split, TensorSplit
 
@@ -24,7 +24,7 @@ def on_device(data: Data, device: torch.device) -> Data:
             moved_coding = coding.to(device) if isinstance(coding, nn.Module) else coding
             return replace(split, split=of(split.split), coding=moved_coding)
         if isinstance(split, FileSplit):
-            raise UsageError(
+            raise UnsuitedError(
                 f"--data-on-device: the images of {data.name} are read from files when they are needed, as they are "
                 "large or many; leave the option out"
             )

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...pruners.errors import DataError
+from ...pruners.errors import DataError, OwnDataError
 from ...pruners.loading import Factory, call, cause, load_factory
 from ...pruners.run import isolated
 from .sets import Data, hold_out
@@ -65,16 +65,16 @@ def _named(spec: str, found: Any) -> dict[str, Any]:
         found = vars(found)
     elif isinstance(found, tuple) and found and not any(map(_is_batch, found)):
         if len(found) != 3:
-            raise DataError(f"--data {spec} returned {len(found)} things in a tuple: {_SHAPES}")
+            raise OwnDataError(f"--data {spec} returned {len(found)} things in a tuple: {_SHAPES}")
         found = dict(zip(("train", "val", "test"), found, strict=True))
     if not isinstance(found, Mapping):
         return {"calibration": found}
     parts = {name: part for name, part in found.items() if part is not None}
     if strange := [name for name in parts if name not in _NAMES]:
-        raise DataError(f"--data {spec} returned a dict with {strange[0]!r}: {_SHAPES}")
+        raise OwnDataError(f"--data {spec} returned a dict with {strange[0]!r}: {_SHAPES}")
     kinds = [_NAMES[name] for name in parts]
     if "train" not in kinds or len(set(kinds)) < len(kinds):
-        raise DataError(f"--data {spec} returned a dict of {', '.join(parts) or 'nothing'}: {_SHAPES}")
+        raise OwnDataError(f"--data {spec} returned a dict of {', '.join(parts) or 'nothing'}: {_SHAPES}")
     return parts
 
 
@@ -178,7 +178,7 @@ class _Reader:
         return target.detach().cpu().long()
 
     def _refused(self, why: str) -> DataError:
-        return DataError(f"--data {self.spec}: {self.name} {why}")
+        return OwnDataError(f"--data {self.spec}: {self.name} {why}")
 
 
 def _has_length(source: Any) -> bool:
@@ -211,7 +211,7 @@ def _data(spec: str, parts: Mapping[str, _Part]) -> Data:
     if val is None:
         count = len(train.inputs)
         if count < 2:
-            raise DataError(f"--data {spec} gives 1 input in all: give more")
+            raise OwnDataError(f"--data {spec} gives 1 input in all: give more")
         rest, held = hold_out(torch.full((count,), -1), count // 10)
         splits = {"train": replace(_split(train), indices=rest), "val": replace(_split(train), indices=held)}
         told.append(f"{spec}: no val, so {len(held)} of {count} inputs are held out")
@@ -246,7 +246,7 @@ def _check_alike(spec: str, parts: Mapping[str, _Part]) -> None:
     for name, other in others:
         if other.inputs.shape[1:] != part.inputs.shape[1:] or other.inputs.dtype != part.inputs.dtype:
             one, two = (f"{tuple(p.inputs.shape[1:])} {str(p.inputs.dtype)[6:]}" for p in (part, other))
-            raise DataError(f"--data {spec}: inputs of {first} are {one}, those of {name} {two}: give the same")
+            raise OwnDataError(f"--data {spec}: inputs of {first} are {one}, those of {name} {two}: give the same")
 
 
 def _split(part: _Part) -> TensorSplit:

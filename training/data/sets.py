@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...pruners.errors import DataError
+from ...pruners.errors import DataError, NeedsDataError
 from .splits import TOKENS, CodedSplit, FileSplit, Normalization, Split, generator
 
 SPLIT_SEED = 0
@@ -117,13 +117,13 @@ def require_labels(data: Data, what: str) -> None:
         how = "sort them into train/<class>/ and test/<class>/"
         if data.own:
             how = "return the number of its class beside each, for a network that gives class scores"
-        raise DataError(f"{what} needs labels, and the images of {data.name} have none: {how}")
+        raise NeedsDataError(f"{what} needs labels, and the images of {data.name} have none: {how}")
 
 
 def require_trainable(data: Data, what: str) -> None:
     """DataError where the images are to calibrate with, and no more."""
     if data.only_calibration:
-        raise DataError(f"{what} needs images to train on, and {data.name} gives none: return them as 'train'")
+        raise NeedsDataError(f"{what} needs images to train on, and {data.name} gives none: return them as 'train'")
 
 
 def damaged_in(data: Data) -> list[str]:

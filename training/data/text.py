@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ...pruners.errors import DataError
+from ...pruners.places import Site
 from .sets import Data
 from .splits import TOKENS, WHOLE, Batch, Images, Normalization, Part, Split, TensorSplit
 
@@ -66,7 +67,7 @@ def _texts(file: Path) -> Iterator[str]:
             value = json.loads(line) if line.strip() else {"text": ""}
             yield str(value["text"])
         except (ValueError, KeyError, TypeError):
-            raise DataError(f'{file}:{number}: no JSON object with a "text"') from None
+            raise DataError('no JSON object with a "text"', site=Site(str(file), number)) from None
 
 
 @dataclass(frozen=True, eq=False)

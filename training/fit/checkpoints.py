@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...pruners.errors import CheckpointError, OutputError
+from ...pruners.errors import CheckpointError, NotFiniteError, OutputError, WeightsMismatchError
 from ...pruners.outputs import replaced
 from ...pruners.saving import save
 from .weights_inside import COUNT, KNOWN, optimizer_inside, weights_inside
@@ -113,12 +113,12 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], origin: object) 
     _same_keys(expected, state, origin)
     for key, value in state.items():
         if value.shape != expected[key].shape:
-            raise CheckpointError(
+            raise WeightsMismatchError(
                 f"{origin} doesn't fit this network: {key} is {_shape(value)} there and "
                 f"{_shape(expected[key])} in the network"
             )
         if reason := _unusable(value, expected[key]):
-            raise CheckpointError(f"{origin} can't be used: {key} {reason}")
+            raise NotFiniteError(f"{origin} can't be used: {key} {reason}")
     model.load_state_dict(state)
 
 
@@ -199,7 +199,7 @@ def _same_keys(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], orig
     if missing or unexpected:
         parts = [f"it lacks {_some(missing)}"] * bool(missing)
         parts += [f"the network has no {_some(unexpected)}"] * bool(unexpected)
-        raise CheckpointError(f"{origin} doesn't fit this network: {'; '.join(parts)}")
+        raise WeightsMismatchError(f"{origin} doesn't fit this network: {'; '.join(parts)}")
 
 
 def _some(keys: list[str], shown: int = 3) -> str:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ...pruners.errors import CheckpointError, OutputError, UsageError
+from ...pruners.errors import OutputError, PackageError, ResumeError
 from ...pruners.outputs import replaced
 from .checkpoints import beside
 from .history import Epoch, Watch
@@ -47,7 +47,7 @@ def read_curve(weights: Path) -> list[dict[str, Any]]:
     except FileNotFoundError:
         return []
     except (OSError, ValueError, KeyError, TypeError):
-        raise CheckpointError(f"{file} is damaged: it should hold one line for each epoch of {weights}") from None
+        raise ResumeError(f"{file} is damaged: it should hold one line for each epoch of {weights}") from None
 
 
 def tensorboard_beside(weights: Path) -> Watch:
@@ -55,7 +55,7 @@ def tensorboard_beside(weights: Path) -> Watch:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        raise UsageError("--tensorboard needs a package: pip install -e '.[tensorboard]'") from None
+        raise PackageError("--tensorboard needs a package: pip install -e '.[tensorboard]'") from None
     writer = SummaryWriter(str(beside(weights, ".tensorboard")))
 
     def add(history: Sequence[Epoch]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ...pruners.errors import UsageError
+from ...pruners.errors import OptionError
 from .execution import Engine, Execution, Plain, processes
 
 
@@ -17,5 +17,5 @@ def engine_for(execution: Execution, model: nn.Module, optimizer: torch.optim.Op
 
     passes = execution.accumulate * processes()
     if batch_size < passes:
-        raise UsageError(f"a step of {batch_size} images can't be shared by {passes} passes: raise --batch-size")
+        raise OptionError(f"a step of {batch_size} images can't be shared by {passes} passes: raise --batch-size")
     return Accelerated(execution, model, optimizer)

@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from ...pruners.errors import UsageError
+from ...pruners.errors import ConflictError
 from ..data import WHOLE, Part, Split
 from .loop import Score, evaluate, fitting
 from .objective import Criterion
@@ -97,11 +97,11 @@ class Plain:
 def device_for(execution: Execution, device: torch.device, optimizer: str) -> torch.device:
     """Where this process computes; UsageError for a precision that device, optimizer or options don't allow."""
     if execution.half and optimizer == "adam":
-        raise UsageError("--half leaves Adam's moments no room: add --optimizer sgd, or take --amp bf16")
+        raise ConflictError("--half leaves Adam's moments no room: add --optimizer sgd, or take --amp bf16")
     if execution.amp and execution.half:
-        raise UsageError("--amp keeps weights in 32 bits, --half does not: give one of them")
+        raise ConflictError("--amp keeps weights in 32 bits, --half does not: give one of them")
     if execution.amp == "fp16" and device.type != "cuda":
-        raise UsageError("--amp fp16 needs a GPU: take --amp bf16")
+        raise ConflictError("--amp fp16 needs a GPU: take --amp bf16")
     if processes() > 1 and device.type == "cuda":
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     return device

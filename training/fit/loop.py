@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...pruners.errors import DataError, UsageError
+from ...pruners.errors import NeedsDataError, OptionError
 from ...pruners.run import same_mode
 from ..data import WHOLE, Part, Split, derive_seed
 
@@ -34,7 +34,7 @@ def resolve_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError):
-        raise UsageError(f"device {name!r} can't be used here: take auto or cpu") from None
+        raise OptionError(f"device {name!r} can't be used here: take auto or cpu") from None
     return device
 
 
@@ -58,7 +58,7 @@ def totals(
         model.eval()
         for images, labels in split.batches(batch_size, part=part):
             if int(labels.min()) < 0:
-                raise DataError("images without labels can't be measured on: their classes aren't known")
+                raise NeedsDataError("images without labels can't be measured on: their classes aren't known")
             logits, labels = model(fitting(images, model)).float(), labels.to(device_of(model))
             loss += F.cross_entropy(logits, labels, reduction="sum").item()
             best = logits.topk(min(5, logits.shape[1])).indices == labels.unsqueeze(1)
@@ -75,7 +75,7 @@ def totals(
 def score_of(loss: float, top1: int, top5: int, count: int) -> Score:
     """The means, from sums over images."""
     if not count:
-        raise DataError("there are no images to measure on")
+        raise NeedsDataError("there are no images to measure on")
     return Score(loss / count, top1 / count, top5 / count, count)
 
 

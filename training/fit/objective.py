@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...pruners.errors import UsageError
+from ...pruners.errors import ConflictError, OptionError
 from ...pruners.run import same_mode
 from ..binarization import soft_orthogonality
 
@@ -39,7 +39,7 @@ class Objective:
 
     def __post_init__(self) -> None:
         if self.label_smoothing and self.loss != "cross_entropy":
-            raise UsageError("--label-smoothing is for the cross entropy: add --loss cross_entropy")
+            raise ConflictError("--label-smoothing is for the cross entropy: add --loss cross_entropy")
 
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         return self.with_filters(self.of_scores(model(images).float(), labels), model)
@@ -65,7 +65,7 @@ class Teacher:
 
     def __post_init__(self) -> None:
         if not (0 < self.share <= 1 and 0 < self.temperature < float("inf")):
-            raise UsageError(
+            raise OptionError(
                 f"--distill {self.share:g} --temperature {self.temperature:g}: the share must lie above 0 and up to 1, "
                 "the temperature above 0"
             )

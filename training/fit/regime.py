@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ...pruners.errors import UsageError
+from ...pruners.errors import OptionError
 from ..binarization.kinds import quantized_layers
 from .objective import Loss, Objective
 
@@ -165,7 +165,7 @@ class Regime:
 
     def _warmed_up(self, epochs: int) -> Regime:
         if epochs >= self.epochs:
-            raise UsageError(f"--warm-up {epochs}: must be less than the {self.epochs} epochs of the training")
+            raise OptionError(f"--warm-up {epochs}: must be less than the {self.epochs} epochs of the training")
         if self.shape == "one_cycle":
             return replace(self, warm_up=epochs / self.epochs) if epochs else replace(self, shape="cosine")
         return replace(self, warm_up_epochs=epochs)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...pruners.errors import CheckpointError, Interrupted
+from ...pruners.errors import Interrupted, ResumeError
 from ...pruners.run import interrupt_as_flag, same_mode
 from ..data import Data, derive_seed, number_of_steps
 from .checkpoints import State, load_checkpoint, load_weights, save_atomically
@@ -258,12 +258,12 @@ class _Run:
         checkpoint = load_checkpoint(path)
         saved = checkpoint.training
         if checkpoint.optimizer is None or "settings" not in saved:
-            raise CheckpointError(f"{path} holds weights only, no training to resume")
+            raise ResumeError(f"{path} holds weights only, no training to resume")
         for key, value in self.settings.items():
             theirs = saved["settings"].get(key, value)
             if theirs != value:
                 before, now = _differing(str(theirs), str(value))
-                raise CheckpointError(
+                raise ResumeError(
                     f"{path} is of another run: its {key} is {before}, now it is {now}; give the options of that run "
                     "to go on with it, or remove the file to begin anew"
                 )

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...pruners.errors import CheckpointError
+from ...pruners.errors import WeightsMismatchError
 
 KNOWN = (
     "model", "state_dict", "model_state_dict", "model_state", "net", "network", "net_state_dict", "weights", "module",
@@ -62,7 +62,9 @@ def weights_inside(content: Mapping[Any, Any], expected: Mapping[str, Tensor], o
     rivals = [f for f in found[1:] if f.rank[0] == found[0].rank[0] > 0 and not _same(f.state, found[0].state)]
     if rivals:
         named = " and ".join(".".join((*f.names, f.front)).strip(".") for f in (found[0], rivals[0]))
-        raise CheckpointError(f"{origin} holds several weights that fit, {named}: save those you mean by themselves")
+        raise WeightsMismatchError(
+            f"{origin} holds several weights that fit, {named}: save those you mean by themselves"
+        )
     return found[0]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...pruners.errors import UsageError
+from ...pruners.errors import UnsuitedError
 from .layers import PackedLayer
 
 _MOST = 2**15 - 1
@@ -27,7 +27,7 @@ def as_text(model: nn.Module, patterns: Tensor) -> Iterator[tuple[str, str]]:
     """
     layers = {name: layer for name, layer in model.named_modules() if _is_packed(layer)}
     if not layers:
-        raise UsageError("there are no packed layers to write as text")
+        raise UnsuitedError("there are no packed layers to write as text")
     for name, layer in layers.items():
         yield from _of_layer(name, layer)
     inside = {f"{name}.{key}" for name, layer in layers.items() for key in layer.state_dict()}
@@ -50,7 +50,7 @@ def _of_layer(name: str, layer: Any) -> Iterator[tuple[str, str]]:
     if plain:
         scale, offset = layer.scale[0], layer.offset
         if weight.shape[1] > _MOST:
-            raise UsageError(f"{name} sums up {weight.shape[1]} signs, which need more than 16 bits")
+            raise UnsuitedError(f"{name} sums up {weight.shape[1]} signs, which need more than 16 bits")
         negative = scale < 0
         weight = torch.where(negative.view(-1, 1), -weight, weight)
         added = torch.where(scale == 0, torch.where(offset < 0, -torch.inf, torch.inf), offset / scale)

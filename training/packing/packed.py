@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...pruners.errors import UsageError
+from ...pruners.errors import UnsuitedError
 from .found import BinaryLayer, Form, Found, find
 from .norms import foldable, gain_and_shift
 from .text import can_drop_norms, packed_text, refusal
@@ -37,8 +37,10 @@ def find_binary(model: nn.Module, inputs: Any, name: str, kind: str = "") -> Fou
         what += f": {first}{more} is {reason}"
     elif kind:
         what += f": it is of kind {kind}"
-    raise UsageError(f"{what}; kinds that can be packed are BinaryConnect, BinaryNet, BWN, XnorNet, IRNet, IENet and "
-                     "DoReFa with weight_bits=1")  # fmt: skip
+    raise UnsuitedError(
+        f"{what}; kinds that can be packed are BinaryConnect, BinaryNet, BWN, XnorNet, IRNet, IENet and DoReFa with "
+        "weight_bits=1"
+    )
 
 
 def pack(model: nn.Module, text: str, found: Found, inputs: Any) -> Packed:
@@ -51,7 +53,7 @@ def pack(model: nn.Module, text: str, found: Found, inputs: Any) -> Packed:
             del layers[name]
     if not layers:
         name, reason = next(iter(others.items()))
-        raise UsageError(f"nothing can be packed: {name} is {reason}")
+        raise UnsuitedError(f"nothing can be packed: {name} is {reason}")
     root = type(model).__name__
     exact = [n for n, layer in layers.items() if layer.form.inputs != "numbers"]
     folded = foldable(model, exact, inputs) if can_drop_norms(text, root) else {}

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 
-from ...pruners.errors import SourceError
+from ...pruners.errors import NameClashError, SourceError
 from .found import Form
 
 _STEP = " " * 4
@@ -43,7 +43,7 @@ def _check_names(text: str) -> None:
     taken = bound & (ours | set(_IMPORTED)) | (ours - {"np"}) & set(imported)
     taken |= {n for n, what in imported.items() if n in _IMPORTED and what not in _IMPORTED[n]}
     if taken:
-        raise SourceError(f"the file calls something {min(taken)}, a name that packed layers need: rename it")
+        raise NameClashError(f"the file calls something {min(taken)}, a name that packed layers need: rename it")
 
 
 def _our_names() -> set[str]:

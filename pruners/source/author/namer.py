@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional
 from torch import nn
 
-from ...errors import SourceError
+from ...errors import ValueTextError
 from ..live import global_name, is_torch
 
 _USUAL: tuple[tuple[str, types.ModuleType], ...] = (("nn", nn), ("F", torch.nn.functional), ("torch", torch))
@@ -58,7 +58,7 @@ class Namer:
         if home is None and bound is not None:
             return bound  # ``Config = namedtuple("Settings", ...)``
         if home is None:
-            raise SourceError(f"{value!r} has no global name that generated code could use")
+            raise ValueTextError(f"{value!r} has no global name that generated code could use")
         if home[0] == "builtins":
             return home[1]
         dotted = self._in_module(value, home[1])

@@ -44,7 +44,8 @@ class Circle:
         if not found:
             file, node = self.tree.sources.of_class(self.classes[-1])
             names = ", ".join(c.__qualname__ for c in self.classes)
-            raise SourceError(f"{file.at(node)}: these classes contain themselves in a way that isn't written: {names}")
+            reason = f"these classes contain themselves in a way that isn't written: {names}"
+            raise SourceError(reason, site=file.at(node))
         best = min(found, key=_size)
         for _, written in best.values():
             recorder.calls.update(written.calls)

@@ -10,7 +10,8 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from ...errors import SourceError
+from ...errors import UnsavedError, ValueTextError
+from ...places import Site
 from ...run import SMALL, UNSAVED, is_blank, unsaved_buffers
 from ..live import (
     BOXES,
@@ -144,7 +145,7 @@ class Members(Sequences):
                 if slot is not None and term is None:
                     term = small_tensor(vars(self.context.live[i]).get(name))
                     if term is None:
-                        raise SourceError(f"{self._place(name)}: self.{name} can't be written: {slot.why}")
+                        raise self._unwritten(name, slot.why)
                 column.append(term)
             self._terms[name, mask] = unify(column, (name,), self.context)
         return self._terms[name, mask]
@@ -162,11 +163,14 @@ class Members(Sequences):
             there = [getattr(self.context.live[i], n) for n in order if hasattr(self.context.live[i], n)]
             if not isinstance(held, list) or list(map(id, held)) != list(map(id, there)):
                 reason = "its layers are other ones in every instance; keep them in a ModuleList or ModuleDict"
-                raise SourceError(f"{self._place(name)}: self.{name} can't be written: {reason}")
+                raise self._unwritten(name, reason)
         names = ", ".join(map(literal, order))
         return f"[getattr({owner}, name) for name in ({names}) if hasattr({owner}, name)]"
 
-    def _place(self, name: str) -> str:
+    def _unwritten(self, name: str, reason: str) -> ValueTextError:
+        return ValueTextError(f"self.{name} can't be written: {reason}", site=self._place(name))
+
+    def _place(self, name: str) -> Site:
         stmt = next((s.stmt for s in self.walk.settings if s.attribute == name), self.author.node)
         return self.author.init_file.at(stmt)
 
@@ -196,7 +200,7 @@ class Members(Sequences):
             if any(t is None for _, t in live) or isinstance(value, ast.Constant):
                 if gives_something(self.scope, value, mask):
                     return [], text
-                raise SourceError(f"{self._place(name)}: {UNSAVED.format(name)}")
+                raise UnsavedError(UNSAVED.format(name), site=self._place(name))
             made = term = self._sizes(name, mask)
         if not isinstance(made, Call):
             return [], None
@@ -220,7 +224,7 @@ class Members(Sequences):
         live = [self.context.live[i] for i in sorted(mask)] if kind == BUFFER else []
         tensors = [m._buffers[name] for m in live if name in unsaved_buffers(m) - self.context.tree.changing]
         if any(t is not None and t.numel() > SMALL and not is_blank(t) for t in tensors):
-            raise SourceError(f"{self._place(name)}: {UNSAVED.format(name)}")
+            raise UnsavedError(UNSAVED.format(name), site=self._place(name))
         return []
 
     def _without_nothing(self, value: ast.expr) -> tuple[ast.expr, str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from ...errors import SourceError
+from ...errors import ValueTextError
 from ..author import AuthorClass, AuthorParameter, Namer, Unproved, Written, evaluate, unwelcome
 from ..live import Arg, Call, Given, Lit, Recorder, Ref, Term, Tree, is_plain, literal, same
 from ..text import STEP, loaded_names
@@ -90,7 +90,7 @@ class ReplayedText:
         value = vector[0]
         if self.context.is_root and (default is None or not same(default, value)):
             if isinstance(value, Given) or not isinstance(value, Lit | Ref):
-                raise SourceError(f"{name} has no text")
+                raise ValueTextError(f"{name} has no text")
             default, text = value, literal(value.value) if isinstance(value, Lit) else self.namer.text(value.value)
         return Parameter(name, vector, default, text, author.annotation, author.keyword_only, (order,))
 
@@ -112,7 +112,7 @@ class ReplayedText:
             return self.recorder.module(path, self.context.tree.live[path])
         given = self.context.given(name)
         if given is None or given[index] is None:
-            raise SourceError(f"{name} has no text")
+            raise ValueTextError(f"{name} has no text")
         return given[index]  # type: ignore[return-value]
 
     def _calls(self, parameters: Sequence[Parameter]) -> dict[str, Call]:

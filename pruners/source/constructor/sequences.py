@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from ...errors import SourceError
+from ...errors import SharedCodeError
 from ..live import Box, Call, Display, Hole, Item, Term, torch_base, unify
 from ..text import STEP, Group, Lines, commented, flat, indented, lines_of
 from .conditions import Conditions
@@ -69,9 +69,9 @@ class Sequences(Conditions):
         if not isinstance(term, Hole):
             return term
         if not all(isinstance(b, Box) for b in bases):
-            raise SourceError(
-                f"{self.author.init_file.at(self.author.init or self.author.node)}: instances of "
-                f"{self.author.cls.__qualname__} differ too much to share one constructor"
+            raise SharedCodeError(
+                f"instances of {self.author.cls.__qualname__} differ too much to share one constructor",
+                site=self.author.init_file.at(self.author.init or self.author.node),
             )
         lists = [Display("list", tuple(i.value for i in b.items)) for b in bases if isinstance(b, Box)]
         return Hole(tuple(lists), ("layers",))

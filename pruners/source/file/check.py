@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ...entry import Entry
-from ...errors import SourceError
+from ...errors import SourceError, UnsavedError, WrittenError
 from ...run import UNSAVED, same_values, unsaved_buffers, widened
 from ..live import BOXES, Tree, is_authored, is_torch, undisturbed
 
@@ -26,21 +26,21 @@ def check(text: str, tree: Tree) -> nn.Module:
     expected, found = _tensors(model), _tensors(twin)
     for key in [*expected, *found]:
         if expected.get(key) != found.get(key):
-            raise SourceError(f"the written source gives {key} as {found.get(key)}, the model has {expected.get(key)}")
+            raise WrittenError(f"the written source gives {key} as {found.get(key)}, the model has {expected.get(key)}")
     if list(model.state_dict()) != list(twin.state_dict()):
-        raise SourceError("the written source lists the entries of the state_dict in another order")
+        raise WrittenError("the written source lists the entries of the state_dict in another order")
     kinds = {p: names.get(type(m), type(m).__name__) for p, m in model.named_modules(remove_duplicate=False)}
     kinds[""] = type(twin).__name__ if tree.bare else kinds[""]
     others = {p: type(m).__name__ for p, m in twin.named_modules(remove_duplicate=False)}
     for path in [*kinds, *others]:
         if kinds.get(path) != others.get(path):
-            raise SourceError(
+            raise WrittenError(
                 f"the written source makes {path} a {others.get(path)}, the model has a {kinds.get(path)}"
             )
     _check_order(tree, twin)
     _check_unsaved(tree, twin)
     if _ties(model) != _ties(twin):
-        raise SourceError("the written source doesn't share the same tensors")
+        raise WrittenError("the written source doesn't share the same tensors")
     return twin
 
 
@@ -49,7 +49,7 @@ def _check_order(tree: Tree, twin: nn.Module) -> None:
     for path, module in tree.live.items():
         if isinstance(module, BOXES) and list(module._modules) != list(twin.get_submodule(path)._modules):
             file, node = tree.sources.of_class(type(module if is_authored(type(module)) else tree.model))
-            raise SourceError(f"{file.at(node)}: {path} holds its layers in an order that can't be written")
+            raise SourceError(f"{path} holds its layers in an order that can't be written", site=file.at(node))
 
 
 def _check_unsaved(tree: Tree, twin: nn.Module) -> None:
@@ -60,7 +60,7 @@ def _check_unsaved(tree: Tree, twin: nn.Module) -> None:
             live, own = module._buffers[name], made.get(name)
             if live is not None and (own is None or not same_values(live, own)) and not is_torch(type(module)):
                 file, node = tree.sources.of_class(type(module))
-                raise SourceError(f"{file.at(node)}: {UNSAVED.format(name)}")
+                raise UnsavedError(UNSAVED.format(name), site=file.at(node))
 
 
 def run(text: str, entry: Entry) -> nn.Module:
@@ -76,12 +76,12 @@ def run(text: str, entry: Entry) -> nn.Module:
             exec(compile(text, module.__file__, "exec", dont_inherit=True), module.__dict__)
             made = getattr(module, name)()
     except Exception as error:
-        raise SourceError(f"the written source can't be run: {type(error).__name__}: {error}") from error
+        raise WrittenError(f"the written source can't be run: {type(error).__name__}: {error}") from error
     finally:
         del sys.modules[module.__name__]
         del linecache.cache[module.__file__]
     if not isinstance(made, nn.Module):
-        raise SourceError(f"{name}() of the written source is no module")
+        raise WrittenError(f"{name}() of the written source is no module")
     if entry.dtype is not None:
         widened(made)
     return made

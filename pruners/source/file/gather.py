@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ...errors import SourceError
+from ...errors import NameClashError, NoSourceError, SourceError, ValueTextError
+from ...places import Site
 from ..author import (
     Library,
     attributes_of,
@@ -86,8 +87,10 @@ class Gatherer:
     def add(self, chunk: Chunk) -> None:
         other = self.chunks.setdefault(chunk.key, chunk)
         if other.line != chunk.line:
-            place = f"{chunk.file.name if chunk.file else ''}:{chunk.line}"
-            raise SourceError(f"{place}: one file has two different definitions of {chunk.name}; rename one of them")
+            raise NameClashError(
+                f"one file has two different definitions of {chunk.name}",
+                site=Site(chunk.file.name if chunk.file else "", chunk.line), help="rename one of them",
+            )  # fmt: skip
 
     def put(self, chunk: Chunk) -> None:
         """The chunk instead of the one of that name."""
@@ -128,8 +131,10 @@ class Gatherer:
             found = self._find(name, chunk.file, chunk.text) if chunk.file else {}
             found = found or (self._find(name, chunk.second, chunk.text) if chunk.second else {})
         if not found and not hasattr(builtins, name) and name not in ("__file__", "__class__", "__name__"):
-            place = f"{chunk.file.name}:{chunk.line}" if chunk.file else chunk.name
-            raise SourceError(f"{place}: the name {name} in {chunk.name} is not defined at the top of its file")
+            raise NameClashError(
+                f"the name {name} in {chunk.name} is not defined at the top of its file",
+                site=Site(chunk.file.name, chunk.line) if chunk.file else None,
+            )
         return found
 
     def _object(self, name: str, value: Any) -> dict[str, Key | Import]:
@@ -140,7 +145,7 @@ class Gatherer:
             return {name: own}
         home = global_name(value)
         if home is None:
-            raise SourceError(f"{value!r} can't be found by an import")
+            raise ValueTextError(f"{value!r} can't be found by an import")
         if not self._taken_over(home[0], home[1].partition(".")[0]):
             return {name: self._import(Import(home[0], home[1], name))}
         file = self._file_of(home[0])
@@ -186,7 +191,7 @@ class Gatherer:
         other = self._file_of(module)
         found = self._find(member, other, text, gather) if other is not None else {}
         if not found:
-            raise SourceError(f"{file.at(stmt)}: the definition of {member} was not found in {module}")
+            raise NoSourceError(f"the definition of {member} was not found in {module}", site=file.at(stmt))
         return {name + k[len(member) :]: v for k, v in found.items()}
 
     def _from_modules(
@@ -224,7 +229,7 @@ class Gatherer:
         bare = sum(ast.unparse(n) == name for n in nodes)
         dotted = sum(isinstance(n, ast.Attribute) and ast.unparse(n.value) == name for n in nodes)
         if bare != dotted or not found:
-            raise SourceError(f"{file.at(stmt)}: import the names of {name} that are used, not the module itself")
+            raise NameClashError(f"import the names of {name} that are used, not the module itself", site=file.at(stmt))
         return found
 
     def _file_of(self, module: str) -> SourceFile | None:

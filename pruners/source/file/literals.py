@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...errors import SourceError
+from ...errors import NoSourceError, SharedCodeError, SourceError
 from ...places import LiteralSite
 from ..live import Lit, Tree, holds, is_plain, literal, same
 from ..text import SourceFile, Sources
@@ -48,7 +48,7 @@ def plan_rewrites(sites: Sequence[LiteralSite], tree: Tree, sources: Sources) ->
             continue
         file = sources.file(site.file)
         if file is None or not site.values:
-            raise SourceError(f"{site.file}:{site.line}: the source of a number that must change is not available")
+            raise NoSourceError("the source of a number that must change is not available", site=site.site)
         number = _literal_text(site) or _attribute_text(site, file, tree, attributes)
         text = site.template.replace("{}", number)
         span = (site.line, site.col, site.end_line, site.end_col)
@@ -67,7 +67,7 @@ def _functions(tree: Tree) -> Iterator[types.FunctionType | functools.partial[An
 def _literal_text(site: LiteralSite) -> str | None:
     values = list(site.values.values())
     if not all(is_plain(v) for v in values):
-        raise SourceError(f"{site.file}:{site.line}: the new value {values[0]!r} is no number")
+        raise SourceError(f"the new value {values[0]!r} is no number", site=site.site)
     agree = all(same(Lit(v), Lit(values[0])) for v in values)
     return literal(values[0]) if agree else None
 
@@ -77,16 +77,16 @@ def _attribute_text(site: LiteralSite, file: SourceFile, tree: Tree, attributes:
     classes = {type(tree.live[p]) for p in site.values}
     function = _method_around(file, site)
     if len(classes) != 1 or function is None:
-        raise SourceError(
-            f"{site.file}:{site.line}: this number differs between modules, but is not in a method of one class "
-            "that has self; make it an attribute set in __init__"
-        )
+        raise SharedCodeError(
+            "this number differs between modules, but is not in a method of one class that has self",
+            site=site.site, help="make it an attribute set in __init__",
+        )  # fmt: skip
     paths = tree.instances.get(cls := classes.pop(), [])
     if not paths:
-        raise SourceError(
-            f"{site.file}:{site.line}: this number differs between modules, but {cls.__qualname__} has no __init__ to "
-            "set it in; write one"
-        )
+        raise SharedCodeError(
+            f"this number differs between modules, but {cls.__qualname__} has no __init__ to set it in",
+            site=site.site, help="write one",
+        )  # fmt: skip
     name = _free_name(site.keyword or _name(file, site), [tree.live[p] for p in paths], attributes)
     fallback = next(iter(site.values.values()))
     for path in paths:

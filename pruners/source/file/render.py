@@ -13,7 +13,7 @@ from itertools import takewhile
 import jinja2
 
 from ...entry import Entry
-from ...errors import SourceError
+from ...errors import WrittenError
 from ..text import STEP, WIDTH, SourceFile, as_docstring
 from .gather import Chunk, Import
 
@@ -58,7 +58,7 @@ def _check(text: str, told: str, code: str) -> None:
         return  # nothing in it can run: running the text says where
     found = ast.get_docstring(module, clean=False)
     if found != told or ast.dump(ast.Module(module.body[1:], [])) != ast.dump(meant):
-        raise SourceError("the written source is not what was meant: something in its header is no text")
+        raise WrittenError("the written source is not what was meant: something in its header is no text")
 
 
 @dataclass(frozen=True)

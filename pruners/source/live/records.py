@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...errors import SourceError
+from ...errors import SharedCodeError, SourceError, UnsavedError
 from ...places import LiteralSite
 from ...run import INTERNAL, SMALL, is_blank, unsaved_buffers
 from .closures import Renewal, holds
@@ -142,8 +142,8 @@ class Recorder:
         except LookupError as error:
             for site in self.sites:
                 if isinstance(value, types.FunctionType | functools.partial) and holds(value, site):
-                    reason = f"this number must follow the widths, but {error.args[0]}; make it an attribute"
-                    raise SourceError(f"{site.file}:{site.line}: {reason}") from error
+                    reason = f"this number must follow the widths, but {error.args[0]}"
+                    raise SharedCodeError(reason, site=site.site, help="make it an attribute") from error
             birth = self.tree.birth(path)
             made = vars(birth.module).get(name) if birth is not None and birth.module is not None else None
             if type(made) in (dict, list, set) and not made:
@@ -156,10 +156,10 @@ class Recorder:
             if id(module) not in self.paths and module.state_dict():
                 kind, cls = type(module).__name__, type(self.tree.live[path])
                 file, node = self.tree.sources.of_class(cls)
-                raise SourceError(
-                    f"{file.at(node)}: {cls.__name__}.{name} holds a {kind} that is not registered, so that no "
-                    "state_dict has its weights; keep it in a ModuleList or ModuleDict"
-                )
+                raise UnsavedError(
+                    f"{cls.__name__}.{name} holds a {kind} that is not registered, so that no state_dict has its "
+                    "weights", site=file.at(node), help="keep it in a ModuleList or ModuleDict",
+                )  # fmt: skip
 
     def _holding(self, value: Any, seen: Mapping[int, str]) -> Slot:
         """A list, tuple or dict of layers that are registered as well. An object of its own kind has no term."""

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from ...errors import SourceError
+from ...errors import SourceError, UnwritableLayerError
+from ...places import Site
 from ...run import NO_COLUMNS, is_library_file
 from ..text import code_of
 from .tree import Tree, is_authored
@@ -35,16 +36,18 @@ def refuse(tree: Tree) -> None:
     """Raises SourceError, with the module and the class's file and line, for the first thing that can't be written."""
     for path, module in tree.live.items():
         if library := _configured(tree, type(module)):
-            raise SourceError(
-                f"{_made_at(tree, path)}: {path or 'the model'} is {type(module).__qualname__} of {library}, whose "
-                f"code can't be written as a file of its own: a configuration and decorators of {library} make it what "
-                f"it is; {_OTHER_WAY[library]}"
-            )
+            raise UnwritableLayerError(
+                f"{path or 'the model'} is {type(module).__qualname__} of {library}, whose code can't be written as a "
+                f"file of its own: a configuration and decorators of {library} make it what it is",
+                site=_made_at(tree, path), help=_OTHER_WAY[library],
+            )  # fmt: skip
         reason = _reason(module)
         if reason is None and module.training and not tree.model.training:
             reason = "trains although the model is in eval mode; call model.eval() or model.train() first"
         if reason is not None:
-            raise SourceError(f"{_place(tree, path)}: {path or 'the model'} ({type(module).__qualname__}) {reason}")
+            what, _, way_out = reason.partition("; ")
+            shown = f"{path or 'the model'} ({type(module).__qualname__}) {what}"
+            raise UnwritableLayerError(shown, site=_place(tree, path), help=way_out)
 
 
 def _reason(module: nn.Module) -> str | None:
@@ -96,11 +99,11 @@ def _configured(tree: Tree, cls: type) -> str:
     return next((name for name, base in _CONFIGURED.items() if (name, base) in bases and cls not in tree.imported), "")
 
 
-def _made_at(tree: Tree, path: str) -> str:
+def _made_at(tree: Tree, path: str) -> Site | None:
     """The line outside installed packages that makes the module, or else where its class is written."""
     birth = tree.birth(path)
     frames = [f for f in birth.frames if not is_library_file(f.file)] if birth else []
-    return f"{frames[0].file}:{frames[0].end[0]}" if frames else _place(tree, path)
+    return Site(frames[0].file, frames[0].end[0]) if frames else _place(tree, path)
 
 
 def _is_ready(module: nn.Module) -> bool:
@@ -113,7 +116,7 @@ def _is_own_method(module: nn.Module, value: object) -> bool:
     return isinstance(value, types.MethodType) and value.__self__ is module and own_method(value)
 
 
-def _place(tree: Tree, path: str) -> str:
+def _place(tree: Tree, path: str) -> Site | None:
     """Where the module's class is written, or else the class of the first around it that has a source."""
     around = [".".join(path.split(".")[:n]) for n in range(path.count(".") + 1, 0, -1)] if path else []
     for module in (tree.live[p] for p in (*around, "")):
@@ -123,4 +126,4 @@ def _place(tree: Tree, path: str) -> str:
             continue
         if file and node:
             return file.at(node)
-    return type(tree.live[path]).__module__
+    return None

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...errors import SourceError
+from ...errors import ValueTextError
 from .construction import undisturbed
 from .tensor_terms import parameter_call, small_tensor
 from .terms import Arg, Call, Display, Lit, Ref, Term, is_plain
@@ -221,7 +221,7 @@ def call_of(
             value = _argument(module, values, parameter)
             args.append(_arg(cls, position, parameter, value))
     except LookupError as error:
-        raise SourceError(
+        raise ValueTextError(
             f"{path or 'the model'}: {cls.__name__} can't be written as a constructor call: {error.args[0]}"
         ) from None
     dtype = _dtype(module)
@@ -306,7 +306,7 @@ def _prove(module: nn.Module, call: Call, path: str) -> None:
     made = _shapes_made(_Wanted(_said(call), call)) if plain else _shapes(call)
     shapes = {k: (v.shape, v.dtype) for k, v in module.state_dict().items()}
     if made.items() - shapes.items() or (type(module) is call.fn and made != shapes):
-        raise SourceError(
+        raise ValueTextError(
             f"{path or 'the model'}: no constructor call of {type(module).__name__} gives these shapes: "
             f"{ {k: tuple(s) for k, (s, _) in shapes.items()} }"
         )

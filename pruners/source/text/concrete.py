@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import libcst as cst
 from libcst.metadata import CodeRange, MetadataWrapper, PositionProvider
 
-from ...errors import SourceError
+from ...errors import NoSourceError, SourceError
+from ...places import Site
 
 Span = tuple[int, int, int, int]
 Position = tuple[int, int]
@@ -40,13 +41,15 @@ class Concrete:
         try:
             self.module = cst.parse_module(text)
         except cst.ParserSyntaxError as error:
-            raise SourceError(f"{name}:{error.raw_line}: libcst can't read this file: {error.message}") from None
+            raise NoSourceError(
+                f"libcst can't read this file: {error.message}", site=Site(name, error.raw_line)
+            ) from None
         # libcst leaves out form feeds before a statement; they mean nothing to Python
         if self.module.code.replace("\f", "") != text.replace("\f", ""):
-            raise SourceError(f"{name}: libcst doesn't give this file back as it is")
+            raise NoSourceError(f"{name}: libcst doesn't give this file back as it is")
         ours, theirs = list(_ast_statements(tree)), list(_statements(self.module))
         if len(ours) != len(theirs):
-            raise SourceError(f"{name}: libcst and Python read different statements in this file")
+            raise NoSourceError(f"{name}: libcst and Python read different statements in this file")
         self._places = {(a.lineno, a.col_offset): b for a, b in zip(ours, theirs, strict=True)}
         self._texts: dict[Position, str] = {}
         self._ranges: dict[Line, Mapping[cst.CSTNode, CodeRange]] = {}
@@ -105,7 +108,8 @@ class Concrete:
         raise self._none(span)
 
     def _none(self, span: Span) -> SourceError:
-        return SourceError(f"{self.name}:{span[0]}: there is no expression from column {span[1]} on to replace")
+        site = Site(self.name, span[0], span=span)
+        return SourceError(f"there is no expression from column {span[1]} on to replace", site=site)
 
     def _column(self, line: int, col: int) -> int:
         text = self.lines[line - 1]

@@ -12,7 +12,8 @@ import types
 from collections.abc import Iterator
 from functools import cached_property, lru_cache
 
-from ...errors import SourceError
+from ...errors import NoSourceError
+from ...places import Site
 from .concrete import Concrete
 
 Position = tuple[int, int]
@@ -99,8 +100,9 @@ class SourceFile:
         lines[0] = lines[0][col:]
         return b"".join(lines).decode()
 
-    def at(self, node: ast.AST) -> str:
-        return f"{self.name}:{getattr(node, 'lineno', 1)}"
+    def at(self, node: ast.stmt | ast.expr) -> Site:
+        span = (node.lineno, node.col_offset, node.end_lineno or node.lineno, node.end_col_offset or 0)
+        return Site(self.name, node.lineno, span=span)
 
 
 @lru_cache(maxsize=64)
@@ -145,18 +147,19 @@ class Sources:
         name = codes[0].co_filename if codes else module_file
         file = self.file(name) if name else None
         if file is None:
-            raise SourceError(
-                f"{name or cls.__module__}: the source of class {cls.__qualname__} is not available; "
-                "load the model from a Python file"
+            raise NoSourceError(
+                f"{name or cls.__module__}: the source of class {cls.__qualname__} is not available",
+                help="load the model from a Python file",
             )
         parts = [p for p in cls.__qualname__.split(".") if p != "<locals>"]
         nodes = _named(file.tree, parts)
         lines = [c.co_firstlineno for c in codes]
         inside = [n for n in nodes if all(n.lineno <= line <= (n.end_lineno or 0) for line in lines)]
         if not inside or not isinstance(inside[-1], ast.ClassDef):
-            raise SourceError(
-                f"{name}: no class statement for {cls.__qualname__}; write the class in a file of its own"
-            )
+            raise NoSourceError(
+                f"no class statement for {cls.__qualname__}",
+                site=Site(file.name, min(lines, default=1)), help="write the class in a file of its own",
+            )  # fmt: skip
         return file, inside[-1]
 
     def of_function(self, function: types.FunctionType) -> tuple[SourceFile, FunctionNode] | None:

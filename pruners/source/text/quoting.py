@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 
-from ...errors import SourceError
+from ...errors import ValueTextError
 from ...shown import visible
 
 _ENDING = re.compile(r'"{3,}|"+\Z')
@@ -32,5 +32,5 @@ def _checked(literal: str, text: str) -> str:
     except (ValueError, SyntaxError):
         found = None
     if found != text:
-        raise SourceError(f"the text {text[:40]!r} can't be written as a literal")
+        raise ValueTextError(f"the text {text[:40]!r} can't be written as a literal")
     return literal

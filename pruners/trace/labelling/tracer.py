@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from ...errors import UsageError
+from ...errors import UnknownNameError
 from ...graph import (
     SILENT,
     ChannelGraph,
@@ -270,7 +270,7 @@ class Tracer:
             made = [s for s in self.facts.slots if self.facts.role(s) == "out"]
             slots = [s for s in made if s.layer == layer or s.layer.startswith(f"{layer}.")]
             if not slots:
-                raise UsageError(_unknown_layer(layer, self.facts))
+                raise UnknownNameError(_unknown_layer(layer, self.facts))
             for slot in slots:
                 self.facts.freeze(self.facts.atoms(slot), reason, site)
 

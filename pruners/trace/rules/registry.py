@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ...errors import UsageError
+from ...errors import OptionError
 from ...places import Site
 from ...run import OpOverload
 from ..labelling import Call, Labels, Tracer, axes_of, touching
@@ -47,7 +47,7 @@ def label_rule(operation: str) -> Callable[[Rule], Rule]:
     """
     library, _, name = operation.partition("::")
     if not (library.isidentifier() and name.isidentifier()) or library in ("aten", "prims"):
-        raise UsageError(f"label_rule({operation!r}): name an operation of your own, as in mylib::swish")
+        raise OptionError(f"label_rule({operation!r}): name an operation of your own, as in mylib::swish")
     return rule(operation)
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ....pruners.errors import UsageError
+from ....pruners.errors import ConflictError, UnsuitedError
 from .. import IRBatchNorm2d, checkerboard_padded, libra_sign, sign_clipped, sign_ede, sign_identity
 from .registry import Kind, Layer, register, require, require_number
 from .schedules import sharpen
@@ -138,9 +138,9 @@ def irnet(
     binary = activation_bits == 1
     if not binary and (shifts or padding != "zeros" or final):
         what = "shifts are" if shifts else "padding=checkerboard is" if padding != "zeros" else "final is"
-        raise UsageError(f"IRNet: {what} for inputs whose signs are taken, not for real ones (activation_bits=32)")
+        raise UnsuitedError(f"IRNet: {what} for inputs whose signs are taken, not for real ones (activation_bits=32)")
     if shifts and (padding != "zeros" or final):
-        raise UsageError("IRNet: shifts=True goes with padding=zeros and final=False alone")
+        raise ConflictError("IRNet: shifts=True goes with padding=zeros and final=False alone")
     conv: Layer = _CONVS[final, padding] if not shifts else ShiftIRConv2d
     linear = FinalIRLinear if final else IRLinear
     return Kind(

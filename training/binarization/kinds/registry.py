@@ -19,7 +19,7 @@ from ....pruners.costs import (
     register_same_precision,
     register_same_quantizer,
 )
-from ....pruners.errors import UsageError
+from ....pruners.errors import OptionError, UnknownNameError
 from ....pruners.registry import check_name
 
 Layer = Callable[..., nn.Module]
@@ -85,7 +85,7 @@ class Kind:
         unknown = [name for name in options if name not in self.options]
         if unknown:
             known = f"it has {', '.join(self.options)}" if self.options else "it has none"
-            raise UsageError(f"network kind {self.name} has no option {unknown[0]!r}: {known}")
+            raise UnknownNameError(f"network kind {self.name} has no option {unknown[0]!r}: {known}")
         chosen = {**self.options, **options}
         made = self.variant(**chosen) if self.variant is not None else self
         return _tell_costs(replace(made, options=chosen, variant=self.variant))
@@ -99,7 +99,7 @@ class Kind:
         ends = [first_layer or self.first_layer, last_layer or self.last_layer]
         for name, value in zip(("first", "last"), ends, strict=True):
             if value not in ("real", "binary"):
-                raise UsageError(f"--{name}-layer {value}: must be real or binary")
+                raise OptionError(f"--{name}-layer {value}: must be real or binary")
         first = nn.Conv2d if ends[0] == "real" else self.input_conv
         last = (nn.Conv2d, nn.Linear) if ends[1] == "real" else (self.input_conv, self.input_linear)
         return {
@@ -125,7 +125,7 @@ def require(kind: str, option: str, value: object, allowed: Collection[object]) 
     """UsageError if an option of a kind has another value than these."""
     if value not in allowed or type(value) not in {type(one) for one in allowed}:  # 1.0 and True are in a range, too
         known = f"{min(allowed)} to {max(allowed)}" if isinstance(allowed, range) else " or ".join(map(str, allowed))
-        raise UsageError(f"{kind}: {option} must be {known}, not {value!r}")
+        raise OptionError(f"{kind}: {option} must be {known}, not {value!r}")
 
 
 def register(kind: Kind) -> Kind:
@@ -175,7 +175,7 @@ def require_number(kind: str, option: str, value: object, above: float, least: b
     number = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
     if not (number > above or (least and number == above)):
         bound = "of at least" if least else "above"
-        raise UsageError(f"{kind}: {option} must be a number {bound} {above:g}, not {value!r}")
+        raise OptionError(f"{kind}: {option} must be a number {bound} {above:g}, not {value!r}")
 
 
 # -- latent weights

@@ -7,7 +7,7 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ....pruners.errors import UsageError
+from ....pruners.errors import ConflictError
 from .. import (
     input_scale,
     scaled_sign,
@@ -110,7 +110,7 @@ def xnornet(scale_activations: bool = False, gradient: str = "corrected", min_ga
     require_number("XnorNet", "min_gain", min_gain, 0, least=True)
     conv, linear = _BY_GRADIENT[gradient]
     if scale_activations and gradient != "corrected":
-        raise UsageError("XnorNet: scale_activations=True goes with the corrected gradient only; leave gradient out")
+        raise ConflictError("XnorNet: scale_activations=True goes with the corrected gradient only; leave gradient out")
     if scale_activations:
         conv, linear = InputScaledXnorConv2d, InputScaledXnorLinear
     return Kind(
