@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import errno
 import importlib
-import json
 import os
 import shlex
 import shutil
@@ -86,7 +85,7 @@ class Commands(click.Group):
 
     def _refuse(self, ctx: click.Context, error: SecateurError) -> None:
         if ctx.meta[AS_JSON]:
-            click.echo(json.dumps({"schema": 1, "error": refusals.fields(error)}, indent=2))
+            click.echo(refusals.as_json(error))
         self._say(ctx, refusals.told(error))
         ctx.exit(error.exit_code)
 

@@ -18,7 +18,7 @@ of yours, its line follows, with a mark under the operation and the way out:
 
 ```text
 error[SEC605]: this number differs between modules, but is not in a method of one class that has self
-  --> net.py:41:24
+  --> net.py:41:64
    |
 41 |         self.shortcut = Lambda(lambda x: F.pad(x, (0, 0, 0, 0, 16, 16)))
    |                                                                ^^
@@ -26,9 +26,9 @@ error[SEC605]: this number differs between modules, but is not in a method of on
    = note: secateur explain SEC605
 ```
 
-`secateur explain CODE` prints what stands here; a code keeps its meaning. With `--json` a refusal is an object on stdout,
-`{"schema": 1, "error": {"code": ..., "message": ..., "file": ..., "line": ..., "column": ..., "help": ...}}`. In Python
-each kind is a class of `secateur.pruners.errors` with the attributes `code`, `reason`, `site` and `help`.
+`secateur explain CODE` prints what stands here; a code keeps its meaning. With `--json` a refusal is an object on
+stdout, `{"schema": 1, "error": {"code": ..., "message": ..., "file": ..., "line": ..., "column": ..., "help": ...}}`.
+In Python each kind is a class of `secateur.pruners.errors` with the attributes `code`, `reason`, `site` and `help`.
 """
 
 

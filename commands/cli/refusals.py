@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
 import tokenize
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -32,14 +32,15 @@ def first_line(code: str, reason: str) -> str:
     return click.style(f"error[{code}]" if code else "error", fg="red", bold=True) + f": {reason}"
 
 
-def fields(error: SecateurError) -> dict[str, Any]:
-    """The same for programs: ``line`` counts from 1, ``column`` too, in characters; None where nothing is known."""
+def as_json(error: SecateurError) -> str:
+    """The same for programs: ``line`` counts from 1, ``column`` too, in characters; null where nothing is known."""
     site, span, line = error.site, error.site and error.site.span, _line(error.site)
     column = len(line.encode()[: span[1]].decode()) + 1 if span and span[3] and line else None
-    return {
+    values = {
         "code": error.code, "message": _without_place(error), "file": site.file if site else None,
         "line": site.line if site else None, "column": column, "help": error.help or None,
     }  # fmt: skip
+    return json.dumps({"schema": 1, "error": values}, indent=2)
 
 
 def _without_place(error: SecateurError) -> str:

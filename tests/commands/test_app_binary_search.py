@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from app_helpers import app
+from app_helpers import app, refusal
 
 from secateur.commands.cli import PruneOptions
 from secateur.commands.prune import settings_from
@@ -21,8 +21,7 @@ from secateur.commands.prune import settings_from
     ],
 )
 def test_refused_in_one_line(words: tuple[str, ...], message: str) -> None:
-    result = app("prune", "--arch", "lenet5", *words)
-    assert (result.exit_code, result.stderr.strip()) == (2, f"error: {message}")
+    assert refusal("prune", "--arch", "lenet5", *words) == (2, f"error: {message}")
 
 
 @pytest.mark.parametrize(

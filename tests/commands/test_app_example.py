@@ -90,7 +90,7 @@ def here(tmp_path, monkeypatch):
         ),
         pytest.param(
             [*MODEL, "--example", "own_tagger.py:broken"],
-            "error: broken() in own_tagger.py failed: ValueError: no words (own_tagger.py:33)",
+            "error: broken() in own_tagger.py failed: ValueError: no words --> own_tagger.py:33",
             id="a function that fails",
         ),
         pytest.param(
@@ -107,7 +107,7 @@ def here(tmp_path, monkeypatch):
             [*MODEL, "--input-shape", "7"],
             "error: Tagger can't be run on random inputs of --input-shape 7: RuntimeError: Expected tensor for "
             "argument #1 'indices' to have one of the following scalar types: Long, Int; but got torch.FloatTensor "
-            "instead (while checking arguments for embedding) (own_tagger.py:16); give another shape, or --example "
+            "instead (while checking arguments for embedding) --> own_tagger.py:16; give another shape, or --example "
             "FILE.py:FUNCTION that returns what it takes",
             id="random images for a network that takes tokens",
         ),

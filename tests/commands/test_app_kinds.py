@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from app_helpers import app
+from app_helpers import app, uncoded
 
 from secateur.app import cli
 from secateur.training.binarization.comparison import rendered, table
@@ -62,7 +62,7 @@ LENET = ("--arch", "lenet5", "--network")
 def test_refused_in_one_line(words: tuple[str, ...], message: str, here: Path) -> None:
     result = app(*words)
     assert result.exit_code == 2
-    assert result.stderr.splitlines()[-1] == f"error: {message}"
+    assert uncoded(result.stderr).splitlines()[-1] == f"error: {message}"
 
 
 def test_weights_of_another_kind_start_a_network_only_when_asked_to(here: Path) -> None:
@@ -73,7 +73,7 @@ def test_weights_of_another_kind_start_a_network_only_when_asked_to(here: Path) 
 
     refused = app("evaluate", *LENET, "XnorNet", "--weights", path)
     assert refused.exit_code == 2
-    assert refused.stderr.splitlines()[-1] == (
+    assert uncoded(refused.stderr).splitlines()[-1] == (
         f"error: {path} holds the weights of a Real network, this one is XnorNet: start from them with "
         f"--network XnorNet --init-from {path}, or take --network Real"
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from app_helpers import app
+from app_helpers import app, refusal
 from hand_graphs import grouped, plain, slice_by_hand
 from torch import Tensor, nn
 
@@ -67,15 +67,12 @@ def test_kernels_of_a_real_network_are_refused() -> None:
 
 
 def test_the_command_refuses_in_one_line(here: Path) -> None:
-    result = app("curves", "--arch", "lenet5", "--input-shape", "1,8,8")
-    assert (result.exit_code, result.stderr) == (2, "error: curves are measured on images: add --data\n")
+    words = ("curves", "--arch", "lenet5")
+    assert refusal(*words, "--input-shape", "1,8,8") == (2, "error: curves are measured on images: add --data")
     Path("out").mkdir()
     Path("out/curves.jsonl").touch()
-    result = app("curves", "--arch", "lenet5", "-o", "out")
-    assert result.exit_code == 2
-    assert result.stderr == (
-        "error: out/curves.jsonl exists: go on with --resume, or start anew with --force\n"
-    )
+    exists = "error: out/curves.jsonl exists: go on with --resume, or start anew with --force"
+    assert refusal(*words, "-o", "out") == (2, exists)
 
 
 # -- points

@@ -73,8 +73,7 @@ def digits() -> Data:
     ],
 )
 def test_options_that_do_not_fit_together_are_refused(here: Path, arguments: list[str], message: str) -> None:
-    result = app(*TRAIN, "--epochs", "3", "-q", *arguments)
-    assert (result.exit_code, result.stderr.strip()) == (2, message)
+    assert refusal(*TRAIN, "--epochs", "3", "-q", *arguments) == (2, message)
     assert not (here / "w.pt").exists()
 
 
@@ -104,7 +103,7 @@ def test_several_processes_can_only_train(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_loss_that_is_no_number_ends_the_training_with_what_to_lower(here: Path) -> None:
     result = app(*TRAIN, "-q", "--epochs", "2", "--lr", "1e30")
     assert result.exit_code == 1
-    assert result.stderr.startswith("error: training stopped: the loss became ")
+    assert result.stderr.startswith("error[SEC406]: training stopped: the loss became ")
     assert " in epoch 1, step " in result.stderr
     assert result.stderr.strip().endswith(
         "the weights it began with are kept; try a lower learning rate (--lr), or warm up longer (--warm-up)"

@@ -56,8 +56,14 @@ def app(*arguments: str) -> Result:
 
 
 def uncoded(stderr: str) -> str:
-    """What is on stderr, without the code of an error."""
-    return re.sub(r"(?m)^error\[SEC\d{3}\]:", "error:", stderr.strip())
+    """What is on stderr without the code of an error; where a line of a file is shown, its place and the way out alone:
+    ``error: what is wrong --> net.py:3; what to do``."""
+    said = re.sub(r"(?m)^error\[SEC\d{3}\]:", "error:", stderr.strip())
+    shown = re.compile(
+        r"\n *(--> \S+?:\d+)(?::\d+)?\n +\|\n\d+ \| .*\n +\| +\^+"
+        r"(?:\n += help: (.*))?\n += note: secateur explain SEC\d+"
+    )
+    return shown.sub(lambda m: f" {m[1]}" + (f"; {m[2]}" if m[2] else ""), said)
 
 
 def refusal(*arguments: str) -> tuple[int, str]:

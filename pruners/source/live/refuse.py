@@ -47,7 +47,8 @@ def refuse(tree: Tree) -> None:
         if reason is not None:
             what, _, way_out = reason.partition("; ")
             shown = f"{path or 'the model'} ({type(module).__qualname__}) {what}"
-            raise UnwritableLayerError(shown, site=_place(tree, path), help=way_out)
+            site = _place(tree, path) if is_authored(type(module)) else _made_at(tree, path)
+            raise UnwritableLayerError(shown, site=site, help=way_out)
 
 
 def _reason(module: nn.Module) -> str | None:
