@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import PlanError, PlanMismatchError
-from .places import Site
 from .provenance import check_provenance, check_values
 from .shown import listed
 
@@ -89,8 +88,7 @@ class PruningPlan:
         try:
             data = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as error:
-            line = getattr(error, "lineno", None)  # of a number or a depth that JSON has not
-            raise PlanError(f"{origin}: not a JSON text ({error})", site=line and Site(origin, line)) from None
+            raise PlanError(f"{origin}: not a JSON text ({error})") from None
         check_values(data, origin)
         return _parse_plan(data, origin)
 

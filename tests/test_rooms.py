@@ -141,7 +141,7 @@ _TABLE = {
         "pruners.base pruners.bundle pruners.costs pruners.depth pruners.errors pruners.graph pruners.latency "
         "pruners.plan pruners.run pruners.search pruners.transfer"
     ),
-    "pruners.plan": "pruners.errors pruners.graph pruners.places pruners.provenance pruners.shown",
+    "pruners.plan": "pruners.errors pruners.graph pruners.provenance pruners.shown",
     "pruners.provenance": "pruners.errors",
     "pruners.registry": "pruners.errors",
     "pruners.resnet": "pruners.base",

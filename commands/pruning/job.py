@@ -148,7 +148,7 @@ class PruneJob:
             self._look_at(self.data)
         latency = measured(self.pipeline, self.options, self.voice)
         judged = self.data is not None and self.data.labelled
-        with SearchWatcher(self.voice) as watcher:
+        with SearchWatcher(self.voice, self.settings, scored is not None) as watcher:
             plan = self.pipeline.decide(
                 self._decisions(), batches=batches, evaluate=self._evaluate if judged else None,
                 retrain=self._retrain if self._trains else None, ledger=self.ledger,
@@ -203,8 +203,9 @@ class PruneJob:
 
     @property
     def _evaluations(self) -> int:
-        """How many candidates the search tells of, those of an earlier run that was gone on with among them."""
-        return sum(not e.cached for e in self._result.evaluations)
+        """How many the search tells of, as its bar does: those of an earlier run that was gone on with among them, and
+        those that were known when they came up again."""
+        return len(self._result.evaluations)
 
     def _note(self, note: str, said: bool = False) -> None:
         """For the summary, and to be said."""

@@ -269,8 +269,7 @@ class LayerwiseSearch:
             raise self._interrupted()
 
     def _interrupted(self) -> Interrupted:
-        done = self.evaluations[-1].done if self.evaluations else 0
-        return interrupted(self.problem, f"{done} of {self.total} evaluations")
+        return interrupted(self.problem, self.evaluations, self.total)
 
 
 def in_direction(problem: Problem) -> list[Width]:

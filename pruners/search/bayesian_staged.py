@@ -142,7 +142,7 @@ class StagedSearch:
         return self.realize(self.problem.model, kept)
 
     def _interrupted(self) -> Interrupted:
-        return interrupted(self.problem, f"{len(self.evaluations)} of {self.total} evaluations")
+        return interrupted(self.problem, self.evaluations, self.total)
 
 
 def joint_record(

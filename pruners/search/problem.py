@@ -251,8 +251,10 @@ def objective_of(loss: float | None, price: float, others: Sequence[float]) -> f
     return -(loss + price) if loss is not None else min(others) - 1.0
 
 
-def interrupted(problem: Problem, after: str) -> Interrupted:
+def interrupted(problem: Problem, done: Sequence[Evaluation], total: int) -> Interrupted:
     """The error that ends a search on Ctrl-C, with what is kept of it."""
+    left = total - done[-1].done if done else total
+    after = f"{len(done)} of {len(done) + left} evaluations"
     kept = "continue with --resume" if problem.ledger.path else "without a ledger nothing is kept"
     return Interrupted(f"search interrupted after {after}; {kept}")
 

@@ -138,7 +138,7 @@ class Probes:
         )  # fmt: skip
 
     def _interrupted(self) -> Interrupted:
-        return interrupted(self.problem, f"{len(self.evaluations)} of {self.total} evaluations")
+        return interrupted(self.problem, self.evaluations, self.total)
 
 
 def _of_all(damage: float) -> Difference:

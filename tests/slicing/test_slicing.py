@@ -308,7 +308,7 @@ def test_python_without_places_is_refused_with_the_cause(tmp_path: Path) -> None
         [sys.executable, "-B", "-X", "no_debug_ranges", "-c", code],
         env={**os.environ, "PYTHONPATH": here}, capture_output=True, text=True, cwd=Path(__file__).parents[1],
     )  # fmt: skip
-    assert ran.stderr.splitlines()[-1].startswith("secateur.pruners.errors.SourceError: ")
+    assert ran.stderr.splitlines()[-1].startswith("secateur.pruners.errors.UnwritableLayerError: ")
     assert "author.py:2: the model (Net) was compiled without the places of its expressions" in ran.stderr
     assert "-X no_debug_ranges" in ran.stderr
 

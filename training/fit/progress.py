@@ -12,6 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Bars
 from rich.table import Column
 
+_ROOMY = 100  # columns of a terminal
+
 
 class Progress(Protocol):
     """Work nests: a search starts a bar, each retraining inside it starts and finishes its own."""
@@ -20,8 +22,9 @@ class Progress(Protocol):
         """Begins a piece of work of ``total`` steps."""
         ...
 
-    def advance(self, steps: int = 1, status: str = "") -> None:
-        """``steps`` more are done; ``status`` is shown beside them, and stays if it is empty."""
+    def advance(self, steps: int = 1, status: str = "", total: int | None = None) -> None:
+        """``steps`` more are done; ``status`` is shown beside them, and stays if it is empty. ``total``: how many steps
+        there turn out to be."""
         ...
 
     def log(self, message: str) -> None:
@@ -39,7 +42,7 @@ class Silent:
     def start(self, total: int, description: str) -> None:
         pass
 
-    def advance(self, steps: int = 1, status: str = "") -> None:
+    def advance(self, steps: int = 1, status: str = "", total: int | None = None) -> None:
         pass
 
     def log(self, message: str) -> None:
@@ -50,19 +53,22 @@ class Silent:
 
 
 class RichProgress:
-    """Bars with elapsed and remaining time on a terminal. A context manager."""
+    """Bars with remaining and, where there is room, elapsed time on a terminal. A context manager."""
 
     def __init__(self, console: Console | None = None) -> None:
+        console = console or Console(stderr=True)
+        room = console.width >= _ROOMY
+        elapsed = [TimeElapsedColumn(table_column=Column(min_width=7))] if room else []
         self._bars = Bars(
             TextColumn("{task.description}", table_column=Column(no_wrap=True)),
-            BarColumn(bar_width=16),
+            BarColumn(bar_width=16 if room else 8),
             MofNCompleteColumn(table_column=Column(no_wrap=True, min_width=7)),
-            TimeElapsedColumn(table_column=Column(min_width=7)),
+            *elapsed,
             TextColumn("ETA", table_column=Column(min_width=3)),
-            TimeRemainingColumn(table_column=Column(min_width=7)),
+            TimeRemainingColumn(compact=True, table_column=Column(min_width=5)),
             # what is left of the line; a long status is cut, never the numbers
             TextColumn("{task.fields[status]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
-            console=console or Console(stderr=True),
+            console=console,
             expand=True,
         )
         self._open: list[TaskID] = []
@@ -77,11 +83,11 @@ class RichProgress:
     def start(self, total: int, description: str) -> None:
         self._open.append(self._bars.add_task(description, total=total, status=""))
 
-    def advance(self, steps: int = 1, status: str = "") -> None:
+    def advance(self, steps: int = 1, status: str = "", total: int | None = None) -> None:
         if status:
-            self._bars.update(self._open[-1], advance=steps, status=status)
+            self._bars.update(self._open[-1], advance=steps, total=total, status=status)
         else:
-            self._bars.update(self._open[-1], advance=steps)
+            self._bars.update(self._open[-1], advance=steps, total=total)
 
     def log(self, message: str) -> None:
         self._bars.console.print(message, highlight=False)
@@ -111,9 +117,9 @@ class LineProgress:
     def start(self, total: int, description: str) -> None:
         self._open.append(_Work(total, description, time.monotonic()))
 
-    def advance(self, steps: int = 1, status: str = "") -> None:
+    def advance(self, steps: int = 1, status: str = "", total: int | None = None) -> None:
         work = self._open[-1]
-        work.done += steps
+        work.done, work.total = work.done + steps, work.total if total is None else total
         work.status = status or work.status
         now = time.monotonic()
         counted = self.steps is not None and steps > 0 and work.done % self.steps == 0
