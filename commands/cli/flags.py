@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 F = TypeVar("F", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
@@ -20,10 +21,17 @@ class Name(click.ParamType):
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         from ...pruners.registry import check_name
+
+        check_name(self.name, value, self._names())
+        return value
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return _beginning(incomplete, self._names())
+
+    def _names(self) -> tuple[str, ...]:
         from . import names
 
-        check_name(self.name, value, getattr(names, self._known) if isinstance(self._known, str) else self._known)
-        return value
+        return getattr(names, self._known) if isinstance(self._known, str) else self._known
 
 
 class Share(click.ParamType):
@@ -46,6 +54,15 @@ class Arch(click.ParamType):
 
         find(value, f"{program()} archs")
         return value
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from ...models.registry import ARCHS
+
+        return _beginning(incomplete, ARCHS)
+
+
+def _beginning(incomplete: str, names: Iterable[str]) -> list[CompletionItem]:
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
 class Shape(click.ParamType):

@@ -43,3 +43,29 @@ def test_what_matters_first_comes_first() -> None:
 
 def test_a_few_options_have_no_headings() -> None:
     assert "Options:" in CliRunner().invoke(cli, ["archs", "--help"]).output
+
+
+@pytest.mark.parametrize("name", cli.commands)
+@pytest.mark.parametrize("width", [60, 80])
+def test_help_fits_the_terminal(name: str, width: int) -> None:
+    text = CliRunner().invoke(cli, [name, "--help"], prog_name="secateur", terminal_width=width).output
+    listed = [line for line in text.splitlines() if not re.match(r"  -[\w-]", line)]  # they stay whole
+    assert max(map(len, listed)) <= width
+    assert width < 80 or max(map(len, text.splitlines())) <= width
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("prune --met", {"--metric"}),
+        ("prune --metric l", {"l1", "l2"}),
+        ("prune --arch resnet2", {"resnet20"}),
+        ("prune --search s", {"sensitivity"}),
+        ("exp", {"explain"}),
+    ],
+)
+def test_the_shell_completes(typed: str, offered: set[str]) -> None:
+    words = {"_SECATEUR_COMPLETE": "zsh_complete", "COMP_WORDS": f"secateur {typed}"}
+    words["COMP_CWORD"] = str(len(typed.split()))
+    output = CliRunner().invoke(cli, prog_name="secateur", env=words).output
+    assert offered <= set(output.splitlines())
