@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from . import isolated
 from .batch_norm import estimate_batch_norm
-from .buffers import SMALL, UNSAVED, dense, is_blank, same_values
+from .buffers import SAVED, SMALL, UNSAVED, dense, is_blank, same_values
 from .calling import (
     Modules,
     as_it_was,
@@ -77,8 +77,8 @@ from .ways import Visit, Watch, Way, unwatched
 from .wrappers import computes_weights, plain, precision_of, rounded, unloaded, unwrapped, wide, widened
 
 __all__ = [
-    "CONV_FORWARD", "INTERNAL", "NO_COLUMNS", "NO_TORCH_FUNCTION", "SMALL", "UNSAVED", "BatchNormBase", "ConvBase",
-    "ConvTransposeBase", "DispatchMode", "Left", "Modules", "NormBase", "OpOverload", "StopRequest", "Streamed",
+    "CONV_FORWARD", "INTERNAL", "NO_COLUMNS", "NO_TORCH_FUNCTION", "SAVED", "SMALL", "UNSAVED", "BatchNormBase",
+    "ConvBase", "ConvTransposeBase", "DispatchMode", "Left", "Modules", "NormBase", "OpOverload", "StopRequest", "Streamed",
     "Visit", "Watch", "Way", "WithoutTorchDispatch", "WithoutTorchFunction", "as_it_was", "author_frame",
     "author_site", "axes_named", "batch_size", "call_arguments", "computes_weights", "copied", "dense", "describe",
     "described", "estimate_batch_norm", "examples_of", "forward_site", "from_file", "gather_weights", "images_of",

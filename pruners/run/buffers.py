@@ -26,5 +26,6 @@ def same_values(first: torch.Tensor, second: torch.Tensor) -> bool:
 
 UNSAVED = (
     "the buffer self.{} is not in the state_dict, is too large for a literal, and no expression of the constructor "
-    "gives its values; register it with persistent=True"
+    "gives its values"
 )
+SAVED = "register it with persistent=True"

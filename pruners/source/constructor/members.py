@@ -12,7 +12,7 @@ from torch import nn
 
 from ...errors import UnsavedError, ValueTextError
 from ...places import Site
-from ...run import SMALL, UNSAVED, is_blank, unsaved_buffers
+from ...run import SAVED, SMALL, UNSAVED, is_blank, unsaved_buffers
 from ..live import (
     BOXES,
     BUFFER,
@@ -200,7 +200,7 @@ class Members(Sequences):
             if any(t is None for _, t in live) or isinstance(value, ast.Constant):
                 if gives_something(self.scope, value, mask):
                     return [], text
-                raise UnsavedError(UNSAVED.format(name), site=self._place(name))
+                raise UnsavedError(UNSAVED.format(name), site=self._place(name), help=SAVED)
             made = term = self._sizes(name, mask)
         if not isinstance(made, Call):
             return [], None
@@ -224,7 +224,7 @@ class Members(Sequences):
         live = [self.context.live[i] for i in sorted(mask)] if kind == BUFFER else []
         tensors = [m._buffers[name] for m in live if name in unsaved_buffers(m) - self.context.tree.changing]
         if any(t is not None and t.numel() > SMALL and not is_blank(t) for t in tensors):
-            raise UnsavedError(UNSAVED.format(name), site=self._place(name))
+            raise UnsavedError(UNSAVED.format(name), site=self._place(name), help=SAVED)
         return []
 
     def _without_nothing(self, value: ast.expr) -> tuple[ast.expr, str]:

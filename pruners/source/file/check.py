@@ -14,7 +14,7 @@ from torch import nn
 
 from ...entry import Entry
 from ...errors import SourceError, UnsavedError, WrittenError
-from ...run import UNSAVED, same_values, unsaved_buffers, widened
+from ...run import SAVED, UNSAVED, same_values, unsaved_buffers, widened
 from ..live import BOXES, Tree, is_authored, is_torch, undisturbed
 
 _NUMBER = itertools.count(1)
@@ -60,7 +60,7 @@ def _check_unsaved(tree: Tree, twin: nn.Module) -> None:
             live, own = module._buffers[name], made.get(name)
             if live is not None and (own is None or not same_values(live, own)) and not is_torch(type(module)):
                 file, node = tree.sources.of_class(type(module))
-                raise UnsavedError(UNSAVED.format(name), site=file.at(node))
+                raise UnsavedError(UNSAVED.format(name), site=file.at(node), help=SAVED)
 
 
 def run(text: str, entry: Entry) -> nn.Module:
