@@ -78,8 +78,8 @@ from .wrappers import computes_weights, plain, precision_of, rounded, unloaded, 
 
 __all__ = [
     "CONV_FORWARD", "INTERNAL", "NO_COLUMNS", "NO_TORCH_FUNCTION", "SAVED", "SMALL", "UNSAVED", "BatchNormBase",
-    "ConvBase", "ConvTransposeBase", "DispatchMode", "Left", "Modules", "NormBase", "OpOverload", "StopRequest", "Streamed",
-    "Visit", "Watch", "Way", "WithoutTorchDispatch", "WithoutTorchFunction", "as_it_was", "author_frame",
+    "ConvBase", "ConvTransposeBase", "DispatchMode", "Left", "Modules", "NormBase", "OpOverload", "StopRequest",
+    "Streamed", "Visit", "Watch", "Way", "WithoutTorchDispatch", "WithoutTorchFunction", "as_it_was", "author_frame",
     "author_site", "axes_named", "batch_size", "call_arguments", "computes_weights", "copied", "dense", "describe",
     "described", "estimate_batch_norm", "examples_of", "forward_site", "from_file", "gather_weights", "images_of",
     "in_stand_in", "interrupt_as_flag", "is_author_file", "is_blank", "is_library_file", "isolated", "labels_of",
