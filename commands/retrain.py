@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..pruners.bundle import Bundle, contents, held, published, render_report, write_file, write_state
+from ..pruners.bundle import Bundle, contents, held, published, report_of, write_file, write_state
 from ..pruners.configured import rewritten
 from ..pruners.costs import Costs
 from ..pruners.errors import UsageError
@@ -165,8 +165,7 @@ def republish(
             )  # fmt: skip
         told = {**summary, **checked.about_macs(summary["macs"]), **changes, **checked.as_dict()}
         write_file(draft / "summary.json", (json.dumps(told, indent=2) + "\n").encode())
-        report = render_report(told, bundle.plan, kept.get("search.jsonl", b""))
-        write_file(draft / "report.html", report.encode())
+        write_file(draft / "report.html", report_of(draft).encode())
     return Bundle(output, bundle.plan, told)
 
 

@@ -22,11 +22,12 @@ from torch import Tensor, nn
 from .bundle import (
     Bundle,
     check_free,
+    details,
     frozen_facts,
     import_text,
     place,
     published,
-    render_report,
+    report_of,
     write_file,
     write_state,
 )
@@ -39,7 +40,7 @@ from .metrics import Ranking, rank
 from .plan import PruningPlan, from_kept, sha256_of_file, sha256_of_state, validate
 from .run import batch_size, examples_of, plain, precision_of, rounded, state_of, streams, wide, widened
 from .slicing import SlicedModel, slice_model, workable
-from .source import Entry, Header, Sources, Tree, Written, refuse, write
+from .source import Entry, Header, Sources, Tree, Written, authors_texts, refuse, write
 from .trace import observe
 from .verify import cases, varied, verify_bundle
 
@@ -320,8 +321,14 @@ class BasicPruning:
                 write_file(draft / self.fileName, made.text.replace(said, found, 1).encode())
             proved = {**counted, "verified": True, **checked.as_dict()}
             told = {**planned, "lost": made.file.lost, "stale": made.file.stale, **proved, **(summary or {})}
-            record(draft, plan, told, files or {})
+            record(draft, plan, told, files or {}, self._details(plan, made.text))
         return Bundle(output, plan, told)
+
+    def _details(self, plan: PruningPlan, text: str) -> bytes:
+        """What the report shows beside the summary: of the network that was pruned, without layers taken out before."""
+        kinds = {name: type(module).__name__ for name, module in self.model.named_modules()}
+        source = authors_texts(self.model, self.entry.factory, text)
+        return details(self.graph, plan.kept, kinds, self.costs.layers({}), self.costs.layers(plan.kept), source)
 
     @property
     def _all(self) -> list[Any]:
@@ -349,13 +356,15 @@ class BasicPruning:
         }
 
 
-def record(draft: Path, plan: PruningPlan, told: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
-    """Write the plan, the summary, the report and ``files`` into a bundle's draft."""
+def record(
+    draft: Path, plan: PruningPlan, told: Mapping[str, Any], files: Mapping[str, bytes], more: bytes
+) -> None:
+    """Write the plan, the summary, ``more``, which are its details, ``files`` and the report into a bundle's draft."""
     write_file(draft / "plan.json", plan.to_json().encode())
     write_file(draft / "summary.json", (json.dumps(told, indent=2) + "\n").encode())
-    report = render_report(told, plan, files.get("search.jsonl", b""))
-    for name, data in {"report.html": report.encode(), **files}.items():
+    for name, data in {"details.json": more, **files}.items():
         write_file(draft / name, data)
+    write_file(draft / "report.html", report_of(draft).encode())
 
 
 def _blocked(text: str) -> tuple[str, ...]:

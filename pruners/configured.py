@@ -361,7 +361,7 @@ class ConfiguredPruning(BasicPruning):
             proved = {**checked.about_macs(planned["macs"]), "verified": True, **checked.as_dict()}
             numbers = {**self._told_layers(), **self._told(plan.kept)}
             told = {**planned, "files": written, "configuration": numbers, **proved, **(summary or {})}
-            record(draft, plan, told, files or {})
+            record(draft, plan, told, files or {}, self._details(plan, ""))
         return Bundle(output, plan, told)
 
     @property

@@ -24,7 +24,9 @@ from filelock import FileLock, Timeout
 
 from .errors import BundleExistsError, OutputError, UsageError
 
-_BUNDLE = {"weights.pth", "plan.json", "summary.json", "report.html", "search.jsonl", "optimizer.pth"}
+_BUNDLE = {
+    "weights.pth", "plan.json", "summary.json", "details.json", "report.html", "search.jsonl", "optimizer.pth",
+}  # fmt: skip
 _QUANTIZED = {"weights.pth", "quantization.json"}
 _DISPOSABLE = {".DS_Store", "Thumbs.db", "desktop.ini"}  # of file managers
 _DRAFT, _OLD, _GONE = "draft", "old", "gone"

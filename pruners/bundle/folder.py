@@ -22,7 +22,8 @@ from ..outputs import to_disk
 from ..plan import PruningPlan, load
 from ..saving import save
 from ..shown import table
-from .report import comparison
+from .details import read_details
+from .report import comparison, render_report
 
 _numbers = count()
 
@@ -96,6 +97,16 @@ class Bundle:
         folder = Path(path)
         summary = bundle_summary(folder)
         return cls(folder, load(folder / "plan.json"), summary)
+
+
+def report_of(folder: Path) -> str:
+    """The text of ``report.html`` for what else lies in a bundle's folder. Raises UsageError where it is none."""
+    bundle = Bundle.open(folder)
+    ledger = folder / "search.jsonl"
+    text = "" if bundle.configured or not bundle.file.is_file() else bundle.source
+    return render_report(
+        bundle.summary, bundle.plan, ledger.read_bytes() if ledger.is_file() else b"", read_details(folder), text
+    )
 
 
 def import_file(path: Path) -> ModuleType:

@@ -165,6 +165,24 @@ class CostModel:
             extents[i] = extent.count(kept)
         return self._costs(removed, extents)
 
+    def layers(self, kept: Kept) -> dict[str, tuple[int, int]]:
+        """Parameters and MACs of every layer that has some, by its path, in the order in which their products run;
+        a layer without products follows the one that is made before it."""
+        each = self._graph.each(kept)
+        removed = self._removed({name: len(np.asarray(indices)) for name, indices in each.items()})
+        numel = self._numel(removed)[0]
+        params: defaultdict[str, int] = defaultdict(int)
+        for name, row in self._row.items():
+            if self._is_parameter[row]:
+                params[name.rpartition(".")[0] or name] += int(numel[row])
+        macs: defaultdict[str, Fraction] = defaultdict(Fraction)
+        for product in (self._graph.apart or self._graph).contractions:
+            macs[product.module] += product.macs * math.prod(Fraction(e.count(each), e.size) for e in product.over)
+        turn, last = {name: (i, 0) for i, name in enumerate(macs)}, (-1, 0)
+        for name in params:
+            last = turn.setdefault(name, (last[0], last[1] + 1))
+        return {name: (params[name], round(macs[name])) for name in sorted(turn, key=turn.__getitem__)}
+
     def _removed(self, counts: Mapping[str, int]) -> npt.NDArray[np.int64]:
         removed = np.zeros(len(self._full), dtype=np.int64)
         for name, n in counts.items():
@@ -172,15 +190,19 @@ class CostModel:
         return removed
 
     def _costs(self, removed: npt.NDArray[np.int64], extents: npt.NDArray[np.float64]) -> Costs:
-        lost = (self._lost @ removed).reshape(self._sizes.shape)
-        sizes = np.rint(self._sizes - lost).astype(np.int64)
-        numel = sizes.prod(axis=1)
+        numel, sizes = self._numel(removed)
         return Costs(
             params=int(numel[self._is_parameter].sum()),
             macs=round(float(self._factors @ extents[self._over].prod(axis=1))),
             bits=round(float(self._bits @ numel + self._row_bits @ sizes[:, 0])),
             size_bytes=int(self._bytes @ numel),
         )
+
+    def _numel(self, removed: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """How many elements every tensor has then, and its sizes."""
+        lost = (self._lost @ removed).reshape(self._sizes.shape)
+        sizes = np.rint(self._sizes - lost).astype(np.int64)
+        return sizes.prod(axis=1), sizes
 
 
 def _lengths(graph: ChannelGraph) -> list[tuple[Slot, int, int]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .channel_graph import ChannelGraph
 from .equivalence import prunable
-from .explain import explain, why
+from .explain import explain, partners, why
 from .facts import SILENT, Facts, Freeze, SiteCall, Tie
 from .layer_facts import (
     NORMS,
@@ -40,5 +40,5 @@ __all__ = [
     "NORMS", "SILENT", "BoolArray", "ChannelGraph", "Contraction", "CountedCall", "Extent", "Facts", "Freeze",
     "FrozenChannels", "IntArray", "Kept", "LayerFacts", "Operation", "Pass", "Realize", "SiteCall", "Slot", "Step",
     "Tie", "Untaken", "Use", "Width", "canonical_keys", "explain", "fits", "groups_of", "input_size", "is_weighted",
-    "norm_size", "prunable", "solve", "together", "why",
+    "norm_size", "partners", "prunable", "solve", "together", "why",
 ]

@@ -68,6 +68,12 @@ def explain(graph: Explained, layer: str) -> tuple[Reason, ...]:
     return tuple(reasons)
 
 
+def partners(graph: Explained, width: Width) -> tuple[Partner, ...]:
+    """The other layers of a width than the first one that makes its channels, each with what ties it to them."""
+    first = next((u.slot for u in width.uses if u.role == "out"), width.uses[0].slot)
+    return _in_width(graph, first, width).partners
+
+
 def why(graph: Explained, layer: str) -> str:
     """``explain`` as text."""
     lines = []

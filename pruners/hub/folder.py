@@ -19,7 +19,7 @@ from ..run import from_file, stream, streams, values_in
 from .entries import Shapes
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".gguf", ".ot")
-_OWN = {"config.json", "README.md", "plan.json", "summary.json", "report.html", "search.jsonl"}
+_OWN = {"config.json", "README.md", "plan.json", "summary.json", "details.json", "report.html", "search.jsonl"}
 _PLAIN = "eager"
 _LARGEST = "1000GB"
 _SHARDS = 10  # of a large model, whatever it was read from

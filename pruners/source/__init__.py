@@ -6,7 +6,8 @@ from ..entry import Entry
 from ..places import LiteralSite
 from .file.render import Header
 from .live import Tree, refuse
+from .origins import authors_texts
 from .text import Sources
 from .writer import Written, write, write_source
 
-__all__ = ["Entry", "Header", "LiteralSite", "Sources", "Tree", "Written", "refuse", "write", "write_source"]
+__all__ = ["Entry", "Header", "LiteralSite", "Sources", "Tree", "Written", "authors_texts", "refuse", "write", "write_source"]

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...pruners.bundle import Bundle, import_text, published, render_report, size_of_state, write_file, write_state
+from ...pruners.bundle import Bundle, import_text, published, report_of, size_of_state, write_file, write_state
 from ...pruners.costs import Costs
 from ...pruners.errors import VerificationError
 from ...pruners.run import call_arguments, isolated, run
@@ -47,7 +47,7 @@ def publish(bundle: Bundle, model: nn.Module, packed: Packed, inputs: Any, outpu
         }  # fmt: skip
         write_file(draft / "plan.json", bundle.plan.to_json().encode())
         write_file(draft / "summary.json", (json.dumps(told, indent=2) + "\n").encode())
-        write_file(draft / "report.html", render_report(told, bundle.plan).encode())
+        write_file(draft / "report.html", report_of(draft).encode())
     return Bundle(output, bundle.plan, told)
 
 
