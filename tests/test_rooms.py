@@ -102,9 +102,10 @@ _TABLE = {
     ),
     "pruners.budgets": "pruners.errors",
     "pruners.bundle": (
-        "pruners.errors pruners.graph pruners.hub pruners.named_files pruners.outputs pruners.places pruners.plan "
-        "pruners.saving pruners.shown"
+        "pruners.bundle.report pruners.errors pruners.graph pruners.hub pruners.named_files pruners.outputs "
+        "pruners.places pruners.plan pruners.saving pruners.shown"
     ),
+    "pruners.bundle.report": "pruners.plan pruners.shown",
     "pruners.configured": (
         "pruners.base pruners.bundle pruners.costs pruners.depth pruners.entry pruners.errors pruners.graph "
         "pruners.hub pruners.places pruners.plan pruners.run pruners.slicing pruners.source pruners.trace "

@@ -22,8 +22,8 @@ def details(
 ) -> bytes:  # fmt: skip
     """The bytes of ``details.json``.
 
-    ``kept``: what stays of every width. ``kinds``: a module's path -> the name of its class. ``before`` and ``after``: parameters and MACs of every layer.
-    ``source``: ``name``, ``file`` and ``text`` of the author's classes and functions.
+    ``kept``: what stays of every width. ``kinds``: a module's path -> the name of its class. ``before`` and ``after``:
+    parameters and MACs of every layer. ``source``: ``name``, ``file`` and ``text`` of the author's classes and functions.
     """
     layers = [
         {"name": name, "kind": kinds.get(name, ""), "params": [params, after[name][0]], "macs": [macs, after[name][1]]}

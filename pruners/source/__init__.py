@@ -10,4 +10,6 @@ from .origins import authors_texts
 from .text import Sources
 from .writer import Written, write, write_source
 
-__all__ = ["Entry", "Header", "LiteralSite", "Sources", "Tree", "Written", "authors_texts", "refuse", "write", "write_source"]
+__all__ = [
+    "Entry", "Header", "LiteralSite", "Sources", "Tree", "Written", "authors_texts", "refuse", "write", "write_source",
+]

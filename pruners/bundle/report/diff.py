@@ -51,8 +51,8 @@ class Change:
 
 
 def changes(source: Sequence[Mapping[str, str]], after: Mapping[str, str]) -> list[Change]:
-    """The classes and functions that were written otherwise. ``source``: ``name``, ``file`` and ``text`` of the author's;
-    ``after``: name -> text in the generated file."""
+    """The classes and functions that were written otherwise. ``source``: ``name``, ``file`` and ``text`` of the
+    author's; ``after``: name -> text in the generated file."""
     pairs = [(s, after[s["name"]]) for s in source if s["name"] in after]
     return [_change(s, new) for s, new in pairs if s["text"].rstrip() != new.rstrip()]
 
@@ -82,8 +82,8 @@ def side_by_side(before: Sequence[str], after: Sequence[str]) -> list[Line]:
 
 
 def _pairs(before: Sequence[str], after: Sequence[str]) -> Iterator[tuple[str | None, str | None]]:
-    """``difflib.ndiff`` says which lines are alike: it writes them one below the other, and a line of marks (``?``) below
-    one of them or both."""
+    """``difflib.ndiff`` says which lines are alike: it writes them one below the other, and a line of marks (``?``)
+    below one of them or both."""
     lines = [(line[0], line[2:]) for line in difflib.ndiff(before, after, charjunk=None)]
     old: list[str] = []
     new: list[str] = []

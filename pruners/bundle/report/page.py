@@ -54,7 +54,7 @@ def template(name: str) -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        finalize=lambda value: visible(value) if isinstance(value, str) else value,
+        finalize=lambda value: visible(value) if type(value) is str else value,  # what macros made is markup
     )
     return environment.get_template(name)
 
@@ -63,8 +63,8 @@ def render_report(
     summary: Mapping[str, Any], plan: PruningPlan, ledger: bytes = b"", details: Mapping[str, Any] | None = None,
     text: str = "",
 ) -> str:  # fmt: skip
-    """The text of ``report.html``: a function of what else lies in the bundle. ``details``: what ``details.json`` holds,
-    ``text``: the generated file."""
+    """The text of ``report.html``: a function of what else lies in the bundle. ``details``: what ``details.json``
+    holds, ``text``: the generated file."""
     details = details or {}
     rows = width_rows(plan)
     facts = {k: shown(v) for k, v in sorted(plan.provenance.items()) if v not in ("", [], {}, None)}

@@ -93,7 +93,7 @@ def picture(plan: PruningPlan, details: Mapping[str, Any], frozen: Sequence[Mapp
     if not widths or not layers:
         return None
     of_layer: defaultdict[str, list[tuple[int, str]]] = defaultdict(list)
-    for number, (name, width) in enumerate(widths.items()):
+    for number, width in enumerate(widths.values()):
         for role in ("in", "per", "out"):
             for layer in width[role]:
                 of_layer[layer].append((number, role))
@@ -125,7 +125,8 @@ def picture(plan: PruningPlan, details: Mapping[str, Any], frozen: Sequence[Mapp
         for i, (name, width) in enumerate(widths.items()) if i in lanes and name in plan.widths
     )  # fmt: skip
     rows = [
-        _row(name, kinds[name], split[name], placed[name], of_layer[name], reasons[name], made.get(name)) for name in kinds
+        _row(name, kind, split[name], placed[name], of_layer[name], reasons[name], made.get(name))
+        for name, kind in kinds.items()
     ]
     numbers_x = bar_x + _BAR + 6
     everything = tuple(sorted([*heads, *rows], key=lambda r: r.y))
@@ -138,7 +139,7 @@ def _joins(uses: Sequence[tuple[int, str]]) -> bool:
 
 
 def _split(name: str) -> tuple[str, str]:
-    """A layer's block and its name within it: a block ends with the first number, or where the layer's own name begins."""
+    """A layer's block and its name within it: a block ends with the first number, or where the layer's name begins."""
     parts = name.split(".")
     numbers = [i for i, part in enumerate(parts[:-1]) if part.isdigit()]
     end = numbers[0] + 1 if numbers else len(parts) - 1
