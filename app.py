@@ -353,6 +353,17 @@ def profile(**given: Any) -> None:
 
 
 @cli.command()
+@click.argument("bundles", type=flags.PATH, nargs=-1, required=True)
+@click.option("-o", "--output", type=flags.PATH, metavar="FILE.html", help="Where to write; default: one bundle's own "
+              "report.html, of two nowhere.")  # fmt: skip
+@click.option("--force", is_flag=True, help="Overwrite what is there.")
+@flags.common
+def report(**given: Any) -> None:
+    """Write a bundle's report anew, or compare two bundles of one network: generated/A generated/B."""
+    run("report", "ReportOptions", given)
+
+
+@cli.command()
 @flags.network
 @click.option("--metric", multiple=True, metavar="NAME", help="As for prune, and angles_kernel, distances_kernel: "
               "kernels go instead of channels. Repeatable.")  # fmt: skip

@@ -19,7 +19,9 @@ from .cli import GENERATED, ApplyOptions, parse_shape
 from .network import network_from, new_pruner
 from .show import Voice, outcome
 
-_CARRIED = ("accuracy", "score", "agreement", "latency_ms", "latency", "search", "transfer", "notes")
+_CARRIED = (
+    "accuracy", "score", "agreement", "latency_ms", "latency", "machine", "search", "training", "transfer", "notes"
+)  # fmt: skip
 """Measured, so not to be had again byte for byte."""
 
 

@@ -31,7 +31,7 @@ from ..training.data import (
     require_labels,
     require_trainable,
 )
-from ..training.fit import Score, check_writable, evaluate, fit, resolve_device
+from ..training.fit import Score, check_writable, curve_rows, evaluate, fit, resolve_device
 from .cli import BundleOptions, check_retrained, retrained_folder, unfinished
 from .network import (
     adjusted,
@@ -79,6 +79,7 @@ def run(options: BundleOptions) -> None:
             voice.remark(skipped(damaged))
         after = evaluate(network, data.test)
         changes, told = _compared(bundle, data, before, after)
+        changes["training"] = curve_rows(result.history)
         voice.remark(told)
         network.to(torch.device("cpu"))
         if dtype is not None:

@@ -48,7 +48,8 @@ class HealSettings:
 @dataclass(frozen=True)
 class Healed:
     """``before`` and ``after``: how far the outputs on held-out inputs are from the original's, see ``distance``.
-    ``timed``: the time was over before the steps, so that another run may give other weights."""
+    ``timed``: the time was over before the steps, so that another run may give other weights. ``curve``: (step, how far
+    off after it) whenever that was measured."""
 
     state: dict[str, Tensor]
     before: float
@@ -58,6 +59,7 @@ class Healed:
     inputs: int
     held_out: int
     timed: bool
+    curve: tuple[tuple[int, float], ...] = ()
 
 
 def heal(
@@ -146,6 +148,7 @@ class _Healing:
         self.wanted = [self._taught(x) for x in self.held_out]
         self.best = self._held_out_distance()
         self.before, self.state = self.best, _state(student)
+        self.curve = [(0, self.best)]
 
     def run(self) -> Healed:
         settings, began, step, checked = self.settings, time.monotonic(), 0, 0
@@ -162,10 +165,10 @@ class _Healing:
             self.report(min(int(100 * done), 100), 100, "heal")
             if done >= 0.5 and int(2 * _CHECKS * min(done, 1)) > checked:
                 checked = int(2 * _CHECKS * min(done, 1))
-                self._check()
+                self._check(step)
         held_out, rest = (sum(map(len, xs)) for xs in (self.held_out, self.inputs))
         timed = settings.steps is None or step < settings.steps
-        return Healed(self.state, self.before, self.best, step, spent, held_out + rest, held_out, timed)
+        return Healed(self.state, self.before, self.best, step, spent, held_out + rest, held_out, timed, self._finite)
 
     def _step(self, optimizer: torch.optim.Optimizer, trained: Sequence[nn.Parameter]) -> bool:
         """One step; False where numbers stopped being finite."""
@@ -179,10 +182,15 @@ class _Healing:
         optimizer.step()
         return True
 
-    def _check(self) -> None:
+    def _check(self, step: int) -> None:
         found = self._held_out_distance()
+        self.curve.append((step, found))
         if found < self.best:
             self.best, self.state = found, _state(self.student)
+
+    @property
+    def _finite(self) -> tuple[tuple[int, float], ...]:
+        return tuple((n, y) for n, y in self.curve if math.isfinite(y))
 
     def _taught(self, inputs: Tensor) -> Any:
         with torch.no_grad():

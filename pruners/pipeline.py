@@ -20,7 +20,7 @@ from .costs import Allowance, Budget
 from .depth import Distance
 from .errors import SecateurError, SourceError
 from .graph import Kept
-from .latency import LatencyModel, Measuring, device_of, latencies, verdict, with_batch
+from .latency import LatencyModel, Measuring, device_of, latencies, machine, verdict, with_batch
 from .plan import PruningPlan
 from .run import call_arguments, copied, described, run, tree_map
 from .search import SEARCHES, Reference, SearchResult, SearchSettings, search
@@ -165,10 +165,11 @@ class Pipeline:
         models, inputs = {"before": self.pruner.whole, "after": after}, self.pruner.example_input
         budget, measuring = self.settings.budget, self._measuring
         if self.latency is None or measuring is None or budget is None:
-            return {"latency_ms": latencies(models, inputs, seconds=_SECONDS)}
+            return {"latency_ms": latencies(models, inputs, seconds=_SECONDS), "machine": machine(torch.device("cpu"))}
         ms = latencies(models, with_batch(inputs, measuring.batch), measuring.device)
         ms = {name: round(n / measuring.batch, 4) for name, n in ms.items()}  # of one input
         predicted = self.latency.fraction({name: len(groups) for name, groups in plan.kept.items()})
         return {
-            "latency_ms": ms, "latency": verdict(budget.value, predicted, ms, measuring.device, measuring.batch)
+            "latency_ms": ms, "latency": verdict(budget.value, predicted, ms, measuring.device, measuring.batch),
+            "machine": machine(measuring.device),
         }  # fmt: skip

@@ -78,6 +78,7 @@ _TABLE = {
         "commands.cli commands.show pruners.bundle pruners.errors pruners.run training.binarization "
         "training.data training.fit"
     ),
+    "commands.report": "commands.cli commands.show pruners.bundle pruners.errors pruners.outputs",
     "commands.retrain": (
         "commands.cli commands.network commands.show pruners.bundle pruners.configured pruners.costs pruners.errors "
         "pruners.hub pruners.run pruners.verify training.data training.fit"
@@ -105,7 +106,7 @@ _TABLE = {
         "pruners.bundle.report pruners.errors pruners.graph pruners.hub pruners.named_files pruners.outputs "
         "pruners.places pruners.plan pruners.saving pruners.shown"
     ),
-    "pruners.bundle.report": "pruners.plan pruners.shown",
+    "pruners.bundle.report": "pruners.errors pruners.plan pruners.shown",
     "pruners.configured": (
         "pruners.base pruners.bundle pruners.costs pruners.depth pruners.entry pruners.errors pruners.graph "
         "pruners.hub pruners.places pruners.plan pruners.run pruners.slicing pruners.source pruners.trace "

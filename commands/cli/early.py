@@ -37,6 +37,7 @@ from .options import (
     PackOptions,
     PruneOptions,
     QuantizeOptions,
+    ReportOptions,
     SubjectOptions,
     TrainOptions,
 )
@@ -58,12 +59,30 @@ def check(options: CommonOptions) -> None:
     if isinstance(options, BundleOptions):
         bundle_summary(options.bundle)
         check_retrained(retrained_folder(options), options)
+    if isinstance(options, ReportOptions):
+        _check_report(options)
     if isinstance(options, CheckOptions) and options.file.suffix == ".py":
         model_file(str(options.file))
     try:
         _check_output(options)
     except OSError as error:
         raise OutputError(f"{error.filename} can't be written: {error.strerror}; choose another with -o") from None
+
+
+def _check_report(options: ReportOptions) -> None:
+    if len(options.bundles) > 2:
+        raise UsageError(f"report takes one bundle or two, not {len(options.bundles)}")
+    for path in options.bundles:
+        bundle_summary(path)
+    file = options.output
+    if file is None:
+        return
+    if file.is_dir() or file.suffix != ".html":
+        raise UsageError(f"report writes one page: name it with -o FILE.html, not {file}")
+    if os.path.lexists(file) and not options.force:
+        raise OutputError(f"{file} exists: choose another file with -o, or overwrite it with --force")
+    if not file.parent.is_dir():
+        raise OutputError(f"{file} can't be written: there is no folder {file.parent}")
 
 
 def program() -> str:

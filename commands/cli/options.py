@@ -248,6 +248,15 @@ class ApplyOptions(NetworkOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReportOptions(CommonOptions):
+    """Options of ``report``: one bundle, or two to compare; ``output`` is a file."""
+
+    bundles: tuple[Path, ...]
+    output: Path | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class CheckOptions(CommonOptions):
     """Options of ``check``: the file that is looked at."""
 

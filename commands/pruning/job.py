@@ -32,6 +32,7 @@ from ...training.fit import (
     Score,
     Stop,
     Teacher,
+    curve_rows,
     device_for,
     evaluate,
     evaluate_fn,
@@ -385,7 +386,8 @@ class PruneJob:
             score = {"name": self.measure.name, "before": self._scored.before, "pruned": self._score(copied(generated))}
             more["score"] = score
         if self.data is not None and self.data.labelled:
-            accuracy = self._retrained(generated)
+            accuracy, trained = self._retrained(generated)
+            more |= {"training": trained} if trained else {}
             if score and self._final_epochs:
                 score["retrained"] = self._score(copied(generated))
         elif self.data is not None and self._classes and not self.data.synthetic:
@@ -397,19 +399,22 @@ class PruneJob:
                 more["perplexity"] = {name: perplexity(scored(m, self.data.test)) for name, m in models.items()}
         return {"accuracy": {k: accuracy.get(k) for k in ("before", "pruned", "retrained")}, **more}
 
-    def _retrained(self, generated: nn.Module) -> dict[str, float]:
-        """Test accuracies; the network ends with the weights that did best on the validation images."""
+    def _retrained(self, generated: nn.Module) -> tuple[dict[str, float], list[dict[str, float]]]:
+        """Test accuracies, and the curve of the retraining; the network ends with the weights that did best on the
+        validation images."""
         data = self._require_data()
         accuracy = {"before": self._before.top1, "pruned": self._test(generated).top1}
+        trained: list[dict[str, float]] = []
         if self._final_epochs:
-            fit(
+            result = fit(
                 generated, data, self.regime, self._final_epochs, seed=self.options.seed, device=self.device,
                 progress=self.voice.progress, description="final retraining", resume=self.options.resume,
                 checkpoint_path=self.work and self.work / "retraining.pt", upkeep=self.network.kind,
                 execution=self.execution, teacher=self._teacher,
             )  # fmt: skip
             accuracy["retrained"] = self._test(generated).top1
-        return accuracy
+            trained = curve_rows(result.history)
+        return accuracy, trained
 
     @cached_property
     def _before(self) -> Score:

@@ -23,7 +23,7 @@ def details(
     """The bytes of ``details.json``.
 
     ``kept``: what stays of every width. ``kinds``: a module's path -> the name of its class. ``before`` and ``after``:
-    parameters and MACs of every layer. ``source``: ``name``, ``file`` and ``text`` of the author's classes and functions.
+    parameters and MACs of every layer. ``source``: ``name``, ``file`` and ``text`` of what the author wrote.
     """
     layers = [
         {"name": name, "kind": kinds.get(name, ""), "params": [params, after[name][0]], "macs": [macs, after[name][1]]}

@@ -86,9 +86,9 @@ class Page(HTMLParser):
 
 def whole() -> str:
     """A report with all that one can hold."""
-    training = [{"epoch": n, "train_loss": 1 / (n + 1), "val_loss": 2 / (n + 1), "val_accuracy": 0.5} for n in range(3)]
+    training = [{"epoch": n, "train_loss": 1 / (n + 1), "val_loss": 2 / (n + 1), "val_top1": 0.5} for n in range(3)]
     transfer = {"healed": {"curve": [[0, 1.0], [5, 0.01]]}}
-    machine = {"processor": "a processor", "cores": 2, "system": "Linux", "device": "cpu", "threads": 1}
+    machine = {"cpu": "a processor", "cores": 2, "torch": "2", "device": "cpu", "threads": 1}
     summary = {**SUMMARY, "training": training, "transfer": transfer, "machine": machine, "notes": ["mind this"]}
     return render_report(summary, PLAN, LEDGER, DETAILS, TEXT)
 
@@ -254,7 +254,7 @@ def test_an_axis_is_logarithmic_where_values_reach_over_decades():
 
 def test_training_has_a_chart_of_losses_and_one_of_accuracy():
     epochs = [
-        {"epoch": n, "train_loss": None if n == 0 else 0.5, "val_loss": 0.6, "val_accuracy": 0.9} for n in range(3)
+        {"epoch": n, "train_loss": None if n == 0 else 0.5, "val_loss": 0.6, "val_top1": 0.9} for n in range(3)
     ]  # fmt: skip
     loss, accuracy = training_charts(epochs)
     assert [len(line.points) for line in loss.lines] == [2, 3]

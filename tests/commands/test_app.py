@@ -370,7 +370,9 @@ def test_a_network_of_ones_own_needs_no_data(here):
     result = app("prune", *MODEL, "--ratio", "0.5")
     assert result.exit_code == 0, result.stderr
     folder = here / "generated" / "small_ratio0.5"
-    assert tree(folder) == {"model.py", "weights.pth", "plan.json", "summary.json", "report.html", "search.jsonl"}
+    assert tree(folder) == {
+        "model.py", "weights.pth", "plan.json", "summary.json", "details.json", "report.html", "search.jsonl"
+    }  # fmt: skip
     assert "# the inner width" in (folder / "model.py").read_text()
     assert "verified in a fresh process" in result.stdout
     assert Bundle.open(folder).model.conv1.out_channels == 3

@@ -10,7 +10,7 @@ from .checkpoints import (
     load_weights,
     save_weights,
 )
-from .curve import curve_beside, read_curve, tensorboard_beside
+from .curve import curve_beside, curve_rows, read_curve, tensorboard_beside
 from .execution import Execution, device_for, is_main
 from .from_kind import load_from_kind
 from .history import Epoch, FitResult, Watch
@@ -26,8 +26,8 @@ from .trainer import fit, retrain_fn
 __all__ = [
     "EVALUATION_BATCH", "Checkpoint", "Epoch", "Execution", "FitResult", "Progress", "Purpose", "Regime",
     "RichProgress", "Score", "Silent", "Stop", "Teacher", "Watch", "beside", "check_writable", "confusion",
-    "confusion_csv", "curve_beside", "device_for", "evaluate", "evaluate_fn", "find_regime", "fit", "fitting",
-    "is_main", "load_checkpoint", "load_from_kind", "load_weights", "memory_explained", "mistakes",
+    "confusion_csv", "curve_beside", "curve_rows", "device_for", "evaluate", "evaluate_fn", "find_regime", "fit",
+    "fitting", "is_main", "load_checkpoint", "load_from_kind", "load_weights", "memory_explained", "mistakes",
     "prediction_grid", "progress_on_stderr", "read_curve", "regime_for", "resolve_device", "retrain_fn",
     "save_weights", "tensorboard_beside",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,12 @@ def write_curve(history: Sequence[Epoch], weights: Path) -> None:
                 file.write(text.encode())
     except OSError as error:
         raise OutputError(f"the curve of {weights} can't be written: {error.strerror}") from None
+
+
+def curve_rows(history: Sequence[Epoch]) -> list[dict[str, float]]:
+    """The curve for a summary: what of every epoch is a number, without the seconds that it took."""
+    rows = [{k: v for k, v in _row(e).items() if k != "seconds" and math.isfinite(v)} for e in history]
+    return [{k: v for k, v in row.items() if k != "train_loss" or row["epoch"]} for row in rows]  # 0 is untrained
 
 
 def read_curve(weights: Path) -> list[dict[str, Any]]:

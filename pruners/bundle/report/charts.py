@@ -94,7 +94,7 @@ def training_charts(epochs: Sequence[Mapping[str, float]]) -> list[Chart]:
     shown: dict[str, list[Series]] = {"loss": [], "accuracy on validation images": []}
     for key, name, part, form in (
         ("train_loss", "training images", "loss", "{:.4g}"), ("val_loss", "validation images", "loss", "{:.4g}"),
-        ("val_accuracy", "validation images", "accuracy on validation images", "{:.2%}"),
+        ("val_top1", "validation images", "accuracy on validation images", "{:.2%}"),
     ):  # fmt: skip
         values = [
             (float(e["epoch"]), float(e[key]), f"epoch {e['epoch']}: {form.format(e[key])} on {name}", False)

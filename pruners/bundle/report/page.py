@@ -110,7 +110,10 @@ def measured_on(summary: Mapping[str, Any], plan: PruningPlan) -> str:
     if agreement := summary.get("agreement"):
         told.append(f"The same class: of {agreement['images']} images of {data}.")
     if summary.get("latency_ms"):
-        where = f" on {machine['device']}, with {machine['threads']} threads" if machine else ""
+        where = ""
+        if machine:
+            threads = f"{machine['threads']} thread{'s' * (machine['threads'] != 1)}"
+            where = f" on {machine['cpu']}, {threads}" if machine["device"] == "cpu" else f" on {machine['device']}"
         told.append(f"Milliseconds: the median of a forward pass{where}.")
     return " ".join(told)
 
