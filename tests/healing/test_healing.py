@@ -73,6 +73,8 @@ def test_the_network_comes_nearer_on_inputs_it_was_not_trained_on() -> None:
     assert after < 0.7 * before
     assert found.after < found.before
     assert (found.steps, found.inputs, found.held_out, found.timed) == (60, 96, 12, False)
+    assert found.curve[0] == (0, found.before) and found.curve[-1][0] == 60
+    assert min(y for _, y in found.curve) == found.after
 
 
 def test_networks_that_were_given_are_left_as_they_were() -> None:
