@@ -177,7 +177,8 @@ class CostModel:
                 params[name.rpartition(".")[0] or name] += int(numel[row])
         macs: defaultdict[str, Fraction] = defaultdict(Fraction)
         for product in (self._graph.apart or self._graph).contractions:
-            macs[product.module] += product.macs * math.prod(Fraction(e.count(each), max(e.size, 1)) for e in product.over)
+            left = math.prod(Fraction(e.count(each), max(e.size, 1)) for e in product.over)
+            macs[product.module] += product.macs * left
         turn, last = {name: (i, 0) for i, name in enumerate(macs)}, (-1, 0)
         for name in params:
             last = turn.setdefault(name, (last[0], last[1] + 1))
