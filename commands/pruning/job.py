@@ -380,14 +380,16 @@ class PruneJob:
     def _judged(self, generated: nn.Module) -> dict[str, Any]:
         """For the summary: the user's own score, accuracies where labels are known, else how many images are taken for
         the same class."""
-        accuracy, more = {}, {}
+        accuracy: dict[str, float] = {}
+        more: dict[str, Any] = {}
         score: dict[str, Any] = {}
         if self._scored is not None and self.measure is not None:
             score = {"name": self.measure.name, "before": self._scored.before, "pruned": self._score(copied(generated))}
             more["score"] = score
         if self.data is not None and self.data.labelled:
             accuracy, trained = self._retrained(generated)
-            more |= {"training": trained} if trained else {}
+            if trained:
+                more["training"] = trained
             if score and self._final_epochs:
                 score["retrained"] = self._score(copied(generated))
         elif self.data is not None and self._classes and not self.data.synthetic:

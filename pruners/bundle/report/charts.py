@@ -118,7 +118,7 @@ def chart(key: str, title: str, x_label: str, y_label: str, series: Sequence[Ser
     finite = [s for s in finite if len(s.values) > 1]
     if not finite:
         return None
-    xs, ys = ([v[i] for s in finite for v in s.values] for i in (0, 1))
+    xs, ys = [v[0] for s in finite for v in s.values], [v[1] for s in finite for v in s.values]
     logarithmic = min(ys) > 0 and max(ys) / min(ys) >= _STEEP
     x_of, y_of = _Axis(xs, _LEFT, WIDTH - _RIGHT, False), _Axis(ys, HEIGHT - _BOTTOM, _TOP, logarithmic)
     lines = tuple(

@@ -72,8 +72,8 @@ def side_by_side(before: Sequence[str], after: Sequence[str]) -> list[Line]:
         first, second = first + (old is not None), second + (new is not None)
         numbers = (first if old is not None else None, second if new is not None else None)
         if old is None or new is None:
-            sides = (None if text is None else (Piece(text, False),) for text in (old, new))
-            found.append(Line(*sides, numbers))
+            one, other = (None if text is None else (Piece(text, False),) for text in (old, new))
+            found.append(Line(one, other, numbers))
         elif old == new:
             found.append(Line((Piece(old, False),), (Piece(new, False),), numbers, same=True))
         else:
