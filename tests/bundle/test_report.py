@@ -164,6 +164,14 @@ def test_side_by_side_holds_every_line_of_both_in_order(before, after):
     assert all(x.before == x.after for x in lines if x.same)
 
 
+def test_many_lines_that_are_alike_are_paired_by_place():
+    before, after = ([f"Block({i * n}, {i + n})," for i in range(600)] for n in (7, 11))
+    lines = side_by_side(before, after)
+    assert ["".join(p.text for p in x.before) for x in lines if x.before] == before
+    assert ["".join(p.text for p in x.after) for x in lines if x.after] == after
+    assert any(p.changed for p in lines[300].after)
+
+
 def test_long_stretches_without_a_change_are_left_out():
     before = [f"line {i}" for i in range(40)]
     after = [*before[:20], "another one", *before[21:]]

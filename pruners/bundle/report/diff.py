@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 _AROUND = 3  # unchanged lines that are shown before and after a change
+_MOST = 2500  # pairs of lines that are looked at for what is alike, which takes long
 _WORDS = re.compile(r"\w+|\s+|.")
 
 
@@ -82,6 +83,13 @@ def side_by_side(before: Sequence[str], after: Sequence[str]) -> list[Line]:
 
 
 def _pairs(before: Sequence[str], after: Sequence[str]) -> Iterator[tuple[str | None, str | None]]:
+    """Lines that are the same, and between them those that are alike, in pairs; long stretches pair by place."""
+    for tag, a, b, c, d in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
+        alike = tag == "replace" and (b - a) * (d - c) <= _MOST
+        yield from (_alike if alike else zip_longest)(before[a:b], after[c:d])
+
+
+def _alike(before: Sequence[str], after: Sequence[str]) -> Iterator[tuple[str | None, str | None]]:
     """``difflib.ndiff`` says which lines are alike: it writes them one below the other, and a line of marks (``?``)
     below one of them or both."""
     lines = [(line[0], line[2:]) for line in difflib.ndiff(before, after, charjunk=None)]
