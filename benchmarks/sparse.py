@@ -2,9 +2,9 @@
 
     OMP_NUM_THREADS=1 python benchmarks/sparse.py [--arch resnet20] [--epochs 20] [--seeds 3] [--macs 0.5 0.3]
 
-Every row has seen ``--epochs`` epochs of scikit-learn's digits before and half as many after pruning: the usual way trains
-as usual and retrains; ``bn`` and ``group`` train with ``--sparsify`` at its default strength, and retrain as the usual way
-does. Weights are sliced, not fitted. Test accuracies in percent, mean and standard deviation over the seeds.
+Every row has seen ``--epochs`` epochs of scikit-learn's digits before and half as many after pruning: the usual way
+trains as usual and retrains; ``bn`` and ``group`` train with ``--sparsify`` at its default strength, and retrain as the
+usual way does. Weights are sliced, not fitted. Test accuracies in percent, mean and standard deviation over the seeds.
 """
 
 from __future__ import annotations
