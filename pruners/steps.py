@@ -108,7 +108,9 @@ def prune_step(
         budget = _budget({"ratio": ratio, "macs": macs, "params": params}, plan)
         _require_held(model, optimizer)
         pruner = _pruner(model, example_input, entry, skip)
-        history = _HISTORIES.get(model) or _History(pruner, {})
+        history = _HISTORIES.get(model)
+        if history is None:  # what is left whole may be other layers in each step
+            history = _History(_pruner(model, example_input, entry, ()) if skip else pruner, {})
         if plan is not None:
             if history.steps:
                 raise UsageError("plan= is for the first step, of a network that has all of its channels")

@@ -137,7 +137,7 @@ def test_a_refused_step_changes_nothing() -> None:
     optimizer = torch.optim.LBFGS(model.parameters())
     optimizer.state[model.conv1.weight] = {"history": [torch.zeros(8)]}
     before, parameters = copy.deepcopy(model), list(model.parameters())
-    with pytest.raises(UsageError, match=r"LBFGS can't go on with fewer channels: the optimizer's history .* is a list"):
+    with pytest.raises(UsageError, match=r"LBFGS can't go on with fewer channels: .*history .* is a list"):
         prune_step(model, optimizer, X, ratio=0.5)
     assert same_state(model, before)
     assert all(a is b for a, b in zip(model.parameters(), parameters, strict=True))
