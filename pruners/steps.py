@@ -1,5 +1,5 @@
-"""Pruning during training, in a loop of the user's own: the network becomes narrower in memory, step by step, and in the
-end its source is written."""
+"""Pruning during training, in a loop of the user's own: the network becomes narrower in memory, step by step, and in
+the end its source is written."""
 
 from __future__ import annotations
 
@@ -108,7 +108,9 @@ def prune_step(
         budget = _budget({"ratio": ratio, "macs": macs, "params": params}, plan)
         _require_held(model, optimizer)
         pruner = _pruner(model, example_input, entry, skip)
-        history = _HISTORIES.get(model) or _History(pruner, {})
+        history = _HISTORIES.get(model)
+        if history is None:  # what is left whole may be other layers in each step
+            history = _History(_pruner(model, example_input, entry, ()) if skip else pruner, {})
         if plan is not None:
             if history.steps:
                 raise UsageError("plan= is for the first step, of a network that has all of its channels")
@@ -127,8 +129,8 @@ def prune_step(
         if sliced.literals:
             where = sliced.literals[0]
             raise NotPrunableError(
-                f"{where.file}:{where.line}: a number in the code counts channels, and code can't change while it runs: "
-                "make it follow the tensors (x.shape), or take prune(), which writes it anew"
+                f"{where.file}:{where.line}: a number in the code counts channels, and code can't change while it "
+                "runs: make it follow the tensors (x.shape), or take prune(), which writes it anew"
             )
         narrow = narrowing(model, sliced.model)
         states = _states(model, optimizer, graph, kept, narrow.parameters)
@@ -187,8 +189,8 @@ def _pruner(model: nn.Module, example_input: Any, entry: Entry | None, skip: Seq
     if told or bare is not model:
         why = told[0] if told else "its weights have 16 bits"
         raise UsageError(
-            f"prune_step changes the network itself, and this one is not bare ({why}): give the network inside, and wrap "
-            "or compile it anew afterwards"
+            f"prune_step changes the network itself, and this one is not bare ({why}): give the network inside, and "
+            "wrap or compile it anew afterwards"
         )
     if is_configured(model):
         raise UsageError("prune_step is not for models with a configuration: take prune --model hf:DIR")

@@ -12,7 +12,7 @@ from torch import nn
 from ..errors import NotPrunableError
 from ..run import INTERNAL, gather_weights, same_values
 
-_PLAIN = (int, float, str, tuple, list, type(None))  # attributes that may count channels
+_NUMBERS = (int, float)
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,11 @@ def narrowing(model: nn.Module, sliced: nn.Module) -> Narrowing:
     Raises NotPrunableError where a layer would become one of another class.
     """
     found, buffers = Narrowing(model), dict[int, torch.Tensor]()
-    for (path, module), (_, other) in zip(
-        model.named_modules(), sliced.named_modules(), strict=True
-    ):
+    for (path, module), (_, other) in zip(model.named_modules(), sliced.named_modules(), strict=True):
         if type(module) is not type(other):
             raise NotPrunableError(
-                f"{path}: a {type(module).__name__} without these channels is no {type(module).__name__}: leave it whole "
-                f'(skip=["{path}"]), or take prune() after the training'
+                f"{path}: a {type(module).__name__} without these channels is no {type(module).__name__}: leave it "
+                f'whole (skip=["{path}"]), or take prune() after the training'
             )
         for name, old in module._parameters.items():
             new = other._parameters[name]
@@ -61,9 +59,8 @@ def narrowing(model: nn.Module, sliced: nn.Module) -> Narrowing:
                 found.tensors.append((module._buffers, name, buffers.setdefault(id(tensor), now.to(tensor.device))))
         for name, value in vars(other).items():
             before = vars(module).get(name)
-            if name not in INTERNAL and type(value) in _PLAIN and type(value) is type(before):
-                if not _holds_tensors(value) and value != before:
-                    found.attributes.append((module, name, value))
+            if name not in INTERNAL and _is_plain(value) and type(value) is type(before) and value != before:
+                found.attributes.append((module, name, value))
     return found
 
 
@@ -77,5 +74,8 @@ def _parameter(new: torch.Tensor, old: nn.Parameter) -> nn.Parameter:
     return made
 
 
-def _holds_tensors(value: Any) -> bool:
-    return isinstance(value, (tuple, list)) and any(not isinstance(v, (int, float, str)) for v in value)
+def _is_plain(value: Any) -> bool:
+    """Whether it may count channels, and can be compared."""
+    return isinstance(value, _NUMBERS) or (
+        isinstance(value, (tuple, list)) and all(isinstance(v, _NUMBERS) for v in value)
+    )

@@ -135,10 +135,9 @@ def test_a_layer_that_would_become_another_is_refused_by_name() -> None:
 def test_a_refused_step_changes_nothing() -> None:
     model = net()
     optimizer = torch.optim.LBFGS(model.parameters())
-    optimizer.step(lambda: nn.functional.cross_entropy(model(IMAGES), LABELS).backward() or 1.0)  # type: ignore[arg-type,func-returns-value]
     optimizer.state[model.conv1.weight] = {"history": [torch.zeros(8)]}
     before, parameters = copy.deepcopy(model), list(model.parameters())
-    with pytest.raises(UsageError, match=r"LBFGS can't go on with fewer channels: the optimizer's history .* is a list"):
+    with pytest.raises(UsageError, match=r"LBFGS can't go on with fewer channels: .*history .* is a list"):
         prune_step(model, optimizer, X, ratio=0.5)
     assert same_state(model, before)
     assert all(a is b for a, b in zip(model.parameters(), parameters, strict=True))
@@ -149,11 +148,10 @@ def test_where_nothing_can_go_it_is_said() -> None:
     optimizer = sgd(model)
     with pytest.raises(NotPrunableError, match="nothing goes in this step"):
         prune_step(model, optimizer, X, ratio=0.01)
-    for _ in range(3):
-        prune_step(model, optimizer, X, ratio=0.5, search="uniform") if model.fc.in_features > 8 else None
+    for _ in range(2):  # to the two channels of a width that always stay
+        prune_step(model, optimizer, X, ratio=0.5, skip=["conv2"])
     with pytest.raises(NotPrunableError, match="nothing"):
-        for _ in range(4):
-            prune_step(model, optimizer, X, ratio=0.5)
+        prune_step(model, optimizer, X, ratio=0.5, skip=["conv2"])
 
 
 def test_publish_is_for_networks_that_were_made_narrower() -> None:
