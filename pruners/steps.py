@@ -17,14 +17,26 @@ from .base import BasicPruning
 from .bundle import Bundle, check_free, held
 from .costs import Budget
 from .entry import Entry
-from .errors import BudgetError, CheckpointError, NotPrunableError, UsageError, VerificationError, named_as_in_python
+from .errors import (
+    BudgetError,
+    CheckpointError,
+    ConflictError,
+    NothingToPruneError,
+    OptionError,
+    PlanMismatchError,
+    StuckError,
+    UnsuitedError,
+    VerificationError,
+    named_as_in_python,
+)
 from .graph import ChannelGraph, IntArray, Kept, Slot
 from .hub import is_configured
 from .metrics import check_labels
 from .pipeline import Pipeline
+from .places import Site
 from .plan import PruningPlan
 from .run import call_arguments, copied, plain, run, tensors_in, tree_map
-from .search import SearchSettings
+from .search import Evaluator, SearchSettings
 from .slicing import narrowing
 from .weight_transfer import masks_by_key, slice_moments
 
@@ -113,25 +125,25 @@ def prune_step(
             history = _History(_pruner(model, example_input, entry, ()) if skip else pruner, {})
         if plan is not None:
             if history.steps:
-                raise UsageError("plan= is for the first step, of a network that has all of its channels")
+                raise ConflictError("plan= is for the first step, of a network that has all of its channels")
             kept: Kept = pruner.plan(plan.kept).kept
         else:
             check_labels(metric, None)
             settings = SearchSettings(strategy=search, metric=metric, budget=budget, round_to=round_to, seed=seed)
-            kept = Pipeline(pruner, settings).decide({}).kept
+            kept = Pipeline(pruner, settings).decide({}, Evaluator(model)).kept
         graph, before, after = pruner.graph, pruner.predict({}), pruner.predict(kept)
         removed = {w.name: w.size - len(np.asarray(kept[w.name])) for w in graph.widths}
         if not any(removed.values()):
-            raise NotPrunableError("nothing goes in this step: every width keeps all of its channels")
+            raise NothingToPruneError("nothing goes in this step: every width keeps all of its channels")
         left = _left(history.left, graph, kept)
         whole = history.pruner.plan(_composed(history.pruner.graph, left), metric=metric, steps=history.steps + 1)
         sliced = pruner.slice(kept)
         if sliced.literals:
             where = sliced.literals[0]
-            raise NotPrunableError(
-                f"{where.file}:{where.line}: a number in the code counts channels, and code can't change while it "
-                "runs: make it follow the tensors (x.shape), or take prune(), which writes it anew"
-            )
+            raise StuckError(
+                "a number in the code counts channels, and code can't change while it runs: make it follow the tensors "
+                "(x.shape), or take prune(), which writes it anew", Site(where.file, where.line),
+            )  # fmt: skip
         narrow = narrowing(model, sliced.model)
         states = _states(model, optimizer, graph, kept, narrow.parameters)
         narrow.carry_out()
@@ -152,7 +164,7 @@ def publish(model: nn.Module, output: str | Path | None = None, *, force: bool =
     with named_as_in_python():
         history = _HISTORIES.get(model)
         if history is None or history.plan is None:
-            raise UsageError("publish is for a network that prune_step made narrower; for others take prune")
+            raise UnsuitedError("publish is for a network that prune_step made narrower; for others take prune")
         if output is not None:
             check_free(Path(output), force)
             with held(Path(output)):
@@ -168,7 +180,7 @@ def _publish(
     made = pruner.carry_out(plan)
     shapes = {name: tensor.shape for name, tensor in made.sliced.model.state_dict().items()}
     if other := [n for n in {**shapes, **state} if n not in state or state[n].shape != shapes.get(n)]:
-        raise UsageError(f"the network was changed otherwise since its last prune_step: {other[0]} is another")
+        raise PlanMismatchError(f"the network was changed otherwise since its last prune_step: {other[0]} is another")
     twin = copied(made.sliced.model)
     twin.load_state_dict(state)
     if not _alike(live, twin, pruner.example_input):
@@ -188,12 +200,12 @@ def _pruner(model: nn.Module, example_input: Any, entry: Entry | None, skip: Seq
     bare, told, _ = plain(model)
     if told or bare is not model:
         why = told[0] if told else "its weights have 16 bits"
-        raise UsageError(
+        raise UnsuitedError(
             f"prune_step changes the network itself, and this one is not bare ({why}): give the network inside, and "
             "wrap or compile it anew afterwards"
         )
     if is_configured(model):
-        raise UsageError("prune_step is not for models with a configuration: take prune --model hf:DIR")
+        raise UnsuitedError("prune_step is not for models with a configuration: take prune --model hf:DIR")
     inputs = tree_map(lambda leaf: leaf.cpu() if isinstance(leaf, Tensor) else leaf, example_input)
     return BasicPruning(copied(model).to("cpu"), inputs, entry=entry, skip=skip)
 
@@ -201,12 +213,12 @@ def _pruner(model: nn.Module, example_input: Any, entry: Entry | None, skip: Seq
 def _require_held(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """UsageError unless the optimizer trains all parameters that are trained."""
     if not isinstance(optimizer, torch.optim.Optimizer):
-        raise UsageError(f"optimizer must be one of torch.optim, not {type(optimizer).__name__}")
+        raise OptionError(f"optimizer must be one of torch.optim, not {type(optimizer).__name__}")
     trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
     lacking = [n for n, p in model.named_parameters() if p.requires_grad and id(p) not in trained]
     if lacking:
         more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
-        raise UsageError(
+        raise OptionError(
             f"the optimizer doesn't hold the network's {lacking[0]}{more}: give the one that was made of its parameters"
         )
 
@@ -232,7 +244,7 @@ def _composed(graph: ChannelGraph, left: Mapping[Slot, IntArray]) -> dict[str, t
         mask = masks.get(slot)
         now = np.arange(graph.slot_size(slot)) if mask is None else np.flatnonzero(mask)
         if not np.array_equal(now, left.get(slot, np.arange(graph.slot_size(slot)))):
-            raise NotPrunableError(f"{slot}: what goes together is no longer what went together before the first step")
+            raise PlanMismatchError(f"{slot}: what goes together is no longer what went together before the first step")
     return kept
 
 
@@ -252,7 +264,7 @@ def _states(
             id(p): slice_moments(optimizer.state[p], names[id(p)], graph, masks) for p in held if p in optimizer.state
         }
     except CheckpointError as error:
-        raise UsageError(f"{type(optimizer).__name__} can't go on with fewer channels: {error}") from error
+        raise UnsuitedError(f"{type(optimizer).__name__} can't go on with fewer channels: {error}") from error
 
 
 def _hand_over(

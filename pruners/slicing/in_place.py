@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..errors import NotPrunableError
+from ..errors import StuckError
 from ..run import INTERNAL, gather_weights, same_values
 
 _NUMBERS = (int, float)
@@ -38,12 +38,12 @@ class Narrowing:
 def narrowing(model: nn.Module, sliced: nn.Module) -> Narrowing:
     """What a network takes over from its sliced copy, whose tensors are used up. Nothing is changed yet.
 
-    Raises NotPrunableError where a layer would become one of another class.
+    Raises StuckError where a layer would become one of another class.
     """
     found, buffers = Narrowing(model), dict[int, torch.Tensor]()
     for (path, module), (_, other) in zip(model.named_modules(), sliced.named_modules(), strict=True):
         if type(module) is not type(other):
-            raise NotPrunableError(
+            raise StuckError(
                 f"{path}: a {type(module).__name__} without these channels is no {type(module).__name__}: leave it "
                 f'whole (skip=["{path}"]), or take prune() after the training'
             )
