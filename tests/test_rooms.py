@@ -181,7 +181,7 @@ _TABLE = {
     "pruners.squeezenet": "pruners.base",
     "pruners.steps": (
         "pruners.base pruners.bundle pruners.costs pruners.entry pruners.errors pruners.graph pruners.hub "
-        "pruners.metrics pruners.pipeline pruners.plan pruners.run pruners.search pruners.slicing "
+        "pruners.metrics pruners.pipeline pruners.places pruners.plan pruners.run pruners.search pruners.slicing "
         "pruners.weight_transfer"
     ),
     "pruners.trace": (

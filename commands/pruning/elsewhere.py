@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 
@@ -20,15 +20,14 @@ from ..cli import PruneOptions
 from ..network import network_from
 from ..show import Voice
 
-if TYPE_CHECKING:
-    from .job import PruneJob
-
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """``weights``: a file with the network's state, None where it stays in files anyway. ``without``: layers that were
-    taken out; ``before``: what the user's own measure gives the whole network; ``widths``: what has to come out."""
+    """``job``: the class of the run. ``weights``: a file with the network's state, None where it stays in files anyway.
+    ``without``: layers that were taken out; ``before``: what the user's own measure gives the whole network;
+    ``widths``: what has to come out."""
 
+    job: type[Any]
     options: PruneOptions
     settings: SearchSettings
     weights: Path | None
@@ -38,26 +37,25 @@ class Elsewhere:
     folder: str
 
     def __call__(self) -> Evaluator:
-        from .job import PruneJob
-
         os.chdir(self.folder)
         options, voice = replace(self.options, layers=None), Voice(-1)
         measure = Measure.named(options.score, options.score_seconds) if options.score else None
         network = network_from(options, voice)
         if self.weights is not None:
             network.model.load_state_dict(torch.load(self.weights, weights_only=True))
-        job = PruneJob(options, self.settings, network, None, voice, measure)
+        job = self.job(options, self.settings, network, None, voice, measure)
         job.pruner.take_out(self.without)
         if {w.name: w.size for w in job.pruner.graph.widths} != self.widths:
             raise FactoryError(
                 f"--jobs {options.jobs}: made again in another process, {network.name} has other widths; "
                 "a factory must always return the same network"
             )
-        return job.evaluator(self.before)
+        evaluator: Evaluator = job.evaluator(self.before)
+        return evaluator
 
 
 @contextmanager
-def workers_for(job: PruneJob, before: float | None) -> Iterator[Workers | None]:
+def workers_for(job: Any, before: float | None) -> Iterator[Workers | None]:
     """The processes that ``--jobs`` asks for, if more than one."""
     if job.options.jobs == 1:
         yield None
@@ -69,7 +67,7 @@ def workers_for(job: PruneJob, before: float | None) -> Iterator[Workers | None]
             torch.save(model.state_dict(), weights)
         widths = {w.name: w.size for w in job.pruner.graph.widths}
         recipe = Elsewhere(
-            job.options, job.settings, weights, job.pruner.without, before, widths, os.getcwd()
+            type(job), job.options, job.settings, weights, job.pruner.without, before, widths, os.getcwd()
         )
         yield Workers(
             recipe, job.options.jobs, backend=job.options.backend, address=job.options.address, folder=Path(folder),
