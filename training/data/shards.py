@@ -33,7 +33,8 @@ def shards_of_images(folder: Path) -> Data:
     normalised with ImageNet's mean and deviation.
     """
     train, test = _parts(folder)
-    (pixels, labels), told = _read(train), ()
+    pixels, labels = _read(train)
+    told: tuple[str, ...] = ()
     if test:
         held = _read(test)
         if held[0].shape[1:] != pixels.shape[1:]:
