@@ -54,7 +54,10 @@ class Ratio(click.ParamType):
         word, sign, number = str(value).rpartition("=")
         if sign and not word:
             self.fail(f"{value}: write the layers before the sign, as in layer3.*=0.7", param, ctx)
-        return word, float(click.FLOAT(number, param, ctx))
+        try:
+            return word, float(number)
+        except ValueError:
+            self.fail(f"{value}: write a number, as in 0.5, or one for some layers, as in layer3.*=0.7", param, ctx)
 
 
 def ratios(given: tuple[tuple[str, float], ...]) -> dict[str, Any]:

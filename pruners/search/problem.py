@@ -93,7 +93,10 @@ class SearchSettings:
         return self.alpha * (size["params"] + size["bits"] / 4)
 
     def as_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        found = dataclasses.asdict(self)
+        if self.budget is not None and not self.budget.parts:
+            del found["budget"]["parts"]  # as ledgers have it
+        return found
 
 
 @dataclass(frozen=True)

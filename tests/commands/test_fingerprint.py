@@ -32,6 +32,7 @@ OTHERWISE: dict[str, tuple[PruneOptions, dict[str, Any]]] = {
     "model": (OWN, {"model": "own_small.py:small_too"}),
     "model_arg": (OWN, {"model_arg": ("width=8",)}),
     "weights": (OWN, {"weights": Path("w.pth")}),
+    "ema": (replace(OWN, weights=Path("averaged.pth")), {"ema": True}),
     "input_shape": (replace(OWN, data=None, input_shape=((1, 8, 8),)), {"input_shape": ((1, 9, 9),)}),
     "example": (replace(OWN, data=None, example="own_small.py:two"), {"example": "own_small.py:three"}),
     "data": (OWN, {"data": "digits+normalize=0.5/0.5"}),
@@ -55,6 +56,7 @@ OTHERWISE: dict[str, tuple[PruneOptions, dict[str, Any]]] = {
     "macs": (OWN, {"macs": 0.6}),
     "params": (OWN, {"macs": None, "params": 0.5}),
     "ratio": (OWN, {"macs": None, "ratio": 0.5}),
+    "ratios": (replace(OWN, macs=None, ratio=0.5), {"ratios": (("conv1", 0.2),)}),
     "latency": (OWN, {"macs": None, "latency": 0.5}),
     "layers": (replace(OWN, model=None, arch="resnet20"), {"layers": 0.5}),
     "latency_batch": (replace(OWN, macs=None, latency=0.5), {"latency_batch": 2}),
@@ -101,7 +103,9 @@ def networks(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (here / "own_small.py").write_text(NETWORK + more)
     options = replace(OWN, seed=5)
     with Voice(-1) as voice:
-        torch.save(network_from(options, voice).model.state_dict(), "w.pth")
+        state = network_from(options, voice).model.state_dict()
+        torch.save(state, "w.pth")
+        torch.save({"model": state, "model_ema": {k: v * 2 for k, v in state.items()}}, "averaged.pth")
         torch.save(network_from(replace(BINARY, seed=6), voice).model.state_dict(), "resnet.pth")
     # any device will do to tell one from another
     monkeypatch.setattr("secateur.commands.pruning.job.resolve_device", torch.device)

@@ -105,7 +105,8 @@ def test_words_that_name_nothing_are_refused(word: str, said: str) -> None:
     ("words", "said"),
     [
         (("--ratio", "=0.5"), "=0.5: write the layers before the sign, as in layer3.*=0.7"),
-        (("--ratio", "conv1=half"), "'half' is not a valid float"),
+        (("--ratio", "conv1=half"), "conv1=half: write a number, as in 0.5, or one for some layers"),
+        (("--ratio", "layer3.*:0.7"), "layer3.*:0.7: write a number, as in 0.5, or one for some layers"),
         (("--ratio", "0.5", "--ratio", "0.6"), "--ratio 0.5 and --ratio 0.6 are both of all layers: give one of them"),
         (("--ratio", "conv1=0.5", "--macs", "0.5"), "give one budget, not --macs and --ratio"),
         (("--ratio", "conv1=0.5", "--search", "global"), "--ratio conv1=0.5 is for --search uniform, not global"),
