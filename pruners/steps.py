@@ -199,7 +199,7 @@ def _pruner(model: nn.Module, example_input: Any, entry: Entry | None, skip: Seq
     """Of a copy on the CPU."""
     bare, told, _ = plain(model)
     if told or bare is not model:
-        why = told[0] if told else "its weights have 16 bits"
+        why = told[0] if told else "it is compiled, or its weights have 16 bits"
         raise UnsuitedError(
             f"prune_step changes the network itself, and this one is not bare ({why}): give the network inside, and "
             "wrap or compile it anew afterwards"
