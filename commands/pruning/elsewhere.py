@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -19,9 +18,7 @@ from ...pruners.search import Evaluator, SearchSettings, Workers
 from ..cli import PruneOptions
 from ..network import network_from
 from ..show import Voice
-
-if TYPE_CHECKING:
-    from .job import PruneJob
+from .job import PruneJob
 
 
 @dataclass(frozen=True)
@@ -38,8 +35,6 @@ class Elsewhere:
     folder: str
 
     def __call__(self) -> Evaluator:
-        from .job import PruneJob
-
         os.chdir(self.folder)
         options, voice = replace(self.options, layers=None), Voice(-1)
         measure = Measure.named(options.score, options.score_seconds) if options.score else None
