@@ -52,7 +52,7 @@ class Balance:
 
     def run(self) -> Counts:
         """The counts of the candidate that is nearest to the whole network."""
-        weights = dict.fromkeys(self.problem.allowance.sizes, 1.0)
+        weights: Weights = dict.fromkeys(self.problem.allowance.sizes, 1.0)
         counts = self.allocate(weights)
         if len(self.stages) < 2:
             return counts
