@@ -38,7 +38,16 @@ from .network import (
     with_trained_weights,
 )
 from .profile import layers_of
-from .pruning import PruneJob, check_data, check_transfer, first_look, preview_text, preview_values, usual_transfer
+from .pruning import (
+    PruneJob,
+    check_data,
+    check_transfer,
+    first_look,
+    preview_text,
+    preview_values,
+    usual_transfer,
+    workers_for,
+)
 from .show import Voice, minutes, outcome
 
 
@@ -81,7 +90,7 @@ def _job(
     trained = with_trained_weights(
         network, voice, options.seed, options.device, keep=work is not None, how=execution(options)
     )
-    return PruneJob(options, settings, trained, work, voice, measure)
+    return PruneJob(options, settings, trained, work, voice, measure, workers_for)
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
 
@@ -19,15 +18,14 @@ from ...pruners.search import Evaluator, SearchSettings, Workers
 from ..cli import PruneOptions
 from ..network import network_from
 from ..show import Voice
+from .job import PruneJob
 
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """``job``: the class of the run. ``weights``: a file with the network's state, None where it stays in files anyway.
-    ``without``: layers that were taken out; ``before``: what the user's own measure gives the whole network;
-    ``widths``: what has to come out."""
+    """``weights``: a file with the network's state, None where it stays in files anyway. ``without``: layers that were
+    taken out; ``before``: what the user's own measure gives the whole network; ``widths``: what has to come out."""
 
-    job: type[Any]
     options: PruneOptions
     settings: SearchSettings
     weights: Path | None
@@ -43,19 +41,18 @@ class Elsewhere:
         network = network_from(options, voice)
         if self.weights is not None:
             network.model.load_state_dict(torch.load(self.weights, weights_only=True))
-        job = self.job(options, self.settings, network, None, voice, measure)
+        job = PruneJob(options, self.settings, network, None, voice, measure)
         job.pruner.take_out(self.without)
         if {w.name: w.size for w in job.pruner.graph.widths} != self.widths:
             raise FactoryError(
                 f"--jobs {options.jobs}: made again in another process, {network.name} has other widths; "
                 "a factory must always return the same network"
             )
-        evaluator: Evaluator = job.evaluator(self.before)
-        return evaluator
+        return job.evaluator(self.before)
 
 
 @contextmanager
-def workers_for(job: Any, before: float | None) -> Iterator[Workers | None]:
+def workers_for(job: PruneJob, before: float | None) -> Iterator[Workers | None]:
     """The processes that ``--jobs`` asks for, if more than one."""
     if job.options.jobs == 1:
         yield None
@@ -67,7 +64,7 @@ def workers_for(job: Any, before: float | None) -> Iterator[Workers | None]:
             torch.save(model.state_dict(), weights)
         widths = {w.name: w.size for w in job.pruner.graph.widths}
         recipe = Elsewhere(
-            type(job), job.options, job.settings, weights, job.pruner.without, before, widths, os.getcwd()
+            job.options, job.settings, weights, job.pruner.without, before, widths, os.getcwd()
         )
         yield Workers(
             recipe, job.options.jobs, backend=job.options.backend, address=job.options.address, folder=Path(folder),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from ...pruners.optimizer_groups import parameter_names
 from ...pruners.pipeline import LAYER_BATCHES, Pipeline, closeness
 from ...pruners.plan import PruningPlan
 from ...pruners.run import copied
-from ...pruners.search import Evaluator, PrefixCache, Scored, SearchResult, SearchSettings
+from ...pruners.search import Evaluator, PrefixCache, Scored, SearchResult, SearchSettings, Workers
 from ...pruners.transfer import TRANSFERS, TransferImages, chosen_transfer
 from ...pruners.weight_transfer import slice_optimizer_state
 from ...training.binarization import soft_orthogonality
@@ -54,7 +55,6 @@ from .data_checks import (
     scored,
     usual_transfer,
 )
-from .elsewhere import workers_for
 from .fingerprint import fingerprint
 from .timed import measured
 from .watcher import SearchWatcher
@@ -63,14 +63,23 @@ _RANKING_IMAGES, _BATCH = 256, 128
 DEPTHS = (0.875, 0.75, 0.5)  # shares of the layers that --layers auto tries beside all of them
 
 
+Helpers = Callable[["PruneJob", float | None], AbstractContextManager[Workers | None]]
+"""(a job, what the user's own measure gives the whole network) -> other processes that judge candidates, while they are
+needed; None where there are none."""
+
+
+def _nobody(job: PruneJob, before: float | None) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
 class PruneJob:
-    """``work``: the folder of the search's ledger and checkpoints; None keeps nothing."""
+    """``work``: the folder of the search's ledger and checkpoints; None keeps nothing. ``workers`` help searching."""
 
     def __init__(
         self, options: PruneOptions, settings: SearchSettings, network: Network, work: Path | None, voice: Voice,
-        measure: Measure | None = None,
+        measure: Measure | None = None, workers: Helpers = _nobody,
     ) -> None:  # fmt: skip
-        self.measure = measure
+        self.measure, self.workers = measure, workers
         self.options, self.settings, self.network, self.work, self.voice = options, settings, network, work, voice
         usual = usual_transfer(settings.strategy, settings.per, network.data is not None)
         self.transfer = chosen_transfer(options.transfer, options.heal, usual)
@@ -150,7 +159,7 @@ class PruneJob:
         latency = measured(self.pipeline, self.options, self.voice)
         before = None if self._scored is None else self._scored.before
         watching = SearchWatcher(self.voice, self.settings, self._scored is not None)
-        with workers_for(self, before) as workers, watching as watcher:
+        with self.workers(self, before) as workers, watching as watcher:
             plan = self.pipeline.decide(
                 self._decisions(), self.evaluator(before), retrain=self._retrain if self._trains else None,
                 ledger=self.ledger, resume=self.options.resume, watcher=watcher, fingerprint=self._fingerprint(),

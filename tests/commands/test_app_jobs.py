@@ -16,7 +16,7 @@ from secateur import prune
 from secateur.models.cifar.lenet5 import lenet5
 from secateur.pruners.errors import UsageError
 
-WORDS = ("prune", *MODEL, "--data", "digits", "--final-epochs", "0", "--device", "cpu", "-q", "--json")
+WORDS = ("prune", *MODEL, "--data", "digits", "--final-epochs", "0", "--device", "cpu", "-q")
 
 
 def test_refusals(here: Path) -> None:
