@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from ..pruners.bundle import Bundle, size_of_state
 from ..pruners.errors import UnsuitedError, VerificationError
 from ..pruners.latency import Run, in_turns, machine, with_batch
-from ..pruners.outputs import held, published_file
+from ..pruners.outputs import published_file
 from ..pruners.run import call_arguments, described, examples_of, precision_of, wide, widened
 from ..training.data import Data, damaged_in, load_data
 from ..training.exporting import (
@@ -52,9 +51,8 @@ class Subject:
 
 def run(options: ExportOptions) -> None:
     require_one(options)
-    with Voice(options.verbose, options.json) as voice, ExitStack() as stack:
+    with Voice(options.verbose, options.json) as voice:
         subject = _subject(options, voice)
-        stack.enter_context(held(subject.output))
         check_exported(subject.output, options)
         values = _exported(subject, TARGETS[options.to], options, voice)
     voice.result(_shown(values), values)
@@ -135,8 +133,10 @@ def _exported(subject: Subject, target: Target, options: ExportOptions, voice: V
         drawn = data.train.sample(_CALIBRATION, options.seed).batches(target.most or _AT_ONCE)
         program = quantized(program, (x for x, _ in drawn), target.name)
         reference, tolerance = program.network, TOLERANCE_INT8
+    voice.remark(f"writing {subject.output}")
+    if target.computes:
+        program.exported  # noqa: B018  (what can't be exported leaves nothing)
     with published_file(subject.output) as draft:
-        voice.remark(f"writing {subject.output}")
         target.write(program, draft)
         try:
             file = target.opened(draft, program)

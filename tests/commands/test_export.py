@@ -67,8 +67,15 @@ def both():
 '''
 TWO = ("--model", "own_small.py:Two", "--example", "own_small.py:both")
 SUFFIX = {name: form.suffix for name, form in export_files.FORMS.items()}
-CASES = [pytest.param(n, marks=pytest.mark.skipif(n == "executorch" and not find_spec(n), reason="no executorch"))
-         for n in EXPORTS]  # fmt: skip
+
+
+def needing(*packages: str) -> pytest.MarkDecorator:
+    missing = [package for package in packages if not find_spec(package)]
+    return pytest.mark.skipif(bool(missing), reason=f"needs {', '.join(missing)}")
+
+
+CASES = [pytest.param(name, marks=needing(*export_files.FORMS[name].packages)) for name in EXPORTS]
+ONNX = pytest.param("onnx", marks=needing("onnx", "onnxruntime", "onnxscript"))
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +124,10 @@ def names_in(folder: Path) -> list[str]:
         ((*TWO, "--to", "torch_export", "--int8"), "--int8 is for networks that take one tensor of numbers"),
     ],
 )  # fmt: skip
-def test_refusals_come_in_one_line_and_leave_nothing(arguments: tuple[str, ...], said: str, bundle: Path) -> None:
+def test_refusals_come_in_one_line_and_leave_nothing(
+    arguments: tuple[str, ...], said: str, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export_files, "find_spec", lambda name: True)
     (bundle.parent / "mine.onnx").write_text("my own notes")
     (bundle.parent / "folder.onnx").mkdir()
     (bundle.parent / "link.onnx").symlink_to("mine.onnx")
@@ -144,7 +154,10 @@ def test_a_missing_package_is_told_at_once(
     assert refusal("export", "small", *arguments) == (2, f"error: {said}")
 
 
-def test_weights_as_bits_are_refused_where_there_is_no_operation_for_them(here: Path, without_numba: None) -> None:
+def test_weights_as_bits_are_refused_where_there_is_no_operation_for_them(
+    here: Path, without_numba: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export_files, "find_spec", lambda name: True)
     binary = ("--arch", "lenet5", "--network", "BinaryNet", "--input-shape", "1,16,16")
     assert app("pack", *binary, "-q", "-o", "packed").exit_code == 0
     code, line = refusal("export", "packed", "--to", "onnx", "-q")
@@ -242,7 +255,7 @@ def test_a_bundle_that_is_the_current_folder_and_numbers_of_16_bits(
     assert json.loads(result.stdout)["precision"] == "float16" and bundle.with_suffix(".pt2").is_file()
 
 
-@pytest.mark.parametrize("target", ["onnx", "torch_export"])
+@pytest.mark.parametrize("target", [ONNX, "torch_export"])
 def test_several_inputs_and_outputs_by_name(target: str, bundle: Path) -> None:
     name = f"new/folder/two{SUFFIX[target]}"
     result = app("export", *TWO, "--to", target, "-o", name, "--json")
@@ -250,7 +263,14 @@ def test_several_inputs_and_outputs_by_name(target: str, bundle: Path) -> None:
     assert json.loads(result.stdout)["batches"] == [1, 2, 6] and Path(name).is_file()
 
 
-@pytest.mark.parametrize(("target", "precision"), [("onnx", "--half"), ("torch_export", "--half"), ("onnx", "--int8")])
+@pytest.mark.parametrize(
+    ("target", "precision"),
+    [
+        pytest.param("onnx", "--half", marks=ONNX.marks),
+        ("torch_export", "--half"),
+        pytest.param("onnx", "--int8", marks=[*ONNX.marks, needing("torchao")]),
+    ],
+)
 def test_fewer_bits(target: str, precision: str, bundle: Path) -> None:
     result = app("export", "small", "--to", target, precision, "--json")
     assert result.exit_code == 0, result.stderr
@@ -266,6 +286,7 @@ def test_fewer_bits(target: str, precision: str, bundle: Path) -> None:
         assert told["precision"] == "float16" and told["max_rel_diff"] < 0.02
 
 
+@needing("torchao")
 def test_accuracy_is_told_before_and_after_where_there_are_labels(here: Path) -> None:
     result = app("export", "--arch", "lenet5", "--to", "torch_export", "--int8", "--json")
     assert result.exit_code == 0, result.stderr
