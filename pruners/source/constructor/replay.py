@@ -8,7 +8,6 @@ import copy
 import inspect
 import logging
 from collections.abc import Hashable, Iterator, Mapping, Sequence, Set
-from functools import cached_property
 from typing import Any
 
 from torch import nn
@@ -61,7 +60,7 @@ class Replays:
     def __init__(self, tree: Tree) -> None:
         self.tree = tree
         self.numbers: dict[Hashable, int] = {}
-        self.gone: set[type] = set()  # classes whose loops and helpers can't stay
+        self.gone: set[type] = set()  # classes whose constructors can't stay
         self.old: dict[Hashable, int] = {}
         self.factory = False  # whether the author's factory stays
         self.kept: set[type] = set()  # classes of which the constructors stay
@@ -73,9 +72,7 @@ class Replays:
     def write(self, context: ClassContext, recorder: Recorder) -> WrittenInit | None:
         """The constructor of a class as the author wrote it but for numbers; None where it wouldn't make the same."""
         found = self._tried(context, recorder)
-        if found is None and context.author.cls in self._makers:
-            self.gone.add(context.author.cls)
-        self.kept |= set() if found is None else {context.author.cls}
+        (self.gone if found is None else self.kept).add(context.author.cls)
         return found
 
     def parents(self) -> dict[type, WrittenInit]:
@@ -95,7 +92,7 @@ class Replays:
         try:
             if context.is_root and (found := self._of_factory(context, recorder)) is not None:
                 return found
-            meant = context.author.cls in self.meant - self.gone and _alone(context)
+            meant = context.author.cls not in self.gone and _alone(context)
             if not meant or {site.file for site in recorder.sites} & {f.name for f in self._files_of(context)}:
                 return None
             return self._written(context, recorder)
@@ -127,32 +124,6 @@ class Replays:
         self.numbers.update({k: v for k, v in numbers.items() if isinstance(k, Written)})
         self.factory = True
         return WrittenInit(lines, parameters, {}, {})
-
-    @property
-    def meant(self) -> Set[type]:
-        """The makers whose loops and helpers may stay, and the classes of the modules within."""
-        found = self._makers - self.gone
-        shared = {p for cls in found for p in _making(cls)}
-        found |= {cls for cls in self.tree.instances if shared.intersection(_making(cls))}
-        paths = [p for cls in found for p in self.tree.instances.get(cls, ())]
-        return found | {type(m) for p in paths for m in self.tree.live[p].modules()}
-
-    @cached_property
-    def _makers(self) -> Set[type]:
-        """Classes that make modules in loops or by helpers, or are handed classes."""
-        found: set[type] = set()
-        made: set[tuple[Hashable, ...]] = set()
-        for birth in self.tree.births.values():
-            depth = next((d for d, f in enumerate(birth.frames) if f.function == "__init__" and f.owner), None)
-            if depth is not None:
-                owner, place = birth.frames[depth].owner, tuple((f.file, f.end) for f in birth.frames[: depth + 1])
-                helped = depth > 0 and isinstance(birth.module, nn.Sequential | nn.ModuleList | nn.ModuleDict)
-                found |= {type(owner)} if helped or (id(owner), place) in made else set()
-                made.add((id(owner), place))
-            handed = [v for n, v in birth.arguments.items() if n != "__class__"]
-            if any(isinstance(v, type) and issubclass(v, nn.Module) for v in handed):
-                found.add(type(birth.module))
-        return found
 
     def _written(self, context: ClassContext, recorder: Recorder) -> WrittenInit | None:
         given = _given(context)
