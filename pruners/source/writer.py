@@ -313,7 +313,7 @@ class _Writing:
         if self.tree.bare:
             factory: Chunk | None = returning(entry, self.authors[root], self.written[root])
         elif self.replays is not None and self.replays.factory:
-            factory = as_written(entry, sources, self._statement)
+            factory = as_written(entry, self.replays.arguments, sources, self._statement)
         else:
             factory = factory_chunk(entry, root, self.tree.names[root], parameters, self.tree.birth(""), sources)
         if factory is not None:
