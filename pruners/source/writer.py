@@ -24,6 +24,7 @@ from .author import (
     binding,
     choose_imported,
     code_in,
+    factors,
     homes_of,
     methods_of,
     only_for,
@@ -312,7 +313,7 @@ class _Writing:
         if self.tree.bare:
             factory: Chunk | None = returning(entry, self.authors[root], self.written[root])
         elif self.replays is not None and self.replays.factory:
-            factory = as_written(entry, sources, self._statement)
+            factory = as_written(entry, self.replays.arguments, sources, self._statement)
         else:
             factory = factory_chunk(entry, root, self.tree.names[root], parameters, self.tree.birth(""), sources)
         if factory is not None:
@@ -403,7 +404,7 @@ class _Writing:
         mine = self.written.get(cls)
         attributes = reads | {"__constants__", "forward"}
         if own(cls.__module__):
-            attributes |= _stored_names(author.node) - (self._reads_of_constructors() - reads)
+            attributes |= _stored_names(author.node) - (self._ratios(cls) - reads)
         stay = {p.name for p in mine.parameters} if mine else set(author.parameters) if "__init__" in methods else set()
         gone = set(author.parameters) - stay
         parts = ClassParts(mine.lines if mine else [], methods, attributes, self._changes(author.file), gone)
@@ -411,14 +412,16 @@ class _Writing:
         extra = mine.extra if mine else {}
         return Chunk(cls.__name__, author.file, author.node.lineno, text, extra, target=self.tree.names[cls])
 
-    def _reads_of_constructors(self) -> set[str]:
-        """What the author's constructors read, with methods that only they call: ``expansion``, say."""
-        found: set[str] = set()
-        for cls, node in self.reach.nodes.items():
-            nodes = [self.reach.nodes[c] for c in cls.__mro__ if c in self.reach.nodes]
-            names = {"__init__", *only_for("__init__", nodes, self.methods[cls])}
-            found |= set().union(*(attribute_reads(f) for n in names for f in methods_of(node).get(n, ())))
-        return found
+    def _ratios(self, cls: type) -> set[str]:
+        """Constants of a class with which constructors and their helpers multiply or divide, ``expansion``, say:
+        between widths that differ now they aren't true any more. One changes nothing."""
+        files = {self.tree.sources.of_class(c)[0] for c in self.reach.nodes}
+        making: list[ast.AST] = [s for f in files for s in f.tree.body if isinstance(s, ast.FunctionDef)]
+        for other, node in self.reach.nodes.items():
+            nodes = [self.reach.nodes[c] for c in other.__mro__ if c in self.reach.nodes]
+            names = {"__init__", *only_for("__init__", nodes, self.methods[other])}
+            making += [f for n in names for f in methods_of(node).get(n, ())]
+        return {n for n in set().union(*map(factors, making)) if vars(cls).get(n) != 1}
 
     def _instances(self, cls: type) -> dict[str, nn.Module]:
         return {path: self.tree.live[path] for path in self.tree.instances.get(cls, ())}

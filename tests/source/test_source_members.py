@@ -365,3 +365,40 @@ class Net(nn.Module):
     bundle, made = halved(folder, text, skip=("body.blocks.1",))
     assert (made.widths, made.depth) == ([8, 16, 8, 8], 3)
     assert set(bundle.summary["lost"]) == {"Net.last", "Net.both", "Body.last"}
+
+
+RATIOS = HEAD + """class Block(nn.Module):
+    expansion = {0}
+    kernel = 3
+    label = "plain"
+
+    def __init__(self, cin, width):
+        super().__init__()
+        self.conv = nn.Conv2d(cin, width * self.expansion, self.kernel, padding=1)
+
+    def forward(self, x):
+        return self.conv(x).relu()
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = Block(3, 8), Block(8 * {0}, 8)
+        self.fc = nn.Linear(8 * Block.expansion, 5)
+
+    def forward(self, x):
+        return self.fc(self.second(self.first(x)).mean((2, 3)))
+"""
+
+
+@pytest.mark.parametrize(("ratio", "lost"), [(1, ()), (4, ("Block.expansion",))], ids=["one", "four"])
+def test_a_ratio_of_widths_stays_where_it_changes_nothing_and_is_told_otherwise(
+    folder: Path, ratio: int, lost: tuple[str, ...]
+) -> None:
+    bundle, made = halved(folder, RATIOS.format(ratio), skip=("first.conv",))
+    assert bundle.summary["lost"] == lost
+    assert (made.first.kernel, made.first.label) == (3, "plain")
+    assert getattr(made.first, "expansion", None) == (None if lost else 1)
+    assert [str(line) for line in outcome(bundle)][2:] == [
+        f"of your classes the written ones don't hold {name} (lost in summary.json)" for name in lost
+    ]

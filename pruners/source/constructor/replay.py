@@ -3,15 +3,17 @@ tables stay."""
 
 from __future__ import annotations
 
-import ast
 import copy
 import inspect
 import logging
+import types
 from collections.abc import Hashable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
 
+from ...entry import Entry
 from ...run import described
 from ..author import (
     AuthorClass,
@@ -19,7 +21,7 @@ from ..author import (
     Traced,
     Written,
     again,
-    attribute_reads,
+    own,
     reads_of,
     settled,
     solved,
@@ -40,11 +42,11 @@ from ..live import (
     Tree,
     constructed,
     is_authored,
+    is_plain,
     is_torch,
-    layers_in,
     literal,
 )
-from ..text import SourceFile, loaded_names
+from ..text import SourceFile
 from .agreement import Agreement, Arguments, Run
 from .context import ClassContext
 from .parameters import WrittenInit
@@ -63,9 +65,10 @@ class Replays:
         self.gone: set[type] = set()  # classes whose constructors can't stay
         self.old: dict[Hashable, int] = {}
         self.factory = False  # whether the author's factory stays
+        self.arguments: Arguments = {}  # with these
         self.kept: set[type] = set()  # classes of which the constructors stay
         self._depths: dict[Hashable, int] = {}  # numbers of layers in lists that lost some
-        self._runs: dict[type, list[Run]] = {}
+        self._runs: dict[Any, list[Run]] = {}  # by what makes them
         self._once: dict[type, list[Run]] = {}  # with the lists as long as they were
         self._files: dict[type, list[SourceFile]] = {}
 
@@ -101,23 +104,19 @@ class Replays:
             return None
 
     def _of_factory(self, context: ClassContext, recorder: Recorder) -> WrittenInit | None:
-        """The root's constructor where a factory that hands it layers makes the same with other numbers in its code."""
-        entry, birth, files = self.tree.entry, context.births[0], self._files_of(context)
-        handed = birth is not None and any(any(layers_in(v)) for v in birth.arguments.values())
-        if not handed or not _alone(context) or not _only_makes(entry.factory, birth, files):
+        """The root's constructor where the author's factory makes the same with other numbers in its code."""
+        entry, files = self.tree.entry, self._files_of(context)
+        if not _alone(context) or not _only_makes(entry, context.births[0], files):
             return None
-        if entry.kwargs or entry.dtype is not None or {site.file for site in recorder.sites} & {f.name for f in files}:
+        if entry.dtype is not None or {site.file for site in recorder.sites} & {f.name for f in files}:
             return None
-        run = self._run(context, [{}], entry.factory)[0][0]
-        equations = list(_equations(context, 0, run))
-        equations += _namesakes(context, [run], equations)
-        numbers = solved(equations, self.old, self.numbers)
-        if numbers is None:
+        depths = dict(self._depths)
+        with _loading_nothing():
+            found = self._solved(context, [dict(entry.kwargs)], entry.factory)
+        if found is None:
+            self._depths = depths
             return None
-        with with_numbers(files, self.tree.names, lambda site, value: numbers.get(site, value)):
-            made = Run(*constructed(entry.factory, {}))
-        if type(made.module) is not context.author.cls or not Agreement(context, 0, made, set()).holds():
-            return None
+        numbers, (self.arguments,) = found
         author = context.author
         parameters = [parameter_as_written(p, n) for n, p in enumerate(author.parameters.values())]
         lines = indented_text(author, text_lines(author, self._changed(numbers)))
@@ -127,24 +126,35 @@ class Replays:
 
     def _written(self, context: ClassContext, recorder: Recorder) -> WrittenInit | None:
         given = _given(context)
-        runs = self._traced(context, given)
+        found = self._solved(context, given)
+        if found is None:
+            return None
+        numbers, new = found
+        written = ReplayedText(context, recorder, new, given, self._changed(numbers)).written()
+        if written is not None:
+            self.numbers.update({k: v for k, v in numbers.items() if isinstance(k, Written)})
+        return written
+
+    def _solved(
+        self, context: ClassContext, given: Sequence[Arguments], factory: Any = None
+    ) -> tuple[dict[Hashable, int], list[Arguments]] | None:
+        """Numbers, and arguments, with which the constructor, or the ``factory``, makes the live modules."""
+        maker = factory or context.author.cls
+        runs = self._traced(context, given, maker)
         equations = [e for i, run in enumerate(runs) for e in _equations(context, i, run)]
         equations += _namesakes(context, runs, equations)
         numbers = solved(equations, {**self.old, **self._depths}, self.numbers)
         if numbers is None:
             return None
         read = {key for value, _ in equations for key in value.reads}
-        numbers = {**{k: n for k, n in self._depths.items() if _of(k, context) or k in read}, **numbers}
-        new = [_with(a, (context.author.cls, i), numbers) for i, a in enumerate(given)]
+        numbers = {**{k: n for k, n in self._depths.items() if _of(k, maker) or k in read}, **numbers}
+        new = [_with(a, (maker, i), numbers) for i, a in enumerate(given)]
         with with_numbers(self._files_of(context), self.tree.names, lambda site, value: numbers.get(site, value)):
-            made = [Run(*constructed(context.author.cls, a)) for a in new]
+            made = [Run(*constructed(maker, a)) for a in new]
         handed = {id(v) for arguments in new for v in arguments.values() if isinstance(v, nn.Module)}
-        if not all(Agreement(context, i, run, handed).holds() for i, run in enumerate(made)):
-            return None
-        written = ReplayedText(context, recorder, new, given, self._changed(numbers)).written()
-        if written is not None:
-            self.numbers.update({k: v for k, v in numbers.items() if isinstance(k, Written)})
-        return written
+        alike = all(type(run.module) is context.author.cls for run in made)
+        holds = alike and all(Agreement(context, i, run, handed).holds() for i, run in enumerate(made))
+        return (numbers, new) if holds else None
 
     def values(self, context: ClassContext) -> Mapping[str, tuple[Any, ...] | None]:
         """Attributes that only scripts read, with the numbers that the layers have now, in every instance; None where
@@ -161,7 +171,7 @@ class Replays:
     def _values(self, context: ClassContext, names: Set[str]) -> Mapping[str, tuple[Any, ...] | None]:
         cls = context.author.cls
         if cls not in self._once:
-            self._once[cls] = self._run(context, _given(context))[0]
+            self._once[cls] = self._run(context, _given(context), cls)[0]
         runs = self._runs.get(cls) or self._once[cls]
         pairs = list(zip(context.live, runs, strict=True))
         equations = [e for live, run in pairs for e in _sizes(live, run)]
@@ -179,23 +189,20 @@ class Replays:
             if isinstance(key, Written) and self.old[key] != value:
                 yield key.file, key.span, literal(value)
 
-    def _traced(self, context: ClassContext, given: Sequence[Arguments]) -> list[Run]:
-        cls = context.author.cls
-        if cls not in self._runs:
-            runs, read = self._run(context, given)
+    def _traced(self, context: ClassContext, given: Sequence[Arguments], maker: Any) -> list[Run]:
+        if maker not in self._runs:
+            runs, read = self._run(context, given, maker)
             while (list_ := _longer(context, runs)) is not None:
-                found = self._shortened(context, given, read, *list_)
+                found = self._shortened(context, given, maker, read, *list_)
                 if found is None:
                     break
                 runs, read = found
-            self._runs[cls] = runs
-        return self._runs[cls]
+            self._runs[maker] = runs
+        return self._runs[maker]
 
-    def _run(
-        self, context: ClassContext, given: Sequence[Arguments], maker: Any = None
-    ) -> tuple[list[Run], set[Hashable]]:
+    def _run(self, context: ClassContext, given: Sequence[Arguments], maker: Any) -> tuple[list[Run], set[Hashable]]:
         """What the constructor, or another ``maker``, makes, and the numbers that it reads."""
-        cls, found = context.author.cls, set[Hashable]()
+        found = set[Hashable]()
 
         def read(site: Hashable, value: int) -> Traced:
             self.old[site] = value
@@ -203,14 +210,14 @@ class Replays:
             return traced(site, self._depths.get(site, value))
 
         with with_numbers(self._files_of(context), self.tree.names, read):
-            tagged = [_tagged(a, (cls, i), read) for i, a in enumerate(given)]
-            return [Run(*constructed(maker or cls, a)) for a in tagged], found
+            tagged = [_tagged(a, (maker, i), read) for i, a in enumerate(given)]
+            return [Run(*constructed(maker, a)) for a in tagged], found
 
     def _shortened(
-        self, context: ClassContext, given: Sequence[Arguments], read: set[Hashable], made: int, live: int
+        self, context: ClassContext, given: Sequence[Arguments], maker: Any, read: set[Hashable], made: int, live: int
     ) -> tuple[list[Run], set[Hashable]] | None:
         """The runs with another number that makes a list as short as the live one, and no other one shorter."""
-        off = _too_many(context, self._run(context, given)[0])
+        off = _too_many(context, self._run(context, given, maker)[0])
         for site in sorted(read, key=str):
             number = self._depths.get(site, self.old[site])
             if abs(number - made) > 1 or number - made + live < 0:
@@ -218,7 +225,7 @@ class Replays:
             before = dict(self._depths)
             self._depths[site] = number - made + live
             try:
-                runs, now = self._run(context, given)
+                runs, now = self._run(context, given, maker)
                 if _too_many(context, runs) <= off - (made - live):
                     return runs, now
             except Exception as error:  # as in _tried
@@ -243,17 +250,33 @@ def _is_torchs(file: SourceFile) -> bool:
     return file.name.startswith(nn.__path__[0].removesuffix("nn"))
 
 
-def _only_makes(factory: Any, birth: Birth | None, files: Sequence[SourceFile]) -> bool:
-    """Whether a factory, and what it calls to make the network, are undecorated functions that load nothing."""
-    functions = {(f.name, *key): node for f in files for key, node in f.functions.items()}
-    tops = {node for f in files for node in f.tree.body}
-    nodes = [functions.get((f.file, f.function, f.first_line)) for f in birth.frames] if birth is not None else []
-    code = getattr(factory, "__code__", None)
-    own = functions.get((code.co_filename, code.co_name, code.co_firstlineno)) if code is not None else None
-    return own in nodes and all(
-        n in tops and isinstance(n, ast.FunctionDef) and not n.decorator_list
-        and not any("load" in name for name in attribute_reads(n) | loaded_names(n)) for n in nodes
-    )  # fmt: skip
+def _only_makes(entry: Entry, birth: Birth | None, files: Sequence[SourceFile]) -> bool:
+    """Whether the author's own function that the user named makes the network, alone or with others of his files."""
+    factory = inspect.unwrap(entry.factory)
+    if birth is None or not isinstance(factory, types.FunctionType) or not own(factory.__module__):
+        return False
+    takes = inspect.signature(factory).parameters
+    if factory.__name__ != entry.name or not all(n in takes and is_plain(v) for n, v in entry.kwargs.items()):
+        return False
+    tops = {(f.name, *key): f for f in files for key, node in f.functions.items() if node in f.tree.body}
+    frames = {(f.file, f.function, f.first_line) for f in birth.frames}
+    code = factory.__code__
+    return (code.co_filename, code.co_name, code.co_firstlineno) in frames & set(tops)
+
+
+@contextmanager
+def _loading_nothing() -> Iterator[None]:
+    """A factory that loads weights is refused: they are of other widths."""
+
+    def load(*_: Any, **__: Any) -> None:
+        raise ValueError("it loads weights")
+
+    before = nn.Module.load_state_dict
+    nn.Module.load_state_dict = load  # type: ignore[method-assign,assignment]
+    try:
+        yield
+    finally:
+        nn.Module.load_state_dict = before  # type: ignore[method-assign]
 
 
 def _making(cls: type) -> list[type]:
@@ -306,8 +329,8 @@ def _too_many(context: ClassContext, runs: Sequence[Run]) -> int:
     return sum(abs(made - live) for made, live in _lists(context, runs))
 
 
-def _of(key: Hashable, context: ClassContext) -> bool:
-    return isinstance(key, Written) or (isinstance(key, tuple) and key[0] is context.author.cls)
+def _of(key: Hashable, maker: Any) -> bool:
+    return isinstance(key, Written) or (isinstance(key, tuple) and key[0] is maker)
 
 
 def _tagged(value: Any, key: Key, read: Any) -> Any:
