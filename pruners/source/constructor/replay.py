@@ -130,7 +130,9 @@ class Replays:
         if found is None:
             return None
         numbers, new = found
-        written = ReplayedText(context, recorder, new, given, self._changed(numbers)).written()
+        if None in self.values(context).values():  # an attribute would say what isn't so
+            return None
+        written = ReplayedText(context, recorder, new, given, self._changed(numbers), self.old).written()
         if written is not None:
             self.numbers.update({k: v for k, v in numbers.items() if isinstance(k, Written)})
         return written
