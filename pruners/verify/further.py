@@ -13,11 +13,12 @@ from typing import Any
 from torch import nn
 
 from ..graph import ChannelGraph, Kept
-from ..run import batch_size, training_batch
+from ..run import batch_size
 from ..slicing import corrected
 from .case import Case, State
 from .outputs import measured, varied
 from .references import Live, Setting
+from .sizes import training_inputs
 
 
 def further_cases(
@@ -48,7 +49,7 @@ def further_random_cases(
         yield _as_in_memory(plain, live, state, None)
         with suppress(Exception):  # where it can't be trained, the file need not either
             usual = batch_size(inputs) > 1
-            trained = Setting(f"{name}, in training", training_batch(inputs), True, usual, example=number)
+            trained = Setting(f"{name}, in training", training_inputs(inputs), True, usual, example=number)
             yield _as_in_memory(trained, live, state, loose)
 
 

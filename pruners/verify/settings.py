@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ..run import batch_size, training_batch
+from ..run import batch_size
 from .references import Found, Setting, Whole
-from .sizes import few, other_batch, other_sizes
+from .sizes import few, other_batch, other_sizes, training_inputs
 
 
 def settings(whole: Whole, inputs: Any, runs: bool) -> Iterator[Found]:
@@ -21,7 +21,7 @@ def settings(whole: Whole, inputs: Any, runs: bool) -> Iterator[Found]:
     if small := _small(whole, inputs, runs):
         yield from small
         return
-    trained = whole.tried(Setting(", in training", training_batch(inputs), True, batch_size(inputs) > 1))
+    trained = whole.tried(Setting(", in training", training_inputs(inputs), True, batch_size(inputs) > 1))
     larger, name = other_batch(inputs), "another batch"
     yield from whole.tried(Setting(f", {name}", larger))
     for shape, candidate in other_sizes(inputs):

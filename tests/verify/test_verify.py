@@ -22,7 +22,7 @@ from secateur.pruners.verify import Case, fits_double, measured, oracle, verify_
 from secateur.pruners.verify import outputs as verify_outputs
 from secateur.pruners.verify import process as verify
 from secateur.pruners.verify.outputs import outputs_of
-from secateur.pruners.verify.sizes import other_sizes
+from secateur.pruners.verify.sizes import other_sizes, training_inputs
 
 TEXT = '''"""A small network."""
 
@@ -316,6 +316,19 @@ def test_a_layer_that_only_another_size_reaches_is_no_failure(tmp_path: Path) ->
 )
 def test_sizes_to_try(example: object, others: list[str]) -> None:
     assert [name for name, _ in other_sizes(example)] == others
+
+
+def test_two_inputs_that_a_network_is_trained_on_differ() -> None:
+    image, tokens = torch.rand(1, 3, 8, 8), torch.arange(12).reshape(1, 12)
+    (images, sequences) = training_inputs((image, tokens))
+    assert images.shape == (2, 3, 8, 8) and not torch.equal(images[0], images[1])
+    assert sequences.shape == (2, 12) and not torch.equal(sequences[0], sequences[1])
+    assert set(sequences.flatten().tolist()) == set(range(12))
+
+
+def test_inputs_of_several_stay_as_they_are() -> None:
+    images = torch.rand(2, 3, 8, 8)
+    assert training_inputs(images) is images
 
 
 def test_the_difference_is_told_beside_the_size_of_the_outputs(tmp_path: Path) -> None:
