@@ -125,8 +125,8 @@ class Net(nn.Module):
         return self.fc(self.bn(self.conv(x)).mean((2, 3)))
 '''
     text = _halved(net, tmp_path)
-    assert text.index("self.conv =") < text.index("self.bn =")
-    assert text.count("self.conv =") == 1
+    assert text.count("self.conv =") == 2 and "        if deep:\n            self.conv = nn.Sequential(" in text
+    assert "nn.Conv2d(6, 8, 3)" in text
 
 
 def test_layers_in_one_line_of_which_one_was_converted(tmp_path: Path) -> None:

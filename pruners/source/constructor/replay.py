@@ -3,6 +3,7 @@ tables stay."""
 
 from __future__ import annotations
 
+import ast
 import copy
 import inspect
 import logging
@@ -46,7 +47,7 @@ from ..live import (
     is_torch,
     literal,
 )
-from ..text import SourceFile
+from ..text import FunctionNode, SourceFile
 from .agreement import Agreement, Arguments, Run
 from .context import ClassContext
 from .parameters import WrittenInit
@@ -289,13 +290,22 @@ def _making(cls: type) -> list[type]:
 def _alone(context: ClassContext) -> bool:
     """Whether a class has a constructor of its own, and no parent with one whose instances there are."""
     author, cls = context.author, context.author.cls
-    if author.init is None or author.home is not cls or author.init.decorator_list:
+    if author.init is None or author.home is not cls or author.init.decorator_list or not _moves(author, author.init):
         return False
     if any(p in context.tree.instances for p in _making(cls)):
         return False
     if any(isinstance(b, Call) for b in context.bases) or cls in context.tree.circles:
         return False
     return all(b is not None and b.module is not None and b.arguments is not None for b in context.births)
+
+
+def _moves(author: AuthorClass, init: FunctionNode) -> bool:
+    """Whether its lines can stand further to the left or right: not where a statement is behind the header, nor where
+    a string has several lines, but for its docstring."""
+    texts = [n for stmt in init.body for n in ast.walk(stmt) if isinstance(n, ast.Constant | ast.JoinedStr)]
+    long = [n for n in texts if n.lineno != n.end_lineno and n is not getattr(init.body[0], "value", None)]
+    first = init.body[0]
+    return not long and not author.init_file.lines[first.lineno - 1][: first.col_offset].strip()
 
 
 def _given(context: ClassContext) -> list[Arguments]:

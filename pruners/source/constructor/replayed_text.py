@@ -54,12 +54,6 @@ def parameter_as_written(parameter: AuthorParameter, order: int) -> Parameter:
     return Parameter(parameter.name, (None,), None, text, note, parameter.keyword_only, (order,))
 
 
-def _holds_long_text(init: ast.FunctionDef) -> bool:
-    """Whether it has a string of several lines, whose value is changed where lines move."""
-    texts = [n for stmt in init.body for n in ast.walk(stmt) if isinstance(n, ast.Constant | ast.JoinedStr)]
-    return any(n.lineno != n.end_lineno for n in texts if n is not getattr(init.body[0], "value", None))
-
-
 class ReplayedText:
     """The constructor's text. ``given``: its arguments in the author's network; ``new``: in the pruned one. ``old``:
     all numbers that were read, ``numbers``: those that changed."""
@@ -81,7 +75,7 @@ class ReplayedText:
     def written(self) -> WrittenInit | None:
         author, init = self.author, self.author.init
         assert init is not None
-        if init.body[0].lineno <= author.header_end or _holds_long_text(init) or self._stale(init):
+        if self._stale(init):
             return None
         parameters = [self._parameter(name, n) for n, name in enumerate(author.parameters)]
         lines = text_lines(author, self.numbers)
