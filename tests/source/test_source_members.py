@@ -400,5 +400,5 @@ def test_a_ratio_of_widths_stays_where_it_changes_nothing_and_is_told_otherwise(
     assert (made.first.kernel, made.first.label) == (3, "plain")
     assert getattr(made.first, "expansion", None) == (None if lost else 1)
     assert [str(line) for line in outcome(bundle)][2:] == [
-        f"of your classes the written ones don't hold {name} (lost in summary.json)" for name in lost
+        f"of your code the written one doesn't hold {name} (lost in summary.json)" for name in lost
     ]

@@ -9,12 +9,10 @@ import inspect
 import logging
 import types
 from collections.abc import Hashable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
 
-from ...entry import Entry
 from ...run import described
 from ..author import (
     AuthorClass,
@@ -33,7 +31,6 @@ from ..live import (
     AXES,
     CHILD,
     PLAIN,
-    Birth,
     Box,
     Call,
     Display,
@@ -46,6 +43,7 @@ from ..live import (
     is_plain,
     is_torch,
     literal,
+    loading_nothing,
 )
 from ..text import FunctionNode, SourceFile
 from .agreement import Agreement, Arguments, Run
@@ -66,7 +64,7 @@ class Replays:
         self.gone: set[type] = set()  # classes whose constructors can't stay
         self.old: dict[Hashable, int] = {}
         self.factory = False  # whether the author's factory stays
-        self.arguments: Arguments = {}  # with these
+        self.arguments: Arguments = {}  # with these as defaults
         self.kept: set[type] = set()  # classes of which the constructors stay
         self._depths: dict[Hashable, int] = {}  # numbers of layers in lists that lost some
         self._runs: dict[Any, list[Run]] = {}  # by what makes them
@@ -107,17 +105,20 @@ class Replays:
     def _of_factory(self, context: ClassContext, recorder: Recorder) -> WrittenInit | None:
         """The root's constructor where the author's factory makes the same with other numbers in its code."""
         entry, files = self.tree.entry, self._files_of(context)
-        if not _alone(context) or not _only_makes(entry, context.births[0], files):
+        if not _alone(context) or not _only_makes(self.tree, files):
             return None
         if entry.dtype is not None or {site.file for site in recorder.sites} & {f.name for f in files}:
             return None
         depths = dict(self._depths)
-        with _loading_nothing():
-            found = self._solved(context, [dict(entry.kwargs)], entry.factory)
+        defaults = {n: p.default for n, p in inspect.signature(entry.factory).parameters.items()}
+        given = {n: v for n, v in {**defaults, **entry.kwargs}.items() if is_plain(v)}
+        with loading_nothing():
+            found = self._solved(context, [given], entry.factory)
         if found is None:
             self._depths = depths
             return None
-        numbers, (self.arguments,) = found
+        numbers, (new,) = found
+        self.arguments = {n: v for n, v in new.items() if v != defaults[n]}
         author = context.author
         parameters = [parameter_as_written(p, n) for n, p in enumerate(author.parameters.values())]
         lines = indented_text(author, text_lines(author, self._changed(numbers)))
@@ -253,9 +254,9 @@ def _is_torchs(file: SourceFile) -> bool:
     return file.name.startswith(nn.__path__[0].removesuffix("nn"))
 
 
-def _only_makes(entry: Entry, birth: Birth | None, files: Sequence[SourceFile]) -> bool:
+def _only_makes(tree: Tree, files: Sequence[SourceFile]) -> bool:
     """Whether the author's own function that the user named makes the network, alone or with others of his files."""
-    factory = inspect.unwrap(entry.factory)
+    entry, birth, factory = tree.entry, tree.birth(""), inspect.unwrap(tree.entry.factory)
     if birth is None or not isinstance(factory, types.FunctionType) or not own(factory.__module__):
         return False
     takes = inspect.signature(factory).parameters
@@ -265,21 +266,6 @@ def _only_makes(entry: Entry, birth: Birth | None, files: Sequence[SourceFile]) 
     frames = {(f.file, f.function, f.first_line) for f in birth.frames}
     code = factory.__code__
     return (code.co_filename, code.co_name, code.co_firstlineno) in frames & set(tops)
-
-
-@contextmanager
-def _loading_nothing() -> Iterator[None]:
-    """A factory that loads weights is refused: they are of other widths."""
-
-    def load(*_: Any, **__: Any) -> None:
-        raise ValueError("it loads weights")
-
-    before = nn.Module.load_state_dict
-    nn.Module.load_state_dict = load  # type: ignore[method-assign,assignment]
-    try:
-        yield
-    finally:
-        nn.Module.load_state_dict = before  # type: ignore[method-assign]
 
 
 def _making(cls: type) -> list[type]:

@@ -5,18 +5,17 @@ from __future__ import annotations
 import ast
 import inspect
 import types
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Sequence, Set
 from textwrap import dedent
 from typing import Any
 
-import libcst as cst
 import torch
 from torch import nn
 
 from ...entry import Entry
 from ..author import AuthorClass, Namer, argument_hints
 from ..constructor import Parameter, WrittenInit
-from ..live import Birth, literal
+from ..live import Birth
 from ..text import STEP, WIDTH, FunctionNode, SourceFile, Sources, indented, renamed, without_entries
 from .gather import LAST, Chunk
 
@@ -29,7 +28,7 @@ def factory_chunk(
     """None if the root class itself has the name. Arguments that the root class still takes stay arguments."""
     if entry.name == name:
         return None
-    place = _source(entry.factory, sources)
+    place = source_of(entry.factory, sources)
     words = _arguments(entry, parameters, birth, place, sources)
     texts: list[str] = []
     passed: list[str] = []
@@ -56,7 +55,7 @@ def factory_chunk(
 
 def returning(entry: Entry, author: AuthorClass, written: WrittenInit) -> Chunk:
     """The factory of a network that is torch's own ``nn.Sequential``: what would be its class's constructor."""
-    place = _source(entry.factory, Sources())
+    place = source_of(entry.factory, Sources())
     namer = Namer(author.globals, {}, author.file.spelled)
     kind = namer.text(nn.Sequential)
     returns = f" -> {kind}" if place and place[1].returns is not None else ""
@@ -72,40 +71,11 @@ def returning(entry: Entry, author: AuthorClass, written: WrittenInit) -> Chunk:
     return Chunk(entry.name, author.file, 10**9, text, {**written.extra, **namer.extra})
 
 
-def as_written(
-    entry: Entry, arguments: Mapping[str, Any], sources: Sources, text_of: Callable[[ast.stmt, SourceFile], str]
-) -> Chunk:
-    """The author's factory, which makes the network with other numbers in his code. ``arguments``: those that it is
-    called with become its defaults."""
-    place = _source(entry.factory, sources)
-    assert place is not None
-    text = text_of(place[1], place[0])
-    return Chunk(place[1].name, place[0], LAST, _with_defaults(text, arguments) if arguments else text)
-
-
-def _with_defaults(text: str, values: Mapping[str, Any]) -> str:
-    module = cst.parse_module(text)
-    function = cst.ensure_type(module.body[0], cst.FunctionDef)
-    params = function.params
-    lists = {
-        n: [_with_default(p, values) for p in getattr(params, n)] for n in ("posonly_params", "params", "kwonly_params")
-    }
-    return module.with_changes(body=[function.with_changes(params=params.with_changes(**lists))]).code
-
-
-def _with_default(param: cst.Param, values: Mapping[str, Any]) -> cst.Param:
-    if param.name.value not in values:
-        return param
-    space = cst.SimpleWhitespace(" " if param.annotation is not None else "")
-    equal = param.equal if param.default is not None else cst.AssignEqual(space, space)
-    return param.with_changes(default=cst.parse_expression(literal(values[param.name.value])), equal=equal)
-
-
 def parameter_text(word: str, parameter: Parameter) -> str:
     return word + parameter.text.removeprefix(parameter.name)
 
 
-def _source(factory: object, sources: Sources) -> tuple[SourceFile, FunctionNode] | None:
+def source_of(factory: object, sources: Sources) -> tuple[SourceFile, FunctionNode] | None:
     function = inspect.unwrap(factory) if callable(factory) else None
     return sources.of_function(function) if isinstance(function, types.FunctionType) else None
 
