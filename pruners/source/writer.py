@@ -287,6 +287,7 @@ class _Writing:
     def first(self, header: Header | None) -> tuple[str, nn.Module]:
         """The text and its model, without what only initialises weights and can't do it with the new widths."""
         while True:
+            text = ""
             try:
                 text = self.text(header)
                 if not self.own_factory:
@@ -297,7 +298,7 @@ class _Writing:
                     return text, twin
                 self.own_factory = False
             except SourceError as error:
-                if self._without(text, error):
+                if text and self._without(text, error):
                     continue
                 if not self.own_factory:
                     raise
