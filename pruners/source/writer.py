@@ -287,6 +287,7 @@ class _Writing:
     def first(self, header: Header | None) -> tuple[str, nn.Module]:
         """The text and its model, without what only initialises weights and can't do it with the new widths."""
         while True:
+            text = ""
             try:
                 text = self.text(header)
                 if not self.own_factory:
