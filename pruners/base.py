@@ -321,7 +321,8 @@ class BasicPruning:
                 said, found = (f"{_millions(n)} MACs" for n in (planned["macs"]["after"], checked.macs))
                 write_file(draft / self.fileName, made.text.replace(said, found, 1).encode())
             proved = {**counted, "verified": True, **checked.as_dict()}
-            told = {**planned, "lost": made.file.lost, "stale": made.file.stale, **proved, **(summary or {})}
+            gone = {"lost": made.file.lost, "stale": made.file.stale, "loads": made.file.loads}
+            told = {**planned, **gone, **proved, **(summary or {})}
             record(draft, plan, told, files or {}, self._details(plan, made.text))
         return Bundle(output, plan, told)
 

@@ -32,10 +32,12 @@ def outcome(bundle: Bundle) -> list[RenderableType]:
         found += f"; without {some(without, 6)}"
     warned = list(bundle.summary.get("warnings") or [])
     if lost := bundle.summary.get("lost"):
-        warned.append(f"warning: of your classes the written ones don't hold {some(lost)} (lost in summary.json)")
+        warned.append(f"of your code the written one doesn't hold {some(lost)} (lost in summary.json)")
     if stale := bundle.summary.get("stale"):
         said = "stay as they were, though a width that had this number has another now"
         warned.append(f"warning: the numbers in {some(stale)} {said} (stale in summary.json)")
+    if loads := bundle.summary.get("loads"):
+        warned.append(f"{some(loads)} can load weights, which are of the widths before (loads in summary.json)")
     where = bundle.folder if bundle.configured else bundle.file
     return [shown, *([f"\n{verdict_text(timed)}"] if timed else []), f"\n{where}: {found}", *warned]
 

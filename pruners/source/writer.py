@@ -24,6 +24,7 @@ from .author import (
     binding,
     choose_imported,
     code_in,
+    factors,
     homes_of,
     methods_of,
     only_for,
@@ -33,7 +34,7 @@ from .author import (
     top_name,
     usual,
 )
-from .constructor import INDENT, Circle, ClassContext, ClassWriter, Made, Replays, WrittenInit, make_context
+from .constructor import INDENT, Circle, ClassContext, ClassWriter, Made, Parameter, Replays, WrittenInit, make_context
 from .file import (
     Branches,
     Changes,
@@ -46,10 +47,13 @@ from .file import (
     Rewrites,
     Unreached,
     as_written,
+    called,
     check,
     class_text,
     factory_chunk,
     failing_lines,
+    gone_parameters,
+    loaders,
     losses,
     plan_rewrites,
     render,
@@ -63,7 +67,7 @@ from .file import (
     tie,
     top_of,
 )
-from .live import Recorder, Tree, Unsaid, is_authored, is_torch, refuse, torch_base
+from .live import Recorder, Tree, Unsaid, is_authored, is_torch, loading_nothing, refuse, torch_base
 from .text import SourceFile, Sources, stored_names
 
 log = logging.getLogger(__name__)
@@ -72,12 +76,14 @@ ROUNDS = 5
 
 @dataclass(frozen=True)
 class Written:
-    """The text of the file. ``lost``: ``Class.name`` of what the author's classes hold and the written ones don't,
-    ``stale``: of attributes that have a number which a size had and has no more."""
+    """The text of the file. ``lost``: ``Class.name`` of what the author's classes hold and the written ones don't, and
+    ``factory(parameter)``. ``stale``: of attributes that have a number which a size had and has no more. ``loads``:
+    functions that can load weights, which no longer fit."""
 
     text: str
     lost: tuple[str, ...]
     stale: tuple[str, ...]
+    loads: tuple[str, ...] = ()
 
 
 def write_source(
@@ -97,23 +103,25 @@ def write(
     torch and what the author's kept code needs. ``rewrites``: expressions in the author's code that hold stale numbers.
     Raises SourceError, with file and line, for what can't be written. The model is not touched.
     """
-    try:
-        return _write(model, entry, rewrites, header, again=True)
-    except SourceError as error:
-        log.info("constructors are written anew: %s", error)
-        return _write(model, entry, rewrites, header, again=False)
+    for again, factory in ((True, True), (False, True)):
+        try:
+            return _write(model, entry, rewrites, header, again, factory)
+        except SourceError as error:
+            log.info("%s written anew: %s", "constructors are" if again else "the factory is", error)
+    return _write(model, entry, rewrites, header, again=False, factory=False)
 
 
 def _write(
-    model: nn.Module, entry: Entry, rewrites: Sequence[LiteralSite], header: Header | None, again: bool
+    model: nn.Module, entry: Entry, rewrites: Sequence[LiteralSite], header: Header | None, again: bool, factory: bool
 ) -> Written:
-    """The file. ``again``: with the author's constructors where they make the same with other numbers."""
+    """The file. ``again``: with the author's constructors where they make the same with other numbers. ``factory``:
+    with his factory, where only the call in it is another."""
     sources = Sources()
     tree = Tree(model, entry, sources)
     model = tree.model
     choose_imported(tree, rewrites)
     refuse(tree)
-    writing = _Writing(tree, plan_rewrites(rewrites, tree, sources), again)
+    writing = _Writing(tree, plan_rewrites(rewrites, tree, sources), again, factory)
     writing.write_classes()
     text, twin = writing.first(header)
     missing = [tie(model, pair, tree.instances) for pair in shared(model, twin)]
@@ -125,11 +133,12 @@ def _write(
         text = writing.text(header)
     made = check(text, tree)
     was = {path: b.module for path, b in tree.births.items() if b.module is not None}
-    return Written(text, tuple(losses(model, made)), tuple(stale(model, made, was, text, writing.running)))
+    lost = [*losses(model, made), *gone_parameters(entry, text)]
+    return Written(text, tuple(lost), tuple(stale(model, made, was, text, writing.running)), tuple(loaders(text)))
 
 
 class _Writing:
-    def __init__(self, tree: Tree, rewrites: Rewrites, again: bool) -> None:
+    def __init__(self, tree: Tree, rewrites: Rewrites, again: bool, factory: bool) -> None:
         self.tree = tree
         self.rewrites = rewrites
         self.traces = Replays(tree)
@@ -147,6 +156,7 @@ class _Writing:
         self.running: set[str] = set()  # attributes that code reads which runs with the network
         self.tests: dict[type, list[ast.expr]] = {}  # conditions there on the module's own attributes alone
         self.branches = Branches(tree.sources, tree.live.values())
+        self.own_factory = factory  # whether the author's factory is tried
 
     def _verbatim_classes(self) -> list[type]:
         """Author's classes without instances whose constructor is written: parents, layers without a constructor."""
@@ -279,12 +289,22 @@ class _Writing:
     def first(self, header: Header | None) -> tuple[str, nn.Module]:
         """The text and its model, without what only initialises weights and can't do it with the new widths."""
         while True:
-            text = self.text(header)
+            text = ""
             try:
-                return text, run(text, self.tree.entry)
+                text = self.text(header)
+                if not self.own_factory:
+                    return text, run(text, self.tree.entry)
+                with loading_nothing():
+                    twin = run(text, self.tree.entry)
+                if _sizes(twin) == _sizes(self.tree.model):
+                    return text, twin
+                self.own_factory = False
             except SourceError as error:
-                if not self._without(text, error):
+                if text and self._without(text, error):
+                    continue
+                if not self.own_factory:
                     raise
+                self.own_factory = False
 
     def _without(self, text: str, error: SourceError) -> bool:
         """Takes the statement out of a constructor that failed, if it only checks or initialises, or sets what nothing
@@ -314,9 +334,11 @@ class _Writing:
         if self.tree.bare:
             factory: Chunk | None = returning(entry, self.authors[root], self.written[root])
         elif self.replays is not None and self.replays.factory:
-            factory = as_written(entry, sources, self._statement)
+            factory = as_written(entry, self.replays.arguments, sources, self._statement)
         else:
-            factory = factory_chunk(entry, root, self.tree.names[root], parameters, self.tree.birth(""), sources)
+            factory = self._called(parameters) if self.own_factory else None
+            birth, name = self.tree.birth(""), self.tree.names[root]
+            factory = factory or factory_chunk(entry, root, name, parameters, birth, sources)
         if factory is not None:
             gatherer.add(factory)
         gatherer.close()
@@ -382,10 +404,16 @@ class _Writing:
         author = self.authors.get(cls) or AuthorClass(cls, self.tree.sources)
         return [p.name for p in self.written[cls].parameters] == list(author.parameters)
 
-    def _statement(self, stmt: ast.stmt, file: SourceFile) -> str:
+    def _called(self, parameters: Sequence[Parameter]) -> Chunk | None:
+        """The author's factory with another call of the root's class."""
+        tree, root = self.tree, type(self.tree.model)
+        return called(tree.entry, root, parameters, tree.birth(""), tree.sources, self._statement)
+
+    def _statement(self, stmt: ast.stmt, file: SourceFile, more: Sequence[Edit] = ()) -> str:
         if isinstance(stmt, ast.FunctionDef | ast.AsyncFunctionDef):
             self.branches.settle_function(file, stmt)
-        return statement_text(stmt, file, self._changes(file))
+        changes = self._changes(file)
+        return statement_text(stmt, file, replace(changes, edits=(*changes.edits, *more)))
 
     def _edits(self) -> Mapping[str, tuple[Edit, ...]]:
         """Numbers that change, by file."""
@@ -405,7 +433,7 @@ class _Writing:
         mine = self.written.get(cls)
         attributes = reads | {"__constants__", "forward"}
         if own(cls.__module__):
-            attributes |= _stored_names(author.node) - (self._reads_of_constructors() - reads)
+            attributes |= _stored_names(author.node) - (self._ratios(cls) - reads)
         stay = {p.name for p in mine.parameters} if mine else set(author.parameters) if "__init__" in methods else set()
         gone = set(author.parameters) - stay
         parts = ClassParts(mine.lines if mine else [], methods, attributes, self._changes(author.file), gone)
@@ -413,14 +441,16 @@ class _Writing:
         extra = mine.extra if mine else {}
         return Chunk(cls.__name__, author.file, author.node.lineno, text, extra, target=self.tree.names[cls])
 
-    def _reads_of_constructors(self) -> set[str]:
-        """What the author's constructors read, with methods that only they call: ``expansion``, say."""
-        found: set[str] = set()
-        for cls, node in self.reach.nodes.items():
-            nodes = [self.reach.nodes[c] for c in cls.__mro__ if c in self.reach.nodes]
-            names = {"__init__", *only_for("__init__", nodes, self.methods[cls])}
-            found |= set().union(*(attribute_reads(f) for n in names for f in methods_of(node).get(n, ())))
-        return found
+    def _ratios(self, cls: type) -> set[str]:
+        """Constants of a class with which constructors and their helpers multiply or divide, ``expansion``, say:
+        between widths that differ now they aren't true any more. One changes nothing."""
+        files = {self.tree.sources.of_class(c)[0] for c in self.reach.nodes}
+        making: list[ast.AST] = [s for f in files for s in f.tree.body if isinstance(s, ast.FunctionDef)]
+        for other, node in self.reach.nodes.items():
+            nodes = [self.reach.nodes[c] for c in other.__mro__ if c in self.reach.nodes]
+            names = {"__init__", *only_for("__init__", nodes, self.methods[other])}
+            making += [f for n in names for f in methods_of(node).get(n, ())]
+        return {n for n in set().union(*map(factors, making)) if vars(cls).get(n) != 1}
 
     def _instances(self, cls: type) -> dict[str, nn.Module]:
         return {path: self.tree.live[path] for path in self.tree.instances.get(cls, ())}
@@ -454,6 +484,10 @@ def _own_reads(code: str) -> set[str]:
     """Attributes that code reads of what has a name: of ``self.stem.width`` the ``stem``."""
     nodes = [n for n in ast.walk(ast.parse(code)) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Load)]
     return {n.attr for n in nodes if isinstance(n.value, ast.Name)}
+
+
+def _sizes(model: nn.Module) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in model.state_dict().items() if isinstance(tensor, torch.Tensor)}
 
 
 def _stored_names(node: ast.ClassDef) -> set[str]:

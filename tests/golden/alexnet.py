@@ -5,6 +5,8 @@ Source:   alexnet()
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor, nn
 
 
@@ -15,10 +17,14 @@ class AlexNet(nn.Module):
     4096 features have 1024.
     """
 
-    def __init__(self, num_classes: int = 10, in_channels: int = 3) -> None:
+    def __init__(self, num_classes: int = 10, in_channels: int = 3, image_size: int = 32) -> None:
         super().__init__()
+        stride = 2 if image_size >= 16 else 1
+        side = math.ceil(image_size / stride) // 8  # three poolings follow
+        if side == 0:
+            raise ValueError(f"AlexNet halves the image three times: image_size must be 8 or more, not {image_size}")
         self.features = nn.Sequential(
-            nn.Conv2d(in_channels, 25, kernel_size=5, stride=2, padding=2),
+            nn.Conv2d(in_channels, 25, kernel_size=5, stride=stride, padding=2),
             nn.ReLU(inplace=True),
             nn.MaxPool2d(2),
             nn.Conv2d(25, 96, kernel_size=5, padding=2),
@@ -35,7 +41,7 @@ class AlexNet(nn.Module):
         self.classifier = nn.Sequential(
             nn.Flatten(),
             nn.Dropout(0.5),
-            nn.Linear(408, 512),
+            nn.Linear(102 * side * side, 512),
             nn.ReLU(inplace=True),
             nn.Dropout(0.5),
             nn.Linear(512, 614),
@@ -52,6 +58,6 @@ class AlexNet(nn.Module):
         return self.classifier(self.features(x))
 
 
-def alexnet(num_classes: int = 10, in_channels: int = 3) -> AlexNet:
+def alexnet(num_classes: int = 10, in_channels: int = 3, image_size: int = 32) -> AlexNet:
     """AlexNet with a stem for small images."""
-    return AlexNet(num_classes, in_channels)
+    return AlexNet(num_classes, in_channels, image_size)

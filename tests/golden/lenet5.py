@@ -15,14 +15,18 @@ class LeNet5(nn.Module):
     Args:
         num_classes: width of the last layer.
         in_channels: channels of the image.
+        image_size: side of the image. Below 16x16 the convolutions are padded, or nothing would be left.
     """
 
-    def __init__(self, num_classes: int = 10, in_channels: int = 1) -> None:
+    def __init__(self, num_classes: int = 10, in_channels: int = 1, image_size: int = 28) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, 8, kernel_size=5)
+        padding = 0 if image_size >= 16 else 2
+        border = 4 - 2 * padding  # what a convolution takes off the side
+        side = ((image_size - border) // 2 - border) // 2
+        self.conv1 = nn.Conv2d(in_channels, 8, kernel_size=5, padding=padding)
         self.bn1 = nn.BatchNorm2d(8, eps=1e-4, affine=False)
-        self.conv2 = nn.Conv2d(8, 25, kernel_size=5)
-        self.ip1 = nn.Linear(400, 300)
+        self.conv2 = nn.Conv2d(8, 25, kernel_size=5, padding=padding)
+        self.ip1 = nn.Linear(25 * side * side, 300)
         self.ip2 = nn.Linear(300, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -33,6 +37,6 @@ class LeNet5(nn.Module):
         return self.ip2(x)
 
 
-def lenet5(num_classes: int = 10, in_channels: int = 1) -> LeNet5:
+def lenet5(num_classes: int = 10, in_channels: int = 1, image_size: int = 28) -> LeNet5:
     """LeNet-5 with 20 and 50 channels."""
-    return LeNet5(num_classes, in_channels)
+    return LeNet5(num_classes, in_channels, image_size)

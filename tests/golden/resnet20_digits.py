@@ -12,6 +12,8 @@ from torch import Tensor, nn
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut around them."""
 
+    expansion = 1
+
     def __init__(
         self,
         in_channels: int,

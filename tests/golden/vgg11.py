@@ -8,6 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+# output channels of each 3x3 convolution; "M" is a 2x2 max pooling
+VGG11: list[int | str] = [25, "M", 64, "M", 153, 179, "M", 204, 256, "M", 307, 358, "M"]
+
 
 class VGG(nn.Module):
     """A chain of 3x3 convolutions and one linear layer.
@@ -21,11 +24,7 @@ class VGG(nn.Module):
     """
 
     def __init__(
-        self,
-        layout: list[int | str] = [25, "M", 64, "M", 153, 179, "M", 204, 256, "M", 307, 358, "M"],
-        num_classes: int = 10,
-        in_channels: int = 3,
-        image_size: int = 32,
+        self, layout: list[int | str], num_classes: int = 10, in_channels: int = 3, image_size: int = 32
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
@@ -54,4 +53,4 @@ class VGG(nn.Module):
 
 def vgg11(num_classes: int = 10, in_channels: int = 3, image_size: int = 32) -> VGG:
     """VGG-11: eight convolutions."""
-    return VGG(num_classes=num_classes, in_channels=in_channels, image_size=image_size)
+    return VGG(VGG11, num_classes, in_channels, image_size)

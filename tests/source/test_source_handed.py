@@ -82,7 +82,7 @@ def test_a_random_mask_that_nothing_makes_again_is_refused(tmp_path: Path) -> No
         (
             'self.register_buffer("far", torch.ones(length, length).triu(3), persistent=False)\n'
             "        self.blocks = nn.Sequential(Block(width, self.far), Block(width, 2 * self.far))",
-            "Block(8, 2 * self.far)",
+            "Block(width, 2 * self.far)",
         ),
         ("self.blocks = nn.Sequential(Block(width, torch.eye(width)[:12, :12]))", "Block(8, torch.eye(16)[:12, :12])"),
     ],

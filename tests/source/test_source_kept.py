@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,8 @@ def text_of(folder: Path, blocks: str, skip: tuple[str, ...] = ()) -> str:
 
 def test_a_number_that_its_expression_no_longer_gives_is_handed_over(tmp_path: Path) -> None:
     text = text_of(tmp_path, "nn.ModuleList([Block(16) for _ in range(depth)])", skip=("blocks.1.squeeze.down",))
-    assert "c // r" not in text
+    assert "hidden = c // r  # narrow" in text and "Squeeze(c, r=r)" in text
+    assert re.findall(r"Block\(8, .*?\)", text) == ["Block(8, 4)", "Block(8, 2)", "Block(8, 4)"]
     assert "range(depth)" not in text
 
 

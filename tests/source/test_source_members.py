@@ -365,3 +365,35 @@ class Net(nn.Module):
     bundle, made = halved(folder, text, skip=("body.blocks.1",))
     assert (made.widths, made.depth) == ([8, 16, 8, 8], 3)
     assert set(bundle.summary["lost"]) == {"Net.last", "Net.both", "Body.last"}
+
+
+RATIOS = HEAD + """class Block(nn.Module):
+    expansion = {0}
+    kernel = 3
+    label = "plain"
+
+    def __init__(self, cin, width):
+        super().__init__()
+        self.conv = nn.Conv2d(cin, width * self.expansion, self.kernel, padding=1)
+
+    def forward(self, x):
+        return self.conv(x).relu()
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = Block(3, 8), Block(8 * {0}, 8)
+        self.fc = nn.Linear(8 * Block.expansion, 5)
+
+    def forward(self, x):
+        return self.fc(self.second(self.first(x)).mean((2, 3)))
+"""
+
+
+@pytest.mark.parametrize("ratio", [1, 4])
+def test_a_ratio_of_widths_stays_where_constructors_multiply_with_it(folder: Path, ratio: int) -> None:
+    bundle, made = halved(folder, RATIOS.format(ratio), skip=("first.conv",))
+    assert bundle.summary["lost"] == ()
+    assert (made.first.kernel, made.first.label, made.first.expansion) == (3, "plain", ratio)
+    assert (made.first.conv.out_channels, made.second.conv.out_channels) == (8 * ratio, 4 * ratio)

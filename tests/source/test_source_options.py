@@ -92,7 +92,7 @@ class Net(nn.Module):
     [
         ("callable", "act: callable = None"),
         ('"torch.Tensor"', 'act: "torch.Tensor" = None'),
-        ("type(torch.tanh)", "act: type(torch.tanh) | None = None"),
+        ("type(torch.tanh)", "act: type(torch.tanh) = None"),
     ],
     ids=["a function", "a text", "a type"],
 )

@@ -48,16 +48,6 @@ class WithLazy(nn.Module):
         return self.fc(x)
 
 
-class WithStrangeAttribute(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        for self.source in [object()]:
-            pass
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x if self.source else -x
-
-
 class WithRandomBuffer(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -106,7 +96,6 @@ REFUSALS: list[tuple[str, Callable[[], nn.Module], str]] = [
     ("a traced graph", lambda: torch.fx.symbolic_trace(nn.Sequential(nn.ReLU())), "traced graph"),
     ("torch's own container", lambda: nn.Sequential(nn.Linear(2, 2)), "torch's own"),
     ("a class without a file", _typed_in, "source of class Typed is not available"),
-    ("an attribute without an expression", WithStrangeAttribute, "self.source can't be written"),
     ("a random buffer that is not saved", WithRandomBuffer, "noise"),
 ]
 

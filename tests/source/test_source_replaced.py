@@ -125,11 +125,11 @@ class Net(nn.Module):
         return self.fc(self.bn(self.conv(x)).mean((2, 3)))
 '''
     text = _halved(net, tmp_path)
-    assert text.index("self.conv =") < text.index("self.bn =")
-    assert text.count("self.conv =") == 1
+    assert text.count("self.conv =") == 2 and "        if deep:\n            self.conv = nn.Sequential(" in text
+    assert "nn.Conv2d(6, 8, 3)" in text
 
 
-def test_layers_in_one_line_of_which_one_was_converted(tmp_path: Path) -> None:
+def test_a_function_that_converts_layers_stays(tmp_path: Path) -> None:
     net = '''
 from torch import nn
 
@@ -148,5 +148,6 @@ def Net():
     return nn.SyncBatchNorm.convert_sync_batchnorm(Plain())
 '''
     text = _halved(net, tmp_path)
-    assert "self.a, self.n = nn.Conv2d(3, 8, 3, padding=1), nn.SyncBatchNorm(8)  # the stem" in text
+    assert "self.a, self.n = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8)  # the stem" in text
+    assert text.endswith("def Net():\n    return nn.SyncBatchNorm.convert_sync_batchnorm(Plain())\n")
     assert "self.b, self.fc = nn.Conv2d(8, 12, 3, padding=1), nn.Linear(12, 5)" in text

@@ -204,18 +204,6 @@ def vgg_b():
 MAKES = '''def Net(pretrained=False):
     """Eight layers fewer."""
     return VGG(make_layers(CFGS["A"]))'''
-GONE = {
-    "loads_weights": MAKES.replace("return", "net =").replace('"A"]))', '"A"]))\n    net.load_state_dict({}, False)\n'
-                                                              "    return net"),
-    "is_decorated": "@noted\n" + MAKES,
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("factory", GONE.values(), ids=GONE)
-def test_a_factory_does_not_stay_that(folder: Path, factory: str) -> None:
-    written, made = halved(folder, FACTORY.format(factory=factory))
-    assert "CFGS" not in written
-    assert widths(made) == [4, 8]
 
 
 def test_a_factory_stays_with_its_helper_and_the_numbers_in_its_table(folder: Path) -> None:

@@ -153,7 +153,7 @@ def test_a_tensor_is_made_by_the_authors_statement_after_those_that_it_needs(tmp
 
 def test_an_attribute_stays_that_is_set_together_with_other_names(tmp_path: Path) -> None:
     _, _, text = pruned(tmp_path, TABLE.format(table="(high, wide)", read="self.table[1]"))
-    assert "self.patch = pair(patch)" in text
+    assert "self.patch = step, wide = pair(patch)" in text
 
 
 NAMED_LIST = """

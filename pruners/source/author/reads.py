@@ -84,6 +84,12 @@ def attribute_reads(tree: ast.AST, but: Iterable[ast.AST] = ()) -> set[str]:
     return reads
 
 
+def factors(tree: ast.AST) -> set[str]:
+    """Names after a dot that code multiplies or divides with: in ``4 * self.mults[0]`` it is ``mults``."""
+    products = [n for n in ast.walk(tree) if isinstance(n, ast.BinOp) and not isinstance(n.op, ast.Add | ast.Sub)]
+    return {n.attr for p in products for n in ast.walk(p) if isinstance(n, ast.Attribute)}
+
+
 def reads_of_helpers(
     trees: Iterable[ast.AST],
     namespace: Mapping[str, Any],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ import torch
 from torch import nn
 
 from ...run import INTERNAL, unsaved_buffers
-from ..live import CHILD, Alias, Box, Call, Given, Lit, Ref, Term, call_of, is_plain, layers_in, same
+from ..author import Unproved, attribute_reads, evaluate
+from ..live import CHILD, PLAIN, Alias, Box, Call, Given, Lit, Ref, Term, call_of, is_plain, layers_in, same
 from .buffer_statements import alike
 from .context import ClassContext
 
@@ -53,7 +55,23 @@ class Agreement:
         if len(set(self.twins.values())) < len(self.twins):
             return False
         plain = [n for n in vars(live) if n in self.context.running and n not in INTERNAL]
-        return all(n in vars(made) and self._value(vars(live)[n], vars(made)[n]) for n in plain)
+        if not all(n in vars(made) and self._value(vars(live)[n], vars(made)[n]) for n in plain):
+            return False
+        added = {n: s.term for n, s in self.record.items() if s.kind == PLAIN and n not in vars(live)}
+        if not all(n in vars(made) and same(Lit(vars(made)[n]), t) for n, t in added.items() if t is not None):
+            return False
+        return all(map(self._turns_out, self.context.tests))
+
+    def _turns_out(self, test: ast.expr) -> bool:
+        """Whether a condition on attributes has the outcome that it has in the author's network."""
+        try:
+            old, new = (evaluate(test, {"self": m}, {}, set()) for m in (self.live, self.run.module))
+        except Unproved:
+            return not any(self._differs(n) for n in attribute_reads(test))
+        return bool(old) is bool(new)
+
+    def _differs(self, name: str) -> bool:
+        return not alike(vars(self.run.module).get(name), vars(self.live).get(name))
 
     def _twins(self, live: nn.Module, made: nn.Module) -> bool:
         return self.twins.setdefault(id(live), id(made)) == id(made)

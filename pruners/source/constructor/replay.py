@@ -7,8 +7,8 @@ import ast
 import copy
 import inspect
 import logging
+import types
 from collections.abc import Hashable, Iterator, Mapping, Sequence, Set
-from functools import cached_property
 from typing import Any
 
 from torch import nn
@@ -20,7 +20,7 @@ from ..author import (
     Traced,
     Written,
     again,
-    attribute_reads,
+    own,
     reads_of,
     settled,
     solved,
@@ -31,7 +31,6 @@ from ..live import (
     AXES,
     CHILD,
     PLAIN,
-    Birth,
     Box,
     Call,
     Display,
@@ -41,11 +40,12 @@ from ..live import (
     Tree,
     constructed,
     is_authored,
+    is_plain,
     is_torch,
-    layers_in,
     literal,
+    loading_nothing,
 )
-from ..text import SourceFile, loaded_names
+from ..text import FunctionNode, SourceFile
 from .agreement import Agreement, Arguments, Run
 from .context import ClassContext
 from .parameters import WrittenInit
@@ -61,21 +61,20 @@ class Replays:
     def __init__(self, tree: Tree) -> None:
         self.tree = tree
         self.numbers: dict[Hashable, int] = {}
-        self.gone: set[type] = set()  # classes whose loops and helpers can't stay
+        self.gone: set[type] = set()  # classes whose constructors can't stay
         self.old: dict[Hashable, int] = {}
         self.factory = False  # whether the author's factory stays
+        self.arguments: Arguments = {}  # with these as defaults
         self.kept: set[type] = set()  # classes of which the constructors stay
         self._depths: dict[Hashable, int] = {}  # numbers of layers in lists that lost some
-        self._runs: dict[type, list[Run]] = {}
+        self._runs: dict[Any, list[Run]] = {}  # by what makes them
         self._once: dict[type, list[Run]] = {}  # with the lists as long as they were
         self._files: dict[type, list[SourceFile]] = {}
 
     def write(self, context: ClassContext, recorder: Recorder) -> WrittenInit | None:
         """The constructor of a class as the author wrote it but for numbers; None where it wouldn't make the same."""
         found = self._tried(context, recorder)
-        if found is None and context.author.cls in self._makers:
-            self.gone.add(context.author.cls)
-        self.kept |= set() if found is None else {context.author.cls}
+        (self.gone if found is None else self.kept).add(context.author.cls)
         return found
 
     def parents(self) -> dict[type, WrittenInit]:
@@ -95,7 +94,7 @@ class Replays:
         try:
             if context.is_root and (found := self._of_factory(context, recorder)) is not None:
                 return found
-            meant = context.author.cls in self.meant - self.gone and _alone(context)
+            meant = context.author.cls not in self.gone and _alone(context)
             if not meant or {site.file for site in recorder.sites} & {f.name for f in self._files_of(context)}:
                 return None
             return self._written(context, recorder)
@@ -104,23 +103,22 @@ class Replays:
             return None
 
     def _of_factory(self, context: ClassContext, recorder: Recorder) -> WrittenInit | None:
-        """The root's constructor where a factory that hands it layers makes the same with other numbers in its code."""
-        entry, birth, files = self.tree.entry, context.births[0], self._files_of(context)
-        handed = birth is not None and any(any(layers_in(v)) for v in birth.arguments.values())
-        if not handed or not _alone(context) or not _only_makes(entry.factory, birth, files):
+        """The root's constructor where the author's factory makes the same with other numbers in its code."""
+        entry, files = self.tree.entry, self._files_of(context)
+        if not _alone(context) or not _only_makes(self.tree, files):
             return None
-        if entry.kwargs or entry.dtype is not None or {site.file for site in recorder.sites} & {f.name for f in files}:
+        if entry.dtype is not None or {site.file for site in recorder.sites} & {f.name for f in files}:
             return None
-        run = self._run(context, [{}], entry.factory)[0][0]
-        equations = list(_equations(context, 0, run))
-        equations += _namesakes(context, [run], equations)
-        numbers = solved(equations, self.old, self.numbers)
-        if numbers is None:
+        depths = dict(self._depths)
+        defaults = {n: p.default for n, p in inspect.signature(entry.factory).parameters.items()}
+        given = {n: v for n, v in {**defaults, **entry.kwargs}.items() if is_plain(v)}
+        with loading_nothing():
+            found = self._solved(context, [given], entry.factory)
+        if found is None:
+            self._depths = depths
             return None
-        with with_numbers(files, self.tree.names, lambda site, value: numbers.get(site, value)):
-            made = Run(*constructed(entry.factory, {}))
-        if type(made.module) is not context.author.cls or not Agreement(context, 0, made, set()).holds():
-            return None
+        numbers, (new,) = found
+        self.arguments = {n: v for n, v in new.items() if v != defaults[n]}
         author = context.author
         parameters = [parameter_as_written(p, n) for n, p in enumerate(author.parameters.values())]
         lines = indented_text(author, text_lines(author, self._changed(numbers)))
@@ -128,52 +126,39 @@ class Replays:
         self.factory = True
         return WrittenInit(lines, parameters, {}, {})
 
-    @property
-    def meant(self) -> Set[type]:
-        """The makers whose loops and helpers may stay, and the classes of the modules within."""
-        found = self._makers - self.gone
-        shared = {p for cls in found for p in _making(cls)}
-        found |= {cls for cls in self.tree.instances if shared.intersection(_making(cls))}
-        paths = [p for cls in found for p in self.tree.instances.get(cls, ())]
-        return found | {type(m) for p in paths for m in self.tree.live[p].modules()}
-
-    @cached_property
-    def _makers(self) -> Set[type]:
-        """Classes that make modules in loops or by helpers, or are handed classes."""
-        found: set[type] = set()
-        made: set[tuple[Hashable, ...]] = set()
-        for birth in self.tree.births.values():
-            depth = next((d for d, f in enumerate(birth.frames) if f.function == "__init__" and f.owner), None)
-            if depth is not None:
-                owner, place = birth.frames[depth].owner, tuple((f.file, f.end) for f in birth.frames[: depth + 1])
-                helped = depth > 0 and isinstance(birth.module, nn.Sequential | nn.ModuleList | nn.ModuleDict)
-                found |= {type(owner)} if helped or (id(owner), place) in made else set()
-                made.add((id(owner), place))
-            handed = [v for n, v in birth.arguments.items() if n != "__class__"]
-            if any(isinstance(v, type) and issubclass(v, nn.Module) for v in handed):
-                found.add(type(birth.module))
-        return found
-
     def _written(self, context: ClassContext, recorder: Recorder) -> WrittenInit | None:
         given = _given(context)
-        runs = self._traced(context, given)
+        found = self._solved(context, given)
+        if found is None:
+            return None
+        numbers, new = found
+        if None in self.values(context).values():  # an attribute would say what isn't so
+            return None
+        written = ReplayedText(context, recorder, new, given, self._changed(numbers), self.old).written()
+        if written is not None:
+            self.numbers.update({k: v for k, v in numbers.items() if isinstance(k, Written)})
+        return written
+
+    def _solved(
+        self, context: ClassContext, given: Sequence[Arguments], factory: Any = None
+    ) -> tuple[dict[Hashable, int], list[Arguments]] | None:
+        """Numbers, and arguments, with which the constructor, or the ``factory``, makes the live modules."""
+        maker = factory or context.author.cls
+        runs = self._traced(context, given, maker)
         equations = [e for i, run in enumerate(runs) for e in _equations(context, i, run)]
         equations += _namesakes(context, runs, equations)
         numbers = solved(equations, {**self.old, **self._depths}, self.numbers)
         if numbers is None:
             return None
         read = {key for value, _ in equations for key in value.reads}
-        numbers = {**{k: n for k, n in self._depths.items() if _of(k, context) or k in read}, **numbers}
-        new = [_with(a, (context.author.cls, i), numbers) for i, a in enumerate(given)]
+        numbers = {**{k: n for k, n in self._depths.items() if _of(k, maker) or k in read}, **numbers}
+        new = [_with(a, (maker, i), numbers) for i, a in enumerate(given)]
         with with_numbers(self._files_of(context), self.tree.names, lambda site, value: numbers.get(site, value)):
-            made = [Run(*constructed(context.author.cls, a)) for a in new]
+            made = [Run(*constructed(maker, a)) for a in new]
         handed = {id(v) for arguments in new for v in arguments.values() if isinstance(v, nn.Module)}
-        if not all(Agreement(context, i, run, handed).holds() for i, run in enumerate(made)):
-            return None
-        written = ReplayedText(context, recorder, new, given, self._changed(numbers)).written()
-        if written is not None:
-            self.numbers.update({k: v for k, v in numbers.items() if isinstance(k, Written)})
-        return written
+        alike = all(type(run.module) is context.author.cls for run in made)
+        holds = alike and all(Agreement(context, i, run, handed).holds() for i, run in enumerate(made))
+        return (numbers, new) if holds else None
 
     def values(self, context: ClassContext) -> Mapping[str, tuple[Any, ...] | None]:
         """Attributes that only scripts read, with the numbers that the layers have now, in every instance; None where
@@ -190,7 +175,7 @@ class Replays:
     def _values(self, context: ClassContext, names: Set[str]) -> Mapping[str, tuple[Any, ...] | None]:
         cls = context.author.cls
         if cls not in self._once:
-            self._once[cls] = self._run(context, _given(context))[0]
+            self._once[cls] = self._run(context, _given(context), cls)[0]
         runs = self._runs.get(cls) or self._once[cls]
         pairs = list(zip(context.live, runs, strict=True))
         equations = [e for live, run in pairs for e in _sizes(live, run)]
@@ -208,23 +193,20 @@ class Replays:
             if isinstance(key, Written) and self.old[key] != value:
                 yield key.file, key.span, literal(value)
 
-    def _traced(self, context: ClassContext, given: Sequence[Arguments]) -> list[Run]:
-        cls = context.author.cls
-        if cls not in self._runs:
-            runs, read = self._run(context, given)
+    def _traced(self, context: ClassContext, given: Sequence[Arguments], maker: Any) -> list[Run]:
+        if maker not in self._runs:
+            runs, read = self._run(context, given, maker)
             while (list_ := _longer(context, runs)) is not None:
-                found = self._shortened(context, given, read, *list_)
+                found = self._shortened(context, given, maker, read, *list_)
                 if found is None:
                     break
                 runs, read = found
-            self._runs[cls] = runs
-        return self._runs[cls]
+            self._runs[maker] = runs
+        return self._runs[maker]
 
-    def _run(
-        self, context: ClassContext, given: Sequence[Arguments], maker: Any = None
-    ) -> tuple[list[Run], set[Hashable]]:
+    def _run(self, context: ClassContext, given: Sequence[Arguments], maker: Any) -> tuple[list[Run], set[Hashable]]:
         """What the constructor, or another ``maker``, makes, and the numbers that it reads."""
-        cls, found = context.author.cls, set[Hashable]()
+        found = set[Hashable]()
 
         def read(site: Hashable, value: int) -> Traced:
             self.old[site] = value
@@ -232,14 +214,14 @@ class Replays:
             return traced(site, self._depths.get(site, value))
 
         with with_numbers(self._files_of(context), self.tree.names, read):
-            tagged = [_tagged(a, (cls, i), read) for i, a in enumerate(given)]
-            return [Run(*constructed(maker or cls, a)) for a in tagged], found
+            tagged = [_tagged(a, (maker, i), read) for i, a in enumerate(given)]
+            return [Run(*constructed(maker, a)) for a in tagged], found
 
     def _shortened(
-        self, context: ClassContext, given: Sequence[Arguments], read: set[Hashable], made: int, live: int
+        self, context: ClassContext, given: Sequence[Arguments], maker: Any, read: set[Hashable], made: int, live: int
     ) -> tuple[list[Run], set[Hashable]] | None:
         """The runs with another number that makes a list as short as the live one, and no other one shorter."""
-        off = _too_many(context, self._run(context, given)[0])
+        off = _too_many(context, self._run(context, given, maker)[0])
         for site in sorted(read, key=str):
             number = self._depths.get(site, self.old[site])
             if abs(number - made) > 1 or number - made + live < 0:
@@ -247,7 +229,7 @@ class Replays:
             before = dict(self._depths)
             self._depths[site] = number - made + live
             try:
-                runs, now = self._run(context, given)
+                runs, now = self._run(context, given, maker)
                 if _too_many(context, runs) <= off - (made - live):
                     return runs, now
             except Exception as error:  # as in _tried
@@ -272,17 +254,18 @@ def _is_torchs(file: SourceFile) -> bool:
     return file.name.startswith(nn.__path__[0].removesuffix("nn"))
 
 
-def _only_makes(factory: Any, birth: Birth | None, files: Sequence[SourceFile]) -> bool:
-    """Whether a factory, and what it calls to make the network, are undecorated functions that load nothing."""
-    functions = {(f.name, *key): node for f in files for key, node in f.functions.items()}
-    tops = {node for f in files for node in f.tree.body}
-    nodes = [functions.get((f.file, f.function, f.first_line)) for f in birth.frames] if birth is not None else []
-    code = getattr(factory, "__code__", None)
-    own = functions.get((code.co_filename, code.co_name, code.co_firstlineno)) if code is not None else None
-    return own in nodes and all(
-        n in tops and isinstance(n, ast.FunctionDef) and not n.decorator_list
-        and not any("load" in name for name in attribute_reads(n) | loaded_names(n)) for n in nodes
-    )  # fmt: skip
+def _only_makes(tree: Tree, files: Sequence[SourceFile]) -> bool:
+    """Whether the author's own function that the user named makes the network, alone or with others of his files."""
+    entry, birth, factory = tree.entry, tree.birth(""), inspect.unwrap(tree.entry.factory)
+    if birth is None or not isinstance(factory, types.FunctionType) or not own(factory.__module__):
+        return False
+    takes = inspect.signature(factory).parameters
+    if factory.__name__ != entry.name or not all(n in takes and is_plain(v) for n, v in entry.kwargs.items()):
+        return False
+    tops = {(f.name, *key): f for f in files for key, node in f.functions.items() if node in f.tree.body}
+    frames = {(f.file, f.function, f.first_line) for f in birth.frames}
+    code = factory.__code__
+    return (code.co_filename, code.co_name, code.co_firstlineno) in frames & set(tops)
 
 
 def _making(cls: type) -> list[type]:
@@ -293,13 +276,22 @@ def _making(cls: type) -> list[type]:
 def _alone(context: ClassContext) -> bool:
     """Whether a class has a constructor of its own, and no parent with one whose instances there are."""
     author, cls = context.author, context.author.cls
-    if author.init is None or author.home is not cls or author.init.decorator_list:
+    if author.init is None or author.home is not cls or author.init.decorator_list or not _moves(author, author.init):
         return False
     if any(p in context.tree.instances for p in _making(cls)):
         return False
     if any(isinstance(b, Call) for b in context.bases) or cls in context.tree.circles:
         return False
     return all(b is not None and b.module is not None and b.arguments is not None for b in context.births)
+
+
+def _moves(author: AuthorClass, init: FunctionNode) -> bool:
+    """Whether its lines can stand further to the left or right: not where a statement is behind the header, nor where
+    a string has several lines, but for its docstring."""
+    texts = [n for stmt in init.body for n in ast.walk(stmt) if isinstance(n, ast.Constant | ast.JoinedStr)]
+    long = [n for n in texts if n.lineno != n.end_lineno and n is not getattr(init.body[0], "value", None)]
+    first = init.body[0]
+    return not long and not author.init_file.lines[first.lineno - 1][: first.col_offset].strip()
 
 
 def _given(context: ClassContext) -> list[Arguments]:
@@ -335,8 +327,8 @@ def _too_many(context: ClassContext, runs: Sequence[Run]) -> int:
     return sum(abs(made - live) for made, live in _lists(context, runs))
 
 
-def _of(key: Hashable, context: ClassContext) -> bool:
-    return isinstance(key, Written) or (isinstance(key, tuple) and key[0] is context.author.cls)
+def _of(key: Hashable, maker: Any) -> bool:
+    return isinstance(key, Written) or (isinstance(key, tuple) and key[0] is maker)
 
 
 def _tagged(value: Any, key: Key, read: Any) -> Any:

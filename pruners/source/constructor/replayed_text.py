@@ -11,7 +11,7 @@ from torch import nn
 
 from ...errors import ValueTextError
 from ..author import AuthorClass, AuthorParameter, Namer, Unproved, Written, evaluate, unwelcome
-from ..live import Arg, Call, Given, Lit, Recorder, Ref, Term, Tree, is_plain, literal, same
+from ..live import Arg, Call, Given, Lit, Recorder, Ref, Term, Tree, is_plain, literal, same, span_of
 from ..text import STEP, loaded_names
 from .agreement import Arguments
 from .context import ClassContext
@@ -55,11 +55,12 @@ def parameter_as_written(parameter: AuthorParameter, order: int) -> Parameter:
 
 
 class ReplayedText:
-    """The constructor's text. ``given``: its arguments in the author's network; ``new``: in the pruned one."""
+    """The constructor's text. ``given``: its arguments in the author's network; ``new``: in the pruned one. ``old``:
+    all numbers that were read, ``numbers``: those that changed."""
 
     def __init__(
         self, context: ClassContext, recorder: Recorder, new: Sequence[Arguments], given: Sequence[Arguments],
-        numbers: Mapping[Any, int],
+        numbers: Mapping[Any, int], old: Mapping[Any, int],
     ) -> None:  # fmt: skip
         self.context = context
         self.recorder = recorder
@@ -67,12 +68,15 @@ class ReplayedText:
         self.new = new
         self.given = given
         self.numbers = numbers
+        self.old = old
         spelled, imported = self.author.init_file.spelled, set(context.tree.imported)
         self.namer = Namer(self.author.globals, context.tree.names, spelled, imported)
 
     def written(self) -> WrittenInit | None:
         author, init = self.author, self.author.init
         assert init is not None
+        if self._stale(init):
+            return None
         parameters = [self._parameter(name, n) for n, name in enumerate(author.parameters)]
         lines = text_lines(author, self.numbers)
         if self.context.is_root:
@@ -82,6 +86,13 @@ class ReplayedText:
             header = header_lines(author, parameters)
             lines = [*header, *lines[author.header_end - init.lineno + 1 :]]
         return WrittenInit(indented_text(author, lines), parameters, self._calls(parameters), dict(self.namer.extra))
+
+    def _stale(self, init: ast.FunctionDef) -> bool:
+        """Whether code that didn't run holds a number that is another one where it did."""
+        was = {self.old[k] for k in self.numbers}
+        left = [n for stmt in init.body for n in ast.walk(stmt)
+                if isinstance(n, ast.Constant) and type(n.value) is int and n.value in was]  # fmt: skip
+        return any(Written(self.author.init_file.name, span_of(n)) not in self.old for n in left)
 
     def _parameter(self, name: str, order: int) -> Parameter:
         author = self.author.parameters[name]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import types
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Sequence, Set
 from textwrap import dedent
 from typing import Any
 
@@ -28,7 +28,7 @@ def factory_chunk(
     """None if the root class itself has the name. Arguments that the root class still takes stay arguments."""
     if entry.name == name:
         return None
-    place = _source(entry.factory, sources)
+    place = source_of(entry.factory, sources)
     words = _arguments(entry, parameters, birth, place, sources)
     texts: list[str] = []
     passed: list[str] = []
@@ -55,7 +55,7 @@ def factory_chunk(
 
 def returning(entry: Entry, author: AuthorClass, written: WrittenInit) -> Chunk:
     """The factory of a network that is torch's own ``nn.Sequential``: what would be its class's constructor."""
-    place = _source(entry.factory, Sources())
+    place = source_of(entry.factory, Sources())
     namer = Namer(author.globals, {}, author.file.spelled)
     kind = namer.text(nn.Sequential)
     returns = f" -> {kind}" if place and place[1].returns is not None else ""
@@ -71,18 +71,11 @@ def returning(entry: Entry, author: AuthorClass, written: WrittenInit) -> Chunk:
     return Chunk(entry.name, author.file, 10**9, text, {**written.extra, **namer.extra})
 
 
-def as_written(entry: Entry, sources: Sources, text_of: Callable[[ast.stmt, SourceFile], str]) -> Chunk:
-    """The author's factory, which makes the network with other numbers in his code."""
-    place = _source(entry.factory, sources)
-    assert place is not None
-    return Chunk(place[1].name, place[0], LAST, text_of(place[1], place[0]))
-
-
 def parameter_text(word: str, parameter: Parameter) -> str:
     return word + parameter.text.removeprefix(parameter.name)
 
 
-def _source(factory: object, sources: Sources) -> tuple[SourceFile, FunctionNode] | None:
+def source_of(factory: object, sources: Sources) -> tuple[SourceFile, FunctionNode] | None:
     function = inspect.unwrap(factory) if callable(factory) else None
     return sources.of_function(function) if isinstance(function, types.FunctionType) else None
 

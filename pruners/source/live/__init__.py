@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .closures import holds, span_of
-from .construction import Birth, Frame, constructed, reseeded, undisturbed
+from .construction import Birth, Frame, constructed, loading_nothing, reseeded, undisturbed
 from .records import BUFFER, CHILD, PARAMETER, PLAIN, Record, Recorder, Slot, holds_layers, layers_in
 from .refuse import refuse
 from .tensor_terms import small_tensor, tensor_call
@@ -39,7 +39,8 @@ __all__ = [
     "AXES", "BOXES", "BUFFER", "CHILD", "PARAMETER", "PLAIN", "WIDTH_ARGUMENTS", "Alias", "Arg", "Birth", "Box", "Call",
     "Closure", "Display", "Either", "Frame", "Given", "Hole", "Item", "Lit", "Record", "Recorder", "Ref", "Slot",
     "Term", "Text", "Tree", "Unsaid", "ancestors", "author_init", "call_of", "constructed", "cut_sizes", "for_instance",
-    "global_name", "holds", "holds_layers", "is_authored", "is_plain", "is_torch", "layers_in", "literal", "numbers_in",
+    "global_name", "holds", "holds_layers", "is_authored", "is_plain", "is_torch", "layers_in", "literal",
+    "loading_nothing", "numbers_in",
     "one_for_all", "refuse", "reseeded", "same", "same_vector", "small_tensor", "span_of", "tensor_call",
     "term_of_value", "torch_base", "undisturbed", "unify", "value_of",
 ]

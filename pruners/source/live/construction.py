@@ -115,6 +115,21 @@ def undisturbed() -> Iterator[None]:
             np.random.set_state(arrays)
 
 
+@contextmanager
+def loading_nothing() -> Iterator[None]:
+    """Within this block loading weights fails: those that a factory knows are of other widths."""
+
+    def load(*_: Any, **__: Any) -> None:
+        raise ValueError("it loads weights")
+
+    before = nn.Module.load_state_dict
+    nn.Module.load_state_dict = load  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        nn.Module.load_state_dict = before  # type: ignore[method-assign]
+
+
 def reseeded() -> None:
     """What is drawn by chance from now on is not what the author's code drew."""
     torch.default_generator.manual_seed(_SEED)

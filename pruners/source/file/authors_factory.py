@@ -1,0 +1,175 @@
+"""The author's factory in the generated file: as it is, or with other arguments for the network's class."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Callable, Mapping, Sequence, Set
+from itertools import takewhile
+from typing import Any
+
+import libcst as cst
+
+from ...entry import Entry
+from ..author import attribute_reads, bind, call_in, namespace_of, own, parameter_names
+from ..constructor import Parameter
+from ..live import Birth, Lit, Ref, Term, is_plain, literal, same
+from ..text import FunctionNode, SourceFile, Sources, loaded_names, stored_names, without_entries
+from .edits import Edit
+from .factory import source_of
+from .gather import LAST, Chunk
+
+_KINDS = ("posonly_params", "params", "kwonly_params")  # of libcst
+
+
+def as_written(
+    entry: Entry, arguments: Mapping[str, Any], sources: Sources, text_of: Callable[[ast.stmt, SourceFile], str]
+) -> Chunk:
+    """The author's factory, which makes the network with other numbers in his code. ``arguments``: those that it is
+    called with become its defaults."""
+    place = source_of(entry.factory, sources)
+    assert place is not None
+    text = text_of(place[1], place[0])
+    return Chunk(place[1].name, place[0], LAST, _with_defaults(text, arguments))
+
+
+def called(
+    entry: Entry, root: type, parameters: Sequence[Parameter], birth: Birth | None, sources: Sources,
+    text_of: Callable[[ast.stmt, SourceFile, Sequence[Edit]], str],
+) -> Chunk | None:  # fmt: skip
+    """The author's factory with the arguments that the written root class takes; None where the call isn't in it, or
+    other code than this call would have to change. Parameters that it reads no more are gone."""
+    place = source_of(entry.factory, sources)
+    made = call_in(birth.frames[0], sources) if birth is not None and birth.frames else None
+    if birth is None or place is None or made is None or made[0] is not place[0] or place[1].name != entry.name:
+        return None
+    (file, node), call = place, made[1]
+    inside = any(n is call for n in ast.walk(node)) and node in file.tree.body and own(entry.factory.__module__)
+    named = isinstance(call.func, ast.Name) and namespace_of(file).get(call.func.id) is root
+    takes = inspect.signature(entry.factory).parameters
+    if not inside or not named or not all(n in takes and is_plain(v) for n, v in entry.kwargs.items()):
+        return None
+    arguments = _handed_on(call, root, parameters, birth, file)
+    if arguments is None:
+        return None
+    span = (call.lineno, call.col_offset, call.end_lineno or 0, call.end_col_offset or 0)
+    text = text_of(node, file, [Edit(span, f"{ast.unparse(call.func)}({', '.join(arguments)})")])
+    found = _without_unread(text, node)
+    return None if found is None else Chunk(entry.name, file, LAST, _with_defaults(found, entry.kwargs))
+
+
+def _handed_on(
+    call: ast.Call, root: type, parameters: Sequence[Parameter], birth: Birth, file: SourceFile
+) -> list[str] | None:
+    """The arguments of the author's call that the written class takes as they are; None where it needs others."""
+    bound = bind(call, parameter_names(root))
+    if bound is None:
+        return None
+    texts: dict[str, str] = {}
+    for parameter in parameters:
+        expr = bound.get(parameter.name)
+        if expr is not None and _as_given(birth.arguments.get(parameter.name), parameter.vector[0]):
+            texts[parameter.name] = file.segment(expr)
+        elif parameter.default_text is None:
+            return None
+    words = {k.arg for k in call.keywords}
+    first = takewhile(lambda p: p.name in texts.keys() - words and not p.keyword_only, parameters)
+    arguments = [texts.pop(p.name) for p in first]
+    arguments += [f"{name}={text}" for name, text in texts.items()]
+    others = {p.name for p in parameters} & set(parameter_names(root)) - set(bound)
+    return arguments + [f"**{file.segment(k.value)}" for k in call.keywords if k.arg is None and others]
+
+
+def _as_given(value: Any, term: Term | None) -> bool:
+    return term is None or same(Lit(value) if is_plain(value) else Ref(value), term)
+
+
+def _without_unread(text: str, before: FunctionNode) -> str | None:
+    """The function without the parameters and assignments that only the call had read; None where more depends on
+    them."""
+    module = cst.parse_module(text)
+    gone = _loads(before.body) - _loads(_function(text).body)
+    while True:
+        function = cst.ensure_type(module.body[0], cst.FunctionDef)
+        lines = [s for s in function.body.body if not _sets(s, gone)]
+        function = function.with_changes(body=function.body.with_changes(body=lines))
+        module = module.with_changes(body=[function])
+        now = _loads(before.body) - _loads(_function(module.code).body)
+        if now == gone:
+            break
+        gone = now
+    if gone & set().union(*(stored_names(s) for s in _function(module.code).body)):
+        return None
+    params = function.params
+    lists = {n: [p for p in getattr(params, n) if p.name.value not in gone] for n in _KINDS}
+    if isinstance(params.star_kwarg, cst.Param) and params.star_kwarg.name.value in gone:
+        params = params.with_changes(star_kwarg=None)
+    if not lists["kwonly_params"]:
+        params = params.with_changes(star_arg=cst.MaybeSentinel.DEFAULT)
+    last = next((n for n in reversed(_KINDS) if lists[n]), None)
+    if last is not None and params.star_kwarg is None and function.whitespace_before_params.empty:
+        lists[last][-1] = lists[last][-1].with_changes(comma=cst.MaybeSentinel.DEFAULT)
+    function = function.with_changes(params=params.with_changes(**lists))
+    return _documented(module.with_changes(body=[function]).code, gone)
+
+
+def _documented(text: str, gone: Set[str]) -> str:
+    """The function without the entries of its docstring for these parameters."""
+    node, lines = _function(text), text.split("\n")
+    if ast.get_docstring(node) is None:
+        return text
+    first, last = node.body[0].lineno - 1, node.body[0].end_lineno
+    return "\n".join([*lines[:first], *without_entries(lines[first:last], gone), *lines[last:]])
+
+
+def _function(text: str) -> FunctionNode:
+    node = ast.parse(text).body[0]
+    assert isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    return node
+
+
+def _loads(body: Sequence[ast.stmt]) -> set[str]:
+    return set().union(*map(loaded_names, body))
+
+
+def _sets(line: cst.CSTNode, names: Set[str]) -> bool:
+    """Whether a line only gives one of these names a value."""
+    if not isinstance(line, cst.SimpleStatementLine) or not isinstance(line.body[0], cst.Assign) or line.body[1:]:
+        return False
+    return all(isinstance(t.target, cst.Name) and t.target.value in names for t in line.body[0].targets)
+
+
+def _with_defaults(text: str, values: Mapping[str, Any]) -> str:
+    module = cst.parse_module(text)
+    function = cst.ensure_type(module.body[0], cst.FunctionDef)
+    params = function.params
+    lists = {
+        n: [_with_default(p, values) for p in getattr(params, n)] for n in _KINDS
+    }
+    return module.with_changes(body=[function.with_changes(params=params.with_changes(**lists))]).code
+
+
+def _with_default(param: cst.Param, values: Mapping[str, Any]) -> cst.Param:
+    if param.name.value not in values:
+        return param
+    space = cst.SimpleWhitespace(" " if param.annotation is not None else "")
+    equal = param.equal if param.default is not None else cst.AssignEqual(space, space)
+    return param.with_changes(default=cst.parse_expression(literal(values[param.name.value])), equal=equal)
+
+
+def gone_parameters(entry: Entry, text: str) -> list[str]:
+    """``factory(parameter)`` for each that the author's own factory took and the written one doesn't."""
+    factory = inspect.unwrap(entry.factory)
+    node = next((s for s in ast.parse(text).body if isinstance(s, ast.FunctionDef) and s.name == entry.name), None)
+    if node is None or not inspect.isfunction(factory) or not own(factory.__module__):
+        return []
+    args = node.args
+    stay = {a.arg for a in (*args.posonlyargs, *args.args, *args.kwonlyargs)}
+    stay |= {a.arg for a in (args.vararg, args.kwarg) if a is not None}
+    return [f"{entry.name}({n})" for n in inspect.signature(factory).parameters if n not in stay]
+
+
+def loaders(text: str) -> list[str]:
+    """Functions of the written file that load weights where they are asked to: those of the widths before."""
+    functions = [s for s in ast.parse(text).body if isinstance(s, ast.FunctionDef)]
+    return [f.name for f in functions if "load_state_dict" in attribute_reads(f)]
