@@ -12,7 +12,7 @@ from torch import nn
 from ...errors import ValueTextError
 from ..author import AuthorClass, AuthorParameter, Namer, Unproved, Written, evaluate, unwelcome
 from ..live import Arg, Call, Given, Lit, Recorder, Ref, Term, Tree, is_plain, literal, same, span_of
-from ..text import STEP, loaded_names
+from ..text import STEP, FunctionNode, loaded_names
 from .agreement import Arguments
 from .context import ClassContext
 from .functions import dedented, replaced
@@ -87,7 +87,7 @@ class ReplayedText:
             lines = [*header, *lines[author.header_end - init.lineno + 1 :]]
         return WrittenInit(indented_text(author, lines), parameters, self._calls(parameters), dict(self.namer.extra))
 
-    def _stale(self, init: ast.FunctionDef) -> bool:
+    def _stale(self, init: FunctionNode) -> bool:
         """Whether code that didn't run holds a number that is another one where it did."""
         was = {self.old[k] for k in self.numbers}
         left = [n for stmt in init.body for n in ast.walk(stmt)
