@@ -29,6 +29,8 @@ from ..run import images_of
 from .registry import Evidence, Scores, metric
 from .weights import fill_by_l1
 
+_ROUNDING = 1e-6  # of the mean square: what varies less is what single precision left
+
 
 @metric("reconstruction")
 def reconstruction(evidence: Evidence) -> Scores:
@@ -85,6 +87,9 @@ def _systems(model: nn.Module, gram: Gram, width: Width, slot: Slot) -> list[Sys
     layer: Any = model.get_submodule(slot.layer)
     weight = as_system(layer, layer.weight.detach()).double()
     covariance = (gram.xx - gram.x[..., None] * gram.x[:, None] / gram.count) / gram.count
+    power = gram.xx.diagonal(dim1=-2, dim2=-1) / gram.count
+    moves = covariance.diagonal(dim1=-2, dim2=-1) > _ROUNDING * power
+    covariance = covariance * (moves[..., None] & moves[:, None])
     kernel, inputs = math.prod(layer.weight.shape[2:]), layer.weight.shape[1]
     index = torch.cat([torch.from_numpy(u.index) for u in width.uses if u.slot == slot], 1)
     found: list[System] = []

@@ -244,11 +244,23 @@ def solved(equations: Sequence[Equation], old: Numbers, known: Numbers) -> dict[
                 numbers[key] = _number(value, wanted, key, old[key], numbers)
             if value.again(numbers) != wanted:
                 return None
-        if later and len(numbers) == before:  # the factors stay, and what is multiplied changes
-            first = min((key for value, _ in later for key in value.reads - set(numbers)), key=lambda k: old[k])
-            numbers[first] = old[first]
+        if later and len(numbers) == before:
+            scaled = next(filter(None, (_scaled(value, wanted, old, numbers) for value, wanted in later)), None)
+            if scaled is None:  # the factors stay, and what is multiplied changes
+                first = min((key for value, _ in later for key in value.reads - set(numbers)), key=lambda k: old[k])
+                scaled = {first: old[first]}
+            numbers.update(scaled)
         rest = sorted(later, key=lambda e: len(e[0].reads - set(numbers)))
     return numbers
+
+
+def _scaled(value: Traced, wanted: int, old: Numbers, numbers: Numbers) -> dict[Hashable, int]:
+    """The terms of a sum that shrink alike, ``32 + 64`` to ``16 + 32``; nothing where they don't."""
+    unknown = value.reads - set(numbers)
+    if not value or any(old[k] * wanted % int(value) for k in unknown):
+        return {}
+    new = {k: old[k] * wanted // int(value) for k in unknown}
+    return new if min(new.values()) >= SMALLEST and value.again({**numbers, **new}) == wanted else {}
 
 
 def settled(equations: Sequence[Equation], old: Numbers) -> tuple[dict[Hashable, int], set[Hashable]]:
@@ -268,7 +280,7 @@ def settled(equations: Sequence[Equation], old: Numbers) -> tuple[dict[Hashable,
     alone = {key for value, _ in equations if len(value.reads) == 1 for key in value.reads}
     for value, _ in equations:
         others = value.reads - alone
-        if len(value.reads) > 1 and any(numbers.get(k, old[k]) != old[k] for k in others):
+        if value.reads & alone and any(numbers.get(k, old[k]) != old[k] for k in others):
             torn |= value.reads  # ``2 * width`` is not twice as much now
     return numbers, torn
 
