@@ -55,7 +55,7 @@ def test_a_network_of_hostile_names_is_shown_as_text():
     assert "<td>x&lt;b&gt;</td>" in trace(net, torch.zeros(1, 4))._repr_html_()
 
 
-@pytest.mark.parametrize("module", ["api", "trace.trace"])
+@pytest.mark.parametrize("module", ["api", "steps", "trace.trace"])
 def test_the_examples_run(module, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = doctest.testmod(importlib.import_module(f"secateur.pruners.{module}"))
