@@ -59,6 +59,25 @@ def test_a_factor_that_is_another_one_now_tells_nothing_of_other_products() -> N
     assert torn == {"two", "a"}
 
 
+def test_a_factor_that_stays_tears_nothing() -> None:
+    _, torn = settled([(number("a"), 4), (number("two") * number("a"), 8), (number("two") * number("b"), 16)], OLD)
+    assert torn == set()
+
+
+def test_terms_of_a_sum_shrink_alike() -> None:
+    assert solved([(number("a") + number("b"), 12)], OLD, {}) == {"a": 4, "b": 8}
+    assert solved([(number("a") + number("b") + number("two"), 13)], OLD, {}) == {"a": 4, "b": 8, "two": 1}
+
+
+@pytest.mark.parametrize(("value", "wanted", "found"), [
+    pytest.param(number("a") * number("b"), 64, {"a": 8, "b": 8}, id="a product"),
+    pytest.param(number("b") // number("two"), 4, {"b": 8, "two": 2}, id="a quotient"),
+    pytest.param(number("a") * number("b") // number("two"), 32, {"two": 2, "a": 8, "b": 8}, id="both"),
+])
+def test_of_what_is_no_sum_one_number_changes(value: Any, wanted: int, found: dict[Hashable, int]) -> None:
+    assert solved([(value, wanted)], OLD, {}) == found
+
+
 def test_widths_are_found_through_arithmetic_and_factors_stay() -> None:
     quarter = int(round(number("b") / 4) + 1)
     assert quarter == 5 and type(quarter) is int

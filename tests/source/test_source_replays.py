@@ -274,3 +274,102 @@ def test_a_parents_constructor_does_not_stay_where_one_of_its_children_can_not(f
     written, made = halved(folder, text, ("blocks.1.0",))
     sizes = [m.out_features for m in made.modules() if isinstance(m, nn.Linear)]
     assert sizes == [8, 4, 16, 8, 4, 5] and written.count("class ") == 4
+
+
+# -- constructors without a loop
+
+
+CONVS = "        self.body = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 16, 3, padding=1))"
+SIZED = """class Net(nn.Module):
+    def __init__(self, width=8, hidden=32, mean=True):
+        super().__init__()
+        self.conv = nn.Conv2d(3, width, 3, padding=1); self.act = nn.ReLU()
+        self.fc = nn.Sequential(nn.Linear(width * 8 * 8, hidden), nn.Dropout(0.1), nn.Linear(hidden, 5))
+
+    def forward(self, x):
+        return self.fc(self.act(self.conv(x)).flatten(1))
+"""
+U_NET = """def double(a, b):
+    return nn.Sequential(nn.Conv2d(a, b, 3, padding=1), nn.ReLU(), nn.Conv2d(b, b, 3, padding=1), nn.ReLU())
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = double(3, 8), double(8, 16)
+        self.up = double(8 + 16, 8)
+        self.out = nn.Conv2d(8, 2, 1)
+
+    def forward(self, x):
+        x = self.one(x)
+        return self.out(self.up(torch.cat([x, self.two(x)], 1)))
+"""
+NAMED = """class Layer(nn.Sequential):
+    def __init__(self, a, b):
+        super().__init__(OrderedDict([
+            ("conv", nn.Conv2d(a, b, 3, padding=1)),  # as usual
+            ("act", nn.ReLU()),
+        ]))
+
+
+class Net(nn.Module):
+    def __init__(self, c=16):
+        super().__init__()
+        self.one, self.two = Layer(3, 8), Layer(8, c)
+        self.gain = nn.ParameterDict({"two": nn.Parameter(torch.ones(c, 1, 1))})
+        self.fc = nn.Linear(c, 5)
+
+    def forward(self, x):
+        return self.fc((self.two(self.one(x)) * self.gain["two"]).mean((2, 3)))
+"""
+CHOSEN = """class Net(nn.Module):
+    def __init__(self, norm="batch"):
+        super().__init__()
+        match norm:
+            case "batch":
+                make = nn.BatchNorm2d
+            case _:
+                raise ValueError(f"unknown norm {norm!r}")
+        self.body = nn.Sequential(nn.Conv2d(3, (c := 8), 3, padding=1), make(c), nn.ReLU())
+        self.fc = nn.Linear(c, 5)
+
+    def forward(self, x):
+        return self.fc(self.body(x).mean((2, 3)))
+"""
+ORDERED = "from collections import OrderedDict\n\n\n"
+KEPT = {
+    "numbers in their places": (
+        net(CONVS, "16"), {"(3, 8,": "(3, 4,", "(8, 16,": "(4, 8,", "Linear(16, 5)": "Linear(8, 5)"},
+    ),
+    "arguments that are widths, and what counts places": (SIZED, {"width=8, hidden=32": "width=4, hidden=16"}),
+    "a helper, and sums of widths": (
+        U_NET, {"double(3, 8), double(8, 16)": "double(3, 4), double(4, 8)", "double(8 + 16, 8)": "double(4 + 8, 4)",
+                "Conv2d(8, 2, 1)": "Conv2d(4, 2, 1)"},
+    ),
+    "named layers of a parent's constructor": (
+        ORDERED + NAMED, {"c=16": "c=8", "Layer(3, 8), Layer(8, c)": "Layer(3, 4), Layer(4, c)"},
+    ),
+    "cases and names within calls": (CHOSEN, {"(c := 8)": "(c := 4)"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "changes"), KEPT.values(), ids=KEPT)
+def test_a_class_stays_to_the_letter_but_for_its_numbers(folder: Path, text: str, changes: dict[str, str]) -> None:
+    written, _ = halved(folder, text)
+    wanted = "class Net" + text.rpartition("class Net")[2]
+    for old, new in changes.items():
+        wanted = wanted.replace(old, new)
+    found = written.rpartition("class Net")[2].partition("\n\n\n")[0]  # what makes it is behind
+    assert found.strip() == wanted.removeprefix("class Net").strip()
+
+
+def test_a_branch_that_does_not_run_keeps_no_width_of_before(folder: Path) -> None:
+    init = CONVS + "\n        if deep:\n            self.more = nn.Conv2d(16, 16, 1)"
+    written, _ = halved(folder, net(init, "16", ", deep=False"))
+    assert "16" not in written.partition("class Net")[2]
+
+
+def test_a_text_of_several_lines_keeps_its_value(folder: Path) -> None:
+    init = CONVS + '\n        self.note = """first\n  second\n"""'
+    _, made = halved(folder, net(init, "16", methods="    def told(self):\n        return self.note\n\n"))
+    assert made.note == "first\n  second\n"

@@ -125,9 +125,9 @@ STACKS = {
 }
 FIT = {
     "an encoder layer": "nn.TransformerEncoderLayer(12, 2, 16, batch_first=True)",
-    "an encoder": "nn.TransformerEncoderLayer(12, 2, dim_feedforward=16, batch_first=True)",
-    "a decoder": "nn.TransformerDecoderLayer(12, 2, dim_feedforward=16, norm_first=True)",
-    "a transformer": 'nn.Transformer(12, 2, 1, 1, 16, batch_first=True, activation="gelu")',
+    "an encoder": "nn.TransformerEncoderLayer(12, 2, 16, batch_first=True), 2, enable_nested_tensor=False)",
+    "a decoder": "nn.TransformerDecoderLayer(12, 2, 16, norm_first=True), 2, norm=nn.LayerNorm(12))",
+    "a transformer": "nn.Transformer(12, 2, 1, 1, 16, batch_first=True, activation=F.gelu)",
 }
 
 

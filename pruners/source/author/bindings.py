@@ -81,7 +81,8 @@ def _holds_distributions(folder: Path) -> bool:
 
 
 def _owner(file: SourceFile) -> Any:
-    return next((m for m in list(sys.modules.values()) if getattr(m, "__file__", None) == file.name), None)
+    """The module that was made from a file, the last time that it was loaded."""
+    return next((m for m in reversed(list(sys.modules.values())) if getattr(m, "__file__", None) == file.name), None)
 
 
 def _stars(stmt: ast.stmt, name: str, file: SourceFile) -> bool:

@@ -259,6 +259,12 @@ def _scaled(value: Traced, wanted: int, old: Numbers, numbers: Numbers) -> dict[
     unknown = value.reads - set(numbers)
     if not value or any(old[k] * wanted % int(value) for k in unknown):
         return {}
+    try:
+        terms = [value.again({**numbers, **dict.fromkeys(unknown, 0), k: old[k]}) for k in unknown]
+    except (ArithmeticError, ValueError):
+        return {}
+    if sum(terms) != value.again({**numbers, **{k: old[k] for k in unknown}}):
+        return {}  # no sum of them
     new = {k: old[k] * wanted // int(value) for k in unknown}
     return new if min(new.values()) >= SMALLEST and value.again({**numbers, **new}) == wanted else {}
 
