@@ -212,9 +212,10 @@ class PackOptions(SubjectOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions(SubjectOptions):
-    """``to``: the kind of file; ``output``: its name."""
+    """``to``: the kind of file; ``output``: its name; ``calibration``: how many synthetic inputs are made."""
 
     to: Literal["onnx", "torch_export", "safetensors", "executorch"]
+    calibration: int = 64
     int8: bool = False
     half: bool = False
     output: Path | None = None

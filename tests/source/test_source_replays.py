@@ -313,11 +313,11 @@ NAMED = """class Layer(nn.Sequential):
 
 
 class Net(nn.Module):
-    def __init__(self, c=16):
+    def __init__(self):
         super().__init__()
-        self.one, self.two = Layer(3, 8), Layer(8, c)
-        self.gain = nn.ParameterDict({"two": nn.Parameter(torch.ones(c, 1, 1))})
-        self.fc = nn.Linear(c, 5)
+        self.one, self.two = Layer(3, 8), Layer(8, 16)
+        self.gain = nn.ParameterDict({"two": nn.Parameter(torch.ones(16, 1, 1))})
+        self.fc = nn.Linear(16, 5)
 
     def forward(self, x):
         return self.fc((self.two(self.one(x)) * self.gain["two"]).mean((2, 3)))
@@ -347,7 +347,8 @@ KEPT = {
                 "Conv2d(8, 2, 1)": "Conv2d(4, 2, 1)"},
     ),
     "named layers of a parent's constructor": (
-        ORDERED + NAMED, {"c=16": "c=8", "Layer(3, 8), Layer(8, c)": "Layer(3, 4), Layer(4, c)"},
+        ORDERED + NAMED, {"Layer(3, 8), Layer(8, 16)": "Layer(3, 4), Layer(4, 8)", "ones(16,": "ones(8,",
+                          "Linear(16, 5)": "Linear(8, 5)"},
     ),
     "cases and names within calls": (CHOSEN, {"(c := 8)": "(c := 4)"}),
 }  # fmt: skip

@@ -20,7 +20,7 @@ from .found import Found, scaled_afterwards
 from .packed import Packed
 
 _KEPT = ("schema", "factory", "file", "source", "plan_sha256", "widths", "groups", "groups_kept", "frozen", "lost",
-         "accuracy", "agreement", "search", "notes")  # fmt: skip
+         "loads", "accuracy", "agreement", "search", "notes")  # fmt: skip
 """What a summary says that stays true: the outputs are the same."""
 _SEEDS = (1, 2, 3)
 

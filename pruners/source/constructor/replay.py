@@ -9,6 +9,7 @@ import inspect
 import logging
 import types
 from collections.abc import Hashable, Iterator, Mapping, Sequence, Set
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -152,13 +153,38 @@ class Replays:
             return None
         read = {key for value, _ in equations for key in value.reads}
         numbers = {**{k: n for k, n in self._depths.items() if _of(k, maker) or k in read}, **numbers}
-        new = [_with(a, (maker, i), numbers) for i, a in enumerate(given)]
-        with with_numbers(self._files_of(context), self.tree.names, lambda site, value: numbers.get(site, value)):
-            made = [Run(*constructed(maker, a)) for a in new]
-        handed = {id(v) for arguments in new for v in arguments.values() if isinstance(v, nn.Module)}
-        alike = all(type(run.module) is context.author.cls for run in made)
-        holds = alike and all(Agreement(context, i, run, handed).holds() for i, run in enumerate(made))
-        return (numbers, new) if holds else None
+        for _ in range(2):
+            new = [_with(a, (maker, i), numbers) for i, a in enumerate(given)]
+            read_now = partial(_known, numbers)
+            with with_numbers(self._files_of(context), self.tree.names, read_now):
+                made = [Run(*constructed(maker, a)) for a in new]
+            if any(type(run.module) is not context.author.cls for run in made):
+                return None
+            handed = {id(v) for arguments in new for v in arguments.values() if isinstance(v, nn.Module)}
+            if all(Agreement(context, i, run, handed).holds() for i, run in enumerate(made)):
+                return numbers, new
+            sizes = self._sizes_of_tensors(context, made, numbers)
+            if not sizes:
+                return None
+            numbers = {**numbers, **sizes}
+        return None
+
+    def _sizes_of_tensors(
+        self, context: ClassContext, made: Sequence[Run], numbers: Mapping[Hashable, int]
+    ) -> dict[Hashable, int]:
+        """For numbers in a constructor that no layer got, ``torch.ones(64)``, what tensors of this size have now."""
+        found: dict[int, set[int]] = {}
+        for live, run in zip(context.live, made, strict=True):
+            theirs = {**dict(run.module.named_parameters()), **dict(run.module.named_buffers())}
+            for name, tensor in (*live.named_parameters(), *live.named_buffers()):
+                if name in theirs and theirs[name].ndim == tensor.ndim:
+                    for size, now in zip(theirs[name].shape, tensor.shape, strict=True):
+                        found.setdefault(size, set()).update({now} - {size})
+        author, init = context.author, context.author.init
+        assert init is not None
+        free = [k for k in self.old if isinstance(k, Written) and k not in numbers and k.file == author.init_file.name
+                and init.lineno <= k.span[0] <= (init.end_lineno or 0)]  # fmt: skip
+        return {k: min(found[self.old[k]]) for k in free if len(found.get(self.old[k], ())) == 1}
 
     def values(self, context: ClassContext) -> Mapping[str, tuple[Any, ...] | None]:
         """Attributes that only scripts read, with the numbers that the layers have now, in every instance; None where
@@ -248,6 +274,10 @@ class Replays:
             found = [self.tree.sources.file(n) for n in sorted(names) if not n.startswith("<")]
             self._files[cls] = [f for f in found if f is not None and not _is_torchs(f)]
         return self._files[cls]
+
+
+def _known(numbers: Mapping[Hashable, int], site: Hashable, value: int) -> int:
+    return numbers.get(site, value)
 
 
 def _is_torchs(file: SourceFile) -> bool:
