@@ -73,6 +73,7 @@ def test_terms_of_a_sum_shrink_alike() -> None:
     pytest.param(number("a") * number("b"), 64, {"a": 8, "b": 8}, id="a product"),
     pytest.param(number("b") // number("two"), 4, {"b": 8, "two": 2}, id="a quotient"),
     pytest.param(number("a") * number("b") // number("two"), 32, {"two": 2, "a": 8, "b": 8}, id="both"),
+    pytest.param(number("b") * number("two") ** 0, 8, {"two": 2, "b": 8}, id="a power that says nothing"),
 ])
 def test_of_what_is_no_sum_one_number_changes(value: Any, wanted: int, found: dict[Hashable, int]) -> None:
     assert solved([(value, wanted)], OLD, {}) == found

@@ -336,6 +336,42 @@ CHOSEN = """class Net(nn.Module):
     def forward(self, x):
         return self.fc(self.body(x).mean((2, 3)))
 """
+SET = """class Net(nn.Module):
+    def __init__(self, width=4, depth=3):
+        super().__init__()
+        self.depth, c = depth, 3
+        for i in range(depth):
+            setattr(self, "conv%d" % i, nn.Conv2d(c, width * 2**i, 3, padding=1))
+            c = width * 2**i
+        self.fc = nn.Linear(c, 5)
+
+    def forward(self, x):
+        for i in range(self.depth):
+            x = getattr(self, "conv%d" % i)(x).relu()
+        return self.fc(x.mean((2, 3)))
+"""
+DENSE = """class Dense(nn.Module):
+    def __init__(self, cin, growth, n):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Conv2d(cin + i * growth, growth, 3, padding=1) for i in range(n))
+        self.out_channels = cin + n * growth
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = torch.cat([x, layer(x).relu()], 1)
+        return x
+
+
+class Net(nn.Module):
+    def __init__(self, growth=4):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 2 * growth, 3, padding=1)
+        self.dense = Dense(2 * growth, growth, 3)
+        self.fc = nn.Linear(self.dense.out_channels, 5)
+
+    def forward(self, x):
+        return self.fc(self.dense(self.stem(x)).mean((2, 3)))
+"""
 ORDERED = "from collections import OrderedDict\n\n\n"
 KEPT = {
     "numbers in their places": (
@@ -350,6 +386,8 @@ KEPT = {
         ORDERED + NAMED, {"Layer(3, 8), Layer(8, 16)": "Layer(3, 4), Layer(4, 8)", "ones(16,": "ones(8,",
                           "Linear(16, 5)": "Linear(8, 5)"},
     ),
+    "attributes with names that are computed": (SET, {"width=4": "width=2"}),
+    "attributes of blocks that count channels": (DENSE, {"growth=4": "growth=2"}),
     "cases and names within calls": (CHOSEN, {"(c := 8)": "(c := 4)"}),
 }  # fmt: skip
 

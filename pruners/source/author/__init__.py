@@ -28,7 +28,18 @@ from .library import (
     top_name,
 )
 from .namer import Namer, unwelcome
-from .numbers import Equation, Traced, Written, again, reads_of, settled, solved, traced, with_numbers
+from .numbers import (
+    Equation,
+    Traced,
+    Written,
+    again,
+    compensated,
+    reads_of,
+    settled,
+    solved,
+    traced,
+    with_numbers,
+)
 from .reads import (
     DROPPED,
     attribute_reads,
@@ -45,7 +56,8 @@ __all__ = [
     "DROPPED", "AuthorClass", "AuthorParameter", "Comments", "Equation", "Helpers", "Library", "Namer", "Scope",
     "Traced", "Unproved", "Vector", "Written",
     "again", "argument_hints", "as_term", "attribute_reads", "attributes_of", "bind", "binding", "call_in",
-    "call_in_constructor", "choose_imported", "code_in", "evaluate", "factors", "file_of", "for_checkers",
+    "call_in_constructor", "choose_imported", "code_in", "compensated", "evaluate", "factors", "file_of",
+    "for_checkers",
     "handed_in_loop", "homes_of", "in_comprehensions", "installed", "is_simple", "methods_of", "module_at",
     "module_of", "namespace_of", "only_for", "only_notes", "own", "own_tests", "parameter_names",
     "reads_of", "reads_of_helpers", "settled", "solved", "taken_whole", "top_name", "traced", "unwelcome", "usual",

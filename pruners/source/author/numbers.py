@@ -263,7 +263,7 @@ def _scaled(value: Traced, wanted: int, old: Numbers, numbers: Numbers) -> dict[
         terms = [value.again({**numbers, **dict.fromkeys(unknown, 0), k: old[k]}) for k in unknown]
     except (ArithmeticError, ValueError):
         return {}
-    if sum(terms) != value.again({**numbers, **{k: old[k] for k in unknown}}):
+    if not all(terms) or sum(terms) != value.again({**numbers, **{k: old[k] for k in unknown}}):
         return {}  # no sum of them
     new = {k: old[k] * wanted // int(value) for k in unknown}
     return new if min(new.values()) >= SMALLEST and value.again({**numbers, **new}) == wanted else {}
@@ -283,12 +283,25 @@ def settled(equations: Sequence[Equation], old: Numbers) -> tuple[dict[Hashable,
         found = solved(together, old, {})
         torn |= keys if found is None else set()
         numbers.update(found or {})
+    return numbers, torn | set().union(*(value.reads for value, _ in _weighed(equations, old, numbers)))
+
+
+def compensated(equations: Sequence[Equation], old: Numbers, numbers: Numbers) -> set[Hashable]:
+    """What stands in products with a number in the author's file that is another one now: ``2 * width`` says nothing of
+    other things that are twice as much."""
+    found = _weighed(equations, old, numbers)
+    return set().union(*(value.reads for value, others in found if any(isinstance(k, Written) for k in others)))
+
+
+def _weighed(
+    equations: Sequence[Equation], old: Numbers, numbers: Numbers
+) -> Iterator[tuple[Traced, set[Hashable]]]:
+    """Values of numbers that are widths by themselves, and of others that had to change with them."""
     alone = {key for value, _ in equations if len(value.reads) == 1 for key in value.reads}
     for value, _ in equations:
-        others = value.reads - alone
-        if value.reads & alone and any(numbers.get(k, old[k]) != old[k] for k in others):
-            torn |= value.reads  # ``2 * width`` is not twice as much now
-    return numbers, torn
+        changed = {k for k in value.reads - alone if numbers.get(k, old[k]) != old[k]}
+        if value.reads & alone and changed:
+            yield value, changed
 
 
 def reads_of(value: Any) -> frozenset[Hashable]:

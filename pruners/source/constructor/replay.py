@@ -21,6 +21,7 @@ from ..author import (
     Traced,
     Written,
     again,
+    compensated,
     own,
     reads_of,
     settled,
@@ -133,12 +134,19 @@ class Replays:
         if found is None:
             return None
         numbers, new = found
-        if None in self.values(context).values():  # an attribute would say what isn't so
+        if self._untrue(context, numbers):
             return None
         written = ReplayedText(context, recorder, new, given, self._changed(numbers), self.old).written()
         if written is not None:
             self.numbers.update({k: v for k, v in numbers.items() if isinstance(k, Written)})
         return written
+
+    def _untrue(self, context: ClassContext, numbers: Mapping[Hashable, int]) -> bool:
+        """Whether an attribute that only scripts read would say of a width what isn't so."""
+        pairs = list(zip(context.live, self._runs[context.author.cls], strict=True))
+        torn = compensated([e for live, run in pairs for e in _sizes(live, run)], self.old, numbers)
+        names = {n for r in context.records for n, s in r.items() if s.kind == PLAIN and context.may_follow(n)}
+        return any(reads_of(vars(run.module).get(n)) & torn for _, run in pairs for n in names)
 
     def _solved(
         self, context: ClassContext, given: Sequence[Arguments], factory: Any = None
