@@ -28,7 +28,7 @@ from ...pruners.transfer import TRANSFERS, TransferImages, chosen_transfer
 from ...pruners.weight_transfer import slice_optimizer_state
 from ...training.binarization import soft_orthogonality
 from ...training.binarization.kinds import recognise
-from ...training.data import Data, batch_of, calibration_images, damaged_in, perplexity
+from ...training.data import Data, batch_of, calibration_images, damaged_in, perplexity, read_now
 from ...training.fit import (
     Score,
     Stop,
@@ -193,6 +193,8 @@ class PruneJob:
 
     def _look_at(self, data: Data) -> None:
         """Say, before anything takes long, where the network seems not to know the images."""
+        if self._final_epochs:
+            read_now(data)
         if data.labelled:
             doubted = doubt(self._before, data.test.classes)
             if data.only_calibration:

@@ -7,6 +7,7 @@ import hashlib
 import pickle
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from secateur.training.data import (
     load_data,
     number_of_steps,
     on_device,
+    read_now,
     with_workers,
 )
 from secateur.training.data.sets import hold_out
@@ -123,6 +125,21 @@ def test_images_of_different_sizes_are_refused_by_name(tmp_path: Path) -> None:
     data = load_data(f"folder:{tmp_path}")
     with pytest.raises(DataError, match=r"images must have one size, but .*ant/0.png and .*cat/0.png have 8x8 and 8x9"):
         everything(data.train)
+
+
+def test_images_nobody_looks_at_are_not_read_until_there_is_training(tmp_path: Path) -> None:
+    names = sorted(path for path in (write_folder(tmp_path) / "train").rglob("*.png"))
+    names[1].write_bytes(b"not an image")
+    write_image(names[2], size=(8, 9))
+    data = load_data(f"folder:{tmp_path}")
+    later = replace(data.train, indices=torch.tensor([12, 3, 12]), augment=None)  # type: ignore[type-var]
+    images, labels = next(later.batches(3))  # type: ignore[attr-defined]
+    assert torch.equal(images[0], images[2]) and not torch.equal(images[0], images[1])
+    pixels = torch.stack([torch.tensor(np.asarray(Image.open(names[i]).convert("RGB"))) for i in (12, 3, 12)])
+    assert torch.allclose(images, folders.IMAGENET(pixels.permute(0, 3, 1, 2)))
+    assert labels.tolist() == [int(names[i].parent.name == "cat") for i in (12, 3, 12)]
+    with pytest.raises(DataError, match=r"1.png can't be read as an image"):
+        read_now(data)
 
 
 def test_a_damaged_image_is_refused_by_name(tmp_path: Path) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+from pathlib import Path
 
 from torch import Tensor
 
 from .sets import Data
-from .splits import CodedSplit, FileSplit, Split, TensorSplit
+from .splits import CodedSplit, FileSplit, ImageFiles, Split, TensorSplit
 
 
 def contents(data: Data) -> str:
@@ -35,9 +36,13 @@ def _plain(split: Split) -> TensorSplit | FileSplit:
 
 
 def _images(split: TensorSplit | FileSplit) -> bytes:
-    if isinstance(split, TensorSplit):
-        return hashlib.sha256(_bytes(split.images.pixels)).digest()
     digest = hashlib.sha256()
+    if isinstance(split, TensorSplit):
+        if not isinstance(split.images, ImageFiles):
+            return hashlib.sha256(_bytes(split.images.pixels)).digest()
+        for path in split.images.paths:  # much sooner read than decoded
+            digest.update(hashlib.sha256(Path(path).read_bytes()).digest())
+        return digest.digest()
     for path in split.paths:
         found = os.stat(path)
         digest.update(f"{os.path.basename(path)} {found.st_size} {found.st_mtime_ns}\n".encode())

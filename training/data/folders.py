@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ...pruners.errors import DataError
 from .layouts import held_out, in_memory
 from .sets import Data, data_set, hold_out
-from .splits import FileSplit, Images, Normalization, open_rgb, shift_and_flip
+from .splits import FileSplit, ImageFiles, Normalization, rgb_of, shift_and_flip
 
 Files = tuple[list[str], Tensor]
 """Paths and labels of images."""
@@ -50,8 +48,8 @@ def tiny_imagenet(folder: Path) -> Data:
     test_paths = [str(root / "val" / "images" / name) for name, _ in rows]
     return in_memory(
         "tiny_imagenet",
-        Images(labels, partial(_decode, "tiny_imagenet", paths)),
-        Images([classes.index(wnid) for _, wnid in rows], partial(_decode, "tiny_imagenet", test_paths)),
+        ImageFiles("tiny_imagenet", paths, labels),
+        ImageFiles("tiny_imagenet", test_paths, [classes.index(wnid) for _, wnid in rows]),
         classes=classes,
         normalization=IMAGENET,
         augment=shift_and_flip(8),
@@ -109,7 +107,7 @@ def _own_images(learn: Files, test: Files, classes: tuple[str, ...]) -> Data:
         return _many("folder", learn, test, classes, (width, height))
     return in_memory(
         "folder",
-        *(Images(labels, partial(_decode, "folder", paths)) for paths, labels in (learn, test)),
+        *(ImageFiles("folder", paths, labels) for paths, labels in (learn, test)),
         classes=classes,
         normalization=IMAGENET,
         augment=shift_and_flip(max(1, height // 8)),
@@ -172,15 +170,14 @@ def _require_several(name: str, root: Path, classes: tuple[str, ...]) -> None:
 
 
 def _images_in(folder: Path) -> list[str]:
-    return sorted(str(f) for f in folder.iterdir() if f.is_file() and _is_image(f, folder))
+    return sorted(str(f) for f in folder.iterdir() if f.is_file() and _is_image(str(f), folder))
 
 
-def _is_image(path: Path, root: Path) -> bool:
+def _is_image(path: str, root: Path) -> bool:
     """By its name; what is hidden, or lies in what is, was put there by a program."""
     from torchvision.datasets.folder import IMG_EXTENSIONS
 
-    hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-    return path.suffix.lower() in IMG_EXTENSIONS and not hidden
+    return path.lower().endswith(IMG_EXTENSIONS) and f"{os.sep}." not in path[len(str(root)) :]
 
 
 def _visible(root: Path) -> list[str]:
@@ -196,7 +193,7 @@ def _class_folders(name: str, root: Path) -> tuple[list[str], Tensor, tuple[str,
     classes = _visible(root)
     number = {label: i for i, label in enumerate(classes)}
     found = make_dataset(
-        root, number, is_valid_file=lambda path: _is_image(Path(path), root), allow_empty=True
+        root, number, is_valid_file=lambda path: _is_image(path, root), allow_empty=True
     ) if classes else []  # fmt: skip
     if empty := [classes[i] for i in sorted(set(number.values()) - {label for _, label in found})]:
         raise DataError(
@@ -218,43 +215,12 @@ def _same_classes(name: str, train: tuple[str, ...], test: tuple[str, ...]) -> N
         raise DataError(f"{name}: classes must be the same in both parts, but these are in one only: {different[:5]}")
 
 
-def _size_of(path: str) -> tuple[int, int]:
-    return _open_rgb("folder", path).shape[1::-1]
-
-
 def _usual_size(paths: Sequence[str]) -> tuple[int, int]:
     """Width and height of the first; where sizes differ, of the one in the middle."""
     from PIL import Image
 
-    first, sizes = _size_of(paths[0]), []
+    first, sizes = rgb_of("folder", paths[0]).shape[1::-1], []
     for path in paths[:: max(1, len(paths) // _LOOKED_AT)]:
         with suppress(OSError, SyntaxError, ValueError), Image.open(path) as image:  # damaged ones are told later
             sizes.append(image.size)
     return first if len(set(sizes)) < 2 else sorted(sizes, key=max)[len(sizes) // 2]
-
-
-def _open_rgb(name: str, path: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    try:
-        return np.asarray(open_rgb(path))
-    except OSError as error:
-        raise DataError(f"{name}: {path} can't be read as an image: {error}") from None
-
-
-def _decode(name: str, paths: Sequence[str]) -> Tensor:
-    """Reads images of one size into (N, 3, H, W), uint8."""
-    first = _open_rgb(name, paths[0]).shape
-    pixels = torch.empty((len(paths), 3, *first[:2]), dtype=torch.uint8)
-
-    def read(index: int) -> None:
-        image = _open_rgb(name, paths[index])
-        if image.shape != first:
-            sizes = f"{first[1]}x{first[0]} and {image.shape[1]}x{image.shape[0]}"
-            raise DataError(
-                f"{name}: images must have one size, but {paths[0]} and {paths[index]} have {sizes}: resize them"
-            )
-        pixels[index] = torch.from_numpy(image.copy()).permute(2, 0, 1)
-
-    with ThreadPoolExecutor() as pool:
-        # list() raises what a thread raised
-        list(pool.map(read, range(len(paths))))
-    return pixels

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...pruners.errors import DataError, NeedsDataError
-from .splits import TOKENS, CodedSplit, FileSplit, Normalization, Split, generator
+from .splits import TOKENS, CodedSplit, FileSplit, Normalization, Split, TensorSplit, generator
 
 SPLIT_SEED = 0
 """Fixed, whatever the seed of a run: what one run trained on must not be what the next one validates on."""
@@ -100,6 +100,17 @@ def limited(data: Data, count: int | None, seed: int = 0) -> Data:
         return replace(drawn, augment=getattr(split, "augment", None))
 
     return _changed(data, fewer)
+
+
+def read_now(data: Data) -> None:
+    """Read all images that are to be held in memory, as one that can't be used is better found before hours of work."""
+
+    def of(split: Split) -> Split:
+        if isinstance(split, TensorSplit):
+            _ = split.images.pixels
+        return split
+
+    _changed(data, of)
 
 
 def _changed(data: Data, change: Callable[[Split], Split]) -> Data:

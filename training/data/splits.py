@@ -11,11 +11,13 @@ import signal
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from io import BytesIO
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -112,6 +114,50 @@ class Images:
     def pixels(self) -> Tensor:
         return self._read()
 
+    def at(self, indices: Tensor) -> Tensor:
+        """Those of them (N, C, H, W)."""
+        return self.pixels[indices]
+
+
+class ImageFiles(Images):
+    """Image files of one size, each read when it is first looked at, and held from then on: whoever looks at a thousand
+    of them waits for no more.
+
+    Raises DataError, when it is looked at, for one that can't be read or has another size.
+    """
+
+    def __init__(self, name: str, paths: Sequence[str], labels: Sequence[int] | Tensor) -> None:
+        super().__init__(labels, self._all)
+        self.paths, self._name = paths, name
+
+    @cached_property
+    def _held(self) -> tuple[Tensor, Tensor]:
+        """Room for all of them, which costs nothing before it is written to; and which are there."""
+        height, width = rgb_of(self._name, self.paths[0]).shape[:2]
+        return torch.empty((len(self.paths), 3, height, width), dtype=torch.uint8), torch.zeros(len(self.paths)).bool()
+
+    def at(self, indices: Tensor) -> Tensor:
+        pixels, there = self._held
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(self._take, indices[~there[indices]].unique().tolist()))  # list() raises what a thread raised
+        return pixels[indices]
+
+    def _all(self) -> Tensor:
+        self.at(torch.arange(len(self.paths)))
+        return self._held[0]
+
+    def _take(self, index: int) -> None:
+        pixels, there = self._held
+        image, (height, width) = rgb_of(self._name, self.paths[index]), pixels.shape[2:]
+        if image.shape[:2] != (height, width):
+            sizes = f"{width}x{height} and {image.shape[1]}x{image.shape[0]}"
+            raise DataError(
+                f"{self._name}: images must have one size, but {self.paths[0]} and {self.paths[index]} have {sizes}: "
+                "resize them"
+            )
+        pixels[index] = torch.from_numpy(image).permute(2, 0, 1)
+        there[index] = True
+
 
 @dataclass(frozen=True, eq=False)
 class TensorSplit:
@@ -134,7 +180,7 @@ class TensorSplit:
     ) -> Iterator[Batch]:
         for number, chunk in _chunks(self.indices, batch_size, seed, start):
             chunk = chunk.to(self.images.labels.device)
-            pixels = self.images.pixels[chunk]
+            pixels = self.images.at(chunk)
             if seed is not None and self.augment is not None:
                 pixels = self.augment(pixels, generator(seed, number))  # of the whole batch: the same for any part
             pixels, labels = (_part(x, part) for x in (pixels, self.images.labels[chunk]))
@@ -258,6 +304,14 @@ def open_rgb(path: str | BytesIO) -> Any:
     except (SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
         # what Pillow raises as well for files that are cut off or damaged
         raise OSError(str(error)) from None
+
+
+def rgb_of(name: str, path: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """(H, W, 3); DataError, with the data set's name, if the file can't be read as an image."""
+    try:
+        return np.array(open_rgb(path))
+    except OSError as error:
+        raise DataError(f"{name}: {path} can't be read as an image: {error}") from None
 
 
 def _unreadable(damaged: list[str]) -> str:

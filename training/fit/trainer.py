@@ -16,7 +16,7 @@ from torch import nn
 
 from ...pruners.errors import Interrupted, ResumeError
 from ...pruners.run import interrupt_as_flag, same_mode
-from ..data import Data, derive_seed, number_of_steps
+from ..data import Data, derive_seed, number_of_steps, read_now
 from .checkpoints import State, load_checkpoint, load_weights, save_atomically
 from .engines import engine_for
 from .execution import Execution, device_for, is_main
@@ -64,6 +64,7 @@ def fit(
     """
     started = time.monotonic()
     execution = execution or Execution()
+    read_now(data)
     model.to(device_for(execution, device or device_of(model), regime.optimizer))
     with _as_before(model, execution.half), interrupt_as_flag() as interrupted:
         run = _Run(
