@@ -241,6 +241,8 @@ def require_network(options: NetworkOptions) -> None:
         raise ConflictError("--data text:FILES is for --model hf:DIR, whose folder holds the tokenizer")
     if (options.dtype or options.attn) and not is_hub(options.model or ""):
         raise ConflictError(f"{'--dtype' if options.dtype else '--attn'} is for --model hf:DIR")
+    if (options.residual or options.per_layer) and options.arch:
+        raise ConflictError(f"{'--residual' if options.residual else '--per-layer'} is for --model hf:DIR")
 
 
 def require_one(options: SubjectOptions) -> None:

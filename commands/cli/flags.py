@@ -172,6 +172,8 @@ network = options(
                  help="With hf:DIR: how its attention is computed; default: the library's choice."),
     click.option("--residual", is_flag=True,
                  help="With hf:DIR: let the width go, too, that all blocks add to (hidden_size)."),
+    click.option("--per-layer", is_flag=True, help="With hf:DIR: every layer keeps a width of its own, which a file of "
+                 "code beside config.json makes (trust_remote_code)."),
 )  # fmt: skip
 score = options(
     click.option("--score", metavar="FILE.py:FUNCTION", help="Judge by your own measure: (model) or (model, seconds) "

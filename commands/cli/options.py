@@ -39,6 +39,7 @@ class NetworkOptions(CommonOptions):
     dtype: str | None = None
     attn: str | None = None
     residual: bool = False
+    per_layer: bool = False
     ema: bool = False
     allow_class: tuple[str, ...] = ()
 
