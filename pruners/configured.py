@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import cached_property, partial
@@ -59,6 +59,7 @@ from .hub import (
 from .hub import (
     Entry as ConfigEntry,
 )
+from .mixtures import Mixtures
 from .places import NOWHERE
 from .plan import PruningPlan, validate
 from .run import batch_size, copied, described, precision_of, rounded, state_of, streams, take, twin
@@ -119,6 +120,25 @@ class ConfiguredPruning(BasicPruning):
             model = copied(model)
             one_by_one(model)
         return (model, [], None) if own == torch.float32 else (copied(model).float(), [], own)
+
+    def fewer_experts(self, keep: float, batches: Iterable[Any] | None = None) -> tuple[str, ...]:
+        """Take whole experts out, so that at most this share of each mixture's stays: those that fewest tokens of
+        ``batches`` go to, without any those of the smallest weights. Returns their names.
+
+        Raises BudgetError where a token would go to more than are left, NothingToPruneError where there are none.
+        """
+        names = Mixtures(self.model, self.example_input).least_used(keep, batches)
+        self.take_out(names)
+        return tuple(names)
+
+    def take_out(self, names: Sequence[str]) -> None:
+        """Go on without these layers, and without experts: the module that holds them, and a number."""
+        modules = {n for n, _ in self.model.named_modules()}
+        experts = [n for n in names if n not in modules and n.rpartition(".")[0] in modules]
+        super().take_out([n for n in names if n not in experts])
+        if experts:
+            self.model = Mixtures(self.model, self.example_input).without(experts)
+            self.without = (*self.without, *experts)
 
     @cached_property
     def _depth(self) -> Depth:
@@ -539,6 +559,7 @@ def _opener(folder: Path, draft: Path, model: nn.Module, dtype: torch.dtype) -> 
     opener = next(iter(getattr(config, "auto_map", {})), type(model).__name__)
     facts = {
         "folder": str(draft.resolve()), "class": opener, "attention": attention_of(config), "dtype": read,
+        "experts": config._experts_implementation,
     }  # fmt: skip
     file.with_suffix(".json").write_text(json.dumps(facts), "utf-8")
     return file

@@ -274,6 +274,8 @@ def budget_of(options: PruneOptions) -> Budget | None:
             raise NotGivenError("--layers auto needs a budget of --params or --macs, and --data to judge by")
     elif options.layers is not None:
         check_layers(options.layers, "latency" in given)
+    if options.experts is not None:
+        check_layers(options.experts, "latency" in given, "--experts")
     return next((Budget(k, v, options.ratios if k == "ratio" else ()) for k, v in given.items()), None)
 
 

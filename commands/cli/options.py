@@ -75,6 +75,7 @@ class PruneOptions(NetworkOptions, StepOptions):
     ratios: tuple[tuple[str, float], ...] = ()
     latency: float | None = None
     layers: float | Literal["auto"] | None = None
+    experts: float | None = None
     latency_batch: int = 1
     latency_table: Path | None = None
     alpha: float | None = None

@@ -211,7 +211,7 @@ def _from_folder(options: NetworkOptions, voice: Voice) -> Network:
     """A model with its configuration, as Hugging Face's library keeps it."""
     folder = hub_folder(options.model or "")
     voice.remark(f"reading {folder}")
-    kept_in = isinstance(options, PruneOptions) and not options.data and options.layers is None
+    kept_in = isinstance(options, PruneOptions) and not (options.data or options.layers or options.experts)
     whole = options.per_layer or not kept_in
     model, dtype = open_folder(folder, options.dtype, options.attn, whole)
     cls = type(model)

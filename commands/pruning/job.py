@@ -105,6 +105,9 @@ class PruneJob:
         if layers is not None:
             names = self.pruner.shorten(layers, self._distance(self._batches(), LAYER_BATCHES))
             self.voice.remark(f"taken out: {', '.join(names)}")
+        if self.options.experts is not None:
+            names = self.pruner.fewer_experts(self.options.experts, self._batches())
+            self.voice.remark(f"experts taken out: {', '.join(names)}")
         self.pipeline = Pipeline(
             self.pruner, self.settings, self.transfer, self._images, seconds=self.options.heal, known=self._known,
             told=self.voice.remark, report=self.shown.report,
@@ -311,6 +314,8 @@ class PruneJob:
             facts["score"] = self.options.score
         if self.layers is not None:
             facts["layers"] = self.layers
+        if self.options.experts is not None:
+            facts["experts"] = self.options.experts
         if s.budget is not None:
             facts |= s.budget.facts
             if s.budget.kind == "latency":

@@ -16,8 +16,9 @@ def network() -> Any:
     import transformers
 
     facts = json.loads(Path(__file__).with_suffix(".json").read_text("utf-8"))
-    code = {"trust_remote_code": True} if facts["class"].startswith("Auto") else {}
+    more = {"trust_remote_code": True} if facts["class"].startswith("Auto") else {}
+    more |= {} if facts["experts"] is None else {"experts_implementation": facts["experts"]}
     return getattr(transformers, facts["class"]).from_pretrained(
         facts["folder"], dtype=getattr(torch, facts["dtype"]), attn_implementation=facts["attention"],
-        local_files_only=True, **code,
+        local_files_only=True, **more,
     )  # fmt: skip

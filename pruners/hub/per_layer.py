@@ -206,6 +206,7 @@ def modeling_of(model: nn.Module, lists: Sequence[LayerList]) -> Modeling:
         name=cls.__name__, config=type(told.config).__name__, home=cls.__module__.rpartition(".")[2], auto=auto[0],
         modules=[m.rpartition(".")[::2] for m in sorted(modules)], lists=lists,
         more=len(inspect.signature(cls.__init__).parameters) > 2,
+        experts=told._can_set_experts_implementation(),
     )  # fmt: skip
     file = f"modeling_{told.config.model_type.replace('-', '_')}.py"
     return Modeling(file, text, getattr(_imported_text(text), cls.__name__), auto)

@@ -59,7 +59,8 @@ def kept(pruner: ConfiguredPruning, **left: int) -> dict[str, list[int]]:
 def test_a_network_without_a_configuration_has_widths_of_its_own_anyway(tmp_path: Path) -> None:
     code, said = refusal("prune", "--arch", "lenet5", "--ratio", "0.5", "--per-layer")
     assert code == 2 and "--per-layer is for --model hf:DIR" in said
-    (tmp_path / "net.py").write_text("from torch import nn\n\n\ndef make():\n    return nn.Sequential(nn.Linear(4, 8))\n")
+    text = "from torch import nn\n\n\ndef make():\n    return nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2))\n"
+    (tmp_path / "net.py").write_text(text)
     given = ("--model", f"{tmp_path}/net.py:make", "--input-shape", "4")
     code, said = refusal("prune", *given, "--ratio", "0.5", "--per-layer")
     assert code == 2 and "--per-layer is for models of Hugging Face's library" in said
@@ -139,10 +140,10 @@ def test_the_folder_is_opened_used_saved_and_opened_again_with_the_library_alone
 
 def test_encoder_and_decoder_have_lists_of_their_own_and_the_bundle_opens(tmp_path: Path) -> None:
     pruner = ConfiguredPruning(t5(), per_layer=True)
-    pruner.publish(pruner.plan(kept(pruner, encoder__block__0__d_ff=12, decoder__block__1__num=1)), tmp_path / "out")
+    pruner.publish(pruner.plan(kept(pruner, encoder__block__0__d_ff=12, decoder__block__1__d_ff=30)), tmp_path / "out")
     model: Any = Bundle.open(tmp_path / "out").model
     assert model.config.per_layer["encoder.block"] == {"d_ff": [12, 48]}
-    assert model.config.per_layer["decoder.block"] == {"num_heads": [4, 1]}
+    assert model.config.per_layer["decoder.block"] == {"d_ff": [48, 30]}
     assert model.encoder.block[0].layer[1].DenseReluDense.wi.out_features == 12
     assert "has_relative_attention_bias=i == 0" in (tmp_path / "out" / "modeling_t5.py").read_text()
 
