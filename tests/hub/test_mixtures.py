@@ -35,7 +35,7 @@ def mixtral(**more: Any) -> Any:
 
 
 def test_as_many_experts_stay_as_a_token_goes_to(tmp_path: Path) -> None:
-    with pytest.raises(BudgetError, match="of 4 experts 1 would stay, and every token goes to 2: 0.5 is the least"):
+    with pytest.raises(BudgetError, match=r"of 4 experts 1 would stay, and every token goes to 2: 0.5 is the least"):
         ConfiguredPruning(mixtral()).fewer_experts(0.4)
 
 
