@@ -107,6 +107,26 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         "Qwen2MoeConfig",
         {**GROUPED, "num_experts": 4, "moe_intermediate_size": 24, "shared_expert_intermediate_size": 32},
     ),
+    "Gemma3ForCausalLM": ("Gemma3TextConfig", {**GROUPED, "head_dim": 8, "sliding_window": 4}),
+    "Olmo2ForCausalLM": ("Olmo2Config", GROUPED),
+    "Phi3ForCausalLM": ("Phi3Config", {**GROUPED, "pad_token_id": 0}),
+    "GraniteForCausalLM": ("GraniteConfig", GROUPED),
+    "StableLmForCausalLM": ("StableLmConfig", GROUPED),
+    "FalconForCausalLM": (
+        "FalconConfig",
+        {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "ffn_hidden_size": 48, **TEXT},
+    ),
+    "OPTForCausalLM": ("OPTConfig", {**BLOCKS, **TEXT, "ffn_dim": 48, "word_embed_proj_dim": 32}),
+    "BloomForCausalLM": ("BloomConfig", {"hidden_size": 32, "n_layer": 2, "n_head": 4, "vocab_size": 100}),
+    "GPTNeoXForCausalLM": ("GPTNeoXConfig", {**BLOCKS, **TEXT}),
+    "Cohere2ForCausalLM": ("Cohere2Config", {**GROUPED, "sliding_window": 4}),
+    "Qwen3MoeForCausalLM": (
+        "Qwen3MoeConfig", {**GROUPED, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
+    ),
+    "ModernBertForMaskedLM": ("ModernBertConfig", {**BLOCKS, **TEXT, "pad_token_id": 0, "local_attention": 8}),
+    "Dinov2ForImageClassification": ("Dinov2Config", {**SEEN, "mlp_ratio": 2}),
+    "SiglipVisionModel": ("SiglipVisionConfig", SEEN),
+    "SiglipTextModel": ("SiglipTextConfig", {**BLOCKS, **TEXT, "eos_token_id": 99}),
 }  # fmt: skip
 
 

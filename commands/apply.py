@@ -74,6 +74,7 @@ def _complete(options: ApplyOptions, plan: PruningPlan) -> ApplyOptions:
             **_kind(options, facts.get("network")),
             seed=int(facts.get("model_seed", options.seed)),
             residual=options.residual or bool(facts.get("residual")),
+            per_layer=options.per_layer or bool(facts.get("per_layer")),
             ema=options.ema or (bool(facts.get("ema")) and not options.weights),
         )
     except (TypeError, ValueError):

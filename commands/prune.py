@@ -119,7 +119,7 @@ def settings_from(options: PruneOptions) -> SearchSettings:
     budget = budget_of(options)
     with_data = data_of(options) is not None
     judged = with_data or options.score is not None
-    strategy = options.search or _usual_search(budget, judged, options.layers is not None)
+    strategy = options.search or _usual_search(budget, judged, bool(options.layers or options.experts))
     SEARCHES.find(strategy)
     transfer = chosen_transfer(options.transfer, options.heal, usual_transfer(strategy, options.per, with_data))
     check_transfer(transfer, True, options.calibration)  # whether there are images is known later

@@ -56,6 +56,7 @@ def prune(
     score: Callable[[nn.Module], float] | None = None,
     final_epochs: int = 10,
     skip: Sequence[str] = (),
+    per_layer: bool = False,
     round_to: int = 1,
     seed: int = 0,
     entry: Entry | None = None,
@@ -85,11 +86,11 @@ def prune(
     network for ``final_epochs``, and ``evaluate`` measures the accuracies of the summary. ``score``: a measure of your
     own, the larger the better, that searches judge candidates by in place of ``evaluate``, and what the summary tells;
     the network comes in evaluation mode, without gradients, and is left as it was. ``batches``: (images, labels)
-    pairs for what looks at data; tensors do where no labels are needed. ``skip``: layers that stay. ``round_to``:
-    multiples of so many channels stay. ``entry``: the factory that built the model, if it isn't simply its class.
-    ``force``: overwrite what is in ``output``. ``jobs``: so many processes judge the candidates of a search, which ends
-    as with one; what they judge by is pickled for them. ``backend`` and ``address``: of "ray" or "dask", where these
-    run elsewhere.
+    pairs for what looks at data; tensors do where no labels are needed. ``skip``: layers that stay. ``per_layer``: in
+    a model with a configuration every layer keeps widths of its own. ``round_to``: multiples of so many channels stay.
+    ``entry``: the factory that built the model, if it isn't simply its class. ``force``: overwrite what is in
+    ``output``. ``jobs``: so many processes judge the candidates of a search, which ends as with one; what they judge by
+    is pickled for them. ``backend`` and ``address``: of "ray" or "dask", where these run elsewhere.
 
     Returns the bundle: ``model``, ``source``, ``plan``, ``summary``, ``path``. The model itself is not changed. Raises
     the errors of ``pruners.errors``: UsageError for arguments that don't fit, BudgetError, NotPrunableError with file
@@ -126,7 +127,9 @@ def prune(
         _require_data(chosen, transfer, known, evaluate or measure)
         if known is not None:
             _require_runnable(model, example_input, known)
-        pruning = ConfiguredPruning if is_configured(model) else BasicPruning
+        if per_layer and not is_configured(model):
+            raise UnsuitedError("per_layer is for models with a configuration: other layers have widths of their own")
+        pruning = partial(ConfiguredPruning, per_layer=per_layer) if is_configured(model) else BasicPruning
         pruner: BasicPruning = pruning(model, example_input, entry=entry, skip=skip)
         scored = None if measure is None else Scored(measure, measure(copied(model)))
         if layers is not None:
@@ -140,6 +143,7 @@ def prune(
             pipeline.measure(Measuring(table, device=device, batch=batch_size(example_input)))
         facts = {"search": search, "metric": metric, "transfer": transfer, "seed": seed}
         facts |= {} if heal is None else {"heal": heal}
+        facts |= {"per_layer": True} if per_layer else {}
         facts |= {} if budget is None else budget.facts
         for doubt in pruner.doubts:
             log.warning(doubt)

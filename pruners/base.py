@@ -34,7 +34,7 @@ from .bundle import (
 from .costs import CostModel, Costs, check_layers
 from .declare import check_declarations, declared_ties
 from .depth import Depth, Distance
-from .errors import NothingToPruneError, PlanMismatchError
+from .errors import NothingToPruneError, PlanMismatchError, UnsuitedError
 from .graph import ChannelGraph, FrozenChannels, Kept
 from .metrics import Ranking, rank
 from .plan import PruningPlan, from_kept, sha256_of_file, sha256_of_state, validate
@@ -127,6 +127,10 @@ class BasicPruning:
         check_layers(keep, timed=False)
         self.take_out(self._depth.chosen(keep, distance))
         return self.without
+
+    def fewer_experts(self, keep: float, batches: Iterable[Any] | None = None) -> tuple[str, ...]:
+        """Take whole experts of mixtures out. Raises UnsuitedError: a configuration has to count them."""
+        raise UnsuitedError("--experts is for models of Hugging Face's library (--model hf:DIR)")
 
     def take_out(self, names: Sequence[str]) -> None:
         """Go on without these layers. Raises PlanError where there are none of these names, NotPrunableError where the

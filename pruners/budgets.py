@@ -50,12 +50,13 @@ class Budget:
         return 1 - self.value if self.kind == "ratio" else self.value
 
 
-def check_layers(keep: float, timed: bool) -> None:
-    """Raises BudgetError unless a share of the residual layers can be asked for. ``timed``: beside ``--latency``."""
+def check_layers(keep: float, timed: bool, option: str = "--layers") -> None:
+    """Raises BudgetError unless a share of the residual layers, or of experts, can be asked for. ``timed``: beside
+    ``--latency``."""
     if not 0 < keep < 1:
-        raise BudgetError(f"--layers {keep:g}: must lie between 0 and 1, both excluded; 0.75 keeps three quarters")
+        raise BudgetError(f"{option} {keep:g}: must lie between 0 and 1, both excluded; 0.75 keeps three quarters")
     if timed:
-        raise BudgetError("--layers goes with --macs, --params or --ratio, not with --latency")
+        raise BudgetError(f"{option} goes with --macs, --params or --ratio, not with --latency")
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import cached_property, partial
@@ -26,18 +25,26 @@ from .entry import Entry
 from .errors import BudgetError, ConfiguredError, NotGivenError
 from .graph import ChannelGraph, FrozenChannels, Kept, Width, together
 from .hub import (
+    PER_LAYER,
     Axis,
+    LayerList,
+    Modeling,
     Number,
     Shapes,
     attention_of,
+    by_layer,
     changed,
     completed,
     entries,
     fewer_layers,
     in_proportion,
     inputs_of,
+    is_librarys,
+    layer_lists,
+    layer_of,
     made,
     missing_in,
+    modeling_of,
     number,
     numbers_in,
     one_by_one,
@@ -46,11 +53,13 @@ from .hub import (
     save_folder,
     shapes_in,
     shapes_of,
+    told_of_layers,
     values_of,
 )
 from .hub import (
     Entry as ConfigEntry,
 )
+from .mixtures import Mixtures
 from .places import NOWHERE
 from .plan import PruningPlan, validate
 from .run import batch_size, copied, described, precision_of, rounded, state_of, streams, take, twin
@@ -85,19 +94,22 @@ class ConfiguredPruning(BasicPruning):
     A width is one number of the configuration, such as ``intermediate_size``: every layer keeps channels of its own, as
     many as the others. Which number counts what is found by making the model with others (``hub.entries``), and each is
     tried: the model that it makes, with the kept weights, has to compute what the original does without the rest.
-    ``skip`` takes names of such numbers, and of layers.
+    ``skip`` takes names of such numbers, and of layers. ``per_layer``: every layer has numbers of its own, where the
+    library makes layers of a configuration each; a file of code beside ``config.json`` does that then.
     """
 
     fileName = "config.json"
 
     def __init__(
-        self, model: nn.Module, example_input: Any = None, *, residual: bool = False, tied: bool = False,
-        **arguments: Any,
+        self, model: nn.Module, example_input: Any = None, *, residual: bool = False, per_layer: bool = False,
+        tied: bool = False, **arguments: Any,
     ) -> None:  # fmt: skip
         cls = type(model)
         arguments["entry"] = arguments.get("entry") or Entry(cls, {}, cls.__name__, f"{cls.__module__}, {cls.__name__}")
         super().__init__(model, examples(model) if example_input is None else example_input, **arguments)
-        self.residual = residual
+        self.residual, self.per_layer = residual, per_layer
+        self._lists: dict[str, LayerList] = {}
+        self._modeling: Modeling | None = None
         self.unsaid: dict[str, str] = {}  # number -> why it can't be changed
         self._mattering: dict[Any, bool] = {}
 
@@ -108,6 +120,25 @@ class ConfiguredPruning(BasicPruning):
             model = copied(model)
             one_by_one(model)
         return (model, [], None) if own == torch.float32 else (copied(model).float(), [], own)
+
+    def fewer_experts(self, keep: float, batches: Iterable[Any] | None = None) -> tuple[str, ...]:
+        """Take whole experts out, so that at most this share of each mixture's stays: those that fewest tokens of
+        ``batches`` go to, without any those of the smallest weights. Returns their names.
+
+        Raises BudgetError where a token would go to more than are left, NothingToPruneError where there are none.
+        """
+        names = Mixtures(self.model, self.example_input).least_used(keep, batches)
+        self.take_out(names)
+        return tuple(names)
+
+    def take_out(self, names: Sequence[str]) -> None:
+        """Go on without these layers, and without experts: the module that holds them, and a number."""
+        modules = {n for n, _ in self.model.named_modules()}
+        experts = [n for n in names if n not in modules and n.rpartition(".")[0] in modules]
+        super().take_out([n for n in names if n not in experts])
+        if experts:
+            self.model = Mixtures(self.model, self.example_input).without(experts)
+            self.without = (*self.without, *experts)
 
     @cached_property
     def _depth(self) -> Depth:
@@ -139,6 +170,8 @@ class ConfiguredPruning(BasicPruning):
         tracer = observe(self.model, self._all, skip=layers, constructed=True)
         apart = replace(tracer.graph(), calls=(), further=())
         numbers = self._numbers(apart)
+        if self.per_layer and numbers:
+            numbers = self._by_layer(apart, numbers)
         counted = {w for n in numbers for w in n.shares}
         left = [w for w in apart.widths if w.name not in counted]
         frozen = [FrozenChannels(tuple(u.slot for u in w.uses), w.size, self._why_left(w), NOWHERE) for w in left]
@@ -149,6 +182,42 @@ class ConfiguredPruning(BasicPruning):
             raise ConfiguredError(f"{self.netName}: its configuration can't say what is pruned: {why}{more}")
         self._by_name = {n.name: n for n in numbers}
         return together(apart, {n.name: n.shares for n in numbers}, frozen)
+
+    def _by_layer(self, graph: ChannelGraph, numbers: Sequence[Number]) -> list[Number]:
+        """The numbers, each as one for every layer where layers that have it differently can be made. Raises
+        ConfiguredError where none can be."""
+        layers = {
+            w.name: layer_of(self.model, [u.slot.parameter for u in w.uses])
+            for w in graph.widths if any(w.name in n.shares for n in numbers)
+        }  # fmt: skip
+        lists = layer_lists(self.model, dict.fromkeys(place[0] for place in layers.values() if place is not None))
+        found: list[Number] = []
+        whys: list[str] = []
+        for one in numbers:
+            each = by_layer(one, layers, lists)
+            why = each if isinstance(each, str) else self._layers_untrue(graph, each, lists)
+            whys += [f"{one.name}: {why}"] if why else []
+            found += [one] if isinstance(each, str) or why else each
+        apart = [n for n in found if n.layer is not None]
+        if not apart:
+            why = "; ".join(whys)
+            raise ConfiguredError(f"{self.netName}: --per-layer: no layer can have numbers of its own: {why}")
+        self._make_layers(apart, lists)
+        return found
+
+    def _make_layers(self, numbers: Sequence[Number], lists: Mapping[str, LayerList | str]) -> None:
+        homes = dict.fromkeys(n.layer[0] for n in numbers if n.layer is not None)
+        self._lists = {home: made_by for home in homes if isinstance(made_by := lists[home], LayerList)}
+        self._modeling = modeling_of(self.model, list(self._lists.values()))
+
+    def _layers_untrue(
+        self, graph: ChannelGraph, each: Sequence[Number], lists: Mapping[str, LayerList | str]
+    ) -> str:  # fmt: skip
+        """Why the model whose layers lost some each, not as many, isn't the pruned one; empty where it is."""
+        self._make_layers(each, lists)
+        sizes = {w.name: w.size for w in graph.widths}
+        rounds = [min(sizes[w] // n for w, n in one.shares.items()) for one in each]
+        return self._untrue_with(graph, each, [1 + i % max(1, n - 1) for i, n in enumerate(rounds)], rounds)
 
     def _why_left(self, width: Width) -> str:
         if width.exact or self.residual:
@@ -254,7 +323,7 @@ class ConfiguredPruning(BasicPruning):
 
     def _shapes(self, graph: ChannelGraph, values: Mapping[str, Any]) -> Shapes | None:
         """Of each tensor under its first name."""
-        shapes = shapes_of(self.model, values)
+        shapes = shapes_of(self.model, values, self._class_for(values))
         return shapes and {name: shape for name, shape in shapes.items() if graph.key(name) == name}
 
     def _untrue(self, graph: ChannelGraph, one: Number) -> str:
@@ -266,32 +335,50 @@ class ConfiguredPruning(BasicPruning):
             return "the widths that it counts can't be cut in proportion"
         why = ""
         for left in dict.fromkeys((max(1, rounds // 2), max(1, rounds // 3), rounds - 1)):
-            why = self._untrue_with(graph, one, left, rounds)
+            why = self._untrue_with(graph, [one], [left], [rounds])
             if not why or not why.startswith(_OTHER):
                 break
         return why
 
-    def _untrue_with(self, graph: ChannelGraph, one: Number, left: int, rounds: int) -> str:
-        merged = together(graph, {one.name: one.shares})
-        kept = _some(merged, one, left)
-        values = changed(self._values, one.values(rounds - left))
+    def _untrue_with(
+        self, graph: ChannelGraph, numbers: Sequence[Number], left: Sequence[int], rounds: Sequence[int]
+    ) -> str:
+        merged = together(graph, {n.name: n.shares for n in numbers})
+        kept = {k: v for one, n in zip(numbers, left, strict=True) for k, v in _some(merged, one, n).items()}
+        values = self._changed([(one, n - m) for one, n, m in zip(numbers, rounds, left, strict=True)])
         shapes = self._shapes(graph, values)
         if shapes is None:
             return "the library can't make the model with fewer"
         wanted = _cut(merged, kept)
         if shapes.keys() != wanted.keys():
-            return f"{_OTHER} with {', '.join(f'{k} {v}' for k, v in one.told(rounds - left).items())}"
+            told = {k: v for one, n, m in zip(numbers, rounds, left, strict=True) for k, v in one.told(n - m).items()}
+            return f"{_OTHER} with {', '.join(f'{k} {v}' for k, v in told.items())}"
         off = [k for k, shape in shapes.items() if shape != wanted[k]]
         if off:
             return f"{off[0]} would get another shape than it has when pruned"
-        return differs(self.model, graph, merged.each(kept), partial(made, self.model, values), self.example_input)
+        return differs(self.model, graph, merged.each(kept), partial(self._made, values), self.example_input)
 
     # -- what a plan makes of it
 
     def configuration(self, kept: Kept) -> dict[str, Any]:
         """The values of the pruned model's configuration."""
-        numbers = {path: n for one, gone in self._gone(kept) for path, n in one.values(gone).items()}
-        return changed(self._values, numbers)
+        return self._changed(list(self._gone(kept)))
+
+    def _changed(self, steps: Sequence[tuple[Number, int]]) -> dict[str, Any]:
+        """The values where numbers fell by so many steps."""
+        numbers = {p: n for one, gone in steps if one.layer is None for p, n in one.values(gone).items()}
+        largest, layers = told_of_layers([s for s in steps if s[0].layer is not None], self._lists)
+        found = changed(self._values, {**numbers, **largest})
+        if self._modeling is not None and layers:
+            found |= {PER_LAYER: layers, "auto_map": self._modeling.auto_map}
+        return found
+
+    def _made(self, values: Mapping[str, Any]) -> nn.Module:
+        """A model of these values, by the file of code where layers have their own."""
+        return made(self.model, values, self._class_for(values))
+
+    def _class_for(self, values: Mapping[str, Any]) -> type[nn.Module] | None:
+        return self._modeling.cls if self._modeling is not None and PER_LAYER in values else None
 
     def _gone(self, kept: Kept) -> Iterator[tuple[Number, int]]:
         """How many steps each number falls."""
@@ -304,7 +391,7 @@ class ConfiguredPruning(BasicPruning):
         whole = model or self.model
         values = self.configuration(kept)
         try:
-            network = made(self.model, values)
+            network = self._made(values)
         except Exception as error:  # the library checks some numbers against others
             said = ", ".join(f"{n} {v['after']}" for n, v in self._told(kept).items())
             raise BudgetError(f"the library makes no model with {said}: {described(error)}") from error
@@ -348,14 +435,16 @@ class ConfiguredPruning(BasicPruning):
         with published(output, force) as draft:
             save_folder(network, source, draft, dtype)
             network.float()
-            if source is None and self._is_librarys:
+            if self._modeling is not None:
+                write_file(draft / self._modeling.file, self._modeling.text.encode())
+            elif source is None and is_librarys(self.model):
                 write_file(draft / "model.py", _FILE.format(name=self.netName, cls=type(self.model).__name__).encode())
                 write_state(draft / "weights.pth", rounded(network.state_dict(), dtype))
             written = sorted(p.name for p in draft.iterdir())
             each = self.graph.each(plan.kept)
             proof = self._cases(each, network)
             with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
-                opened = _opener(Path(folder), draft, self.model, dtype)
+                opened = _opener(Path(folder), draft, network, dtype)
                 checked = verify_bundle(opened, "network", proof, self.predict(plan.kept), self._batch, weights=False)
             planned = self._summary(plan)
             proved = {**checked.about_macs(planned["macs"]), "verified": True, **checked.as_dict()}
@@ -364,19 +453,20 @@ class ConfiguredPruning(BasicPruning):
             record(draft, plan, told, files or {}, self._details(plan, ""))
         return Bundle(output, plan, told)
 
-    @property
-    def _is_librarys(self) -> bool:
-        """Whether the model's class is one that the library offers by its name."""
-        cls = type(self.model)
-        package = sys.modules[cls.__module__.partition(".")[0]]
-        return getattr(package, cls.__name__, None) is cls
-
     def _told(self, kept: Kept) -> dict[str, Any]:
-        """Every entry that the plan changes, before and after."""
-        return {
-            entry.name: {"before": entry.value, "after": one.values(gone)[entry.path]}
-            for one, gone in self._gone(kept) for entry in one.entries
+        """Every entry that the plan changes, before and after: for one of each layer a list, under the name with a star
+        in the place of the layer's."""
+        gone = list(self._gone(kept))
+        told: dict[str, Any] = {
+            entry.name: {"before": entry.value, "after": one.values(n)[entry.path]}
+            for one, n in gone if one.layer is None for entry in one.entries
         }  # fmt: skip
+        _, layers = told_of_layers([g for g in gone if g[0].layer is not None], self._lists)
+        changed_ones = ((one.layer[0], e) for one, n in gone if one.layer is not None and n for e in one.entries)
+        for home, entry in changed_ones:
+            name = self._lists[home].name_of(entry.path)
+            told[f"{home}.*.{name}"] = {"before": entry.value, "after": layers[home][name]}
+        return told
 
     def _told_layers(self) -> dict[str, Any]:
         """Every entry that counts layers, before and after some were taken out."""
@@ -407,7 +497,7 @@ def rewritten(
 ) -> Verification:  # fmt: skip
     """Write a published folder's model with other weights into a draft, and verify it. Other files but the bundle's own
     go along. ``case``: what it computes with the weights as they are written."""
-    dtype = open_folder(folder)[1]
+    dtype = open_folder(folder, code=True)[1]
     network.load_state_dict(rounded(rounded(network.state_dict(), dtype), torch.float32))
     save_folder(network, folder, draft, dtype)
     network.float().eval()
@@ -420,7 +510,7 @@ def rewritten(
 def _copy(network: nn.Module, like: nn.Module) -> nn.Module:
     if streams(network):
         return twin(network).eval()
-    other = made(like, values_of(network))
+    other = made(like, values_of(network), type(network))
     other.load_state_dict(network.state_dict())
     return other.eval()
 
@@ -466,8 +556,10 @@ def _opener(folder: Path, draft: Path, model: nn.Module, dtype: torch.dtype) -> 
     file.write_bytes(_OPENED.read_bytes())
     config: Any = model.config
     read = str(dtype if streams(model) else torch.float32).removeprefix("torch.")
+    opener = next(iter(getattr(config, "auto_map", {})), type(model).__name__)
     facts = {
-        "folder": str(draft.resolve()), "class": type(model).__name__, "attention": attention_of(config), "dtype": read,
+        "folder": str(draft.resolve()), "class": opener, "attention": attention_of(config), "dtype": read,
+        "experts": config._experts_implementation,
     }  # fmt: skip
     file.with_suffix(".json").write_text(json.dumps(facts), "utf-8")
     return file

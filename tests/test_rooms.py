@@ -117,7 +117,8 @@ _TABLE = {
     "pruners.bundle.report": "pruners.errors pruners.plan pruners.shown",
     "pruners.configured": (
         "pruners.base pruners.bundle pruners.costs pruners.depth pruners.entry pruners.errors pruners.graph "
-        "pruners.hub pruners.places pruners.plan pruners.run pruners.slicing pruners.source pruners.trace "
+        "pruners.hub pruners.mixtures "
+        "pruners.places pruners.plan pruners.run pruners.slicing pruners.source pruners.trace "
         "pruners.verify pruners.weight_transfer"
     ),
     "pruners.costs": "pruners.budgets pruners.errors pruners.graph pruners.run",
@@ -131,6 +132,7 @@ _TABLE = {
     "pruners.graph": "pruners.errors pruners.places pruners.run pruners.shown",
     "pruners.healing": "pruners.errors pruners.run",
     "pruners.hub": "pruners.errors pruners.run",
+    "pruners.mixtures": "pruners.errors pruners.hub pruners.run pruners.verify",
     "pruners.latency": "pruners.costs pruners.errors pruners.graph pruners.outputs pruners.run pruners.slicing",
     "pruners.least_squares": "pruners.costs pruners.errors pruners.graph pruners.run",
     "pruners.lenet5": "pruners.base",

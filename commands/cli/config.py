@@ -21,7 +21,7 @@ _INSTEAD = (set(MEANING), _NETWORK)
 """What the command line says of one of these takes the place of what the file says of the others."""
 _OF_A_NETWORK = {
     "weights", "network", "kind_arg", "model_arg", "first_layer", "last_layer", "init_from", "input_shape", "example",
-    "dtype", "attn", "residual", "ema", "allow_class",
+    "dtype", "attn", "residual", "per_layer", "ema", "allow_class",
 }  # fmt: skip
 
 

@@ -241,6 +241,8 @@ def require_network(options: NetworkOptions) -> None:
         raise ConflictError("--data text:FILES is for --model hf:DIR, whose folder holds the tokenizer")
     if (options.dtype or options.attn) and not is_hub(options.model or ""):
         raise ConflictError(f"{'--dtype' if options.dtype else '--attn'} is for --model hf:DIR")
+    if (options.residual or options.per_layer) and options.arch:
+        raise ConflictError(f"{'--residual' if options.residual else '--per-layer'} is for --model hf:DIR")
 
 
 def require_one(options: SubjectOptions) -> None:
@@ -272,6 +274,8 @@ def budget_of(options: PruneOptions) -> Budget | None:
             raise NotGivenError("--layers auto needs a budget of --params or --macs, and --data to judge by")
     elif options.layers is not None:
         check_layers(options.layers, "latency" in given)
+    if options.experts is not None:
+        check_layers(options.experts, "latency" in given, "--experts")
     return next((Budget(k, v, options.ratios if k == "ratio" else ()) for k, v in given.items()), None)
 
 

@@ -172,6 +172,8 @@ network = options(
                  help="With hf:DIR: how its attention is computed; default: the library's choice."),
     click.option("--residual", is_flag=True,
                  help="With hf:DIR: let the width go, too, that all blocks add to (hidden_size)."),
+    click.option("--per-layer", is_flag=True, help="With hf:DIR: every layer keeps a width of its own, which a file of "
+                 "code beside config.json makes (trust_remote_code)."),
 )  # fmt: skip
 score = options(
     click.option("--score", metavar="FILE.py:FUNCTION", help="Judge by your own measure: (model) or (model, seconds) "
@@ -250,6 +252,8 @@ budgets = options(
     click.option("--layers", type=Share(), metavar="X", help="Keep at most this fraction of the residual layers: whole "
                  "blocks go where their absence moves the outputs least; alone, or before another budget. auto tries "
                  "some beside --params or --macs, and keeps what moves the outputs least on --data."),
+    click.option("--experts", type=float, metavar="X", help="With hf:DIR: keep at most this fraction of the experts of "
+                 "each mixture: those go that fewest tokens of --data go to; alone, or before another budget."),
     click.option("--latency-batch", type=click.IntRange(1), default=1, metavar="N",
                  help="Measure N inputs at a time [1]."),
     click.option("--latency-table", type=PATH, metavar="FILE", help="Where measured times are kept "

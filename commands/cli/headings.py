@@ -12,10 +12,10 @@ HEADINGS = {
     "First of all": FIRST,
     OWN: "",  # what is in no other one
     "The network": (
-        "ema allow_class network model_arg kind_arg first_layer last_layer init_from example dtype attn residual skip "
-        "tie_declared"
+        "ema allow_class network model_arg kind_arg first_layer last_layer init_from example dtype attn residual "
+        "per_layer skip tie_declared"
     ),
-    "How much is kept": "params latency layers latency_batch latency_table round_to min_channels",
+    "How much is kept": "params latency layers experts latency_batch latency_table round_to min_channels",
     "What is searched": (
         "metric search score score_seconds alpha mode direction per retrain_epochs stop_early jobs backend address "
         "cache_gb"

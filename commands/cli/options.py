@@ -39,6 +39,7 @@ class NetworkOptions(CommonOptions):
     dtype: str | None = None
     attn: str | None = None
     residual: bool = False
+    per_layer: bool = False
     ema: bool = False
     allow_class: tuple[str, ...] = ()
 
@@ -74,6 +75,7 @@ class PruneOptions(NetworkOptions, StepOptions):
     ratios: tuple[tuple[str, float], ...] = ()
     latency: float | None = None
     layers: float | Literal["auto"] | None = None
+    experts: float | None = None
     latency_batch: int = 1
     latency_table: Path | None = None
     alpha: float | None = None

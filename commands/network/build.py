@@ -39,6 +39,8 @@ from ..show import Voice
 from .inputs import SYNTHETIC, Shape, call_example, images, shapes_of, synthetic
 from .kinds import Chosen, binary_form, chosen_kind, start
 
+_CONFIGURED = "is for models of Hugging Face's library (--model hf:DIR): all other layers have widths of their own"
+
 
 @dataclass(frozen=True)
 class Network:
@@ -197,23 +199,34 @@ def _own(options: NetworkOptions, data: Data | None, shapes: Sequence[Shape], vo
     inputs = _inputs(options, shapes) if shapes or not configured else _configured_inputs(options, model)
     if entry.dtype is not None:
         inputs = wide(inputs, own)
-    return Network(factory.name, "", model, entry, inputs, data, options.weights, facts)
+    choices = _choices(options)
+    if choices and not configured:
+        raise UnsuitedError(f"--{' and --'.join(choices).replace('_', '-')} {_CONFIGURED}")
+    return Network(
+        factory.name, "", model, entry, inputs, data, options.weights, {**facts, **choices}, choices=choices
+    )
 
 
 def _from_folder(options: NetworkOptions, voice: Voice) -> Network:
     """A model with its configuration, as Hugging Face's library keeps it."""
     folder = hub_folder(options.model or "")
     voice.remark(f"reading {folder}")
-    whole = not isinstance(options, PruneOptions) or bool(options.data) or options.layers is not None
+    kept_in = isinstance(options, PruneOptions) and not (options.data or options.layers or options.experts)
+    whole = options.per_layer or not kept_in
     model, dtype = open_folder(folder, options.dtype, options.attn, whole)
     cls = type(model)
     entry = Entry(cls, {}, cls.__name__, f"{folder.resolve().name}, {cls.__name__}", dtype, folder)
     facts = _facts(options, [], model=f"hf:{folder.as_posix()}", dtype=str(dtype).removeprefix("torch."))
     inputs = _configured_inputs(options, model)
-    choices = {"residual": True} if options.residual else {}
+    choices = _choices(options)
     facts |= choices
     data = _text(options.data, folder, model) if options.data else None
     return Network(folder.resolve().name, "", model, entry, inputs, data, None, facts, choices=choices)
+
+
+def _choices(options: NetworkOptions) -> dict[str, Any]:
+    """What the pruner of a model with a configuration is told."""
+    return {name: True for name in ("residual", "per_layer") if getattr(options, name)}
 
 
 def _text(spec: str, folder: Path, model: nn.Module) -> Data:

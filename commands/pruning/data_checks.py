@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ...pruners.errors import ConflictError, NeedsDataError, OptionError
+from ...pruners.hub import foretells
 from ...pruners.metrics import METRICS, check_labels
 from ...pruners.run import as_it_was, scores_of
 from ...pruners.search import SEARCHES, UNJUDGED, SearchSettings
@@ -60,12 +61,14 @@ def check_data(options: PruneOptions, settings: SearchSettings, network: Network
     refused = None if data.labelled else _needing_labels(options, settings, network)
     if refused is not None:
         option, instead = refused
-        raise NeedsDataError(f"{option} needs labels, and the images of {network.facts['data']} have none: {instead}")
+        what = "the texts" if data.is_text else "the images"
+        raise NeedsDataError(f"{option} needs labels, and {what} of {network.facts['data']} have none: {instead}")
 
 
 def _needing_labels(options: PruneOptions, settings: SearchSettings, network: Network) -> tuple[str, str] | None:
     """The first thing asked for that needs labels, and what to do instead."""
-    if METRICS.fact(settings.metric, "labels"):
+    next_tokens = network.data is not None and network.data.is_text and foretells(network.model)
+    if METRICS.fact(settings.metric, "labels") and not next_tokens:
         return f"--metric {settings.metric}", "take --metric reconstruction or l1"
     if SEARCHES.fact(settings.strategy, "labels") and options.score is None:
         instead = "take --search sensitivity, and a budget such as --macs 0.5, or judge by --score"

@@ -36,7 +36,7 @@ class Elsewhere:
 
     def __call__(self) -> Evaluator:
         os.chdir(self.folder)
-        options, voice = replace(self.options, layers=None), Voice(-1)
+        options, voice = replace(self.options, layers=None, experts=None), Voice(-1)
         measure = Measure.named(options.score, options.score_seconds) if options.score else None
         network = network_from(options, voice)
         if self.weights is not None:

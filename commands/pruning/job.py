@@ -19,16 +19,19 @@ from ...pruners.depth import Distance
 from ...pruners.errors import BudgetError, CheckpointError, NeedsDataError, NotPrunableError
 from ...pruners.hub import foretells
 from ...pruners.measure import Measure
+from ...pruners.metrics import METRICS
 from ...pruners.optimizer_groups import parameter_names
 from ...pruners.pipeline import LAYER_BATCHES, Pipeline, closeness
 from ...pruners.plan import PruningPlan
-from ...pruners.run import copied
+from ...pruners.run import copied, images_of
 from ...pruners.search import Evaluator, PrefixCache, Scored, SearchResult, SearchSettings, Workers
 from ...pruners.transfer import TRANSFERS, TransferImages, chosen_transfer
 from ...pruners.weight_transfer import slice_optimizer_state
 from ...training.binarization import soft_orthogonality
 from ...training.binarization.kinds import recognise
-from ...training.data import Data, batch_of, calibration_images, damaged_in, perplexity, read_now
+from ...training.data import (
+    Data, batch_of, calibration_images, damaged_in, foretelling, perplexity, read_now,
+)  # fmt: skip
 from ...training.fit import (
     Score,
     Stop,
@@ -105,6 +108,11 @@ class PruneJob:
         if layers is not None:
             names = self.pruner.shorten(layers, self._distance(self._batches(), LAYER_BATCHES))
             self.voice.remark(f"taken out: {', '.join(names)}")
+        if self.options.experts is not None:
+            batches = self._batches()
+            tokens = None if batches is None else [images_of(b) for b in batches]
+            names = self.pruner.fewer_experts(self.options.experts, tokens)
+            self.voice.remark(f"experts taken out: {', '.join(names)}")
         self.pipeline = Pipeline(
             self.pruner, self.settings, self.transfer, self._images, seconds=self.options.heal, known=self._known,
             told=self.voice.remark, report=self.shown.report,
@@ -290,9 +298,11 @@ class PruneJob:
         """Training images, with their labels if there are some."""
         if self.data is None:
             return None
-        sample = self.data.train.sample(_RANKING_IMAGES, self.options.seed)
+        next_tokens = self.data.is_text and METRICS.fact(self.settings.metric, "labels")
+        data = foretelling(self.data) if next_tokens else self.data
+        sample = data.train.sample(_RANKING_IMAGES, self.options.seed)
         batches = sample.batches(batch_of(sample, 64))
-        return list(batches) if self.data.labelled else [images for images, _ in batches]
+        return list(batches) if data.labelled or next_tokens else [images for images, _ in batches]
 
     def _fingerprint(self) -> dict[str, Any]:
         """What options that leave a choice came to; the hash of the weights counts, wherever they lie."""
@@ -313,6 +323,8 @@ class PruneJob:
             facts["score"] = self.options.score
         if self.layers is not None:
             facts["layers"] = self.layers
+        if self.options.experts is not None:
+            facts["experts"] = self.options.experts
         if s.budget is not None:
             facts |= s.budget.facts
             if s.budget.kind == "latency":

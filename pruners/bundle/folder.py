@@ -78,7 +78,7 @@ class Bundle:
     def model(self) -> nn.Module:
         """The generated network with its weights, in eval mode; made at first use, and the same one from then on."""
         if self.configured:
-            return open_folder(self.folder)[0]
+            return open_folder(self.folder, code=True)[0]
         factory = self.summary["factory"]
         network = import_network(self.file, factory) if self.text is None else import_text(self.text, factory)
         network.load_state_dict(self._weights() if self.state is None else self.state)

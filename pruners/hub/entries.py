@@ -6,7 +6,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -111,20 +111,22 @@ def _slopes(
 @dataclass(frozen=True)
 class Number:
     """Entries that count widths together. ``shares``: how many groups of each width go at a time; ``steps``: by how
-    much each entry falls then."""
+    much each entry falls then; ``layer``: the only one that they count of, by its list and place."""
 
     entries: tuple[Entry, ...]
     shares: Mapping[str, int]
     steps: Mapping[Path, Fraction]
+    layer: tuple[str, int] | None = None
 
     @property
     def name(self) -> str:
-        return "+".join(e.name for e in self.entries if e.slopes)
+        name = "+".join(e.name for e in self.entries if e.slopes)
+        return name if self.layer is None else f"{self.layer[0]}.{self.layer[1]}.{name}"
 
     def coarser(self, times: int) -> Number:
         """So many steps at a time."""
         shares = {w: times * n for w, n in self.shares.items()}
-        return Number(self.entries, shares, {p: times * n for p, n in self.steps.items()})
+        return replace(self, shares=shares, steps={p: times * n for p, n in self.steps.items()})
 
     def told(self, rounds: int) -> dict[str, int | float]:
         """The same by name."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
+import itertools
 import json
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -21,6 +25,7 @@ from .entries import Shapes
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".gguf", ".ot")
 _OWN = {"config.json", "README.md", "plan.json", "summary.json", "details.json", "report.html", "search.jsonl"}
 _PLAIN = "eager"
+_numbers = itertools.count()
 _LARGEST = "1000GB"
 _SHARDS = 10  # of a large model, whatever it was read from
 LARGE = 500_000_000  # bytes
@@ -46,15 +51,16 @@ def is_configured(model: nn.Module) -> bool:
 
 
 def open_folder(
-    path: Path, dtype: str | None = None, attention: str | None = None, whole: bool = True
+    path: Path, dtype: str | None = None, attention: str | None = None, whole: bool = True, code: bool = False
 ) -> tuple[nn.Module, torch.dtype]:  # fmt: skip
     """The model in a folder, in float32 and in eval mode, and the type of its weights, or ``dtype`` instead.
 
-    ``whole``: False lets the weights of a large one stay in their files; they come and go while it runs.
+    ``whole``: False lets the weights of a large one stay in their files; they come and go while it runs. ``code``: run
+    the folder's own file, where its configuration names one.
     Raises ModelFileError for a configuration that describes no model, CheckpointError for weights that don't fit it.
     """
     transformers = library()
-    config = _configuration(transformers, path)
+    config = _configuration(transformers, path, code)
     cls = _class(transformers, config, path)
     stored = DTYPES[dtype] if dtype else _stored(path)
     options = {} if attention is None else {"attn_implementation": attention}
@@ -153,12 +159,12 @@ def foretells(model: nn.Module) -> bool:
     return is_configured(model) and bool(told.can_generate()) and not told.config.is_encoder_decoder
 
 
-def _configuration(transformers: Any, path: Path) -> Any:
+def _configuration(transformers: Any, path: Path, code: bool) -> Any:
     try:
         values = json.loads((path / "config.json").read_text("utf-8"))
     except ValueError as error:
         raise ModelFileError(f"{path / 'config.json'} is no JSON: {error}") from None
-    if isinstance(values, dict) and values.get("auto_map"):
+    if isinstance(values, dict) and values.get("auto_map") and not code:
         raise ModelFileError(
             f"{path}: its model is code of its own (auto_map), which is not run: give its file to --model"
         )
@@ -171,6 +177,8 @@ def _configuration(transformers: Any, path: Path) -> Any:
 
 
 def _class(transformers: Any, config: Any, path: Path) -> Any:
+    for reference in getattr(config, "auto_map", {}).values():
+        return class_in(path, reference)
     for name in config.architectures or ():
         if (found := getattr(transformers, name, None)) is not None:
             return found
@@ -178,6 +186,27 @@ def _class(transformers: Any, config: Any, path: Path) -> Any:
         return transformers.AutoModel._model_mapping[type(config)]
     except KeyError:
         raise ModelFileError(f"{path / 'config.json'} names no class of transformers in architectures") from None
+
+
+def class_in(folder: Path, reference: str) -> type[nn.Module]:
+    """The class that ``auto_map`` names, from the folder's own file. Raises ModelFileError where there is none."""
+    file, _, name = reference.rpartition(".")
+    path = folder / f"{file}.py"
+    if not path.is_file():
+        raise ModelFileError(f"{folder / 'config.json'} names {reference}, and {path} isn't there")
+    found: type[nn.Module] = getattr(imported(path), name)
+    return found
+
+
+def imported(path: Path) -> ModuleType:
+    """A Python file's module, under a name of its own."""
+    name = f"secateur_modeling_{next(_numbers)}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 def _stored(path: Path) -> torch.dtype:
@@ -236,13 +265,13 @@ def values_of(model: nn.Module) -> dict[str, Any]:
     return values
 
 
-def made(model: nn.Module, values: Mapping[str, Any]) -> nn.Module:
-    """A model of the same class from another configuration; its weights are arbitrary."""
+def made(model: nn.Module, values: Mapping[str, Any], cls: type[nn.Module] | None = None) -> nn.Module:
+    """A model of the same class, or of ``cls``, from another configuration; its weights are arbitrary."""
     own: Any = model.config
     config = type(own).from_dict(dict(values))
     _implemented_as(config, own)
     with torch.random.fork_rng(devices=[]), _without_values() if streams(model) else nullcontext():
-        network: nn.Module = type(model)(config)
+        network: nn.Module = (cls or type(model))(config)
     if streams(model):
         stream(network, lambda name, tensor: partial(_missing, name))
     return network.train(model.training)
@@ -314,11 +343,13 @@ def completed(model: nn.Module, values: Mapping[str, Any]) -> Mapping[str, Any]:
     return found
 
 
-def shapes_of(model: nn.Module, values: Mapping[str, Any]) -> Shapes | None:
+def shapes_of(
+    model: nn.Module, values: Mapping[str, Any], cls: type[nn.Module] | None = None
+) -> Shapes | None:  # fmt: skip
     """The shapes of all tensors of such a model, made on no device; None where it can't be made."""
     try:
         with torch.device("meta"):
-            network = made(model, values)
+            network = made(model, values, cls)
     except Exception:  # whatever the library raises says that these numbers don't fit
         return None
     return shapes_in(network)

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-import torch
-from torch import nn
+from typing import Any
 
-from ..run import copied, images_of, labels_of
+import torch
+from torch import Tensor, nn
+
+from ..run import copied, images_of, labels_of, scores_of
 from .registry import Evidence, Scores, check_labels, metric, slices
+
+
+def _loss(output: Any, images: Tensor, targets: Tensor) -> Tensor:
+    """The cross entropy of classes, or for sequences of that of each token but the first, of a library's output too."""
+    scores = scores_of(output, images)
+    if scores is not None and len(targets) < len(scores) == images.numel():
+        scores = scores.view(*images.shape, -1)[:, :-1].flatten(0, 1)
+    return nn.functional.cross_entropy(output if scores is None else scores, targets)
 
 
 @metric("taylor", labels=True)
@@ -25,7 +35,7 @@ def taylor(evidence: Evidence) -> Scores:
     batches = evidence.batches or ()
     for batch in batches:
         images, targets = images_of(batch).to(device), labels_of(batch, "metric taylor").to(device)
-        loss = nn.functional.cross_entropy(model(images), targets)
+        loss = _loss(model(images), images, targets)
         found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
         gradients = dict(zip(parameters, found, strict=True))
         for width in evidence.graph.widths:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,7 +62,13 @@ def comparison(summary: Mapping[str, Any]) -> list[Row]:
 def _entries(summary: Mapping[str, Any]) -> list[Row]:
     """The numbers of a configuration that are others now."""
     told = summary.get("configuration") or {}
-    return [Row(n, f"{v['before']:g}", f"{v['after']:g}") for n, v in told.items() if v["before"] != v["after"]]
+    return [Row(n, f"{v['before']:g}", _numbers(v["after"])) for n, v in told.items() if v["before"] != v["after"]]
+
+
+def _numbers(value: float | Sequence[float]) -> str:
+    """One number, or the least and the largest of those of several layers."""
+    ends = [min(value), max(value)] if isinstance(value, Sequence) else [value]
+    return " to ".join(dict.fromkeys(f"{n:g}" for n in ends))
 
 
 def _change(before: float, after: float) -> str:

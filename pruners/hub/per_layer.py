@@ -1,0 +1,288 @@
+"""Layers with numbers of their own, which a configuration of the library's can't say: a file of code beside it makes
+each layer of a configuration in which some numbers are others."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jinja2
+import torch
+from torch import nn
+
+from .entries import Number
+from .entries import Path as Place
+from .folder import imported, library, made, values_of
+
+PER_LAYER = "per_layer"
+"""What the configuration holds: list of layers -> number -> its value in each layer."""
+_LISTS = (nn.ModuleList, nn.Sequential)
+_PLAIN = (bool, int, float, str, type(None))
+_WIDTH = 100
+
+
+@dataclass(frozen=True)
+class LayerList:
+    """A list of layers of one class, each made of a configuration. ``home``: its path in the model; ``config``: the
+    expression for that configuration, at ``within`` in the model's; ``arguments``: what else a layer ``i`` is made of;
+    ``size``: how many there are."""
+
+    home: str
+    cls: type
+    config: str
+    within: Place
+    arguments: tuple[str, ...]
+    size: int
+
+    @property
+    def place(self) -> str:
+        return expression(self.home)
+
+    @property
+    def loop(self) -> str:
+        """The statement that makes them, of ``i``."""
+        place, module = self.place, self.cls.__module__.rpartition(".")[2]
+        inner = ", ".join([f"LayerConfig({self.config}, numbers, i)", *self.arguments])
+        line = f"{place}[i] = {module}.{self.cls.__name__}({inner})"
+        if len(line) <= _WIDTH:
+            return line
+        return f"{place}[i] = {module}.{self.cls.__name__}(\n{' ' * 16}{inner}\n{' ' * 12})"
+
+    def name_of(self, path: Place) -> str:
+        """A number's name in the layers' configuration; empty where it isn't one."""
+        inner = path[len(self.within) :]
+        return str(inner[0]) if path[: len(self.within)] == self.within and len(inner) == 1 else ""
+
+
+@dataclass(frozen=True)
+class Modeling:
+    """Code that makes a model's layers of numbers of their own."""
+
+    file: str
+    text: str
+    cls: type[nn.Module]
+    auto: tuple[str, ...]
+
+    @property
+    def auto_map(self) -> dict[str, str]:
+        """For ``config.json``: which class opens the folder."""
+        return {name: f"{self.file.removesuffix('.py')}.{self.cls.__name__}" for name in self.auto}
+
+
+def expression(path: str) -> str:
+    """How a module is reached from its model: ``self.encoder.layers[0].blocks``."""
+    return "self" + "".join(f"[{p}]" if p.isdecimal() else f".{p}" for p in path.split(".") if p)
+
+
+def layer_of(model: nn.Module, parameters: Iterable[str]) -> tuple[str, int] | None:
+    """The innermost list of layers of one class, and the place in it, that all these parameters are in."""
+    names = list(parameters)
+    parts = names[0].split(".")
+    for end in range(len(parts) - 1, 0, -1):
+        home = ".".join(parts[: end - 1])
+        layers = model.get_submodule(home)
+        inside = all(n.startswith(".".join(parts[:end]) + ".") for n in names)
+        if inside and isinstance(layers, _LISTS) and len({type(m) for m in layers}) == 1:
+            return home, list(layers._modules).index(parts[end - 1])
+    return None
+
+
+def layer_lists(model: nn.Module, homes: Iterable[str]) -> dict[str, LayerList | str]:
+    """How the library makes the layers in these lists, found by making the model again on no device; a string says why
+    code of a few lines can't make them."""
+    classes = {home: type(next(model.get_submodule(home).children())) for home in homes}
+    with _calls(set(classes.values())) as calls, torch.device("meta"):
+        network = made(model, values_of(model))
+    return {home: _layer_list(network, home, cls, calls) for home, cls in classes.items()}
+
+
+@contextmanager
+def _calls(classes: Iterable[type]) -> Iterator[dict[int, inspect.BoundArguments]]:
+    """What the constructors of these classes are called with, by the object."""
+    calls: dict[int, inspect.BoundArguments] = {}
+
+    def noted(usual: Callable[..., None]) -> Callable[..., None]:
+        def init(self: Any, *args: Any, **kwargs: Any) -> None:
+            calls.setdefault(id(self), inspect.signature(usual).bind(self, *args, **kwargs))
+            usual(self, *args, **kwargs)
+
+        return init
+
+    own = {cls: vars(cls).get("__init__") for cls in classes}
+    for cls in own:
+        cls.__init__ = noted(cls.__init__)  # type: ignore[misc]
+    try:
+        yield calls
+    finally:
+        for cls, init in own.items():
+            if init is None:
+                del cls.__init__
+            else:
+                cls.__init__ = init  # type: ignore[misc]
+
+
+def _layer_list(
+    network: nn.Module, home: str, cls: type, calls: Mapping[int, inspect.BoundArguments]
+) -> LayerList | str:  # fmt: skip
+    bound = [calls[id(layer)] for layer in network.get_submodule(home).children() if id(layer) in calls]
+    size = len(list(network.get_submodule(home).children()))
+    if len(bound) != size:
+        return f"not all of {home} is made by the library's constructor"
+    given = [{k: v for k, v in b.arguments.items() if k != next(iter(b.arguments))} for b in bound]
+    names = [n for n, v in given[0].items() if isinstance(v, library().PreTrainedConfig)]
+    found = _config_of(network, home, given[0][names[0]]) if len(names) == 1 else None
+    if found is None or any(g[names[0]] is not given[0][names[0]] for g in given):
+        return f"the layers of {home} aren't made of one configuration"
+    arguments = []
+    for name, parameter in bound[0].signature.parameters.items():
+        values = [g.get(name, parameter.default) for g in given]
+        if name == names[0] or name not in given[0] or all(v is parameter.default for v in values):
+            continue
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            return f"the layers of {home} are made of {name}, any number of them"
+        text = _argument(values)
+        if text is None:
+            return f"the layers of {home} are made of {name}, which isn't written in code"
+        arguments.append(f"{name}={text}")
+    before = next(iter(given[0])) == names[0]
+    if not before:
+        return f"the layers of {home} take something before their configuration"
+    return LayerList(home, cls, *found, tuple(arguments), size)
+
+
+def _config_of(network: nn.Module, home: str, config: Any) -> tuple[str, Place] | None:
+    """The expression for a configuration in a model, and where in the model's it is."""
+    root: Any = network
+    parts = home.split(".")
+    found = None
+    for end in range(len(parts) + 1):
+        module: Any = network.get_submodule(".".join(parts[:end]))
+        if getattr(module, "config", None) is config:
+            found = expression(".".join(parts[:end])) + ".config"
+            break
+    if found is None:
+        return None
+    if found == "self.config":
+        return "config", ()
+    within = next((name for name in root.config.sub_configs if getattr(root.config, name, None) is config), None)
+    return found, () if within is None else (within,)
+
+
+def _argument(values: Sequence[Any]) -> str | None:
+    """What the values of all layers are as an expression of ``i``."""
+    first = values[0]
+    if all(type(v) is int for v in values) and all(v == first + i for i, v in enumerate(values)) and len(values) > 1:
+        return f"i + {first}" if first else "i"
+    if not all(_is_plain(v) for v in values):
+        return None
+    if all(type(v) is type(first) and v == first for v in values):
+        return repr(first)
+    if list(values) == [True] + [False] * (len(values) - 1):
+        return "i == 0"
+    return f"({', '.join(map(repr, values))})[i]"
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, (tuple, list)):
+        return all(map(_is_plain, value))
+    return isinstance(value, _PLAIN)
+
+
+def modeling_of(model: nn.Module, lists: Sequence[LayerList]) -> Modeling:
+    """The code for a model in which these lists have numbers of their own."""
+    told: Any = model
+    cls = type(model)
+    modules = dict.fromkeys(c.__module__ for c in (cls, *(one.cls for one in lists)))
+    auto = _auto_classes(model)
+    text = _template().render(
+        name=cls.__name__, config=type(told.config).__name__, home=cls.__module__.rpartition(".")[2], auto=auto[0],
+        modules=[m.rpartition(".")[::2] for m in sorted(modules)], lists=lists,
+        more=len(inspect.signature(cls.__init__).parameters) > 2,
+        experts=told._can_set_experts_implementation(),
+    )  # fmt: skip
+    file = f"modeling_{told.config.model_type.replace('-', '_')}.py"
+    return Modeling(file, text, getattr(_imported_text(text), cls.__name__), auto)
+
+
+def is_librarys(model: nn.Module) -> bool:
+    """Whether a model's class is one that the library offers by its name."""
+    cls = type(model)
+    package = sys.modules[cls.__module__.partition(".")[0]]
+    return getattr(package, cls.__name__, None) is cls
+
+
+@lru_cache(maxsize=1)
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("secateur"), undefined=jinja2.StrictUndefined, keep_trailing_newline=True,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    return environment.get_template("modeling.py.j2")
+
+
+def _imported_text(text: str) -> ModuleType:
+    path = Path(tempfile.mkdtemp(prefix="secateur-")) / "modeling.py"
+    path.write_text(text, "utf-8")
+    return imported(path)
+
+
+def _auto_classes(model: nn.Module) -> tuple[str, ...]:
+    """The library's classes whose ``from_pretrained`` opens such a model; the plainest where none is for it."""
+    transformers = library()
+    told: Any = model
+    found = []
+    for name in sorted(n for n in dir(transformers) if n.startswith("AutoModel")):
+        mapping = getattr(getattr(transformers, name), "_model_mapping", None)
+        classes = mapping.get(type(told.config), ()) if mapping is not None else ()
+        if type(model) in (classes if isinstance(classes, tuple) else (classes,)):
+            found.append(name)
+    return tuple(sorted(found, key=lambda n: n == "AutoModelForPreTraining")) or ("AutoModel",)
+
+
+# -- numbers
+
+
+def by_layer(
+    one: Number, layers: Mapping[str, tuple[str, int] | None], lists: Mapping[str, LayerList | str]
+) -> list[Number] | str:
+    """A number of all layers as one for each layer, or why it is for all of them. ``layers``: of each width."""
+    places = {w: layers[w] for w in one.shares}
+    if len(set(places.values())) < 2 or None in places.values():
+        return "it counts more than channels within layers"
+    found: dict[tuple[str, int], dict[str, int]] = {}
+    for width, place in places.items():
+        assert place is not None
+        found.setdefault(place, {})[width] = one.shares[width]
+    for home in {home for home, _ in found}:
+        made_by = lists[home]
+        if isinstance(made_by, str):
+            return made_by
+        if not all(made_by.name_of(e.path) for e in one.entries):
+            return f"the layers of {home} are made of numbers that aren't in their configuration by this name"
+    return [replace(one, shares=shares, layer=place) for place, shares in sorted(found.items())]
+
+
+def told_of_layers(
+    steps: Sequence[tuple[Number, int]], lists: Mapping[str, LayerList]
+) -> tuple[dict[Place, int | float], dict[str, dict[str, list[int | float]]]]:
+    """What a configuration says where numbers of layers fell by so many steps: the largest of each, and for every list
+    of layers those of each layer."""
+    each: dict[Place, dict[str, list[int | float]]] = {}
+    found: dict[str, dict[str, list[int | float]]] = {home: {} for home in lists if steps}
+    for one, gone in steps:
+        assert one.layer is not None
+        home, i = one.layer
+        for entry in one.entries:
+            values = each.setdefault(entry.path, {}).setdefault(home, [entry.value] * lists[home].size)
+            values[i] = one.values(gone)[entry.path]
+            if gone:
+                found[home][lists[home].name_of(entry.path)] = values
+    return {path: max(map(max, values.values())) for path, values in each.items()}, found
