@@ -172,7 +172,7 @@ def republish(
 
 
 def _case(network: nn.Module, example_input: Any) -> Case:
-    inputs = varied(example_input, 1)
+    inputs = varied(example_input, 1, network)
     outputs, double = measured(network, inputs, fits_double(network) and not is_configured(network))
     steps = training_batch(inputs)
     return Case("the retrained weights", inputs, outputs, None, double, steps, partial(trains, network, steps))

@@ -148,7 +148,7 @@ class BasicPruning:
 
     @cached_property
     def _depth(self) -> Depth:
-        return Depth(self.model, varied(self.example_input, 1))
+        return Depth(self.model, varied(self.example_input, 1, self.model))
 
     # -- what is there
 

@@ -142,7 +142,7 @@ class ConfiguredPruning(BasicPruning):
 
     @cached_property
     def _depth(self) -> Depth:
-        return Depth(self.model, varied(self.example_input, 1), self._shorter)
+        return Depth(self.model, varied(self.example_input, 1, self.model), self._shorter)
 
     def _shorter(self, names: Sequence[str]) -> nn.Module:
         """Made of a configuration that counts fewer layers."""

@@ -121,13 +121,12 @@ def _attention(query: Tensor, key: Tensor, value: Tensor) -> list[list[Loop]]:
 
 def _trilinear(args: tuple[Any, ...]) -> list[Loop]:
     """Three operands, each with axes of size 1 put in where the others have more."""
-    shapes = []
+    places = []
     for operand, expanded in zip(args[:3], args[3:6], strict=True):
-        shape = list(operand.shape)
-        for axis in sorted(expanded):
-            shape.insert(axis, 1)
-        shapes.append(shape)
-    return [Loop(max(sizes)) for sizes in zip(*shapes, strict=True)]
+        own = iter((operand, axis) for axis in range(operand.ndim))
+        places.append([None if a in expanded else next(own) for a in range(operand.ndim + len(expanded))])
+    found = [[p for p in beside if p is not None] for beside in zip(*places, strict=True)]
+    return [Loop(max(t.shape[a] for t, a in along), tuple(along)) for along in found]
 
 
 def macs_of(loops: Sequence[Loop]) -> int:

@@ -25,7 +25,7 @@ def differs(
 ) -> str:  # fmt: skip
     """Why the network that ``made`` makes, with the kept slices of random weights, doesn't compute what the original
     does without what is removed; empty where it does. ``graph``: None where nothing is."""
-    inputs = varied(example, 1)
+    inputs = varied(example, 1, model)
     try:
         other = random_model(model, inputs)
     except VerificationError as error:

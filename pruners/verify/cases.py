@@ -46,7 +46,7 @@ def cases(
     not; default: by the network's size.
     """
     examples = examples_of(example_input)
-    inputs = varied(examples[0], 1)
+    inputs = varied(examples[0], 1, model)
     sliced.to(torch.device("cpu"))  # where the fresh process computes
     if state is not None:
         own_state = sliced.state_dict()
@@ -119,7 +119,8 @@ def random_model(model: nn.Module, inputs: Any) -> nn.Module:
 
 def _tells(model: nn.Module, inputs: Any) -> bool:
     """Whether other inputs give other outputs."""
-    first, second = (outputs_of(model, x, False, draws=isolated.EvenDraws()) for x in (inputs, varied(inputs, 2)))
+    others = varied(inputs, 2, model)
+    first, second = (outputs_of(model, x, False, draws=isolated.EvenDraws()) for x in (inputs, others))
     return any(_differ(a, b) for a, b in zip(first, second, strict=True))
 
 

@@ -44,7 +44,7 @@ def further_random_cases(
 ) -> Iterator[Case]:
     """Random weights, which the live pruned network has, in evaluation and, where it runs, in training."""
     for number, example in enumerate(examples[1:], 1):
-        inputs, name = varied(example, 1), f", example {number + 1}"
+        inputs, name = varied(example, 1, live.model), f", example {number + 1}"
         plain = Setting(name, inputs, usual=True, example=number)
         yield _as_in_memory(plain, live, state, None)
         with suppress(Exception):  # where it can't be trained, the file need not either

@@ -79,6 +79,11 @@ def _statistic(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], masks: 
     return func(_part(args[0], masks), *args[1:], **kwargs)
 
 
+def _loss(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], masks: Masks) -> Any:
+    """A mean over what stays of two tensors of one shape."""
+    return func(*(_part(a, masks) for a in args[:2]), *args[2:], **kwargs)
+
+
 def _laid_back(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], masks: Masks) -> Any:
     """An operation that keeps the shape (a batch norm over a weight): what it makes of what stays, beside zeros."""
     return _among_zeros(func(_part(args[0], masks), *args[1:], **kwargs), args[0], masks)
@@ -111,6 +116,7 @@ def _product(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], masks: Ma
 _FORMS: dict[str, Callable[[Any, tuple[Any, ...], dict[str, Any], Masks], Any]] = {
     **dict.fromkeys(("mm", "bmm", "mv", "dot", "addmm", "baddbmm", "addmv", "convolution"), _product),
     **dict.fromkeys(("native_batch_norm", "_native_batch_norm_legit", "cudnn_batch_norm"), _laid_back),
+    **dict.fromkeys(("mse_loss", "smooth_l1_loss", "huber_loss", "soft_margin_loss"), _loss),
     "native_layer_norm": _layer_norm,
     "native_group_norm": _group_norm,
 }

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import VerificationError
-from ..run import call_arguments, copied, run, tree_map
+from ..run import as_it_was, call_arguments, copied, run, tree_leaves, tree_map
 from ..run import isolated as fresh
 
 _DOUBLE_UP_TO = 200_000_000  # parameters; a larger network is compared in float32, for want of memory
@@ -72,8 +72,12 @@ def trains(model: nn.Module, inputs: Any) -> bool:
         return not fresh.train_step(copied(model).to(torch.device("cpu")), inputs)
 
 
-def varied(inputs: Any, seed: int) -> Any:
-    """Random inputs of the same shapes; integers (token numbers) are shuffled, not invented."""
+def varied(inputs: Any, seed: int, model: nn.Module | None = None) -> Any:
+    """Random inputs of the same shapes; integers (token numbers) are shuffled, not invented.
+
+    ``model``: what it refuses, or makes NaN of, is drawn less freely: lengths that must be sorted, corners of boxes,
+    images between 0 and 1.
+    """
     generator = torch.Generator().manual_seed(seed)
 
     def draw(t: Any) -> Any:
@@ -81,6 +85,43 @@ def varied(inputs: Any, seed: int) -> Any:
             return t
         if t.is_floating_point():
             return torch.randn(t.shape, generator=generator, dtype=torch.float64).to(t.dtype)
-        return t.reshape(-1)[torch.randperm(t.numel(), generator=generator)].reshape(t.shape)
+        return _shuffled(t, generator)
 
-    return tree_map(draw, inputs)
+    drawn = tree_map(draw, inputs)
+    return drawn if model is None or _takes(model, drawn, inputs) else _as_taken(model, inputs, drawn, generator)
+
+
+def _shuffled(tensor: Tensor, generator: torch.Generator) -> Tensor:
+    return tensor.reshape(-1)[torch.randperm(tensor.numel(), generator=generator)].reshape(tensor.shape)
+
+
+def _takes(model: nn.Module, inputs: Any, given: Any) -> bool:
+    """Whether the model runs on these, with numbers for outputs, unless it has none for those that the user gave."""
+    try:
+        with as_it_was(model):
+            finite = all(bool(t.isfinite().all()) for t in outputs_of(model, inputs, False))
+        return finite or (inputs is not given and not _takes(model, given, given))
+    except Exception:  # the author's code may raise anything
+        return False
+
+
+def _as_taken(model: nn.Module, given: Any, drawn: Any, generator: torch.Generator) -> Any:
+    """The given inputs with each tensor in turn drawn, or else shuffled, or else a little smaller, if that runs."""
+    if not _takes(model, given, given):  # its numbers are to be put right, or it computes elsewhere
+        return drawn
+    leaves = list(tree_leaves(given))
+
+    def filled() -> Any:
+        rest = iter(leaves)
+        return tree_map(lambda _: next(rest), given)
+
+    for place, (old, new) in enumerate(zip(list(leaves), tree_leaves(drawn), strict=True)):
+        if not isinstance(old, Tensor):
+            continue
+        for value in (new, _shuffled(old, generator), *([0.875 * old] if old.is_floating_point() else [])):
+            leaves[place] = value
+            if not torch.equal(value, old) and _takes(model, filled(), given):
+                break
+        else:
+            leaves[place] = old
+    return filled()

@@ -97,14 +97,49 @@ def test_deformable_convolutions_read_and_make_channels() -> None:
     from torchvision.ops import DeformConv2d
 
     class Deformed(nn.Module):
-        def __init__(self, groups: int) -> None:
+        def __init__(self, groups: int, width: int = 8, offsets: int = 1) -> None:
             super().__init__()
-            self.a, self.offset = nn.Conv2d(3, 12, 1), nn.Conv2d(12, 18, 3, padding=1)
-            self.d, self.out = DeformConv2d(12, 8, 3, padding=1, groups=groups), nn.Conv2d(8, 2, 1)
+            self.a, self.offset = nn.Conv2d(3, 12, 1), nn.Conv2d(12, 18 * offsets, 3, padding=1)
+            self.d, self.out = DeformConv2d(12, width, 3, padding=1, groups=groups), nn.Conv2d(width, 2, 1)
 
         def forward(self, x: Tensor) -> Tensor:
             x = self.a(x)
             return self.out(self.d(x, self.offset(x)).relu())
 
-    assert _sizes(Deformed(2), torch.zeros(1, 3, 8, 8)) == {}
-    assert _sizes(Deformed(1), torch.zeros(1, 3, 8, 8)) == {"a": 12, "d": 8}
+    image = torch.zeros(1, 3, 8, 8)
+    assert _sizes(Deformed(1), image) == _sizes(Deformed(2), image) == {"a": 12, "d": 8}
+    blocks = {w.name: (w.size, w.n_blocks) for w in trace(Deformed(1, offsets=3), image).widths}
+    assert blocks == {"a": (12, 3), "d": (8, 1)}
+    assert _sizes(Deformed(12, 24), image) == {"a": 12}
+
+
+LOSSES = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(5, 16), nn.Linear(5, 16), nn.Linear(16, 3)
+
+    def forward(self, x):
+        a, b = self.a(x).relu(), self.b(x)
+        return self.c(a + F.mse_loss(a, b, reduction="none")), F.mse_loss(a, b) + F.huber_loss(a, b, reduction="sum")
+"""
+
+
+def test_a_loss_between_two_maps_runs_over_the_channels_that_stay(tmp_path: Path) -> None:
+    assert pruned(tmp_path, LOSSES)[1] == {"a": 16}
+
+
+BILINEAR = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(5, 16), nn.Bilinear(16, 5, 12), nn.Linear(12, 3)
+
+    def forward(self, x):
+        return self.c(self.b(self.a(x).relu(), x).tanh())
+"""
+
+
+def test_a_bilinear_layer_reads_and_makes_channels(tmp_path: Path) -> None:
+    _, found, text = pruned(tmp_path, BILINEAR)
+    assert found == {"a": 16, "b": 12} and "nn.Bilinear(8, 5, 6)" in text

@@ -21,7 +21,7 @@ from secateur.pruners.trace.trace import trace
 from secateur.pruners.verify import Case, fits_double, measured, oracle, verify_bundle
 from secateur.pruners.verify import outputs as verify_outputs
 from secateur.pruners.verify import process as verify
-from secateur.pruners.verify.outputs import outputs_of
+from secateur.pruners.verify.outputs import outputs_of, varied
 from secateur.pruners.verify.sizes import other_sizes, training_inputs
 
 TEXT = '''"""A small network."""
@@ -329,6 +329,23 @@ def test_two_inputs_that_a_network_is_trained_on_differ() -> None:
 def test_inputs_of_several_stay_as_they_are() -> None:
     images = torch.rand(2, 3, 8, 8)
     assert training_inputs(images) is images
+
+
+@pytest.mark.parametrize(
+    ("check", "given"),
+    [
+        ("assert x.min() >= 0 and x.max() <= 1", {"x": torch.rand(4, 3)}),
+        ("assert x.min() >= 0 and x.max() < 0.3", {"x": torch.full((4, 3), 0.25)}),
+        ("assert bool((n[1:] > n[:-1]).all())", {"x": torch.rand(4, 3), "n": torch.arange(4)}),
+        ("x = x / (n == torch.arange(4))[:, None]", {"x": torch.rand(4, 3), "n": torch.arange(4)}),
+    ],
+)
+def test_inputs_that_the_network_refuses_are_drawn_less_freely(check: str, given: dict[str, torch.Tensor]) -> None:
+    head = f"def forward(self, x, n=None):\n        {check}"
+    module = import_text(TEXT.replace("def forward(self, x):", head), "net")
+    inputs = varied(given, 1, module.train())
+    assert module.training and bool(module(**inputs).isfinite().all())
+    assert not torch.equal(inputs["x"], given["x"])
 
 
 def test_the_difference_is_told_beside_the_size_of_the_outputs(tmp_path: Path) -> None:

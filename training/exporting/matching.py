@@ -46,7 +46,7 @@ def matched(
     worst, scale = 0.0, 0.0
     for batch, case in cases:
         for seed in _SEEDS:
-            given = varied(case, seed)
+            given = varied(case, seed, network)
             expected = outputs(network, given)
             if not all(bool(t.isfinite().all()) for t in expected):
                 raise VerificationError("the network's own outputs are not finite on random inputs: nothing is written")

@@ -35,7 +35,7 @@ def publish(bundle: Bundle, model: nn.Module, packed: Packed, inputs: Any, outpu
     with published(output, force) as draft:
         write_file(draft / file, packed.text.encode())
         write_state(draft / "weights.pth", state)
-        cases = [_case(model, packed.found, varied(inputs, seed)) for seed in _SEEDS]
+        cases = [_case(model, packed.found, varied(inputs, seed, model)) for seed in _SEEDS]
         checked = verify_bundle(
             draft / file, bundle.summary["factory"], cases, Costs(params, 0, 0, 0), 1, () if needs else ("torchvision",)
         )
@@ -64,7 +64,7 @@ def _facts(model: nn.Module, network: nn.Module, packed: Packed, inputs: Any) ->
     after = sum(t.nbytes for key, t in packed.state.items() if key.rpartition(".")[0] in packed.found.layers)
     diff, same, rows = 0.0, 0, 0
     for seed in _SEEDS:
-        one, two = (_outputs(m, varied(inputs, seed)) for m in (model, network))
+        one, two = (_outputs(m, varied(inputs, seed, model)) for m in (model, network))
         for a, b in zip(one, two, strict=True):
             diff = max(diff, float((a - b).abs().max()) / max(float(a.abs().max()), 1e-6))
         if one[0].ndim == 2:

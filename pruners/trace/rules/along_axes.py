@@ -6,6 +6,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..labelling import Call, Labels, Tracer, axes_of, touching
+from .elementwise import join
 from .registry import RULES, Rule, freeze_axes, rule
 
 STATISTICS = {"sum", "mean", "amax", "amin", "var", "var_mean", "std", "std_mean", "norm", "linalg_vector_norm",
@@ -36,6 +37,21 @@ def reduction(tracer: Tracer, call: Call) -> None:
             planes.append(plane)
         positions = number == 1 and call.name not in STATISTICS
         tracer.label(out, Labels(tuple(planes), left.weight, tuple(gone) if positions else ()))
+
+
+@rule("mse_loss", "smooth_l1_loss", "huber_loss", "soft_margin_loss")
+def loss(tracer: Tracer, call: Call) -> None:
+    """Two tensors element by element, and mostly a mean over all that is kept."""
+    one, other, out = *call.args[:2], call.outputs[0]
+    joint = join(tracer, (one, other), one, call.name, call.site)
+    if out.shape == one.shape:
+        tracer.label(out, Labels(joint.planes))
+        return
+    for plane in joint.planes:
+        if len(axes := axes_of(plane)) == 1:
+            tracer.statistic(call, plane, axes[0])
+        else:
+            tracer.freeze((plane,), f"{call.name} runs over the channels", call.site)
 
 
 def reduced_axes(call: Call, source: Tensor) -> set[int]:

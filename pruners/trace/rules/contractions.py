@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..labelling import Call, Labels, Tracer, along, axes_of, on_axis, touching
-from .registry import rule
+from .registry import rule, unknown
 
 _UNKNOWN = "reads the network's input, or channels that must stay"
 
@@ -93,17 +93,41 @@ def deformable_convolution(tracer: Tracer, call: Call) -> None:
     incoming, outgoing = along(labels, 1), tracer.axis(weight, 0)
     stored = tracer.axis(weight, 1, groups).reshape(groups, -1)
     tracer.freeze([p for p in labels.planes if axes_of(p) != (1,)], "a convolution slides over the axis", call.site)
-    if incoming is None or offset_groups > 1 or groups > 1:
-        reason = _UNKNOWN if incoming is None else f"{call.name} in groups"
-        tracer.freeze((*labels.planes, stored, *([outgoing] if groups > 1 else [])), reason, call.site)
+    if incoming is None:
+        tracer.freeze((*labels.planes, stored), _UNKNOWN, call.site)
+    elif groups > 1 and weight.shape[1] == 1:
+        _depthwise(tracer, call, incoming, outgoing)
+        groups = 1
     else:
-        tracer.tie(incoming.reshape(1, -1), stored, "read by", call.site)
+        tracer.tie(incoming.reshape(groups, -1), stored, "read by", call.site)
         tracer.consumed(weight, stored)
         if not tracer.stored(weight):
             tracer.reads(call, incoming, 1)
+    for parts, line in ((groups, incoming), (groups, outgoing), (offset_groups, incoming)):
+        if parts > 1 and line is not None:
+            tracer.uniform(line.reshape(parts, -1), "a deformable convolution in groups", call.site)
     for plane in tracer.labels(bias).planes if bias is not None else ():
         if plane.numel() == outgoing.numel():
             tracer.tie(outgoing, plane.reshape(-1), "bias", call.site)
+    tracer.produced(outgoing)
+    tracer.label(out, Labels((on_axis(outgoing, 1, out.ndim),) if outgoing.numel() > 1 else ()))
+
+
+@rule("_trilinear")
+def bilinear(tracer: Tracer, call: Call) -> None:
+    """x_i W_oij y_j, summed over i and j, as ``nn.Bilinear`` has it."""
+    left, weight, right = call.args[:3]
+    if [list(axes) for axes in call.args[3:7]] != [[1, 3], [0], [1, 2], [2, 3]]:
+        unknown(tracer, call)
+        return
+    for operand, axis in ((left, 1), (right, 2)):
+        line, stored = along(tracer.labels(operand), 1), tracer.axis(weight, axis)
+        if line is None:
+            tracer.freeze((*tracer.labels(operand).planes, stored), _UNKNOWN, call.site)
+        else:
+            tracer.tie(line, stored, "read by", call.site)
+            tracer.consumed(weight, stored)
+    outgoing, out = tracer.axis(weight, 0), call.outputs[0]
     tracer.produced(outgoing)
     tracer.label(out, Labels((on_axis(outgoing, 1, out.ndim),) if outgoing.numel() > 1 else ()))
 
