@@ -29,6 +29,7 @@ from .pipeline import Pipeline, closeness, points
 from .plan import PruningPlan
 from .run import as_it_was, batch_size, call_arguments, copied, describe, examples_of, images_of, site_of
 from .search import SEARCHES, Evaluate, Evaluator, Retrain, Scored, SearchSettings, workers_with
+from .steps import known_entry
 from .transfer import TransferImages, chosen_transfer, require_images
 
 log = logging.getLogger(__name__)
@@ -88,9 +89,10 @@ def prune(
     the network comes in evaluation mode, without gradients, and is left as it was. ``batches``: (images, labels)
     pairs for what looks at data; tensors do where no labels are needed. ``skip``: layers that stay. ``per_layer``: in
     a model with a configuration every layer keeps widths of its own. ``round_to``: multiples of so many channels stay.
-    ``entry``: the factory that built the model, if it isn't simply its class. ``force``: overwrite what is in
-    ``output``. ``jobs``: so many processes judge the candidates of a search, which ends as with one; what they judge by
-    is pickled for them. ``backend`` and ``address``: of "ray" or "dask", where these run elsewhere.
+    ``entry``: the factory that built the model, and its arguments, if it isn't simply its class:
+    ``Entry(Net, {"width": 32})``; after ``prune_step`` what that was given. ``force``: overwrite what is in ``output``.
+    ``jobs``: so many processes judge the candidates of a search, which ends as with one; what they judge by is pickled
+    for them. ``backend`` and ``address``: of "ray" or "dask", where these run elsewhere.
 
     Returns the bundle: ``model``, ``source``, ``plan``, ``summary``, ``path``. The model itself is not changed. Raises
     the errors of ``pruners.errors``: UsageError for arguments that don't fit, BudgetError, NotPrunableError with file
@@ -130,7 +132,7 @@ def prune(
         if per_layer and not is_configured(model):
             raise UnsuitedError("per_layer is for models with a configuration: other layers have widths of their own")
         pruning = partial(ConfiguredPruning, per_layer=per_layer) if is_configured(model) else BasicPruning
-        pruner: BasicPruning = pruning(model, example_input, entry=entry, skip=skip)
+        pruner: BasicPruning = pruning(model, example_input, entry=entry or known_entry(model), skip=skip)
         scored = None if measure is None else Scored(measure, measure(copied(model)))
         if layers is not None:
             distance = None if known is None else closeness(pruner.model, known)

@@ -104,7 +104,7 @@ class BasicPruning:
         if dtype is not None:
             self.examples = tuple(wide(e, precision_of(self.model)) for e in self.examples)
         self.example_input = self.examples[0]
-        self.entry = entry or entry_of(self.model)
+        self.entry = named(entry or Entry(type(self.model)))
         if dtype is not None:
             self.entry = replace(self.entry, dtype=dtype)
         self.netName = self.netName or self.entry.name
@@ -383,12 +383,14 @@ def _blocked(text: str) -> tuple[str, ...]:
     return ("torchvision",) if {m.partition(".")[0] for m in modules} <= known else ()
 
 
-def entry_of(model: nn.Module) -> Entry:
-    """How to name a live model that no factory was given for: by its class."""
-    cls = type(model)
-    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
-    file = inspect.getsourcefile(cls) if cls.__module__ != "__main__" else None
-    return Entry(cls, {}, name, f"{Path(file).name if file else cls.__module__}, {cls.__name__}")
+def named(entry: Entry) -> Entry:
+    """The entry with a name and an origin: those of its function or class, where none were given."""
+    made = inspect.unwrap(entry.factory)
+    called = getattr(made, "__name__", "network")
+    file = inspect.getsourcefile(made) if hasattr(made, "__code__") or inspect.isclass(made) else None
+    home = Path(file).name if file and made.__module__ != "__main__" else made.__module__
+    snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", called).lower() if inspect.isclass(made) else called
+    return replace(entry, name=entry.name or snake, origin=entry.origin or f"{home}, {called}")
 
 
 def _reasons(graph: ChannelGraph) -> str:

@@ -172,6 +172,12 @@ def publish(model: nn.Module, output: str | Path | None = None, *, force: bool =
         return _publish(model, history.pruner, history.plan, None, force)
 
 
+def known_entry(model: nn.Module) -> Entry | None:
+    """What the first ``prune_step`` of a network was told, or found, of who makes it; None where there was none."""
+    history = _HISTORIES.get(model)
+    return None if history is None else history.pruner.entry
+
+
 def _publish(
     model: nn.Module, pruner: BasicPruning, plan: PruningPlan, output: str | Path | None, force: bool
 ) -> Bundle:

@@ -17,15 +17,16 @@ if TYPE_CHECKING:
     from secateur.pruners.api import prune
     from secateur.pruners.base import BasicPruning
     from secateur.pruners.bundle import Bundle
+    from secateur.pruners.entry import Entry
     from secateur.pruners.steps import PruneStep, prune_step, publish
     from secateur.pruners.trace import trace
 
 __version__ = "0.2.0"
-__all__ = ["BasicPruning", "Bundle", "PruneStep", "__version__", "prune", "prune_step", "publish", "trace"]
+__all__ = ["BasicPruning", "Bundle", "Entry", "PruneStep", "__version__", "prune", "prune_step", "publish", "trace"]
 
 _HOMES = {
-    "BasicPruning": "base", "Bundle": "bundle", "PruneStep": "steps", "prune": "api", "prune_step": "steps",
-    "publish": "steps", "trace": "trace",
+    "BasicPruning": "base", "Bundle": "bundle", "Entry": "entry", "PruneStep": "steps", "prune": "api",
+    "prune_step": "steps", "publish": "steps", "trace": "trace",
 }  # fmt: skip
 
 _documented.install()

@@ -102,7 +102,7 @@ _TABLE = {
     "pruners.api": (
         "pruners.base pruners.bundle pruners.clusters pruners.configured pruners.costs pruners.entry pruners.errors "
         "pruners.hub pruners.latency pruners.measure pruners.metrics pruners.pipeline pruners.plan pruners.run "
-        "pruners.search pruners.transfer"
+        "pruners.search pruners.steps pruners.transfer"
     ),
     "pruners.base": (
         "pruners.bundle pruners.costs pruners.declare pruners.depth pruners.errors pruners.graph pruners.metrics "

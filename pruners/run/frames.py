@@ -122,10 +122,10 @@ def site_of(error: BaseException) -> Site | None:
 
 
 def describe(error: BaseException) -> str:
-    """One line: the error's type and first line, and the author's file and line it came from."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = next((f for f in reversed(frames) if is_author_file(f.filename)), frames[-1])
-    return f"{described(error)} ({place.filename}:{place.lineno})"
+    """One line: the error's type and first line, and the author's file and line it came from, or a library's."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(_OURS)]
+    place = next((f for f in reversed(frames) if is_author_file(f.filename)), frames[-1] if frames else None)
+    return described(error) + (f" ({place.filename}:{place.lineno})" if place else "")
 
 
 def described(error: BaseException) -> str:

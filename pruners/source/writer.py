@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from ..entry import Entry
-from ..errors import NoSourceError, SourceError
+from ..errors import SourceError
 from ..model_writers import writer_of
 from ..places import LiteralSite
 from .author import (
@@ -67,7 +67,7 @@ from .file import (
     tie,
     top_of,
 )
-from .live import Recorder, Tree, Unsaid, is_authored, is_torch, loading_nothing, refuse, torch_base
+from .live import Recorder, Tree, Unsaid, is_torch, loading_nothing, refuse, torch_base
 from .text import SourceFile, Sources, stored_names
 
 log = logging.getLogger(__name__)
@@ -143,11 +143,6 @@ class _Writing:
         self.rewrites = rewrites
         self.traces = Replays(tree)
         self.replays = self.traces if again else None
-        if not is_authored(type(tree.model)):
-            name = type(tree.model).__name__
-            raise NoSourceError(
-                f"{name} is torch's own class, without an author's source; put it into a class of yours"
-            )
         self.authors = {cls: AuthorClass(cls, tree.sources) for cls in tree.instances}
         self.plain = [c for c in self._verbatim_classes() if c not in self.authors]
         self.beside = list(self._parents_that_are_no_modules())

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from training_runs import same_state
 
-from secateur import prune_step, publish
+from secateur import Entry, prune, prune_step, publish
 from secateur.models.cifar.mobilenetv2 import mobilenetv2
 from secateur.models.cifar.resnet import resnet20
 from secateur.pruners.errors import BudgetError, NotPrunableError, PlanError, UsageError
@@ -294,3 +294,20 @@ def test_a_new_process_comes_back_to_the_widths_by_the_plan() -> None:
     train(again, theirs)
     assert same_state(again, model)
     assert np.prod([len(k) for k in plan.kept.values()]) < 8 * 6
+
+
+def test_prune_goes_on_from_there_with_the_arguments_that_steps_were_told(caplog) -> None:
+    class Arguments(Net):
+        def __init__(self, width: int) -> None:
+            super().__init__(width)
+
+    torch.manual_seed(0)
+    for entry in (Entry(Arguments, {"width": 8}), None):
+        model = Arguments(8)
+        prune_step(model, sgd(model), X, ratio=0.25, entry=entry)
+        bundle = prune(model, X, ratio=0.5)
+        assert {n: w.size for n, w in bundle.plan.widths.items()} == {"conv1": 6, "conv2": 4}
+        assert bundle.model.conv1.out_channels == 3
+    (said,) = caplog.messages
+    assert said.startswith("Arguments can't be called again, as nobody said its width: ")
+    assert said.endswith('; secateur.Entry(Arguments, {"width": ...}) as entry= says it')

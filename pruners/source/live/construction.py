@@ -33,6 +33,7 @@ from .undrawn import Undrawn
 log = logging.getLogger(__name__)
 _LOCK = threading.Lock()
 _SEED = 918273645
+_LOST = "the written file loses the names, conditions and order of its code"
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,11 @@ Arguments = Mapping[str, Any]
 def observe(entry: Entry, model: nn.Module) -> dict[str, Birth]:
     """Births by module path, for those modules of ``model`` that a new call of the factory makes again."""
     recorder = _Recorder()
+    if lacking := _lacking(entry):
+        cls, given = entry.factory.__name__, ", ".join(f'"{name}": ...' for name in lacking)
+        _remark(f"{cls} can't be called again, as nobody said its {', '.join(lacking)}: {_LOST}; "
+                f"secateur.Entry({cls}, {{{given}}}) as entry= says it")  # fmt: skip
+        return {}
     try:
         with undisturbed(), recorder.watching():
             twin = entry.factory(**dict(entry.kwargs))
@@ -77,8 +83,7 @@ def observe(entry: Entry, model: nn.Module) -> dict[str, Birth]:
                 twin, _ = unwrapped(twin)
                 unloaded(twin)
     except Exception as error:  # the author's code may raise anything
-        _remark(f"{entry.name} can't be called a second time ({describe(error)}): the written file loses the names, "
-                "conditions and order of its code")  # fmt: skip
+        _remark(f"{entry.name} can't be called a second time ({describe(error)}): {_LOST}")
         return {}
     if not isinstance(twin, nn.Module):
         return {}
@@ -92,6 +97,16 @@ def observe(entry: Entry, model: nn.Module) -> dict[str, Birth]:
         if same and id(module) in recorder.births:
             births[path] = recorder.birth(module)
     return births
+
+
+def _lacking(entry: Entry) -> list[str]:
+    """The arguments that the factory can't be called without, and that aren't known."""
+    try:
+        parameters = inspect.signature(entry.factory).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    free = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [p.name for p in parameters if p.default is p.empty and p.kind not in free and p.name not in entry.kwargs]
 
 
 @lru_cache(maxsize=64)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from ...errors import SourceError, UnwritableLayerError
+from ...errors import NoSourceError, SourceError, UnwritableLayerError
 from ...places import Site
 from ...run import NO_COLUMNS, is_library_file
 from ..text import code_of
@@ -49,6 +49,11 @@ def refuse(tree: Tree) -> None:
             shown = f"{path or 'the model'} ({type(module).__qualname__}) {what}"
             site = _place(tree, path) if is_authored(type(module)) else _made_at(tree, path)
             raise UnwritableLayerError(shown, site=site, help=way_out)
+    if not is_authored(type(tree.model)):
+        name = type(tree.model).__name__
+        raise NoSourceError(f"{name} is torch's own class, without an author's source; put it into a class of yours")
+    for cls in tree.instances:
+        tree.sources.of_class(cls)
 
 
 def _reason(module: nn.Module) -> str | None:
