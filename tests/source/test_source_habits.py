@@ -149,7 +149,7 @@ def test_a_stale_number_that_all_share_becomes_a_literal(tmp_path: Path) -> None
     assert load(text, tmp_path).Flat()(_image()).shape == (2, 10)
 
 
-def test_a_stale_number_that_differs_becomes_an_attribute(tmp_path: Path) -> None:
+def test_a_stale_number_that_differs_becomes_an_attribute_and_alike_ones_become_one(tmp_path: Path) -> None:
     from source_networks import __file__ as file
 
     model = Parts()
@@ -162,6 +162,12 @@ def test_a_stale_number_that_differs_becomes_an_attribute(tmp_path: Path) -> Non
     assert "self.conv(x)[:, :self.width]" in text
     twin = load(text, tmp_path).Parts()
     assert (twin.first.width, twin.second.width) == (3, 5)
+
+    behind = lines[line - 1].index("4:]")
+    for values, told in (({"first": 3, "second": 5}, "self.width"), ({"first": 3, "second": 6}, "self.width_2")):
+        more = LiteralSite(str(file), line, behind, line, behind + 1, values)
+        text = assert_writes(model, Entry(Parts, {}, "Parts"), tmp_path, rewrites=[site, more])
+        assert f"self.conv(x)[:, :self.width], x[:, {told}:]" in text
 
 
 def test_a_factory_that_works_once_is_said_to_lose_its_names(

@@ -372,6 +372,18 @@ class Net(nn.Module):
     def forward(self, x):
         return self.fc(self.dense(self.stem(x)).mean((2, 3)))
 """
+GROUPED = """class Net(nn.Module):
+    def __init__(self, widths=(16, 32), group=8):
+        super().__init__()
+        self.stem = nn.Conv2d(3, widths[0], 3, padding=1)
+        self.one = nn.Conv2d(widths[0], widths[0], 3, padding=1, groups=widths[0] // group)
+        self.between = nn.Conv2d(widths[0], widths[1], 1)
+        self.two = nn.Conv2d(widths[1], widths[1], 3, padding=1, groups=widths[1] // group)
+        self.fc = nn.Linear(widths[-1], 5)
+
+    def forward(self, x):
+        return self.fc(self.two(self.between(self.one(self.stem(x)).relu()).relu()).mean((2, 3)))
+"""
 ORDERED = "from collections import OrderedDict\n\n\n"
 KEPT = {
     "numbers in their places": (
@@ -388,6 +400,7 @@ KEPT = {
     ),
     "attributes with names that are computed": (SET, {"width=4": "width=2"}),
     "attributes of blocks that count channels": (DENSE, {"growth=4": "growth=2"}),
+    "how wide a group of channels is": (GROUPED, {"widths=(16, 32), group=8": "widths=(8, 16), group=4"}),
     "cases and names within calls": (CHOSEN, {"(c := 8)": "(c := 4)"}),
 }  # fmt: skip
 

@@ -87,10 +87,13 @@ def _attribute_text(site: LiteralSite, file: SourceFile, tree: Tree, attributes:
             f"this number differs between modules, but {cls.__qualname__} has no __init__ to set it in",
             site=site.site, help="write one",
         )  # fmt: skip
-    name = _free_name(site.keyword or _name(file, site), [tree.live[p] for p in paths], attributes)
-    fallback = next(iter(site.values.values()))
-    for path in paths:
-        attributes.setdefault(path, {})[name] = site.values.get(path, fallback)
+    wanted, fallback = site.keyword or _name(file, site), next(iter(site.values.values()))
+    values = {path: Lit(site.values.get(path, fallback)) for path in paths}
+    known = (n for n in attributes.get(paths[0], {}) if n.rstrip("_0123456789") == wanted)
+    alike = (n for n in known if all(same(Lit(attributes[p].get(n)), v) for p, v in values.items()))
+    name = next(alike, None) or _free_name(wanted, [tree.live[p] for p in paths], attributes)
+    for path, value in values.items():
+        attributes.setdefault(path, {})[name] = value.value
     return f"{function.args.args[0].arg}.{name}"
 
 
