@@ -16,12 +16,14 @@ from torch import nn
 
 from ...run import described
 from ..author import (
+    Asked,
     AuthorClass,
     Equation,
     Traced,
     Written,
     again,
     compensated,
+    decided,
     own,
     reads_of,
     settled,
@@ -70,6 +72,7 @@ class Replays:
         self.kept: set[type] = set()  # classes of which the constructors stay
         self._depths: dict[Hashable, int] = {}  # numbers of layers in lists that lost some
         self._runs: dict[Any, list[Run]] = {}  # by what makes them
+        self._asked: dict[Any, list[Asked]] = {}  # comparisons of the numbers in them
         self._once: dict[type, list[Run]] = {}  # with the lists as long as they were
         self._files: dict[type, list[SourceFile]] = {}
 
@@ -159,6 +162,7 @@ class Replays:
         numbers = solved(equations, {**self.old, **self._depths}, self.numbers)
         if numbers is None:
             return None
+        numbers |= decided(self._asked[maker], self.old, numbers)
         read = {key for value, _ in equations for key in value.reads}
         numbers = {**{k: n for k, n in self._depths.items() if _of(k, maker) or k in read}, **numbers}
         for _ in range(2):
@@ -247,7 +251,7 @@ class Replays:
             found.add(site)
             return traced(site, self._depths.get(site, value))
 
-        with with_numbers(self._files_of(context), self.tree.names, read):
+        with with_numbers(self._files_of(context), self.tree.names, read) as self._asked[maker]:
             tagged = [_tagged(a, (maker, i), read) for i, a in enumerate(given)]
             return [Run(*constructed(maker, a)) for a in tagged], found
 
