@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import copy
 import functools
 import inspect
 import math
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from ...places import Span
+from ..live import cells
 from ..text import SourceFile, code_of
 from .bindings import namespace_of
 
@@ -77,8 +79,8 @@ def _operations(cls: Any) -> Any:
     for name, one in {"floor": math.floor, "trunc": math.trunc}.items():
         setattr(cls, f"__{name}__", lambda a, f=one: a._to(f, a))
     cls.__round__ = lambda a, digits=None: a._to(round, a) if digits is None else a._to(round, a, digits)
-    for name in ("lt", "le", "gt", "ge"):
-        setattr(cls, f"__{name}__", lambda a, b, f=getattr(operator, name): _asked(f, a, b))
+    for name, order in {"lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge}.items():
+        setattr(cls, f"__{name}__", lambda a, b, f=order: _asked(f, a, b))
     return cls
 
 
@@ -195,6 +197,14 @@ def with_numbers(files: Iterable[SourceFile], classes: Iterable[type], read: Rea
         for put, owner, name, _, value in tables:
             put(owner, name, value)
         del vars(builtins)[_NUMBER], vars(builtins)[_INT]
+
+
+def meant(expr: ast.expr, file: SourceFile, function: types.FunctionType, read: Read) -> Any:
+    """What an expression in a function comes to, with the numbers that ``read`` gives in place of the written ones."""
+    names = {**vars(builtins), **function.__globals__, **cells(function), _INT: _int}
+    names[_NUMBER] = lambda site: read(Written(site[0], site[1:5]), site[5])
+    marked = ast.Expression(_Marked(file.name).visit(copy.deepcopy(expr)))
+    return eval(compile(marked, file.name, "eval"), names)
 
 
 def _function(value: Any) -> types.FunctionType | None:
