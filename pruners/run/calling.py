@@ -28,12 +28,16 @@ class Modules:
     def current(self) -> str:
         return self._stack[-1]
 
+    def at(self, path: str) -> nn.Module:
+        """The module at a path in the tree."""
+        return self._model.get_submodule(path)
+
     @property
     def running(self) -> tuple[nn.Module, nn.Module | None]:
         """The module that runs, and the one around it."""
         path = self.current
-        outer = self._model.get_submodule(path.rpartition(".")[0]) if path else None
-        return self._model.get_submodule(path), outer
+        outer = self.at(path.rpartition(".")[0]) if path else None
+        return self.at(path), outer
 
     @contextmanager
     def watching(self) -> Iterator[None]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import functools
+import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -23,10 +25,20 @@ Place = tuple[str, int, int, int, int, str]
 
 @dataclass(frozen=True)
 class AttributePatch:
-    """A plain attribute of a module that holds the number."""
+    """A plain attribute of a module that holds the number: by itself, or as an ``argument`` that a partial binds."""
 
     module: str
     attribute: str
+    argument: str | int | None = None
+
+    def put(self, held: Any, new: object) -> object:
+        """What the attribute has to hold for the number to be new."""
+        if self.argument is not None:
+            args, keywords = [*held.args], dict(held.keywords)
+            place: Any = args if isinstance(self.argument, int) else keywords
+            place[self.argument] = replace(self, argument=None).put(place[self.argument], new)
+            return functools.partial(held.func, *args, **keywords)
+        return list(new) if isinstance(held, list) and isinstance(new, tuple) else new
 
 
 @dataclass(frozen=True)
@@ -64,11 +76,66 @@ def resolve(
     if node is None:
         why = "its expression can't be found" if span(frame)[3] else f"its code {NO_COLUMNS}"
         raise StuckError(f"a number here must follow the widths, but {why}", site)
+    if isinstance(node, ast.Call) and (partial := _partial(node.func, frame, modules)) is not None:
+        yield from _through(*partial, node, old, new, frame, site, modules)
+        return
     for child, before, after in _arguments(node, reflected, old, new, frame, site):
         for leaf, value in _leaves(child, before, after, site):
             yield _origin(leaf, before, value, frame, site, modules)
     for name in new[1].keys() - old[1].keys() if isinstance(node, ast.Call) else ():
         yield _placed(node, name, new[1][name], frame, site, modules)
+
+
+def _partial(
+    func: ast.expr, frame: FrameType, modules: Modules
+) -> tuple[AttributePatch, functools.partial[Any]] | None:
+    """The partial that a call of an attribute calls."""
+    patch = attribute_behind(func, frame, modules)
+    held = getattr(modules.at(patch.module), patch.attribute) if patch is not None else None
+    return (patch, held) if patch is not None and isinstance(held, functools.partial) else None
+
+
+def _through(
+    patch: AttributePatch, partial: functools.partial[Any], node: ast.Call, old: Arguments, new: Arguments,
+    frame: FrameType, site: Site, modules: Modules,
+) -> Iterator[Stale]:  # fmt: skip
+    """Numbers of a call that a partial hands on: those that it binds, and the others from the call itself."""
+    names, said = _names(partial), {k.arg: k.value for k in node.keywords}
+    pairs = [(names[n] if n < len(names) else "", n, *pair) for n, pair in enumerate(zip(old[0], new[0], strict=True))]
+    pairs += [(k, len(node.args) + len(partial.args), v, new[1][k]) for k, v in old[1].items()]
+    for name, place, before, after in pairs:
+        bound = place if place < len(partial.args) else name if name in partial.keywords else None
+        mine = node.args[place - len(partial.args) :][:1] if bound is None else []
+        leaf = mine[0] if mine else said.get(name)
+        if _same(before, after):
+            continue
+        if bound is None and (leaf is None or isinstance(leaf, ast.Starred)):
+            raise StuckError("a number that a partial hands on must follow the widths, and it can't be found", site)
+        if bound is not None:
+            yield Stale(replace(patch, argument=bound), modules.current, site, after, old=before)
+        for inner, value in _leaves(leaf, before, after, site) if bound is None and leaf is not None else ():
+            yield _origin(inner, before, value, frame, site, modules)
+
+
+def _names(partial: functools.partial[Any]) -> list[str]:
+    try:
+        return list(inspect.signature(partial.func).parameters)
+    except (TypeError, ValueError):  # a function of torch's own
+        return []
+
+
+def _bound(leaf: ast.expr, frame: FrameType, modules: Modules) -> AttributePatch | None:
+    """The argument of a partial, held by a module, that a function got for its parameter."""
+    code, caller = frame.f_code, frame.f_back
+    call = _expression(caller) if caller is not None else None
+    if not isinstance(leaf, ast.Name) or caller is None or not isinstance(call, ast.Call):
+        return None
+    found = _partial(call.func, caller, modules)
+    if found is None or getattr(found[1].func, "__code__", None) is not code:
+        return None
+    places = dict(zip(_names(found[1]), range(len(found[1].args)), strict=False))
+    argument = leaf.id if leaf.id in found[1].keywords else places.get(leaf.id)
+    return None if argument is None else replace(found[0], argument=argument)
 
 
 def _arguments(
@@ -97,7 +164,7 @@ def _arguments(
 
 def _origin(leaf: ast.expr, before: Any, value: Any, frame: FrameType, site: Site, modules: Modules) -> Stale:
     """The attribute that an expression reads, in this function or, for a parameter, in its caller; else its place."""
-    patch = attribute_of(leaf, frame, modules)
+    patch = attribute_of(leaf, frame, modules) or _bound(leaf, frame, modules)
     if patch is not None:
         return Stale(patch, modules.current, site, value, old=before)
     passed = _passed(leaf, frame)

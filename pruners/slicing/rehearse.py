@@ -76,7 +76,7 @@ def rehearse(
             except StuckError:
                 if not cut.computed - cut.left:
                     raise
-                for patch, old in before.items():
+                for patch, old in reversed(before.items()):
                     setattr(model.get_submodule(patch.module), patch.attribute, old)
                 cut.left |= cut.computed  # then the expressions that read them are changed
     finally:
@@ -106,8 +106,7 @@ def _settled(cut: _Cut, original: nn.Module, before: dict[AttributePatch, object
             holder = cut.model.get_submodule(patch.module)
             old = getattr(holder, patch.attribute)
             before.setdefault(patch, old)
-            now = list(new) if isinstance(old, list) and isinstance(new, tuple) else new
-            setattr(holder, patch.attribute, now)
+            setattr(holder, patch.attribute, patch.put(old, new))
         applied |= attributes
 
 

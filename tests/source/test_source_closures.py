@@ -12,7 +12,7 @@ import torch
 from source_helpers import load
 from torch import nn
 
-from secateur.pruners.errors import SourceError
+from secateur.pruners.errors import SharedNumberError
 from secateur.pruners.slicing import slice_model, zero_out
 from secateur.pruners.source import Entry, write_source
 from secateur.pruners.trace.trace import trace
@@ -114,7 +114,7 @@ def _written(folder: Path, statements: str, seed: int = 0) -> str:
 
 
 def test_a_partial_that_hands_one_number_to_two_places_is_refused_with_the_line(made: Path) -> None:
-    with pytest.raises(SourceError, match=r"closures_net\.py:21: this number must follow the widths"):
+    with pytest.raises(SharedNumberError, match=r"closures_net\.py:21: one number in the code counts two different"):
         _written(made, "self.shortcut = LambdaLayer(partial(both, n=planes // 4))", seed=1)
 
 

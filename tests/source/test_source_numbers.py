@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import operator
 import sys
 from collections.abc import Hashable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from secateur.pruners.source.author import (
     Traced,
     Written,
     again,
+    decided,
     reads_of,
     settled,
     solved,
@@ -24,7 +26,7 @@ from secateur.pruners.source.author import (
 )
 from secateur.pruners.source.text import SourceFile, Sources
 
-OLD: dict[Hashable, int] = {"a": 8, "b": 16, "two": 2}
+OLD: dict[Hashable, int] = {"a": 8, "b": 16, "two": 2, "eight": 8}
 
 
 def number(key: str) -> Traced:
@@ -77,6 +79,25 @@ def test_terms_of_a_sum_shrink_alike() -> None:
 ])
 def test_of_what_is_no_sum_one_number_changes(value: Any, wanted: int, found: dict[Hashable, int]) -> None:
     assert solved([(value, wanted)], OLD, {}) == found
+
+
+def test_of_factors_that_stay_the_largest_divisor_is_taken_where_nothing_else_fits() -> None:
+    def rounded(width: str) -> Any:
+        return (number(width) + number("eight") // 2) // number("eight") * number("eight")
+
+    assert solved([(rounded("b"), 8)], OLD, {}) == {"eight": 8, "b": 8}
+    assert solved([(rounded("b"), 8), (rounded("a"), 12)], OLD, {}) == {"eight": 4, "b": 8, "a": 12}
+    assert solved([(rounded("a"), 12)], OLD, {"eight": 8}) is None
+
+
+@pytest.mark.parametrize(("width", "limit"), [(4, 16), (8, 32), (3, 12)])
+def test_a_number_that_only_comparisons_read_follows_what_it_is_compared_with(width: int, limit: int) -> None:
+    known = {"a": 8, "limit": 32}
+    a, most = traced("a", 8), traced("limit", 32)
+    asked = [(operator.le, a * 2**n, most) for n in range(4)]
+    assert [f(int(x), int(y)) for f, x, y in asked] == [True, True, True, False]
+    assert decided(asked, known, {"a": width}) == ({} if limit == 32 else {"limit": limit})
+    assert decided(asked, known, {"a": width, "limit": 32}) == {}
 
 
 def test_widths_are_found_through_arithmetic_and_factors_stay() -> None:
@@ -182,7 +203,7 @@ def test_everything_is_as_it_was_when_the_authors_code_raises(module: ModuleType
 def test_numbers_in_functions_tables_and_classes_are_others_while_it_lasts(module: ModuleType) -> None:
     net = module.Net()
     with with_numbers([file_of(module)], [module.Net], plus(1)):
-        assert net.widths() == [97, [9, (17, 17)], 5, 13, True, 1]  # int(3 * 65 * 0.5)
+        assert net.widths() == [97, [9, (17, 17)], 5, 13, True, 2]  # int(3 * 65 * 0.5)
         assert module.build() == 6 + 33
         assert module.SWITCH is True
     assert net.widths() == [64, [8, (16, 16)], 4, 12, True, 1]

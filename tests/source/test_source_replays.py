@@ -405,6 +405,107 @@ KEPT = {
 }  # fmt: skip
 
 
+ZEROS = """class Lambda(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+def behind(x, n):
+    return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 0, n))
+
+
+class Down(nn.Module):
+    def __init__(self, a, b, stride=1):
+        super().__init__()
+        self.conv = nn.Conv2d(a, b, 3, stride, 1)
+        self.short = nn.Sequential()
+        if stride != 1 or a != b:
+            \"\"\"
+        Zeros, as in the paper.
+            \"\"\"
+            {short}
+
+    def forward(self, x):
+        return self.conv(x).relu() + self.short(x)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.c = 8
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.one = self.make(8, [1, 1])
+        self.two = self.make(16, [2, 1])
+        self.fc = nn.Linear(16, 5)
+
+    def make(self, width, strides):
+        layers = []
+        for stride in strides:
+            layers.append(Down(self.c, width, stride))
+            self.c = width
+        return nn.Sequential(*layers)
+
+    def forward(self, x):
+        return self.fc(self.two(self.one(self.stem(x))).mean((2, 3)))
+"""
+PADDED = "from functools import partial\n\nimport torch.nn.functional as F\n\n\n" + ZEROS
+KEPT |= {
+    f"zeros padded by {name}": (
+        PADDED.format(short=short),
+        {"self.c = 8": "self.c = 4", "(3, 8,": "(3, 4,", "make(8,": "make(4,", "make(16,": "make(8,",
+         "Linear(16, 5)": "Linear(8, 5)"},
+    )
+    for name, short in {
+        "a lambda": "self.short = Lambda(lambda x: F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, b // 4, b // 4)))",
+        "an attribute": "self.n = b // 4\n            self.short = Lambda(lambda x: "
+                        "F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.n, self.n)))",
+        "a partial of a function": "self.short = Lambda(partial(behind, n=b - a))",
+        "a partial of torch's": "self.short = nn.Sequential(nn.AvgPool2d(1, 2), "
+                                "Lambda(partial(F.pad, pad=(0, 0, 0, 0, b // 4, b // 4))))",
+    }.items()
+}  # fmt: skip
+LIMIT = """class Net(nn.Module):
+    def __init__(self, base=8, limit=32):
+        super().__init__()
+        layers, a, b = [], 3, base
+        while b <= limit:
+            layers += [nn.Conv2d(a, b, 3, padding=1), nn.ReLU()]
+            a, b = b, b * 2
+        self.body = nn.Sequential(*layers)
+        self.fc = nn.Linear(a, 5)
+
+    def forward(self, x):
+        return self.fc(self.body(x).mean((2, 3)))
+"""
+DIVISIBLE = """def divisible(v, divisor=8):
+    new = max(divisor, int(v + divisor / 2) // divisor * divisor)
+    return new + divisor if new < 0.9 * v else new
+
+
+class Net(nn.Module):
+    def __init__(self, factor=1.0):
+        super().__init__()
+        layers, a = [], 3
+        for b, n in [(8, 1), (24, 2)]:
+            for _ in range(n):
+                layers.append(Block(a, divisible(b * factor)))
+                a = divisible(b * factor)
+        self.body = nn.Sequential(*layers)
+        self.fc = nn.Linear(a, 5)
+
+    def forward(self, x):
+        return self.fc(self.body(x).mean((2, 3)))
+"""
+KEPT |= {
+    "a number that only a condition reads": (LIMIT, {"base=8, limit=32": "base=4, limit=16"}),
+    "widths that are made divisible": (DIVISIBLE, {"(8, 1), (24, 2)": "(4, 1), (12, 2)"}),
+}
+
+
 @pytest.mark.parametrize(("text", "changes"), KEPT.values(), ids=KEPT)
 def test_a_class_stays_to_the_letter_but_for_its_numbers(folder: Path, text: str, changes: dict[str, str]) -> None:
     written, _ = halved(folder, text)

@@ -29,11 +29,15 @@ from .library import (
 )
 from .namer import Namer, unwelcome
 from .numbers import (
+    Asked,
     Equation,
+    Read,
     Traced,
     Written,
     again,
     compensated,
+    decided,
+    meant,
     reads_of,
     settled,
     solved,
@@ -53,12 +57,12 @@ from .reads import (
 from .scope import Scope, Vector, as_term
 
 __all__ = [
-    "DROPPED", "AuthorClass", "AuthorParameter", "Comments", "Equation", "Helpers", "Library", "Namer", "Scope",
-    "Traced", "Unproved", "Vector", "Written",
+    "DROPPED", "Asked", "AuthorClass", "AuthorParameter", "Comments", "Equation", "Helpers", "Library", "Namer", "Read",
+    "Scope", "Traced", "Unproved", "Vector", "Written",
     "again", "argument_hints", "as_term", "attribute_reads", "attributes_of", "bind", "binding", "call_in",
-    "call_in_constructor", "choose_imported", "code_in", "compensated", "evaluate", "factors", "file_of",
-    "for_checkers",
-    "handed_in_loop", "homes_of", "in_comprehensions", "installed", "is_simple", "methods_of", "module_at",
+    "call_in_constructor", "choose_imported", "code_in", "compensated", "decided", "evaluate", "factors",
+    "file_of", "for_checkers",
+    "handed_in_loop", "homes_of", "in_comprehensions", "installed", "is_simple", "meant", "methods_of", "module_at",
     "module_of", "namespace_of", "only_for", "only_notes", "own", "own_tests", "parameter_names",
     "reads_of", "reads_of_helpers", "settled", "solved", "taken_whole", "top_name", "traced", "unwelcome", "usual",
     "with_numbers",

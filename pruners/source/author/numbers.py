@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import copy
 import functools
 import inspect
 import math
@@ -15,10 +16,13 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from ...places import Span
+from ..live import cells
 from ..text import SourceFile, code_of
 from .bindings import namespace_of
 
 _NUMBER, _INT = "_secateur_number_", "_secateur_int_"
+_TRIES = 24  # of other factors, in ``solved``
+_DIGITS = 4096  # the largest number of which divisors are looked for
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,8 @@ class Written:
 
 Numbers = Mapping[Hashable, int]
 Read = Callable[[Written, int], int]
+Asked = tuple[Callable[[Any, Any], Any], Any, Any]  # a comparison
+_ASKED: list[list[Asked]] = []
 
 
 class _Origin:
@@ -73,7 +79,19 @@ def _operations(cls: Any) -> Any:
     for name, one in {"floor": math.floor, "trunc": math.trunc}.items():
         setattr(cls, f"__{name}__", lambda a, f=one: a._to(f, a))
     cls.__round__ = lambda a, digits=None: a._to(round, a) if digits is None else a._to(round, a, digits)
+    for name, order in {"lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge}.items():
+        setattr(cls, f"__{name}__", lambda a, b, f=order: _asked(f, a, b))
     return cls
+
+
+def _asked(function: Callable[[Any, Any], Any], first: Any, second: Any) -> Any:
+    """The outcome of a comparison, which is noted."""
+    plain = _plain(first), _plain(second)
+    if not all(isinstance(v, int | float) for v in plain):
+        return NotImplemented
+    for noted in _ASKED[-1:]:
+        noted.append((function, first, second))
+    return function(*plain)
 
 
 @_operations
@@ -141,9 +159,9 @@ def _marked(file: SourceFile) -> Mapping[tuple[str, int], types.CodeType]:
 
 
 @contextmanager
-def with_numbers(files: Iterable[SourceFile], classes: Iterable[type], read: Read) -> Iterator[None]:
+def with_numbers(files: Iterable[SourceFile], classes: Iterable[type], read: Read) -> Iterator[list[Asked]]:
     """Within this block the functions, tables and class attributes of these files have the numbers that ``read``
-    gives."""
+    gives. Gives the comparisons in which traced numbers stood."""
     files = list(files)
     functions: list[tuple[types.FunctionType, types.CodeType]] = []
     tables: list[tuple[Any, ...]] = []
@@ -156,6 +174,7 @@ def with_numbers(files: Iterable[SourceFile], classes: Iterable[type], read: Rea
                 new = marked.get((code.co_qualname, code.co_firstlineno))
                 if new is not None and new.co_freevars == code.co_freevars:
                     functions.append((function, new))
+                    tables += _defaults(function, file, read)
         tables += _tables(file.tree.body, file, namespace, dict.__setitem__, read)
         nodes = {n.name: n for n in ast.walk(file.tree) if isinstance(n, ast.ClassDef)}
         for cls in classes:
@@ -164,18 +183,28 @@ def with_numbers(files: Iterable[SourceFile], classes: Iterable[type], read: Rea
     tables += list(_imported([namespace_of(file) for file in files], tables))
     vars(builtins).update({_NUMBER: lambda site: read(Written(site[0], site[1:5]), site[5]), _INT: _int})
     before = [f.__code__ for f, _ in functions]
+    _ASKED.append([])
     try:
         for function, new in functions:
             function.__code__ = new
         for put, owner, name, value, _ in tables:
             put(owner, name, value)
-        yield
+        yield _ASKED[-1]
     finally:
+        _ASKED.pop()
         for (function, _), code in zip(functions, before, strict=True):
             function.__code__ = code
         for put, owner, name, _, value in tables:
             put(owner, name, value)
         del vars(builtins)[_NUMBER], vars(builtins)[_INT]
+
+
+def meant(expr: ast.expr, file: SourceFile, function: types.FunctionType, read: Read) -> Any:
+    """What an expression in a function comes to, with the numbers that ``read`` gives in place of the written ones."""
+    names = {**vars(builtins), **function.__globals__, **cells(function), _INT: _int}
+    names[_NUMBER] = lambda site: read(Written(site[0], site[1:5]), site[5])
+    marked = ast.Expression(_Marked(file.name).visit(copy.deepcopy(expr)))
+    return eval(compile(marked, file.name, "eval"), names)
 
 
 def _function(value: Any) -> types.FunctionType | None:
@@ -198,6 +227,17 @@ def _tables(
         new = _table(value, namespace[name], file, read)
         if new is not namespace[name]:
             yield put, namespace if owner is None else owner, name, new, namespace[name]
+
+
+def _defaults(function: types.FunctionType, file: SourceFile, read: Read) -> Iterator[Any]:
+    """The defaults of a function's parameters with other numbers in them. A constructor is handed all of its own."""
+    node = file.functions.get((function.__name__, function.__code__.co_firstlineno))
+    values = function.__defaults__ or ()
+    if node is None or function.__name__ == "__init__" or len(node.args.defaults) != len(values):
+        return
+    new = tuple(_table(n, v, file, read) for n, v in zip(node.args.defaults, values, strict=True))
+    if any(a is not b for a, b in zip(new, values, strict=True)):
+        yield setattr, function, "__defaults__", new, values
 
 
 def _imported(namespaces: Iterable[Any], tables: Sequence[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
@@ -230,8 +270,31 @@ SMALLEST = 1
 
 def solved(equations: Sequence[Equation], old: Numbers, known: Numbers) -> dict[Hashable, int] | None:
     """New numbers with which every traced value is what it has to be; None where there are none. ``known``: those
-    that are settled already."""
-    numbers: dict[Hashable, int] = dict(known)
+    that are settled already.
+
+    Of the factors of a product the smaller ones stay, but where nothing fits, as widths that are to be divisible by 8
+    may not be any more: then by their largest divisors.
+    """
+    starts: list[dict[Hashable, int]] = [dict(known)]
+    for start in starts:
+        numbers, assumed = dict(start), set[Hashable]()
+        failed = _propagated(equations, old, numbers, assumed)
+        if failed is None:
+            return numbers
+        factors = sorted(failed.reads & assumed, key=lambda k: -old[k])
+        starts += [{**start, k: d} for k in factors for d in _divisors(old[k])][: _TRIES - len(starts)]
+    return None
+
+
+def _divisors(number: int) -> list[int]:
+    return [d for d in range(number // 2, 0, -1) if number % d == 0] if number <= _DIGITS else []
+
+
+def _propagated(
+    equations: Sequence[Equation], old: Numbers, numbers: dict[Hashable, int], assumed: set[Hashable]
+) -> Traced | None:
+    """Puts into ``numbers`` what follows from those there; gives a value that can't be what it has to be. ``assumed``:
+    gets those that could be others as well."""
     rest = sorted(equations, key=lambda e: len(e[0].reads))
     while rest:
         before, later = len(numbers), list[Equation]()
@@ -243,15 +306,33 @@ def solved(equations: Sequence[Equation], old: Numbers, known: Numbers) -> dict[
             for key in unknown:
                 numbers[key] = _number(value, wanted, key, old[key], numbers)
             if value.again(numbers) != wanted:
-                return None
+                return value
         if later and len(numbers) == before:
             scaled = next(filter(None, (_scaled(value, wanted, old, numbers) for value, wanted in later)), None)
             if scaled is None:  # the factors stay, and what is multiplied changes
                 first = min((key for value, _ in later for key in value.reads - set(numbers)), key=lambda k: old[k])
                 scaled = {first: old[first]}
+                assumed.add(first)
             numbers.update(scaled)
         rest = sorted(later, key=lambda e: len(e[0].reads - set(numbers)))
-    return numbers
+    return None
+
+
+def decided(asked: Sequence[Asked], old: Numbers, numbers: Numbers) -> dict[Hashable, int]:
+    """Numbers that only comparisons read, such as the largest width: in the ratio of what they are compared with, where
+    a comparison would turn out otherwise."""
+    found: dict[Hashable, int] = {}
+    for function, first, second in asked:
+        free = (reads_of(first) | reads_of(second)) - set(numbers)
+        sides = sorted((first, second), key=lambda side: len(reads_of(side) & free))
+        new = [again(side, {**numbers, **found}) for side in (first, second)]
+        if len(free) != 1 or reads_of(sides[0]) & free or function(*new) == function(*map(_plain, (first, second))):
+            continue
+        (key,), (other, bound) = free, sides
+        wanted = _plain(bound) * again(other, numbers) // (_plain(other) or 1)
+        if isinstance(bound, Traced) and int(wanted) >= SMALLEST:
+            found[key] = _number(bound, int(wanted), key, old[key], numbers)
+    return found
 
 
 def _scaled(value: Traced, wanted: int, old: Numbers, numbers: Numbers) -> dict[Hashable, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import types
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +13,25 @@ import torch
 from torch import nn
 
 from ...run import INTERNAL, unsaved_buffers
-from ..author import Unproved, attribute_reads, evaluate
-from ..live import CHILD, PLAIN, Alias, Box, Call, Given, Lit, Ref, Term, call_of, is_plain, layers_in, same
+from ..author import Read, Unproved, attribute_reads, evaluate, meant
+from ..live import (
+    CHILD,
+    PLAIN,
+    Alias,
+    Box,
+    Call,
+    Closure,
+    Given,
+    Lit,
+    Ref,
+    Term,
+    call_of,
+    cells,
+    is_plain,
+    layers_in,
+    same,
+    term_of_value,
+)
 from .buffer_statements import alike
 from .context import ClassContext
 
@@ -30,9 +48,9 @@ class Run:
 
 class Agreement:
     """Whether a module that the author's constructor made is like the live one, up to blocks of other classes, which
-    have to get what their written constructors take."""
+    have to get what their written constructors take. ``read``: the numbers in the author's files now."""
 
-    def __init__(self, context: ClassContext, index: int, run: Run, handed: Set[int]) -> None:
+    def __init__(self, context: ClassContext, index: int, run: Run, handed: Set[int], read: Read) -> None:
         self.context = context
         self.record = context.records[index]
         self.base = context.bases[index]
@@ -40,6 +58,7 @@ class Agreement:
         self.path = context.paths[index]
         self.run = run
         self.handed = handed
+        self.read = read
         self.twins: dict[int, int] = {}
 
     def holds(self) -> bool:
@@ -55,7 +74,8 @@ class Agreement:
         if len(set(self.twins.values())) < len(self.twins):
             return False
         plain = [n for n in vars(live) if n in self.context.running and n not in INTERNAL]
-        if not all(n in vars(made) and self._value(vars(live)[n], vars(made)[n]) for n in plain):
+        terms = {n: s.term for n, s in self.record.items() if n in plain and isinstance(s.term, Closure)}
+        if not all(n in vars(made) and self._value(vars(live)[n], vars(made)[n], terms.get(n)) for n in plain):
             return False
         added = {n: s.term for n, s in self.record.items() if s.kind == PLAIN and n not in vars(live)}
         if not all(n in vars(made) and same(Lit(vars(made)[n]), t) for n, t in added.items() if t is not None):
@@ -109,6 +129,10 @@ class Agreement:
             return same(Lit(value) if is_plain(value) else Ref(value), term)
         if isinstance(term, Given):
             return alike(value, term.value)
+        if isinstance(term, Closure):
+            return self._says(value, term)
+        if isinstance(term, Call) and not term.paths and not isinstance(value, nn.Module):
+            return same(term_of_value(value, self.context.tree.sources), term)
         if isinstance(value, nn.Module) and isinstance(term, Call | Box) and term.paths and term.paths[0] is not None:
             return self._module(term, self.context.tree.live[term.paths[0]], value)
         return False
@@ -126,10 +150,27 @@ class Agreement:
         exact = [n for n in unsaved_buffers(live) - self.context.tree.changing if live._buffers[n] is not None]
         return all(alike(made._buffers[n], live._buffers[n]) for n in exact)
 
-    def _value(self, live: Any, made: Any) -> bool:
+    def _says(self, made: Any, term: Closure) -> bool:
+        """Whether a function that the constructor made is that of the term, with its numbers."""
+        if not isinstance(made, types.FunctionType) or _place(made.__code__) != _place(term.code):
+            return False
+        for expr, arg, template in zip(term.exprs, term.args, term.templates, strict=True):
+            value = meant(expr, term.file, made, self.read) if template else cells(made).get(arg.name)
+            if not self._handed(arg.value, value):
+                return False
+        return True
+
+    def _value(self, live: Any, made: Any, term: Closure | None) -> bool:
+        if term is not None:
+            return made is live or self._says(made, term)
         if isinstance(live, nn.Module) and isinstance(made, nn.Module):
             return self._twins(live, made)
         return not any(layers_in(live)) and alike(made, live)
+
+
+def _place(code: types.CodeType) -> tuple[Any, ...]:
+    """The file, name and last expression of a function."""
+    return code.co_filename, code.co_qualname, list(code.co_positions())[-1]
 
 
 def _same_arguments(first: Call, second: Call) -> bool:

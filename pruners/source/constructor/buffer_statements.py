@@ -218,6 +218,8 @@ def alike(made: Any, wanted: Any, depth: int = 4) -> bool:
         return len(made) == len(wanted) and all(alike(a, b, depth) for a, b in zip(made, wanted, strict=True))
     if isinstance(made, dict):
         return list(made) == list(wanted) and all(alike(v, wanted[k], depth) for k, v in made.items())
+    if isinstance(made, functools.partial):
+        return alike([made.func, made.args, made.keywords], [wanted.func, wanted.args, wanted.keywords], depth)
     if isinstance(made, types.FunctionType):
         first, second = (
             (f.__defaults__, f.__kwdefaults__, [c.cell_contents for c in f.__closure__ or ()]) for f in (made, wanted)

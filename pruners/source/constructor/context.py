@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import itertools
 import types
 from collections.abc import Hashable, Mapping, Sequence, Set
@@ -127,6 +128,14 @@ class ClassContext:
             value = birth.arguments[name]
             values.append(self._term(value) or self._whole(value))
         return tuple(values) if all(v is not None for v in values) else None
+
+    def held_as(self, index: int, name: str) -> str | None:
+        """The attribute in which an instance keeps a function that its constructor was given for a parameter."""
+        birth = self.births[index]
+        value = birth.arguments.get(name) if birth is not None else None
+        if birth is None or not isinstance(value, types.FunctionType | functools.partial):
+            return None
+        return next((n for n, v in vars(birth.module).items() if v is value and n in vars(self.live[index])), None)
 
     def nothing(self, name: str) -> bool:
         """Whether a name is None in every instance, or a dict of nothing else, as ``dtype`` often is."""

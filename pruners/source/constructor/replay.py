@@ -16,12 +16,16 @@ from torch import nn
 
 from ...run import described
 from ..author import (
+    Asked,
     AuthorClass,
     Equation,
+    Read,
     Traced,
     Written,
     again,
     compensated,
+    decided,
+    meant,
     own,
     reads_of,
     settled,
@@ -35,6 +39,7 @@ from ..live import (
     PLAIN,
     Box,
     Call,
+    Closure,
     Display,
     Lit,
     Recorder,
@@ -70,6 +75,7 @@ class Replays:
         self.kept: set[type] = set()  # classes of which the constructors stay
         self._depths: dict[Hashable, int] = {}  # numbers of layers in lists that lost some
         self._runs: dict[Any, list[Run]] = {}  # by what makes them
+        self._asked: dict[Any, list[Asked]] = {}  # comparisons of the numbers in them
         self._once: dict[type, list[Run]] = {}  # with the lists as long as they were
         self._files: dict[type, list[SourceFile]] = {}
 
@@ -96,8 +102,7 @@ class Replays:
         try:
             if context.is_root and (found := self._of_factory(context, recorder)) is not None:
                 return found
-            meant = context.author.cls not in self.gone and _alone(context)
-            if not meant or {site.file for site in recorder.sites} & {f.name for f in self._files_of(context)}:
+            if context.author.cls in self.gone or not _alone(context):
                 return None
             return self._written(context, recorder)
         except Exception as error:  # the author's code meets numbers that it wasn't written for
@@ -109,7 +114,7 @@ class Replays:
         entry, files = self.tree.entry, self._files_of(context)
         if not _alone(context) or not _only_makes(self.tree, files):
             return None
-        if entry.dtype is not None or {site.file for site in recorder.sites} & {f.name for f in files}:
+        if entry.dtype is not None:
             return None
         depths = dict(self._depths)
         defaults = {n: p.default for n, p in inspect.signature(entry.factory).parameters.items()}
@@ -154,11 +159,12 @@ class Replays:
         """Numbers, and arguments, with which the constructor, or the ``factory``, makes the live modules."""
         maker = factory or context.author.cls
         runs = self._traced(context, given, maker)
-        equations = [e for i, run in enumerate(runs) for e in _equations(context, i, run)]
+        equations = [e for i, run in enumerate(runs) for e in _equations(context, i, run, self._read)]
         equations += _namesakes(context, runs, equations)
         numbers = solved(equations, {**self.old, **self._depths}, self.numbers)
         if numbers is None:
             return None
+        numbers |= decided(self._asked[maker], self.old, numbers)
         read = {key for value, _ in equations for key in value.reads}
         numbers = {**{k: n for k, n in self._depths.items() if _of(k, maker) or k in read}, **numbers}
         for _ in range(2):
@@ -169,7 +175,7 @@ class Replays:
             if any(type(run.module) is not context.author.cls for run in made):
                 return None
             handed = {id(v) for arguments in new for v in arguments.values() if isinstance(v, nn.Module)}
-            if all(Agreement(context, i, run, handed).holds() for i, run in enumerate(made)):
+            if all(Agreement(context, i, run, handed, read_now).holds() for i, run in enumerate(made)):
                 return numbers, new
             sizes = self._sizes_of_tensors(context, made, numbers)
             if not sizes:
@@ -243,13 +249,16 @@ class Replays:
         found = set[Hashable]()
 
         def read(site: Hashable, value: int) -> Traced:
-            self.old[site] = value
             found.add(site)
-            return traced(site, self._depths.get(site, value))
+            return self._read(site, value)
 
-        with with_numbers(self._files_of(context), self.tree.names, read):
+        with with_numbers(self._files_of(context), self.tree.names, read) as self._asked[maker]:
             tagged = [_tagged(a, (maker, i), read) for i, a in enumerate(given)]
             return [Run(*constructed(maker, a)) for a in tagged], found
+
+    def _read(self, site: Hashable, value: int) -> Traced:
+        self.old[site] = value
+        return traced(site, self._depths.get(site, value))
 
     def _shortened(
         self, context: ClassContext, given: Sequence[Arguments], maker: Any, read: set[Hashable], made: int, live: int
@@ -325,9 +334,11 @@ def _alone(context: ClassContext) -> bool:
 
 def _moves(author: AuthorClass, init: FunctionNode) -> bool:
     """Whether its lines can stand further to the left or right: not where a statement is behind the header, nor where
-    a string has several lines, but for its docstring."""
-    texts = [n for stmt in init.body for n in ast.walk(stmt) if isinstance(n, ast.Constant | ast.JoinedStr)]
-    long = [n for n in texts if n.lineno != n.end_lineno and n is not getattr(init.body[0], "value", None)]
+    a string has several lines whose value somebody gets."""
+    nodes = [n for stmt in init.body for n in ast.walk(stmt)]
+    notes = {id(n.value) for n in nodes if isinstance(n, ast.Expr)}
+    texts = [n for n in nodes if isinstance(n, ast.Constant | ast.JoinedStr) and id(n) not in notes]
+    long = [n for n in texts if n.lineno != n.end_lineno]
     first = init.body[0]
     return not long and not author.init_file.lines[first.lineno - 1][: first.col_offset].strip()
 
@@ -337,10 +348,12 @@ def _given(context: ClassContext) -> list[Arguments]:
 
 
 def _arguments(context: ClassContext, index: int) -> Arguments:
-    """What the constructor got; in place of the author's modules, copies of the live ones."""
+    """What the constructor got; in place of the author's modules and functions, copies of the live ones."""
     birth = context.births[index]
     assert birth is not None
     found = {n: birth.arguments[n] for n in inspect.signature(context.author.cls).parameters}
+    held = {n: context.held_as(index, n) for n in found}
+    found |= {n: vars(context.live[index])[name] for n, name in held.items() if name is not None}
     return {n: _live(context.tree, v) if isinstance(v, nn.Module) else v for n, v in found.items()}
 
 
@@ -382,16 +395,16 @@ def _with(value: Any, key: Key, numbers: Mapping[Hashable, int]) -> Any:
     return _tagged(value, key, lambda place, number: numbers.get(place, number))
 
 
-def _equations(context: ClassContext, index: int, run: Run) -> Iterator[tuple[Traced, int]]:
-    """What each number has to be that a layer, a block or an attribute got."""
+def _equations(context: ClassContext, index: int, run: Run, read: Read) -> Iterator[tuple[Traced, int]]:
+    """What each number has to be that a layer, a block or an attribute got, or that a function holds."""
     for name, slot in context.records[index].items():
         if slot.kind == CHILD and slot.term is not None:
-            yield from _in_module(slot.term, run.module._modules.get(name), run)
+            yield from _in_module(slot.term, run.module._modules.get(name), run, read)
         elif slot.kind == PLAIN and name in context.running and slot.term is not None:
-            yield from _in_value(slot.term, vars(run.module).get(name))
+            yield from _in_value(slot.term, vars(run.module).get(name), read)
     base = context.bases[index]
     if base is not None:
-        yield from _in_module(base, run.module, run)
+        yield from _in_module(base, run.module, run, read)
 
 
 def _sizes(live: nn.Module, run: Run) -> Iterator[tuple[Traced, int]]:
@@ -423,30 +436,37 @@ def _namesakes(context: ClassContext, runs: Sequence[Run], known: Sequence[Equat
     return found
 
 
-def _in_module(term: Term, made: nn.Module | None, run: Run) -> Iterator[tuple[Traced, int]]:
+def _in_module(term: Term, made: nn.Module | None, run: Run, read: Read) -> Iterator[tuple[Traced, int]]:
     if isinstance(term, Box) and made is not None:
         for item in term.items:
-            yield from _in_module(item.value, made._modules.get(item.name), run)
+            yield from _in_module(item.value, made._modules.get(item.name), run, read)
     elif isinstance(term, Call) and made is not None:
         got = run.got.get(id(made), {})
         for arg in term.args:
             value = got.get(arg.name)
             if isinstance(value, nn.Module):
-                yield from _in_module(arg.value, value, run)
+                yield from _in_module(arg.value, value, run, read)
             else:
-                yield from _in_value(arg.value, value, arg.name in AXES)
+                yield from _in_value(arg.value, value, read, arg.name in AXES)
 
 
-def _in_value(term: Term, value: Any, axes: bool = False) -> Iterator[tuple[Traced, int]]:
+def _in_value(term: Term, value: Any, read: Read, axes: bool = False) -> Iterator[tuple[Traced, int]]:
     wanted: Any = term.value if isinstance(term, Lit) else None
     if isinstance(value, Traced) and type(wanted) is int:
         yield value, wanted
     elif type(value) in (list, tuple) and type(wanted) in (list, tuple) and len(value) == len(wanted):
         for inner, one in zip(value, wanted, strict=True):
-            yield from _in_value(Lit(one), inner)
+            yield from _in_value(Lit(one), inner, read)
     elif type(value) in (list, tuple) and type(wanted) is int and axes:
         for inner in value:
-            yield from _in_value(term, inner)
+            yield from _in_value(term, inner, read)
     elif isinstance(term, Display) and type(value) in (list, tuple) and len(value) == len(term.items):
         for item, inner in zip(term.items, value, strict=True):
-            yield from _in_value(item, inner)
+            yield from _in_value(item, inner, read)
+    elif isinstance(term, Call) and term.fn is partial and isinstance(value, partial):
+        for arg, inner in zip(term.args, (value.func, *value.args, *value.keywords.values()), strict=False):
+            yield from _in_value(arg.value, inner, read)
+    elif isinstance(term, Closure) and isinstance(value, types.FunctionType):
+        for expr, arg, template in zip(term.exprs, term.args, term.templates, strict=True):
+            if template:
+                yield from _in_value(arg.value, meant(expr, term.file, value, read), read)

@@ -121,6 +121,10 @@ class ReplayedText:
             assert birth is not None
             path = path_of(self.context.tree, birth.arguments[name])
             return self.recorder.module(path, self.context.tree.live[path])
+        held = self.context.held_as(index, name)
+        slot = self.context.records[index].get(held) if held is not None else None
+        if slot is not None and slot.term is not None:
+            return slot.term
         given = self.context.given(name)
         if given is None or given[index] is None:
             raise ValueTextError(f"{name} has no text")

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import ast
-import functools
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ...errors import NoSourceError, SharedCodeError, SourceError
 from ...places import LiteralSite
@@ -56,11 +54,11 @@ def plan_rewrites(sites: Sequence[LiteralSite], tree: Tree, sources: Sources) ->
     return Rewrites({k: tuple(v) for k, v in edits.items()}, attributes, tuple(held))
 
 
-def _functions(tree: Tree) -> Iterator[types.FunctionType | functools.partial[Any]]:
+def _functions(tree: Tree) -> Iterator[types.FunctionType]:
     """What the author's modules hold as plain attributes."""
     for module in tree.live.values():
         for value in vars(module).values():
-            if isinstance(value, types.FunctionType | functools.partial):
+            if isinstance(value, types.FunctionType):
                 yield value
 
 

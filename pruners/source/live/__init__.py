@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .closures import holds, span_of
+from .closures import cells, holds, span_of
 from .construction import Birth, Frame, constructed, loading_nothing, reseeded, undisturbed
 from .records import BUFFER, CHILD, PARAMETER, PLAIN, Record, Recorder, Slot, holds_layers, layers_in
 from .refuse import refuse
@@ -38,7 +38,8 @@ from .values import cut_sizes, global_name, literal, numbers_in, term_of_value
 __all__ = [
     "AXES", "BOXES", "BUFFER", "CHILD", "PARAMETER", "PLAIN", "WIDTH_ARGUMENTS", "Alias", "Arg", "Birth", "Box", "Call",
     "Closure", "Display", "Either", "Frame", "Given", "Hole", "Item", "Lit", "Record", "Recorder", "Ref", "Slot",
-    "Term", "Text", "Tree", "Unsaid", "ancestors", "author_init", "call_of", "constructed", "cut_sizes", "for_instance",
+    "Term", "Text", "Tree", "Unsaid", "ancestors", "author_init", "call_of", "cells", "constructed", "cut_sizes",
+    "for_instance",
     "global_name", "holds", "holds_layers", "is_authored", "is_plain", "is_torch", "layers_in", "literal",
     "loading_nothing", "numbers_in",
     "one_for_all", "refuse", "reseeded", "same", "same_vector", "small_tensor", "span_of", "tensor_call",

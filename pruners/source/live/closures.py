@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import builtins
-import functools
 import inspect
 import types
 from collections.abc import Mapping, Sequence
@@ -63,29 +62,12 @@ def cells(function: types.FunctionType) -> dict[str, Any]:
     return found
 
 
-def bound_by(value: functools.partial[Any]) -> dict[str, Any]:
-    """The arguments that a partial hands over, by name, the positional ones first."""
-    try:
-        names = list(inspect.signature(value.func).parameters)
-    except (TypeError, ValueError):
-        names = []
-    more = [f"_{i}" for i in range(len(names), len(value.args))]
-    return {**dict(zip([*names, *more], value.args, strict=False)), **value.keywords}
-
-
-def holds(function: types.FunctionType | functools.partial[Any], site: LiteralSite) -> bool:
-    """Whether a stale number stands in a function that another function made, or that a partial hands it to."""
-    if isinstance(function, functools.partial):
-        code = getattr(function.func, "__code__", None)
-        return code is not None and code.co_filename == site.file and _within(code, site)
+def holds(function: types.FunctionType, site: LiteralSite) -> bool:
+    """Whether a stale number stands in a function that another function made."""
     code = function.__code__
     local = "<locals>" in function.__qualname__ or function.__name__ == "<lambda>"
-    return local and code.co_filename == site.file and _within(code, site)
-
-
-def _within(code: types.CodeType, site: LiteralSite) -> bool:
     lines = [n for _, _, n in code.co_lines() if n is not None]
-    return min(lines) <= site.line <= site.end_line <= max(lines)
+    return local and code.co_filename == site.file and min(lines) <= site.line <= site.end_line <= max(lines)
 
 
 def closure(function: types.FunctionType, node: Made, file: SourceFile, new: Renewal, read: Any) -> Closure:

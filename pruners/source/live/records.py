@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import types
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -141,7 +140,7 @@ class Recorder:
             return Slot(PLAIN, term_of_value(value, self.tree.sources, Renewal(self.sites, path, self.paths)))
         except LookupError as error:
             for site in self.sites:
-                if isinstance(value, types.FunctionType | functools.partial) and holds(value, site):
+                if isinstance(value, types.FunctionType) and holds(value, site):
                     reason = f"this number must follow the widths, but {error.args[0]}"
                     raise SharedCodeError(reason, site=site.site, help="make it an attribute") from error
             birth = self.tree.birth(path)

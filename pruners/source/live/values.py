@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from ..text import SourceFile, Sources, quoted
-from .closures import NOTHING_NEW, Made, Renewal, bound_by, closure, given_anew, holds, made_by_call, rebinds
+from .closures import NOTHING_NEW, Made, Renewal, closure, holds, made_by_call, rebinds
 from .terms import Alias, Arg, Call, Display, Lit, Ref, Term, Text, is_plain
 
 
@@ -72,18 +72,8 @@ def _container(value: Any, sources: Sources, new: Renewal) -> Call:
 
 
 def _partial(value: functools.partial[Any], sources: Sources, new: Renewal = NOTHING_NEW) -> Call:
-    given = bound_by(value)
-    function = value.func
-    place = sources.of_function(function) if isinstance(function, types.FunctionType) else None
-    numbers: dict[str, object] | None = {}
-    if place is not None and isinstance(function, types.FunctionType):
-        numbers = given_anew(function, place[1], given, new)
-    if numbers is None:
-        raise LookupError("the partial hands over no argument that says it alone")
-    now = {**given, **numbers}
-    positional = [*now.values()][: len(value.args)]
-    args = [Arg("", term_of_value(v, sources, new), positional=True) for v in (value.func, *positional)]
-    args += [Arg(k, term_of_value(now.get(k, v), sources, new)) for k, v in value.keywords.items()]
+    args = [Arg("", term_of_value(v, sources, new), positional=True) for v in (value.func, *value.args)]
+    args += [Arg(k, term_of_value(v, sources, new)) for k, v in value.keywords.items()]
     return Call(functools.partial, tuple(args))
 
 

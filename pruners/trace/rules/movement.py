@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...run import tree_leaves
+from ...places import Site
+from ...run import span_of, tree_leaves, tree_of
 from ..labelling import Call, Labels, Planes, Tracer, axes_of, compact
 from .registry import freeze_axes, rule, unknown
 
@@ -235,7 +237,8 @@ def _united(tracer: Tracer, tensors: Sequence[Tensor], labels: Sequence[Labels],
 
 @rule("constant_pad_nd")
 def pad(tracer: Tracer, call: Call) -> None:
-    """Padding an axis of channels makes fresh removable channels; other axes pass."""
+    """Padding an axis of channels makes fresh removable channels; other axes pass. Where the code says one number for
+    both ends, as many stay at both."""
     source, amounts = call.args[0], call.args[1]
     out = call.outputs[0]
     planes = []
@@ -249,10 +252,23 @@ def pad(tracer: Tracer, call: Call) -> None:
         else:
             before, after = _amounts(amounts, source.ndim, axes[0])
             line = [tracer.virtual("padding", n, call.site) for n in (before, after)]
+            if before == after and _one_number(call.site, 2 * (source.ndim - 1 - axes[0]) - len(amounts)):
+                tracer.uniform(torch.stack(line), "a padding by one number at both ends", call.site)
             axis_shape = [1] * source.ndim
             axis_shape[axes[0]] = -1
             planes.append(torch.cat([line[0], plane.reshape(-1), line[1]]).reshape(axis_shape))
     tracer.label(out, Labels(tuple(planes)))
+
+
+def _one_number(site: Site, place: int) -> bool:
+    """Whether a call that pads says the same before and behind, at this place of its list and the next; also where
+    it has no list, or none that tells the two apart."""
+    tree = tree_of(site.file) if site.file else None
+    calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and span_of(n) == site.span] if tree else []
+    lists = [n.elts for call in calls for n in ast.walk(call) if isinstance(n, ast.Tuple | ast.List)]
+    ends = [e[place : place + 2 or None] for e in lists if len(e) >= -place]
+    starred = any(isinstance(e, ast.Starred) for elements in lists for e in elements)
+    return not starred and all(ast.dump(a) == ast.dump(b) for a, b in ends)
 
 
 def _amounts(amounts: Sequence[int], ndim: int, axis: int) -> tuple[int, int]:
