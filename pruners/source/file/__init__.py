@@ -18,9 +18,7 @@ from .splice import ClassParts, class_text, statement_text
 
 __all__ = [
     "Beside", "Branches", "Changes", "Chunk", "ClassParts", "Edit", "Gatherer", "Header", "Reach", "Rewrites",
-    "Unreached",
-    "as_written", "called", "check", "class_text", "factory_chunk", "failing_lines", "gone_parameters", "loaders",
-    "losses", "plan_rewrites", "render", "repairs", "returning", "run", "set_from_outside", "shared", "source_of",
-    "stale",
-    "statement_text", "tie", "top_of",
+    "Unreached", "as_written", "called", "check", "class_text", "factory_chunk", "failing_lines", "gone_parameters",
+    "loaders", "losses", "plan_rewrites", "render", "repairs", "returning", "run", "set_from_outside", "shared",
+    "source_of", "stale", "statement_text", "tie", "top_of",
 ]

@@ -17,8 +17,9 @@ from ..author import namespace_of
 from ..text import SourceFile, is_docstring, loaded_names, stored_names
 from .gather import Chunk, Gatherer, free_names
 
-_PLAIN = {"dict", "list", "tuple", "set", "frozenset", "range", "len", "int", "float", "zip", "enumerate", "min", "max"}
-_LIBRARIES = ("torch.nn", "math", "functools", "typing", "re", "logging", "collections", "enum", "pathlib")
+_PLAIN = {"dict", "list", "tuple", "set", "frozenset", "range", "len", "int", "float", "zip", "enumerate", "min"}
+_LIBRARIES = {"argparse", "collections", "dataclasses", "enum", "functools", "logging", "math", "pathlib", "re"}
+_LIBRARIES |= {"types", "typing"}
 SCRIPT = "__main__"
 
 
@@ -32,7 +33,7 @@ class Beside:
         self.namespace = namespace_of(file)
         self.sound = set(sound)
         self.statements = dict(_named(file))
-        self.taken = {n for f, n in gatherer.chunks if f == file.name}
+        self.taken = {n for f, n in gatherer.chunks if f == file.name and n in self.statements}
         self.rest = {n: s for n, s in self.statements.items() if n not in self.taken}
         may = self.rest.keys() - barred if barred is not None else set[str]()
         self.builders = {n for n in may if self._builds(n, set())}
@@ -70,7 +71,7 @@ class Beside:
     def _staying(self, names: set[str]) -> dict[str, None]:
         while True:
             read = self._read_in(names)
-            kept = {n for n in names if n in read and self._has_its_names(n, names) and self._is_unchanged(n)}
+            kept = {n for n in names if n in read and self._has_its_names(n, names) and self._is_unchanged(n, names)}
             if kept == names:
                 return {n: None for n in self.rest if n in kept}
             names = kept
@@ -107,7 +108,7 @@ class Beside:
         module = getattr(value, "__module__", "") or ""
         own = isinstance(value, type) and module == self.namespace.get("__name__") and not issubclass(value, nn.Module)
         known = isinstance(func, ast.Name) and func.id in _PLAIN and value is getattr(builtins, func.id)
-        return own or known or module.partition(".")[0] in ("dataclasses", *_LIBRARIES[1:])
+        return own or known or module.partition(".")[0] in _LIBRARIES
 
     def _value(self, node: ast.AST) -> Any:
         if isinstance(node, ast.Name):
@@ -122,9 +123,11 @@ class Beside:
     def _is_there(self, name: str) -> bool:
         return name not in self.statements and self.gatherer.there(name, self.file)
 
-    def _is_unchanged(self, name: str) -> bool:
+    def _is_unchanged(self, name: str, staying: Set[str]) -> bool:
         """Whether all that it calls is as its author wrote it, or makes networks as before."""
-        if name == "__all__" or name in self.builders:
+        readers = {n for n in (*self.taken, *staying) if n != name and name in loaded_names(self.statements[n])}
+        given = isinstance(self.rest[name], ast.Assign | ast.AnnAssign) and readers and readers <= self.builders
+        if name == "__all__" or name in self.builders or given:
             return True
         todo, seen = [self.rest[name]], set[str]()
         while todo:
