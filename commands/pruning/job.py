@@ -30,7 +30,13 @@ from ...pruners.weight_transfer import slice_optimizer_state
 from ...training.binarization import soft_orthogonality
 from ...training.binarization.kinds import recognise
 from ...training.data import (
-    Data, batch_of, calibration_images, damaged_in, foretelling, perplexity, read_now,
+    Data,
+    batch_of,
+    calibration_images,
+    damaged_in,
+    foretelling,
+    perplexity,
+    read_now,
 )  # fmt: skip
 from ...training.fit import (
     Score,

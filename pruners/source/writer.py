@@ -17,6 +17,7 @@ from ..entry import Entry
 from ..errors import SourceError
 from ..model_writers import writer_of
 from ..places import LiteralSite
+from ..run import described
 from .author import (
     AuthorClass,
     Library,
@@ -36,6 +37,7 @@ from .author import (
 )
 from .constructor import INDENT, Circle, ClassContext, ClassWriter, Made, Parameter, Replays, WrittenInit, make_context
 from .file import (
+    Beside,
     Branches,
     Changes,
     Chunk,
@@ -62,12 +64,13 @@ from .file import (
     run,
     set_from_outside,
     shared,
+    source_of,
     stale,
     statement_text,
     tie,
     top_of,
 )
-from .live import Recorder, Tree, Unsaid, is_torch, loading_nothing, refuse, torch_base
+from .live import Recorder, Tree, Unsaid, is_torch, loading_nothing, refuse, torch_base, undisturbed
 from .text import SourceFile, Sources, stored_names
 
 log = logging.getLogger(__name__)
@@ -133,7 +136,8 @@ def _write(
         text = writing.text(header)
     made = check(text, tree)
     was = {path: b.module for path, b in tree.births.items() if b.module is not None}
-    lost = [*losses(model, made), *gone_parameters(entry, text)]
+    lost = [*losses(model, made), *(t for w in writing.written.values() for t in w.lost), *gone_parameters(entry, text)]
+    lost += (t for b in writing.beside_it for t in b.lost())
     return Written(text, tuple(lost), tuple(stale(model, made, was, text, writing.running)), tuple(loaders(text)))
 
 
@@ -152,6 +156,8 @@ class _Writing:
         self.tests: dict[type, list[ast.expr]] = {}  # conditions there on the module's own attributes alone
         self.branches = Branches(tree.sources, tree.live.values())
         self.own_factory = factory  # whether the author's factory is tried
+        self.barred: set[str] | None = None  # what of the author's file may not stay beside the network; None: nothing
+        self.beside_it: list[Beside] = []
 
     def _verbatim_classes(self) -> list[type]:
         """Author's classes without instances whose constructor is written: parents, layers without a constructor."""
@@ -283,6 +289,37 @@ class _Writing:
 
     def first(self, header: Header | None) -> tuple[str, nn.Module]:
         """The text and its model, without what only initialises weights and can't do it with the new widths."""
+        text, twin = self._alone(header)
+        return self._with_the_rest(header) or text, twin
+
+    def _with_the_rest(self, header: Header | None) -> str | None:
+        """The text with what else of the author's file can stay; other functions that make networks only where those
+        are as before."""
+        self.barred = set()
+        try:
+            while True:
+                text = self.text(header)
+                makers = {n for b in self.beside_it for n in b.builders & b.staying.keys()}
+                if not (wrong := {n for n in makers if not self._makes_the_same(text, n)}):
+                    return text
+                self.barred |= wrong
+        except SourceError as error:
+            log.info("the network stands alone: %s", error)
+            self.barred = None
+            return None
+
+    def _makes_the_same(self, text: str, name: str) -> bool:
+        maker = next(b.namespace[name] for b in self.beside_it if name in b.builders)
+        try:
+            with loading_nothing(), undisturbed():
+                made = maker()
+                again = run(text, replace(self.tree.entry, name=name))
+                return isinstance(made, nn.Module) and _sizes(made) == _sizes(again)
+        except Exception as error:  # the author's code may raise anything
+            log.info("%s can't stay: %s", name, described(error))
+            return False
+
+    def _alone(self, header: Header | None) -> tuple[str, nn.Module]:
         while True:
             text = ""
             try:
@@ -312,7 +349,8 @@ class _Writing:
                     own = slice(stmt.lineno - 2, (stmt.end_lineno or 0) - 1)
                     if failed in code[own] and not _stored(stmt) & read:
                         kept = [*code[: own.start], *code[own.stop :]]
-                        self.written[cls] = replace(mine, lines=kept)
+                        lost = f"{cls.__qualname__}.__init__ ({code[own.start].strip()})"
+                        self.written[cls] = replace(mine, lines=kept, lost=(*mine.lost, lost))
                         self._choose_methods()
                         return True
         return False
@@ -340,11 +378,28 @@ class _Writing:
         for cls, methods in self._unreached(gatherer, reads).items():
             gatherer.put(self._class_chunk(cls, reads, self.methods[cls] | methods))
         gatherer.close()
+        sound = {entry.name} if factory is not None and not gone_parameters(entry, factory.text) else set[str]()
+        self.beside_it = [Beside(f, gatherer, sound, self.barred) for f in self._users_files()]
+        for beside in self.beside_it:
+            for chunk in beside.chunks():
+                gatherer.add(chunk)
+            if factory is not None and factory.file is beside.file and beside.staying:
+                factory.line = beside.statements[factory.name].lineno  # among the others
+        gatherer.close()
         files = [c.file for c in gatherer.chunks.values() if c.file]
         future = any(binding(file, "annotations") is not None for file in files)
         imports, chunks = gatherer.finished(notes=not future)
         top = top_of(self._root_file(), own(type(self.tree.model).__module__))
         return render(entry, header, top, imports, chunks, future)
+
+    def _users_files(self) -> list[SourceFile]:
+        """The files that the user handed over: those of the network's class and of the function that makes it."""
+        place = source_of(self.tree.entry.factory, self.tree.sources)
+        files = [self._root_file(), *([place[0]] if place is not None else [])]
+        modules = [type(self.tree.model).__module__, getattr(self.tree.entry.factory, "__module__", "")]
+        ours = f"{__name__.partition('.')[0]}."
+        mine = [f for f, m in zip(files, modules, strict=False) if own(m) and not m.startswith(ours)]
+        return list({f.name: f for f in mine}.values())
 
     def _library(self) -> Library:
         """What can't be imported: classes that are written, and functions in which a number changes."""

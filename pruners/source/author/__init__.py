@@ -44,6 +44,7 @@ from .numbers import (
     traced,
     with_numbers,
 )
+from .options import is_options, same_options
 from .reads import (
     DROPPED,
     attribute_reads,
@@ -60,10 +61,9 @@ __all__ = [
     "DROPPED", "Asked", "AuthorClass", "AuthorParameter", "Comments", "Equation", "Helpers", "Library", "Namer", "Read",
     "Scope", "Traced", "Unproved", "Vector", "Written",
     "again", "argument_hints", "as_term", "attribute_reads", "attributes_of", "bind", "binding", "call_in",
-    "call_in_constructor", "choose_imported", "code_in", "compensated", "decided", "evaluate", "factors",
-    "file_of", "for_checkers",
-    "handed_in_loop", "homes_of", "in_comprehensions", "installed", "is_simple", "meant", "methods_of", "module_at",
-    "module_of", "namespace_of", "only_for", "only_notes", "own", "own_tests", "parameter_names",
-    "reads_of", "reads_of_helpers", "settled", "solved", "taken_whole", "top_name", "traced", "unwelcome", "usual",
-    "with_numbers",
+    "call_in_constructor", "choose_imported", "code_in", "compensated", "decided", "evaluate", "factors", "file_of",
+    "for_checkers", "handed_in_loop", "homes_of", "in_comprehensions", "installed", "is_options", "is_simple",
+    "meant", "methods_of", "module_at", "module_of", "namespace_of", "only_for", "only_notes", "own", "own_tests",
+    "parameter_names", "reads_of", "reads_of_helpers", "same_options", "settled", "solved", "taken_whole",
+    "top_name", "traced", "unwelcome", "usual", "with_numbers",
 ]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import ast
 import builtins
-import copy
 import functools
 import inspect
 import math
 import operator
 import types
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -19,8 +18,9 @@ from ...places import Span
 from ..live import cells
 from ..text import SourceFile, code_of
 from .bindings import namespace_of
+from .marked import INT, NUMBER, marked, marked_functions
+from .options import defaults, remade
 
-_NUMBER, _INT = "_secateur_number_", "_secateur_int_"
 _TRIES = 24  # of other factors, in ``solved``
 _DIGITS = 4096  # the largest number of which divisors are looked for
 
@@ -114,97 +114,96 @@ def _int(*args: Any) -> Any:
     return args[0]._to(int, args[0]) if len(args) == 1 and isinstance(args[0], _Origin) else int(*args)
 
 
-class _Marked(ast.NodeTransformer):
-    """Every number in code becomes a call that gives it."""
-
-    def __init__(self, file: str) -> None:
-        self.file = file
-
-    def visit_Constant(self, node: ast.Constant) -> ast.expr:
-        if type(node.value) is not int:
-            return node
-        site = (self.file, node.lineno, node.col_offset, node.end_lineno, node.end_col_offset, node.value)
-        name, place = _at(node, ast.Name(_NUMBER, ast.Load())), _at(node, ast.Constant(cast(Any, site)))
-        return _at(node, ast.Call(name, [place], []))
-
-    def visit_Call(self, node: ast.Call) -> ast.expr:
-        self.generic_visit(node)
-        if isinstance(node.func, ast.Name) and node.func.id == "int":
-            node.func.id = _INT
-        return node
-
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.stmt:
-        node.value = self.visit(node.value) if node.value is not None else None
-        return node
-
-    def visit_match_case(self, node: ast.match_case) -> ast.match_case:
-        node.body = [self.visit(s) for s in node.body]
-        return node
-
-
-def _at(place: ast.expr, node: Any) -> Any:
-    return ast.copy_location(node, place)
-
-
-@functools.lru_cache(maxsize=64)
-def _marked(file: SourceFile) -> Mapping[tuple[str, int], types.CodeType]:
-    """The code of a file's functions with calls in place of numbers, by qualified name and first line."""
-    found: dict[tuple[str, int], types.CodeType] = {}
-    todo = [compile(_Marked(file.name).visit(ast.parse(file.text)), file.name, "exec", dont_inherit=True)]
-    while todo:
-        code = todo.pop()
-        found[code.co_qualname, code.co_firstlineno] = code
-        todo += [c for c in code.co_consts if isinstance(c, types.CodeType)]
-    return found
-
-
 @contextmanager
 def with_numbers(files: Iterable[SourceFile], classes: Iterable[type], read: Read) -> Iterator[list[Asked]]:
     """Within this block the functions, tables and class attributes of these files have the numbers that ``read``
     gives. Gives the comparisons in which traced numbers stood."""
     files = list(files)
-    functions: list[tuple[types.FunctionType, types.CodeType]] = []
-    tables: list[tuple[Any, ...]] = []
-    for file in files:
-        namespace, marked = namespace_of(file), _marked(file)
-        held = [v for c in namespace.values() if isinstance(c, type) for v in vars(c).values()]
-        for value in (*namespace.values(), *held):
-            function, code = _function(value), code_of(value)
-            if function is not None and code is not None and code.co_filename == file.name:
-                new = marked.get((code.co_qualname, code.co_firstlineno))
-                if new is not None and new.co_freevars == code.co_freevars:
-                    functions.append((function, new))
-                    tables += _defaults(function, file, read)
-        tables += _tables(file.tree.body, file, namespace, dict.__setitem__, read)
-        nodes = {n.name: n for n in ast.walk(file.tree) if isinstance(n, ast.ClassDef)}
-        for cls in classes:
-            if cls.__name__ in nodes and namespace.get("__name__") == cls.__module__:
-                tables += _tables(nodes[cls.__name__].body, file, vars(cls), setattr, read, cls)
-    tables += list(_imported([namespace_of(file) for file in files], tables))
-    vars(builtins).update({_NUMBER: lambda site: read(Written(site[0], site[1:5]), site[5]), _INT: _int})
-    before = [f.__code__ for f, _ in functions]
+    namespaces = {file.name: cast(dict[str, Any], namespace_of(file)) for file in files}
+    undo: list[Callable[[], None]] = []
+    vars(builtins).update({NUMBER: lambda site: read(Written(site[0], site[1:5]), site[5]), INT: _int})
     _ASKED.append([])
     try:
-        for function, new in functions:
-            function.__code__ = new
-        for put, owner, name, value, _ in tables:
+        for file in files:
+            for function, new in _functions(file, namespaces[file.name]):
+                undo.append(functools.partial(setattr, function, "__code__", function.__code__))
+                function.__code__ = new
+        tables = [t for file in files for t in _all_tables(file, namespaces[file.name], classes, read)]
+        for put, owner, name, value, before in (*tables, *_imported(namespaces.values(), tables)):
+            undo.append(functools.partial(put, owner, name, before))
             put(owner, name, value)
+        again = _make_options(files, namespaces, undo)
+        for file in files:
+            for function, _ in _functions(file, namespaces[file.name]):
+                _give_defaults(function, file, namespaces[file.name], again[file.name], undo)
         yield _ASKED[-1]
     finally:
         _ASKED.pop()
-        for (function, _), code in zip(functions, before, strict=True):
-            function.__code__ = code
-        for put, owner, name, _, value in tables:
-            put(owner, name, value)
-        del vars(builtins)[_NUMBER], vars(builtins)[_INT]
+        for step in reversed(undo):
+            step()
+        del vars(builtins)[NUMBER], vars(builtins)[INT]
+
+
+def _functions(
+    file: SourceFile, namespace: Mapping[str, Any]
+) -> Iterator[tuple[types.FunctionType, types.CodeType]]:
+    """The functions and methods of a file, and their code with other numbers."""
+    held = [v for c in namespace.values() if isinstance(c, type) for v in vars(c).values()]
+    for value in (*namespace.values(), *held):
+        function, code = _function(value), code_of(value)
+        if function is not None and code is not None and code.co_filename == file.name:
+            new = marked_functions(file).get((code.co_qualname, code.co_firstlineno))
+            if new is not None and new.co_freevars == code.co_freevars:
+                yield function, new
+
+
+def _all_tables(file: SourceFile, namespace: Any, classes: Iterable[type], read: Read) -> Iterator[tuple[Any, ...]]:
+    """Those at the top of a file, and in its classes."""
+    yield from _tables(file.tree.body, file, namespace, dict.__setitem__, read)
+    nodes = {n.name: n for n in ast.walk(file.tree) if isinstance(n, ast.ClassDef)}
+    for cls in classes:
+        if cls.__name__ in nodes and namespace.get("__name__") == cls.__module__:
+            yield from _tables(nodes[cls.__name__].body, file, vars(cls), setattr, read, cls)
+
+
+def _make_options(
+    files: Sequence[SourceFile], namespaces: Mapping[str, dict[str, Any]], undo: list[Callable[[], None]]
+) -> Mapping[str, set[str]]:
+    """Makes options anew, in all files that know them. Gives, by file, the names that mean something new."""
+    again: dict[str, set[str]] = {name: set() for name in namespaces}
+
+    def put(file: str, name: str, value: Any, before: Any) -> None:
+        undo.append(functools.partial(namespaces[file].__setitem__, name, before))
+        namespaces[file][name] = value
+        again[file].add(name)
+
+    for file in files:
+        for name, before in remade(file, namespaces[file.name], again[file.name]):
+            put(file.name, name, namespaces[file.name][name], before)
+            for other, namespace in namespaces.items():
+                for alias in [n for n, v in namespace.items() if v is before and other != file.name]:
+                    put(other, alias, namespaces[file.name][name], before)
+    return again
+
+
+def _give_defaults(
+    function: types.FunctionType, file: SourceFile, namespace: dict[str, Any], again: Set[str],
+    undo: list[Callable[[], None]],
+) -> None:  # fmt: skip
+    node = file.functions.get((function.__name__, function.__code__.co_firstlineno))
+    if node is None:
+        return
+    found = defaults(function, node, file, namespace, again)
+    for name, value in zip(("__defaults__", "__kwdefaults__"), found, strict=True):
+        undo.append(functools.partial(setattr, function, name, getattr(function, name)))
+        setattr(function, name, value)
 
 
 def meant(expr: ast.expr, file: SourceFile, function: types.FunctionType, read: Read) -> Any:
     """What an expression in a function comes to, with the numbers that ``read`` gives in place of the written ones."""
-    names = {**vars(builtins), **function.__globals__, **cells(function), _INT: _int}
-    names[_NUMBER] = lambda site: read(Written(site[0], site[1:5]), site[5])
-    marked = ast.Expression(_Marked(file.name).visit(copy.deepcopy(expr)))
-    return eval(compile(marked, file.name, "eval"), names)
+    names = {**vars(builtins), **function.__globals__, **cells(function), INT: _int}
+    names[NUMBER] = lambda site: read(Written(site[0], site[1:5]), site[5])
+    return eval(marked(file, expr), names)
 
 
 def _function(value: Any) -> types.FunctionType | None:
@@ -227,17 +226,6 @@ def _tables(
         new = _table(value, namespace[name], file, read)
         if new is not namespace[name]:
             yield put, namespace if owner is None else owner, name, new, namespace[name]
-
-
-def _defaults(function: types.FunctionType, file: SourceFile, read: Read) -> Iterator[Any]:
-    """The defaults of a function's parameters with other numbers in them. A constructor is handed all of its own."""
-    node = file.functions.get((function.__name__, function.__code__.co_firstlineno))
-    values = function.__defaults__ or ()
-    if node is None or function.__name__ == "__init__" or len(node.args.defaults) != len(values):
-        return
-    new = tuple(_table(n, v, file, read) for n, v in zip(node.args.defaults, values, strict=True))
-    if any(a is not b for a, b in zip(new, values, strict=True)):
-        yield setattr, function, "__defaults__", new, values
 
 
 def _imported(namespaces: Iterable[Any], tables: Sequence[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:

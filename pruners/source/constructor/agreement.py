@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ...run import INTERNAL, unsaved_buffers
-from ..author import Read, Unproved, attribute_reads, evaluate, meant
+from ..author import Read, Unproved, attribute_reads, evaluate, is_options, meant, same_options
 from ..live import (
     CHILD,
     PLAIN,
@@ -125,6 +125,11 @@ class Agreement:
         ] and all(self._handed(wanted[n].value, got[n]) for n in wanted)  # fmt: skip
 
     def _handed(self, term: Term, value: Any) -> bool:
+        if is_options(value):  # made at one place, perhaps with numbers that only other classes read
+            if isinstance(term, Call):
+                return not term.paths and getattr(term.fn, "__qualname__", "") == type(value).__qualname__
+            if isinstance(term, Lit | Given) and same_options(value, term.value):
+                return True
         if isinstance(term, Lit | Ref):
             return same(Lit(value) if is_plain(value) else Ref(value), term)
         if isinstance(term, Given):

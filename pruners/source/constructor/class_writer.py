@@ -70,7 +70,8 @@ class ClassWriter:
         self.writer.used = set(_loads("\n".join(lines)))
         lines = self.writer.write()
         parameters = self._parameters(lines)
-        return WrittenInit(self._method(parameters, lines), parameters, self._calls(parameters), dict(self.namer.extra))
+        method, calls, extra = self._method(parameters, lines), self._calls(parameters), dict(self.namer.extra)
+        return WrittenInit(method, parameters, calls, extra, tuple(self.writer.untold))
 
     # words
 
@@ -81,7 +82,7 @@ class ClassWriter:
         self.context.waiting |= set(attributes) | set(opaque)
         self.printer.seen = []
         self.writer.write()
-        said = self._votes()
+        said = self.writer.said = self._votes()
         votes = {n: v for n, v in said.items() if n.isidentifier()}
         self.printer.seen = None
         self._follow(attributes, said)

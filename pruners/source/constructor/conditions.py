@@ -6,7 +6,7 @@ import ast
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..author import Scope, Unproved
+from ..author import Scope, Unproved, Vector
 from ..live import Box, Call, Hole, Item, Lit, Term, literal
 from ..text import WIDTH, Lines, loaded_names, rows, with_values
 from .buffer_statements import dotted
@@ -32,6 +32,8 @@ class Conditions:
         self.used: set[str] = set()  # names that the rest of the text uses, once that is known
         self.lines: Lines = []  # the constructor's body as it was written last
         self.lists: set[str] = set()  # local names of lists
+        self.said: Mapping[str, Vector | None] = {}  # the author's expressions, and what stands there now
+        self.untold: dict[str, None] = {}  # what of the author's constructor the text doesn't have
         self._terms: dict[tuple[str, Mask], Term] = {}
         self._done: set[tuple[str, int]] = set()
         self._ready: set[str] = set()  # constants and statements that stand already because a buffer needs them
@@ -41,6 +43,10 @@ class Conditions:
         self._current: ast.stmt | None = None  # the statement that is being written
         self._depth = 0
         self._depth_resolved = 0  # inside how many branches whose condition is settled
+
+    def tell(self, what: str, node: ast.expr | ast.stmt) -> None:
+        """Notes that something of the author's is lost."""
+        self.untold[f"{self.author.cls.__qualname__}.{what} (line {node.lineno})"] = None
 
     def _test(self, stmt: ast.If, yes: Mask, no: Mask, flag: str = "") -> str:
         """The author's condition if it still tells the instances apart, else a flag."""

@@ -10,9 +10,20 @@ from collections.abc import Iterator, Sequence, Set
 
 from torch import nn
 
+from ...places import Span
 from ...run import computes_weights
 from ..author import Unproved, evaluate, unwelcome
-from ..live import CHILD, PLAIN, Box, author_init, holds_layers, is_authored, small_tensor
+from ..live import (
+    CHILD,
+    PLAIN,
+    Box,
+    author_init,
+    holds_layers,
+    is_authored,
+    literal,
+    small_tensor,
+    span_of,
+)
 from ..text import (
     Lines,
     indented,
@@ -33,7 +44,9 @@ from ..text import (
 )
 from .buffer_statements import changed, changed_attributes, dotted, prepared
 from .followed import changed_by_methods
+from .functions import dedented, replaced
 from .members import Members
+from .starts import initialises
 from .tensors import resizes
 from .walk import Mask, line_in, own_attribute
 
@@ -46,6 +59,7 @@ class InitWriter(Members):
     def write(self) -> Lines:
         """The body's lines, not indented."""
         self._done.clear()
+        self.untold.clear()
         self.kept, self._keeping = self._keeping, {}
         self.scope.placed.clear()
         self.flags.clear()
@@ -368,17 +382,45 @@ class InitWriter(Members):
         gone = (set(self.author.parameters) | self.author.stored) - known
         names = loaded_names(stmt)
         free = names - known
-        if free & gone or any(n not in self.author.globals and not hasattr(builtins, n) for n in free):
+        if any(n not in self.author.globals and not hasattr(builtins, n) for n in free - gone):
             return []
+        lines = self._without_names(stmt, free & gone) if free & gone else self._verbatim(stmt)
+        if not lines and initialises(stmt, self.author.self_name):
+            self.tell("__init__", stmt)
         local = self.author.stored - set(self.author.parameters) - self.locals - inside
         filled = {n for n in names & local if any(isinstance(t, Box) for t in self.scope.words.get(n, ()))}
         if self._grows(stmt) or any(self._foreign(n) for n in free) or (changed(stmt) & local) | filled:
             return []  # what it changes is there as it was in the end
         if isinstance(stmt, ast.Assign) and resizes(self.scope, stmt, range(len(self.context.paths))):
+            self.tell("__init__", stmt)
             return []
-        lines = self._verbatim(stmt)
         text = without_dead_branches("\n".join(lines), self._absent)
         return rows(text.rstrip("\n")) if text else []
+
+    def _without_names(self, stmt: ast.stmt, gone: Set[str]) -> Lines:
+        """An initialisation with what names that are gone stand for: how they are computed, or numbers."""
+        if not initialises(stmt, self.author.self_name):
+            return []
+        self._wished(gone)
+        try:
+            plain, text = (self._with_values(stmt, gone, around) for around in ("{}", "({})"))
+        except LookupError:
+            return []
+        return dedented(plain if same_code(plain, text) else text, stmt.col_offset)
+
+    def _with_values(self, node: ast.expr | ast.stmt, gone: Set[str], around: str) -> str:
+        parts: list[tuple[Span, str]] = []
+        for name in (n for n in ast.walk(node) if isinstance(n, ast.Name) and n.id in gone):
+            definition, now = self.author.local_definitions().get(name.id), self.number_now(name, 0)
+            if now is None and definition is not None:
+                unsaid = (set(self.author.parameters) | self.author.stored) - set(self.scope.words) - self.locals
+                text = self._with_values(definition.value, loaded_names(definition.value) & unsaid, around)
+                parts.append((span_of(name), around.replace("{}", text)))
+            elif now is None or any(self.number_now(name, i) != now for i in range(len(self.context.paths))):
+                raise LookupError(name.id)
+            else:
+                parts.append((span_of(name), literal(now)))
+        return replaced(self.author.init_file, node, parts)
 
     def written_as_it_ends(self, name: str) -> bool:
         """Whether an attribute is written with the value that it had when the author's constructor returned."""
@@ -388,7 +430,8 @@ class InitWriter(Members):
 
     def _fills(self, stmt: ast.stmt) -> bool:
         """Whether a statement puts something, None perhaps, into a container of layers, which is written filled."""
-        targets = [t.value for t in getattr(stmt, "targets", ()) if isinstance(t, ast.Subscript)]
+        assigned = [t for n in ast.walk(stmt) if isinstance(n, ast.Assign) for t in n.targets]
+        targets = [t.value for t in assigned if isinstance(t, ast.Subscript)]
         names = [own_attribute(t, self.author.self_name) for t in targets]
         return any(r[n].kind == CHILD for r in self.context.records for n in names if n in r)
 

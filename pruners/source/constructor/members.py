@@ -6,6 +6,7 @@ import ast
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,6 +14,7 @@ from torch import nn
 from ...errors import UnsavedError, ValueTextError
 from ...places import Site
 from ...run import SAVED, SMALL, UNSAVED, is_blank, unsaved_buffers
+from ..author import Unproved
 from ..live import (
     BOXES,
     BUFFER,
@@ -27,16 +29,20 @@ from ..live import (
     Item,
     Lit,
     Term,
+    Text,
     holds_layers,
+    is_plain,
     literal,
     small_tensor,
     tensor_call,
     unify,
+    value_of,
 )
 from ..text import (
     STEP,
     Group,
     Lines,
+    SourceFile,
     flat,
     is_usable_name,
     lines_of,
@@ -48,9 +54,11 @@ from ..text import (
     with_values,
 )
 from .buffer_statements import dotted, prepared
+from .followed import counts_channels
 from .printer import Code
 from .sequences import Sequences
-from .tensors import creator, gives_something, gives_tensor, size_hints
+from .starts import Start, Wanted, elements_of, start_of, with_passes
+from .tensors import creator, gives_something, gives_tensor, size_hints, starts_alike
 from .walk import Mask
 
 
@@ -80,6 +88,8 @@ class Members(Sequences):
             lines += [line for item in term.items for line in self._added(name, item)]
             self.printer.active = active
             return [*earlier, *lines]
+        if isinstance(term, Call) and term.fn in (nn.ParameterList, nn.ParameterDict):
+            term = self._parameters_started(name, term, value, mask, stmt)
         before, found = self._tensor(name, kind, term, value, mask, stmt)
         code = found or self.printer.code(term, hint)
         self.printer.active = active
@@ -191,6 +201,10 @@ class Members(Sequences):
         ready = self._prepared(stmt, value, text, live) if kind == BUFFER else None
         if ready is not None:
             return ready
+        there = [(i, t, exact) for i, t in live if t is not None]
+        file = self.author.init_file if text == self.author.init_file.segment(value) else None
+        if there and (started := self._started(name, value, there, file)) is not None:
+            return [], started
         if exact:
             if all(t is None or t.numel() <= SMALL or is_blank(t) for _, t in live):
                 return [], None
@@ -202,10 +216,73 @@ class Members(Sequences):
                     return [], text
                 raise UnsavedError(UNSAVED.format(name), site=self._place(name), help=SAVED)
             made = term = self._sizes(name, mask)
+        if not starts_alike(value):
+            self.tell(f"{name}'s start", value)
         if not isinstance(made, Call):
             return [], None
         hints = size_hints(self.author, value, sum(a.name.isdecimal() for a in made.args))
         return [], self.printer.sized(term, made, getattr(torch, creator(value)), hints)  # type: ignore[arg-type]
+
+    def _started(self, name: str, value: ast.expr, wanted: Wanted, file: SourceFile | None) -> str | None:
+        """The author's expression with the sizes that its tensors have now."""
+        births = {i: b for i, b in enumerate(self.context.births) if b is not None}
+        if not births.keys() >= {i for i, _, _ in wanted}:
+            return None
+        names = {i: {**b.arguments, **b.locals} for i, b in births.items()}
+        found = start_of(self.scope, value, names, wanted, self.number_now)
+        if found is None:
+            return None
+        texts = []
+        for n, (expr, values) in enumerate(found.numbers):
+            column: list[Term | None] = [None] * len(self.context.paths)
+            for (i, _, _), number in zip(wanted, values, strict=True):
+                column[i] = Lit(number)
+            key = f"{name}[{n}] = {values}", frozenset(i for i, _, _ in wanted)
+            term = self._terms.setdefault(key, unify(column, (name, str(n)), self.context))
+            texts.append(flat(self.printer.code(term, expr, direct=False)))
+        return found.with_texts(texts, file)
+
+    def number_now(self, expr: ast.expr, index: int) -> Any:
+        """What an expression for a number that sizes nothing where it stands gives now; None where nobody knows."""
+        vector = self.said.get(ast.unparse(expr))
+        if vector is not None and (term := vector[index]) is not None:
+            return value_of(term)
+        if not self.said or counts_channels(self.context, [expr], self.said):
+            return None
+        if isinstance(expr, ast.Name) and expr.id in self.author.local_definitions():
+            return None
+        try:
+            value = self.scope.value(expr, index, hidden=True)
+        except Unproved:
+            return None
+        return value if is_plain(value) else None
+
+    def _parameters_started(
+        self, name: str, term: Call, value: ast.expr | None, mask: Mask, stmt: ast.stmt | None
+    ) -> Call:
+        """A list or dict of parameters as the author's expressions for them make them."""
+        held, init = term.args[0].value, self.author.init
+        if init is None or not isinstance(held, Display) or not held.items:
+            return term
+        exprs, birth = elements_of(init, f"{self.author.self_name}.{name}", value), self.context.births[min(mask)]
+        exprs = exprs * len(held.items) if len(exprs) == 1 else exprs
+        if len(exprs) == len(held.items) and birth is not None and len(self.context.paths) == 1:
+            live = self.context.live[0]._modules[name]
+            tensors = [getattr(live, n) for n in live._parameters] if live is not None else []
+            names = {0: with_passes(self.scope, value, {**birth.arguments, **birth.locals})}
+            pairs = list(zip(exprs, tensors, strict=False))
+            found = [start_of(self.scope, e, names, [(0, t, False)], self.number_now) for e, t in pairs]
+            if len(found) == len(exprs) and all(found):
+                texts = tuple(self._with_numbers(s) for s in found if s is not None)
+                args = (replace(term.args[0], value=replace(held, items=texts)), *term.args[1:])
+                return replace(term, args=args)
+        if not exprs or not all(map(starts_alike, exprs)):
+            self.tell(f"{name}'s start", value or stmt or init)
+        return term
+
+    def _with_numbers(self, start: Start) -> Text:
+        texts = [flat(self.printer.code(Lit(v[0]), e, direct=False)) for e, v in start.numbers]
+        return Text(start.with_texts(texts, self.author.init_file), self.author.init_file.name)
 
     def _sizes(self, name: str, mask: Mask) -> Term:
         """Zeros as large as a buffer."""

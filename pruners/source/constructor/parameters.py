@@ -35,12 +35,14 @@ class Parameter:
 
 @dataclass(frozen=True)
 class WrittenInit:
-    """``lines``: the method, indented for a class body; empty where none is needed. ``extra``: names its file lacks."""
+    """``lines``: the method, indented for a class body; empty where none is needed. ``extra``: names its file lacks.
+    ``lost``: what of the author's it doesn't have."""
 
     lines: list[str]
     parameters: list[Parameter]
     calls: Mapping[str, Call]
     extra: Mapping[str, Any]
+    lost: tuple[str, ...] = ()
 
 
 def header_lines(author: AuthorClass, parameters: Sequence[Parameter]) -> list[str]:

@@ -25,7 +25,10 @@ from ..author import (
     again,
     compensated,
     decided,
+    file_of,
+    is_options,
     meant,
+    namespace_of,
     own,
     reads_of,
     settled,
@@ -171,34 +174,42 @@ class Replays:
             new = [_with(a, (maker, i), numbers) for i, a in enumerate(given)]
             read_now = partial(_known, numbers)
             with with_numbers(self._files_of(context), self.tree.names, read_now):
+                self._give_options(context, maker, new)
                 made = [Run(*constructed(maker, a)) for a in new]
             if any(type(run.module) is not context.author.cls for run in made):
                 return None
             handed = {id(v) for arguments in new for v in arguments.values() if isinstance(v, nn.Module)}
             if all(Agreement(context, i, run, handed, read_now).holds() for i, run in enumerate(made)):
                 return numbers, new
-            sizes = self._sizes_of_tensors(context, made, numbers)
+            sizes = self._sizes_of_tensors(context, maker, made, numbers)
             if not sizes:
                 return None
             numbers = {**numbers, **sizes}
         return None
 
     def _sizes_of_tensors(
-        self, context: ClassContext, made: Sequence[Run], numbers: Mapping[Hashable, int]
+        self, context: ClassContext, maker: Any, made: Sequence[Run], numbers: Mapping[Hashable, int]
     ) -> dict[Hashable, int]:
-        """For numbers in a constructor that no layer got, ``torch.ones(64)``, what tensors of this size have now."""
-        found: dict[int, set[int]] = {}
-        for live, run in zip(context.live, made, strict=True):
+        """For numbers of a constructor that no layer got, ``torch.ones(64)``, what tensors of this size have now."""
+        found: list[dict[int, set[int]]] = [{} for _ in made]
+        for sizes, live, run in zip(found, context.live, made, strict=True):
             theirs = {**dict(run.module.named_parameters()), **dict(run.module.named_buffers())}
             for name, tensor in (*live.named_parameters(), *live.named_buffers()):
                 if name in theirs and theirs[name].ndim == tensor.ndim:
                     for size, now in zip(theirs[name].shape, tensor.shape, strict=True):
-                        found.setdefault(size, set()).update({now} - {size})
+                        sizes.setdefault(size, set()).update({now} - {size})
         author, init = context.author, context.author.init
         assert init is not None
-        free = [k for k in self.old if isinstance(k, Written) and k not in numbers and k.file == author.init_file.name
-                and init.lineno <= k.span[0] <= (init.end_lineno or 0)]  # fmt: skip
-        return {k: min(found[self.old[k]]) for k in free if len(found.get(self.old[k], ())) == 1}
+
+        def new(key: Hashable) -> set[int]:
+            if isinstance(key, Written):
+                first, last = init.body[0].lineno, init.end_lineno or 0
+                here = key.file == author.init_file.name and first <= key.span[0] <= last
+                return set().union(*(s.get(self.old[key], ()) for s in found)) if here else set()
+            mine = isinstance(key, tuple) and key[0] is maker and maker is author.cls
+            return found[key[1]].get(self.old[key], set()) if mine else set()  # type: ignore[index]
+
+        return {k: min(now) for k in self.old if k not in numbers and len(now := new(k)) == 1}
 
     def values(self, context: ClassContext) -> Mapping[str, tuple[Any, ...] | None]:
         """Attributes that only scripts read, with the numbers that the layers have now, in every instance; None where
@@ -254,11 +265,24 @@ class Replays:
 
         with with_numbers(self._files_of(context), self.tree.names, read) as self._asked[maker]:
             tagged = [_tagged(a, (maker, i), read) for i, a in enumerate(given)]
+            self._give_options(context, maker, tagged)
             return [Run(*constructed(maker, a)) for a in tagged], found
 
     def _read(self, site: Hashable, value: int) -> Traced:
         self.old[site] = value
         return traced(site, self._depths.get(site, value))
+
+    def _give_options(self, context: ClassContext, maker: Any, arguments: Sequence[dict[str, Any]]) -> None:
+        """Puts the options that the author's network hands to these instances in place of those they were given."""
+        entry = self.tree.entry
+        names = {n for a in arguments for n, v in a.items() if is_options(v)}
+        if not names or maker is entry.factory or context.is_root:
+            return
+        made = Run(*constructed(entry.factory, entry.kwargs))
+        twins = dict(made.module.named_modules(remove_duplicate=False))
+        for path, mine in zip(context.paths, arguments, strict=True):
+            got = made.got.get(id(twins.get(path)), {})
+            mine.update({n: got[n] for n in names & mine.keys() & got.keys()})
 
     def _shortened(
         self, context: ClassContext, given: Sequence[Arguments], maker: Any, read: set[Hashable], made: int, live: int
@@ -289,8 +313,18 @@ class Replays:
                 if any(path == p or path.startswith(f"{p}." if p else "") for p in context.paths):
                     names |= {f.file for f in birth.frames}
             found = [self.tree.sources.file(n) for n in sorted(names) if not n.startswith("<")]
-            self._files[cls] = [f for f in found if f is not None and not _is_torchs(f)]
+            files = [f for f in found if f is not None and not _is_torchs(f)]
+            self._files[cls] = [*self._files_of_options(files), *files]
         return self._files[cls]
+
+
+    def _files_of_options(self, files: Sequence[SourceFile]) -> list[SourceFile]:
+        """The other files of the author's from which these have options, or their classes."""
+        values = [v for f in files for v in namespace_of(f).values()]
+        classes = [v if isinstance(v, type) else type(v) for v in values if isinstance(v, type) or is_options(v)]
+        modules = {c.__module__ for c in classes if not issubclass(c, nn.Module) and own(c.__module__)}
+        found = [file_of(m, self.tree.sources) for m in sorted(modules)]
+        return [f for f in found if f is not None and f.name not in {g.name for g in files}]
 
 
 def _known(numbers: Mapping[Hashable, int], site: Hashable, value: int) -> int:

@@ -22,7 +22,7 @@ _CREATORS = ("zeros", "ones", "empty", "randn", "rand", "full", "Tensor", "Float
 def gives_tensor(scope: Scope, expr: ast.expr, wanted: Iterable[tuple[int, torch.Tensor | None, bool]]) -> bool:
     """Whether the author's expression makes such a tensor in every instance (index, tensor, equal values needed)."""
     try:
-        return all(_like(_made(scope, expr, i), tensor, exact) for i, tensor, exact in wanted)
+        return all(like(_made(scope, expr, i), tensor, exact) for i, tensor, exact in wanted)
     except Exception as error:  # the author's code meets values it was not written for: then it doesn't fit
         return _unfit(expr, error)
 
@@ -70,7 +70,8 @@ def _made(scope: Scope, expr: ast.expr, index: int) -> object:
         return eval(code, names)
 
 
-def _like(made: object, tensor: torch.Tensor | None, exact: bool) -> bool:
+def like(made: object, tensor: torch.Tensor | None, exact: bool) -> bool:
+    """Whether a tensor could stand for another: of its shape and type, ``exact``: and its values."""
     if made is None or tensor is None:
         return made is tensor
     if not isinstance(made, torch.Tensor) or made.shape != tensor.shape or made.dtype != tensor.dtype:
@@ -100,6 +101,14 @@ def creator(expr: ast.expr | None) -> str:
         if name in ("zeros", "ones", "empty", "randn", "rand"):
             return name
     return "zeros"
+
+
+def starts_alike(expr: ast.expr | None) -> bool:
+    """Whether an expression is a parameter, or a tensor, of one of these functions and nothing else."""
+    call = expr if isinstance(expr, ast.Call) else None
+    if call is not None and ast.unparse(call.func).rpartition(".")[2] in ("Parameter", "Buffer") and call.args:
+        call = call.args[0] if isinstance(call.args[0], ast.Call) else None
+    return call is not None and creator(call) == _creator(call.func)
 
 
 def _creator(func: ast.expr) -> str | None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from .attributes import losses, set_from_outside, stale
 from .authors_factory import as_written, called, gone_parameters, loaders
+from .beside import Beside
 from .branches import Branches
 from .check import check, failing_lines, run
 from .edits import Changes, Edit
-from .factory import factory_chunk, returning
+from .factory import factory_chunk, returning, source_of
 from .gather import Chunk, Gatherer
 from .literals import Rewrites, plan_rewrites
 from .reach import Reach, Unreached
@@ -16,8 +17,8 @@ from .repairs import repairs, shared, tie
 from .splice import ClassParts, class_text, statement_text
 
 __all__ = [
-    "Branches", "Changes", "Chunk", "ClassParts", "Edit", "Gatherer", "Header", "Reach", "Rewrites", "Unreached",
-    "as_written", "called", "check", "class_text", "factory_chunk", "failing_lines", "gone_parameters", "loaders",
-    "losses", "plan_rewrites", "render", "repairs", "returning", "run", "set_from_outside", "shared", "stale",
-    "statement_text", "tie", "top_of",
+    "Beside", "Branches", "Changes", "Chunk", "ClassParts", "Edit", "Gatherer", "Header", "Reach", "Rewrites",
+    "Unreached", "as_written", "called", "check", "class_text", "factory_chunk", "failing_lines", "gone_parameters",
+    "loaders", "losses", "plan_rewrites", "render", "repairs", "returning", "run", "set_from_outside", "shared",
+    "source_of", "stale", "statement_text", "tie", "top_of",
 ]

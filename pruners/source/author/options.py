@@ -1,0 +1,151 @@
+"""Options of an author's: classes, objects and defaults that were made while his files were imported, made once more
+from marked code."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import builtins
+import collections
+import copy
+import dataclasses
+import enum
+import logging
+import types
+from collections.abc import Iterator, Mapping, Sequence, Set
+from typing import Any
+
+from torch import nn
+
+from ...run import described
+from ..live import is_plain
+from ..text import FunctionNode, SourceFile, loaded_names
+from .bindings import own
+from .marked import marked
+
+log = logging.getLogger(__name__)
+_HOLDERS = {dict, list, tuple, types.SimpleNamespace, collections.OrderedDict, argparse.Namespace}
+_COPIES = {dataclasses.replace, copy.copy, copy.deepcopy, dataclasses.field}
+Changed = list[tuple[dict[str, Any], str, Any]]  # namespace, name, what it meant
+
+
+def is_options(value: Any) -> bool:
+    """Whether a value is an object, or a dict, that holds what its maker gave it."""
+    if isinstance(value, dict | types.SimpleNamespace | argparse.Namespace):
+        return bool(value) if isinstance(value, dict) else True
+    odd = isinstance(value, nn.Module | type | enum.Enum | types.FunctionType)
+    return not odd and own(type(value).__module__)
+
+
+def same_options(first: Any, second: Any) -> bool:
+    """Whether two such values were made alike, but for whole numbers."""
+    if isinstance(first, int) and isinstance(second, int):
+        return first is second or not (isinstance(first, bool) or isinstance(second, bool))
+    if isinstance(first, list | tuple) and isinstance(second, list | tuple):
+        return len(first) == len(second) and all(map(same_options, first, second))
+    if isinstance(first, dict) and isinstance(second, dict):
+        return list(first) == list(second) and all(same_options(v, second[k]) for k, v in first.items())
+    if is_options(first) and is_options(second):
+        alike = type(first).__qualname__ == type(second).__qualname__
+        return alike and same_options(getattr(first, "__dict__", {}), getattr(second, "__dict__", {}))
+    return type(first) is type(second) and bool(first == second)
+
+
+def remade(file: SourceFile, namespace: dict[str, Any], again: set[str]) -> Iterator[tuple[str, Any]]:
+    """Makes the options at the top of a file once more, in its namespace. Gives each name, and what it meant.
+
+    ``again``: names that mean something new there already, those made here are added.
+    """
+    for stmt in file.tree.body:
+        name = _bound(stmt)
+        new = name in namespace and _makes_options(stmt, namespace, again)
+        if not new and not (_fills(stmt) & again):
+            continue
+        before = namespace.get(name)
+        try:
+            exec(marked(file, stmt), namespace)
+        except Exception as error:  # the author's code may raise anything
+            log.info("line %s of %s can't run once more: %s", stmt.lineno, file.name, described(error))
+            namespace.update({name: before} if new else {})
+            continue
+        if new:
+            again.add(name)
+            yield name, before
+
+
+def _bound(stmt: ast.stmt) -> str:
+    if isinstance(stmt, ast.ClassDef):
+        return stmt.name
+    targets = stmt.targets if isinstance(stmt, ast.Assign) else [getattr(stmt, "target", None)]
+    return targets[0].id if len(targets) == 1 and isinstance(targets[0], ast.Name) else ""
+
+
+def _makes_options(stmt: ast.stmt, namespace: Mapping[str, Any], again: Set[str]) -> bool:
+    if isinstance(stmt, ast.ClassDef):
+        value = namespace[stmt.name]
+        plain = type(value) is type and value.__module__ == namespace.get("__name__")
+        decorators = [d.func if isinstance(d, ast.Call) else d for d in stmt.decorator_list]
+        made = [getattr(_meant(d, namespace), "__module__", "") for d in decorators]
+        return plain and not issubclass(value, nn.Module | enum.Enum | BaseException) and set(made) <= {"dataclasses"}
+    value = stmt.value if isinstance(stmt, ast.Assign | ast.AnnAssign) else None
+    calls = [n.func for n in ast.walk(value) if isinstance(n, ast.Call)] if value is not None else []
+    if isinstance(value, ast.Name):
+        return value.id in again
+    return bool(calls) and all(_holds_options(f, namespace, again) for f in calls)
+
+
+def _holds_options(func: ast.expr, namespace: Mapping[str, Any], again: Set[str]) -> bool:
+    """Whether a call makes an object that holds what it is given."""
+    value = _meant(func, namespace)
+    if isinstance(func, ast.Name) and func.id in again:
+        return True
+    if isinstance(func, ast.Attribute) and func.attr in ("_replace", "copy"):
+        return bool(loaded_names(func) & again)
+    held = isinstance(value, type) and issubclass(value, dict)
+    return held or any(value is known for known in (*_HOLDERS, *_COPIES))
+
+
+def _meant(node: ast.expr, namespace: Mapping[str, Any]) -> Any:
+    if isinstance(node, ast.Name):
+        return namespace.get(node.id, getattr(builtins, node.id, None))
+    return getattr(_meant(node.value, namespace), node.attr, None) if isinstance(node, ast.Attribute) else None
+
+
+def _fills(stmt: ast.stmt) -> set[str]:
+    """The object that ``cfg.width = 32``, ``cfg["width"] = 32`` and ``cfg.update(width=32)`` change."""
+    nodes: Sequence[ast.expr] = stmt.targets if isinstance(stmt, ast.Assign) else ()
+    if isinstance(stmt, ast.Expr) and isinstance(stmt.value, ast.Call):
+        nodes = [stmt.value.func]
+    found = set[str]()
+    for node in nodes:
+        inner = node
+        while isinstance(inner, ast.Attribute | ast.Subscript):
+            inner = inner.value
+        found |= {inner.id} if inner is not node and isinstance(inner, ast.Name) else set()
+    return found
+
+
+def defaults(
+    function: types.FunctionType, node: FunctionNode, file: SourceFile, namespace: dict[str, Any], again: Set[str]
+) -> tuple[tuple[Any, ...] | None, dict[str, Any] | None]:
+    """What a function takes for arguments that nobody gives, with marked numbers."""
+    args, first, second = node.args, function.__defaults__ or (), function.__kwdefaults__ or {}
+    keywords = {a.arg: e for a, e in zip(args.kwonlyargs, args.kw_defaults, strict=True) if e is not None}
+    if len(first) != len(args.defaults) or second.keys() != keywords.keys():
+        return function.__defaults__, function.__kwdefaults__
+    pairs = zip(args.defaults, first, strict=True)
+    new = tuple(_evaluated(e, v, file, namespace, again) for e, v in pairs)
+    named = {n: _evaluated(keywords[n], v, file, namespace, again) for n, v in second.items()}
+    return new or function.__defaults__, named or function.__kwdefaults__
+
+
+def _evaluated(expr: ast.expr, value: Any, file: SourceFile, namespace: dict[str, Any], again: Set[str]) -> Any:
+    numbers = is_plain(value) and any(isinstance(n, ast.Constant) and type(n.value) is int for n in ast.walk(expr))
+    calls = any(isinstance(n, ast.Call) for n in ast.walk(expr))
+    if not (numbers and not calls) and not loaded_names(expr) & again:
+        return value
+    try:
+        return eval(marked(file, expr), namespace)
+    except Exception as error:  # as above
+        log.info("line %s of %s can't run once more: %s", expr.lineno, file.name, described(error))
+        return value

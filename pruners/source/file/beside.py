@@ -1,0 +1,198 @@
+"""What stands in the author's file beside the network: it stays where it needs nothing that isn't there any more, and
+is told by name and line where it doesn't."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import inspect
+import math
+import types
+from collections.abc import Iterator, Set
+from typing import Any
+
+from torch import nn
+
+from ..author import namespace_of
+from ..text import SourceFile, is_docstring, loaded_names, stored_names
+from .gather import Chunk, Gatherer, free_names
+
+_PLAIN = {"dict", "list", "tuple", "set", "frozenset", "range", "len", "int", "float", "zip", "enumerate", "min"}
+_LIBRARIES = {"argparse", "collections", "dataclasses", "enum", "functools", "logging", "math", "pathlib", "re"}
+_LIBRARIES |= {"types", "typing"}
+SCRIPT = "__main__"
+
+
+class Beside:
+    """``taken``: the names that the written file has from this one already. ``sound``: functions that make the network
+    as before, or the written one. ``barred``: names that may not stay; None: nothing may."""
+
+    def __init__(self, file: SourceFile, gatherer: Gatherer, sound: Set[str], barred: Set[str] | None) -> None:
+        self.file = file
+        self.gatherer = gatherer
+        self.namespace = namespace_of(file)
+        self.sound = set(sound)
+        self.statements = dict(_named(file))
+        self.taken = {n for f, n in gatherer.chunks if f == file.name and n in self.statements}
+        self.rest = {n: s for n, s in self.statements.items() if n not in self.taken}
+        may = self.rest.keys() - barred if barred is not None else set[str]()
+        self.builders = {n for n in may if self._builds(n, set())}
+        self.staying = self._staying({n for n in may if self._is_inert(n)})
+
+    def chunks(self) -> Iterator[Chunk]:
+        for name in self.staying:
+            stmt = self.rest[name]
+            is_definition = not isinstance(stmt, ast.Assign | ast.AnnAssign)
+            yield Chunk(name, self.file, stmt.lineno, self._text(name, stmt), {}, is_definition)
+
+    def lost(self) -> list[str]:
+        """What doesn't stay, by name and line."""
+        gone = [(s.lineno, n) for n, s in self.rest.items() if n not in self.staying]
+        names = {n: "if __name__" if n == SCRIPT else n for _, n in gone}
+        return [f"{names[name]} (line {line})" for line, name in sorted(gone)]
+
+    def _text(self, name: str, stmt: ast.stmt) -> str:
+        listed = self._listed() if name == "__all__" else None
+        if listed is None:
+            return self.gatherer.text_of(stmt, self.file)
+        there = self.taken | set(self.staying)
+        kept = [n for n in listed.elts if isinstance(n, ast.Constant) and n.value in there]
+        if len(kept) == len(listed.elts):
+            return self.gatherer.text_of(stmt, self.file)
+        inner = ", ".join(self.file.segment(n) for n in kept)
+        inner += "," if isinstance(listed, ast.Tuple) and len(kept) == 1 else ""
+        return f"__all__ = [{inner}]\n" if isinstance(listed, ast.List) else f"__all__ = ({inner})\n"
+
+    def _listed(self) -> ast.List | ast.Tuple | None:
+        value = getattr(self.rest.get("__all__"), "value", None)
+        words = isinstance(value, ast.List | ast.Tuple) and all(isinstance(e, ast.Constant) for e in value.elts)
+        return value if words and isinstance(value, ast.List | ast.Tuple) else None
+
+    def _staying(self, names: set[str]) -> dict[str, None]:
+        while True:
+            read = self._read_in(names)
+            kept = {n for n in names if n in read and self._has_its_names(n, names) and self._is_unchanged(n, names)}
+            if kept == names:
+                return {n: None for n in self.rest if n in kept}
+            names = kept
+
+    def _read_in(self, staying: Set[str]) -> set[str]:
+        """Names that are read now, or that nothing in the author's file read either."""
+        texts = [ast.parse(c.text) for (f, _), c in self.gatherer.chunks.items() if f == self.file.name]
+        now = [*texts, *(self.rest[n] for n in staying)]
+        readers = {n: {m for m, s in self.statements.items() if m != n and n in loaded_names(s)} for n in staying}
+        return {n for n in staying if not readers[n] or any(n in loaded_names(t) for t in now if t is not self.rest[n])}
+
+    def _is_inert(self, name: str) -> bool:
+        """Whether nothing happens where the statement runs while the file is imported."""
+        stmt = self.rest[name]
+        if sum(s is stmt for s in self.statements.values()) > 1 or len(self.file.bound.get(name, ())) > 1:
+            return False
+        if name == "__all__":
+            return self._listed() is not None
+        if isinstance(stmt, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            return all(self._is_plain_call(c) for d in stmt.decorator_list for c in (d, *ast.walk(d)))
+        if isinstance(stmt, ast.Assign | ast.AnnAssign) and stmt.value is not None:
+            calls = [c for c in ast.walk(stmt.value) if isinstance(c, ast.Call)]
+            return all(self._is_plain_call(c.func) for c in calls)
+        return name == SCRIPT
+
+    def _is_plain_call(self, func: ast.AST) -> bool:
+        """Whether a call makes a value and does nothing else: of builtins, of plain libraries, of the file's own
+        classes that are no modules."""
+        if not isinstance(func, ast.Name | ast.Attribute):
+            return True
+        value = self._value(func)
+        if isinstance(value, types.ModuleType):
+            return True
+        module = getattr(value, "__module__", "") or ""
+        own = isinstance(value, type) and module == self.namespace.get("__name__") and not issubclass(value, nn.Module)
+        known = isinstance(func, ast.Name) and func.id in _PLAIN and value is getattr(builtins, func.id)
+        return own or known or module.partition(".")[0] in _LIBRARIES
+
+    def _value(self, node: ast.AST) -> Any:
+        if isinstance(node, ast.Name):
+            return self.namespace.get(node.id, getattr(builtins, node.id, None))
+        return getattr(self._value(node.value), node.attr, None) if isinstance(node, ast.Attribute) else None
+
+    def _has_its_names(self, name: str, staying: Set[str]) -> bool:
+        own = {n for s in (self.rest[name],) for n in stored_names(s)} if name != SCRIPT else set()
+        needed = free_names(ast.unparse(self.rest[name])) - own - {"__file__", "__name__", "__class__"}
+        return all(n in staying or n in self.taken or self._is_there(n) for n in needed)
+
+    def _is_there(self, name: str) -> bool:
+        return name not in self.statements and self.gatherer.there(name, self.file)
+
+    def _is_unchanged(self, name: str, staying: Set[str]) -> bool:
+        """Whether all that it calls is as its author wrote it, or makes networks as before."""
+        readers = {n for n in (*self.taken, *staying) if n != name and name in loaded_names(self.statements[n])}
+        given = isinstance(self.rest[name], ast.Assign | ast.AnnAssign) and readers and readers <= self.builders
+        if name == "__all__" or name in self.builders or given:
+            return True
+        todo, seen = [self.rest[name]], set[str]()
+        while todo:
+            for called in _uses(todo.pop()) & self.statements.keys() - seen - self.sound - self.builders:
+                seen.add(called)
+                if called in self.taken and not self._is_as_written(called):
+                    return False
+                todo.append(self.statements[called])
+        return True
+
+    def _is_as_written(self, name: str) -> bool:
+        chunk = self.gatherer.chunks[self.file.name, name]
+        return ast.dump(ast.parse(chunk.text)) == ast.dump(ast.Module([self.statements[name]], []))
+
+    def _builds(self, name: str, seen: Set[str]) -> bool:
+        """Whether a function without arguments only makes modules."""
+        stmt, value = self.statements.get(name), self.namespace.get(name)
+        if not isinstance(stmt, ast.FunctionDef) or not isinstance(value, types.FunctionType) or name in seen:
+            return False
+        if not seen and any(p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+                            for p in inspect.signature(value).parameters.values()):  # fmt: skip
+            return False
+        odd = (ast.With, ast.Try, ast.Import, ast.ImportFrom, ast.Global, ast.While, ast.Await, ast.Yield, ast.Raise)
+        inside = [n for s in stmt.body for n in ast.walk(s)]
+        calls = [n.func for n in inside if isinstance(n, ast.Call)]
+        plain = all(self._makes(f, {*seen, name}) for f in calls) and not any(isinstance(n, odd) for n in inside)
+        return plain and any(isinstance(n, ast.Return) and isinstance(n.value, ast.Call | ast.Name) for n in inside)
+
+    def _makes(self, func: ast.expr, seen: Set[str]) -> bool:
+        value = self._value(func)
+        if isinstance(value, type) and issubclass(value, nn.Module):
+            return True
+        if isinstance(value, types.FunctionType) and isinstance(func, ast.Name) and func.id in self.statements:
+            return self._builds(func.id, seen)
+        of_math = isinstance(func, ast.Attribute) and self._value(func.value) is math
+        return of_math or (isinstance(func, ast.Name | ast.Attribute) and self._is_plain_call(func))
+
+
+def _uses(stmt: ast.stmt) -> set[str]:
+    """Names that a statement reads to do something with: not those in annotations, or in ``isinstance``."""
+    notes = [n for n in ast.walk(stmt) if isinstance(n, ast.arg | ast.FunctionDef | ast.AnnAssign)]
+    told = [getattr(n, "annotation", None) or getattr(n, "returns", None) for n in notes]
+    told += [n.args[1] for n in ast.walk(stmt) if isinstance(n, ast.Call) and ast.unparse(n.func) == "isinstance"
+             and len(n.args) == 2]  # fmt: skip
+    unread = {id(i) for t in told if t is not None for i in ast.walk(t)}
+    return {n.id for n in ast.walk(stmt) if isinstance(n, ast.Name) and id(n) not in unread}
+
+
+def _named(file: SourceFile) -> Iterator[tuple[str, ast.stmt]]:
+    """The statements at the top of a file by what they bind; others by their text."""
+    for stmt in file.tree.body:
+        if isinstance(stmt, ast.Import | ast.ImportFrom) or is_docstring(stmt, file.tree):
+            continue
+        if isinstance(stmt, ast.If) and ast.unparse(stmt.test).startswith("__name__ =="):
+            yield SCRIPT, stmt
+        elif isinstance(stmt, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield stmt.name, stmt
+        elif names := sorted(stored_names(stmt)):
+            yield from ((n, stmt) for n in names)
+        elif any(not isinstance(s, ast.Import | ast.ImportFrom | ast.Pass) for s in _inside(stmt)):
+            yield ast.unparse(stmt).split("\n")[0][:40], stmt
+
+
+def _inside(stmt: ast.stmt) -> list[ast.stmt]:
+    """The statements in branches, or the statement itself."""
+    blocks = [getattr(stmt, n, []) for n in ("body", "orelse", "handlers", "finalbody")]
+    found = [s for b in blocks for s in b]
+    return [i for s in found for i in _inside(s)] if found else [stmt]
