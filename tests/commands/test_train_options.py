@@ -188,6 +188,7 @@ def test_a_shorter_training_takes_the_same_steps_earlier() -> None:
         ("lenet5_binary", "mnist", "XnorNet", "xnor_lenet5"),
         ("lenet5_binary", "digits", "XnorNet", "binary"),
         ("resnet20_binary", "digits", "XnorNet", "binary_narrow"),
+        ("resnet20_binary", "digits", "IENet", "ienet_narrow"),
         ("nin_binary", "cifar10", "XnorNet", "xnor_nin"),
         ("vgg_small", "cifar10", "BinaryConnect", "binaryconnect"),
         ("vgg11_binary", "cifar10", "BinaryConnect", "vgg11"),
