@@ -55,8 +55,8 @@ def test_a_router_that_chooses_among_groups_of_experts_is_refused() -> None:
         n_group=2, topk_group=1, first_k_dense_replace=1, q_lora_rank=16, kv_lora_rank=16, qk_rope_head_dim=8,
         qk_nope_head_dim=8, v_head_dim=8,
     )  # fmt: skip
+    pruner = ConfiguredPruning(transformers.DeepseekV3ForCausalLM(config).eval())
     with pytest.raises(NotPrunableError, match="computes something else than when its routers never choose them"):
-        pruner = ConfiguredPruning(transformers.DeepseekV3ForCausalLM(config).eval())
         pruner.take_out(["model.layers.1.mlp.experts.0", "model.layers.1.mlp.experts.1"])
 
 
