@@ -131,7 +131,8 @@ def supported() -> str:
     lines = (BENCHMARKS / "random_networks.jsonl").read_text("utf-8").splitlines()
     kinds = Counter(json.loads(line)["kind"] for line in lines)
     refused = len(lines) - kinds["exact"] - kinds["whole"]
-    residual = f"small ones, random weights; {len(hub) - widths} more with `--residual`"
+    more = sum(row[1].startswith("refused") and not row[2].startswith("refused") for row in hub)
+    residual = f"small ones, random weights; {more} more with `--residual`"
     random = f"drawn by a program; {refused} refused or wrong, {kinds['whole']} in which nothing could go"
     counts = [
         (

@@ -4,7 +4,8 @@ that its configuration counts, written as a folder and verified: what goes and w
     python benchmarks/hugging_face.py                   all that hugging_face.md lacks; needs pip install '.[hf]'
     python benchmarks/hugging_face.py --again llama     these anew
 
-Residual: what all blocks add to goes as well (--residual).
+Residual: what all blocks add to goes as well (--residual). Per layer: every layer keeps a width of its own
+(--per-layer), half of it and three quarters in turn; lists are of the layers, the rest stays one number.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ TEXT = {"vocab_size": 100, "max_position_embeddings": 64}
 BLOCKS = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
 GROUPED = {**BLOCKS, **TEXT, "num_key_value_heads": 2}
 SEEN = {**BLOCKS, "image_size": 32, "patch_size": 8}
+CHOICES: list[dict[str, bool]] = [{}, {"residual": True}, {"per_layer": True}]
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "BertForMaskedLM": ("BertConfig", {**BLOCKS, **TEXT}),
     "BertForSequenceClassification": ("BertConfig", {**BLOCKS, **TEXT}),
@@ -130,7 +132,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 }  # fmt: skip
 
 
-def row(name: str, residual: bool) -> str:
+def row(name: str, **choices: bool) -> str:
     """What the configuration says before and after, or why nothing is pruned."""
     from secateur.pruners.configured import ConfiguredPruning
     from secateur.pruners.errors import SecateurError
@@ -139,14 +141,21 @@ def row(name: str, residual: bool) -> str:
     torch.manual_seed(0)
     model = getattr(T, name)(getattr(T, config)(**values)).eval()
     try:
-        pruner = ConfiguredPruning(model, residual=residual)
+        pruner = ConfiguredPruning(model, **choices)
         ranking = pruner.rank("l1")
-        kept = {w.name: ranking.keep(w, max(w.size // w.step // 2, 1) * w.step) for w in pruner.graph.widths}
+        widths = pruner.graph.widths
+        shares = [(2 + n % 2 * bool(choices.get("per_layer"))) / 4 for n in range(len(widths))]
+        kept = {w.name: ranking.keep(w, max(int(w.size // w.step * s), 1) * w.step)
+                for w, s in zip(widths, shares, strict=True)}  # fmt: skip
         with tempfile.TemporaryDirectory() as folder:
             told = pruner.publish(pruner.plan(kept), Path(folder) / "out").summary
     except SecateurError as error:
         return f"refused: {error}"
-    return ", ".join(f"{n} {v['before']:g} -> {v['after']:g}" for n, v in told["configuration"].items())
+    return ", ".join(f"{n} {v['before']:g} -> {_told(v['after'])}" for n, v in told["configuration"].items())
+
+
+def _told(value: float | list[float]) -> str:
+    return f"{value:g}" if isinstance(value, (int, float)) else f"[{', '.join(f'{n:g}' for n in value)}]"
 
 
 def written() -> dict[str, list[str]]:
@@ -165,10 +174,12 @@ def main() -> None:
     table = {name: cells for name, cells in written().items() if name not in again}
     for name in MODELS:
         if name not in table:
-            table[name] = [row(name, False), row(name, True)]
-            print(name, *table[name], sep="\n    ", flush=True)
+            table[name] = []
+        for choices in CHOICES[len(table[name]) :]:
+            table[name].append(row(name, **choices))
+            print(name, table[name][-1], sep="\n    ", flush=True)
         rows = "".join(f"| {n} | {' | '.join(table[n])} |\n" for n in MODELS if n in table)
-        head = "| model | verified with | with --residual |\n|---|---|---|\n"
+        head = "| model | verified with | with --residual | with --per-layer |\n|---|---|---|---|\n"
         TABLE.write_text(f"# Models of Hugging Face's library\n\n{__doc__}\n{head}{rows}", "utf-8")
 
 

@@ -34,6 +34,7 @@ from .hub import (
     attention_of,
     by_layer,
     changed,
+    code_of,
     completed,
     entries,
     fewer_layers,
@@ -437,6 +438,8 @@ class ConfiguredPruning(BasicPruning):
             network.float()
             if self._modeling is not None:
                 write_file(draft / self._modeling.file, self._modeling.text.encode())
+            elif code := code_of(self.model):
+                write_file(draft / code.name, code.read_bytes())
             elif source is None and is_librarys(self.model):
                 write_file(draft / "model.py", _FILE.format(name=self.netName, cls=type(self.model).__name__).encode())
                 write_state(draft / "weights.pth", rounded(network.state_dict(), dtype))

@@ -118,15 +118,15 @@ def _calls(classes: Iterable[type]) -> Iterator[dict[int, inspect.BoundArguments
 
     own = {cls: vars(cls).get("__init__") for cls in classes}
     for cls in own:
-        cls.__init__ = noted(cls.__init__)  # type: ignore[misc]
+        setattr(cls, "__init__", noted(getattr(cls, "__init__")))  # noqa: B009, B010 (a type checker minds)
     try:
         yield calls
     finally:
         for cls, init in own.items():
             if init is None:
-                del cls.__init__
+                delattr(cls, "__init__")
             else:
-                cls.__init__ = init  # type: ignore[misc]
+                setattr(cls, "__init__", init)  # noqa: B010
 
 
 def _layer_list(
@@ -212,10 +212,18 @@ def modeling_of(model: nn.Module, lists: Sequence[LayerList]) -> Modeling:
     return Modeling(file, text, getattr(_imported_text(text), cls.__name__), auto)
 
 
+def code_of(model: nn.Module) -> Path | None:
+    """The file of code that a model's configuration names, which lies beside it; None where it is the library's."""
+    told: Any = model.config
+    if not getattr(told, "auto_map", None) or is_librarys(model):
+        return None
+    return Path(inspect.getfile(type(model)))
+
+
 def is_librarys(model: nn.Module) -> bool:
     """Whether a model's class is one that the library offers by its name."""
     cls = type(model)
-    package = sys.modules[cls.__module__.partition(".")[0]]
+    package = sys.modules.get(cls.__module__.partition(".")[0])
     return getattr(package, cls.__name__, None) is cls
 
 

@@ -141,13 +141,13 @@ class Function:
                 for e in self.bindings[value.id]
             ) and all(self._known(f.test, names, stored, seen | {value.id}) for f in around)
         if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and value.func.attr in {"get", "pop"}:
-            return settled(value, names, self, stored)
+            return settled(value, names, self, stored, seen)
         return True
 
     def _known(self, test: ast.expr, names: frozenset[str], stored: frozenset[str], seen: frozenset[str]) -> bool:
         if isinstance(test, ast.Compare) and _asks_none(test):
             return self.surely_there_or_not(test.left, names, stored, seen)
-        return settled(test, names, self, stored)
+        return settled(test, names, self, stored, seen)
 
     def within(self, node: FunctionNode, region: Span) -> Function:
         """The forks that stand in a part of the function, which was made a function of its own."""
@@ -291,12 +291,15 @@ def _asks_none(test: ast.Compare) -> bool:
     return none and test.comparators[0].value is None and isinstance(test.ops[0], ast.Is | ast.IsNot)  # type: ignore
 
 
-def settled(test: ast.expr, names: Collection[str], function: Function, stored: Collection[str]) -> bool:
+def settled(
+    test: ast.expr, names: Collection[str], function: Function, stored: Collection[str],
+    seen: frozenset[str] = frozenset(),
+) -> bool:  # fmt: skip
     """Whether an expression in a function follows from the network alone. ``names``: local names that do; ``stored``:
-    attributes that running code gives other values."""
+    attributes that running code gives other values; ``seen``: local names of which that is being asked."""
     local = function.local
     if isinstance(test, ast.Compare) and _asks_none(test):
-        return function.surely_there_or_not(test.left, frozenset(names), frozenset(stored))
+        return function.surely_there_or_not(test.left, frozenset(names), frozenset(stored), seen)
     if isinstance(test, ast.Call):
         called = test.func.attr if isinstance(test.func, ast.Attribute) else getattr(test.func, "id", "")
         if called in _TELLING | _ENVIRONMENT or (called in _SETTLED and isinstance(test.func, ast.Attribute)):
@@ -312,16 +315,18 @@ def settled(test: ast.expr, names: Collection[str], function: Function, stored: 
             parts.append(test.func.value)
         elif not isinstance(test.func, ast.Name) or test.func.id in local:
             return False
-        return all(settled(p, names, function, stored) for p in parts)
+        return all(settled(p, names, function, stored, seen) for p in parts)
     if isinstance(test, ast.Attribute):
         if test.attr in _SETTLED:
             return True
-        return test.attr != "training" and test.attr not in stored and settled(test.value, names, function, stored)
+        if test.attr == "training" or test.attr in stored:
+            return False
+        return settled(test.value, names, function, stored, seen)
     if isinstance(test, ast.Name):
         return test.id == "self" or test.id in names or test.id not in local
     if isinstance(test, _SCOPES):
         return False
-    return all(settled(c, names, function, stored) for c in ast.iter_child_nodes(test) if isinstance(c, ast.expr))
+    return all(settled(c, names, function, stored, seen) for c in ast.iter_child_nodes(test) if isinstance(c, ast.expr))
 
 
 class Unknown(Exception):  # noqa: N818  (no error: it can't be told)

@@ -145,6 +145,10 @@ def test_encoder_and_decoder_have_lists_of_their_own_and_the_bundle_opens(tmp_pa
     assert model.config.per_layer["encoder.block"] == {"d_ff": [12, 48]}
     assert model.config.per_layer["decoder.block"] == {"d_ff": [48, 30]}
     assert model.encoder.block[0].layer[1].DenseReluDense.wi.out_features == 12
+    again = ConfiguredPruning(model)  # numbers of lists are numbers, too
+    assert {w.name: w.size for w in again.graph.widths}["per_layer.encoder.block.d_ff.0"] == 12
+    again.publish(again.plan(kept(again, per_layer__encoder__block__d_ff__0=6)), tmp_path / "again")
+    assert Bundle.open(tmp_path / "again").model.config.per_layer["encoder.block"] == {"d_ff": [6, 48]}
     assert "has_relative_attention_bias=i == 0" in (tmp_path / "out" / "modeling_t5.py").read_text()
 
 

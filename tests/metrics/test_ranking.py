@@ -6,6 +6,7 @@ import torch
 from hand_graphs import grouped, plain, slice_by_hand
 from torch import nn
 
+from secateur import trace
 from secateur.pruners.errors import CheckpointError, PlanError, UsageError
 from secateur.pruners.metrics import rank
 from secateur.pruners.metrics.registry import METRICS, slices
@@ -101,6 +102,27 @@ def test_taylor_of_a_consumer_is_activation_times_gradient():
         expected += (seen[-1] * seen[-1].grad).sum((0, 2, 3)).square().detach().numpy() / len(BATCHES)
     model, graph = plain()
     scores = rank(model, graph, "taylor", BATCHES, slots="consumer").scores["conv1"]
+    np.testing.assert_allclose(scores, expected, rtol=1e-3)
+
+
+class Speaker(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words, self.wide, self.narrow = nn.Embedding(9, 4), nn.Linear(4, 6), nn.Linear(6, 9)
+
+    def forward(self, tokens):
+        return self.narrow(self.wide(self.words(tokens)).relu())
+
+
+def test_taylor_on_sequences_is_of_the_token_after_each():
+    torch.manual_seed(0)
+    model, tokens = Speaker(), torch.arange(10).reshape(2, 5) % 9
+    inner = model.wide(model.words(tokens)).relu()
+    inner.retain_grad()
+    nn.functional.cross_entropy(model.narrow(inner)[:, :-1].flatten(0, 1), tokens[:, 1:].flatten()).backward()
+    expected = (inner * inner.grad).sum((0, 1)).square().detach().numpy()
+    graph = trace(model, tokens)
+    scores = rank(model, graph, "taylor", [(tokens, tokens[:, 1:].flatten())], slots="consumer").scores["wide"]
     np.testing.assert_allclose(scores, expected, rtol=1e-3)
 
 

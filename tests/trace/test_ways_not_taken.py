@@ -51,6 +51,20 @@ class SmallImages(Net):
         return self.end(self.wide(x) if x.shape[-1] <= 8 else x)
 
 
+class AskedOfItself(Net):
+    """What a name is, is asked with the name itself in a longer question."""
+
+    def shift(self, x: Tensor) -> Tensor | None:
+        return None if x.shape[-1] > 8 else x.mean()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.c1(x))
+        shift = self.shift(x)
+        if shift is not None and shift.ndim == 0:
+            shift = shift + 1
+        return self.end(x if shift is None else x + shift)
+
+
 class PartOfLargeImages(Net):
     """The way that isn't taken counts channels."""
 
@@ -171,6 +185,11 @@ def compare(cls: type[nn.Module], inputs: list[tuple[Any, ...]], training: bool 
                 outs.append(network.train(training)(*given))
         torch.testing.assert_close(outs[1], outs[0], rtol=1e-4, atol=1e-5)
     return pruner
+
+
+def test_a_local_name_that_is_made_where_it_is_asked_for_itself_is_no_circle() -> None:
+    graph = trace(AskedOfItself(), torch.randn(1, 3, 8, 8))
+    assert {w.size for w in graph.widths} == {16} and len(graph.widths) == 2
 
 
 @pytest.mark.parametrize("cls", SIZES.values(), ids=SIZES)
