@@ -190,8 +190,9 @@ class Untaken:
     held: str = ""
 
 
-# the n-th call of an aten operation in a pass in eval mode, from 0, and an axis of the operand that holds channels
-Operation = tuple[str, int, int]
+# the n-th call of an aten operation in a pass, from 0, an axis of the operand that holds channels, and whether the pass
+# is one in training
+Operation = tuple[str, int, int, bool]
 
 
 @dataclass(frozen=True)

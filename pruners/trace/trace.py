@@ -134,7 +134,7 @@ class _Passes:
 
     def _further(self, run: Pass, example: Any, attempts: Attempts | None = None) -> None:
         network = copied(self.model).train(run.training)
-        self.tracer.adopt(network)
+        self.tracer.adopt(network, run == Pass(0, True))  # where gradients are kept, other operations may run
         watch = _labelled(self.tracer, network, example, run, attempts)
         done = replace(run, failed=frozenset(attempts.failed)) if attempts is not None else run
         self.tracer.passed(done)

@@ -25,16 +25,18 @@ class UnlikeError(Exception):
 
 
 @contextmanager
-def masking(graph: ChannelGraph, kept: Kept, counts: dict[str, int] | None = None) -> Iterator[None]:
-    """Within this block the original runs once, and no operation reads removed channels.
+def masking(
+    graph: ChannelGraph, kept: Kept, counts: dict[str, int] | None = None, training: bool = False
+) -> Iterator[None]:
+    """Within this block the original runs once, in this mode, and no operation reads removed channels.
 
     ``counts`` gets how often the operations ran that have to be told. Raises UnlikeError where one reads something of
     another size than in the trace.
     """
     masks: dict[tuple[str, int], dict[int, Tensor]] = {}
-    for (name, number, axis), positions in graph.readers.items():
+    for (name, number, axis, trained), positions in graph.readers.items():
         mask = torch.from_numpy(positions.mask(kept))
-        if not bool(mask.all()):
+        if trained == training and not bool(mask.all()):
             masks.setdefault((name, number), {})[axis] = mask
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)

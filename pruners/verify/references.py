@@ -60,8 +60,8 @@ class Whole:
         self._exact = oracle.exact(graph, kept)
         if self._exact:
             oracle.zero(model, graph, kept)
-        self._counts: dict[str, int] | None = None  # of operations that are told what is gone
-        self._readers: dict[str, set[str]] = {}  # zeroed parameter -> operations that read it
+        self._counts: dict[bool, dict[str, int]] = {}  # of operations that are told what is gone; in training: True
+        self._readers: dict[str, set[str]] | None = None  # zeroed parameter -> operations that read it
         self._zeroed = {s.parameter for s in graph.masks(kept)} if self._exact else set()
         self._reached: set[str] = set()
         self._rows: list[int] = []  # of the outputs for the example
@@ -100,11 +100,12 @@ class Whole:
             counts: dict[str, int] = {}
             reads = _Reads(self._model, self._zeroed)
             with reads:
-                out = self._outputs(setting, draws, masking(self._graph, self._kept, counts))
-            if self._counts is None:
-                self._counts, self._readers = counts, reads.names
+                out = self._outputs(setting, draws, masking(self._graph, self._kept, counts, setting.training))
+            if self._readers is None:
+                self._readers = reads.names
             usual = all(names <= self._readers.get(key, set()) for key, names in reads.names.items())
-            if usual and counts == self._counts:  # a weight that is rounded in training only may read what is zeroed
+            as_before = counts == self._counts.setdefault(setting.training, counts)
+            if usual and as_before:  # a weight that is rounded in training only may read what is zeroed
                 return Found(setting, out, draws.drew > 0)
         return None
 

@@ -113,6 +113,24 @@ def test_deformable_convolutions_read_and_make_channels() -> None:
     assert _sizes(Deformed(12, 24), image) == {"a": 12}
 
 
+ELEMENTS = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(5, 16), nn.Linear(16, 12), nn.Linear(12, 3)
+
+    def forward(self, x):
+        x = F.logsigmoid(self.a(x)) + self.a(x) // 2 + torch.empty_like(self.a(x)).exponential_()
+        x = torch.complex(self.b(x), x.sum(-1, True).expand(-1, -1, 12)).abs().transpose(1, 2).tril(2)
+        low, high = torch.aminmax(x, dim=1, keepdim=True)
+        return self.c(((x - low) / (high - low + 1)).transpose(1, 2))
+"""
+
+
+def test_operations_on_elements_that_torch_does_not_tag_as_such(tmp_path: Path) -> None:
+    assert pruned(tmp_path, ELEMENTS)[1] == {"a": 16}
+
+
 LOSSES = """
 class Net(nn.Module):
     def __init__(self):

@@ -354,6 +354,12 @@ def test_the_difference_is_told_beside_the_size_of_the_outputs(tmp_path: Path) -
     assert summary["max_rel_diff"] <= 1e-9 and summary["max_rel_diff"] * 1e10 >= summary["max_abs_diff"]
 
 
+def test_statistics_that_training_alone_takes_leave_out_what_is_gone(tmp_path: Path) -> None:
+    line = "x = x / (1 + x.sum((1, 2, 3), True).abs() / x.shape[1]) if self.training else x"
+    compared = pruned(tmp_path, line, head="self.fc(x.mean((2, 3))) + x.sum((1, 2, 3)).view(-1, 1)")["compared"]
+    assert "random weights, in training, removed channels zeroed" in compared
+
+
 @pytest.mark.parametrize("line", ["x = x * random.random()", "x = x if random.random() < 0.5 else 2 * x"])
 def test_numbers_drawn_by_python_are_seeded_alike(line: str, tmp_path: Path) -> None:
     assert pruned(tmp_path, line.replace("random.r", "__import__('random').r"))["compared"]

@@ -69,6 +69,7 @@ class Tracer:
         self._counting = True
         self._operations: Counter[str] = Counter()
         self._readers: dict[Operation, IntArray] = {}
+        self._in_training: bool | None = None  # whether the pass that runs is the one in training; None: no such pass
         self.integers_follow = False  # the running function's integers are recorded as sites
         self._blocked: dict[tuple[str, int], Slot] = {}
         self.why_unreached = "not reached by the example input", NOWHERE
@@ -157,8 +158,9 @@ class Tracer:
     def reads(self, call: Call, line: Tensor, axis: int) -> None:
         """The operation reads these channels, on this axis of an operand, without weights: in the original it has to
         be told which are gone."""
-        if self._counting:
-            self._readers[call.name, self._operations[call.name] - 1, axis] = line.numpy().ravel()
+        if self._counting or self._in_training:
+            operation = call.name, self._operations[call.name] - 1, axis, not self._counting
+            self._readers[operation] = line.numpy().ravel()
 
     def stored(self, tensor: Tensor) -> bool:
         """Whether it is a parameter or a buffer of the network, not made of one."""
@@ -228,8 +230,11 @@ class Tracer:
         if self._counting:
             self.steps.append((name, author_site()))
 
-    def adopt(self, copied: nn.Module) -> None:
-        """From here on a copy of the model runs: its tensors are the model's, its work isn't counted."""
+    def adopt(self, copied: nn.Module, in_training: bool = False) -> None:
+        """From here on a copy of the model runs: its tensors are the model's, its work isn't counted. ``in_training``:
+        what it reads without weights is what the network reads in training."""
+        self._operations.clear()
+        self._in_training = in_training or (None if self._in_training is None else False)
         for tensor in self._copied:
             del self._names[id(tensor)]
         self._copied = []
@@ -280,7 +285,10 @@ class Tracer:
         for example, inputs, other in elsewhere:
             passes = [(Pass(steps=tuple(other.steps)), other.calls), *other.further]
             further += [(replace(p, example=example, inputs=inputs), self._here(other, c)) for p, c in passes]
-        graph = solve(self.facts, self.contractions, self.aliases, self.calls, further, self.unreached(), self._readers)
+        readers = dict(self._readers)
+        if self._in_training is None:
+            readers |= {(name, number, axis, True): atoms for (name, number, axis, _), atoms in readers.items()}
+        graph = solve(self.facts, self.contractions, self.aliases, self.calls, further, self.unreached(), readers)
         return replace(graph, steps=tuple(self.steps), untaken=self.untaken)
 
     def _here(self, other: Tracer, calls: Sequence[SiteCall]) -> list[SiteCall]:

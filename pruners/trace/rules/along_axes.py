@@ -10,10 +10,11 @@ from .elementwise import join
 from .registry import RULES, Rule, freeze_axes, rule
 
 STATISTICS = {"sum", "mean", "amax", "amin", "var", "var_mean", "std", "std_mean", "norm", "linalg_vector_norm",
-               "logsumexp"}  # fmt: skip
+               "logsumexp", "nansum", "aminmax"}  # fmt: skip
 
 
-@rule(*STATISTICS, "prod", "any", "all", "argmax", "argmin", "max", "min", "median", "count_nonzero")
+@rule(*STATISTICS, "prod", "any", "all", "argmax", "argmin", "max", "min", "median", "count_nonzero", "nanmedian",
+      "mode")  # fmt: skip
 def reduction(tracer: Tracer, call: Call) -> None:
     """A statistic over an axis of channels runs over what is kept; other reductions hold them. Other axes pass."""
     source = call.args[0]
@@ -89,10 +90,11 @@ def spatial(n: int) -> Rule:
 
 
 rule("avg_pool1d", "max_pool1d", "adaptive_avg_pool1d", "upsample_nearest1d", "upsample_linear1d",
-     "reflection_pad1d", "replication_pad1d")(spatial(1))  # fmt: skip
+     "_upsample_nearest_exact1d", "reflection_pad1d", "replication_pad1d")(spatial(1))  # fmt: skip
 rule("max_pool2d_with_indices", "max_pool2d", "avg_pool2d", "_adaptive_avg_pool2d", "adaptive_avg_pool2d",
      "adaptive_max_pool2d", "upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d", "reflection_pad2d",
      "replication_pad2d", "_upsample_nearest_exact2d", "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa",
-     "fractional_max_pool2d", "mkldnn_max_pool2d")(spatial(2))  # fmt: skip
+     "fractional_max_pool2d", "mkldnn_max_pool2d", "tril", "triu")(spatial(2))  # fmt: skip
 rule("max_pool3d_with_indices", "avg_pool3d", "_adaptive_avg_pool3d", "adaptive_max_pool3d", "upsample_nearest3d",
-     "upsample_trilinear3d", "reflection_pad3d", "replication_pad3d")(spatial(3))  # fmt: skip
+     "_upsample_nearest_exact3d", "upsample_trilinear3d", "reflection_pad3d",
+     "replication_pad3d")(spatial(3))  # fmt: skip

@@ -71,11 +71,15 @@ def meet(tracer: Tracer, plane: Tensor, partner: Tensor, name: str, site: Site) 
         tracer.freeze((plane, partner), f"{name} mixes two kinds of channels on one axis", site)
 
 
-rule("hardswish", "_prelu_kernel", "hardswish_", "rrelu_with_noise", "clone", "_to_copy", "copy_", "lerp")(pointwise)
+rule("hardswish", "_prelu_kernel", "hardswish_", "rrelu_with_noise", "clone", "_to_copy", "copy_", "lerp", "complex",
+     "polar", "floor_divide", "normal", "fake_quantize_per_tensor_affine_cachemask",
+     "_fake_quantize_per_tensor_affine_cachemask_tensor_qparams",
+     "_fake_quantize_learnable_per_tensor_affine")(pointwise)  # fmt: skip
 
 
 @rule("native_dropout", "bernoulli_", "bernoulli", "fill_", "zero_", "uniform_", "normal_", "zeros_like", "ones_like",
-      "full_like", "empty_like", "rand_like", "randn_like")  # fmt: skip
+      "full_like", "empty_like", "rand_like", "randn_like", "randint_like", "random_", "exponential_", "geometric_",
+      "cauchy_", "log_normal_", "poisson", "log_sigmoid_forward")  # fmt: skip
 def same_shape(tracer: Tracer, call: Call) -> None:
     """The outputs have the first operand's shape, element by element."""
     for out in call.outputs:
