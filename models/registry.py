@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
@@ -11,6 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ..pruners.errors import FactoryError, InputError, UnknownNameError, UnsuitedError
+from ..pruners.registry import closest
 
 if TYPE_CHECKING:
     from torch import nn
@@ -84,8 +84,8 @@ def find(name: str, listing: str = "secateur archs") -> Arch:
     lists them."""
     arch = ARCHS.get(ALIASES.get(name, name)) or ARCHS.get(_spelled(name))
     if arch is None:
-        close = difflib.get_close_matches(name, [*ARCHS, *ALIASES], n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"{listing} lists them"
+        close = closest(name, [*ARCHS, *ALIASES])
+        hint = f"did you mean {close!r}?" if close else f"{listing} lists them"
         raise UnknownNameError(f"there is no bundled network {name!r}: {hint}")
     return arch
 

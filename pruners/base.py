@@ -34,11 +34,25 @@ from .bundle import (
 from .costs import CostModel, Costs, check_layers
 from .declare import check_declarations, declared_ties
 from .depth import Depth, Distance
-from .errors import NothingToPruneError, PlanMismatchError, UnsuitedError
+from .errors import NothingToPruneError, PlanMismatchError, TraceError, UnsuitedError
 from .graph import ChannelGraph, FrozenChannels, Kept
 from .metrics import Ranking, rank
 from .plan import PruningPlan, from_kept, sha256_of_file, sha256_of_state, validate
-from .run import batch_size, examples_of, plain, precision_of, rounded, state_of, streams, wide, widened
+from .run import (
+    batch_size,
+    describe,
+    examples_of,
+    is_lazy_network,
+    plain,
+    precision_of,
+    rounded,
+    settle_sizes,
+    site_of,
+    state_of,
+    streams,
+    wide,
+    widened,
+)
 from .slicing import SlicedModel, slice_model, workable
 from .source import Entry, Header, Sources, Tree, Written, authors_texts, refuse, write
 from .trace import observe
@@ -47,6 +61,7 @@ from .verify import cases, varied, verify_bundle
 log = logging.getLogger(__name__)
 PRUNERS: dict[str, type[BasicPruning]] = {}
 _EXAMPLE = "give an example that does: --example may return a list of inputs"
+_SKIPPED = "asked to be skipped"
 _FEW = 5  # reasons that a line names
 
 
@@ -104,6 +119,12 @@ class BasicPruning:
         if dtype is not None:
             self.examples = tuple(wide(e, precision_of(self.model)) for e in self.examples)
         self.example_input = self.examples[0]
+        if is_lazy_network(self.model):
+            try:
+                settle_sizes(self.model, self.example_input)
+            except Exception as error:
+                shown = f"the network can't be run on the example input: {describe(error)}"
+                raise TraceError(shown, site=site_of(error)) from error
         self.entry = named(entry or Entry(type(self.model)))
         if dtype is not None:
             self.entry = replace(self.entry, dtype=dtype)
@@ -161,6 +182,9 @@ class BasicPruning:
         check_declarations(self.model, tracer.facts, self.example_input, self.tied)
         ties = declared_ties(self.model, tracer.facts) if self.tied else []
         graph = workable(tracer, self.model, self._all, self.skip, ties)
+        if not graph.widths and self.skip and any(f.reason == _SKIPPED for f in graph.frozen):
+            kept = ", ".join(self.skip)
+            raise NothingToPruneError(f"{self.netName}: nothing can be pruned beside what is skipped, {kept}")
         if not graph.widths:
             site = next((f.site for f in graph.frozen[:_FEW] if f.site.file), None)
             raise NothingToPruneError(f"{self.netName}: nothing can be pruned: {_reasons(graph)}", site=site)

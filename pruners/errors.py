@@ -357,7 +357,8 @@ class Interrupted(SecateurError):  # noqa: N818  (it reports a wish of the user,
 
 
 _VALUED = re.compile(r"(?<![\w/.-])--(search|transfer|per|metric|mode) (?!out\b)(\w+)")
-_OPTION = re.compile(r"(?<![\w/.-])--([a-z]+(?:-[a-z]+)*)")
+_RATIO = re.compile(r"(?<![\w/.-])--ratio (\S+)=([\d.e-]+)")
+_OPTION = re.compile(r"(?<![\w/.-])--([a-z]+(?:-[a-z]+)*)(?: (?=-?\d))?")
 _ARGUMENTS = {"data": "batches=", "force": "force=True"}
 
 
@@ -373,5 +374,5 @@ def named_as_in_python() -> Iterator[None]:
 
 
 def _as_argument(text: str) -> str:
-    text = _VALUED.sub(r'\1="\2"', text).replace(" with -o", " with output=")
+    text = _RATIO.sub(r'ratio={"\1": \2}', _VALUED.sub(r'\1="\2"', text)).replace(" with -o", " with output=")
     return _OPTION.sub(lambda m: _ARGUMENTS.get(m[1], m[1].replace("-", "_") + "="), text)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
 from torch import nn
+
+from .registry import closest
 
 _GLOBS = frozenset("*?[")
 _TYPES = {"type:": "", "nn.": "torch.nn", "torch.nn.": "torch.nn"}
@@ -31,17 +32,23 @@ def layers_named(word: str, layers: Iterable[str], model: nn.Module) -> list[str
 
 
 def nearest(word: str, layers: Iterable[str], model: nn.Module) -> str:
-    """``; did you mean layer3?``, or which types there are; nothing where no name is like it."""
+    """``; did you mean layer3?``, or which names or types there are."""
     known = list(dict.fromkeys(layers))
-    kinds = {type(model.get_submodule(layer)) for layer in known}
-    types = sorted({f"nn.{t.__name__}" if t.__module__.startswith("torch.nn") else f"type:{t.__name__}" for t in kinds})
-    if any(word.startswith(front) for front in _TYPES):
-        return f"; there are layers of {', '.join(types)}"
+    paths = list(dict.fromkeys(path for layer in known for path in _paths(layer)))
+    kinds = {type(model.get_submodule(path)) for path in paths}
+    types = {t.__name__: f"{'nn.' if t.__module__.startswith('torch.nn') else 'type:'}{t.__name__}" for t in kinds}
+    if front := next((front for front in _TYPES if word.startswith(front)), ""):
+        close = closest(word.removeprefix(front), types)
+        return f"; did you mean {types[close]}?" if close else f"; there are {', '.join(sorted(types.values()))}"
     if any(layer.endswith(f".{word}") for layer in known):
         return f"; did you mean *.{word}?"
-    paths = dict.fromkeys(path for layer in known for path in (layer, *_paths(layer)))
-    close = difflib.get_close_matches(word.strip("*?."), [*paths, *types], 1)
-    return f"; did you mean {close[0]}?" if close else ""
+    close = closest(word.strip("*?."), [*paths, *sorted(types.values())])
+    guess = f"; did you mean {close}?" if close else ""
+    if _GLOBS.isdisjoint(word):
+        return guess
+    parts = list(dict.fromkeys(path.partition(".")[0] for path in known))
+    more = f" and {len(parts) - 6} more" if len(parts) > 6 else ""
+    return f"{guess or ';'} a pattern is a glob over names, which begin with {', '.join(parts[:6])}{more}"
 
 
 def _fits(word: str, path: str) -> bool:

@@ -6,7 +6,6 @@ Every way this can fail gives one line that says what to do.
 from __future__ import annotations
 
 import ast
-import difflib
 import importlib
 import importlib.util
 import inspect
@@ -24,6 +23,7 @@ from .entry import Entry
 from .errors import FactoryError, ModelFileError, UserCodeError
 from .named_files import check_identifier, model_file, split_spec
 from .places import Site
+from .registry import closest
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,15 @@ def load_factory(spec: str, option: str = "--model") -> Factory:
         )
     found = getattr(module, name, None)
     if found is None:
-        close = difflib.get_close_matches(name, candidates, 1)
-        hint = f"; did you mean {close[0]}?" if close else _listed(candidates)
+        close = closest(name, candidates) or closest(name, _makers(module))
+        hint = f"; did you mean {close}?" if close else _listed(candidates)
         raise FactoryError(f"{where} has no {name}{hint}")
+    if isinstance(found, nn.Module) and option == "--model":
+        made = _made_by(module, name)
+        raise FactoryError(
+            f"{name} in {where} is a network, and what makes it is asked for: write a function, "
+            f"def make(): return {made}, and give {option} {where}:make"
+        )
     if not callable(found):
         raise FactoryError(
             f"{name} in {where} is a value of type {type(found).__name__}, not a function or class: "
@@ -219,11 +225,26 @@ def failed_at(error: BaseException, where: str) -> Site | None:
 
 
 def _candidates(module: ModuleType) -> list[str]:
-    """Functions and network classes that the module itself defines, functions first."""
-    own = {n: v for n, v in vars(module).items() if getattr(v, "__module__", None) == module.__name__}
-    functions = [n for n, v in own.items() if inspect.isfunction(v) and not n.startswith("_")]
-    classes = [n for n, v in own.items() if inspect.isclass(v) and issubclass(v, nn.Module)]
-    return functions + classes
+    """Functions and network classes that the module itself defines, functions first; else those that it offers."""
+    found = _makers(module)
+    return [n for n, v in found.items() if v.__module__ == module.__name__] or list(found)
+
+
+def _makers(module: ModuleType) -> dict[str, Any]:
+    """Functions and network classes in a module by name, functions first."""
+    known = {n: v for n, v in vars(module).items() if not n.startswith("_") and v is not nn.Module}
+    functions = {n: v for n, v in known.items() if inspect.isfunction(v)}
+    return {**functions, **{n: v for n, v in known.items() if inspect.isclass(v) and issubclass(v, nn.Module)}}
+
+
+def _made_by(module: ModuleType, name: str) -> str:
+    """The call that a module's name was last given, as it is written."""
+    calls = [
+        node.value for node in ast.parse(inspect.getsource(module)).body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)
+        and any(isinstance(target, ast.Name) and target.id == name for target in node.targets)
+    ]  # fmt: skip
+    return ast.unparse(calls[-1]) if calls else f"{type(getattr(module, name)).__name__}(...)"
 
 
 def _listed(candidates: Sequence[str]) -> str:
@@ -241,18 +262,25 @@ def _check_arguments(factory: Factory, arguments: Mapping[str, Any]) -> None:
     free = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for name in arguments:
         if name not in parameters and not free:
-            close = difflib.get_close_matches(name, parameters, 1)
-            takes = f"did you mean {close[0]}?" if close else f"it takes {', '.join(parameters) or 'no arguments'}"
+            close = closest(name, parameters)
+            takes = f"did you mean {close}?" if close else f"it takes {', '.join(parameters) or 'no arguments'}"
             raise FactoryError(f"{factory.name} in {factory.where} has no argument {name}; {takes}")
     kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     missing = [
         n for n, p in parameters.items() if p.default is p.empty and p.kind not in kinds and n not in arguments
     ]  # fmt: skip
     if missing:
+        called = f"{factory.name}({', '.join(f'{n}=...' for n in missing)})"
         fix = "add " + " ".join(f"--model-arg {n}=..." for n in missing)
+        if any(_name(parameters[n].annotation) not in ("int", "float", "str", "bool") for n in missing):
+            fix += f"; where that is no number or text but a class, write a function, def make(): return {called}"
         if factory.option != "--model":
             fix = f"{factory.option} calls it without arguments, so give them defaults"
         raise FactoryError(f"{factory.name} in {factory.where} needs {', '.join(missing)}: {fix}")
+
+
+def _name(annotation: Any) -> str:
+    return annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
 
 
 def _shown(arguments: Mapping[str, Any]) -> str:

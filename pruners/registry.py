@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
+from itertools import takewhile
+from operator import eq
 from typing import Any, Generic, TypeVar
 
 from .errors import UnknownNameError
@@ -11,11 +13,24 @@ from .errors import UnknownNameError
 Entry = TypeVar("Entry")
 
 
+def closest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """The known name that is most like this one, of several the one that begins like it; empty where none is.
+
+    >>> closest("resnet21", ["resnet32", "resnet20"])
+    'resnet20'
+    """
+
+    def likeness(other: str) -> tuple[float, int]:
+        return difflib.SequenceMatcher(None, other, name).ratio(), sum(1 for _ in takewhile(bool, map(eq, other, name)))
+
+    return max(difflib.get_close_matches(name, known, 9, cutoff), key=likeness, default="")
+
+
 def check_name(kind: str, name: str, known: Collection[str]) -> None:
     """UsageError for a ``name`` that isn't among the ``known`` ones, with the closest of them."""
     if name not in known:
-        close = difflib.get_close_matches(name, known, 1, 0.4)
-        guess = f", did you mean {close[0]!r}?" if close else ";"
+        close = closest(name, known, 0.4)
+        guess = f", did you mean {close!r}?" if close else ";"
         raise UnknownNameError(f"unknown {kind} {name!r}{guess} known are {', '.join(known)}")
 
 

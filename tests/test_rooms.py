@@ -97,7 +97,7 @@ _TABLE = {
     ),
     "models.binary": "pruners.decorators",
     "models.cifar": "pruners.decorators",
-    "models.registry": "pruners.errors",
+    "models.registry": "pruners.errors pruners.registry",
     "pruners.alexnet": "pruners.base",
     "pruners.api": (
         "pruners.base pruners.bundle pruners.clusters pruners.configured pruners.costs pruners.entry pruners.errors "
@@ -133,10 +133,11 @@ _TABLE = {
     "pruners.healing": "pruners.errors pruners.run",
     "pruners.hub": "pruners.errors pruners.run",
     "pruners.mixtures": "pruners.errors pruners.hub pruners.run pruners.verify",
+    "pruners.layer_words": "pruners.registry",
     "pruners.latency": "pruners.costs pruners.errors pruners.graph pruners.outputs pruners.run pruners.slicing",
     "pruners.least_squares": "pruners.costs pruners.errors pruners.graph pruners.run",
     "pruners.lenet5": "pruners.base",
-    "pruners.loading": "pruners.entry pruners.errors pruners.named_files pruners.places",
+    "pruners.loading": "pruners.entry pruners.errors pruners.named_files pruners.places pruners.registry",
     "pruners.measure": "pruners.errors pruners.loading pruners.run",
     "pruners.metrics": (
         "pruners.costs pruners.errors pruners.graph pruners.least_squares pruners.registry pruners.run"

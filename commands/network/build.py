@@ -23,8 +23,11 @@ from ...pruners.run import (
     as_it_was,
     call_arguments,
     describe,
+    examples_of,
+    is_lazy_network,
     precision_of,
     scores_of,
+    settle_sizes,
     site_of,
     unloaded,
     unwrapped,
@@ -194,9 +197,10 @@ def _own(options: NetworkOptions, data: Data | None, shapes: Sequence[Shape], vo
     facts = _facts(options, shapes, model=options.model, arguments=arguments)
     own = precision_of(model)
     entry = replace(entry_for(factory, arguments), dtype=dtype or (None if own == torch.float32 else own))
-    if data is None and shapes:
-        _check_runs(factory.name, model, shapes)
     inputs = _inputs(options, shapes) if shapes or not configured else _configured_inputs(options, model)
+    if (data is None and shapes) or is_lazy_network(model):
+        with _seeded(options.seed):
+            _check_runs(factory.name, model, shapes, inputs)
     if entry.dtype is not None:
         inputs = wide(inputs, own)
     choices = _choices(options)
@@ -266,14 +270,20 @@ def _facts(options: NetworkOptions, shapes: Sequence[Shape], **more: Any) -> dic
     return {**facts, **({"example": options.example} if options.example else {}), **more}
 
 
-def _check_runs(name: str, model: nn.Module, shapes: Sequence[Shape]) -> None:
+def _check_runs(name: str, model: nn.Module, shapes: Sequence[Shape], inputs: Any) -> None:
+    """Raises InputError unless the network takes the inputs, from which lazy layers get their sizes."""
     try:
+        example = wide(examples_of(inputs)[0], precision_of(model))
+        if is_lazy_network(model):
+            settle_sizes(model, example)
         with as_it_was(model), torch.no_grad():
-            model.eval()(*call_arguments(wide(images(shapes), precision_of(model)))[0])
+            args, kwargs = call_arguments(example)
+            model.eval()(*args, **kwargs)
     except Exception as error:
         shown = " ".join(f"--input-shape {','.join(map(str, s))}" for s in shapes)
+        on = f"random inputs of {shown}" if shown else "what --example returns"
         raise InputError(
-            f"{name} can't be run on random inputs of {shown}: {describe(error)}", site=site_of(error),
+            f"{name} can't be run on {on}: {describe(error)}", site=site_of(error),
             help="give another shape, or --example FILE.py:FUNCTION that returns what it takes",
         ) from error  # fmt: skip
 

@@ -180,9 +180,8 @@ class PruneJob:
                 workers=workers,
             )  # fmt: skip
         self.cache.clear()
-        for note in (*self._result.notes, self.cache.speed.tell(self._evaluations)):
-            if note:
-                self.voice.remark(note)
+        if note := self.cache.speed.tell(self._evaluations):
+            self.voice.remark(note)
         if latency is not None:
             left = latency.fraction({name: len(groups) for name, groups in plan.kept.items()})
             self.voice.remark(f"predicted: {left:.1%} of the time remain")

@@ -50,6 +50,7 @@ from .isolated import (
     values_in,
     without_traces,
 )
+from .lazy import is_lazy_network, settle_alike, settle_sizes
 from .other_inputs import larger_batch, larger_sizes
 from .repeatable import repeatable
 from .torch_private import (
@@ -63,6 +64,7 @@ from .torch_private import (
     WithoutTorchDispatch,
     WithoutTorchFunction,
     gather_weights,
+    infer_sizes,
     paddings,
     schema_of,
     storage_of,
@@ -82,10 +84,11 @@ __all__ = [
     "Streamed", "Visit", "Watch", "Way", "WithoutTorchDispatch", "WithoutTorchFunction", "as_it_was", "author_frame",
     "author_site", "axes_named", "batch_size", "call_arguments", "computes_weights", "copied", "dense", "describe",
     "described", "estimate_batch_norm", "examples_of", "forward_site", "from_file", "gather_weights", "images_of",
-    "in_stand_in", "interrupt_as_flag", "is_author_file", "is_blank", "is_library_file", "isolated", "labels_of",
-    "larger_batch", "larger_sizes", "layer_frame", "name_of", "paddings", "pieces", "places", "plain", "precision_of",
-    "rearrange", "repeatable", "rounded", "run", "same_mode", "same_values", "schema_of", "scores_of", "site_of",
-    "span", "span_of", "state_of", "storage_of", "stream", "streams", "take", "tensors_in", "training_batch",
-    "tree_flatten", "tree_leaves", "tree_map", "tree_of", "twin", "unloaded", "unsaved_buffers", "unwatched",
-    "unwrapped", "values_in", "wide", "widened", "without_modes", "without_traces", "without_values",
+    "in_stand_in", "infer_sizes", "interrupt_as_flag", "is_author_file", "is_blank", "is_lazy_network",
+    "is_library_file", "isolated", "labels_of", "larger_batch", "larger_sizes", "layer_frame", "name_of", "paddings",
+    "pieces", "places", "plain", "precision_of", "rearrange", "repeatable", "rounded", "run", "same_mode",
+    "same_values", "schema_of", "scores_of", "settle_alike", "settle_sizes", "site_of", "span", "span_of", "state_of",
+    "storage_of", "stream", "streams", "take", "tensors_in", "training_batch", "tree_flatten", "tree_leaves",
+    "tree_map", "tree_of", "twin", "unloaded", "unsaved_buffers", "unwatched", "unwrapped", "values_in", "wide",
+    "widened", "without_modes", "without_traces", "without_values",
 ]

@@ -25,7 +25,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
 
 __all__ = [
     "CONV_FORWARD", "NO_TORCH_FUNCTION", "BatchNormBase", "ConvBase", "ConvTransposeBase", "NormBase",
-    "OpOverload", "WithoutTorchDispatch", "WithoutTorchFunction", "gather_weights", "paddings",
+    "OpOverload", "WithoutTorchDispatch", "WithoutTorchFunction", "gather_weights", "infer_sizes", "paddings",
     "schema_of", "storage_of", "tree_flatten", "tree_leaves", "tree_map", "unsaved_buffers", "without_modes",
     "without_values",
 ]
@@ -69,3 +69,8 @@ def paddings(conv: Any) -> tuple[int, ...]:
 def gather_weights(layer: nn.RNNBase) -> None:
     """Make a recurrent layer compute with the parameters it has now."""
     layer._init_flat_weights()
+
+
+def infer_sizes(layer: Any, example: Tensor) -> None:
+    """Make a lazy layer plain, by what it is called with."""
+    layer._infer_parameters(layer, (example,))

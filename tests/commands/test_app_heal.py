@@ -83,7 +83,7 @@ def test_python_takes_the_seconds() -> None:
     images, model = torch.randn(64, 1, 28, 28), lenet5().eval()
     with pytest.raises(UsageError, match=r'^heal= is for transfer="heal", and transfer="bn" doesn.t train'):
         prune(model, images[:1], ratio=0.5, transfer="bn", heal=3.0, batches=[images])
-    with pytest.raises(UsageError, match=r"^heal= 0: must be a time in seconds"):
+    with pytest.raises(UsageError, match=r"^heal=0: must be a time in seconds"):
         prune(model, images[:1], ratio=0.5, heal=0.0, batches=[images])
     bundle = prune(model, images[:1], ratio=0.5, heal=0.5, batches=[images])
     assert bundle.summary["transfer"]["healed"]["inputs"] == 64

@@ -25,11 +25,11 @@ def test_refusals(here: Path) -> None:
     assert "0 is not in the range" in refusal(*WORDS, "--jobs", "0")[1]
     code, line = refusal(*WORDS, "--address", "host:1")
     assert code == 2 and "--address host:1: say of what, --backend ray or dask" in line
-    with pytest.raises(UsageError, match="jobs= 0: must be 1 or more"):
+    with pytest.raises(UsageError, match="jobs=0: must be 1 or more"):
         prune(lenet5(), torch.zeros(1, 1, 28, 28), ratio=0.5, jobs=0)
     losses = (float(n) for n in range(99))
     evaluate = lambda model: (next(losses), 0.0)  # noqa: E731
-    with pytest.raises(UsageError, match=r"jobs= 2: what judges candidates can't be pickled: .*generator"):
+    with pytest.raises(UsageError, match=r"jobs=2: what judges candidates can't be pickled: .*generator"):
         prune(lenet5(), torch.zeros(1, 1, 28, 28), search="bayesian", evaluate=evaluate, jobs=2)
 
 

@@ -39,6 +39,9 @@ def make_table():
 
 def ready(width=2, *layers, depth=1):
     return Net(width)
+
+
+network = Net()
 """
 
 
@@ -69,6 +72,16 @@ def here(tmp_path, monkeypatch):
             id="no factory",
         ),
         pytest.param("own_net.py:mak", "own_net.py has no mak; did you mean make?", id="a misspelt factory"),
+        pytest.param(
+            "torchvision.models:resnet18x", "torchvision.models has no resnet18x; did you mean resnet18?",
+            id="misspelt in a package that offers it",
+        ),
+        pytest.param(
+            "own_net.py:network",
+            "network in own_net.py is a network, and what makes it is asked for: write a function, "
+            "def make(): return Net(), and give --model own_net.py:make",
+            id="a network",
+        ),
         pytest.param(
             "own_net.py:xyz",
             "own_net.py has no xyz; it has make, make_nothing, make_table, ready, Net",
@@ -148,7 +161,12 @@ def test_refuses_a_file(here, name, text, message):
 @pytest.mark.parametrize(
     ("factory", "arguments", "message"),
     [
-        pytest.param("make", {}, "make in own_net.py needs width: add --model-arg width=...", id="a missing argument"),
+        pytest.param(
+            "make", {},
+            "make in own_net.py needs width: add --model-arg width=...; where that is no number or text but a class, "
+            "write a function, def make(): return make(width=...)",
+            id="a missing argument",
+        ),
         pytest.param(
             "make", {"widht": 3}, "make in own_net.py has no argument widht; did you mean width?", id="a misspelt one"
         ),

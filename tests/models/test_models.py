@@ -19,6 +19,7 @@ IMAGES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar": (3, 32, 32)}
 @pytest.mark.parametrize(
     ("name", "message"),
     [
+        pytest.param("resnet21", "there is no bundled network 'resnet21': did you mean 'resnet20'?", id="a number off"),
         pytest.param(
             "resnet200", "there is no bundled network 'resnet200': did you mean 'resnet20'?", id="a near miss is named"
         ),

@@ -23,6 +23,7 @@ from secateur.pruners.run import (
     OpOverload,
     WithoutTorchFunction,
     gather_weights,
+    infer_sizes,
     paddings,
     schema_of,
     storage_of,
@@ -152,6 +153,12 @@ def test_a_recurrent_layer_takes_other_weights() -> None:
     layer.input_size = 2
     gather_weights(layer)
     assert layer(torch.randn(5, 1, 2))[0].shape == (5, 1, 4)
+
+
+def test_a_lazy_layer_becomes_plain() -> None:
+    layer = nn.LazyLinear(3)
+    infer_sizes(layer, torch.empty(1, 4))
+    assert type(layer) is nn.Linear and layer.in_features == 4 and not layer._forward_pre_hooks
 
 
 def test_buffers_that_are_not_saved_are_known() -> None:

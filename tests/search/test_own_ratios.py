@@ -62,25 +62,25 @@ def sizes(ratio: object) -> dict[str, int]:
 @pytest.mark.parametrize(
     ("ratio", "said"),
     [
-        ({"layr1.*": 0.5}, "ratio= layr1.*=0.5: there is no layer layr1.* whose channels could go; did "
-         "you mean layer1?"),
-        ({"head": 0.5}, "ratio= head=0.5: there is no layer head whose channels could go"),
-        ({"nn.Conv3d": 0.5}, "whose channels could go; there are layers of nn.Conv2d, nn.Linear, type:Wide"),
-        ({"hidden": 1.0}, "ratio= hidden=1: must lie between 0 and 1; 0.5 removes half, 0 none"),
-        ({"hidden": -0.1}, "ratio= hidden=-0.1: must lie between 0 and 1; 0.5 removes half, 0 none"),
-        ({"*": 1.5, "hidden": 0.5}, "ratio= 1.5: must lie between 0 and 1, both excluded"),
-        ({}, "ratio= 0: must lie between 0 and 1, both excluded"),
-        ({"stem": 0.5, "layer1.1.conv2": 0.25}, "layer1.1.conv2=0.25: stem and layer1.1.conv2 lose their chan"),
+        ({"layr1.*": 0.5}, 'ratio={"layr1.*": 0.5}: there is no layer layr1.* whose channels could go; did you mean '
+         "layer1? a pattern is a glob over names, which begin with stem, layer1, hidden"),
+        ({"head": 0.5}, 'ratio={"head": 0.5}: there is no layer head whose channels could go'),
+        ({"nn.Conv3d": 0.5}, "whose channels could go; did you mean nn.Conv2d?"),
+        ({"hidden": 1.0}, 'ratio={"hidden": 1}: must lie between 0 and 1; 0.5 removes half, 0 none'),
+        ({"hidden": -0.1}, 'ratio={"hidden": -0.1}: must lie between 0 and 1; 0.5 removes half, 0 none'),
+        ({"*": 1.5, "hidden": 0.5}, "ratio=1.5: must lie between 0 and 1, both excluded"),
+        ({}, "ratio=0: must lie between 0 and 1, both excluded"),
+        ({"stem": 0.5, "layer1.1.conv2": 0.25}, 'conv2": 0.25}: stem and layer1.1.conv2 lose their chan'),
     ],
 )  # fmt: skip
 def test_ratios_that_can_not_be_kept_are_refused(ratio: dict[str, float], said: str) -> None:
     with pytest.raises(BudgetError) as caught:
         prune(Net(), X, ratio=ratio)
-    assert said.replace("ratio= ", "") in str(caught.value).replace("ratio= ", "").replace("ratio=", "")
+    assert said in str(caught.value)
 
 
 def test_ratios_of_layers_are_for_one_search() -> None:
-    with pytest.raises(UsageError, match=r"hidden=0.5 is for .*uniform.*, not global: leave one out"):
+    with pytest.raises(UsageError, match=r'ratio={"hidden": 0.5} is for .*uniform.*, not global: leave one out'):
         prune(Net(), X, ratio={"hidden": 0.5}, search="global")
 
 
@@ -88,10 +88,11 @@ def test_ratios_of_layers_are_for_one_search() -> None:
     ("word", "said"),
     [
         ("layr1.*", "there is no layer layr1.* whose channels could be skipped; did you mean layer1?"),
+        ("type:Blok", "could be skipped; did you mean type:Block?"),
         ("*.cnv2", "there is no layer *.cnv2 whose channels could be skipped"),
-        ("nn.Linaer", "could be skipped; there are layers of nn.Conv2d, nn.Linear, type:Wide"),
-        ("type:ReLU", "could be skipped; there are layers of nn.Conv2d, nn.Linear, type:Wide"),
-        ("nn.Wide", "could be skipped; there are layers of nn.Conv2d, nn.Linear, type:Wide"),
+        ("nn.Linaer", "could be skipped; did you mean nn.Linear?"),
+        ("type:ReLU", "could be skipped; there are nn.Conv2d, nn.Linear, nn.Sequential, type:Block, type:Wide"),
+        ("nn.Wide", "could be skipped; did you mean type:Wide?"),
         ("type:Module", "there is no layer type:Module"),
     ],
 )

@@ -88,7 +88,8 @@ def test_texts_of_header_and_arguments_stay_texts_in_the_written_file(net, note,
     assert not hasattr(builtins, "was_run")
     parsed = ast.parse(source.encode())
     if origin:
-        assert f"Source:   {origin}\n" in parsed.body[0].value.value
+        told = origin.encode(errors="backslashreplace").decode()
+        assert f"Source:   {told}\n" in parsed.body[0].value.value
     constants = {n.value for n in ast.walk(parsed) if isinstance(n, ast.Constant)}
     assert note in constants
     module: dict = {"__name__": "written"}

@@ -48,7 +48,8 @@ def argument_hints(birth: Birth, depth: int, sources: Sources, level: int = 0) -
     made = call_in(birth.frames[level], sources)
     if made is None:
         return {}
-    names = _names_of(birth.frames[level - 1], sources) if level else parameter_names(type(birth.module))
+    cls = birth.made_as or type(birth.module)
+    names = _names_of(birth.frames[level - 1], sources) if level else parameter_names(cls)
     bound = _said_around(bind(made[1], names) or {}, *made)
     for i in range(level, depth):
         bound = _one_scope_out(bound, birth.frames[i], birth.frames[i + 1], sources)
@@ -60,7 +61,7 @@ def handed_in_loop(birth: Birth, depth: int, argument: str, sources: Sources) ->
     that turn in place of the loop's names."""
     made = call_in(birth.frames[0], sources)
     frames = birth.frames[: depth + 1]
-    bound = bind(made[1], parameter_names(type(birth.module))) if made is not None else None
+    bound = bind(made[1], parameter_names(birth.made_as or type(birth.module))) if made is not None else None
     inner = [f for f in frames[:-1] if not f.function.startswith("<")]  # up to Python 3.11, comprehensions have frames
     if made is None or bound is None or argument not in bound or inner:
         return None

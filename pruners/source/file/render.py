@@ -93,7 +93,8 @@ def docstring(entry: Entry, header: Header, said: str = "") -> str:
         lines.append(f'{"":<9} model.load_state_dict(torch.load("{header.weights}", weights_only=True))')
     while lines and not lines[-1]:
         lines.pop()
-    return "\n".join(lines) + ("\n" if len(lines) > 1 else "")
+    text = "\n".join(lines) + ("\n" if len(lines) > 1 else "")
+    return text.encode(errors="backslashreplace").decode()  # Python 3.13 takes no docstring with half a surrogate pair
 
 
 def _costs(header: Header) -> str | None:

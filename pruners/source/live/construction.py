@@ -26,7 +26,7 @@ import torch
 from torch import nn
 
 from ...entry import Entry
-from ...run import describe, unloaded, unwrapped
+from ...run import describe, settle_alike, unloaded, unwrapped
 from ..text import Position, code_of
 from .undrawn import Undrawn
 
@@ -51,12 +51,14 @@ class Frame:
 
 @dataclass(frozen=True)
 class Birth:
-    """``frames``: who made the module, innermost first. ``arguments``, ``locals``: what ``__init__`` got and left."""
+    """``frames``: who made the module, innermost first. ``arguments``, ``locals``: what ``__init__`` got and left.
+    ``made_as``: the class that was called, which a lazy layer leaves when it gets its sizes."""
 
     frames: tuple[Frame, ...]
     arguments: Mapping[str, Any] = field(default_factory=dict, repr=False)
     locals: Mapping[str, Any] = field(default_factory=dict, repr=False)
     module: nn.Module | None = field(default=None, repr=False)
+    made_as: type | None = None
 
     def made_by(self, owner: nn.Module) -> int | None:
         """Index of the frame of ``owner.__init__`` that led to this module (the outermost one), if any."""
@@ -82,6 +84,7 @@ def observe(entry: Entry, model: nn.Module) -> dict[str, Birth]:
             if isinstance(twin, nn.Module):
                 twin, _ = unwrapped(twin)
                 unloaded(twin)
+                settle_alike(twin, model)
     except Exception as error:  # the author's code may raise anything
         _remark(f"{entry.name} can't be called a second time ({describe(error)}): {_LOST}")
         return {}
@@ -158,13 +161,13 @@ def _class_name(module: nn.Module) -> tuple[str, str]:
 
 class _Recorder:
     def __init__(self) -> None:
-        self.births: dict[int, tuple[nn.Module, tuple[Frame, ...]]] = {}
+        self.births: dict[int, tuple[nn.Module, type, tuple[Frame, ...]]] = {}
         self.arguments: dict[int, dict[str, Any]] = {}
         self.locals: dict[int, dict[str, Any]] = {}
 
     def birth(self, module: nn.Module) -> Birth:
-        frames = self.births[id(module)][1]
-        return Birth(frames, self.arguments.get(id(module), {}), self.locals.get(id(module), {}), module)
+        _, made_as, frames = self.births[id(module)]
+        return Birth(frames, self.arguments.get(id(module), {}), self.locals.get(id(module), {}), module, made_as)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -173,7 +176,7 @@ class _Recorder:
 
         def init(module: nn.Module, *args: Any, **kwargs: Any) -> None:
             if id(module) not in recorder.births:
-                recorder.births[id(module)] = (module, _frames(module))
+                recorder.births[id(module)] = (module, type(module), _frames(module))
             original(module, *args, **kwargs)
 
         with _LOCK:
