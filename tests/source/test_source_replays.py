@@ -135,6 +135,25 @@ KEPT = {
         net("        self.body = nn.Sequential(kind(3, 8), kind(8, 16))", "16", ", kind=Block"),
         "nn.Sequential(kind(3, 4), kind(4, 8))",
     ),
+    "a_layer_of_torchs_with_another_forward": (
+        "class Linear(nn.Linear):\n    def forward(self, x):\n        return super().forward(x) * 2\n\n\n"
+        + net(LOOP.format(widths="(8, 16)"), "16").replace("self.fc = nn.Linear", "self.fc = Linear"), "in (4, 8):",
+    ),
+    "a_forward_that_asks_for_the_mode": (
+        net(LOOP.format(widths="(8, 16)"), "16").replace(
+            "        return", "        if self.training and self.noise:\n            x = x + 1\n        return"
+        ).replace("super().__init__()", "super().__init__()\n        self.noise = False"),
+        "in (4, 8):",
+    ),
+    "layers_that_are_torchs_with_other_arguments": (
+        "from functools import partial\n\n\n"
+        "class Conv(nn.Conv2d):\n    def __init__(self, a, b, *, size=1, **kwargs):\n"
+        "        super().__init__(a, b, size, padding=size // 2, **kwargs)\n\n"
+        "    def forward(self, x):\n        return super().forward(x).relu()\n\n\n"
+        + net(LOOP.format(widths="(8, 16)").replace("Block(c, w)", "kind(c, w, bias=False, device=None)"), "16",
+              ", kind=partial(Conv, size=3)"),
+        "for w in (4, 8):\n            layers.append(kind(c, w, bias=False, device=None))",
+    ),
 }  # fmt: skip
 
 

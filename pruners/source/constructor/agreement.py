@@ -25,12 +25,14 @@ from ..live import (
     Lit,
     Ref,
     Term,
+    author_init,
     call_of,
     cells,
     is_plain,
     layers_in,
     same,
     term_of_value,
+    torch_base,
 )
 from .buffer_statements import alike
 from .context import ClassContext
@@ -44,6 +46,19 @@ class Run:
 
     module: nn.Module
     got: Mapping[int, Arguments]
+
+
+def one_by_one(function: Any, given: Arguments) -> dict[str, Any]:
+    """What a function was given, with each value that ``*args`` and ``**kwargs`` hold under a name of its own."""
+    found: dict[str, Any] = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        if name in given and parameter.kind is parameter.VAR_KEYWORD:
+            found |= given[name]
+        elif name in given and parameter.kind is parameter.VAR_POSITIONAL:
+            found |= {str(i): value for i, value in enumerate(given[name])}
+        elif name in given:
+            found[name] = given[name]
+    return found
 
 
 class Agreement:
@@ -63,10 +78,13 @@ class Agreement:
 
     def holds(self) -> bool:
         live, made = self.live, self.run.module
+        made.training = live.training  # which no constructor decides
         self._twins(live, made)
         if list(live._modules) != list(made._modules) or not self._tensors(live, made):
             return False
         if isinstance(self.base, Box) and not self._items(self.base, live, made):
+            return False
+        if isinstance(self.base, Call) and not _same_arguments(self._layer(made), self.base):
             return False
         children = {n: s.term for n, s in self.record.items() if s.kind == CHILD}
         if not all(t is not None and self._module(t, live._modules[n], made._modules[n]) for n, t in children.items()):
@@ -93,6 +111,10 @@ class Agreement:
     def _differs(self, name: str) -> bool:
         return not alike(vars(self.run.module).get(name), vars(self.live).get(name))
 
+    def _layer(self, made: nn.Module) -> Call:
+        assert isinstance(self.base, Call)
+        return call_of(made, "", self.context.tree.dtype, self.base.fn)
+
     def _twins(self, live: nn.Module, made: nn.Module) -> bool:
         return self.twins.setdefault(id(live), id(made)) == id(made)
 
@@ -113,16 +135,14 @@ class Agreement:
         return all(self._module(i.value, live._modules[i.name], made._modules[i.name]) for i in term.items)
 
     def _call(self, term: Call, live: nn.Module, made: nn.Module) -> bool:
-        tree = self.context.tree
-        if type(live) not in tree.instances and type(live) not in tree.imported:
+        tree, cls = self.context.tree, type(live)
+        torchs = author_init(cls) is None and torch_base(cls) is not nn.Module
+        if torchs or (cls not in tree.instances and cls not in tree.imported):
             own = call_of(made, "", tree.dtype)
             return own.fn is term.fn and _same_arguments(own, term) and self._tensors(live, made)
-        got = {n: v for n, v in self.run.got.get(id(made), {}).items() if n in inspect.signature(term.fn).parameters}
+        got = one_by_one(term.fn, self.run.got.get(id(made), {}))
         wanted = {a.name: a for a in term.args}
-        rest = [v for n, v in got.items() if n not in wanted]
-        return set(wanted) <= set(got) and not any(rest) and all(v in ((), {}) for v in rest) and list(wanted) == [
-            n for n in got if n in wanted
-        ] and all(self._handed(wanted[n].value, got[n]) for n in wanted)  # fmt: skip
+        return list(wanted) == list(got) and all(self._handed(wanted[n].value, got[n]) for n in wanted)
 
     def _handed(self, term: Term, value: Any) -> bool:
         if is_options(value):  # made at one place, perhaps with numbers that only other classes read

@@ -361,7 +361,7 @@ def _alone(context: ClassContext) -> bool:
         return False
     if any(p in context.tree.instances for p in _making(cls)):
         return False
-    if any(isinstance(b, Call) for b in context.bases) or cls in context.tree.circles:
+    if cls in context.tree.circles:
         return False
     return all(b is not None and b.module is not None and b.arguments is not None for b in context.births)
 
@@ -437,8 +437,11 @@ def _equations(context: ClassContext, index: int, run: Run, read: Read) -> Itera
         elif slot.kind == PLAIN and name in context.running and slot.term is not None:
             yield from _in_value(slot.term, vars(run.module).get(name), read)
     base = context.bases[index]
-    if base is not None:
+    if isinstance(base, Box):
         yield from _in_module(base, run.module, run, read)
+    elif base is not None:  # what a torch layer got it has as attributes
+        for arg in base.args:
+            yield from _in_value(arg.value, vars(run.module).get(arg.name), read, axes=True)
 
 
 def _sizes(live: nn.Module, run: Run) -> Iterator[tuple[Traced, int]]:

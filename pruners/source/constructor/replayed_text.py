@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
 from ...errors import ValueTextError
 from ..author import AuthorClass, AuthorParameter, Namer, Unproved, Written, evaluate, unwelcome
-from ..live import Arg, Call, Given, Lit, Recorder, Ref, Term, Tree, is_plain, literal, same, span_of
+from ..live import Arg, Call, Given, Lit, Recorder, Ref, Term, Tree, is_plain, literal, same, span_of, term_of_value
 from ..text import STEP, FunctionNode, loaded_names
-from .agreement import Arguments
+from .agreement import Arguments, one_by_one
 from .context import ClassContext
 from .functions import dedented, replaced
 from .parameters import Parameter, WrittenInit, header_lines
+
+USUAL = ("device", "dtype")  # None says what torch does anyway
 
 
 def path_of(tree: Tree, module: nn.Module) -> str:
@@ -138,5 +140,16 @@ class ReplayedText:
                 value = p.vector[i] or Lit(None)
                 width = any(a[p.name] != b[p.name] for a, b in zip(self.new, self.given, strict=True))
                 args.append(Arg(p.name, value, p.default, p.default_text is None and not p.keyword_only, width=width))
+            args += self._more(i, {p.name for p in parameters})
             calls[path] = Call(self.author.cls, tuple(args), (path,))
         return calls
+
+    def _more(self, index: int, names: set[str]) -> Iterator[Arg]:
+        """What ``**kwargs`` got, with names of its own."""
+        new, given = (one_by_one(self.author.cls, a[index]) for a in (self.new, self.given))
+        for name in [n for n in new if n not in names]:
+            if name.isdecimal():
+                raise ValueTextError("arguments without a name")
+            value = new[name]
+            term = Lit(value) if is_plain(value) else term_of_value(value, self.context.tree.sources)
+            yield Arg(name, term, Lit(None) if name in USUAL else None, width=value != given[name])
