@@ -203,6 +203,18 @@ def test_depthwise_convolution_ties_input_and_output() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(("trained", "widths"), [(False, {"1": 8}), (True, {"0": 3, "1": 8})], ids=["fixed", "trained"])
+def test_a_convolution_that_only_scales_channels_keeps_them_where_it_is_fixed(
+    trained: bool, widths: dict[str, int]
+) -> None:
+    """As the mean of colours is taken off: colours of the network's input stay."""
+    shift = nn.Conv2d(3, 3, 1)
+    shift.weight.data = torch.diag(torch.tensor([1.0, 2.0, 4.0])).view(3, 3, 1, 1)
+    shift.requires_grad_(trained)
+    graph = graph_of(nn.Sequential(shift, nn.Conv2d(3, 8, 3), nn.Conv2d(8, 3, 3)))
+    assert sizes(graph) == widths
+
+
 def test_grouped_convolution_keeps_its_groups_equally_full() -> None:
     graph = graph_of(Function(nn.Conv2d(8, 8, 3, padding=1, groups=2)))
     first, second = graph.widths

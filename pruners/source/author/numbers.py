@@ -393,9 +393,8 @@ def again(value: Any, numbers: Numbers) -> Any:
 def _number(value: Traced, wanted: int, key: Hashable, old: int, numbers: Numbers) -> int:
     """The number that makes the value what it has to be: the old one if it does."""
     scaled = old * wanted // int(value) if int(value) else wanted
-    for number in (old, wanted, scaled, *(scaled + d for d in (1, -1, 2, -2)), None):
-        if number is None:  # a divisor, width // group_width: it shrinks with the width
-            number = value.again({**numbers, key: 1}) // max(wanted, 1)
+    for number in (old, wanted, scaled, *(scaled + d for d in (1, -1, 2, -2))):
         if number >= SMALLEST and value.again({**numbers, key: number}) == wanted:
             return number
-    return old
+    number = value.again({**numbers, key: 1}) // max(wanted, 1)  # a divisor, as in width // group_width, shrinks too
+    return number if number >= SMALLEST and value.again({**numbers, key: number}) == wanted else old

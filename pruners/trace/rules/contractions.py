@@ -36,6 +36,8 @@ def convolution(tracer: Tracer, call: Call) -> None:
             _bind_in(tracer, call, weight, incoming.reshape(groups, -1), in_axis, transposed)
             if not tracer.stored(weight):
                 tracer.reads(call, incoming, axis)
+        if _fixed_scale(weight):
+            tracer.tie(tracer.axis(weight, in_axis), outgoing, "a fixed scale of each channel", call.site)
         if groups > 1:
             reason = "a grouped convolution"
             tracer.uniform(incoming.reshape(groups, -1), reason, call.site)
@@ -55,6 +57,15 @@ def _pointwise_axes(call: Call, axis: int) -> set[int]:
     strides, padding = (tuple(a) * (n if len(a) == 1 else 1) for a in call.args[3:5])
     extra = tuple(call.args[7]) * (n if len(call.args[7]) == 1 else 1)
     return {axis + 1 + i for i in range(n) if (sizes[i], strides[i], padding[i], extra[i]) == (1, 1, 0, 0)}
+
+
+def _fixed_scale(weight: Tensor) -> bool:
+    """Whether a weight that isn't trained only scales channels, each by itself, as the means of colours are taken off
+    by a convolution with a unit matrix: it ends no channel's life."""
+    matrix = weight.flatten(1)
+    return not weight.requires_grad and matrix.shape[0] == matrix.shape[1] > 1 and bool(
+        (matrix == matrix.diagonal().diag()).all() and matrix.diagonal().all()
+    )  # fmt: skip
 
 
 def _depthwise(tracer: Tracer, call: Call, incoming: Tensor, outgoing: Tensor) -> None:
