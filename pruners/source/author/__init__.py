@@ -35,6 +35,7 @@ from .numbers import (
     Traced,
     Written,
     again,
+    bared,
     compensated,
     decided,
     meant,
@@ -59,7 +60,7 @@ from .scope import Scope, Vector, as_term
 __all__ = [
     "DROPPED", "Asked", "AuthorClass", "AuthorParameter", "Comments", "Equation", "Helpers", "Library", "Namer", "Read",
     "Scope", "Traced", "Unproved", "Vector", "Written",
-    "again", "argument_hints", "as_term", "attribute_reads", "attributes_of", "bind", "binding", "call_in",
+    "again", "argument_hints", "as_term", "attribute_reads", "attributes_of", "bared", "bind", "binding", "call_in",
     "call_in_constructor", "choose_imported", "code_in", "compensated", "decided", "evaluate", "factors",
     "file_of", "for_checkers",
     "handed_in_loop", "homes_of", "in_comprehensions", "installed", "is_simple", "meant", "methods_of", "module_at",
