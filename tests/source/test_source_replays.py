@@ -519,10 +519,84 @@ class Net(nn.Module):
     def forward(self, x):
         return self.fc(self.body(x).mean((2, 3)))
 """
+NORMED = """class Unit(nn.Module):
+    def __init__(self, a, b):
+        super().__init__()
+        self.one = weight_norm(nn.Conv2d(a, b, 3,
+                                         padding=1))
+        self.two = nn.Conv2d(b, b, 1)
+        utils.spectral_norm(self.two)
+        self.net = nn.Sequential(self.one, nn.ReLU(), self.two)
+
+    def forward(self, x):
+        return self.net(x)
+
+
+class Net(nn.Module):
+    def __init__(self, widths=(8, 16)):
+        super().__init__()
+        self.body = nn.Sequential(*[Unit(a, b) for a, b in zip((3, *widths), widths)])
+        self.fc = nn.Linear(widths[-1], 5)
+
+    def forward(self, x):
+        return self.fc(self.body(x).mean((2, 3)))
+"""
+PLAIN = NORMED.replace(
+    """weight_norm(nn.Conv2d(a, b, 3,
+                                         padding=1))""",
+    """nn.Conv2d(a, b, 3,
+                             padding=1)""",
+).replace("        utils.spectral_norm(self.two)\n", "")
+FAMILY = """class Base(nn.Module):
+    def __init__(self, a, b):
+        super().__init__()
+        self.conv = nn.Conv2d(a, b, 3, padding=1)
+        self.last = nn.Conv2d(b, 16, 1)
+
+    def forward(self, x):
+        return self.last(self.conv(x).relu()).relu()
+
+
+class Same(Base):
+    pass
+
+
+class Other(Base):
+    def __init__(self, a, b):
+        super().__init__(a, b)
+        self.last = nn.Conv2d(b, 24, 1)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(Base(3, 8), Same(16, 12), Other(16, 8))
+        self.fc = nn.Linear(24, 5)
+
+    def forward(self, x):
+        return self.fc(self.body(x).mean((2, 3)))
+"""
 KEPT |= {
     "a number that only a condition reads": (LIMIT, {"base=8, limit=32": "base=4, limit=16"}),
     "widths that are made divisible": (DIVISIBLE, {"(8, 1), (24, 2)": "(4, 1), (12, 2)"}),
 }
+
+
+def test_constructors_stay_of_which_norms_on_weights_are_taken_off(folder: Path) -> None:
+    imports = "from torch.nn import utils\nfrom torch.nn.utils.parametrizations import weight_norm\n\n\n"
+    written, _ = halved(folder, imports + NORMED)
+    assert PLAIN.replace("(8, 16)", "(4, 8)").strip() in written
+
+
+def test_constructors_of_parents_stay_that_children_inherit_call_or_replace_a_layer_of(folder: Path) -> None:
+    written, made = halved(folder, FAMILY)
+    changes = {"(b, 16, 1)": "(b, 8, 1)", "(b, 24, 1)": "(b, 12, 1)", "Linear(24, 5)": "Linear(12, 5)",
+               "Base(3, 8), Same(16, 12), Other(16, 8)": "Base(3, 4), Same(8, 6), Other(8, 4)"}  # fmt: skip
+    wanted = FAMILY
+    for old, new in changes.items():
+        wanted = wanted.replace(old, new)
+    assert wanted.strip() in written
+    assert widths(made) == [4, 8, 6, 8, 4, 12]
 
 
 @pytest.mark.parametrize(("text", "changes"), KEPT.values(), ids=KEPT)

@@ -27,6 +27,7 @@ from .library import (
     taken_whole,
     top_name,
 )
+from .marked import bared
 from .namer import Namer, unwelcome
 from .numbers import (
     Asked,
@@ -60,7 +61,7 @@ from .scope import Scope, Vector, as_term
 __all__ = [
     "DROPPED", "Asked", "AuthorClass", "AuthorParameter", "Comments", "Equation", "Helpers", "Library", "Namer", "Read",
     "Scope", "Traced", "Unproved", "Vector", "Written",
-    "again", "argument_hints", "as_term", "attribute_reads", "attributes_of", "bind", "binding", "call_in",
+    "again", "argument_hints", "as_term", "attribute_reads", "attributes_of", "bared", "bind", "binding", "call_in",
     "call_in_constructor", "choose_imported", "code_in", "compensated", "decided", "evaluate", "factors", "file_of",
     "for_checkers", "handed_in_loop", "homes_of", "in_comprehensions", "installed", "is_options", "is_simple",
     "meant", "methods_of", "module_at", "module_of", "namespace_of", "only_for", "only_notes", "own", "own_tests",

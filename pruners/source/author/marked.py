@@ -10,17 +10,39 @@ import types
 from collections.abc import Mapping
 from typing import Any, cast
 
-from ..text import SourceFile
-from .bindings import binding
+from ...places import Span
+from ...run import computes_weights
+from ..live import span_of
+from ..text import FunctionNode, SourceFile, stored_names
+from .bindings import binding, namespace_of
 
 NUMBER, INT = "_secateur_number_", "_secateur_int_"
 
 
-class _Marked(ast.NodeTransformer):
-    """Every number in code becomes a call that gives it."""
+def bared(init: FunctionNode, namespace: Mapping[str, Any]) -> Mapping[Span, ast.expr]:
+    """Calls in a constructor that lay a norm or a mask on a layer, ``weight_norm(nn.Conv1d(8, 8, 3))``, and the layer:
+    what they did is part of the weights."""
+    local = {a.arg for a in ast.walk(init) if isinstance(a, ast.arg)} | stored_names(init)
+    inner = {id(n.value) for s in init.body for n in ast.walk(s) if isinstance(n, ast.Expr) and n is not s}
+    found: dict[Span, ast.expr] = {}
+    for node in ast.walk(init):
+        name = node.func if isinstance(node, ast.Call) and node.args and id(node) not in inner else None
+        parts: list[str] = []
+        while isinstance(name, ast.Attribute):
+            parts, name = [name.attr, *parts], name.value
+        if isinstance(node, ast.Call) and isinstance(name, ast.Name) and name.id not in local:
+            function = functools.reduce(lambda held, part: getattr(held, part, None), parts, namespace.get(name.id))
+            if computes_weights(function):
+                found[span_of(node)] = node.args[0]
+    return found
 
-    def __init__(self, file: str) -> None:
+
+class _Marked(ast.NodeTransformer):
+    """Every number in code becomes a call that gives it, and every layer with a norm on its weights the layer."""
+
+    def __init__(self, file: str, bare: Mapping[Span, ast.expr]) -> None:
         self.file = file
+        self.bare = bare
 
     def visit_Constant(self, node: ast.Constant) -> ast.expr:
         if type(node.value) is not int:
@@ -29,7 +51,9 @@ class _Marked(ast.NodeTransformer):
         name, place = _at(node, ast.Name(NUMBER, ast.Load())), _at(node, ast.Constant(cast(Any, site)))
         return _at(node, ast.Call(name, [place], []))
 
-    def visit_Call(self, node: ast.Call) -> ast.expr:
+    def visit_Call(self, node: ast.Call) -> Any:
+        if span_of(node) in self.bare:
+            return self.visit(node.args[0])
         self.generic_visit(node)
         if isinstance(node.func, ast.Name) and node.func.id == "int":
             node.func.id = INT
@@ -52,7 +76,9 @@ def _at(place: ast.expr, node: Any) -> Any:
 def marked_functions(file: SourceFile) -> Mapping[tuple[str, int], types.CodeType]:
     """The code of a file's functions with calls in place of numbers, by qualified name and first line."""
     found: dict[tuple[str, int], types.CodeType] = {}
-    todo = [compile(_Marked(file.name).visit(ast.parse(file.text)), file.name, "exec", dont_inherit=True)]
+    inits = [n for n in ast.walk(file.tree) if isinstance(n, ast.FunctionDef) and n.name == "__init__"]
+    bare = {span: layer for n in inits for span, layer in bared(n, namespace_of(file)).items()}
+    todo = [compile(_Marked(file.name, bare).visit(ast.parse(file.text)), file.name, "exec", dont_inherit=True)]
     while todo:
         code = todo.pop()
         found[code.co_qualname, code.co_firstlineno] = code
@@ -63,7 +89,7 @@ def marked_functions(file: SourceFile) -> Mapping[tuple[str, int], types.CodeTyp
 @functools.lru_cache(maxsize=1024)
 def marked(file: SourceFile, node: ast.stmt | ast.expr) -> types.CodeType:
     """The code of one statement or expression at the top of a file."""
-    new = _Marked(file.name).visit(copy.deepcopy(node))
+    new = _Marked(file.name, {}).visit(copy.deepcopy(node))
     late = __future__.annotations.compiler_flag if binding(file, "annotations") is not None else 0
     whole: Any = ast.Module([new], []) if isinstance(node, ast.stmt) else ast.Expression(new)
     mode = "exec" if isinstance(node, ast.stmt) else "eval"

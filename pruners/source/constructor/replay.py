@@ -95,6 +95,8 @@ class Replays:
         for parent in dict.fromkeys(p for cls in self.tree.instances if cls in self.kept for p in _making(cls)):
             children = [c for c in self.tree.instances if issubclass(c, parent)]
             self.gone |= set() if self.kept.issuperset(children) else self.kept.intersection(children)
+            if parent in self.tree.instances:
+                continue  # it has a text already
             author = AuthorClass(parent, self.tree.sources)
             lines = indented_text(author, text_lines(author, self._changed(self.numbers)))
             parameters = [parameter_as_written(p, n) for n, p in enumerate(author.parameters.values())]
@@ -131,7 +133,8 @@ class Replays:
         self.arguments = {n: v for n, v in new.items() if v != defaults[n]}
         author = context.author
         parameters = [parameter_as_written(p, n) for n, p in enumerate(author.parameters.values())]
-        lines = indented_text(author, text_lines(author, self._changed(numbers)))
+        mine = author.home is author.cls
+        lines = indented_text(author, text_lines(author, self._changed(numbers))) if mine else []
         self.numbers.update({k: v for k, v in numbers.items() if isinstance(k, Written)})
         self.factory = True
         return WrittenInit(lines, parameters, {}, {})
@@ -355,11 +358,9 @@ def _making(cls: type) -> list[type]:
 
 
 def _alone(context: ClassContext) -> bool:
-    """Whether a class has a constructor of its own, and no parent with one whose instances there are."""
+    """Whether a class has a constructor that can stay by itself."""
     author, cls = context.author, context.author.cls
-    if author.init is None or author.home is not cls or author.init.decorator_list or not _moves(author, author.init):
-        return False
-    if any(p in context.tree.instances for p in _making(cls)):
+    if author.init is None or author.init.decorator_list or not _moves(author, author.init):
         return False
     if cls in context.tree.circles:
         return False

@@ -10,9 +10,10 @@ from typing import Any
 from torch import nn
 
 from ...errors import ValueTextError
-from ..author import AuthorClass, AuthorParameter, Namer, Unproved, Written, evaluate, unwelcome
+from ...places import Span
+from ..author import AuthorClass, AuthorParameter, Namer, Unproved, Written, bared, evaluate, unwelcome
 from ..live import Arg, Call, Given, Lit, Recorder, Ref, Term, Tree, is_plain, literal, same, span_of, term_of_value
-from ..text import STEP, FunctionNode, loaded_names
+from ..text import STEP, FunctionNode, SourceFile, loaded_names
 from .agreement import Arguments, one_by_one
 from .context import ClassContext
 from .functions import dedented, replaced
@@ -37,9 +38,22 @@ def text_lines(author: AuthorClass, numbers: Mapping[Any, int]) -> list[str]:
         called = [author.globals.get(n) for n in loaded_names(stmt)] if isinstance(stmt, ast.Expr) else []
         if any(inspect.isfunction(f) and unwelcome(f.__module__) for f in called):
             parts.append(((stmt.lineno, stmt.col_offset, stmt.end_lineno or 0, stmt.end_col_offset or 0), "\0"))
+    for span, layer in bared(init, author.globals).items():
+        gone = [s for s in init.body if isinstance(s, ast.Expr) and span_of(s.value) == span]
+        parts += [(span, "\0")] if gone else list(_bare(file, span, span_of(layer)))
     comment = file.comments.get(init.end_lineno or 0, (0, ""))[1]
     text = replaced(file, init, parts) + (f"  {comment}" if comment else "")
     return [r for r in dedented(text, init.col_offset) if r.strip() != "\0"]
+
+
+def _bare(file: SourceFile, call: Span, layer: Span) -> Iterator[tuple[Span, str]]:
+    """What goes around a layer where the call goes that was handed it; its further lines follow to the left."""
+    yield (*call[:2], *layer[:2]), ""
+    columns = layer[1] - call[1]
+    for line in range(layer[0] + 1, layer[2] + 1) if call[0] == layer[0] else ():
+        if not file.lines[line - 1][:columns].strip():
+            yield (line, 0, line, columns), ""
+    yield (*layer[2:], *call[2:]), ""
 
 
 def indented_text(author: AuthorClass, lines: Sequence[str]) -> list[str]:
@@ -77,17 +91,19 @@ class ReplayedText:
     def written(self) -> WrittenInit | None:
         author, init = self.author, self.author.init
         assert init is not None
-        if self._stale(init):
+        inherited = author.home is not author.cls
+        if self._stale(init) or (inherited and self.context.is_root):
             return None
         parameters = [self._parameter(name, n) for n, name in enumerate(author.parameters)]
-        lines = text_lines(author, self.numbers)
+        lines = text_lines(author, self.numbers) if not inherited else []
         if self.context.is_root:
             plain = {p.name for p in parameters} == set(self.given[0])
             if not plain:
                 return None
             header = header_lines(author, parameters)
             lines = [*header, *lines[author.header_end - init.lineno + 1 :]]
-        return WrittenInit(indented_text(author, lines), parameters, self._calls(parameters), dict(self.namer.extra))
+        lines = indented_text(author, lines) if lines else []
+        return WrittenInit(lines, parameters, self._calls(parameters), dict(self.namer.extra))
 
     def _stale(self, init: FunctionNode) -> bool:
         """Whether code that didn't run holds a number that is another one where it did."""
