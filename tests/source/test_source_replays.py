@@ -576,10 +576,61 @@ class Net(nn.Module):
     def forward(self, x):
         return self.fc(self.body(x).mean((2, 3)))
 """
+LISTED = """CFG = {"gain": 0.5, "layers": [
+    # from, kind, arguments
+    [-1, "Block", [8]],
+    [-1, "Block", [16]],
+    [[-1, 0], "Cat", []],
+    [-1, "Block", [16]],
+]}
+
+
+class Cat(nn.Module):
+    def forward(self, xs):
+        return torch.cat(xs, 1)
+
+
+def parse(cfg, widths):
+    layers, save = [], []
+    for i, (f, kind, args) in enumerate(cfg["layers"]):
+        if kind == "Block":
+            c = math.ceil(args[0] * cfg["gain"] / 4) * 4
+            layer = Block(widths[f], c)
+        else:
+            c, layer = sum(widths[x] for x in f), Cat()
+        layer.f, layer.i, layer.type = f, i, str(type(layer))[8:-2]
+        save.extend(x % i for x in ([f] if isinstance(f, int) else f) if x != -1)
+        layers.append(layer)
+        widths = [c] if i == 0 else [*widths, c]
+    return nn.Sequential(*layers), save
+
+
+class Net(nn.Module):
+    def __init__(self, cfg=None):
+        super().__init__()
+        self.body, self.save = parse(copy.deepcopy(cfg or CFG), [3])
+        self.fc = nn.Linear(8, 5)
+
+    def forward(self, x):
+        outputs = []
+        for layer in self.body:
+            x = layer(x if layer.f == -1 else [x if f == -1 else outputs[f] for f in layer.f])
+            outputs.append(x if layer.i in self.save else None)
+        return self.fc(x.mean((2, 3)))
+"""
 KEPT |= {
     "a number that only a condition reads": (LIMIT, {"base=8, limit=32": "base=4, limit=16"}),
     "widths that are made divisible": (DIVISIBLE, {"(8, 1), (24, 2)": "(4, 1), (12, 2)"}),
 }
+
+
+def test_a_table_of_layers_stays_with_the_attributes_that_are_put_on_them(folder: Path) -> None:
+    written, made = halved(folder, "import copy\nimport math\n\n\n" + LISTED)
+    layers = "".join(f"    [-1, \"Block\", [{n}]],\n" for n in (4, 8)) + "    [[-1, 0], \"Cat\", []],\n"
+    assert "    # from, kind, arguments\n" + layers + "    [-1, \"Block\", [8]],\n]}" in written
+    wanted = LISTED[LISTED.index("def parse") :].replace("/ 4) * 4", "/ 2) * 2").replace("(8, 5)", "(4, 5)")
+    assert wanted.strip() in written
+    assert [(m.f, m.i) for m in made.body] == [(-1, 0), (-1, 1), ([-1, 0], 2), (-1, 3)]
 
 
 def test_constructors_stay_of_which_norms_on_weights_are_taken_off(folder: Path) -> None:

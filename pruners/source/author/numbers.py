@@ -45,6 +45,9 @@ class _Origin:
     reads: frozenset[Hashable]
     again: Callable[[Numbers], Any]
 
+    def __deepcopy__(self, _: object) -> _Origin:
+        return self
+
     def _to(self, function: Callable[..., Any], *values: Any) -> Any:
         return _computed(function, values)
 
@@ -261,7 +264,7 @@ def solved(equations: Sequence[Equation], old: Numbers, known: Numbers) -> dict[
     that are settled already.
 
     Of the factors of a product the smaller ones stay, but where nothing fits, as widths that are to be divisible by 8
-    may not be any more: then by their largest divisors.
+    may not be any more: then by their largest divisors, equal ones together.
     """
     starts: list[dict[Hashable, int]] = [dict(known)]
     for start in starts:
@@ -269,8 +272,11 @@ def solved(equations: Sequence[Equation], old: Numbers, known: Numbers) -> dict[
         failed = _propagated(equations, old, numbers, assumed)
         if failed is None:
             return numbers
-        factors = sorted(failed.reads & assumed, key=lambda k: -old[k])
-        starts += [{**start, k: d} for k in factors for d in _divisors(old[k])][: _TRIES - len(starts)]
+        factors = [k for k in failed.reads & assumed if k not in start]
+        for value in sorted({old[k] for k in factors}, reverse=True):
+            equal = [k for k in factors if old[k] == value]
+            found = [{**start, **dict.fromkeys(equal, d)} for d in _divisors(value)]
+            starts += found[: _TRIES - len(starts)]
     return None
 
 
@@ -393,8 +399,8 @@ def again(value: Any, numbers: Numbers) -> Any:
 def _number(value: Traced, wanted: int, key: Hashable, old: int, numbers: Numbers) -> int:
     """The number that makes the value what it has to be: the old one if it does."""
     scaled = old * wanted // int(value) if int(value) else wanted
-    for number in (old, wanted, scaled, *(scaled + d for d in (1, -1, 2, -2))):
-        if number >= SMALLEST and value.again({**numbers, key: number}) == wanted:
+    for number in (old, scaled, wanted, *(scaled + d for d in (1, -1, 2, -2))):
+        if (number >= SMALLEST or number == old) and value.again({**numbers, key: number}) == wanted:
             return number
     number = value.again({**numbers, key: 1}) // max(wanted, 1)  # a divisor, as in width // group_width, shrinks too
     return number if number >= SMALLEST and value.again({**numbers, key: number}) == wanted else old

@@ -92,13 +92,26 @@ class Agreement:
         if len(set(self.twins.values())) < len(self.twins):
             return False
         plain = [n for n in vars(live) if n in self.context.running and n not in INTERNAL]
+        plain = [n for n in plain if n in vars(made) or n not in self.context.from_outside]
         terms = {n: s.term for n, s in self.record.items() if n in plain and isinstance(s.term, Closure)}
         if not all(n in vars(made) and self._value(vars(live)[n], vars(made)[n], terms.get(n)) for n in plain):
             return False
         added = {n: s.term for n, s in self.record.items() if s.kind == PLAIN and n not in vars(live)}
         if not all(n in vars(made) and same(Lit(vars(made)[n]), t) for n, t in added.items() if t is not None):
             return False
+        if self.context.is_root and not self._set_from_outside():
+            return False
         return all(map(self._turns_out, self.context.tests))
+
+    def _set_from_outside(self) -> bool:
+        """Whether all modules have the plain attributes that running code reads and that others put on them."""
+        made = dict(self.run.module.named_modules())
+        return all(
+            alike(vars(made.get(path, self.live)).get(n), v)
+            for path, module in self.live.named_modules()
+            for n, v in vars(module).items()
+            if n in self.context.running and n not in INTERNAL and is_plain(v)
+        )
 
     def _turns_out(self, test: ast.expr) -> bool:
         """Whether a condition on attributes has the outcome that it has in the author's network."""

@@ -26,6 +26,7 @@ from ..live import (
     Tree,
     ancestors,
     cut_sizes,
+    is_authored,
     layers_in,
     numbers_in,
     span_of,
@@ -162,6 +163,18 @@ class ClassContext:
         """An object as it was handed over."""
         code = isinstance(value, type | types.FunctionType | types.MethodType) or any(layers_in(value))
         return None if code or self.is_root or id(value) in self.tree.unsaid else Given(value)
+
+    @cached_property
+    def from_outside(self) -> set[str]:
+        """Attributes of the instances that no code of their class gives a value."""
+        cls, sources = self.author.cls, self.tree.sources
+        nodes = [n for c in cls.__mro__ if is_authored(c) and issubclass(c, nn.Module)
+                 for n in ast.walk(sources.of_class(c)[1])]  # fmt: skip
+        if any(isinstance(n, ast.Name) and n.id in {"setattr", "vars"} for n in nodes):
+            return set()
+        own = {n.attr for n in nodes if isinstance(n, ast.Attribute)}
+        own |= {n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+        return set().union(*(vars(m) for m in self.live)) - own
 
     @cached_property
     def torn(self) -> set[str]:
