@@ -108,7 +108,7 @@ class Agreement:
         if is_options(value):  # made at one place, perhaps with numbers that only other classes read
             if isinstance(term, Call):
                 return not term.paths and getattr(term.fn, "__qualname__", "") == type(value).__qualname__
-            if isinstance(term, Lit | Given) and same_options(value, term.value):
+            if isinstance(term, Lit | Given | Ref) and same_options(value, term.value):
                 return True
         if isinstance(term, Lit | Ref):
             return same(Lit(value) if is_plain(value) else Ref(value), term)

@@ -34,7 +34,8 @@ class Beside:
         self.sound = set(sound)
         self.statements = dict(_named(file))
         self.taken = {n for f, n in gatherer.chunks if f == file.name and n in self.statements}
-        self.rest = {n: s for n, s in self.statements.items() if n not in self.taken}
+        lines = {c.line for (f, _), c in gatherer.chunks.items() if f == file.name}
+        self.rest = {n: s for n, s in self.statements.items() if n not in self.taken and s.lineno not in lines}
         may = self.rest.keys() - barred if barred is not None else set[str]()
         self.builders = {n for n in may if self._builds(n, set())}
         self.staying = self._staying({n for n in may if self._is_inert(n)})
