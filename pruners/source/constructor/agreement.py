@@ -116,7 +116,8 @@ class Agreement:
             return alike(value, term.value)
         if isinstance(value, nn.Module) and isinstance(term, Call | Box) and term.paths and term.paths[0] is not None:
             return self._module(term, self.context.tree.live[term.paths[0]], value)
-        return False
+        own = self.context.term_of(value)
+        return own is not None and same(own, term)
 
     def _tensors(self, live: nn.Module, made: nn.Module) -> bool:
         if list(live._parameters) != list(made._parameters) or list(live._buffers) != list(made._buffers):

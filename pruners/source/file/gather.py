@@ -116,7 +116,8 @@ class Gatherer:
             names = free_names(ast.unparse(stmt)) if filled_names(stmt) == {chunk.name} else {""}
             if all(self.there(n, chunk.file) for n in names):
                 text = self.text_of(stmt, chunk.file)
-                self.add(Chunk(f"{chunk.name}, line {stmt.lineno}", chunk.file, stmt.lineno, text, {}, False, fills=True))
+                name = f"{chunk.name}, line {stmt.lineno}"
+                self.add(Chunk(name, chunk.file, stmt.lineno, text, {}, False, fills=True))
 
     def there(self, name: str, file: SourceFile) -> bool:
         """Whether a name at the top of a file means something that is there already, or torch's or Python's own."""
