@@ -17,7 +17,6 @@ from ..entry import Entry
 from ..errors import SourceError
 from ..model_writers import writer_of
 from ..places import LiteralSite
-from ..run import described
 from .author import (
     AuthorClass,
     Library,
@@ -64,13 +63,14 @@ from .file import (
     run,
     set_from_outside,
     shared,
+    sizes,
     source_of,
     stale,
     statement_text,
     tie,
     top_of,
 )
-from .live import Recorder, Tree, Unsaid, is_torch, loading_nothing, refuse, torch_base, undisturbed
+from .live import Recorder, Tree, Unsaid, is_torch, loading_nothing, refuse, torch_base
 from .text import SourceFile, Sources, stored_names
 
 log = logging.getLogger(__name__)
@@ -299,25 +299,13 @@ class _Writing:
         try:
             while True:
                 text = self.text(header)
-                makers = {n for b in self.beside_it for n in b.builders & b.staying.keys()}
-                if not (wrong := {n for n in makers if not self._makes_the_same(text, n)}):
+                if not (wrong := set().union(*(b.others(text, self.tree.entry) for b in self.beside_it))):
                     return text
                 self.barred |= wrong
         except SourceError as error:
             log.info("the network stands alone: %s", error)
             self.barred = None
             return None
-
-    def _makes_the_same(self, text: str, name: str) -> bool:
-        maker = next(b.namespace[name] for b in self.beside_it if name in b.builders)
-        try:
-            with loading_nothing(), undisturbed():
-                made = maker()
-                again = run(text, replace(self.tree.entry, name=name))
-                return isinstance(made, nn.Module) and _sizes(made) == _sizes(again)
-        except Exception as error:  # the author's code may raise anything
-            log.info("%s can't stay: %s", name, described(error))
-            return False
 
     def _alone(self, header: Header | None) -> tuple[str, nn.Module]:
         while True:
@@ -328,7 +316,7 @@ class _Writing:
                     return text, run(text, self.tree.entry)
                 with loading_nothing():
                     twin = run(text, self.tree.entry)
-                if _sizes(twin) == _sizes(self.tree.model):
+                if sizes(twin) == sizes(self.tree.model):
                     return text, twin
                 self.own_factory = False
             except SourceError as error:
@@ -534,10 +522,6 @@ def _own_reads(code: str) -> set[str]:
     """Attributes that code reads of what has a name: of ``self.stem.width`` the ``stem``."""
     nodes = [n for n in ast.walk(ast.parse(code)) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Load)]
     return {n.attr for n in nodes if isinstance(n.value, ast.Name)}
-
-
-def _sizes(model: nn.Module) -> dict[str, torch.Size]:
-    return {name: tensor.shape for name, tensor in model.state_dict().items() if isinstance(tensor, torch.Tensor)}
 
 
 def _stored_names(node: ast.ClassDef) -> set[str]:

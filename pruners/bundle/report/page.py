@@ -21,7 +21,7 @@ from .rows import comparison, difference_text
 
 _REMARKS = {
     "without": "whole layers were taken out: ", "doubts": "", "warnings": "", "notes": "",
-    "lost": "of the author's classes the written ones don't hold: ",
+    "lost": "of the author's code the written one doesn't hold: ",
     "stale": "these have a number that a width had and has no more: ",
 }  # fmt: skip
 

@@ -132,10 +132,12 @@ def with_numbers(files: Iterable[SourceFile], classes: Iterable[type], read: Rea
                 undo.append(functools.partial(setattr, function, "__code__", function.__code__))
                 function.__code__ = new
         tables = [t for file in files for t in _all_tables(file, namespaces[file.name], classes, read)]
-        for put, owner, name, value, before in (*tables, *_imported(namespaces.values(), tables)):
+        moved = [*tables, *_imported(namespaces.values(), tables)]
+        for put, owner, name, value, before in moved:
             undo.append(functools.partial(put, owner, name, before))
             put(owner, name, value)
-        again = _make_options(files, namespaces, undo)
+        again = {f: {n for _, owner, n, _, _ in moved if owner is namespace} for f, namespace in namespaces.items()}
+        _make_options(files, namespaces, again, undo)
         for file in files:
             for function, _ in _functions(file, namespaces[file.name]):
                 _give_defaults(function, file, namespaces[file.name], again[file.name], undo)
@@ -170,10 +172,10 @@ def _all_tables(file: SourceFile, namespace: Any, classes: Iterable[type], read:
 
 
 def _make_options(
-    files: Sequence[SourceFile], namespaces: Mapping[str, dict[str, Any]], undo: list[Callable[[], None]]
-) -> Mapping[str, set[str]]:
-    """Makes options anew, in all files that know them. Gives, by file, the names that mean something new."""
-    again: dict[str, set[str]] = {name: set() for name in namespaces}
+    files: Sequence[SourceFile], namespaces: Mapping[str, dict[str, Any]], again: Mapping[str, set[str]],
+    undo: list[Callable[[], None]],
+) -> None:  # fmt: skip
+    """Makes options anew, in all files that know them. ``again``: by file, the names that mean something new."""
 
     def put(file: str, name: str, value: Any, before: Any) -> None:
         undo.append(functools.partial(namespaces[file].__setitem__, name, before))
@@ -186,7 +188,6 @@ def _make_options(
             for other, namespace in namespaces.items():
                 for alias in [n for n, v in namespace.items() if v is before and other != file.name]:
                     put(other, alias, namespaces[file.name][name], before)
-    return again
 
 
 def _give_defaults(

@@ -12,14 +12,14 @@ import dataclasses
 import enum
 import logging
 import types
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 from torch import nn
 
 from ...run import described
 from ..live import is_plain
-from ..text import FunctionNode, SourceFile, loaded_names
+from ..text import FunctionNode, SourceFile, filled_names, loaded_names
 from .bindings import own
 from .marked import marked
 
@@ -33,8 +33,9 @@ def is_options(value: Any) -> bool:
     """Whether a value is an object, or a dict, that holds what its maker gave it."""
     if isinstance(value, dict | types.SimpleNamespace | argparse.Namespace):
         return bool(value) if isinstance(value, dict) else True
-    odd = isinstance(value, nn.Module | type | enum.Enum | types.FunctionType)
-    return not odd and own(type(value).__module__)
+    odd = isinstance(value, nn.Module | enum.Enum | types.FunctionType)
+    kind = value if isinstance(value, type) else type(value)
+    return not odd and not issubclass(kind, nn.Module) and own(kind.__module__)
 
 
 def same_options(first: Any, second: Any) -> bool:
@@ -45,6 +46,8 @@ def same_options(first: Any, second: Any) -> bool:
         return len(first) == len(second) and all(map(same_options, first, second))
     if isinstance(first, dict) and isinstance(second, dict):
         return list(first) == list(second) and all(same_options(v, second[k]) for k, v in first.items())
+    if isinstance(first, type) and isinstance(second, type):
+        return (first.__module__, first.__qualname__) == (second.__module__, second.__qualname__)
     if is_options(first) and is_options(second):
         alike = type(first).__qualname__ == type(second).__qualname__
         return alike and same_options(getattr(first, "__dict__", {}), getattr(second, "__dict__", {}))
@@ -59,7 +62,7 @@ def remade(file: SourceFile, namespace: dict[str, Any], again: set[str]) -> Iter
     for stmt in file.tree.body:
         name = _bound(stmt)
         new = name in namespace and _makes_options(stmt, namespace, again)
-        if not new and not (_fills(stmt) & again):
+        if not new and not (filled_names(stmt) & again):
             continue
         before = namespace.get(name)
         try:
@@ -109,20 +112,6 @@ def _meant(node: ast.expr, namespace: Mapping[str, Any]) -> Any:
     if isinstance(node, ast.Name):
         return namespace.get(node.id, getattr(builtins, node.id, None))
     return getattr(_meant(node.value, namespace), node.attr, None) if isinstance(node, ast.Attribute) else None
-
-
-def _fills(stmt: ast.stmt) -> set[str]:
-    """The object that ``cfg.width = 32``, ``cfg["width"] = 32`` and ``cfg.update(width=32)`` change."""
-    nodes: Sequence[ast.expr] = stmt.targets if isinstance(stmt, ast.Assign) else ()
-    if isinstance(stmt, ast.Expr) and isinstance(stmt.value, ast.Call):
-        nodes = [stmt.value.func]
-    found = set[str]()
-    for node in nodes:
-        inner = node
-        while isinstance(inner, ast.Attribute | ast.Subscript):
-            inner = inner.value
-        found |= {inner.id} if inner is not node and isinstance(inner, ast.Name) else set()
-    return found
 
 
 def defaults(

@@ -161,7 +161,7 @@ class Agreement:
         if is_options(value):  # made at one place, perhaps with numbers that only other classes read
             if isinstance(term, Call):
                 return not term.paths and getattr(term.fn, "__qualname__", "") == type(value).__qualname__
-            if isinstance(term, Lit | Given) and same_options(value, term.value):
+            if isinstance(term, Lit | Given | Ref) and same_options(value, term.value):
                 return True
         if isinstance(term, Lit | Ref):
             return same(Lit(value) if is_plain(value) else Ref(value), term)
@@ -173,7 +173,8 @@ class Agreement:
             return same(term_of_value(value, self.context.tree.sources), term)
         if isinstance(value, nn.Module) and isinstance(term, Call | Box) and term.paths and term.paths[0] is not None:
             return self._module(term, self.context.tree.live[term.paths[0]], value)
-        return False
+        own = self.context.term_of(value)
+        return own is not None and same(own, term)
 
     def _tensors(self, live: nn.Module, made: nn.Module) -> bool:
         if list(live._parameters) != list(made._parameters) or list(live._buffers) != list(made._buffers):

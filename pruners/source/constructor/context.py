@@ -127,7 +127,7 @@ class ClassContext:
             if birth is None or name not in birth.arguments:
                 return None
             value = birth.arguments[name]
-            values.append(self._term(value) or self._whole(value))
+            values.append(self.term_of(value) or self._whole(value))
         return tuple(values) if all(v is not None for v in values) else None
 
     def held_as(self, index: int, name: str) -> str | None:
@@ -148,10 +148,11 @@ class ClassContext:
         births = self.births
         if any(b is None or name not in b.locals for b in births):
             return None
-        values = tuple(self._term(b.locals[name]) for b in births if b is not None)
+        values = tuple(self.term_of(b.locals[name]) for b in births if b is not None)
         return values if all(v is not None for v in values) else None
 
-    def _term(self, value: Any) -> Term | None:
+    def term_of(self, value: Any) -> Term | None:
+        """What says a value, if it is no module and something does."""
         if isinstance(value, nn.Module):
             return None
         try:

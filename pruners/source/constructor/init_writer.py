@@ -410,7 +410,16 @@ class InitWriter(Members):
 
     def _with_values(self, node: ast.expr | ast.stmt, gone: Set[str], around: str) -> str:
         parts: list[tuple[Span, str]] = []
-        for name in (n for n in ast.walk(node) if isinstance(n, ast.Name) and n.id in gone):
+        todo: list[ast.AST] = [node]
+        while todo:
+            name = todo.pop()
+            of_options = isinstance(name, ast.Attribute) and isinstance(name.value, ast.Name) and name.value.id in gone
+            if of_options and isinstance(name, ast.Attribute) and (now := self.number_now(name, 0)) is not None:
+                parts.append((span_of(name), literal(now)))
+                continue
+            if not isinstance(name, ast.Name) or name.id not in gone:
+                todo += ast.iter_child_nodes(name)
+                continue
             definition, now = self.author.local_definitions().get(name.id), self.number_now(name, 0)
             if now is None and definition is not None:
                 unsaid = (set(self.author.parameters) | self.author.stored) - set(self.scope.words) - self.locals

@@ -14,7 +14,7 @@ from torch import nn
 from ...errors import UnsavedError, ValueTextError
 from ...places import Site
 from ...run import SAVED, SMALL, UNSAVED, is_blank, unsaved_buffers
-from ..author import Unproved
+from ..author import Unproved, evaluate
 from ..live import (
     BOXES,
     BUFFER,
@@ -251,8 +251,13 @@ class Members(Sequences):
             return None
         if isinstance(expr, ast.Name) and expr.id in self.author.local_definitions():
             return None
+        birth = self.context.births[index]
+        given = {n: v for n, v in birth.arguments.items() if n not in self.author.stored} if birth is not None else {}
         try:
-            value = self.scope.value(expr, index, hidden=True)
+            if isinstance(expr, ast.Attribute):  # of options that are gone
+                value = evaluate(expr, given, {}, set())
+            else:
+                value = self.scope.value(expr, index, hidden=True)
         except Unproved:
             return None
         return value if is_plain(value) else None

@@ -140,7 +140,7 @@ class Replays:
         return WrittenInit(lines, parameters, {}, {})
 
     def _written(self, context: ClassContext, recorder: Recorder) -> WrittenInit | None:
-        given = _given(context)
+        given = [_without_usual_options(context, a) for a in _given(context)]
         found = self._solved(context, given)
         if found is None:
             return None
@@ -390,6 +390,14 @@ def _arguments(context: ClassContext, index: int) -> Arguments:
     held = {n: context.held_as(index, n) for n in found}
     found |= {n: vars(context.live[index])[name] for n, name in held.items() if name is not None}
     return {n: _live(context.tree, v) if isinstance(v, nn.Module) else v for n, v in found.items()}
+
+
+def _without_usual_options(context: ClassContext, arguments: Arguments) -> Arguments:
+    """Without options of the outermost class that are its own defaults: those are made anew."""
+    if not context.is_root:
+        return arguments
+    usual = {n: p.default for n, p in inspect.signature(context.author.cls).parameters.items()}
+    return {n: v for n, v in arguments.items() if not (is_options(v) and usual[n] is v)}
 
 
 def _live(tree: Tree, module: nn.Module) -> nn.Module:

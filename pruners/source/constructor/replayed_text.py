@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -97,8 +98,7 @@ class ReplayedText:
         parameters = [self._parameter(name, n) for n, name in enumerate(author.parameters)]
         lines = text_lines(author, self.numbers) if not inherited else []
         if self.context.is_root:
-            plain = {p.name for p in parameters} == set(self.given[0])
-            if not plain:
+            if not {p.name for p in parameters} >= set(self.given[0]):
                 return None
             header = header_lines(author, parameters)
             lines = [*header, *lines[author.header_end - init.lineno + 1 :]]
@@ -114,6 +114,8 @@ class ReplayedText:
 
     def _parameter(self, name: str, order: int) -> Parameter:
         author = self.author.parameters[name]
+        if name not in self.given[0]:
+            return replace(parameter_as_written(author, order), default_text=self._default_now(author))
         vector = tuple(self._term(i, name) for i in range(len(self.new)))
         default, text = self._evaluated(author.default), author.default_text
         value = vector[0]
@@ -122,6 +124,15 @@ class ReplayedText:
                 raise ValueTextError(f"{name} has no text")
             default, text = value, literal(value.value) if isinstance(value, Lit) else self.namer.text(value.value)
         return Parameter(name, vector, default, text, author.annotation, author.keyword_only, (order,))
+
+    def _default_now(self, author: AuthorParameter) -> str:
+        """The author's text of a default, with other numbers."""
+        file, expr = self.author.init_file, author.default
+        assert expr is not None
+        first, last = span_of(expr)[:2], span_of(expr)[2:]
+        inside = [k for k in self.numbers if isinstance(k, Written) and k.file == file.name
+                  and first <= k.span[:2] and k.span[2:] <= last]  # fmt: skip
+        return replaced(file, expr, [(k.span, literal(self.numbers[k])) for k in inside])
 
     def _evaluated(self, expr: ast.expr | None) -> Term | None:
         try:
@@ -154,7 +165,7 @@ class ReplayedText:
             args = []
             for p in parameters:
                 value = p.vector[i] or Lit(None)
-                width = any(a[p.name] != b[p.name] for a, b in zip(self.new, self.given, strict=True))
+                width = any(a.get(p.name) != b.get(p.name) for a, b in zip(self.new, self.given, strict=True))
                 args.append(Arg(p.name, value, p.default, p.default_text is None and not p.keyword_only, width=width))
             args += self._more(i, {p.name for p in parameters})
             calls[path] = Call(self.author.cls, tuple(args), (path,))

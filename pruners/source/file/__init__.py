@@ -6,7 +6,7 @@ from .attributes import losses, set_from_outside, stale
 from .authors_factory import as_written, called, gone_parameters, loaders
 from .beside import Beside
 from .branches import Branches
-from .check import check, failing_lines, run
+from .check import check, failing_lines, run, sizes
 from .edits import Changes, Edit
 from .factory import factory_chunk, returning, source_of
 from .gather import Chunk, Gatherer
@@ -20,5 +20,5 @@ __all__ = [
     "Beside", "Branches", "Changes", "Chunk", "ClassParts", "Edit", "Gatherer", "Header", "Reach", "Rewrites",
     "Unreached", "as_written", "called", "check", "class_text", "factory_chunk", "failing_lines", "gone_parameters",
     "loaders", "losses", "plan_rewrites", "render", "repairs", "returning", "run", "set_from_outside", "shared",
-    "source_of", "stale", "statement_text", "tie", "top_of",
+    "sizes", "source_of", "stale", "statement_text", "tie", "top_of",
 ]

@@ -6,17 +6,24 @@ from __future__ import annotations
 import ast
 import builtins
 import inspect
+import logging
 import math
 import types
 from collections.abc import Iterator, Set
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
+from ...entry import Entry
+from ...run import described
 from ..author import namespace_of
+from ..live import loading_nothing, undisturbed
 from ..text import SourceFile, is_docstring, loaded_names, stored_names
+from .check import run, sizes
 from .gather import Chunk, Gatherer, free_names
 
+log = logging.getLogger(__name__)
 _PLAIN = {"dict", "list", "tuple", "set", "frozenset", "range", "len", "int", "float", "zip", "enumerate", "min"}
 _LIBRARIES = {"argparse", "collections", "dataclasses", "enum", "functools", "logging", "math", "pathlib", "re"}
 _LIBRARIES |= {"types", "typing"}
@@ -34,7 +41,8 @@ class Beside:
         self.sound = set(sound)
         self.statements = dict(_named(file))
         self.taken = {n for f, n in gatherer.chunks if f == file.name and n in self.statements}
-        self.rest = {n: s for n, s in self.statements.items() if n not in self.taken}
+        lines = {c.line for (f, _), c in gatherer.chunks.items() if f == file.name}
+        self.rest = {n: s for n, s in self.statements.items() if n not in self.taken and s.lineno not in lines}
         may = self.rest.keys() - barred if barred is not None else set[str]()
         self.builders = {n for n in may if self._builds(n, set())}
         self.staying = self._staying({n for n in may if self._is_inert(n)})
@@ -44,6 +52,19 @@ class Beside:
             stmt = self.rest[name]
             is_definition = not isinstance(stmt, ast.Assign | ast.AnnAssign)
             yield Chunk(name, self.file, stmt.lineno, self._text(name, stmt), {}, is_definition)
+
+    def others(self, text: str, entry: Entry) -> set[str]:
+        """Functions that would make other networks in the written file than they do in the author's."""
+        return {n for n in self.builders & self.staying.keys() if not self._makes_the_same(text, entry, n)}
+
+    def _makes_the_same(self, text: str, entry: Entry, name: str) -> bool:
+        try:
+            with loading_nothing(), undisturbed():
+                made = self.namespace[name]()
+                return isinstance(made, nn.Module) and sizes(made) == sizes(run(text, replace(entry, name=name)))
+        except Exception as error:  # the author's code may raise anything
+            log.info("%s can't stay: %s", name, described(error))
+            return False
 
     def lost(self) -> list[str]:
         """What doesn't stay, by name and line."""

@@ -87,6 +87,10 @@ def run(text: str, entry: Entry) -> nn.Module:
     return made
 
 
+def sizes(model: nn.Module) -> Mapping[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in model.state_dict().items() if isinstance(tensor, torch.Tensor)}
+
+
 def failing_lines(error: SourceError) -> list[int]:
     """Lines of constructors in the written file that were running when it failed, the innermost first."""
     trace = traceback.extract_tb(error.__cause__.__traceback__ if error.__cause__ else None)

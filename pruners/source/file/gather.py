@@ -27,7 +27,7 @@ from ..author import (
     usual,
 )
 from ..live import global_name
-from ..text import SourceFile, Sources, free, indented, loaded_names, quoted_notes, renamed, rows
+from ..text import SourceFile, Sources, filled_names, free, indented, loaded_names, quoted_notes, renamed, rows
 from .order import at_once, in_order
 
 Key = tuple[str, str]  # file, name
@@ -52,7 +52,7 @@ class Chunk:
     """A top-level statement of the generated file. ``extra``: names in it that its own file doesn't bind.
 
     ``name``: what its file calls it; ``target``: what the generated file calls it, if that is settled already.
-    ``second``: another file whose names it uses.
+    ``second``: another file whose names it uses. ``fills``: whether it puts something into the object before it.
     """
 
     name: str
@@ -63,6 +63,7 @@ class Chunk:
     is_definition: bool = True
     target: str = ""
     second: SourceFile | None = None
+    fills: bool = False
 
     @property
     def key(self) -> Key:
@@ -104,6 +105,19 @@ class Gatherer:
                 mine = self.uses.setdefault(chunk.key, {})
                 for name in sorted(free_names(chunk.text)):
                     mine.update(self._meaning(name, chunk))
+            for chunk in todo:
+                self._fill(chunk)
+
+    def _fill(self, chunk: Chunk) -> None:
+        """Adds the statements that put something into an object where it is made, and need nothing that isn't there."""
+        if chunk.is_definition or chunk.file is None:
+            return
+        for stmt in chunk.file.tree.body:
+            names = free_names(ast.unparse(stmt)) if filled_names(stmt) == {chunk.name} else {""}
+            if all(self.there(n, chunk.file) for n in names):
+                text = self.text_of(stmt, chunk.file)
+                name = f"{chunk.name}, line {stmt.lineno}"
+                self.add(Chunk(name, chunk.file, stmt.lineno, text, {}, False, fills=True))
 
     def there(self, name: str, file: SourceFile) -> bool:
         """Whether a name at the top of a file means something that is there already, or torch's or Python's own."""

@@ -150,7 +150,8 @@ def _spaced(chunks: Sequence[Chunk]) -> str:
     previous: Chunk | None = None
     for chunk in chunks:
         if previous is not None:
-            text += "\n\n" if chunk.is_definition or previous.is_definition else "\n"
+            beside = chunk.fills and not previous.is_definition
+            text += "\n\n" if chunk.is_definition or previous.is_definition else "" if beside else "\n"
         text += chunk.text
         previous = chunk
     return text

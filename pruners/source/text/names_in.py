@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 import keyword
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 Code = TypeVar("Code", ast.expr, ast.stmt)
@@ -19,6 +19,20 @@ def stored_names(node: ast.AST) -> set[str]:
 def loaded_names(node: ast.AST) -> set[str]:
     """The names that the code reads."""
     return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+
+
+def filled_names(stmt: ast.stmt) -> set[str]:
+    """The objects that ``cfg.width = 32``, ``cfg["width"] = 32`` and ``cfg.update(width=32)`` change."""
+    nodes: Sequence[ast.expr] = stmt.targets if isinstance(stmt, ast.Assign) else ()
+    if isinstance(stmt, ast.Expr) and isinstance(stmt.value, ast.Call):
+        nodes = [stmt.value.func]
+    found = set[str]()
+    for node in nodes:
+        inner = node
+        while isinstance(inner, ast.Attribute | ast.Subscript):
+            inner = inner.value
+        found |= {inner.id} if inner is not node and isinstance(inner, ast.Name) else set()
+    return found
 
 
 def with_values(code: Code, values: Mapping[str, Any]) -> Code:

@@ -1,0 +1,114 @@
+"""What stands in the author's file beside the network: it stays where it still works, or is told by name and line."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from source_helpers import load
+from torch import nn
+
+from secateur.pruners.entry import Entry
+from secateur.pruners.source.writer import Written, write
+
+_NUMBER = count(1)
+NET = '''import os
+from dataclasses import dataclass
+from typing import Union
+
+import torch
+from torch import nn
+
+__all__ = ["Net", "make", "other"]
+{before}
+
+
+class Net(nn.Module):
+    def __init__(self, widths=(8, 8)):
+        super().__init__()
+        self.first = nn.Linear(3, widths[0])
+        self.second = nn.Linear(widths[0], widths[1])
+        self.last = nn.Linear(widths[1], 5)
+
+    def forward(self, x):
+        return self.last(self.second(self.first(x)))
+
+
+def make():
+    return Net()
+
+
+{after}
+'''
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    sys.path.insert(0, str(tmp_path))
+    yield tmp_path
+    sys.path.remove(str(tmp_path))
+
+
+def written(folder: Path, before: str = "", after: str = "") -> tuple[Written, ModuleType]:
+    name = f"beside{next(_NUMBER)}"
+    (folder / f"{name}.py").write_text(NET.format(before=before, after=after))
+    importlib.invalidate_caches()
+    author = importlib.import_module(name).make
+    net = author()
+    net.first, net.second, net.last = nn.Linear(3, 4), nn.Linear(4, 6), nn.Linear(6, 5)
+    found = write(net, Entry(author, name="make"))
+    made = load(found.text, folder)
+    assert made.make().get_submodule("second").out_features == 6
+    return found, made
+
+
+GONE = {
+    "another network of the changed class": ("", "def other():\n    return Net()", "other"),
+    "what runs while the file is imported": ("SEEN = [print('once')]", "", "SEEN"),
+    "a call that makes nothing": ("os.umask(os.umask(0))", "", "os.umask(os.umask(0))"),
+    "what uses a network that is gone": ("", "def old():\n    return Net((3, 2)).train(os.sep == 0)", "old"),
+    "what the script part does with the class": (
+        "", "if __name__ == '__main__':\n    print(Net((9, 9)))", "if __name__"),
+    "what needs a package that isn't there otherwise": ("import numpy as np", "def shown(x):\n    return np.asarray(x)",
+                                                        "shown"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", GONE)
+def test_what_would_be_another_thing_is_told(folder: Path, form: str) -> None:
+    before, after, name = GONE[form]
+    text = NET.format(before=before, after=after)
+    line = text.splitlines().index((after or before).split("\n")[0]) + 1
+    found, made = written(folder, before, after)
+    assert found.lost == (f"{name} (line {line})",)
+    assert not hasattr(made, name) and "numpy" not in found.text
+
+
+STAYS = {
+    "another factory": ("", "def other():\n    return Net((16, 8))"),
+    "a table": ('SIZES = {"small": 1}', ""),
+    "a name of a type": ("Size = Union[int, tuple]", ""),
+    "options of something else": ("@dataclass\nclass Training:\n    rate: float = 0.1", ""),
+    "a function for any network": ("", "def count(net):\n    return sum(p.numel() for p in net.parameters())"),
+    "a layer that isn't used": ("", "class Twice(nn.Module):\n    def forward(self, x):\n        return 2 * x"),
+    "the script part": ("", "if __name__ == '__main__':\n    print(make()(torch.zeros(1, 3)))"),
+}
+
+
+@pytest.mark.parametrize("form", STAYS)
+def test_what_still_works_stays_where_it_stood(folder: Path, form: str) -> None:
+    before, after = STAYS[form]
+    found, _ = written(folder, before, after)
+    assert found.lost == () and f"{before or after}\n" in found.text
+    assert (found.text.index("def make") < found.text.index(after)) if after else True
+
+
+def test_the_list_of_names_has_those_that_are_there(folder: Path) -> None:
+    assert '__all__ = ["Net", "make"]\n' in written(folder)[0].text
+    found, _ = written(folder, after="def other():\n    return Net((16, 8))")
+    assert '__all__ = ["Net", "make", "other"]\n' in found.text
