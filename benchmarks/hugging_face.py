@@ -161,7 +161,7 @@ def _told(value: float | list[float]) -> str:
 def written() -> dict[str, list[str]]:
     lines = TABLE.read_text("utf-8").splitlines() if TABLE.is_file() else []
     cells = [[c.strip() for c in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
-    return {name: rest for name, *rest in cells[1:]}
+    return {name: [cell for cell in rest if cell] for name, *rest in cells[1:]}
 
 
 def main() -> None:
@@ -178,7 +178,7 @@ def main() -> None:
         for choices in CHOICES[len(table[name]) :]:
             table[name].append(row(name, **choices))
             print(name, table[name][-1], sep="\n    ", flush=True)
-        rows = "".join(f"| {n} | {' | '.join(table[n])} |\n" for n in MODELS if n in table)
+        rows = "".join(f"| {n} | {' | '.join([*table[n], '', '', ''][:3])} |\n" for n in MODELS if n in table)
         head = "| model | verified with | with --residual | with --per-layer |\n|---|---|---|---|\n"
         TABLE.write_text(f"# Models of Hugging Face's library\n\n{__doc__}\n{head}{rows}", "utf-8")
 

@@ -68,7 +68,7 @@ def open_folder(
     try:
         model, told = cls.from_pretrained(
             path, config=config, dtype=stored if mapped else torch.float32, local_files_only=True, use_safetensors=True,
-            output_loading_info=True, **options,
+            output_loading_info=True, ignore_mismatched_sizes=True, **options,
         )  # fmt: skip
     except (OSError, RuntimeError, ValueError, KeyError, ImportError) as error:
         raise CheckpointError(f"{path}: {cls.__name__} can't be loaded: {_line(error)}") from error
@@ -79,8 +79,9 @@ def open_folder(
             raise WeightsMismatchError(
                 f"{path} {words} {', '.join(names[:3])}{more}: config.json and weights don't fit"
             )
-    if mismatched := sorted(map(str, told.get("mismatched_keys") or ())):
-        raise WeightsMismatchError(f"{path}: {mismatched[0]} has another shape than config.json says")
+    for name, there, here in sorted(told.get("mismatched_keys") or ()):
+        sizes = (" x ".join(map(str, shape)) for shape in (there, here))
+        raise WeightsMismatchError(f"{path}: {name} is {next(sizes)}, and {next(sizes)} by config.json")
     one_by_one(model)
     if mapped:
         if not _as_it_lies(model, path):
@@ -170,7 +171,7 @@ def _configuration(transformers: Any, path: Path, code: bool) -> Any:
         )
     try:
         return transformers.AutoConfig.from_pretrained(path, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # the library and what validates its fields raise many kinds
         raise ModelFileError(
             f"{path / 'config.json'} describes no model that transformers knows: {_line(error)}"
         ) from None
@@ -362,4 +363,6 @@ def shapes_in(network: nn.Module) -> Shapes:
 
 
 def _line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    first, _, rest = str(error).strip().partition("\n")
+    more = rest.strip().partition("\n")[0] if first.endswith(":") else ""
+    return f"{first} {more}".strip() or type(error).__name__

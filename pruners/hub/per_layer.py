@@ -243,7 +243,8 @@ def _imported_text(text: str) -> ModuleType:
 
 
 def _auto_classes(model: nn.Module) -> tuple[str, ...]:
-    """The library's classes whose ``from_pretrained`` opens such a model; the plainest where none is for it."""
+    """The library's classes whose ``from_pretrained`` opens such a model, the likeliest first; the plainest where none
+    is for it."""
     transformers = library()
     told: Any = model
     found = []
@@ -252,7 +253,9 @@ def _auto_classes(model: nn.Module) -> tuple[str, ...]:
         classes = mapping.get(type(told.config), ()) if mapping is not None else ()
         if type(model) in (classes if isinstance(classes, tuple) else (classes,)):
             found.append(name)
-    return tuple(sorted(found, key=lambda n: n == "AutoModelForPreTraining")) or ("AutoModel",)
+    usual = ("CausalLM", "Seq2Seq") if told.can_generate() else ()  # what one opens it with who generates
+    found.sort(key=lambda n: (not any(part in n for part in usual), n == "AutoModelForPreTraining"))
+    return tuple(found) or ("AutoModel",)
 
 
 # -- numbers

@@ -63,6 +63,8 @@ def test_a_folder_that_is_not_there_is_to_be_downloaded_first() -> None:
         ({"config.json": "{}", "pytorch_model.bin": ""}, "pytorch_model.bin is a pickle"),
         ({"config.json": "{", "model.safetensors": ""}, "is no JSON"),
         ({"config.json": '{"model_type": "nothing"}', "model.safetensors": ""}, "describes no model"),
+        ({"config.json": '{"model_type": "bert", "hidden_size": "9"}', "model.safetensors": ""}, "'hidden_size': Type"),
+        ({"config.json": '{"model_type": "bert", "dtype": "float99"}', "model.safetensors": ""}, "float99"),
         ({"config.json": '{"auto_map": {"AutoModel": "x.X"}}', "model.safetensors": ""}, "code of its own"),
         ({"config.json": '{"model_type": "bert"}', "model.safetensors": "x"}, "no safetensors file"),
     ],
@@ -112,6 +114,14 @@ def test_a_count_with_which_the_library_makes_other_layers_is_refused() -> None:
     kept = halved(pruner)  # then no projection leads from the embeddings to the layers
     with pytest.raises(BudgetError, match=r"other layers with .*hidden_size 16"):
         pruner.realize({"hidden_size": kept["hidden_size"]})
+
+
+def test_weights_of_other_sizes_than_the_configuration_s_are_named(tmp_path: Path) -> None:
+    llama().save_pretrained(tmp_path)
+    values = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**values, "intermediate_size": 40}))
+    code, said = refusal("prune", "--model", f"hf:{tmp_path}", "--ratio", "0.5")
+    assert code == 2 and "model.layers.0.mlp.down_proj.weight is 32 x 48, and 32 x 40 by config.json" in said
 
 
 # -- which numbers count what
