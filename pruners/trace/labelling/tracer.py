@@ -276,9 +276,11 @@ class Tracer:
             slots = [Slot(self.aliases.get(name, name), axis) for name, axis in names.items()]
             slots = [slot for slot in slots if slot.parameter in self.facts.shapes]
             whole = next((slot for slot in slots if slot.parameter in read), None)
-            for slot in slots if whole is not None else ():
-                mine, theirs = self.facts.shapes[slot.parameter], self.facts.shapes[whole.parameter]
-                if slot.parameter not in read and mine[slot.dim] == theirs[whole.dim]:
+            if whole is None:
+                continue
+            size = self.facts.shapes[whole.parameter][whole.dim]
+            for slot in slots:
+                if slot.parameter not in read and self.facts.shapes[slot.parameter][slot.dim] == size:
                     self.facts.tie(self.facts.atoms(whole), self.facts.atoms(slot), "one layer", NOWHERE)
 
     def unreached(self) -> tuple[FrozenChannels, ...]:
