@@ -92,6 +92,7 @@ def observe(
         passes.others()
         if not splits.revise(tracer.facts):
             break
+    tracer.tie_unread(model)
     tracer.skip(dict.fromkeys(_meant(skip, tracer, model), NOWHERE), "asked to be skipped")
     tracer.skip(skipped_layers(model), "skipped by its decorator")
     return tracer

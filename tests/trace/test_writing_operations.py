@@ -131,6 +131,40 @@ def test_operations_on_elements_that_torch_does_not_tag_as_such(tmp_path: Path) 
     assert pruned(tmp_path, ELEMENTS)[1] == {"a": 16}
 
 
+LARGEST = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(5, 16), nn.Linear(16, 12), nn.Linear(12, 3)
+
+    def forward(self, x):
+        weight = torch.tanh(self.b.weight)
+        weight = weight / (2 * torch.max(weight.abs())) + weight.median()
+        return self.c(F.linear(self.a(x), weight).relu())
+"""
+
+
+UNREAD = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.n, self.c = nn.Linear(5, 16), nn.Linear(16, 12), nn.BatchNorm1d(12), nn.Linear(12, 3)
+
+    def forward(self, x):
+        x = F.linear(self.a(x), self.b.weight).transpose(1, 2)
+        x = F.batch_norm(x, self.n.running_mean, self.n.running_var, training=self.training)
+        return self.c(x.transpose(1, 2))
+"""
+
+
+def test_parameters_of_a_layer_that_nothing_reads_go_with_those_that_are_read(tmp_path: Path) -> None:
+    assert pruned(tmp_path, UNREAD)[1] == {"a": 16, "b": 12}
+
+
+def test_the_largest_of_all_weights_is_one_of_those_that_stay(tmp_path: Path) -> None:
+    assert pruned(tmp_path, LARGEST)[1] == {"a": 16, "b": 12}
+
+
 LOSSES = """
 class Net(nn.Module):
     def __init__(self):

@@ -29,11 +29,24 @@ from ...graph import (
     solve,
 )
 from ...places import NOWHERE, Site
-from ...run import SMALL, Modules, author_site, forward_site, is_blank, isolated, unsaved_buffers
+from ...run import (
+    SMALL,
+    ConvBase,
+    ConvTransposeBase,
+    Modules,
+    NormBase,
+    author_site,
+    forward_site,
+    is_blank,
+    isolated,
+    unsaved_buffers,
+)
 from .axis_splits import Splits
 from .call import Call
 from .flat_weights import FlatWeights, is_line
 from .labels import NONE, Labels, axes_of, on_axis
+
+_VECTORS = ("weight", "bias", "running_mean", "running_var")  # of a layer, each as long as the layer has channels
 
 
 class Tracer:
@@ -250,6 +263,25 @@ class Tracer:
     def passed(self, done: Pass) -> None:
         """The calls since the last copy was adopted are those of a further pass."""
         self.further.append((done, self.site_calls))
+
+    def tie_unread(self, model: nn.Module) -> None:
+        """A layer's bias that no operation reads, as where a function gets its weight alone, has the channels of what
+        is read: the layer's constructor makes them equally long."""
+        read = {slot.parameter for slot in self.facts.slots}
+        for path, module in model.named_modules():
+            if not isinstance(module, (nn.Linear, ConvBase, NormBase, nn.LayerNorm, nn.GroupNorm)):
+                continue
+            axis = 1 if isinstance(module, ConvTransposeBase) else 0
+            names = {f"{path}.{n}" if path else n: axis if n == "weight" else 0 for n in _VECTORS}
+            slots = [Slot(self.aliases.get(name, name), axis) for name, axis in names.items()]
+            slots = [slot for slot in slots if slot.parameter in self.facts.shapes]
+            whole = next((slot for slot in slots if slot.parameter in read), None)
+            if whole is None:
+                continue
+            size = self.facts.shapes[whole.parameter][whole.dim]
+            for slot in slots:
+                if slot.parameter not in read and self.facts.shapes[slot.parameter][slot.dim] == size:
+                    self.facts.tie(self.facts.atoms(whole), self.facts.atoms(slot), "one layer", NOWHERE)
 
     def unreached(self) -> tuple[FrozenChannels, ...]:
         """Parameters that no operation has read."""

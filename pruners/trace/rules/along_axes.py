@@ -12,9 +12,10 @@ from .registry import RULES, Rule, freeze_axes, rule
 STATISTICS = {"sum", "mean", "amax", "amin", "var", "var_mean", "std", "std_mean", "norm", "linalg_vector_norm",
                "logsumexp", "nansum", "aminmax"}  # fmt: skip
 
+_EXTREMES = {"max", "min", "median", "nanmedian", "mode"}  # with an axis they tell which it is, too
 
-@rule(*STATISTICS, "prod", "any", "all", "argmax", "argmin", "max", "min", "median", "count_nonzero", "nanmedian",
-      "mode")  # fmt: skip
+
+@rule(*STATISTICS, *_EXTREMES, "prod", "any", "all", "argmax", "argmin", "count_nonzero")
 def reduction(tracer: Tracer, call: Call) -> None:
     """A statistic over an axis of channels runs over what is kept; other reductions hold them. Other axes pass."""
     source = call.args[0]
@@ -22,7 +23,7 @@ def reduction(tracer: Tracer, call: Call) -> None:
         RULES["pointwise"](tracer, call)
         return
     axes, labels = reduced_axes(call, source), tracer.labels(source)
-    statistic = call.name in STATISTICS or len(call.outputs) == 2  # the largest, and which it is
+    statistic = call.name in STATISTICS | _EXTREMES
     gone = [p for p in touching(labels, axes) if statistic and len(axes_of(p)) == 1]
     for plane in gone:
         tracer.statistic(call, plane, axes_of(plane)[0])
