@@ -38,7 +38,7 @@ def among_bundles(bundles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (("half", "other"), "only bundles of one network, made on inputs of one size, are compared: half of one with"),
         (("half", "most", "-o", "half"), "report writes one page: name it with -o FILE.html, not half"),
         (("half", "most", "-o", "half/report.html"), "half/report.html exists: choose another file with -o, or"),
-        (("half", "-o", "nowhere/x.html"), "nowhere/x.html can't be written: there is no folder nowhere"),
+        (("half", "-o", "half/plan.json/x.html"), "half/plan.json/x.html can't be written: Not a directory"),
     ],
     ids=["no bundle", "three", "other network", "a folder", "a file that is there", "no such folder"],
 )
@@ -99,7 +99,7 @@ def test_a_bundle_without_details_has_a_report_too(tmp_path: Path) -> None:
 
 
 def test_two_bundles_are_compared(tmp_path: Path) -> None:
-    result = app("report", "half", "most", "-o", str(tmp_path / "both.html"))
+    result = app("report", "half", "most", "-o", str(tmp_path / "new" / "both.html"))
     assert result.exit_code == 0, result.stderr
     assert "Kept channels" in result.stdout and "ratio" in result.stdout
     told = json.loads(app("report", "half", "most", "--json").stdout)
