@@ -128,6 +128,8 @@ def bundle_summary(folder: Path) -> Mapping[str, Any]:
         raise BundleError(f"{told} is damaged: {error}") from None
     if not isinstance(summary, dict) or not isinstance(summary.get("file", ""), str):
         raise BundleError(f"{told} is damaged: it doesn't say what a bundle's summary says")
+    if (schema := summary.get("schema", 1)) != 1:
+        raise BundleError(f"{told}: schema {json.dumps(schema)[:40]} is unknown, this version reads schema 1")
     weights = () if isinstance(summary.get("files"), list) else ("weights.pth",)
     names = (summary.get("file", "model.py"), *weights, "plan.json", "summary.json")
     missing = [n for n in names if not (folder / n).is_file()]

@@ -66,6 +66,25 @@ def test_damaged_bundles_are_refused(name: str, text: str | None, said: str) -> 
     assert code == 2 and said in told
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("model.py", b"x = (", "half can't be loaded: SyntaxError: '(' was never closed"),
+        ("weights.pth", b"PK", "half can't be loaded: "),
+        ("summary.json", b'{"schema": 9}', "half/summary.json: schema 9 is unknown, this version reads schema 1"),
+    ],
+)
+def test_a_bundle_that_can_not_be_loaded_is_no_fault_of_the_tool(name: str, content: bytes, said: str) -> None:
+    file = Path("half") / name
+    before = file.read_bytes()
+    file.write_bytes(content)
+    try:
+        code, told = refusal("profile", "half")
+    finally:
+        file.write_bytes(before)
+    assert code == 2 and said in told
+
+
 def test_a_report_written_anew_is_the_same() -> None:
     page = Path("half/report.html")
     before = page.read_text()
