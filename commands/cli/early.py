@@ -95,6 +95,8 @@ def _check_report(options: ReportOptions) -> None:
         raise OptionError(f"report writes one page: name it with -o FILE.html, not {file}")
     if os.path.lexists(file) and not options.force:
         raise OutputError(f"{file} exists: choose another file with -o, or overwrite it with --force")
+    if file.parent.is_file():
+        raise OutputError(f"{file.parent} is a file, not a folder; choose another folder with -o")
 
 
 def program() -> str:

@@ -38,7 +38,7 @@ def among_bundles(bundles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (("half", "other"), "only bundles of one network, made on inputs of one size, are compared: half of one with"),
         (("half", "most", "-o", "half"), "report writes one page: name it with -o FILE.html, not half"),
         (("half", "most", "-o", "half/report.html"), "half/report.html exists: choose another file with -o, or"),
-        (("half", "-o", "half/plan.json/x.html"), "half/plan.json/x.html can't be written: Not a directory"),
+        (("half", "-o", "half/plan.json/x.html"), "half/plan.json is a file, not a folder; choose another folder"),
     ],
     ids=["no bundle", "three", "other network", "a folder", "a file that is there", "no such folder"],
 )
@@ -130,5 +130,5 @@ def test_two_bundles_are_compared(tmp_path: Path) -> None:
     [params] = [m for m in told["measures"] if m["name"] == "parameters"]
     after = json.loads(Path("most/summary.json").read_text())["params"]["after"]
     assert params["second"].startswith(f"{after:,} (-")
-    page = (tmp_path / "both.html").read_text()
+    page = (tmp_path / "new" / "both.html").read_text()
     assert "half and most" in page and params["second"] in page and "http" not in page
