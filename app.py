@@ -56,8 +56,13 @@ class Commands(click.Group):
     command_class = headings.Command
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        ctx.meta[AS_JSON] = "--json" in args
-        return super().parse_args(ctx, args)
+        ctx.meta[AS_JSON], anything = "--json" in args, bool(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            if anything:  # else the help is shown
+                self._refuse(ctx, refusals.of_click(error))
+            raise
 
     def invoke(self, ctx: click.Context) -> Any:
         from secateur.pruners.errors import FAULT_CODE, Interrupted, SecateurError
@@ -73,6 +78,8 @@ class Commands(click.Group):
             ctx.exit(Interrupted.exit_code)
         except SecateurError as error:
             self._refuse(ctx, error)
+        except click.UsageError as error:
+            self._refuse(ctx, refusals.of_click(error))
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:

@@ -39,6 +39,7 @@ def _opened(path: Path) -> Bundle:
 
 def _write(file: Path, text: str) -> None:
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         with replaced(file) as draft:
             draft.write(text.encode())
     except OSError as error:

@@ -176,7 +176,7 @@ def _import_module(where: str) -> ModuleType:
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
     try:
-        return importlib.import_module(where)
+        found = importlib.import_module(where)
     except ModuleNotFoundError as error:
         if error.name and (where == error.name or where.startswith(f"{error.name}.")):
             raise ModelFileError(
@@ -185,6 +185,9 @@ def _import_module(where: str) -> ModuleType:
         raise _import_error(error, where) from error
     except Exception as error:
         raise _import_error(error, where) from error
+    if found.__spec__ is not None and found.__spec__.origin is None:
+        raise ModelFileError(f"{where} is a folder: give the file in it, --model {where}/FILE.py:FACTORY")
+    return found
 
 
 def _import_error(error: BaseException, where: str) -> BaseException:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .errors import BundleError, FactoryError, ModelFileError, NotGivenError
+from .errors import BundleError, CheckpointError, FactoryError, ModelFileError, NotGivenError
 
 _HUB = "hf:"
 
@@ -106,8 +106,21 @@ def hub_folder(spec: str) -> Path:
     return path
 
 
+def check_checkpoint(path: Path) -> None:
+    """Raises CheckpointError where there is no such file; of a folder it names the one that is meant, perhaps."""
+    if not path.exists():
+        raise CheckpointError(f"there is no checkpoint {path}")
+    if path.is_dir():
+        endings = (".index.json", ".safetensors", ".pth", ".pt", ".ckpt", ".bin")
+        found = [f for ending in endings for f in sorted(path.iterdir()) if f.name.endswith(ending)]
+        such = f", such as {found[0]}" if found else ""
+        raise CheckpointError(f"{path} is a folder: name the checkpoint file in it{such}")
+
+
 def bundle_summary(folder: Path) -> Mapping[str, Any]:
     """What a bundle's ``summary.json`` holds. Raises UsageError where the folder is no bundle."""
+    if folder.is_file():
+        raise BundleError(f"{folder} is a file: give the bundle's folder, {folder.parent}")
     told = folder / "summary.json"
     try:
         summary = json.loads(told.read_text("utf-8")) if told.is_file() else {}
@@ -115,6 +128,8 @@ def bundle_summary(folder: Path) -> Mapping[str, Any]:
         raise BundleError(f"{told} is damaged: {error}") from None
     if not isinstance(summary, dict) or not isinstance(summary.get("file", ""), str):
         raise BundleError(f"{told} is damaged: it doesn't say what a bundle's summary says")
+    if (schema := summary.get("schema", 1)) != 1:
+        raise BundleError(f"{told}: schema {json.dumps(schema)[:40]} is unknown, this version reads schema 1")
     weights = () if isinstance(summary.get("files"), list) else ("weights.pth",)
     names = (summary.get("file", "model.py"), *weights, "plan.json", "summary.json")
     missing = [n for n in names if not (folder / n).is_file()]

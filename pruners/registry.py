@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 from .errors import UnknownNameError
 
 Entry = TypeVar("Entry")
+_LISTED = 20  # more names beside the one that is meant help nobody
 
 
 def closest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
@@ -31,7 +32,8 @@ def check_name(kind: str, name: str, known: Collection[str]) -> None:
     if name not in known:
         close = closest(name, known, 0.4)
         guess = f", did you mean {close!r}?" if close else ";"
-        raise UnknownNameError(f"unknown {kind} {name!r}{guess} known are {', '.join(known)}")
+        listed = f" known are {', '.join(known)}" if not close or len(known) <= _LISTED else ""
+        raise UnknownNameError(f"unknown {kind} {name!r}{guess}{listed}")
 
 
 class Registry(Generic[Entry]):

@@ -212,8 +212,8 @@ _TABLE = {
     ),
     "training.exporting": "pruners.errors pruners.hub pruners.latency pruners.run pruners.verify",
     "training.fit": (
-        "pruners.errors pruners.outputs pruners.registry pruners.run pruners.saving training.binarization "
-        "training.binarization.kinds training.data"
+        "pruners.errors pruners.named_files pruners.outputs pruners.registry pruners.run pruners.saving "
+        "training.binarization training.binarization.kinds training.data"
     ),
     "training.packing": (
         "pruners.bundle pruners.costs pruners.errors pruners.latency pruners.run pruners.verify training.binarization"

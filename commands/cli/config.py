@@ -81,7 +81,8 @@ def _read(path: Path) -> dict[str, Any]:
         at = re.search(r"\(at line (\d+), column (\d+)\)", str(error))
         line, column = (int(at[1]), int(at[2]) - 1) if at else (0, 0)
         site = Site(str(path), line, span=(line, column, line, column + 1)) if at else None
-        raise ConfigError(f"{path} is no TOML: {str(error).splitlines()[0]}", site=site) from None
+        way = 'options are written in TOML, as in arch = "resnet"' if path.suffix in (".yaml", ".yml", ".json") else ""
+        raise ConfigError(f"{path} is no TOML: {str(error).splitlines()[0]}", site=site, help=way) from None
 
 
 def _options(command: click.Command) -> dict[str, click.Option]:

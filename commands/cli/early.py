@@ -25,6 +25,7 @@ from ...pruners.errors import (
 )
 from ...pruners.named_files import (
     bundle_summary,
+    check_checkpoint,
     check_function,
     hub_folder,
     is_function,
@@ -94,8 +95,8 @@ def _check_report(options: ReportOptions) -> None:
         raise OptionError(f"report writes one page: name it with -o FILE.html, not {file}")
     if os.path.lexists(file) and not options.force:
         raise OutputError(f"{file} exists: choose another file with -o, or overwrite it with --force")
-    if not file.parent.is_dir():
-        raise OutputError(f"{file} can't be written: there is no folder {file.parent}")
+    if file.parent.is_file():
+        raise OutputError(f"{file.parent} is a file, not a folder; choose another folder with -o")
 
 
 def program() -> str:
@@ -121,6 +122,8 @@ def _check_inputs(options: NetworkOptions) -> None:
     if isinstance(options, ApplyOptions):
         if not options.plan.exists():
             raise PlanError(f"{options.plan}: there is no such plan file")
+        if options.plan.is_dir():
+            raise PlanError(f"{options.plan} is a folder: give the plan in it, {options.plan / 'plan.json'}")
     elif isinstance(options, SubjectOptions):
         if isinstance(options, EvaluateOptions) and options.draw and options.draw.suffix.lower() != ".png":
             path = options.draw  # perhaps the bundle
@@ -193,8 +196,7 @@ def _check_files(options: NetworkOptions) -> None:
     start = options.init_from if options.network else None
     if not (start and options.weights):
         for path in filter(None, (start, options.weights)):
-            if not path.exists():
-                raise CheckpointError(f"there is no checkpoint {path}")
+            check_checkpoint(path)
 
 
 def _check_weights(options: NetworkOptions) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import tokenize
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from ...pruners.errors import SecateurError
+from ...pruners.errors import NotGivenError, OptionError, SecateurError, UnknownNameError
 from ...pruners.places import Site
 
 _TAB = 4
@@ -26,6 +27,20 @@ def told(error: SecateurError) -> str:
     notes = [f"{edge} help: {error.help}"] if error.help else []
     notes += [f"{edge} note: secateur explain {error.code}"] if error.code else []
     return "\n".join([first_line(error.code, _without_place(error)), *excerpt, *notes])
+
+
+def of_click(error: click.UsageError) -> SecateurError:
+    """What click refuses of the words of a command line, in one line, with the way out."""
+    kinds = {
+        click.MissingParameter: NotGivenError, click.NoSuchOption: UnknownNameError, click.BadParameter: OptionError,
+    }  # fmt: skip
+    kind = next((ours for theirs, ours in kinds.items() if isinstance(error, theirs)), OptionError)
+    text = error.format_message().rstrip(".")
+    if (words := re.search(r"unexpected extra arguments? \((.*\.py.*)\)", text)) and " " not in words[1]:
+        return kind(text, help=f"write --model {words[1]}")
+    wrong = isinstance(error, click.BadParameter) and not isinstance(error, click.MissingParameter)
+    command = error.ctx.command_path if error.ctx and not wrong else ""
+    return kind(text, help=command and f"{command} --help says what there is")
 
 
 def first_line(code: str, reason: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import NotGivenError
+from ..errors import BundleError, NotGivenError, SecateurError
 from ..hub import open_folder
 from ..named_files import bundle_summary
 from ..outputs import to_disk
@@ -76,12 +76,19 @@ class Bundle:
 
     @cached_property
     def model(self) -> nn.Module:
-        """The generated network with its weights, in eval mode; made at first use, and the same one from then on."""
+        """The generated network with its weights, in eval mode; made at first use, and the same one from then on.
+        Raises BundleError where its files were damaged, or edited so that they don't fit any more."""
         if self.configured:
             return open_folder(self.folder, code=True)[0]
-        factory = self.summary["factory"]
-        network = import_network(self.file, factory) if self.text is None else import_text(self.text, factory)
-        network.load_state_dict(self._weights() if self.state is None else self.state)
+        try:
+            factory = self.summary["factory"]
+            network = import_network(self.file, factory) if self.text is None else import_text(self.text, factory)
+            network.load_state_dict(self._weights() if self.state is None else self.state)
+        except (SecateurError, MemoryError):
+            raise
+        except Exception as error:  # the file may hold anything
+            what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            raise BundleError(f"{self._place} can't be loaded: {what}") from error
         return network.eval()
 
     def _weights(self) -> dict[str, Tensor]:

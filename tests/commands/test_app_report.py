@@ -38,7 +38,7 @@ def among_bundles(bundles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (("half", "other"), "only bundles of one network, made on inputs of one size, are compared: half of one with"),
         (("half", "most", "-o", "half"), "report writes one page: name it with -o FILE.html, not half"),
         (("half", "most", "-o", "half/report.html"), "half/report.html exists: choose another file with -o, or"),
-        (("half", "-o", "nowhere/x.html"), "nowhere/x.html can't be written: there is no folder nowhere"),
+        (("half", "-o", "half/plan.json/x.html"), "half/plan.json is a file, not a folder; choose another folder"),
     ],
     ids=["no bundle", "three", "other network", "a folder", "a file that is there", "no such folder"],
 )
@@ -63,6 +63,25 @@ def test_damaged_bundles_are_refused(name: str, text: str | None, said: str) -> 
         code, told = refusal("report", "half")
     finally:
         file.write_text(before)
+    assert code == 2 and said in told
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("model.py", b"x = (", "half can't be loaded: SyntaxError: '(' was never closed"),
+        ("weights.pth", b"PK", "half can't be loaded: "),
+        ("summary.json", b'{"schema": 9}', "half/summary.json: schema 9 is unknown, this version reads schema 1"),
+    ],
+)
+def test_a_bundle_that_can_not_be_loaded_is_no_fault_of_the_tool(name: str, content: bytes, said: str) -> None:
+    file = Path("half") / name
+    before = file.read_bytes()
+    file.write_bytes(content)
+    try:
+        code, told = refusal("profile", "half")
+    finally:
+        file.write_bytes(before)
     assert code == 2 and said in told
 
 
@@ -99,7 +118,7 @@ def test_a_bundle_without_details_has_a_report_too(tmp_path: Path) -> None:
 
 
 def test_two_bundles_are_compared(tmp_path: Path) -> None:
-    result = app("report", "half", "most", "-o", str(tmp_path / "both.html"))
+    result = app("report", "half", "most", "-o", str(tmp_path / "new" / "both.html"))
     assert result.exit_code == 0, result.stderr
     assert "Kept channels" in result.stdout and "ratio" in result.stdout
     told = json.loads(app("report", "half", "most", "--json").stdout)
@@ -111,5 +130,5 @@ def test_two_bundles_are_compared(tmp_path: Path) -> None:
     [params] = [m for m in told["measures"] if m["name"] == "parameters"]
     after = json.loads(Path("most/summary.json").read_text())["params"]["after"]
     assert params["second"].startswith(f"{after:,} (-")
-    page = (tmp_path / "both.html").read_text()
+    page = (tmp_path / "new" / "both.html").read_text()
     assert "half and most" in page and params["second"] in page and "http" not in page

@@ -18,7 +18,7 @@ from secateur.pruners import metrics, search
 from secateur.pruners.metrics import KERNEL_METRICS
 from secateur.pruners.transfer import TRANSFERS
 from secateur.training.binarization.kinds import KINDS as KINDS_THERE
-from secateur.training.data import folders, layouts, sets
+from secateur.training.data import folders, layouts, sets, shards
 from secateur.training.fit import beside
 
 ROOT = Path(__file__).parents[2]
@@ -119,6 +119,19 @@ REFUSED = {
     "weights": (("evaluate", *OWN, "--weights", "gone.pt"), "there is no checkpoint gone.pt"),
     "weights of another kind": (
         ("train", *ARCH, "--network", "BWN", "--init-from", "gone.pt"), "there is no checkpoint gone.pt",
+    ),
+    "a folder of weights": (
+        ("evaluate", *OWN, "--weights", "bundle"),
+        "bundle is a folder: name the checkpoint file in it, such as bundle/weights.pth",
+    ),
+    "a file of a bundle": (
+        ("evaluate", "bundle/model.py"), "bundle/model.py is a file: give the bundle's folder, bundle",
+    ),
+    "a folder for a plan": (("apply", "bundle"), "bundle is a folder: give the plan in it, bundle/plan.json"),
+    "an option without a value": (("prune", "--arch"), "Option '--arch' requires an argument"),
+    "a file without its option": (
+        ("prune", "own_small.py:small"),
+        "Got unexpected extra argument (own_small.py:small); write --model own_small.py:small",
     ),
     "a plan": (("apply", "gone/plan.json"), "gone/plan.json: there is no such plan file"),
     "no bundle": (("profile", "gone"), "gone is not a bundle: it has no model.py"),
@@ -225,7 +238,7 @@ def test_the_names_are_those_of_the_registries() -> None:
     assert metrics.FIRST == names.RANKINGS
     assert search.SEARCHES.names() == names.SEARCHES
     assert set(TRANSFERS.names()) == set(names.TRANSFERS)
-    assert layouts and folders and tuple(sorted(sets.DATA_SETS)) == names.DATA_SETS
+    assert layouts and folders and shards and tuple(sorted(sets.DATA_SETS)) == names.DATA_SETS
     assert tuple(sorted(KINDS_THERE)) == names.KINDS
 
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ...pruners.errors import CheckpointError
+from ...pruners.named_files import check_checkpoint
 
 SAFETENSORS, INDEX = ".safetensors", ".index.json"
 _NUMBERS = [
@@ -49,10 +50,7 @@ def read(path: Path, allowed: Sequence[str] = ()) -> object:
     ``allowed``: names of classes, ``module.Class``, whose objects may be in it. They become plain dictionaries: no
     code of theirs is imported or run. Raises CheckpointError in one line.
     """
-    if not path.exists():
-        raise CheckpointError(f"there is no checkpoint {path}")
-    if path.is_dir():
-        raise CheckpointError(f"{path} is a folder: name the checkpoint file in it{_named(path)}")
+    check_checkpoint(path)
     if path.name.endswith(INDEX):
         return _in_several(path, allowed)
     if path.suffix == SAFETENSORS:
@@ -77,13 +75,6 @@ class _StandIn:
 
     def __new__(cls, *_: object) -> OrderedDict[str, Any]:  # type: ignore[misc]
         return OrderedDict()
-
-
-def _named(folder: Path) -> str:
-    """One that is meant, perhaps."""
-    endings = (INDEX, SAFETENSORS, ".pth", ".pt", ".ckpt", ".bin")
-    found = [f for ending in endings for f in sorted(folder.iterdir()) if f.name.endswith(ending)]
-    return f", such as {found[0]}" if found else ""
 
 
 # -- safetensors
