@@ -136,6 +136,8 @@ class _Passes:
         network = copied(self.model).train(run.training)
         self.tracer.adopt(network)
         watch = _labelled(self.tracer, network, example, run, attempts)
+        if attempts is not None:
+            attempts.settle()
         done = replace(run, failed=frozenset(attempts.failed)) if attempts is not None else run
         self.tracer.passed(done)
         if attempts is None:
