@@ -184,7 +184,7 @@ class Tracer:
     def consumed(self, weight: Tensor, atoms: Tensor, read: Tensor) -> None:
         """Weights have these channels as their inputs. ``read``: those of the tensor that is read with them."""
         self._play(atoms, "in")
-        if self.labels(weight).weight is not None:
+        if self.unread and self.labels(weight).weight is not None:
             self.unread.pop(line_key(read), None)
 
     def _play(self, atoms: Tensor, role: str) -> None:
