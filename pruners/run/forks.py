@@ -83,6 +83,15 @@ class Fork:
         block = self.ways[way]
         return bool(block) and (isinstance(block[-1], ast.Raise) or all(map(_says, block)))
 
+    def beyond(self, way: int, names: Mapping[str, Any]) -> bool:
+        """Whether the way only looks up what a list doesn't hold: nothing that is there is read."""
+        stmt = self.ways[way][0] if len(self.ways[way]) == 1 else None
+        part = stmt.value if isinstance(stmt, ast.Assign) else None
+        if not isinstance(part, ast.Subscript):
+            return False
+        held, at = (names.get(n.id) if isinstance(n, ast.Name) else None for n in (part.value, part.slice))
+        return isinstance(held, list | tuple) and type(at) is int and at >= len(held)
+
     @cached_property
     def notes(self) -> bool:
         """Whether both ways do nothing but give names and parts of lists constants."""

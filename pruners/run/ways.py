@@ -365,9 +365,9 @@ class _Frame:
 
 def _idle(fork: Fork, side: int, frame: FrameType) -> bool:
     """Whether there is nothing to try in a way: it gives constants to names that hold no tensors, so that no channel
-    meets it, or is harmless."""
+    meets it, is harmless, or looks up what isn't there."""
     notes = fork.notes and not any(forks.pieces(frame.f_locals.get(name)) for name in fork.stored)
-    return notes or fork.harmless(side)
+    return notes or fork.harmless(side) or fork.beyond(side, frame.f_locals)
 
 
 def _side(fork: Fork, here: Span) -> int:

@@ -137,6 +137,8 @@ class _Passes:
         network = copied(self.model).train(run.training)
         self.tracer.adopt(network, run == Pass(0, True))  # where gradients are kept, other operations may run
         watch = _labelled(self.tracer, network, example, run, attempts)
+        if attempts is not None:
+            attempts.settle()
         done = replace(run, failed=frozenset(attempts.failed)) if attempts is not None else run
         self.tracer.passed(done)
         if attempts is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -10,9 +10,10 @@ from torch import Tensor
 from ..graph import Pass, Untaken
 from ..places import Site
 from ..run import Left, Visit, Watch, Way, described, pieces, without_modes
-from .labelling import Tracer, axes_of
+from .labelling import Tracer, axes_of, line_key
 
 Runs = list[tuple[Pass, Watch]]
+_OTHERS = "ways through the code that give tensors of other channels"
 
 
 def untaken(runs: Runs, unreached: frozenset[str]) -> dict[int, set[Way]]:
@@ -58,14 +59,24 @@ class Attempts:
     def attempt(self, way: Way, site: Site, call: Callable[[], Left]) -> Left | str:
         tracer = self._tracer
         calls = len(tracer.site_calls)
+        outside, tracer.unread = tracer.unread, {}
         try:
             left = call()
         except Exception as error:
             del tracer.site_calls[calls:]
             self.failed.add(way)
             return described(error)
+        finally:
+            self.settle()
+            tracer.unread = outside
         self.done.add(site)
         return left
+
+    def settle(self) -> None:
+        """Channels of two ways that differ in number stay where no weights read them: both ways may be possible."""
+        for tensors, site in (found for waiting in self._tracer.unread.values() for found in waiting):
+            self._freeze(tensors, _OTHERS, site)
+        self._tracer.unread = {}
 
     def join(self, first: Any, second: Any, site: Site) -> None:
         """Code behind the fork gets the one or the other: their channels go together, or all stay."""
@@ -86,10 +97,18 @@ class Attempts:
         planes = [sorted(self._tracer.labels(t).planes, key=axes_of) for t in (a, b)]
         alike = a.ndim == b.ndim and [p.shape for p in planes[0]] == [p.shape for p in planes[1]]
         if not alike:
-            self._freeze([a, b], "ways through the code that give tensors of other channels", site)
+            self._differ(a, b, planes, site)
             return
         for p, q in zip(*planes, strict=True):
             self._tracer.tie(p.reshape(-1), q.reshape(-1), "a way through the code that the example doesn't take", site)
+
+    def _differ(self, a: Tensor, b: Tensor, planes: Sequence[Sequence[Tensor]], site: Site) -> None:
+        """Where weights read the one the other can't follow: the network would end in an error. Else both stay."""
+        axes = [[axes_of(p) for p in found] for found in planes]
+        if a.ndim == b.ndim and axes[0] == axes[1] and len(axes[1]) == 1 and len(axes[1][0]) == 1:
+            self._tracer.unread.setdefault(line_key(planes[1][0]), []).append(((a, b), site))
+        else:
+            self._freeze([a, b], _OTHERS, site)
 
     def hold(self, values: Any, site: Site, why: str) -> None:
         """All channels of these values stay. ``why``: why code that could read them can't be run, if so."""
@@ -106,6 +125,6 @@ class Attempts:
             reason = f"read where the code takes another way than on the example, and trying it fails: {why}"
         self._freeze(frozen, reason, site)
 
-    def _freeze(self, tensors: list[Tensor], reason: str, site: Site) -> None:
+    def _freeze(self, tensors: Sequence[Tensor], reason: str, site: Site) -> None:
         for tensor in tensors:
             self._tracer.freeze(self._tracer.labels(tensor).planes, reason, site)

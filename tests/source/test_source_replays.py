@@ -150,9 +150,11 @@ KEPT = {
         "class Conv(nn.Conv2d):\n    def __init__(self, a, b, *, size=1, **kwargs):\n"
         "        super().__init__(a, b, size, padding=size // 2, **kwargs)\n\n"
         "    def forward(self, x):\n        return super().forward(x).relu()\n\n\n"
-        + net(LOOP.format(widths="(8, 16)").replace("Block(c, w)", "kind(c, w, bias=False, device=None)"), "16",
-              ", kind=partial(Conv, size=3)"),
-        "for w in (4, 8):\n            layers.append(kind(c, w, bias=False, device=None))",
+        "class Layer(nn.Module):\n    def __init__(self, a, b, kind):\n        super().__init__()\n"
+        "        self.conv = kind(a, b, bias=False, device=None)\n\n"
+        "    def forward(self, x):\n        return self.conv(x)\n\n\n"
+        + net(LOOP.format(widths="(8, 16)").replace("Block(c, w)", "Layer(c, w, partial(Conv, size=3))"), "16"),
+        "for w in (4, 8):\n            layers.append(Layer(c, w, partial(Conv, size=3)))",
     ),
 }  # fmt: skip
 

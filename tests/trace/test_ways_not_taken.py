@@ -215,6 +215,74 @@ def test_what_an_argument_that_is_not_there_could_meet_stays_and_is_said() -> No
     assert "test_ways_not_taken.py:" in pruner.doubts[0]
 
 
+class HalfOfLargeImages(Net):
+    """Nothing behind the fork says how many channels there are; a layer before it reads all."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.c1(x))
+        before = self.c2(x)
+        if x.shape[-1] > 8:
+            x = x[:, :8]
+        return self.fc(before.mean((2, 3))) + x.mean((1, 2, 3))[:, None]
+
+
+class ALayerForEither(Net):
+    """Two forks that belong together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.both, self.one = nn.Conv2d(32, 16, 1), nn.Conv2d(16, 16, 1)
+
+    def forward(self, x: Tensor, more: Tensor | None = None) -> Tensor:
+        x = F.relu(self.c1(x))
+        if more is None:
+            x = torch.cat([x, x.sigmoid()], 1)
+        x = self.both(x) if more is None else self.one(x)
+        return self.end(x)
+
+
+class UpWithSkip(nn.Module):
+    def __init__(self, a: int, b: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(a, b, 3, padding=1)
+
+    def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
+        if skip is not None:
+            x = torch.cat([x, skip], 1)
+        return self.conv(x).relu()
+
+
+class OptionalSkips(Net):
+    """A block with a skip connection can't do without: its layer reads what is joined."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.c2 = nn.Conv2d(16, 24, 3, padding=1)
+        self.blocks = nn.ModuleList([UpWithSkip(40, 12), UpWithSkip(12, 16)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = self.c1(x).relu()
+        x, skips = self.c2(first), [first]
+        for i, block in enumerate(self.blocks):
+            skip = skips[i] if i < len(skips) else None
+            x = block(x, skip)
+        return self.fc(x.mean((2, 3)))
+
+
+def test_channels_stay_where_another_way_gives_a_part_of_them_to_something_without_weights() -> None:
+    pruner = compare(HalfOfLargeImages, [(torch.randn(2, 3, n, n),) for n in (8, 12)])
+    assert [w.name for w in pruner.graph.widths] == ["c2"]
+
+
+def test_channels_stay_where_the_other_way_ends_at_a_fork_of_its_own() -> None:
+    compare(ALayerForEither, [(torch.randn(2, 3, 8, 8),), (torch.randn(2, 3, 8, 8), torch.zeros(1))])
+
+
+def test_a_way_that_gives_a_layer_too_few_channels_is_none() -> None:
+    pruner = compare(OptionalSkips, [(torch.randn(2, 3, n, n),) for n in (8, 12)])
+    assert {w.name for w in pruner.graph.widths} >= {"c1", "c2"}
+
+
 class DropsAPartOfSmallImages(Net):
     def forward(self, x: Tensor) -> Tensor:
         parts = [F.relu(self.c1(x)), 0.0]

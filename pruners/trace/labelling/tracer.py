@@ -44,7 +44,7 @@ from ...run import (
 from .axis_splits import Splits
 from .call import Call
 from .flat_weights import FlatWeights, is_line
-from .labels import NONE, Labels, axes_of, on_axis
+from .labels import NONE, Labels, axes_of, line_key, on_axis
 
 _VECTORS = ("weight", "bias", "running_mean", "running_var")  # of a layer, each as long as the layer has channels
 
@@ -79,6 +79,7 @@ class Tracer:
         self.calls = self.site_calls  # of the first pass
         self.further: list[tuple[Pass, list[SiteCall]]] = []
         self.untaken: tuple[Untaken, ...] = ()
+        self.unread: dict[bytes, list[tuple[Sequence[Tensor], Site]]] = {}  # by ``line_key``, see ``Attempts``
         self._counting = True
         self._operations: Counter[str] = Counter()
         self._readers: dict[Operation, IntArray] = {}
@@ -195,8 +196,11 @@ class Tracer:
     def produced(self, atoms: Tensor) -> None:
         self._play(atoms, "out")
 
-    def consumed(self, weight: Tensor, atoms: Tensor) -> None:
+    def consumed(self, weight: Tensor, atoms: Tensor, read: Tensor) -> None:
+        """Weights have these channels as their inputs. ``read``: those of the tensor that is read with them."""
         self._play(atoms, "in")
+        if self.unread and self.labels(weight).weight is not None:
+            self.unread.pop(line_key(read), None)
 
     def _play(self, atoms: Tensor, role: str) -> None:
         for slot in self.facts.slots_of(atoms.numpy()):

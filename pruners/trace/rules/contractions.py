@@ -90,7 +90,7 @@ def _bind_in(tracer: Tracer, call: Call, weight: Tensor, incoming: Tensor, axis:
     else:
         stored = tracer.axis(weight, axis, blocks=groups).reshape(groups, -1)
     tracer.tie(incoming, stored, "read by", call.site)
-    tracer.consumed(weight, stored)
+    tracer.consumed(weight, stored, incoming)
 
 
 @rule("torchvision::deform_conv2d")
@@ -111,7 +111,7 @@ def deformable_convolution(tracer: Tracer, call: Call) -> None:
         groups = 1
     else:
         tracer.tie(incoming.reshape(groups, -1), stored, "read by", call.site)
-        tracer.consumed(weight, stored)
+        tracer.consumed(weight, stored, incoming)
         if not tracer.stored(weight):
             tracer.reads(call, incoming, 1)
     for parts, line in ((groups, incoming), (groups, outgoing), (offset_groups, incoming)):
@@ -175,7 +175,8 @@ def _product(tracer: Tracer, call: Call, left: Tensor, right: Tensor) -> None:
     weights = [w for w in (a.weight, b.weight) if w is not None]
     if k_left is not None and k_right is not None and len(weights) == 1:
         tracer.tie(k_left, k_right, "read by", call.site)
-        tracer.consumed(right if b.weight else left, k_right if b.weight else k_left)
+        read = (right, k_right, k_left) if b.weight else (left, k_left, k_right)
+        tracer.consumed(*read)
         tracer.reads(call, k_left, inner_left)  # zeros in a parameter may be something else in what is made of it
     elif k_left is not None and k_right is not None and not weights:
         tracer.tie(k_left, k_right, f"{call.name} of two activations", call.site)
