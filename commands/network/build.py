@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -235,17 +235,44 @@ def _choices(options: NetworkOptions) -> dict[str, Any]:
 
 def _text(spec: str, folder: Path, model: nn.Module) -> Data:
     """Text as tokens of the folder's. Raises UsageError where the model takes no such tokens."""
-    data = load_text(spec, tokenizer_of(folder), longest(model, LENGTH))
+    data = load_text(spec, _known_tokens(folder, model), longest(model, LENGTH))
     tokens = calibration_images(data, 2)
     try:
         with as_it_was(model), torch.no_grad():
             out = model.eval()(tokens)
     except Exception as error:
+        if takes := _other_inputs(model):
+            raise UnsuitedError(f"{type(model).__name__} takes {takes}, no tokens alone: leave --data out") from error
         told = f"{folder} can't be run on the tokens of {spec}: {describe(error)}"
         raise InputError(told, site=site_of(error)) from error
     if scores_of(out, tokens) is None:
         raise UnsuitedError(f"{type(model).__name__} gives no scores for tokens or texts: leave --data out")
     return data
+
+
+def _other_inputs(model: nn.Module) -> str:
+    """What a model takes that isn't run on tokens alone."""
+    told: Any = model
+    if told.main_input_name != "input_ids":
+        return str(told.main_input_name)
+    return "tokens for a decoder, too" if told.config.is_encoder_decoder else ""
+
+
+def _known_tokens(folder: Path, model: nn.Module) -> Callable[[str], list[int]]:
+    """The folder's tokenizer. Raises WeightsMismatchError for tokens that the model doesn't know."""
+    tokenizer = tokenizer_of(folder)
+    told: Any = model
+    most = getattr(told.config, "vocab_size", None)
+
+    def tokens(text: str) -> list[int]:
+        found = tokenizer(text)
+        if isinstance(most, int) and max(found, default=0) >= most:
+            raise WeightsMismatchError(
+                f"{folder}: its tokenizer makes token {max(found)}, and the model knows {most}: they are of two models"
+            )
+        return found
+
+    return tokens
 
 
 def _configured_inputs(options: NetworkOptions, model: nn.Module) -> Any:

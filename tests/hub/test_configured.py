@@ -270,6 +270,19 @@ def test_text_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
     assert code == 2 and "is for --model hf:DIR" in error
 
 
+def test_a_tokenizer_of_another_model_is_refused_by_its_largest_token(tmp_path: Path) -> None:
+    from tokenizers import ByteLevelBPETokenizer
+
+    (tmp_path / "text.txt").write_text("x" * 9000, "utf-8")
+    words = ByteLevelBPETokenizer()
+    words.train([str(tmp_path / "text.txt")], vocab_size=256, min_frequency=2)
+    llama(vocab_size=60).save_pretrained(tmp_path / "model")
+    transformers.PreTrainedTokenizerFast(tokenizer_object=words._tokenizer).save_pretrained(tmp_path / "model")
+    given = ("--data", f"text:{tmp_path}/text.txt")
+    code, said = refusal("prune", "--model", f"hf:{tmp_path / 'model'}", "--ratio", "0.5", *given)
+    assert code == 2 and "and the model knows 60: they are of two models" in said
+
+
 # -- whole layers
 
 

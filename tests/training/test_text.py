@@ -35,6 +35,13 @@ def test_a_line_without_text_is_refused_by_its_number(tmp_path: Path, line: str)
         load_text(f"text:{tmp_path}/a.jsonl", letters, 10)
 
 
+@pytest.mark.parametrize("data", [b"\x1f\x8b\0\0" * 999, bytes(range(128, 256)) * 99], ids=["zipped", "latin"])
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "a.txt").write_bytes(data)
+    with pytest.raises(DataError, match=r"a\.txt is no text in UTF-8"):
+        load_text(f"text:{tmp_path}/a.txt", letters)
+
+
 def test_the_last_tenth_is_held_out_and_nothing_is_lost_between(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("".join(chr(97 + i % 26) for i in range(305)), "utf-8")
     data = load_text(f"text:{tmp_path}/a.txt", letters, 10)

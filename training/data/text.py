@@ -20,6 +20,7 @@ LENGTH = 128
 _HELD_OUT = 10  # of so many sequences one, at most 1,000
 _MOST_HELD_OUT = 1000
 _TOGETHER = 16
+_STRANGE = 0.01  # of the characters may be none
 
 
 def load_text(spec: str, tokenizer: Callable[[str], list[int]], length: int = LENGTH) -> Data:
@@ -59,6 +60,8 @@ def _texts(file: Path) -> Iterator[str]:
         text = file.read_text("utf-8", errors="replace")
     except OSError as error:
         raise DataError(f"{file} can't be read: {error.strerror}") from None
+    if "\0" in text or text.count("\ufffd") > _STRANGE * len(text):
+        raise DataError(f"{file} is no text in UTF-8: it holds bytes that are no characters")
     if file.suffix != ".jsonl":
         yield text
         return
