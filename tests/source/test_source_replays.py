@@ -620,7 +620,62 @@ class Net(nn.Module):
             outputs.append(x if layer.i in self.save else None)
         return self.fc(x.mean((2, 3)))
 """
+UNREAD = """class Unit(nn.Module):
+    def __init__(self, a, b, stride):
+        super().__init__()
+        self.stride = stride
+        if stride > 1:
+            self.short = nn.Conv2d(a, b, 1, stride)
+        self.conv = nn.Conv2d(a if stride > 1 else b // 2, b // 2, 3, stride, 1)
+
+    def forward(self, x):
+        if self.stride > 1:
+            return torch.cat((self.short(x), self.conv(x)), 1)
+        one, two = x.chunk(2, dim=1)
+        return torch.cat((one, self.conv(two)), 1)
+
+
+class Net(nn.Module):
+    def __init__(self, widths=(8, 16)):
+        super().__init__()
+        layers, a = [], 3
+        for b in widths:
+            layers += [Unit(a, b, 2), nn.ReLU(), nn.Conv2d(b + b // 2, b, 1), Unit(b, b, 1)]
+            a = b
+        self.body = nn.Sequential(*layers)
+        self.fc = nn.Linear(a, 5)
+
+    def forward(self, x):
+        return self.fc(self.body(x).mean((2, 3)))
+"""
+TWO_WAYS = """class Norm(nn.Module):
+    def __init__(self, c, last=True):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(c))
+        self.last, self.shape = last, (c,)
+
+    def forward(self, x):
+        if self.last:
+            return nn.functional.layer_norm(x, self.shape, self.weight)
+        return self.weight[:, None, None] * x
+
+
+class Net(nn.Module):
+    def __init__(self, widths=(8, 16)):
+        super().__init__()
+        layers, a = [], 3
+        for b in widths:
+            layers += [nn.Conv2d(a, b, 3, padding=1), Norm(b, last=False), nn.ReLU()]
+            a = b
+        self.body, self.norm = nn.Sequential(*layers), Norm(a)
+        self.fc = nn.Linear(a, 5)
+
+    def forward(self, x):
+        return self.fc(self.norm(self.body(x).mean((2, 3))))
+"""
 KEPT |= {
+    "an argument that some instances don't read": (UNREAD, {"widths=(8, 16)": "widths=(4, 8)"}),
+    "an attribute that counts channels on one way only": (TWO_WAYS, {"widths=(8, 16)": "widths=(4, 8)"}),
     "a number that only a condition reads": (LIMIT, {"base=8, limit=32": "base=4, limit=16"}),
     "widths that are made divisible": (DIVISIBLE, {"(8, 1), (24, 2)": "(4, 1), (12, 2)"}),
 }

@@ -92,8 +92,10 @@ class Agreement:
         if len(set(self.twins.values())) < len(self.twins):
             return False
         plain = [n for n in vars(live) if n in self.context.running and n not in INTERNAL]
-        plain = [n for n in plain if n in vars(made) or n not in self.context.from_outside]
+        outside = set() if set(plain) <= set(vars(made)) else self.context.from_outside(live)
+        plain = [n for n in plain if n in vars(made) or n not in outside]
         terms = {n: s.term for n, s in self.record.items() if n in plain and isinstance(s.term, Closure)}
+        plain = [n for n in plain if not (n in vars(made) and n in self.context.idle_counts(self.path))]
         if not all(n in vars(made) and self._value(vars(live)[n], vars(made)[n], terms.get(n)) for n in plain):
             return False
         added = {n: s.term for n, s in self.record.items() if s.kind == PLAIN and n not in vars(live)}
@@ -107,10 +109,11 @@ class Agreement:
         """Whether all modules have the plain attributes that running code reads and that others put on them."""
         made = dict(self.run.module.named_modules())
         return all(
-            alike(vars(made.get(path, self.live)).get(n), v)
+            alike(vars(made.get(path, self.live)).get(n), vars(module)[n])
             for path, module in self.live.named_modules()
-            for n, v in vars(module).items()
-            if n in self.context.running and n not in INTERNAL and is_plain(v)
+            if vars(module).keys() & self.context.running - INTERNAL
+            for n in self.context.from_outside(module) & self.context.running
+            if is_plain(vars(module)[n])
         )
 
     def _turns_out(self, test: ast.expr) -> bool:
@@ -155,7 +158,22 @@ class Agreement:
             return own.fn is term.fn and _same_arguments(own, term) and self._tensors(live, made)
         got = one_by_one(term.fn, self.run.got.get(id(made), {}))
         wanted = {a.name: a for a in term.args}
-        return list(wanted) == list(got) and all(self._handed(wanted[n].value, got[n]) for n in wanted)
+        if list(wanted) != list(got):
+            return False
+        other = [n for n in wanted if not self._handed(wanted[n].value, got[n])]
+        return not other or (all(wanted[n].free for n in other) and self._alike_within(live, made))
+
+    def _alike_within(self, live: nn.Module, made: nn.Module) -> bool:
+        """Whether a module and all in it are like the live ones, whatever their constructors got."""
+        pairs = list(zip(live.named_modules(), made.named_modules(), strict=False))
+        if len(list(live.modules())) != len(list(made.modules())):
+            return False
+        return all(
+            p == q and type(a) is type(b) and self._twins(a, b) and self._tensors(a, b)
+            and all(alike(vars(b).get(n), v) for n, v in vars(a).items()
+                    if n in self.context.running and n not in INTERNAL)
+            for (p, a), (q, b) in pairs
+        )  # fmt: skip
 
     def _handed(self, term: Term, value: Any) -> bool:
         if is_options(value):  # made at one place, perhaps with numbers that only other classes read

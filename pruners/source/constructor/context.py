@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import nn
 
+from ...run import INTERNAL
 from ..author import AuthorClass, call_in_constructor
 from ..live import (
     CHILD,
@@ -20,6 +21,7 @@ from ..live import (
     Box,
     Call,
     Given,
+    Lit,
     Record,
     Recorder,
     Term,
@@ -27,8 +29,10 @@ from ..live import (
     ancestors,
     cut_sizes,
     is_authored,
+    is_plain,
     layers_in,
     numbers_in,
+    same,
     span_of,
     term_of_value,
 )
@@ -165,17 +169,27 @@ class ClassContext:
         code = isinstance(value, type | types.FunctionType | types.MethodType) or any(layers_in(value))
         return None if code or self.is_root or id(value) in self.tree.unsaid else Given(value)
 
-    @cached_property
-    def from_outside(self) -> set[str]:
-        """Attributes of the instances that no code of their class gives a value."""
-        cls, sources = self.author.cls, self.tree.sources
-        nodes = [n for c in cls.__mro__ if is_authored(c) and issubclass(c, nn.Module)
-                 for n in ast.walk(sources.of_class(c)[1])]  # fmt: skip
+    def idle_counts(self, path: str) -> set[str]:
+        """Attributes that count channels in other instances, where they had to change, and that nobody reads in this
+        one: its number may follow too."""
+        held = [(vars(live), vars(b.module)) for live, b in zip(self.live, self.births, strict=True)
+                if b is not None and b.module is not None]  # fmt: skip
+        changed = {n for now, was in held for n, v in now.items()
+                   if n in was and is_plain(v) and is_plain(was[n]) and not same(Lit(v), Lit(was[n]))}  # fmt: skip
+        birth = self.tree.birth(path)
+        was = vars(birth.module) if birth is not None and birth.module is not None else {}
+        now = vars(self.tree.live[path])
+        return {n for n in changed & set(now) & set(was) if same(Lit(now[n]), Lit(was[n]))}
+
+    def from_outside(self, module: nn.Module) -> set[str]:
+        """Attributes of a module that no code of its class gives a value."""
+        classes = [c for c in type(module).__mro__ if is_authored(c) and issubclass(c, nn.Module)]
+        nodes = [n for c in classes for n in ast.walk(self.tree.sources.of_class(c)[1])]
         if any(isinstance(n, ast.Name) and n.id in {"setattr", "vars"} for n in nodes):
             return set()
         own = {n.attr for n in nodes if isinstance(n, ast.Attribute)}
         own |= {n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)}
-        return set().union(*(vars(m) for m in self.live)) - own
+        return set(vars(module)) - own - INTERNAL
 
     @cached_property
     def torn(self) -> set[str]:

@@ -147,7 +147,8 @@ class Replays:
         numbers, new = found
         if self._untrue(context, numbers):
             return None
-        written = ReplayedText(context, recorder, new, given, self._changed(numbers), self.old).written()
+        changed = self._changed(numbers)
+        written = ReplayedText(context, recorder, new, given, changed, self.old, numbers.keys()).written()
         if written is not None:
             self.numbers.update({k: v for k, v in numbers.items() if isinstance(k, Written)})
         return written
@@ -193,26 +194,24 @@ class Replays:
     def _sizes_of_tensors(
         self, context: ClassContext, maker: Any, made: Sequence[Run], numbers: Mapping[Hashable, int]
     ) -> dict[Hashable, int]:
-        """For numbers of a constructor that no layer got, ``torch.ones(64)``, what tensors of this size have now."""
-        found: list[dict[int, set[int]]] = [{} for _ in made]
-        for sizes, live, run in zip(found, context.live, made, strict=True):
+        """For numbers in a constructor, or given to it, that no layer got, ``torch.ones(64)``, what tensors of this
+        size have now."""
+        author, init = context.author, context.author.init
+        assert init is not None
+        found, sizes = dict[Hashable, int](), dict[int, set[int]]()
+        for index, (live, run) in enumerate(zip(context.live, made, strict=True)):
             theirs = {**dict(run.module.named_parameters()), **dict(run.module.named_buffers())}
+            mine: dict[int, set[int]] = {}
             for name, tensor in (*live.named_parameters(), *live.named_buffers()):
                 if name in theirs and theirs[name].ndim == tensor.ndim:
                     for size, now in zip(theirs[name].shape, tensor.shape, strict=True):
+                        mine.setdefault(size, set()).update({now} - {size})
                         sizes.setdefault(size, set()).update({now} - {size})
-        author, init = context.author, context.author.init
-        assert init is not None
-
-        def new(key: Hashable) -> set[int]:
-            if isinstance(key, Written):
-                first, last = init.body[0].lineno, init.end_lineno or 0
-                here = key.file == author.init_file.name and first <= key.span[0] <= last
-                return set().union(*(s.get(self.old[key], ()) for s in found)) if here else set()
-            mine = isinstance(key, tuple) and key[0] is maker and maker is author.cls
-            return found[key[1]].get(self.old[key], set()) if mine else set()  # type: ignore[index]
-
-        return {k: min(now) for k in self.old if k not in numbers and len(now := new(k)) == 1}
+            given = [k for k in self.old if isinstance(k, tuple) and k[:2] == (maker, index) and k not in numbers]
+            found |= {k: min(mine[self.old[k]]) for k in given if len(mine.get(self.old[k], ())) == 1}
+        free = [k for k in self.old if isinstance(k, Written) and k not in numbers and k.file == author.init_file.name
+                and init.body[0].lineno <= k.span[0] <= (init.end_lineno or 0)]  # fmt: skip
+        return found | {k: min(sizes[self.old[k]]) for k in free if len(sizes.get(self.old[k], ())) == 1}
 
     def values(self, context: ClassContext) -> Mapping[str, tuple[Any, ...] | None]:
         """Attributes that only scripts read, with the numbers that the layers have now, in every instance; None where
@@ -440,10 +439,11 @@ def _with(value: Any, key: Key, numbers: Mapping[Hashable, int]) -> Any:
 
 def _equations(context: ClassContext, index: int, run: Run, read: Read) -> Iterator[tuple[Traced, int]]:
     """What each number has to be that a layer, a block or an attribute got, or that a function holds."""
+    idle = context.idle_counts(context.paths[index])
     for name, slot in context.records[index].items():
         if slot.kind == CHILD and slot.term is not None:
             yield from _in_module(slot.term, run.module._modules.get(name), run, read)
-        elif slot.kind == PLAIN and name in context.running and slot.term is not None:
+        elif slot.kind == PLAIN and name in context.running - idle and slot.term is not None:
             yield from _in_value(slot.term, vars(run.module).get(name), read)
     base = context.bases[index]
     if isinstance(base, Box):
@@ -492,7 +492,7 @@ def _in_module(term: Term, made: nn.Module | None, run: Run, read: Read) -> Iter
             value = got.get(arg.name)
             if isinstance(value, nn.Module):
                 yield from _in_module(arg.value, value, run, read)
-            else:
+            elif not arg.free:
                 yield from _in_value(arg.value, value, read, arg.name in AXES)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
@@ -73,11 +73,11 @@ def parameter_as_written(parameter: AuthorParameter, order: int) -> Parameter:
 
 class ReplayedText:
     """The constructor's text. ``given``: its arguments in the author's network; ``new``: in the pruned one. ``old``:
-    all numbers that were read, ``numbers``: those that changed."""
+    all numbers that were read, ``numbers``: those that changed; ``bound``: those that something made of them needs."""
 
     def __init__(
         self, context: ClassContext, recorder: Recorder, new: Sequence[Arguments], given: Sequence[Arguments],
-        numbers: Mapping[Any, int], old: Mapping[Any, int],
+        numbers: Mapping[Any, int], old: Mapping[Any, int], bound: Set[Any],
     ) -> None:  # fmt: skip
         self.context = context
         self.recorder = recorder
@@ -86,6 +86,7 @@ class ReplayedText:
         self.given = given
         self.numbers = numbers
         self.old = old
+        self.bound = bound
         spelled, imported = self.author.init_file.spelled, set(context.tree.imported)
         self.namer = Namer(self.author.globals, context.tree.names, spelled, imported)
 
@@ -166,7 +167,10 @@ class ReplayedText:
             for p in parameters:
                 value = p.vector[i] or Lit(None)
                 width = any(a.get(p.name) != b.get(p.name) for a, b in zip(self.new, self.given, strict=True))
-                args.append(Arg(p.name, value, p.default, p.default_text is None and not p.keyword_only, width=width))
+                free = isinstance(value, Lit) and type(value.value) is int and value.value == self.given[i].get(p.name)
+                free &= (self.author.cls, i, p.name) not in self.bound
+                positional = p.default_text is None and not p.keyword_only
+                args.append(Arg(p.name, value, p.default, positional, width=width, free=free))
             args += self._more(i, {p.name for p in parameters})
             calls[path] = Call(self.author.cls, tuple(args), (path,))
         return calls

@@ -69,6 +69,7 @@ class Arg:
     positional: bool = False
     show: bool = False
     width: bool = False
+    free: bool = False  # a number from which nothing follows in the module that gets it
 
 
 @dataclass(frozen=True)

@@ -137,7 +137,7 @@ def bilinear(tracer: Tracer, call: Call) -> None:
             tracer.freeze((*tracer.labels(operand).planes, stored), _UNKNOWN, call.site)
         else:
             tracer.tie(line, stored, "read by", call.site)
-            tracer.consumed(weight, stored)
+            tracer.consumed(weight, stored, line)
     outgoing, out = tracer.axis(weight, 0), call.outputs[0]
     tracer.produced(outgoing)
     tracer.label(out, Labels((on_axis(outgoing, 1, out.ndim),) if outgoing.numel() > 1 else ()))
