@@ -300,6 +300,8 @@ class _Writing:
     def _with_the_rest(self, header: Header | None) -> str | None:
         """The text with what else of the author's file can stay; other functions that make networks only where those
         are as before."""
+        if not any(b.rest for b in self.beside_it):
+            return None
         self.barred = set()
         try:
             while True:
@@ -310,7 +312,7 @@ class _Writing:
         except SourceError as error:
             log.info("the network stands alone: %s", error)
             self.barred = None
-            return None
+            return self.text(header)
 
     def _alone(self, header: Header | None) -> tuple[str, nn.Module]:
         while True:
