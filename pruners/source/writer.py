@@ -344,8 +344,8 @@ class _Writing:
                     own = slice(stmt.lineno - 2, (stmt.end_lineno or 0) - 1)
                     if failed in code[own] and not _stored(stmt) & read:
                         kept = [*code[: own.start], *code[own.stop :]]
-                        lost = f"{cls.__qualname__}.__init__ ({code[own.start].strip()})"
-                        self.written[cls] = replace(mine, lines=kept, lost=(*mine.lost, lost))
+                        told = [] if _stored(stmt) else [f"{cls.__qualname__}.__init__ ({code[own.start].strip()})"]
+                        self.written[cls] = replace(mine, lines=kept, lost=(*mine.lost, *told))
                         self._choose_methods()
                         return True
         return False
