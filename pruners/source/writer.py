@@ -295,6 +295,8 @@ class _Writing:
     def _with_the_rest(self, header: Header | None) -> str | None:
         """The text with what else of the author's file can stay; other functions that make networks only where those
         are as before."""
+        if not any(b.rest for b in self.beside_it):
+            return None
         self.barred = set()
         try:
             while True:
@@ -305,7 +307,7 @@ class _Writing:
         except SourceError as error:
             log.info("the network stands alone: %s", error)
             self.barred = None
-            return None
+            return self.text(header)
 
     def _alone(self, header: Header | None) -> tuple[str, nn.Module]:
         while True:
@@ -337,8 +339,8 @@ class _Writing:
                     own = slice(stmt.lineno - 2, (stmt.end_lineno or 0) - 1)
                     if failed in code[own] and not _stored(stmt) & read:
                         kept = [*code[: own.start], *code[own.stop :]]
-                        lost = f"{cls.__qualname__}.__init__ ({code[own.start].strip()})"
-                        self.written[cls] = replace(mine, lines=kept, lost=(*mine.lost, lost))
+                        told = [] if _stored(stmt) else [f"{cls.__qualname__}.__init__ ({code[own.start].strip()})"]
+                        self.written[cls] = replace(mine, lines=kept, lost=(*mine.lost, *told))
                         self._choose_methods()
                         return True
         return False

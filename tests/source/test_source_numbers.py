@@ -209,9 +209,11 @@ def test_numbers_in_functions_tables_and_classes_are_others_while_it_lasts(modul
     assert net.widths() == [64, [8, (16, 16)], 4, 12, True, 1]
 
 
-def test_a_class_that_is_not_named_keeps_its_attributes(module: ModuleType) -> None:
+def test_a_class_that_is_no_module_is_made_once_more_and_itself_keeps_its_attributes(module: ModuleType) -> None:
+    kept = module.Net
     with with_numbers([file_of(module)], [], plus(1)):
-        assert module.Net.expansion == 4
+        assert kept.expansion == 4 and module.Net.expansion == 5
+    assert module.Net is kept
 
 
 def test_each_number_tells_its_place(module: ModuleType) -> None:

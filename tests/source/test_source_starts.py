@@ -28,6 +28,11 @@ def scaled(size, std=0.02):
     return nn.Parameter(torch.randn(size) * std)
 
 
+def started(layer):
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
 class Net(nn.Module):
     def __init__(self, width=8, gain=0.5):
         super().__init__()
@@ -56,7 +61,7 @@ def halved(folder: Path, lines: str) -> tuple[Written, nn.Module, str]:
     net.first, net.second = nn.Linear(3, 4), nn.Linear(4, 8)
     for path, tensor in [*net.named_parameters(), *net.named_buffers()]:
         owner, _, own = path.rpartition(".")
-        if owner.split(".")[0] not in ("first", "second"):
+        if owner.split(".")[0] not in ("first", "second", "last"):
             slices = tuple(slice(4) if n == 8 else slice(None) for n in tensor.shape)
             small = tensor.detach()[slices].clone()
             new = nn.Parameter(small) if isinstance(tensor, nn.Parameter) else small
@@ -71,6 +76,7 @@ LOST: dict[str, tuple[str, str]] = {
         "p's start"),
     "a first value by a number of several widths": (
         "self.p = nn.Parameter(torch.zeros(3))\nnn.init.normal_(self.p, std=1 / width)", "__init__"),
+    "a function that gets the layer": ("self.last = started(nn.Linear(3, width))", "last's start"),
 }  # fmt: skip
 
 
@@ -79,7 +85,7 @@ def test_what_cannot_stay_is_told(folder: Path, form: str) -> None:
     lines, told = LOST[form]
     written, _, text = halved(folder, lines)
     place = text.splitlines().index("        " + lines.split("\n")[-1]) + 1
-    assert written.lost == (f"Net.{told} (line {place})",)
+    assert [t for t in written.lost if t.startswith("Net")] == [f"Net.{told} (line {place})"]
 
 
 STAY = {

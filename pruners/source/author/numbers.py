@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
+from torch import nn
+
 from ...places import Span
 from ..live import cells
 from ..text import SourceFile, code_of
@@ -168,7 +170,16 @@ def _all_tables(file: SourceFile, namespace: Any, classes: Iterable[type], read:
     nodes = {n.name: n for n in ast.walk(file.tree) if isinstance(n, ast.ClassDef)}
     for cls in classes:
         if cls.__name__ in nodes and namespace.get("__name__") == cls.__module__:
-            yield from _tables(nodes[cls.__name__].body, file, vars(cls), setattr, read, cls)
+            yield from _of_class(nodes[cls.__name__], cls, file, read)
+
+
+def _of_class(node: ast.ClassDef, cls: type, file: SourceFile, read: Read) -> Iterator[tuple[Any, ...]]:
+    """Those of a class, and of the classes in it."""
+    yield from _tables(node.body, file, vars(cls), setattr, read, cls)
+    for inner in (n for n in node.body if isinstance(n, ast.ClassDef)):
+        held = vars(cls).get(inner.name)
+        if type(held) is type and not issubclass(held, nn.Module):
+            yield from _of_class(inner, held, file, read)
 
 
 def _make_options(

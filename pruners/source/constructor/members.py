@@ -92,6 +92,8 @@ class Members(Sequences):
             term = self._parameters_started(name, term, value, mask, stmt)
         before, found = self._tensor(name, kind, term, value, mask, stmt)
         code = found or self.printer.code(term, hint)
+        if kind == CHILD and isinstance(value, ast.Call) and self.printer.is_around(term, value):
+            self.tell(f"{name}'s start", value)
         self.printer.active = active
         return [*earlier, *before, *self._like_author(self._assignment(name, kind, code, stmt), stmt)]
 

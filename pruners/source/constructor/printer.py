@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from ...places import Span
+from ...run import computes_weights
 from ..author import (
     AuthorClass,
     Comments,
@@ -329,16 +330,27 @@ class Printer:
         return not (word and hint is not None and self.fits(hint, arg.value, _per_axis(call, arg.name)))
 
     def _names_class(self, func: ast.expr, wanted: Any) -> bool:
+        return self._value_of(func) is wanted
+
+    def _value_of(self, func: ast.expr) -> Any:
+        """What a name, dots included, means at the top of the author's file; None for anything else."""
         names = []
         while isinstance(func, ast.Attribute):
             names.append(func.attr)
             func = func.value
         if not isinstance(func, ast.Name) or func.id in self.author.parameters or func.id in self.author.stored:
-            return False
+            return None
         value = self.author.globals.get(func.id)
         for name in reversed(names):
             value = getattr(value, name, None)
-        return value is wanted
+        return value
+
+    def is_around(self, term: Term, call: ast.Call) -> bool:
+        """Whether a call is given the module that it gives, ``initialised(nn.Linear(2, 3))``: the module alone is
+        written."""
+        given = next((a for a in call.args if isinstance(a, ast.Call)), None)
+        made = isinstance(term, Call) and given is not None and self._names_class(given.func, term.fn)
+        return made and not self._names_class(call.func, term.fn) and not computes_weights(self._value_of(call.func))
 
     def guided(self, term: Call, call: ast.Call) -> Code | None:
         """The author's call with the arguments that changed replaced."""
