@@ -79,7 +79,7 @@ def _start(scope: Scope, expr: ast.expr, names: Names, wanted: Wanted, now: Now)
         return None
     columns = []
     for i, tensor, exact in wanted:
-        values = _values(opened, numbers, scopes[i], tensor, lambda e, i=i: now(e, i))
+        values = _values(opened, numbers, scopes[i], tensor, _in_instance(now, i))
         if values is None or not like(_made(opened, {**scopes[i], **_named(values)}), tensor, exact):
             return None
         columns.append(values)
@@ -147,6 +147,10 @@ def _is_known(scope: Scope, opened: ast.expr, numbers: set[str]) -> bool:
         scope.admit_attributes(opened, author.self_name)
     rest -= {author.self_name}
     return all(n not in local and (n in author.globals or hasattr(builtins, n)) for n in rest)
+
+
+def _in_instance(now: Now, index: int) -> Callable[[ast.expr], Any]:
+    return lambda expr: now(expr, index)
 
 
 def _values(
