@@ -121,8 +121,10 @@ class _Mender:
             return self._written(node, "{}", wanted[0])
         if isinstance(node, ast.Name):
             return self._defined(node, wanted)
-        if now is not None and all(isinstance(v, tuple) for v in (*now, *wanted)):
-            return self._shape(node, now, wanted)
+        if now is not None and all(isinstance(v, (tuple, list)) for v in (*now, *wanted)):
+            listed = _listed(node)
+            made = None if listed is None else {listed: self.mended(listed, wanted)}
+            return self._shape(node, now, wanted) if made is None else _rebuilt(node, made)
         if not _same(self.before(node), wanted):
             return self._scaled(node, wanted)
         shape = _shape_counted(node)
@@ -317,6 +319,12 @@ def _shape_counted(node: ast.expr) -> ast.expr | None:
     if node.func.attr in {"numel", "nelement"} and not node.args:
         return holder if _is_shape(holder) else ast.Attribute(holder, "shape", ast.Load())
     return None
+
+
+def _listed(node: ast.expr) -> ast.expr | None:
+    """What is made a list or a tuple, as in ``list(x.shape)``."""
+    named = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in {"list", "tuple"}
+    return node.args[0] if named and len(node.args) == 1 else None
 
 
 def _is_shape(node: ast.expr) -> bool:

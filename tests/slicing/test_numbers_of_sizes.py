@@ -145,10 +145,14 @@ def test_only_what_counts_channels_becomes_a_number(name: str, tmp_path: Path) -
     assert widths == ["c1", "c2"]
 
 
-def test_the_shape_of_another_tensor_keeps_its_sizes(tmp_path: Path) -> None:
-    pruner = pruner_of(tmp_path, "y = x", "x = self.c2(x).reshape(y.shape)", "return self.fc(x.mean((2, 3)))")
+@pytest.mark.parametrize(
+    ("shape", "becomes"),
+    [("y.shape", "(y.shape[0], -1, *y.shape[2:])"), ("list(y.size())", "list((y.shape[0], -1, *y.shape[2:]))")],
+)
+def test_the_shape_of_another_tensor_keeps_its_sizes(shape: str, becomes: str, tmp_path: Path) -> None:
+    pruner = pruner_of(tmp_path, "y = x", f"x = self.c2(x).reshape({shape})", "return self.fc(x.mean((2, 3)))")
     text = compared(pruner, {"c1": [0, 2, 5], "c2": [1, 2, 3, 7, 11]})
-    assert "reshape((y.shape[0], -1, *y.shape[2:]))" in text
+    assert f"reshape({becomes})" in text
 
 
 BLOCK = """class Block(nn.Module):
