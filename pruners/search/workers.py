@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -83,8 +84,8 @@ def _made(order: Order) -> Evaluator:
 
 
 def _stay() -> None:
-    """Ctrl-C is for the process that searches. loky ends one that has grown by 300 MB since its first result, but what
-    is kept for later is no leak."""
+    """Ctrl-C is for the process that searches, in one that took the place of another, too. loky ends one that has grown
+    by 300 MB since its first result, but what is kept for later is no leak."""
     from joblib.externals.loky import process_executor
 
     if threading.current_thread() is threading.main_thread():
@@ -124,8 +125,10 @@ class Workers(Bench):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._waiting, self._running = [], iter(())
-        self._stack.__exit__(kind, error, tb)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # joblib's, of what is still being judged when a search is broken off
+            self._waiting, self._running = [], iter(())
+            self._stack.__exit__(kind, error, tb)
 
     def use(self, model: nn.Module) -> None:
         assert self._folder is not None
@@ -225,8 +228,23 @@ def _through_joblib(jobs: int, given: Sequence[tuple[Any, ...]]) -> Iterator[Fou
     import joblib
 
     pool = joblib.Parallel(jobs, backend=LOCAL, batch_size=1, pre_dispatch=2 * jobs, return_as="generator")
-    found: Iterator[Found] = pool(joblib.delayed(work)(*one) for one in given)
+    with _deaf_children():
+        found: Iterator[Found] = pool(joblib.delayed(work)(*one) for one in given)
     return found
+
+
+@contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Processes that are begun within this block never hear of Ctrl-C, which a terminal sends to all: what is ignored
+    when a process begins stays so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _through_futures(

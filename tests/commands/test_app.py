@@ -66,7 +66,8 @@ def tree(folder: Path) -> set[str]:
         ),
         pytest.param(
             ["--model", "own_small.py:needy", "--ratio", "0.5"],
-            "error: needy in own_small.py needs width: add --model-arg width=...",
+            "error: needy in own_small.py needs width: add --model-arg width=...; where that is no "
+            "number or text but a class, write a function, def make(): return needy(width=...)",
             id="a factory that needs arguments",
         ),
         pytest.param(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,6 +60,14 @@ def test_processes_that_are_killed_again_and_again_end_it(tmp_path: Path, monkey
     monkeypatch.setattr(workers, "DEATHS", 1)
     with pytest.raises(OutOfMemory, match=r"--jobs 2: .* were killed 1 times in a row, perhaps for want of memory"):
         Part().run(LAYERWISE, workers=Workers(Deadly(tmp_path / "deadly"), 2))
+
+
+def test_processes_that_are_begun_never_hear_of_ctrl_c_and_this_one_does() -> None:
+    asked = [sys.executable, "-c", "import signal; print(signal.getsignal(signal.SIGINT) is signal.SIG_IGN)"]
+    before = signal.getsignal(signal.SIGINT)
+    with workers._deaf_children():
+        assert subprocess.run(asked, capture_output=True, text=True).stdout == "True\n"
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 # -- the same outcome
