@@ -181,6 +181,15 @@ def test_a_factory_gets_another_call_where_widths_differ(folder: Path, form: str
 
 
 @pytest.mark.parametrize("uneven", [False, True], ids=["halved", "with a layer left alone"])
+def test_arguments_that_a_factory_only_hands_on_become_defaults_of_the_class(folder: Path, uneven: bool) -> None:
+    factory = "def small(pretrained=False, **kwargs):\n    net = Net(Block, [8, 24], **kwargs)\n    return net"
+    bundle, text, twin = halved(folder, factory, uneven, classes=7)
+    assert text.endswith(f"\n{factory.replace('Block, [8, 24], ', '' if uneven else 'Block, ')}\n")
+    assert twin.get_submodule("fc").out_features == 7
+    assert bundle.summary["lost"] == ()
+
+
+@pytest.mark.parametrize("uneven", [False, True], ids=["halved", "with a layer left alone"])
 def test_arguments_that_the_network_was_made_with_become_defaults(folder: Path, uneven: bool) -> None:
     factory = "def small(widths, *, classes: int = 5, channels=3):\n    return Net(Block, widths, classes, channels)"
     bundle, text, twin = halved(folder, factory, uneven, widths=[8, 24], classes=7)

@@ -46,8 +46,7 @@ def called(
     (file, node), call = place, made[1]
     inside = any(n is call for n in ast.walk(node)) and node in file.tree.body and own(entry.factory.__module__)
     named = isinstance(call.func, ast.Name) and namespace_of(file).get(call.func.id) is root
-    takes = inspect.signature(entry.factory).parameters
-    if not inside or not named or not all(n in takes and is_plain(v) for n, v in entry.kwargs.items()):
+    if not inside or not named or not _become_defaults(entry, call, parameters):
         return None
     arguments = _handed_on(call, root, parameters, birth, file)
     if arguments is None:
@@ -56,6 +55,17 @@ def called(
     text = text_of(node, file, [Edit(span, f"{ast.unparse(call.func)}({', '.join(arguments)})")])
     found = _without_unread(text, node)
     return None if found is None else Chunk(entry.name, file, LAST, _with_defaults(found, entry.kwargs))
+
+
+def _become_defaults(entry: Entry, call: ast.Call, parameters: Sequence[Parameter]) -> bool:
+    """Whether all that the user gave can be defaults: of the factory's parameters or, handed on by its ``**kwargs``, of
+    the class's, which has them already."""
+    takes = inspect.signature(entry.factory).parameters
+    on = {k.value.id for k in call.keywords if k.arg is None and isinstance(k.value, ast.Name)}
+    passed = any(p.kind is p.VAR_KEYWORD and p.name in on for p in takes.values())
+    theirs = {p.name: p.default_text for p in parameters} if passed else {}
+    given = entry.kwargs.items()
+    return all(is_plain(v) and (n in takes or theirs.get(n) == literal(v)) for n, v in given)
 
 
 def _handed_on(
