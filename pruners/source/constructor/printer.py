@@ -349,8 +349,9 @@ class Printer:
         """Whether a call is given the module that it gives, ``initialised(nn.Linear(2, 3))``: the module alone is
         written."""
         given = next((a for a in call.args if isinstance(a, ast.Call)), None)
-        made = isinstance(term, Call) and given is not None and self._names_class(given.func, term.fn)
-        return made and not self._names_class(call.func, term.fn) and not computes_weights(self._value_of(call.func))
+        if not isinstance(term, Call) or given is None or not self._names_class(given.func, term.fn):
+            return False
+        return not self._names_class(call.func, term.fn) and not computes_weights(self._value_of(call.func))
 
     def guided(self, term: Call, call: ast.Call) -> Code | None:
         """The author's call with the arguments that changed replaced."""

@@ -203,7 +203,7 @@ class Replays:
             mine = isinstance(key, tuple) and key[0] is maker and maker is author.cls
             return found[key[1]].get(self.old[key], set()) if mine else set()  # type: ignore[index]
 
-        return {k: min(now) for k in self.old if k not in numbers and len(now := new(k)) == 1}
+        return {k: min(one) for k in self.old if k not in numbers and len(one := new(k)) == 1}
 
     def values(self, context: ClassContext) -> Mapping[str, tuple[Any, ...] | None]:
         """Attributes that only scripts read, with the numbers that the layers have now, in every instance; None where
