@@ -317,7 +317,7 @@ CASES = {
     Cells: (TOKENS, "a:12 cell:8 mid:6", ""),
     GruByHand: (TOKENS, "input:8", ""),
     TransposedConvs: (IMAGE, "a:8", ""),
-    BilinearLayer: (TOKENS, "", "no rule for the operation _trilinear"),
+    BilinearLayer: (TOKENS, "a:8 b:6 mix:10", ""),
     Embedded: (WORDS, "words:8", ""),
     Bag: (WORDS, "bag:8 mid:6", "embedding_bag looks rows up by number"),
     OneDimensional: (TOKENS, "net.0:8", ""),

@@ -79,7 +79,7 @@ def _start(scope: Scope, expr: ast.expr, names: Names, wanted: Wanted, now: Now)
         return None
     columns = []
     for i, tensor, exact in wanted:
-        values = _values(opened, numbers, scopes[i], tensor, _in_instance(now, i))
+        values = _values(opened, numbers, scopes[i], tensor, now, i)
         if values is None or not like(_made(opened, {**scopes[i], **_named(values)}), tensor, exact):
             return None
         columns.append(values)
@@ -149,27 +149,22 @@ def _is_known(scope: Scope, opened: ast.expr, numbers: set[str]) -> bool:
     return all(n not in local and (n in author.globals or hasattr(builtins, n)) for n in rest)
 
 
-def _in_instance(now: Now, index: int) -> Callable[[ast.expr], Any]:
-    return lambda expr: now(expr, index)
-
-
 def _values(
-    opened: ast.expr, numbers: Sequence[ast.expr], names: Mapping[str, Any], tensor: torch.Tensor,
-    unsized: Callable[[ast.expr], Any],
+    opened: ast.expr, numbers: Sequence[ast.expr], names: Mapping[str, Any], tensor: torch.Tensor, now: Now, index: int
 ) -> list[int] | None:  # fmt: skip
     """What the numbers have to be for a tensor of this shape: each is tried with one more to see what it sizes."""
     old = [int(_made(n, names)) for n in numbers]
     base = _made(opened, {**names, **_named(old)}).shape
     slopes = [_slopes(opened, {**names, **_named(old), _name(n): old[n] + 1}, base) for n in range(len(numbers))]
     new: dict[int, int] = {}
-    for axis, (was, now) in enumerate(zip(base, tensor.shape, strict=True)):
-        sizing = [n for n, s in enumerate(slopes) if s[axis]] if was != now else []
+    for axis, (was, wanted) in enumerate(zip(base, tensor.shape, strict=True)):
+        sizing = [n for n, s in enumerate(slopes) if s[axis]] if was != wanted else []
         sizing = [n for n in sizing if not isinstance(numbers[n], ast.Constant)] or sizing
-        if was == now:
+        if was == wanted:
             continue
-        if len(sizing) != 1 or (now - was) % slopes[sizing[0]][axis]:
+        if len(sizing) != 1 or (wanted - was) % slopes[sizing[0]][axis]:
             return None
-        number = old[sizing[0]] + (now - was) // slopes[sizing[0]][axis]
+        number = old[sizing[0]] + (wanted - was) // slopes[sizing[0]][axis]
         if new.setdefault(sizing[0], number) != number:
             return None
     texts = [ast.dump(n) for n in numbers]
@@ -177,7 +172,7 @@ def _values(
         if n in new or any(slopes[n]) or isinstance(expr, ast.Constant):
             continue
         alike = {new.get(m, old[m]) for m in range(len(numbers)) if texts[m] == texts[n] and any(slopes[m])}
-        value = alike.pop() if len(alike) == 1 else unsized(expr) if not alike else None
+        value = alike.pop() if len(alike) == 1 else now(expr, index) if not alike else None
         if type(value) is not int:
             raise Unproved(f"{ast.unparse(expr)} is several numbers now")
         new[n] = value
