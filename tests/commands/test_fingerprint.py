@@ -24,6 +24,7 @@ OWN = PruneOptions(model="own_small.py:small", data="digits", macs=0.5, device="
 RESNET = PruneOptions(arch="lenet5", data="digits", macs=0.5, device="cpu")
 BINARY = PruneOptions(arch="resnet20", data="digits", macs=0.5, device="cpu", network="XnorNet")
 HUB = PruneOptions(model="hf:tiny", macs=0.5, device="cpu")
+MIXTURE = PruneOptions(model="hf:mixture", macs=0.5, device="cpu")
 
 OTHERWISE: dict[str, tuple[PruneOptions, dict[str, Any]]] = {
     "seed": (OWN, {"seed": 1}),
@@ -80,6 +81,8 @@ OTHERWISE: dict[str, tuple[PruneOptions, dict[str, Any]]] = {
     "dtype": (HUB, {"dtype": "bfloat16"}),
     "attn": (HUB, {"attn": "eager"}),
     "residual": (HUB, {"residual": True}),
+    "per_layer": (HUB, {"per_layer": True}),
+    "experts": (MIXTURE, {"experts": 0.5}),
     "score": (OWN, {"score": "own_small.py:two"}),
     "score_seconds": (replace(OWN, score="own_small.py:two"), {"score_seconds": 3.0}),
 }
@@ -112,13 +115,14 @@ def networks(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return here
 
 
-def _tiny_llama(folder: Path) -> None:
+def _tiny(kind: str, folder: Path) -> None:
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
-    config = transformers.LlamaConfig(
-        hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, vocab_size=20, eos_token_id=2
-    )
-    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    config = getattr(transformers, f"{kind}Config")(
+        hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, vocab_size=20, eos_token_id=2,
+        num_key_value_heads=2,
+    )  # fmt: skip
+    getattr(transformers, f"{kind}ForCausalLM")(config).save_pretrained(folder)
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +142,9 @@ def test_no_option_is_forgotten():
 def test_a_run_with_another_value_is_another_run(networks, known, name):
     options, changes = OTHERWISE[name]
     if options is HUB:
-        _tiny_llama(networks / "tiny")
+        _tiny("Llama", networks / "tiny")
+    if options is MIXTURE:
+        _tiny("Mixtral", networks / "mixture")
     if options not in known:
         known[options] = identity(options)
     assert known[options] != identity(replace(options, **changes))
