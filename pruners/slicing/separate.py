@@ -122,9 +122,9 @@ class _Mender:
         if isinstance(node, ast.Name):
             return self._defined(node, wanted)
         if now is not None and all(isinstance(v, (tuple, list)) for v in (*now, *wanted)):
-            listed = _listed(node)
-            made = None if listed is None else {listed: self.mended(listed, wanted)}
-            return self._shape(node, now, wanted) if made is None else _rebuilt(node, made)
+            if listed := _listed(node):
+                return _rebuilt(node, {listed: self.mended(listed, wanted)})
+            return self._shape(node, now, wanted)
         if not _same(self.before(node), wanted):
             return self._scaled(node, wanted)
         shape = _shape_counted(node)
@@ -323,8 +323,9 @@ def _shape_counted(node: ast.expr) -> ast.expr | None:
 
 def _listed(node: ast.expr) -> ast.expr | None:
     """What is made a list or a tuple, as in ``list(x.shape)``."""
-    named = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in {"list", "tuple"}
-    return node.args[0] if named and len(node.args) == 1 else None
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or len(node.args) != 1:
+        return None
+    return node.args[0] if node.func.id in {"list", "tuple"} else None
 
 
 def _is_shape(node: ast.expr) -> bool:
