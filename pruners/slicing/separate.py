@@ -122,11 +122,9 @@ class _Mender:
         if isinstance(node, ast.Name):
             return self._defined(node, wanted)
         if now is not None and all(isinstance(v, (tuple, list)) for v in (*now, *wanted)):
-            listed = _listed(node)
-            if listed is None:
-                return self._shape(node, now, wanted)
-            made: Any = _rebuilt(node, {listed: self.mended(listed, wanted)})
-            return made
+            if listed := _listed(node):
+                return _rebuilt(node, {listed: self.mended(listed, wanted)})
+            return self._shape(node, now, wanted)
         if not _same(self.before(node), wanted):
             return self._scaled(node, wanted)
         shape = _shape_counted(node)
