@@ -186,7 +186,7 @@ def test_arguments_that_a_factory_only_hands_on_become_defaults_of_the_class(fol
     bundle, text, twin = halved(folder, factory, uneven, classes=7)
     assert text.endswith(f"\n{factory.replace('Block, [8, 24], ', '' if uneven else 'Block, ')}\n")
     assert twin.get_submodule("fc").out_features == 7
-    assert bundle.summary["lost"] == ()
+    assert bundle.summary["lost"] == BESIDE
 
 
 @pytest.mark.parametrize("uneven", [False, True], ids=["halved", "with a layer left alone"])
