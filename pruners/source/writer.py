@@ -369,12 +369,14 @@ class _Writing:
             gatherer.put(self._class_chunk(cls, reads, self.methods[cls] | methods))
         gatherer.close()
         sound = {entry.name} if factory is not None and not gone_parameters(entry, factory.text) else set[str]()
-        self.beside_it = [Beside(f, gatherer, sound, self.barred) for f in self._users_files()]
+        theirs = getattr(entry.factory, "__name__", entry.name)  # a pruner class may give it another name
+        made = {entry.name, theirs} if factory is not None else set[str]()
+        self.beside_it = [Beside(f, gatherer, sound, self.barred, made) for f in self._users_files()]
         for beside in self.beside_it:
             for chunk in beside.chunks():
                 gatherer.add(chunk)
-            if factory is not None and factory.file is beside.file and beside.staying:
-                factory.line = beside.statements[factory.name].lineno  # among the others
+            if factory is not None and factory.file is beside.file and beside.staying and theirs in beside.statements:
+                factory.line = beside.statements[theirs].lineno  # among the others
         gatherer.close()
         files = [c.file for c in gatherer.chunks.values() if c.file]
         future = any(binding(file, "annotations") is not None for file in files)

@@ -32,9 +32,12 @@ SCRIPT = "__main__"
 
 class Beside:
     """``taken``: the names that the written file has from this one already. ``sound``: functions that make the network
-    as before, or the written one. ``barred``: names that may not stay; None: nothing may."""
+    as before, or the written one. ``barred``: names that may not stay; None: nothing may. ``factory``: what the
+    function that makes the network is called, here and there, if it was written."""
 
-    def __init__(self, file: SourceFile, gatherer: Gatherer, sound: Set[str], barred: Set[str] | None) -> None:
+    def __init__(
+        self, file: SourceFile, gatherer: Gatherer, sound: Set[str], barred: Set[str] | None, factory: Set[str]
+    ) -> None:
         self.file = file
         self.gatherer = gatherer
         self.namespace = namespace_of(file)
@@ -42,7 +45,8 @@ class Beside:
         self.statements = dict(_named(file))
         self.taken = {n for f, n in gatherer.chunks if f == file.name and n in self.statements}
         lines = {c.line for (f, _), c in gatherer.chunks.items() if f == file.name}
-        self.rest = {n: s for n, s in self.statements.items() if n not in self.taken and s.lineno not in lines}
+        rest = {n: s for n, s in self.statements.items() if n not in self.taken and s.lineno not in lines}
+        self.rest = {n: s for n, s in rest.items() if n not in factory}
         may = self.rest.keys() - barred if barred is not None else set[str]()
         self.builders = {n for n in may if self._builds(n, set())}
         self.staying = self._staying({n for n in may if self._is_inert(n)})
