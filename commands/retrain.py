@@ -139,10 +139,14 @@ def _compared(bundle: Bundle, data: Data, before: Score, after: Score) -> tuple[
     name = "perplexity" if data.is_text else "accuracy"
     pruned, retrained = (math.exp(s.loss) if data.is_text else s.top1 for s in (before, after))
     known = bundle.summary.get(name) or {}
-    unknown = {"before": None, "pruned": pruned} if known.get("pruned") is None else {}
+    last = known.get("pruned") if known.get("retrained") is None else known["retrained"]
+    same = last is not None and math.isclose(last, pruned, rel_tol=0.005)
     told = f"{pruned:.3f} -> {retrained:.3f}" if data.is_text else f"{pruned:.2%} -> {retrained:.2%}"
     words = "perplexity of held-out text" if data.is_text else "test accuracy"
-    return {name: {**known, **unknown, "retrained": retrained}}, f"{words} {told}"
+    if last is not None and not same:  # what was measured on other data is not to stand beside it
+        told += f", on other data than the bundle's own figures ({last:.4g}), which are left out"
+    old = known if same else {"before": None, "pruned": pruned}
+    return {name: {**old, "retrained": retrained}}, f"{words} {told}"
 
 
 def republish(
