@@ -221,10 +221,10 @@ def code_of(model: nn.Module) -> Path | None:
 
 
 def is_librarys(model: nn.Module) -> bool:
-    """Whether a model's class is one that the library offers by its name."""
+    """Whether a model's class is one that a package offers by its name."""
     cls = type(model)
-    package = sys.modules.get(cls.__module__.partition(".")[0])
-    return getattr(package, cls.__name__, None) is cls
+    package, dot, _ = cls.__module__.partition(".")
+    return bool(dot) and getattr(sys.modules.get(package), cls.__name__, None) is cls
 
 
 @lru_cache(maxsize=1)

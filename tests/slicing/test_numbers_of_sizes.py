@@ -216,7 +216,8 @@ def test_a_number_of_its_own_needs_a_constructor(tmp_path: Path) -> None:
 def test_a_module_whose_channels_all_stay_keeps_its_own_number(tmp_path: Path) -> None:
     init = "    def __init__(self):\n        super().__init__()\n"
     _, _, text = pruned(tmp_path, HALVES.format(init=init), skip=["other", "kept"])
-    assert "Halves(8, 8)" in text and "Halves(6, 6)" in text
+    assert "Halves(8)" in text and "Halves(6)" in text
+    assert "return x[:, :, :self.width], x[:, :, self.width:]" in text  # one number is one attribute
 
 
 SHUFFLED = """import torch

@@ -332,7 +332,7 @@ CASES = {
     ListInput: (([IMAGE, torch.randn(2, 6, 4, 4)],), "laterals.0:8 smooth:8", ""),
     Numpy: (TOKENS, "a:8", "numpy takes it out of torch"),
     NumpySizes: (IMAGE, "a:8", ""),
-    Item: (TOKENS, "", "max runs over the channels"),
+    Item: (TOKENS, "", "a plain number made of the data scales channels"),
     Computed: (TOKENS, "a:8", ""),
     Rotary: (TOKENS, "a:8 b:6", "mul joins it with a tensor whose channels are unknown"),
     Sines: (TOKENS, "b:6", "add joins it with a tensor whose channels are unknown"),
