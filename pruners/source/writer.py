@@ -369,6 +369,9 @@ class _Writing:
             gatherer.put(self._class_chunk(cls, reads, self.methods[cls] | methods))
         gatherer.close()
         sound = {entry.name} if factory is not None and not gone_parameters(entry, factory.text) else set[str]()
+        if entry.name == self.tree.names[root] and root in self.written:  # the class is what one makes the network with
+            stay = {p.name for p in self.written[root].parameters}
+            sound |= {entry.name} if {*self.authors[root].parameters} <= stay else set()
         theirs = getattr(entry.factory, "__name__", entry.name)  # a pruner class may give it another name
         made = {entry.name, theirs} if factory is not None else set[str]()
         self.beside_it = [Beside(f, gatherer, sound, self.barred, made) for f in self._users_files()]

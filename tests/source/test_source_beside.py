@@ -112,3 +112,20 @@ def test_the_list_of_names_has_those_that_are_there(folder: Path) -> None:
     assert '__all__ = ["Net", "make"]\n' in written(folder)[0].text
     found, _ = written(folder, after="def other():\n    return Net((16, 8))")
     assert '__all__ = ["Net", "make", "other"]\n' in found.text
+
+
+def test_what_only_a_script_read_stays_where_the_script_does_not(folder: Path) -> None:
+    after = "def count(net):\n    return 1\n\n\ndef main(sizes):\n    print(count(Net(sizes)))"
+    found, made = written(folder, after=after)
+    assert [name.split()[0] for name in found.lost] == ["main"]
+    assert made.count(None) == 1
+
+
+def test_a_script_stays_that_makes_the_network_by_its_class(folder: Path) -> None:
+    text = NET.replace("widths=(8, 8)", "width=8").replace("widths[0]", "width").replace("widths[1]", "width")
+    after = "def main():\n    print(Net()(torch.zeros(1, 3)))\n\n\nif __name__ == '__main__':\n    main()"
+    (folder / "beside_class.py").write_text(text.format(before="", after=after))
+    importlib.invalidate_caches()
+    author = importlib.import_module("beside_class").Net
+    found = write(author(4), Entry(author, {"width": 4}, "Net"))
+    assert after in found.text and found.lost == ("make (line 23)",)  # it makes a wider one

@@ -28,6 +28,7 @@ _PLAIN = {"dict", "list", "tuple", "set", "frozenset", "range", "len", "int", "f
 _LIBRARIES = {"argparse", "collections", "dataclasses", "enum", "functools", "logging", "math", "pathlib", "re"}
 _LIBRARIES |= {"types", "typing"}
 SCRIPT = "__main__"
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 class Beside:
@@ -102,11 +103,15 @@ class Beside:
             names = kept
 
     def _read_in(self, staying: Set[str]) -> set[str]:
-        """Names that are read now, or that nothing in the author's file read either."""
+        """Names that are read now, or that nothing in the author's file read either; functions and classes, too, that a
+        script read which is gone (``main``): others may read them from outside."""
         texts = [ast.parse(c.text) for (f, _), c in self.gatherer.chunks.items() if f == self.file.name]
         now = [*texts, *(self.rest[n] for n in staying)]
         readers = {n: {m for m, s in self.statements.items() if m != n and n in loaded_names(s)} for n in staying}
-        return {n for n in staying if not readers[n] or any(n in loaded_names(t) for t in now if t is not self.rest[n])}
+        scripts = {n for n, s in self.rest.items() if (n == SCRIPT or isinstance(s, ast.FunctionDef))} - self.builders
+        found = {n for n in staying if isinstance(self.rest[n], _DEFINITIONS) and readers[n] & scripts}
+        found |= {n for n in staying if not readers[n]}
+        return found | {n for n in staying if any(n in loaded_names(t) for t in now if t is not self.rest[n])}
 
     def _is_inert(self, name: str) -> bool:
         """Whether nothing happens where the statement runs while the file is imported."""
