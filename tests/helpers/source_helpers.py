@@ -59,3 +59,9 @@ def assert_writes(
     again = write_source(getattr(module, entry.name)(), Entry(getattr(module, entry.name), {}, entry.name))
     assert body(again) == body(text)
     return text
+
+
+def beside_arguments(lost: Sequence[str]) -> list[str]:
+    """What is told as lost but for arguments of the network's class or factory, ``Net(width)``, which go where it is
+    written out."""
+    return [name for name in lost if not name.lower().startswith("net(")]

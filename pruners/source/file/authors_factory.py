@@ -168,10 +168,14 @@ def _with_default(param: cst.Param, values: Mapping[str, Any]) -> cst.Param:
 
 
 def gone_parameters(entry: Entry, text: str) -> list[str]:
-    """``factory(parameter)`` for each that the author's own factory took and the written one doesn't."""
+    """``factory(parameter)`` for each that the author's own factory, or class, took and the written one doesn't."""
     factory = inspect.unwrap(entry.factory)
-    node = next((s for s in ast.parse(text).body if isinstance(s, ast.FunctionDef) and s.name == entry.name), None)
-    if node is None or not inspect.isfunction(factory) or not own(factory.__module__):
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    node: Any = next((s for s in ast.parse(text).body if isinstance(s, kinds) and s.name == entry.name), None)
+    if isinstance(node, ast.ClassDef):
+        node = next((s for s in node.body if isinstance(s, ast.FunctionDef) and s.name == "__init__"), None)
+    authored = inspect.isfunction(factory) or (inspect.isclass(factory) and node is not None)
+    if node is None or not authored or not own(factory.__module__):
         return []
     args = node.args
     stay = {a.arg for a in (*args.posonlyargs, *args.args, *args.kwonlyargs)}

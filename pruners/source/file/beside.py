@@ -108,7 +108,7 @@ class Beside:
         texts = [ast.parse(c.text) for (f, _), c in self.gatherer.chunks.items() if f == self.file.name]
         now = [*texts, *(self.rest[n] for n in staying)]
         readers = {n: {m for m, s in self.statements.items() if m != n and n in loaded_names(s)} for n in staying}
-        scripts = {n for n, s in self.rest.items() if (n == SCRIPT or isinstance(s, ast.FunctionDef))} - self.builders
+        scripts = {n for n, s in self.rest.items() if n == SCRIPT or _gives_nothing(s)}
         found = {n for n in staying if isinstance(self.rest[n], _DEFINITIONS) and readers[n] & scripts}
         found |= {n for n in staying if not readers[n]}
         return found | {n for n in staying if any(n in loaded_names(t) for t in now if t is not self.rest[n])}
@@ -226,3 +226,9 @@ def _inside(stmt: ast.stmt) -> list[ast.stmt]:
     blocks = [getattr(stmt, n, []) for n in ("body", "orelse", "handlers", "finalbody")]
     found = [s for b in blocks for s in b]
     return [i for s in found for i in _inside(s)] if found else [stmt]
+
+
+def _gives_nothing(stmt: ast.stmt) -> bool:
+    """Whether it is a function that is there for what it does."""
+    returns = (n.value for n in ast.walk(stmt) if isinstance(n, ast.Return))
+    return isinstance(stmt, ast.FunctionDef) and all(value is None for value in returns)
