@@ -138,3 +138,34 @@ def test_a_first_value_is_computed_from_the_width_that_there_is(folder: Path) ->
     written, made, _ = halved(folder, lines)
     assert "nn.init.constant_(self.p, 1 / math.sqrt(gain))" in written.text
     assert made.p.tolist() == [pytest.approx(2**0.5)] * 4
+
+
+LOOP = """from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        layers, c = [], 3
+        for d in 2 * [8]:
+            layer = nn.Linear(c, d)
+            nn.init.orthogonal_(layer.weight)
+            layer.bias.data.mul_(0.5)
+            layers.append(layer)
+            c = d
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x):
+        return self.layers(x)
+"""
+
+
+def test_calls_that_set_starts_in_a_loop_that_is_written_out_are_told(folder: Path) -> None:
+    (folder / "starts_loop.py").write_text(LOOP)
+    importlib.invalidate_caches()
+    factory = importlib.import_module("starts_loop").Net
+    net = factory()
+    net.layers[0], net.layers[1] = nn.Linear(3, 4), nn.Linear(4, 8)
+    written = write(net, Entry(factory, name="Net"))
+    assert "for d in" not in written.text
+    assert {"Net.__init__ (line 10)", "Net.__init__ (line 11)"} <= {*written.lost}
