@@ -25,7 +25,7 @@ from .followed import (
     renew,
     without_terms,
 )
-from .idioms import Idioms
+from .idioms import Idioms, in_other_words
 from .init_writer import InitWriter
 from .naming import Group, merged, name_holes, type_name
 from .parameters import Parameter, WrittenInit, header_lines
@@ -334,12 +334,23 @@ class ClassWriter:
                 self.printer.texts |= {id(hole.hole): ast.unparse(expr) for hole in group.opens}
                 self.groups.remove(group)
                 self.scope.hidden[group.name] = words.pop(group.name)
+        for group in [g for g in self.groups if g.is_width]:
+            others = [n for n in words if n != group.name and (n in self.printer.widths or n in self._own_widths())]
+            found = {id(o.hole): in_other_words(o.hint, o.hole.values, others, self.scope) for o in group.opens}
+            texts = {hole: ast.unparse(expr) for hole, expr in found.items() if expr is not None}
+            if len(texts) == len(found):
+                self.printer.texts |= texts
+                self.groups.remove(group)
+                self.scope.hidden[group.name] = words.pop(group.name)
         named = {g.name for g in self.groups} | self.writer.locals
         for name in [n for n in words if n not in named]:
             expr = idioms.expression(name, name, words[name], self.scope)
             if expr is not None and (isinstance(expr, ast.Name) or name not in self.printer.widths):
                 self.printer.computed[name] = expr
                 self.scope.hidden[name] = words.pop(name)
+
+    def _own_widths(self) -> set[str]:
+        return {g.name for g in self.groups if g.is_width}
 
     def _take_back(self) -> bool:
         """A computed parameter stays a parameter where other expressions need its name."""
@@ -427,7 +438,7 @@ class ClassWriter:
         return as_term(value) if is_plain(value) or callable(value) else None
 
     def _calls(self, parameters: list[Parameter]) -> dict[str, Call]:
-        calls, widths = {}, self.printer.widths | {g.name for g in self.groups if g.is_width}
+        calls, widths = {}, self.printer.widths | self._own_widths()
         for i, path in enumerate(self.context.paths):
             args = []
             for p in parameters:
