@@ -5,8 +5,8 @@
     python benchmarks/random_networks.py --summary                  counts of all that the log holds
 
 A line: seed, features that were drawn, outcome, detail, seconds. Outcomes: exact; whole (nothing could go); refused,
-with the reason; and the faults: wrong, caught (by the verification, so nothing was published), crash, unfit (the dice's:
-the network itself doesn't run).
+with the reason; and the faults: wrong, caught (by the verification, so nothing was published), crash, unfit (a fault of
+the dice: the network itself doesn't run).
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ class ClassWriter:
             lines = self.writer.write()
             if self._grant_wishes() or self.writer.keeps_more:
                 continue
-            if not (self._name_open() or self._update_locals(lines) or self._drop_words()):
+            if not (self._name_open(lines) or self._update_locals(lines) or self._drop_words()):
                 break
         self._say_idioms()
         lines = self.writer.write()
@@ -299,23 +299,25 @@ class ClassWriter:
         self.printer.wishes.clear()
         return bool(granted)
 
-    def _name_open(self) -> bool:
+    def _name_open(self, lines: Sequence[str]) -> bool:
         opens = list(self.printer.open.values())
         if not opens:
             return False
+        unread = set(self.author.parameters) - set(self.writer.said) - set(_loads("\n".join(lines)))
+        words = {n: v for n, v in self.scope.words.items() if n not in unread}  # another number may take those
         taken = (
-            set(self.scope.words)
+            set(words)
             | set(self.author.globals) & {"F", "nn", "torch"}
             | {g.name for g in self.groups}
             | set(self.writer.flags)
             | self.writer.lists
             | self.printer.bound
         )
-        known = {**self.writer.flags, **self.scope.words}
+        known = {**self.writer.flags, **words}
         for group in name_holes(opens, self.author.parameters, known, self.printer.widths, taken):
-            if group.name not in self.scope.words:
+            if group.name not in words:
                 self.groups.append(group)
-            vector = merged(self.scope.words.get(group.name, group.vector), group.vector)
+            vector = merged(words.get(group.name, group.vector), group.vector)
             if group.word in self.author.parameters and any(isinstance(t, Call | Box) for t in vector):
                 vector = tuple(Lit(None) if t is None else t for t in vector)  # so ``if layer is not None`` still tells
             self.scope.words[group.name] = vector

@@ -37,8 +37,8 @@ class Idioms:
 
 
 def in_other_words(hint: ast.expr | None, vector: Vector, names: Iterable[str], scope: Scope) -> ast.expr | None:
-    """The author's expression with another width in the place of one, ``2 * left_channels`` for ``2 * out_channels``, if
-    it gives every instance's value; where they all have one value it would prove nothing."""
+    """The author's expression with another width in the place of one, ``2 * left_channels`` for ``2 * out_channels``,
+    if it gives every instance's value; where they all have one value it would prove nothing."""
     values = [t for t in vector if t is not None]
     if hint is None or isinstance(hint, ast.Name) or all(same(t, values[0]) for t in values):
         return None
