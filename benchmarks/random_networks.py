@@ -5,7 +5,8 @@
     python benchmarks/random_networks.py --summary                  counts of all that the log holds
 
 A line: seed, features that were drawn, outcome, detail, seconds. Outcomes: exact; whole (nothing could go); refused,
-with the reason; and the faults: wrong, caught (by the verification, so nothing was published), crash.
+with the reason; and the faults: wrong, caught (by the verification, so nothing was published), crash, unfit (a fault of
+the dice: the network itself doesn't run).
 """
 
 from __future__ import annotations
@@ -66,12 +67,14 @@ def walk(first: int, count: int, log: Path | None, show: bool) -> None:
 
 def summary(log: Path) -> str:
     """Outcomes, reasons of refusals, and seeds of faults."""
+    from written_outcomes import FAULTS
+
     found = [json.loads(line) for line in log.read_text().splitlines()]
     kinds = Counter(f["kind"] for f in found).most_common()
     lines = [f"{len(found)} networks: " + ", ".join(f"{n} {kind}" for kind, n in kinds)]
     reasons = Counter(re.sub(r"\S*\d\S*", "...", f["detail"]) for f in found if f["kind"] == "refused")
     lines += [f"  refused {n}: {reason}" for reason, n in reasons.most_common()]
-    lines += [f"  {f['kind']} {f['seed']}: {f['detail']}" for f in found if f["kind"] in ("wrong", "caught", "crash")]
+    lines += [f"  {f['kind']} {f['seed']}: {f['detail']}" for f in found if f["kind"] in FAULTS]
     return "\n".join(lines)
 
 

@@ -51,7 +51,8 @@ def flat(d: Draft) -> None:
     _, out = _inner(d)
     pool = d.layer("pool", f"nn.AdaptiveAvgPool{d.maps}(2)")
     fc = d.layer("gate", f"nn.Linear({out} * 2**{d.dims}, {d.c})")
-    way = d.dice.choice(["y.flatten(1)", "y.view(y.size(0), -1)", "torch.flatten(y, 1)", "y.reshape(len(y), -1)"])
+    ways = ["y.flatten(1)", "y.contiguous().view(y.size(0), -1)", "torch.flatten(y, 1)", "y.reshape(len(y), -1)"]
+    way = d.dice.choice(ways)
     d.forward += [
         f"y = self.{pool}(y)",
         f"gate = torch.sigmoid(self.{fc}({way}))",

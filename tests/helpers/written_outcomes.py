@@ -19,13 +19,14 @@ from written_networks import Written, written
 from secateur import prune
 from secateur.pruners.errors import NotPrunableError, SecateurError, VerificationError
 
-FAULTS = ("wrong", "caught", "crash")
+FAULTS = ("wrong", "caught", "crash", "unfit")
 _ALLOWED = 1e-6  # relative: statistics of small batches multiply rounding errors
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """``kind``: exact; whole (nothing could go); refused; or a fault: wrong, caught (by the verification), crash."""
+    """``kind``: exact; whole (nothing could go); refused; or a fault: wrong, caught (by the verification), crash,
+    unfit (of the dice: the network itself doesn't run)."""
 
     seed: int
     kind: str
@@ -46,7 +47,10 @@ def _outcome(seed: int, network: Written, folder: Path) -> tuple[str, str]:
     give_every_value_once(original, seed)
     original.eval()
     inputs = network.inputs(2, False)
-    outputs(original, inputs, False)  # the author's own fault, if it raises
+    try:
+        outputs(original, inputs, False)
+    except RuntimeError as error:
+        return "unfit", _line(error)
     dice = random.Random(seed)
     try:
         bundle = prune(

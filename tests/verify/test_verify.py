@@ -21,6 +21,7 @@ from secateur.pruners.trace.trace import trace
 from secateur.pruners.verify import Case, fits_double, measured, oracle, verify_bundle
 from secateur.pruners.verify import outputs as verify_outputs
 from secateur.pruners.verify import process as verify
+from secateur.pruners.verify.cases import random_model
 from secateur.pruners.verify.outputs import outputs_of, varied
 from secateur.pruners.verify.sizes import other_sizes, training_inputs
 
@@ -388,3 +389,21 @@ def test_a_codebook_that_training_moves_is_where_it_was_afterwards(tmp_path: Pat
     before = net.codes.weight.clone()
     outputs_of(net, torch.randn(2, 7, 5), False, training=True)
     assert torch.equal(net.codes.weight, before)
+
+
+class LastToken(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(8, 4)
+        self.fc = nn.Linear(4, 3)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.fc(self.embedding(tokens)[:, -1])
+        return logits
+
+
+def test_tokens_that_fall_alike_by_chance_are_drawn_again(tmp_path: Path) -> None:
+    tokens = torch.tensor([[7, 7, 7, 3]])
+    inputs = varied(tokens, 1)
+    assert torch.equal(inputs[:, -1], varied(tokens, 2)[:, -1])  # else this test says nothing
+    assert random_model(LastToken(), inputs) is not None

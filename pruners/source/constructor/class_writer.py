@@ -25,7 +25,7 @@ from .followed import (
     renew,
     without_terms,
 )
-from .idioms import Idioms
+from .idioms import Idioms, in_other_words
 from .init_writer import InitWriter
 from .naming import Group, merged, name_holes, type_name
 from .parameters import Parameter, WrittenInit, header_lines
@@ -63,7 +63,7 @@ class ClassWriter:
             lines = self.writer.write()
             if self._grant_wishes() or self.writer.keeps_more:
                 continue
-            if not (self._name_open() or self._update_locals(lines) or self._drop_words()):
+            if not (self._name_open(lines) or self._update_locals(lines) or self._drop_words()):
                 break
         self._say_idioms()
         lines = self.writer.write()
@@ -299,23 +299,25 @@ class ClassWriter:
         self.printer.wishes.clear()
         return bool(granted)
 
-    def _name_open(self) -> bool:
+    def _name_open(self, lines: Sequence[str]) -> bool:
         opens = list(self.printer.open.values())
         if not opens:
             return False
+        unread = set(self.author.parameters) - set(self.writer.said) - set(_loads("\n".join(lines)))
+        words = {n: v for n, v in self.scope.words.items() if n not in unread}  # another number may take those
         taken = (
-            set(self.scope.words)
+            set(words)
             | set(self.author.globals) & {"F", "nn", "torch"}
             | {g.name for g in self.groups}
             | set(self.writer.flags)
             | self.writer.lists
             | self.printer.bound
         )
-        known = {**self.writer.flags, **self.scope.words}
+        known = {**self.writer.flags, **words}
         for group in name_holes(opens, self.author.parameters, known, self.printer.widths, taken):
-            if group.name not in self.scope.words:
+            if group.name not in words:
                 self.groups.append(group)
-            vector = merged(self.scope.words.get(group.name, group.vector), group.vector)
+            vector = merged(words.get(group.name, group.vector), group.vector)
             if group.word in self.author.parameters and any(isinstance(t, Call | Box) for t in vector):
                 vector = tuple(Lit(None) if t is None else t for t in vector)  # so ``if layer is not None`` still tells
             self.scope.words[group.name] = vector
@@ -334,12 +336,23 @@ class ClassWriter:
                 self.printer.texts |= {id(hole.hole): ast.unparse(expr) for hole in group.opens}
                 self.groups.remove(group)
                 self.scope.hidden[group.name] = words.pop(group.name)
+        for group in [g for g in self.groups if g.is_width]:
+            others = [n for n in words if n != group.name and (n in self.printer.widths or n in self._own_widths())]
+            found = {id(o.hole): in_other_words(o.hint, o.hole.values, others, self.scope) for o in group.opens}
+            texts = {hole: ast.unparse(expr) for hole, expr in found.items() if expr is not None}
+            if len(texts) == len(found):
+                self.printer.texts |= texts
+                self.groups.remove(group)
+                self.scope.hidden[group.name] = words.pop(group.name)
         named = {g.name for g in self.groups} | self.writer.locals
         for name in [n for n in words if n not in named]:
             expr = idioms.expression(name, name, words[name], self.scope)
             if expr is not None and (isinstance(expr, ast.Name) or name not in self.printer.widths):
                 self.printer.computed[name] = expr
                 self.scope.hidden[name] = words.pop(name)
+
+    def _own_widths(self) -> set[str]:
+        return {g.name for g in self.groups if g.is_width}
 
     def _take_back(self) -> bool:
         """A computed parameter stays a parameter where other expressions need its name."""
@@ -427,7 +440,7 @@ class ClassWriter:
         return as_term(value) if is_plain(value) or callable(value) else None
 
     def _calls(self, parameters: list[Parameter]) -> dict[str, Call]:
-        calls, widths = {}, self.printer.widths | {g.name for g in self.groups if g.is_width}
+        calls, widths = {}, self.printer.widths | self._own_widths()
         for i, path in enumerate(self.context.paths):
             args = []
             for p in parameters:

@@ -105,18 +105,20 @@ class ClassContext:
             return ("given", *given) if given else None
         return tuple((f.file, f.end) for f in birth.frames[: depth + 1]) if birth and depth is not None else None
 
-    def chosen(self, paths: Sequence[str | None]) -> tuple[ast.IfExp, tuple[bool | None, ...]] | None:
-        """The author's conditional expression of which one side or the other made each module, and whether the
-        first."""
-        if self.author.init is None:
+    def chosen(self, terms: Sequence[Term | None]) -> tuple[ast.IfExp, tuple[bool | None, ...]] | None:
+        """The author's conditional expression of which one side or the other gave each module or literal, and whether
+        the first."""
+        made = [t.paths[0] if isinstance(t, Call | Box) else None for t in terms]
+        if self.author.init is None or not any(made):
             return None
-        calls = [self._call_of(p) if p is not None else None for p in paths]
-        if any(c is None and p is not None for c, p in zip(calls, paths, strict=True)):
+        calls = [self._call_of(p) if p is not None else None for p in made]
+        if any(c is None and p is not None for c, p in zip(calls, made, strict=True)):
             return None
-        for node in ast.walk(self.author.init):
-            if isinstance(node, ast.IfExp):
-                sides = tuple(_side(node, c) if c is not None else None for c in calls)
-                if {True, False} == {s for s, c in zip(sides, calls, strict=True) if c is not None}:
+        for node in map(_conditional, ast.walk(self.author.init)):
+            if node is not None:
+                pairs = zip(terms, calls, strict=True)
+                sides = tuple(_literal_side(node, t) if isinstance(t, Lit) else _side(node, c) for t, c in pairs)
+                if {True, False} == {s for s, t in zip(sides, terms, strict=True) if t is not None}:
                     return node, sides
         return None
 
@@ -230,11 +232,29 @@ class ClassContext:
         return name in self.keep or name in self.more or any(r[name].kind != "plain" for r in self.records if name in r)
 
 
-def _side(node: ast.IfExp, call: ast.Call) -> bool | None:
+def _side(node: ast.IfExp, call: ast.Call | None) -> bool | None:
     """Which side of a conditional expression a call stands in."""
+    if call is None:
+        return None
     start, end = span_of(call)[:2], span_of(call)[2:]
     inside = [n for n in (node.body, node.orelse) if span_of(n)[:2] <= start and end <= span_of(n)[2:]]
     return inside[0] is node.body if inside else None
+
+
+def _literal_side(node: ast.IfExp, term: Lit) -> bool | None:
+    """Which side of a conditional expression writes out a literal."""
+    inside = [n for n in (node.body, node.orelse) if isinstance(n, ast.Constant) and same(Lit(n.value), term)]
+    return inside[0] is node.body if len(inside) == 1 else None
+
+
+def _conditional(node: ast.AST) -> ast.IfExp | None:
+    """A conditional expression, also one from before there were any: ``test and yes or no``."""
+    if isinstance(node, ast.IfExp):
+        return node
+    match node:
+        case ast.BoolOp(ast.Or(), [ast.BoolOp(ast.And(), [test, yes]), no]):
+            return ast.copy_location(ast.IfExp(test, yes, no), node)
+    return None
 
 
 def make_context(

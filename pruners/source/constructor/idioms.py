@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from ..author import Scope, Vector
 from ..live import Lit, same
-from ..text import Sources, loaded_names
+from ..text import Sources, loaded_names, renamed
 from .context import ClassContext
 
 
@@ -34,6 +34,18 @@ class Idioms:
             if read & set(scope.words) and scope.proves(short, enumerate(vector)):
                 return short
         return None
+
+
+def in_other_words(hint: ast.expr | None, vector: Vector, names: Iterable[str], scope: Scope) -> ast.expr | None:
+    """The author's expression with another width in the place of one, ``2 * left_channels`` for ``2 * out_channels``,
+    if it gives every instance's value; where they all have one value it would prove nothing."""
+    values = [t for t in vector if t is not None]
+    if hint is None or isinstance(hint, ast.Name) or all(same(t, values[0]) for t in values):
+        return None
+    short = _shortened(hint, scope)
+    tried = (ast.parse(renamed(ast.unparse(short), {gone: name}), mode="eval").body
+             for gone in sorted(loaded_names(short)) for name in names)  # fmt: skip
+    return next((e for e in tried if not _leftover(e) and scope.proves(e, enumerate(vector))), None)
 
 
 def _leftover(expr: ast.expr) -> bool:

@@ -39,7 +39,6 @@ from ..text import (
     uses,
     warns,
     with_values,
-    within,
     without_dead_branches,
 )
 from .buffer_statements import changed, changed_attributes, dotted, prepared
@@ -457,13 +456,13 @@ class InitWriter(Members):
         return not any(issubclass(c, value) for c in (*self.context.tree.instances, *self.context.tree.imported))
 
     def _hands_on(self, stmt: ast.stmt) -> bool:
-        """Whether a statement assigns names that the constructor reads elsewhere, or that it reads itself."""
+        """Whether a statement assigns names that the constructor reads later, or that it reads itself."""
         kinds = (ast.Assign, ast.AugAssign, ast.AnnAssign)
         inner = [n for n in ast.walk(stmt) if isinstance(n, kinds)]
         assigned = set().union(*(stored_names(n) for n in inner))
         own = any(isinstance(n, ast.AugAssign) or stored_names(n) & loaded_names(n) for n in inner if stored_names(n))
-        others = [s for s in self.author.init.body if not within(stmt, s)] if self.author.init else []
-        return own or bool(assigned & set().union(*(loaded_names(s) for s in others)))
+        later = [s for s in self.author.init.body if s.lineno > (stmt.end_lineno or 0)] if self.author.init else []
+        return own or bool(assigned & set().union(*map(loaded_names, later)))
 
     def _computes_weights(self, stmt: ast.stmt) -> bool:
         """Whether a statement loads a layer with a norm, a mask or a parametrization: ``weight_norm(self.conv)``. What

@@ -30,6 +30,12 @@ class Group:
         return any(p[-1].startswith("out") for p in self.places)
 
     @property
+    def given_on(self) -> bool:
+        """Whether no later layer of the class takes in what the last that makes it gives."""
+        ways = [p[-1][:3] for p in self.places if p[-1].startswith(("in_", "out_"))]
+        return bool(ways) and ways[-1] == "out"
+
+    @property
     def only_reads(self) -> bool:
         """Whether it is a width without a name that no layer makes."""
         return self.is_width and not self.produces and not self.name
@@ -153,7 +159,7 @@ def _made_up(group: Group, words: Sequence[str]) -> str:
         return f"{place[0]}_channels"
     if argument in WIDTH_ARGUMENTS:
         mirrored = [m for w in words if (m := _mirrored(w))]
-        if group.produces and mirrored:
+        if group.given_on and mirrored:
             return mirrored[0]
         return f"{layer}_{WIDTH_ARGUMENTS[argument]}"
     return argument if argument.isidentifier() else f"{layer}_{argument}"

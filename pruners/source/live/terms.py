@@ -172,8 +172,9 @@ class Origins(Protocol):
     def made_at(self, path: str) -> Hashable | None:
         """The place in the constructor where the module was made."""
 
-    def chosen(self, paths: Sequence[str | None]) -> tuple[ast.IfExp, tuple[bool | None, ...]] | None:
-        """The conditional expression of which one side or the other made these modules, and whether the first."""
+    def chosen(self, terms: Sequence[Term | None]) -> tuple[ast.IfExp, tuple[bool | None, ...]] | None:
+        """The conditional expression of which one side or the other gave these modules and literals, and whether the
+        first."""
 
 
 def same(first: Any, second: Any) -> bool:
@@ -249,10 +250,10 @@ def unify(terms: Sequence[Term | None], where: tuple[str, ...], origins: Origins
 
 
 def _chosen(terms: Sequence[Term | None], where: tuple[str, ...], origins: Origins) -> Either | None:
-    """Modules of which some were made by one side of a conditional expression and some by the other."""
-    if not all(t is None or (isinstance(t, Call | Box) and t.paths) for t in terms):
+    """Modules of which some were made by one side of a conditional expression and some by the other, or None there."""
+    if not all(t is None or isinstance(t, Lit) or (isinstance(t, Call | Box) and t.paths) for t in terms):
         return None
-    found = origins.chosen(_paths(terms))
+    found = origins.chosen(terms)
     if found is None:
         return None
     node, sides = found
