@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -64,6 +63,7 @@ from .mixtures import Mixtures
 from .places import NOWHERE
 from .plan import PruningPlan, validate
 from .run import batch_size, copied, described, precision_of, rounded, state_of, streams, take, twin
+from .scratch import scratch
 from .slicing import SlicedModel
 from .source import Written
 from .trace import observe
@@ -446,8 +446,8 @@ class ConfiguredPruning(BasicPruning):
             written = sorted(p.name for p in draft.iterdir())
             each = self.graph.each(plan.kept)
             proof = self._cases(each, network)
-            with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
-                opened = _opener(Path(folder), draft, network, dtype)
+            with scratch() as folder:
+                opened = _opener(folder, draft, network, dtype)
                 checked = verify_bundle(opened, "network", proof, self.predict(plan.kept), self._batch, weights=False)
             planned = self._summary(plan)
             proved = {**checked.about_macs(planned["macs"]), "verified": True, **checked.as_dict()}
@@ -505,8 +505,8 @@ def rewritten(
     save_folder(network, folder, draft, dtype)
     network.float().eval()
     proof = [case(), *_generated(network, example)]
-    with tempfile.TemporaryDirectory(prefix="secateur-") as scratch:
-        opened = _opener(Path(scratch), draft, network, dtype)
+    with scratch() as place:
+        opened = _opener(place, draft, network, dtype)
         return verify_bundle(opened, "network", proof, expected, batch_size(example), weights=False)
 
 

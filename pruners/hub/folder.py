@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import itertools
 import json
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -20,12 +16,12 @@ from torch import Tensor, nn
 
 from ..errors import CheckpointError, ModelFileError, PackageError, WeightsMismatchError
 from ..run import from_file, stream, streams, values_in
+from ..scratch import import_file
 from .entries import Shapes
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".gguf", ".ot")
 _OWN = {"config.json", "README.md", "plan.json", "summary.json", "details.json", "report.html", "search.jsonl"}
 _PLAIN = "eager"
-_numbers = itertools.count()
 _LARGEST = "1000GB"
 _SHARDS = 10  # of a large model, whatever it was read from
 LARGE = 500_000_000  # bytes
@@ -195,19 +191,8 @@ def class_in(folder: Path, reference: str) -> type[nn.Module]:
     path = folder / f"{file}.py"
     if not path.is_file():
         raise ModelFileError(f"{folder / 'config.json'} names {reference}, and {path} isn't there")
-    found: type[nn.Module] = getattr(imported(path), name)
+    found: type[nn.Module] = getattr(import_file(path), name)
     return found
-
-
-def imported(path: Path) -> ModuleType:
-    """A Python file's module, under a name of its own."""
-    name = f"secateur_modeling_{next(_numbers)}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def _stored(path: Path) -> torch.dtype:

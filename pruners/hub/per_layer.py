@@ -5,22 +5,20 @@ from __future__ import annotations
 
 import inspect
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import jinja2
 import torch
 from torch import nn
 
+from ..scratch import import_text
+from ..shown import template
 from .entries import Number
 from .entries import Path as Place
-from .folder import imported, library, made, values_of
+from .folder import library, made, values_of
 
 PER_LAYER = "per_layer"
 """What the configuration holds: list of layers -> number -> its value in each layer."""
@@ -202,14 +200,14 @@ def modeling_of(model: nn.Module, lists: Sequence[LayerList]) -> Modeling:
     cls = type(model)
     modules = dict.fromkeys(c.__module__ for c in (cls, *(one.cls for one in lists)))
     auto = _auto_classes(model)
-    text = _template().render(
+    text = template("modeling.py.j2").render(
         name=cls.__name__, config=type(told.config).__name__, home=cls.__module__.rpartition(".")[2], auto=auto[0],
         modules=[m.rpartition(".")[::2] for m in sorted(modules)], lists=lists,
         more=len(inspect.signature(cls.__init__).parameters) > 2,
         experts=told._can_set_experts_implementation(),
     )  # fmt: skip
     file = f"modeling_{told.config.model_type.replace('-', '_')}.py"
-    return Modeling(file, text, getattr(_imported_text(text), cls.__name__), auto)
+    return Modeling(file, text, getattr(import_text(text), cls.__name__), auto)
 
 
 def code_of(model: nn.Module) -> Path | None:
@@ -225,21 +223,6 @@ def is_librarys(model: nn.Module) -> bool:
     cls = type(model)
     package, dot, _ = cls.__module__.partition(".")
     return bool(dot) and getattr(sys.modules.get(package), cls.__name__, None) is cls
-
-
-@lru_cache(maxsize=1)
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("secateur"), undefined=jinja2.StrictUndefined, keep_trailing_newline=True,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    return environment.get_template("modeling.py.j2")
-
-
-def _imported_text(text: str) -> ModuleType:
-    path = Path(tempfile.mkdtemp(prefix="secateur-")) / "modeling.py"
-    path.write_text(text, "utf-8")
-    return imported(path)
 
 
 def _auto_classes(model: nn.Module) -> tuple[str, ...]:

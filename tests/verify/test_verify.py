@@ -13,9 +13,9 @@ from zeroing import zeroed_copy
 
 from secateur.pruners.base import BasicPruning
 from secateur.pruners.bundle import Bundle, import_text, write_state
-from secateur.pruners.bundle.folder import import_file
 from secateur.pruners.costs import Costs
 from secateur.pruners.errors import UsageError, VerificationError
+from secateur.pruners.scratch import import_file
 from secateur.pruners.source import Entry
 from secateur.pruners.trace.trace import trace
 from secateur.pruners.verify import Case, fits_double, measured, oracle, verify_bundle
