@@ -11,12 +11,11 @@ from typing import Any
 import pytest
 import torch
 from app_helpers import app, refusal
+from hub_models import SMALL as TINY
+from hub_models import transformers
 
-transformers = pytest.importorskip("transformers")
-
-SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,
-         "vocab_size": 280, "max_position_embeddings": 64}  # fmt: skip
 WORDS = 280
+SMALL = {**TINY, "vocab_size": WORDS}
 
 
 def text_and_tokenizer(folder: Path, source: Path) -> Path:
