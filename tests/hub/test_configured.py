@@ -52,6 +52,10 @@ def test_a_folder_that_is_not_there_is_to_be_downloaded_first() -> None:
         ({"config.json": '{"model_type": "bert", "dtype": "float99"}', "model.safetensors": ""}, "float99"),
         ({"config.json": '{"auto_map": {"AutoModel": "x.X"}}', "model.safetensors": ""}, "code of its own"),
         ({"config.json": '{"model_type": "bert"}', "model.safetensors": "x"}, "no safetensors file"),
+        ({"config.json": '{"model_type": "bert"}', "model.safetensors.index.json": "[]", "a.safetensors": ""},
+         "which files hold which weights"),
+        ({"config.json": '{"model_type": "bert", "quantization_config": {"quant_method": "gptq"}}',
+          "model.safetensors": ""}, "its weights are quantized (gptq), which can't be cut"),
     ],
 )
 def test_a_folder_without_a_model_is_refused_in_one_line(

@@ -18,6 +18,7 @@ from .rows import comparison, difference_text
 
 _REMARKS = {
     "without": "whole layers were taken out: ", "doubts": "", "warnings": "", "notes": "",
+    "left_behind": "of the model's folder these don't go along: ",
     "lost": "of the author's code the written one doesn't hold: ",
     "stale": "these have a number that a width had and has no more: ",
 }  # fmt: skip
