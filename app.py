@@ -276,7 +276,7 @@ def retrain(**given: Any) -> None:
               help="Draw 16 test images with what they are taken for [predictions.png].")
 @flags.common
 def evaluate(**given: Any) -> None:
-    """Measure a bundle, or any network, on test images. --model takes a file of weights, too, beside --arch."""
+    """Measure a bundle, or any network, on test images or text. --model takes a file of weights, too, beside --arch."""
     run("evaluate", "EvaluateOptions", given)
 
 

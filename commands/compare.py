@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import importlib.util
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from ..pruners.bundle import Bundle, size_of_state
 from ..pruners.errors import BundleExistsError, ResumeError, UnsuitedError, UsageError
 from ..pruners.latency import Run, in_turns, machine
 from ..pruners.outputs import held
+from ..pruners.scratch import scratch
 from ..training.data import Data, limited, load_data, require_labels
 from ..training.fit import (
     beside,
@@ -231,8 +231,8 @@ def _packed(side: Side, output: Path, data: Data, voice: Voice) -> tuple[Bundle 
         if isinstance(side.source, Bundle):
             inputs = inputs_of_bundle(side.source, data=data)
             return packed(side.source, side.name, inputs, output, True, voice), ""
-        with tempfile.TemporaryDirectory(prefix="secateur-") as draft:
-            bundle = unpruned(side.source, Path(draft) / "bundle")
+        with scratch() as draft:
+            bundle = unpruned(side.source, draft / "bundle")
             return packed(bundle, side.name, side.source.example_input, output, True, voice), ""
     except UsageError as reason:
         voice.remark(f"not packed: {reason}")

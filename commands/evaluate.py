@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ from torch import Tensor, nn
 
 from ..pruners.errors import NeedsDataError, OutputError, UnsuitedError
 from ..pruners.measure import Measure
-from ..training.data import Data, damaged_in, require_labels, with_workers
+from ..training.data import Data, damaged_in, foretelling, require_labels, with_workers
 from ..training.fit import EVALUATION_BATCH, evaluate, memory_explained, resolve_device
 from .cli import EvaluateOptions, require_one
-from .network import Network, network_from, subject_of_bundle
+from .network import Foretelling, Network, network_from, subject_of_bundle
 from .show import Voice, skipped, table
 
+_OTHERS = "measure it by a function of yours, --score FILE.py:FUNCTION"
 _SHOWN = 20
 """A table with more classes is not read: then the most frequent mistakes are shown."""
 
@@ -26,17 +28,19 @@ def run(options: EvaluateOptions) -> None:
     measure = Measure.named(options.score, options.score_seconds) if options.score else None
     with Voice(options.verbose, options.json) as voice:
         if options.bundle is not None:
-            name, model, data = subject_of_bundle(options.bundle, options.data, measured=measure is None)
+            name, model, data = subject_of_bundle(options.bundle, options.data, measure is None, _OTHERS)
         else:
             network = network_from(options, voice)
             name, model, data = network.name, network.model, network.data
-            if network.weights is None:
+            if network.weights is None and network.entry.folder is None:
                 voice.remark(_untrained(network))
         if measure is not None:
             number = measure(model.to(resolve_device(options.device)))
             return voice.result(f"{name}: {measure.name} {number:.6g}", {"name": name, "score": {measure.name: number}})
         if data is None:
-            raise NeedsDataError("measuring needs images: add --data, or --score with a measure of your own")
+            raise NeedsDataError("measuring needs images or text: add --data, or --score with a measure of your own")
+        if data.is_text:
+            return voice.result(*_of_text(options, name, model, data))
         require_labels(data, "measuring")
         data, batch = with_workers(data, options.workers), options.batch_size or EVALUATION_BATCH
         with memory_explained(lambda: f"with {batch} images at a time: take a smaller --batch-size"):
@@ -50,6 +54,24 @@ def run(options: EvaluateOptions) -> None:
             voice.remark(skipped(damaged))
     first = f"{name}: {score.top1:.2%} of {score.images} test images of {data.name} right{five}, loss {score.loss:.4f}"
     voice.result([first, *shown], {"name": name, "data": data.name, **asdict(score), **counted})
+
+
+def _of_text(options: EvaluateOptions, name: str, model: nn.Module, data: Data) -> tuple[str, dict[str, Any]]:
+    """What foretelling the next token of the held-out text comes to, for people and as values."""
+    asked = {"--confusion": options.confusion, "--confusion-csv": options.confusion_csv, "--draw": options.draw}
+    if option := next((name for name, value in asked.items() if value), None):
+        raise UnsuitedError(f"{option} is for classes of images; of text the perplexity is told")
+    network = Foretelling(name, model, _OTHERS).to(resolve_device(options.device))
+    batch = options.batch_size or EVALUATION_BATCH
+    with memory_explained(lambda: f"with {batch} sequences at a time: take a smaller --batch-size"):
+        score = evaluate(network, foretelling(data).test, batch_size=batch)
+    perplexity = math.exp(score.loss)
+    told = (
+        f"{name}: perplexity {perplexity:.3f} on {score.images:,} held-out tokens ({len(data.test)} sequences of "
+        f"{data.input_shape[0]}), {score.top1:.2%} of them foretold"
+    )
+    values = {"name": name, "data": data.name, "perplexity": perplexity, "tokens": score.images}
+    return told, {**values, "loss": score.loss, "top1": score.top1, "top5": score.top5}
 
 
 def _untrained(network: Network) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor
 from ..pruners.bundle import Bundle, check_free, held, write_file
 from ..pruners.errors import UnsuitedError
 from ..pruners.outputs import unwritable
+from ..pruners.scratch import scratch
 from ..pruners.verify import varied
 from ..training.data import load_data
 from ..training.packing import as_text, find_binary, pack, publish
@@ -36,7 +36,7 @@ def run(options: PackOptions) -> None:
             check_free(output, options.force)
             if network.weights is None:
                 voice.remark(f"no --weights: {network.name} is packed as its factory returns it")
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="secateur-")))
+            folder = stack.enter_context(scratch())
             bundle = unpruned(network, folder / "bundle")
             stack.enter_context(held(output))
         inputs = inputs_of_bundle(bundle, options.example)

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import RenderableType
 from torch import nn
 
-from ..pruners.bundle import check_free, contents, held, published, write_file, write_state
+from ..pruners.bundle import Bundle, check_free, contents, held, published, write_file, write_state
 from ..pruners.errors import BundleExistsError, ConflictError, NeedsDataError, NotGivenError, OptionError, UnsuitedError
 from ..pruners.plan import sha256_of_state
 from ..training.binarization import FEWEST, MOST, SCOPES, Scope, require_finite, weights_of
@@ -21,6 +21,10 @@ from .network import network_from, subject_of_bundle, with_trained_weights
 from .quantizing import CALIBRATION_IMAGES, Bench, Result, finite
 from .show import Voice, skipped, some, table
 
+_HUB = (
+    "{} is a model of Hugging Face's library, and accuracy in few bits is measured on images: quantize the folder as "
+    "you would quantize the original"
+)
 WEIGHTS, FACTS = "weights.pth", "quantization.json"
 NO_INT8 = (
     "--save int8: torch's 8-bit network is a program of its own, with layers that hold packed integers, so none of its "
@@ -85,6 +89,8 @@ def _check_options(options: QuantizeOptions) -> tuple[int, ...]:
 
 def _subject(options: QuantizeOptions, voice: Voice) -> tuple[str, nn.Module, Data]:
     if options.bundle is not None:
+        if Bundle.open(options.bundle).configured:
+            raise UnsuitedError(_HUB.format(options.bundle))
         name, model, data = subject_of_bundle(options.bundle, options.data)
     else:
         network = network_from(options, voice)

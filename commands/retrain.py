@@ -12,28 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..pruners.bundle import Bundle, contents, held, published, report_of, write_file, write_state
 from ..pruners.configured import rewritten
 from ..pruners.costs import Costs
 from ..pruners.errors import NeedsDataError, UnsuitedError
-from ..pruners.hub import foretells, is_configured, longest, tokenizer_of
-from ..pruners.run import precision_of, rounded, scores_of, training_batch, widened
+from ..pruners.hub import is_configured
+from ..pruners.run import precision_of, rounded, training_batch, widened
 from ..pruners.verify import Case, fits_double, measured, trains, varied, verify_bundle
-from ..training.data import (
-    LENGTH,
-    Data,
-    damaged_in,
-    foretelling,
-    load_data,
-    load_text,
-    require_labels,
-    require_trainable,
-)
+from ..training.data import Data, damaged_in, foretelling, load_data, require_labels, require_trainable
 from ..training.fit import Score, check_writable, curve_rows, evaluate, fit, resolve_device
 from .cli import BundleOptions, check_retrained, retrained_folder, unfinished
 from .network import (
+    Foretelling,
     adjusted,
     check_outputs,
     chosen_regime,
@@ -43,8 +35,11 @@ from .network import (
     of_bundle,
     refuse_divergence,
     served,
+    text_for,
 )
 from .show import Voice, outcome, skipped
+
+_OTHERS = "train it as you trained the original; other models of transformers are not retrained"
 
 
 def run(options: BundleOptions) -> None:
@@ -60,8 +55,12 @@ def run(options: BundleOptions) -> None:
         facts = bundle.plan.provenance
         network = bundle.model
         device, dtype = resolve_device(options.device), widened(network)
-        data = (_text if bundle.configured else _images)(bundle, network, options)
-        network = Foretelling(network) if data.is_text else network
+        spec = _spec(bundle, options)
+        if bundle.configured:
+            network = Foretelling(str(bundle.path), network, _OTHERS)
+            data = foretelling(served(text_for(bundle, network, spec), options))
+        else:
+            data = _images(bundle, network, spec, options)
         kind = of_bundle(network, facts)
         usual = options.regime or ("language" if data.is_text else None)
         regime = chosen_regime(usual, str(facts.get("arch") or ""), network, data.name, "retrain", kind)
@@ -92,20 +91,6 @@ def run(options: BundleOptions) -> None:
     voice.result(outcome(made), dict(made.summary))
 
 
-class Foretelling(nn.Module):
-    """A model of language that gives a row of scores for every token but the first: tokens in, (N * (tokens - 1),
-    words) out."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        scores = scores_of(self.model(tokens), tokens)
-        assert scores is not None
-        return scores.view(*tokens.shape, -1)[:, :-1].flatten(0, 1)
-
-
 def _spec(bundle: Bundle, options: BundleOptions) -> str:
     spec = data_of_bundle(bundle, options.data)
     if not spec:
@@ -114,24 +99,11 @@ def _spec(bundle: Bundle, options: BundleOptions) -> str:
     return spec
 
 
-def _images(bundle: Bundle, network: nn.Module, options: BundleOptions) -> Data:
-    data = served(load_data(_spec(bundle, options)), options)
+def _images(bundle: Bundle, network: nn.Module, spec: str, options: BundleOptions) -> Data:
+    data = served(load_data(spec), options)
     require_labels(data, "retraining")
     require_trainable(data, "retraining")
     return check_outputs(str(bundle.path), network, inputs_of_bundle(bundle, data=data), data)
-
-
-def _text(bundle: Bundle, network: nn.Module, options: BundleOptions) -> Data:
-    """For a model of language, which learns to foretell the next token. Raises UsageError for other models."""
-    spec = _spec(bundle, options)
-    if not foretells(network):
-        raise UnsuitedError(
-            f"{bundle.path}: {type(network).__name__} doesn't foretell the next token, and other models of "
-            "transformers are not retrained: train it as you trained the original"
-        )
-    if not spec.startswith("text:"):
-        raise UnsuitedError(f"{bundle.path} is a model of language: give text to train on, --data text:FILES")
-    return foretelling(served(load_text(spec, tokenizer_of(bundle.folder), longest(network, LENGTH)), options))
 
 
 def _compared(bundle: Bundle, data: Data, before: Score, after: Score) -> tuple[dict[str, Any], str]:

@@ -9,7 +9,6 @@ import logging
 import platform
 import re
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -53,6 +52,7 @@ from .run import (
     wide,
     widened,
 )
+from .scratch import scratch
 from .slicing import SlicedModel, slice_model, workable
 from .source import Entry, Header, Sources, Tree, Written, authors_texts, refuse, write
 from .trace import observe
@@ -325,8 +325,8 @@ class BasicPruning:
         BundleExistsError, OutputError.
         """
         if output is None:
-            with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
-                draft = Path(folder) / "bundle"
+            with scratch() as folder:
+                draft = folder / "bundle"
                 return self.publish(plan, draft, state=state, summary=summary, files=files).in_memory()
         output = Path(output)
         check_free(output, force)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -31,6 +30,7 @@ from .hub import (
     Modeling,
     Number,
     Shapes,
+    as_written,
     attention_of,
     by_layer,
     changed,
@@ -42,7 +42,7 @@ from .hub import (
     inputs_of,
     is_librarys,
     layer_lists,
-    layer_of,
+    layers_of,
     made,
     missing_in,
     modeling_of,
@@ -64,10 +64,11 @@ from .mixtures import Mixtures
 from .places import NOWHERE
 from .plan import PruningPlan, validate
 from .run import batch_size, copied, described, precision_of, rounded, state_of, streams, take, twin
+from .scratch import scratch
 from .slicing import SlicedModel
 from .source import Written
 from .trace import observe
-from .verify import Case, Verification, cases, differs, varied, verify_bundle
+from .verify import Case, Likeness, Verification, cases, varied, verify_bundle
 from .weight_transfer import slice_state
 
 Lost = Mapping[Axis, Mapping[str, float]]
@@ -87,6 +88,7 @@ def {name}() -> {cls}:
     return {cls}({cls}.config_class.from_pretrained(Path(__file__).parent))
 '''
 _OTHER = "the library makes other layers"
+_NONE_MADE = "the library can't make the model with fewer"
 
 
 class ConfiguredPruning(BasicPruning):
@@ -187,10 +189,9 @@ class ConfiguredPruning(BasicPruning):
     def _by_layer(self, graph: ChannelGraph, numbers: Sequence[Number]) -> list[Number]:
         """The numbers, each as one for every layer where layers that have it differently can be made. Raises
         ConfiguredError where none can be."""
-        layers = {
-            w.name: layer_of(self.model, [u.slot.parameter for u in w.uses])
-            for w in graph.widths if any(w.name in n.shares for n in numbers)
-        }  # fmt: skip
+        counted = {w for n in numbers for w in n.shares}
+        inside = {w.name: [u.slot.parameter for u in w.uses] for w in graph.widths if w.name in counted}
+        layers = layers_of(self.model, inside)
         lists = layer_lists(self.model, dict.fromkeys(place[0] for place in layers.values() if place is not None))
         found: list[Number] = []
         whys: list[str] = []
@@ -203,7 +204,8 @@ class ConfiguredPruning(BasicPruning):
         if not apart:
             why = "; ".join(whys)
             raise ConfiguredError(f"{self.netName}: --per-layer: no layer can have numbers of its own: {why}")
-        self._make_layers(apart, lists)
+        if (why := self._layers_untrue(graph, found, lists)) not in ("", _NONE_MADE):
+            raise ConfiguredError(f"{self.netName}: --per-layer: with all numbers of layers together {why}")
         return found
 
     def _make_layers(self, numbers: Sequence[Number], lists: Mapping[str, LayerList | str]) -> None:
@@ -319,7 +321,7 @@ class ConfiguredPruning(BasicPruning):
         if entry.path not in self._mattering:
             values = changed(self._values, {entry.path: 2 * entry.value})
             network = partial(made, self.model, values)
-            self._mattering[entry.path] = bool(differs(self.model, None, {}, network, self.example_input))
+            self._mattering[entry.path] = bool(self._likeness.differs(None, {}, network))
         return self._mattering[entry.path]
 
     def _shapes(self, graph: ChannelGraph, values: Mapping[str, Any]) -> Shapes | None:
@@ -349,7 +351,7 @@ class ConfiguredPruning(BasicPruning):
         values = self._changed([(one, n - m) for one, n, m in zip(numbers, rounds, left, strict=True)])
         shapes = self._shapes(graph, values)
         if shapes is None:
-            return "the library can't make the model with fewer"
+            return _NONE_MADE
         wanted = _cut(merged, kept)
         if shapes.keys() != wanted.keys():
             told = {k: v for one, n, m in zip(numbers, rounds, left, strict=True) for k, v in one.told(n - m).items()}
@@ -357,7 +359,11 @@ class ConfiguredPruning(BasicPruning):
         off = [k for k, shape in shapes.items() if shape != wanted[k]]
         if off:
             return f"{off[0]} would get another shape than it has when pruned"
-        return differs(self.model, graph, merged.each(kept), partial(self._made, values), self.example_input)
+        return self._likeness.differs(graph, merged.each(kept), partial(self._made, values))
+
+    @cached_property
+    def _likeness(self) -> Likeness:
+        return Likeness(self.model, self.example_input)
 
     # -- what a plan makes of it
 
@@ -368,7 +374,7 @@ class ConfiguredPruning(BasicPruning):
     def _changed(self, steps: Sequence[tuple[Number, int]]) -> dict[str, Any]:
         """The values where numbers fell by so many steps."""
         numbers = {p: n for one, gone in steps if one.layer is None for p, n in one.values(gone).items()}
-        largest, layers = told_of_layers([s for s in steps if s[0].layer is not None], self._lists)
+        largest, layers = told_of_layers([s for s in steps if s[0].layer is not None], self._lists, numbers)
         found = changed(self._values, {**numbers, **largest})
         if self._modeling is not None and layers:
             found |= {PER_LAYER: layers, "auto_map": self._modeling.auto_map}
@@ -432,9 +438,9 @@ class ConfiguredPruning(BasicPruning):
         if state is not None:
             network.load_state_dict(state)
         if not self.streams:
-            network.load_state_dict(rounded(rounded(network.state_dict(), dtype), torch.float32))
+            network.load_state_dict(as_written(network.state_dict(), source, dtype))
         with published(output, force) as draft:
-            save_folder(network, source, draft, dtype)
+            left = save_folder(network, source, draft, dtype)
             network.float()
             if self._modeling is not None:
                 write_file(draft / self._modeling.file, self._modeling.text.encode())
@@ -446,12 +452,13 @@ class ConfiguredPruning(BasicPruning):
             written = sorted(p.name for p in draft.iterdir())
             each = self.graph.each(plan.kept)
             proof = self._cases(each, network)
-            with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
-                opened = _opener(Path(folder), draft, network, dtype)
+            with scratch() as folder:
+                opened = _opener(folder, draft, network, dtype)
                 checked = verify_bundle(opened, "network", proof, self.predict(plan.kept), self._batch, weights=False)
             planned = self._summary(plan)
             proved = {**checked.about_macs(planned["macs"]), "verified": True, **checked.as_dict()}
             numbers = {**self._told_layers(), **self._told(plan.kept)}
+            planned |= {"left_behind": left} if left else {}
             told = {**planned, "files": written, "configuration": numbers, **proved, **(summary or {})}
             record(draft, plan, told, files or {}, self._details(plan, ""))
         return Bundle(output, plan, told)
@@ -464,11 +471,12 @@ class ConfiguredPruning(BasicPruning):
             entry.name: {"before": entry.value, "after": one.values(n)[entry.path]}
             for one, n in gone if one.layer is None for entry in one.entries
         }  # fmt: skip
-        _, layers = told_of_layers([g for g in gone if g[0].layer is not None], self._lists)
-        changed_ones = ((one.layer[0], e) for one, n in gone if one.layer is not None and n for e in one.entries)
-        for home, entry in changed_ones:
+        others = {p: n for one, gone in gone if one.layer is None for p, n in one.values(gone).items()}
+        _, layers = told_of_layers([g for g in gone if g[0].layer is not None], self._lists, others)
+        for home, entry in ((one.layer[0], e) for one, _ in gone if one.layer is not None for e in one.entries):
             name = self._lists[home].name_of(entry.path)
-            told[f"{home}.*.{name}"] = {"before": entry.value, "after": layers[home][name]}
+            if name in layers[home]:
+                told[f"{home}.*.{name}"] = {"before": entry.value, "after": layers[home][name]}
         return told
 
     def _told_layers(self) -> dict[str, Any]:
@@ -501,12 +509,12 @@ def rewritten(
     """Write a published folder's model with other weights into a draft, and verify it. Other files but the bundle's own
     go along. ``case``: what it computes with the weights as they are written."""
     dtype = open_folder(folder, code=True)[1]
-    network.load_state_dict(rounded(rounded(network.state_dict(), dtype), torch.float32))
+    network.load_state_dict(as_written(network.state_dict(), folder, dtype))
     save_folder(network, folder, draft, dtype)
     network.float().eval()
     proof = [case(), *_generated(network, example)]
-    with tempfile.TemporaryDirectory(prefix="secateur-") as scratch:
-        opened = _opener(Path(scratch), draft, network, dtype)
+    with scratch() as place:
+        opened = _opener(place, draft, network, dtype)
         return verify_bundle(opened, "network", proof, expected, batch_size(example), weights=False)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Any
 
 _NAMED, _LONGEST = 8, 40
 _ROWS = 40
@@ -21,6 +23,20 @@ def visible(text: str) -> str:
     """The text with what can't be seen (control characters, marks that turn the direction of reading, halves of
     surrogate pairs) as escapes; line ends stay."""
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+
+
+@cache
+def template(name: str, *, page: bool = False) -> Any:
+    """A template for code, or of a ``page``, in which text is escaped and made visible."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("secateur", "templates/report" if page else "templates"),
+        undefined=jinja2.StrictUndefined, autoescape=page, trim_blocks=True, lstrip_blocks=True,
+        keep_trailing_newline=True,
+        finalize=(lambda v: visible(v) if type(v) is str else v) if page else None,  # what macros made is markup
+    )  # fmt: skip
+    return environment.get_template(name)
 
 
 def table(title: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -18,8 +18,8 @@ from random_networks import network_sources
 from zeroing import zeroed_copy
 
 from secateur.pruners.base import BasicPruning
-from secateur.pruners.bundle.folder import import_file
 from secateur.pruners.graph import ChannelGraph
+from secateur.pruners.scratch import import_file
 from secateur.pruners.source import Entry
 from secateur.pruners.verify import oracle
 from secateur.pruners.verify.masking import masking

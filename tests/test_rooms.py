@@ -35,8 +35,9 @@ _TABLE = {
         "pruners.registry"
     ),
     "commands.compare": (
-        "commands.cli commands.comparing commands.network commands.pack commands.show models.registry pruners.bundle "
-        "pruners.errors pruners.latency pruners.outputs training.data training.fit training.packing"
+        "commands.cli commands.comparing commands.network commands.pack commands.show models.registry "
+        "pruners.bundle pruners.errors pruners.latency pruners.outputs pruners.scratch training.data training.fit "
+        "training.packing"
     ),
     "commands.comparing": "commands.cli pruners.errors pruners.outputs training.packing",
     "commands.curves": (
@@ -60,8 +61,8 @@ _TABLE = {
         "training.fit"
     ),
     "commands.pack": (
-        "commands.cli commands.network commands.show pruners.bundle pruners.errors pruners.outputs pruners.verify "
-        "training.data training.packing"
+        "commands.cli commands.network commands.show pruners.bundle pruners.errors pruners.outputs pruners.scratch "
+        "pruners.verify training.data training.packing"
     ),
     "commands.profile": (
         "commands.cli commands.network commands.show pruners.bundle pruners.costs pruners.run "
@@ -74,8 +75,8 @@ _TABLE = {
     "commands.pruning": (
         "commands.cli commands.network commands.show pruners.base pruners.bundle pruners.depth pruners.errors "
         "pruners.hub pruners.latency pruners.measure pruners.metrics pruners.named_files pruners.optimizer_groups "
-        "pruners.pipeline pruners.plan pruners.run pruners.search pruners.transfer pruners.weight_transfer "
-        "training.binarization training.binarization.kinds training.data training.fit"
+        "pruners.pipeline pruners.plan pruners.run pruners.scratch pruners.search pruners.transfer "
+        "pruners.weight_transfer training.binarization training.binarization.kinds training.data training.fit"
     ),
     "commands.quantize": (
         "commands.cli commands.network commands.quantizing commands.show pruners.bundle pruners.errors "
@@ -106,20 +107,19 @@ _TABLE = {
     ),
     "pruners.base": (
         "pruners.bundle pruners.costs pruners.declare pruners.depth pruners.errors pruners.graph pruners.metrics "
-        "pruners.plan pruners.run pruners.slicing pruners.source pruners.trace pruners.verify"
+        "pruners.plan pruners.run pruners.scratch pruners.slicing pruners.source pruners.trace pruners.verify"
     ),
     "pruners.budgets": "pruners.errors",
     "pruners.bundle": (
         "pruners.bundle.report pruners.errors pruners.graph pruners.hub pruners.named_files pruners.outputs "
-        "pruners.places pruners.plan pruners.saving pruners.shown"
+        "pruners.places pruners.plan pruners.saving pruners.scratch pruners.shown"
     ),
     "pruners.clusters": "pruners.errors",
     "pruners.bundle.report": "pruners.errors pruners.plan pruners.shown",
     "pruners.configured": (
         "pruners.base pruners.bundle pruners.costs pruners.depth pruners.entry pruners.errors pruners.graph "
-        "pruners.hub pruners.mixtures "
-        "pruners.places pruners.plan pruners.run pruners.slicing pruners.source pruners.trace "
-        "pruners.verify pruners.weight_transfer"
+        "pruners.hub pruners.mixtures pruners.places pruners.plan pruners.run pruners.scratch pruners.slicing "
+        "pruners.source pruners.trace pruners.verify pruners.weight_transfer"
     ),
     "pruners.costs": "pruners.budgets pruners.errors pruners.graph pruners.run",
     "pruners.declare": (
@@ -131,7 +131,7 @@ _TABLE = {
     "pruners.errors": "pruners.places",
     "pruners.graph": "pruners.errors pruners.places pruners.run pruners.shown",
     "pruners.healing": "pruners.errors pruners.run",
-    "pruners.hub": "pruners.errors pruners.run",
+    "pruners.hub": "pruners.errors pruners.run pruners.scratch pruners.shown",
     "pruners.mixtures": "pruners.errors pruners.hub pruners.run pruners.verify",
     "pruners.layer_words": "pruners.registry",
     "pruners.latency": "pruners.costs pruners.errors pruners.graph pruners.outputs pruners.run pruners.slicing",
@@ -159,8 +159,8 @@ _TABLE = {
     "pruners.run": "pruners.errors pruners.places",
     "pruners.search": (
         "pruners.clusters pruners.costs pruners.errors pruners.graph pruners.layer_words pruners.metrics "
-        "pruners.outputs pruners.plan "
-        "pruners.registry pruners.run pruners.saving pruners.search.prefix_cache pruners.slicing"
+        "pruners.outputs pruners.plan pruners.registry pruners.run pruners.saving pruners.scratch "
+        "pruners.search.prefix_cache pruners.slicing"
     ),
     "pruners.search.prefix_cache": "pruners.run",
     "pruners.slicing": (
@@ -176,7 +176,7 @@ _TABLE = {
         "pruners.source.text"
     ),
     "pruners.source.file": (
-        "pruners.entry pruners.errors pruners.places pruners.run pruners.source.author "
+        "pruners.entry pruners.errors pruners.places pruners.run pruners.shown pruners.source.author "
         "pruners.source.constructor pruners.source.live pruners.source.text"
     ),
     "pruners.source.live": "pruners.entry pruners.errors pruners.places pruners.run pruners.source.text",
@@ -199,7 +199,8 @@ _TABLE = {
         "pruners.weight_transfer"
     ),
     "pruners.verify": (
-        "pruners.ahead pruners.costs pruners.errors pruners.graph pruners.run pruners.slicing pruners.weight_transfer"
+        "pruners.ahead pruners.costs pruners.errors pruners.graph pruners.run pruners.scratch pruners.slicing "
+        "pruners.weight_transfer"
     ),
     "pruners.vgg": "pruners.base",
     "pruners.vgg_small": "pruners.base",

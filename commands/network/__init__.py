@@ -6,7 +6,7 @@ from .build import Network, check_outputs, network_from
 from .inputs import SYNTHETIC, data_of_bundle, inputs_of_bundle, synthetic
 from .kinds import binary_form, chosen_kind, kind_in, of_bundle, start_renamed
 from .pruner import new_pruner, pruner_class, setup_pruner
-from .subject import subject_of_bundle
+from .subject import Foretelling, subject_of_bundle, text_for
 from .trained import (
     adjusted,
     chosen_regime,
@@ -18,8 +18,8 @@ from .trained import (
 )
 
 __all__ = [
-    "SYNTHETIC", "Network", "adjusted", "binary_form", "check_outputs", "chosen_kind", "chosen_regime",
+    "SYNTHETIC", "Foretelling", "Network", "adjusted", "binary_form", "check_outputs", "chosen_kind", "chosen_regime",
     "data_of_bundle", "execution", "inputs_of_bundle", "kind_in", "network_from", "new_pruner", "of_bundle",
     "pruner_class", "refuse_divergence", "served", "setup_pruner", "start_renamed", "subject_of_bundle", "synthetic",
-    "train_network", "with_trained_weights",
+    "text_for", "train_network", "with_trained_weights",
 ]

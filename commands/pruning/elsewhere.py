@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 
 from ...pruners.errors import FactoryError
 from ...pruners.measure import Measure
 from ...pruners.run import streams
+from ...pruners.scratch import scratch
 from ...pruners.search import Evaluator, SearchSettings, Workers
 from ..cli import PruneOptions
 from ..network import network_from
@@ -58,8 +58,8 @@ def workers_for(job: PruneJob, before: float | None) -> Iterator[Workers | None]
         yield None
         return
     model = job.network.model
-    with TemporaryDirectory(prefix="secateur-") as folder:
-        weights = None if streams(model) else Path(folder) / "network.pt"
+    with scratch() as folder:
+        weights = None if streams(model) else folder / "network.pt"
         if weights is not None:
             torch.save(model.state_dict(), weights)
         widths = {w.name: w.size for w in job.pruner.graph.widths}
@@ -67,6 +67,6 @@ def workers_for(job: PruneJob, before: float | None) -> Iterator[Workers | None]
             job.options, job.settings, weights, job.pruner.without, before, widths, os.getcwd()
         )
         yield Workers(
-            recipe, job.options.jobs, backend=job.options.backend, address=job.options.address, folder=Path(folder),
+            recipe, job.options.jobs, backend=job.options.backend, address=job.options.address, folder=folder,
             speed=job.cache.speed,
         )  # fmt: skip

@@ -38,6 +38,8 @@ def outcome(bundle: Bundle) -> list[RenderableType]:
         warned.append(f"warning: the numbers in {some(stale)} {said} (stale in summary.json)")
     if loads := bundle.summary.get("loads"):
         warned.append(f"{some(loads)} can load weights, which are of the widths before (loads in summary.json)")
+    if left := bundle.summary.get("left_behind"):
+        warned.append(f"of the model's folder {some(left)} don't go along (left_behind in summary.json)")
     where = bundle.folder if bundle.configured else bundle.file
     return [shown, *([f"\n{verdict_text(timed)}"] if timed else []), f"\n{where}: {found}", *warned]
 

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import count
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -22,11 +17,11 @@ from ..named_files import bundle_summary
 from ..outputs import to_disk
 from ..plan import PruningPlan, load
 from ..saving import save
+from ..scratch import import_file
+from ..scratch import import_text as module_of
 from ..shown import table
 from .details import read_details
 from .report import comparison, render_report
-
-_numbers = count()
 
 
 @dataclass(frozen=True, repr=False)
@@ -117,17 +112,6 @@ def report_of(folder: Path) -> str:
     )
 
 
-def import_file(path: Path) -> ModuleType:
-    """Import a Python file under a name of its own, so that two files of one name never meet."""
-    name = f"secateur_generated_{next(_numbers)}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 def import_network(path: Path, factory: str) -> nn.Module:
     """The network that a generated file's factory returns."""
     network: nn.Module = getattr(import_file(path), factory)()
@@ -135,10 +119,9 @@ def import_network(path: Path, factory: str) -> nn.Module:
 
 
 def import_text(text: str, factory: str) -> nn.Module:
-    """The network that the text of a generated file describes; the file lives as long as this process."""
-    folder = Path(tempfile.mkdtemp(prefix="secateur-"))
-    (folder / "model.py").write_text(text, "utf-8")
-    return import_network(folder / "model.py", factory)
+    """The network that the text of a generated file describes."""
+    network: nn.Module = getattr(module_of(text), factory)()
+    return network
 
 
 def write_state(path: Path, state: Mapping[str, Tensor]) -> None:

@@ -6,6 +6,8 @@ from .entries import Axis, Entry, Number, Shapes, changed, entries, in_proportio
 from .fewer import fewer_layers
 from .folder import (
     DTYPES,
+    PER_LAYER,
+    as_written,
     attention_of,
     completed,
     foretells,
@@ -24,14 +26,13 @@ from .folder import (
 )
 from .inputs import inputs_of
 from .per_layer import (
-    PER_LAYER,
     LayerList,
     Modeling,
     by_layer,
     code_of,
     is_librarys,
     layer_lists,
-    layer_of,
+    layers_of,
     modeling_of,
     told_of_layers,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "Modeling",
     "Number",
     "Shapes",
+    "as_written",
     "attention_of",
     "by_layer",
     "changed",
@@ -57,7 +59,7 @@ __all__ = [
     "is_configured",
     "is_librarys",
     "layer_lists",
-    "layer_of",
+    "layers_of",
     "longest",
     "made",
     "missing_in",

@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-import importlib.util
-import itertools
+import copy
 import json
 import shutil
-import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Set
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, ModelFileError, PackageError, WeightsMismatchError
-from ..run import from_file, stream, streams, values_in
+from ..run import from_file, rounded, stream, streams, values_in
+from ..scratch import import_file
 from .entries import Shapes
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".gguf", ".ot")
-_OWN = {"config.json", "README.md", "plan.json", "summary.json", "details.json", "report.html", "search.jsonl"}
+_CARD = "README.md"
+_OWN = {"config.json", _CARD, "plan.json", "summary.json", "details.json", "report.html", "search.jsonl"}
+_QUANTIZED = ("quantization_config", "compression_config")
 _PLAIN = "eager"
-_numbers = itertools.count()
+_INDEX = "model.safetensors.index.json"
 _LARGEST = "1000GB"
 _SHARDS = 10  # of a large model, whatever it was read from
+PER_LAYER = "per_layer"
+"""What a configuration holds: list of layers -> number -> its value in each layer."""
 LARGE = 500_000_000  # bytes
 _TYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -92,7 +94,7 @@ def open_folder(
 
 def _is_large(path: Path, stored: torch.dtype) -> bool:
     """Whether a model is better not held in float32, and all its files' tensors are of this type."""
-    if sum(f.stat().st_size for f in path.glob("*.safetensors")) < LARGE:
+    if sum(f.stat().st_size for f in _files(path)) < LARGE:
         return False
     return {_TYPES.get(kind) for kind in _kinds(path).values()} == {stored}
 
@@ -105,12 +107,24 @@ def _as_it_lies(model: nn.Module, path: Path) -> bool:
     return model.state_dict().keys() == named.keys() >= keys and found == {id(p) for p in model.parameters()}
 
 
+def _files(path: Path) -> list[Path]:
+    """Those that the library reads the weights from, where others may lie beside them."""
+    one, index = path / "model.safetensors", path / _INDEX
+    if one.is_file() or not index.is_file():
+        return [one] if one.is_file() else sorted(path.glob("*.safetensors"))
+    try:
+        names = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{index} doesn't say which files hold which weights: {_line(error)}") from None
+    return [path / name for name in sorted(names)]
+
+
 def _kinds(path: Path) -> dict[str, str]:
     """The tensors in a folder's files, and of which type each is."""
     from safetensors import safe_open
 
     found: dict[str, str] = {}
-    for file in sorted(path.glob("*.safetensors")):
+    for file in _files(path):
         try:
             with safe_open(file, "pt") as weights:
                 found |= {k: weights.get_slice(k).get_dtype() for k in weights.keys()}  # noqa: SIM118 (no dict)
@@ -165,16 +179,40 @@ def _configuration(transformers: Any, path: Path, code: bool) -> Any:
         values = json.loads((path / "config.json").read_text("utf-8"))
     except ValueError as error:
         raise ModelFileError(f"{path / 'config.json'} is no JSON: {error}") from None
-    if isinstance(values, dict) and values.get("auto_map") and not code:
+    values = values if isinstance(values, dict) else {}
+    for told in filter(None, map(values.get, _QUANTIZED)):
+        how = f" ({told['quant_method']})" if isinstance(told, dict) and told.get("quant_method") else ""
+        raise CheckpointError(
+            f"{path}: its weights are quantized{how}, which can't be cut: take the model that it was made of, and "
+            "quantize what comes out"
+        )
+    own = bool(values.get("auto_map")) and not code
+    if own and PER_LAYER in values:
+        raise ModelFileError(
+            f"{path}: its layers have numbers of their own (--per-layer), which code beside it makes, and that is not "
+            "run: take the model that it was pruned from"
+        )
+    if own and not _is_known(transformers, values):
         raise ModelFileError(
             f"{path}: its model is code of its own (auto_map), which is not run: give its file to --model"
         )
     try:
-        return transformers.AutoConfig.from_pretrained(path, local_files_only=True)
+        config = transformers.AutoConfig.from_pretrained(path, local_files_only=True)
+        if own:
+            del config.auto_map  # what is written is the library's class, too
+        return config
     except Exception as error:  # the library and what validates its fields raise many kinds
         raise ModelFileError(
             f"{path / 'config.json'} describes no model that transformers knows: {_line(error)}"
         ) from None
+
+
+def _is_known(transformers: Any, values: Mapping[str, Any]) -> bool:
+    """Whether the library has the model, too, whose code a folder brings along."""
+    names = values.get("architectures") or ()
+    return values.get("model_type") in transformers.CONFIG_MAPPING and bool(names) and all(
+        getattr(transformers, name, None) is not None for name in names
+    )  # fmt: skip
 
 
 def _class(transformers: Any, config: Any, path: Path) -> Any:
@@ -195,19 +233,8 @@ def class_in(folder: Path, reference: str) -> type[nn.Module]:
     path = folder / f"{file}.py"
     if not path.is_file():
         raise ModelFileError(f"{folder / 'config.json'} names {reference}, and {path} isn't there")
-    found: type[nn.Module] = getattr(imported(path), name)
+    found: type[nn.Module] = getattr(import_file(path), name)
     return found
-
-
-def imported(path: Path) -> ModuleType:
-    """A Python file's module, under a name of its own."""
-    name = f"secateur_modeling_{next(_numbers)}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def _stored(path: Path) -> torch.dtype:
@@ -221,20 +248,44 @@ def _stored(path: Path) -> torch.dtype:
     return _TYPES[most]
 
 
-def save_folder(model: nn.Module, folder: Path | None, output: Path, dtype: torch.dtype) -> None:
+def as_written(state: Mapping[str, Tensor], folder: Path | None, dtype: torch.dtype) -> dict[str, Tensor]:
+    """What files of this type will say of the weights, in float32."""
+    finer = _finer(folder, dtype)
+    return {**rounded(rounded(state, dtype), torch.float32), **{k: v for k, v in state.items() if k in finer}}
+
+
+def _finer(folder: Path | None, dtype: torch.dtype) -> Set[str]:
+    """Tensors that are of float32 in a folder whose others are of this type."""
+    if folder is None or dtype == torch.float32 or _stored(folder) != dtype:
+        return frozenset()
+    return {name for name, kind in _kinds(folder).items() if kind == "F32"}
+
+
+def save_folder(model: nn.Module, folder: Path | None, output: Path, dtype: torch.dtype) -> list[str]:
     """Write configuration and weights as ``from_pretrained`` reads them, in shards as they are in ``folder``, or in
-    small ones where weights come and go, and copy what else is there: tokenizer, templates, licence."""
+    small ones where weights come and go, and copy what else is there: tokenizer, templates, licence. Returns the names
+    of what doesn't go along: weights in other forms, a card that describes the whole model, folders."""
     written: Any = model
-    files = sorted(folder.glob("*.safetensors")) if folder else []
+    files = _files(folder) if folder else []
     if streams(model):
         _save_streamed(model, _kinds(folder).keys() if folder else (), output, dtype)
     else:
         largest = max(f.stat().st_size for f in files) if len(files) > 1 else _LARGEST
-        written.to(dtype).save_pretrained(output, max_shard_size=largest)
+        finer = _finer(folder, dtype)
+        kept = {n: t.clone() for n, t in model.state_dict().items() if n in finer}
+        written.to(dtype)
+        for name, values in kept.items():
+            model.state_dict(keep_vars=True)[name].data = values
+        written.save_pretrained(output, max_shard_size=largest)
+    left = []
     for file in sorted(folder.iterdir()) if folder else []:
-        skipped = file.name in _OWN or file.suffix in _WEIGHTS or file.name.endswith(".index.json")
-        if file.is_file() and not skipped and not file.name.startswith(".") and not (output / file.name).exists():
+        if file in files or file.name.startswith(".") or file.name in _OWN - {_CARD} | {_INDEX, "__pycache__"}:
+            continue
+        if file.is_dir() or file.name == _CARD or file.suffix in _WEIGHTS or file.name.endswith(".index.json"):
+            left.append(f"{file.name}/" if file.is_dir() else file.name)
+        elif not (output / file.name).exists():
             shutil.copyfile(file, output / file.name)
+    return left
 
 
 def _save_streamed(model: nn.Module, keys: Collection[str], output: Path, dtype: torch.dtype) -> None:
@@ -256,7 +307,7 @@ def _save_streamed(model: nn.Module, keys: Collection[str], output: Path, dtype:
         save_file(tensors, output / file, metadata={"format": "pt"})
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
-        (output / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n", "utf-8")
+        (output / _INDEX).write_text(json.dumps(index, indent=2) + "\n", "utf-8")
 
 
 def values_of(model: nn.Module) -> dict[str, Any]:
@@ -273,6 +324,8 @@ def made(model: nn.Module, values: Mapping[str, Any], cls: type[nn.Module] | Non
     _implemented_as(config, own)
     with torch.random.fork_rng(devices=[]), _without_values() if streams(model) else nullcontext():
         network: nn.Module = (cls or type(model))(config)
+    if (generation := getattr(model, "generation_config", None)) is not None:
+        network.generation_config = copy.deepcopy(generation)
     if streams(model):
         stream(network, lambda name, tensor: partial(_missing, name))
     return network.train(model.training)

@@ -5,25 +5,21 @@ from __future__ import annotations
 
 import inspect
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import jinja2
 import torch
 from torch import nn
 
+from ..scratch import import_text
+from ..shown import template
 from .entries import Number
 from .entries import Path as Place
-from .folder import imported, library, made, values_of
+from .folder import library, made, values_of
 
-PER_LAYER = "per_layer"
-"""What the configuration holds: list of layers -> number -> its value in each layer."""
 _LISTS = (nn.ModuleList, nn.Sequential)
 _PLAIN = (bool, int, float, str, type(None))
 _WIDTH = 100
@@ -82,9 +78,23 @@ def expression(path: str) -> str:
     return "self" + "".join(f"[{p}]" if p.isdecimal() else f".{p}" for p in path.split(".") if p)
 
 
-def layer_of(model: nn.Module, parameters: Iterable[str]) -> tuple[str, int] | None:
-    """The innermost list of layers of one class, and the place in it, that all these parameters are in."""
-    names = list(parameters)
+def layers_of(
+    model: nn.Module, parameters: Mapping[str, Iterable[str]]
+) -> dict[str, tuple[str, int] | None]:  # fmt: skip
+    """Of each width, by the parameters that it is in: the innermost list of layers of one class that holds them all,
+    and the place in it. A list within a layer of another one that is among these gives way to it."""
+    found = {name: _layer_of(model, list(names)) for name, names in parameters.items()}
+    homes = {place[0] for place in found.values() if place is not None}
+    for name, place in found.items():
+        outer = [h for h in homes if place is not None and place[0].startswith(f"{h}.")]
+        if place is not None and outer:
+            home = min(outer, key=len)
+            inner = place[0][len(home) + 1 :].partition(".")[0]
+            found[name] = home, list(model.get_submodule(home)._modules).index(inner)
+    return found
+
+
+def _layer_of(model: nn.Module, names: Sequence[str]) -> tuple[str, int] | None:
     parts = names[0].split(".")
     for end in range(len(parts) - 1, 0, -1):
         home = ".".join(parts[: end - 1])
@@ -202,14 +212,14 @@ def modeling_of(model: nn.Module, lists: Sequence[LayerList]) -> Modeling:
     cls = type(model)
     modules = dict.fromkeys(c.__module__ for c in (cls, *(one.cls for one in lists)))
     auto = _auto_classes(model)
-    text = _template().render(
+    text = template("modeling.py.j2").render(
         name=cls.__name__, config=type(told.config).__name__, home=cls.__module__.rpartition(".")[2], auto=auto[0],
         modules=[m.rpartition(".")[::2] for m in sorted(modules)], lists=lists,
         more=len(inspect.signature(cls.__init__).parameters) > 2,
         experts=told._can_set_experts_implementation(),
     )  # fmt: skip
     file = f"modeling_{told.config.model_type.replace('-', '_')}.py"
-    return Modeling(file, text, getattr(_imported_text(text), cls.__name__), auto)
+    return Modeling(file, text, getattr(import_text(text), cls.__name__), auto)
 
 
 def code_of(model: nn.Module) -> Path | None:
@@ -225,21 +235,6 @@ def is_librarys(model: nn.Module) -> bool:
     cls = type(model)
     package, dot, _ = cls.__module__.partition(".")
     return bool(dot) and getattr(sys.modules.get(package), cls.__name__, None) is cls
-
-
-@lru_cache(maxsize=1)
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("secateur"), undefined=jinja2.StrictUndefined, keep_trailing_newline=True,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    return environment.get_template("modeling.py.j2")
-
-
-def _imported_text(text: str) -> ModuleType:
-    path = Path(tempfile.mkdtemp(prefix="secateur-")) / "modeling.py"
-    path.write_text(text, "utf-8")
-    return imported(path)
 
 
 def _auto_classes(model: nn.Module) -> tuple[str, ...]:
@@ -264,28 +259,30 @@ def _auto_classes(model: nn.Module) -> tuple[str, ...]:
 def by_layer(
     one: Number, layers: Mapping[str, tuple[str, int] | None], lists: Mapping[str, LayerList | str]
 ) -> list[Number] | str:
-    """A number of all layers as one for each layer, or why it is for all of them. ``layers``: of each width."""
-    places = {w: layers[w] for w in one.shares}
-    if len(set(places.values())) < 2 or None in places.values():
-        return "it counts more than channels within layers"
+    """A number of all layers as one for each layer, and one for what lies in none, if it counts that, too; or why it
+    is for all of them. ``layers``: of each width."""
     found: dict[tuple[str, int], dict[str, int]] = {}
-    for width, place in places.items():
-        assert place is not None
-        found.setdefault(place, {})[width] = one.shares[width]
+    rest: dict[str, int] = {}
+    for width, share in one.shares.items():
+        place = layers[width]
+        (rest if place is None else found.setdefault(place, {}))[width] = share
+    if len(found) < 2:
+        return "the layers share what it counts" if rest else "it counts channels of one layer alone"
     for home in {home for home, _ in found}:
         made_by = lists[home]
         if isinstance(made_by, str):
             return made_by
         if not all(made_by.name_of(e.path) for e in one.entries):
             return f"the layers of {home} are made of numbers that aren't in their configuration by this name"
-    return [replace(one, shares=shares, layer=place) for place, shares in sorted(found.items())]
+    each = [replace(one, shares=shares, layer=place) for place, shares in sorted(found.items())]
+    return [*each, replace(one, shares=rest)] if rest else each
 
 
 def told_of_layers(
-    steps: Sequence[tuple[Number, int]], lists: Mapping[str, LayerList]
+    steps: Sequence[tuple[Number, int]], lists: Mapping[str, LayerList], others: Mapping[Place, int | float]
 ) -> tuple[dict[Place, int | float], dict[str, dict[str, list[int | float]]]]:
     """What a configuration says where numbers of layers fell by so many steps: the largest of each, and for every list
-    of layers those of each layer."""
+    of layers those of each layer. ``others``: what it says of all that isn't in these layers."""
     each: dict[Place, dict[str, list[int | float]]] = {}
     found: dict[str, dict[str, list[int | float]]] = {home: {} for home in lists if steps}
     for one, gone in steps:
@@ -294,6 +291,6 @@ def told_of_layers(
         for entry in one.entries:
             values = each.setdefault(entry.path, {}).setdefault(home, [entry.value] * lists[home].size)
             values[i] = one.values(gone)[entry.path]
-            if gone:
+            if gone or others.get(entry.path, entry.value) != entry.value:
                 found[home][lists[home].name_of(entry.path)] = values
-    return {path: max(map(max, values.values())) for path, values in each.items()}, found
+    return {path: others.get(path, max(map(max, values.values()))) for path, values in each.items()}, found

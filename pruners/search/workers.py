@@ -11,7 +11,6 @@ import functools
 import logging
 import signal
 import sys
-import tempfile
 import threading
 import time
 import warnings
@@ -28,6 +27,7 @@ from torch import nn
 from ..clusters import LOCAL, SECONDS
 from ..errors import ModelFileError, OptionError, OutOfMemory, SecateurError, UnsuitedError
 from ..run import copied, described
+from ..scratch import scratch
 from .bench import Bench, Candidate, Evaluator, Found
 from .prefix_cache import Speed
 
@@ -117,9 +117,9 @@ class Workers(Bench):
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            made = stack.enter_context(tempfile.TemporaryDirectory(prefix="secateur-"))
-            self._order = Order(made, self._recipe, tuple(sys.path), self.threads)
-            self._folder = self._folder or Path(made)
+            made = stack.enter_context(scratch())
+            self._order = Order(str(made), self._recipe, tuple(sys.path), self.threads)
+            self._folder = self._folder or made
             self._run_all, self._deaths = stack.enter_context(_CLUSTERS[self.backend](self.jobs, self.address))
             self._stack = stack.pop_all()
         return self
@@ -212,10 +212,10 @@ def workers_with(recipe: Recipe, jobs: int, **where: Any) -> Iterator[Workers | 
     if jobs == 1:
         yield None
         return
-    with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
-        file = Path(folder) / "recipe.pkl"
+    with scratch() as folder:
+        file = folder / "recipe.pkl"
         file.write_bytes(_pickled(recipe, jobs))
-        yield Workers(_Kept(file), jobs, folder=Path(folder), **where)
+        yield Workers(_Kept(file), jobs, folder=folder, **where)
 
 
 # -- where they run: what is there while a search goes on. Given is what calls ``work`` with each of the arguments, and

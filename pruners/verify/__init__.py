@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from .alike import differs
+from .alike import Likeness
 from .case import Case
 from .cases import cases
 from .outputs import fits_double, measured, trains, varied
 from .process import Verification, verify_bundle
 
 __all__ = [
-    "Case", "Verification", "cases", "differs", "fits_double", "measured", "trains", "varied", "verify_bundle",
+    "Case", "Likeness", "Verification", "cases", "fits_double", "measured", "trains", "varied", "verify_bundle",
 ]

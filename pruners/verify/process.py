@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from .. import ahead
 from ..costs import Costs
 from ..errors import VerificationError
 from ..run import isolated as fresh
+from ..scratch import scratch
 from .case import Case
 
 BLOCKED = ("secateur", "pruners")
@@ -106,14 +106,14 @@ def verify_bundle(
 def _run(
     file: Path, factory: str, cases: Sequence[Case], blocked: Sequence[str], weights: bool
 ) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(prefix="secateur-check-") as scratch:
-        check = Path(scratch) / "check.pt"
-        files = _Files(Path(scratch))
+    with scratch() as folder:
+        check = folder / "check.pt"
+        files = _Files(folder)
         torch.save([_plain(c, files) for c in cases], check)
         own = file.resolve()  # the fresh process runs elsewhere
         state = own.with_name("weights.pth") if weights else ""
         arguments = [own, factory, state, check, ",".join(blocked)]
-        return dict(json.loads(_ask(list(map(str, arguments)), scratch)))
+        return dict(json.loads(_ask(list(map(str, arguments)), str(folder))))
 
 
 _COMMAND = [sys.executable, "-I", "-W", "ignore", fresh.__file__]
@@ -121,7 +121,7 @@ _many: ExitStack | None = None  # what ends where many bundles have been verifie
 _server: subprocess.Popen[str] | None = None
 
 
-def _ask(arguments: list[str], scratch: str) -> str:
+def _ask(arguments: list[str], folder: str) -> str:
     """One line of JSON from a fresh process."""
     if _many is not None and _server is None:
         _many.enter_context(_serving())
@@ -130,8 +130,8 @@ def _ask(arguments: list[str], scratch: str) -> str:
         _server.stdin.flush()
         return _server.stdout.readline() or json.dumps({"error": "the process died"})
     try:
-        done = ahead.ask(fresh.__file__, arguments, scratch, _TIMEOUT) or subprocess.run(
-            [*_COMMAND, *arguments], capture_output=True, text=True, timeout=_TIMEOUT, cwd=scratch,
+        done = ahead.ask(fresh.__file__, arguments, folder, _TIMEOUT) or subprocess.run(
+            [*_COMMAND, *arguments], capture_output=True, text=True, timeout=_TIMEOUT, cwd=folder,
             stdin=subprocess.DEVNULL,
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:

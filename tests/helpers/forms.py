@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from secateur.pruners.base import BasicPruning
-from secateur.pruners.bundle.folder import import_file
 from secateur.pruners.costs import Budget
+from secateur.pruners.scratch import import_file
 from secateur.pruners.search import SearchSettings, search
 from secateur.pruners.source import Entry
 from secateur.pruners.verify import oracle

@@ -11,26 +11,11 @@ from typing import Any
 import pytest
 import torch
 from app_helpers import app, refusal
+from hub_models import SMALL, llama, transformers
 
-transformers = pytest.importorskip("transformers")
-
-from secateur.pruners.configured import ConfiguredPruning  # noqa: E402
-from secateur.pruners.errors import BudgetError, NotPrunableError, PlanError  # noqa: E402
-from secateur.pruners.plan import from_kept  # noqa: E402
-
-SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,
-         "vocab_size": 100, "max_position_embeddings": 64}  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def quiet() -> None:
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-
-
-def llama(**more: Any) -> Any:
-    torch.manual_seed(0)
-    return transformers.LlamaForCausalLM(transformers.LlamaConfig(**{**SMALL, "num_key_value_heads": 2, **more})).eval()
+from secateur.pruners.configured import ConfiguredPruning
+from secateur.pruners.errors import BudgetError, NotPrunableError, PlanError
+from secateur.pruners.plan import from_kept
 
 
 def bert() -> Any:
@@ -67,6 +52,10 @@ def test_a_folder_that_is_not_there_is_to_be_downloaded_first() -> None:
         ({"config.json": '{"model_type": "bert", "dtype": "float99"}', "model.safetensors": ""}, "float99"),
         ({"config.json": '{"auto_map": {"AutoModel": "x.X"}}', "model.safetensors": ""}, "code of its own"),
         ({"config.json": '{"model_type": "bert"}', "model.safetensors": "x"}, "no safetensors file"),
+        ({"config.json": '{"model_type": "bert"}', "model.safetensors.index.json": "[]", "a.safetensors": ""},
+         "which files hold which weights"),
+        ({"config.json": '{"model_type": "bert", "quantization_config": {"quant_method": "gptq"}}',
+          "model.safetensors": ""}, "its weights are quantized (gptq), which can't be cut"),
     ],
 )
 def test_a_folder_without_a_model_is_refused_in_one_line(

@@ -9,19 +9,15 @@ from typing import Any
 import pytest
 import torch
 from app_helpers import app
+from hub_models import llama, transformers
 
-transformers = pytest.importorskip("transformers")
-
-from secateur.pruners.errors import VerificationError  # noqa: E402
-from secateur.pruners.hub import folder as folders  # noqa: E402
-from secateur.pruners.hub import open_folder  # noqa: E402
-from secateur.pruners.metrics import rank  # noqa: E402
-from secateur.pruners.run import copied, state_of, stream, streams, twin, values_in  # noqa: E402
-from secateur.pruners.verify.outputs import outputs_of  # noqa: E402
-from secateur.pruners.weight_transfer import slice_state  # noqa: E402
-
-SMALL = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2,
-         "intermediate_size": 48, "vocab_size": 100, "max_position_embeddings": 64}  # fmt: skip
+from secateur.pruners.errors import VerificationError
+from secateur.pruners.hub import folder as folders
+from secateur.pruners.hub import open_folder
+from secateur.pruners.metrics import rank
+from secateur.pruners.run import copied, state_of, stream, streams, twin, values_in
+from secateur.pruners.verify.outputs import outputs_of
+from secateur.pruners.weight_transfer import slice_state
 
 
 @pytest.fixture
@@ -30,8 +26,7 @@ def none_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def saved(folder: Path, kind: torch.dtype = torch.bfloat16, **more: Any) -> Path:
-    torch.manual_seed(0)
-    transformers.LlamaForCausalLM(transformers.LlamaConfig(**SMALL, **more)).to(kind).save_pretrained(folder)
+    llama(num_hidden_layers=3, **more).to(kind).save_pretrained(folder)
     return folder
 
 

@@ -9,25 +9,16 @@ from typing import Any
 import pytest
 import torch
 from app_helpers import app, refusal
+from hub_models import SMALL, llama, transformers
 
-transformers = pytest.importorskip("transformers")
-
-from secateur.pruners.configured import ConfiguredPruning  # noqa: E402
-from secateur.pruners.errors import BudgetError, NotPrunableError  # noqa: E402
-
-SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,
-         "vocab_size": 100, "max_position_embeddings": 64, "num_key_value_heads": 2}  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def quiet() -> None:
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+from secateur.pruners.configured import ConfiguredPruning
+from secateur.pruners.errors import BudgetError, NotPrunableError
 
 
 def mixtral(**more: Any) -> Any:
     torch.manual_seed(0)
-    config = transformers.MixtralConfig(**SMALL, num_local_experts=4, num_experts_per_tok=2, **more)
+    experts = {"num_key_value_heads": 2, "num_local_experts": 4, "num_experts_per_tok": 2}
+    config = transformers.MixtralConfig(**SMALL, **experts, **more)
     return transformers.MixtralForCausalLM(config).eval()
 
 
@@ -40,9 +31,8 @@ def test_as_many_experts_stay_as_a_token_goes_to(tmp_path: Path) -> None:
 
 
 def test_a_model_without_a_mixture_and_one_without_a_configuration_are_refused(tmp_path: Path) -> None:
-    llama = transformers.LlamaForCausalLM(transformers.LlamaConfig(**SMALL)).eval()
     with pytest.raises(NotPrunableError, match="no number of the configuration counts experts"):
-        ConfiguredPruning(llama).fewer_experts(0.5)
+        ConfiguredPruning(llama()).fewer_experts(0.5)
     code, said = refusal("prune", "--arch", "lenet5", "--experts", "0.5", "-o", str(tmp_path / "out"))
     assert code == 2 and "--experts is for models of Hugging Face's library" in said
 
@@ -51,7 +41,7 @@ def test_a_router_that_chooses_among_groups_of_experts_is_refused() -> None:
     """DeepSeek's takes the best group first: the experts that are left make other groups."""
     torch.manual_seed(0)
     config = transformers.DeepseekV3Config(
-        **{**SMALL, "num_key_value_heads": 4}, n_routed_experts=8, num_experts_per_tok=2, moe_intermediate_size=24,
+        **SMALL, num_key_value_heads=4, n_routed_experts=8, num_experts_per_tok=2, moe_intermediate_size=24,
         n_group=2, topk_group=1, first_k_dense_replace=1, q_lora_rank=16, kv_lora_rank=16, qk_rope_head_dim=8,
         qk_nope_head_dim=8, v_head_dim=8,
     )  # fmt: skip

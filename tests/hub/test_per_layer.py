@@ -13,26 +13,11 @@ from typing import Any
 import pytest
 import torch
 from app_helpers import app, refusal
+from hub_models import llama, transformers
 
-transformers = pytest.importorskip("transformers")
-
-from secateur.pruners.bundle import Bundle  # noqa: E402
-from secateur.pruners.configured import ConfiguredPruning  # noqa: E402
-from secateur.pruners.errors import NotPrunableError  # noqa: E402
-
-SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,
-         "vocab_size": 100, "max_position_embeddings": 64}  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def quiet() -> None:
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-
-
-def llama(**more: Any) -> Any:
-    torch.manual_seed(0)
-    return transformers.LlamaForCausalLM(transformers.LlamaConfig(**{**SMALL, "num_key_value_heads": 2, **more})).eval()
+from secateur.pruners.bundle import Bundle
+from secateur.pruners.configured import ConfiguredPruning
+from secateur.pruners.errors import NotPrunableError
 
 
 def t5() -> Any:

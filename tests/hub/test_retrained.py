@@ -11,12 +11,11 @@ from typing import Any
 import pytest
 import torch
 from app_helpers import app, refusal
+from hub_models import SMALL as TINY
+from hub_models import transformers
 
-transformers = pytest.importorskip("transformers")
-
-SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,
-         "vocab_size": 280, "max_position_embeddings": 64}  # fmt: skip
 WORDS = 280
+SMALL = {**TINY, "vocab_size": WORDS}
 
 
 def text_and_tokenizer(folder: Path, source: Path) -> Path:
@@ -45,11 +44,19 @@ def test_a_model_that_does_not_foretell_tokens_and_data_that_are_no_text_are_ref
     output, text = pruned(tmp_path / "bert", bert)
     code, said = refusal("retrain", str(output), "--data", f"text:{text}", "-o", str(tmp_path / "out"))
     assert code == 2 and "BertForSequenceClassification doesn't foretell the next token" in said
+    code, said = refusal("evaluate", str(output), "--data", f"text:{text}")
+    assert code == 2 and "measure it by a function of yours, --score FILE.py:FUNCTION" in said
     output, text = pruned(tmp_path / "gpt", transformers.LlamaForCausalLM(transformers.LlamaConfig(**SMALL)))
     code, said = refusal("retrain", str(output), "-o", str(tmp_path / "out"))
     assert code == 2 and "made without text" in said
     code, said = refusal("retrain", str(output), "--data", "digits", "-o", str(tmp_path / "out"))
     assert code == 2 and "--data text:FILES" in said
+    code, said = refusal("evaluate", str(output), "--data", "digits")
+    assert code == 2 and "--data text:FILES" in said
+    code, said = refusal("evaluate", str(output), "--data", f"text:{text}", "--confusion")
+    assert code == 2 and "--confusion is for classes of images" in said
+    code, said = refusal("quantize", str(output), "--data", f"text:{text}")
+    assert code == 2 and "quantize the folder as you would quantize the original" in said
     assert not (tmp_path / "out").exists()
 
 
@@ -72,6 +79,10 @@ def test_a_pruned_model_learns_to_foretell_tokens_and_is_written_with_its_tokeni
     assert after["perplexity"] == told
     assert after["macs"] == before["macs"] and not after.get("warnings")
     assert measured(network.float(), better, text) == pytest.approx(told["retrained"], rel=0.02)
+    for given in ([str(better)], ["--model", f"hf:{better}"]):
+        result = app("evaluate", *given, "--data", f"text:{text}", "--json")
+        assert result.exit_code == 0, result.output
+        assert json.loads(result.stdout)["perplexity"] == pytest.approx(told["retrained"], rel=1e-4)
 
 
 def measured(network: Any, folder: Path, text: Path) -> float:

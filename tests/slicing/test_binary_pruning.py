@@ -16,8 +16,8 @@ from secateur.models import registry
 from secateur.pruners.api import prune
 from secateur.pruners.base import BasicPruning
 from secateur.pruners.bundle import import_text
-from secateur.pruners.bundle.folder import import_file
 from secateur.pruners.errors import VerificationError
+from secateur.pruners.scratch import import_file
 from secateur.pruners.source import Entry
 from secateur.pruners.verify import cases, oracle, verify_bundle
 from secateur.pruners.verify.outputs import outputs_of

@@ -14,9 +14,9 @@ from forms import pruned
 from torch import Tensor, nn
 
 from secateur.pruners.base import BasicPruning
-from secateur.pruners.bundle.folder import import_file
 from secateur.pruners.costs import Budget
 from secateur.pruners.errors import SourceError
+from secateur.pruners.scratch import import_file
 from secateur.pruners.search import SearchSettings, search
 
 SHAPES = ((2, 3, 8, 8), (3, 3, 8, 8), (1, 3, 12, 12), (2, 3, 6, 10))

@@ -9,9 +9,9 @@ import torch
 from zeroing import zeroed_copy
 
 from secateur.pruners.base import BasicPruning
-from secateur.pruners.bundle.folder import import_file
 from secateur.pruners.costs import Budget
 from secateur.pruners.errors import NotPrunableError
+from secateur.pruners.scratch import import_file
 from secateur.pruners.search import SearchSettings, search
 from secateur.pruners.verify import oracle
 from secateur.pruners.verify.masking import masking

@@ -11,7 +11,7 @@ import torch
 from forms import pruned
 from torch import Tensor, nn
 
-from secateur.pruners.bundle.folder import import_file
+from secateur.pruners.scratch import import_file
 from secateur.pruners.slicing.stand_ins import MultiheadAttention
 
 NET = '''

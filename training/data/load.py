@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
-from ...pruners.errors import DataError
+from ...pruners.errors import DataError, UnsuitedError
 from ...pruners.named_files import is_function
 from ...pruners.registry import check_name
 from .own import load_own
@@ -33,6 +33,8 @@ def load_data(spec: str) -> Data:
 
 
 def _read(name: str, colon: str, folder: str) -> Data:
+    if name == "text":
+        raise UnsuitedError("--data text:FILES is for --model hf:DIR and bundles of one, which hold the tokenizer")
     check_name("data set", name, sorted(DATA_SETS))
     entry = DATA_SETS[name]
     if not entry.needs_folder:

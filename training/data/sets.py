@@ -128,6 +128,8 @@ def require_labels(data: Data, what: str) -> None:
         how = "sort them into train/<class>/ and test/<class>/"
         if data.own:
             how = "return the number of its class beside each, for a network that gives class scores"
+        if data.is_text:
+            raise NeedsDataError(f"{what} needs classes of images, and this is text, for evaluate and retrain")
         raise NeedsDataError(f"{what} needs labels, and the images of {data.name} have none: {how}")
 
 

@@ -6,14 +6,11 @@ import ast
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from ...plan import PruningPlan
-from ...shown import visible
+from ...shown import template
 from .charts import Chart, evaluations_in, healing_chart, search_chart, training_charts
 from .diff import changes
 from .picture import picture, share_of
@@ -21,6 +18,7 @@ from .rows import comparison, difference_text
 
 _REMARKS = {
     "without": "whole layers were taken out: ", "doubts": "", "warnings": "", "notes": "",
+    "left_behind": "of the model's folder these don't go along: ",
     "lost": "of the author's code the written one doesn't hold: ",
     "stale": "these have a number that a width had and has no more: ",
 }  # fmt: skip
@@ -45,20 +43,6 @@ def width_rows(plan: PruningPlan) -> list[WidthRow]:
     return [WidthRow(name, w.size, len(w.kept)) for name, w in plan.widths.items()]
 
 
-@cache
-def template(name: str) -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("secateur", "templates/report"),
-        undefined=jinja2.StrictUndefined,
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        finalize=lambda value: visible(value) if type(value) is str else value,  # what macros made is markup
-    )
-    return environment.get_template(name)
-
-
 def render_report(
     summary: Mapping[str, Any], plan: PruningPlan, ledger: bytes = b"", details: Mapping[str, Any] | None = None,
     text: str = "",
@@ -68,7 +52,7 @@ def render_report(
     details = details or {}
     rows = width_rows(plan)
     facts = {k: shown(v) for k, v in sorted(plan.provenance.items()) if v not in ("", [], {}, None)}
-    return template("report.html.j2").render(
+    return template("report.html.j2", page=True).render(
         factory=summary["factory"],
         module=Path(summary["file"]).stem,
         file=summary["file"],

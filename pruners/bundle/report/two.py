@@ -8,7 +8,8 @@ from typing import Any
 
 from ...errors import UnsuitedError
 from ...plan import PruningPlan
-from .page import measured_on, shown, template, width_rows
+from ...shown import template
+from .page import measured_on, shown, width_rows
 from .rows import Row, comparison
 
 _OWN = {"source_sha256", "weights_sha256"}  # told apart from options: what the network was
@@ -68,7 +69,7 @@ def compared(first: Side, second: Side) -> Compared:
 def render_comparison(first: Side, second: Side) -> str:
     """The comparison as one HTML file, nothing to fetch. Raises UsageError as ``compared`` does."""
     rows = [{r.name: r for r in width_rows(s.plan)} for s in (first, second)]
-    return template("comparison.html.j2").render(told=compared(first, second), first=rows[0], second=rows[1])
+    return template("comparison.html.j2", page=True).render(told=compared(first, second), first=rows[0], second=rows[1])
 
 
 def _require_same(first: Side, second: Side) -> None:

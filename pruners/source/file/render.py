@@ -7,28 +7,17 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from itertools import takewhile
-
-import jinja2
 
 from ...entry import Entry
 from ...errors import WrittenError
+from ...shown import template
 from ..text import STEP, WIDTH, SourceFile, as_docstring
 from .gather import Chunk, Import
 
 _ENCODING = re.compile(r"#.*?coding[:=]")  # the generated file is UTF-8
 _TITLE = ", with its widths written out."
 _OURS = re.compile(rf"^(?:\w+{re.escape(_TITLE)}|Source:   )", re.MULTILINE)  # where the lines of a header begin
-
-
-@lru_cache(maxsize=1)
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("secateur"), undefined=jinja2.StrictUndefined, keep_trailing_newline=True,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    return environment.get_template("model.py.j2")
 
 
 def render(
@@ -39,7 +28,7 @@ def render(
     if future:
         sections.insert(0, ["from __future__ import annotations"])
     told, definitions = docstring(entry, header or Header(), top.docstring), _spaced(chunks)
-    text = _template().render(
+    text = template("model.py.j2").render(
         licence=top.licence,
         docstring=as_docstring(told),
         imports=sections,
