@@ -293,7 +293,7 @@ class BasicPruning:
     def _write(self, sliced: SlicedModel, plan: PruningPlan | None) -> Written:
         entry = replace(self.entry, name=self.netName)
         header = None if plan is None else self._header(plan)
-        return write(sliced.model, entry, rewrites=sliced.literals, header=header)
+        return write(sliced.model, entry, rewrites=sliced.literals, header=header, example=self._all)
 
     def _header(self, plan: PruningPlan) -> Header:
         before, after = self.before, self.predict(plan.kept)
