@@ -56,7 +56,7 @@ from .run import (
 from .slicing import SlicedModel, slice_model, workable
 from .source import Entry, Header, Sources, Tree, Written, authors_texts, refuse, write
 from .trace import observe
-from .verify import refuse_unchecked, cases, varied, verify_bundle
+from .verify import cases, refuse_unchecked, varied, verify_bundle
 
 log = logging.getLogger(__name__)
 PRUNERS: dict[str, type[BasicPruning]] = {}
@@ -294,7 +294,7 @@ class BasicPruning:
     def _write(self, sliced: SlicedModel, plan: PruningPlan | None) -> Written:
         entry = replace(self.entry, name=self.netName)
         header = None if plan is None else self._header(plan)
-        return write(sliced.model, entry, rewrites=sliced.literals, header=header, example=self._all)
+        return write(sliced.model, entry, rewrites=sliced.literals, header=header, example=plan and self._all)
 
     def _header(self, plan: PruningPlan) -> Header:
         before, after = self.before, self.predict(plan.kept)

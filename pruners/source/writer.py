@@ -108,7 +108,7 @@ def write(
     ``model`` is a live module tree with the widths that are wanted: its tensors and the attributes of its layers are
     right already. Class tree, state_dict (keys, order, shapes, types) and behaviour are the model's; the file imports
     torch and what the author's kept code needs. ``rewrites``: expressions in the author's code that hold stale numbers.
-    ``example``: what the network runs on, for numbers in methods beside ``forward``.
+    ``example``: what the network runs on, for what stands beside ``forward``; None leaves that as it is.
     Raises SourceError, with file and line, for what can't be written. The model is not touched.
     """
     for again, factory in ((True, True), (False, True)):
@@ -144,9 +144,9 @@ def _write(
     was = {path: b.module for path, b in tree.births.items() if b.module is not None}
     lost = [*losses(model, made), *(t for w in writing.written.values() for t in w.lost), *gone_parameters(entry, text)]
     lost = list(dict.fromkeys([*lost, *writing.gone_arguments(), *(t for b in writing.beside_it for t in b.lost())]))
-    lost += writing.broken_choices(made, example)
     old = stale(model, made, was, text, writing.running)
-    if "" in was:
+    if "" in was and example is not None:
+        lost += writing.broken_choices(made, example)
         text, more = follow_beside(text, was[""], made, entry.name, writing.is_idle, example)
         old += more
     return Written(text, tuple(lost), tuple(old), tuple(loaders(text)))

@@ -9,5 +9,6 @@ from .outputs import fits_double, measured, trains, varied
 from .process import Verification, verify_bundle
 
 __all__ = [
-    "Case", "Verification", "cases", "differs", "fits_double", "measured", "refuse_unchecked", "trains", "varied", "verify_bundle",
+    "Case", "Verification", "cases", "differs", "fits_double", "measured", "refuse_unchecked", "trains", "varied",
+    "verify_bundle",
 ]

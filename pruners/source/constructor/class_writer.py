@@ -70,6 +70,8 @@ class ClassWriter:
         self.writer.used = set(_loads("\n".join(lines)))
         lines = self.writer.write()
         parameters = self._parameters(lines)
+        if not self.context.is_root:  # another network can be built and tried
+            self.writer.tell_dropped({p.name for p in parameters})
         method, calls, extra = self._method(parameters, lines), self._calls(parameters), dict(self.namer.extra)
         return WrittenInit(method, parameters, calls, extra, tuple(self.writer.untold))
 

@@ -60,6 +60,7 @@ class InitWriter(Members):
         """The body's lines, not indented."""
         self._done.clear()
         self.untold.clear()
+        self._dropped.clear()
         self.kept, self._keeping = self._keeping, {}
         self.scope.placed.clear()
         self.flags.clear()
@@ -184,6 +185,15 @@ class InitWriter(Members):
             if simple or isinstance(node, ast.Assert) or (isinstance(node, ast.If) and only_raises(node)):
                 self.tell("__init__", node)  # type: ignore[arg-type]
 
+    def tell_dropped(self, parameters: Set[str]) -> None:
+        """Tells branches that aren't there any more though an argument stays that chose them: a flag, or a word."""
+        for stmt in self._dropped:
+            chose = loaded_names(stmt.test) & parameters & set(self.author.parameters)
+            values = [b.arguments.get(n) for n in chose for b in self.context.births if b is not None]
+            if any(isinstance(v, bool | str) for v in values):
+                test = ast.unparse(stmt.test)
+                self.tell(f"__init__'s other branch of 'if {test}'", stmt)
+
     def _is_super(self, stmt: ast.stmt) -> bool:
         if not isinstance(stmt, ast.Expr) or not isinstance(stmt.value, ast.Call):
             return False
@@ -206,6 +216,8 @@ class InitWriter(Members):
             kept = self._verbatim_condition(stmt, mask)
             if kept is not None:
                 return kept
+            if stmt.orelse or not yes:
+                self._dropped.append(stmt)
             self._depth_resolved += 1
             lines = self._block(chosen, mask, chosen[0].lineno - 1) if chosen else []
             self._depth_resolved -= 1

@@ -22,12 +22,14 @@ from .beside import SCRIPT
 from .quiet_run import Function, QuietRun, namespace, node_number, on_meta, run_on_meta
 
 log = logging.getLogger(__name__)
+_NETWORK = {"net", "model", "network"}  # what functions call a network that they are given
 Names = Mapping[str, Any]
 Inputs = Mapping[str, Names]  # by module path: the arguments of its forward
 Span = tuple[int, int]  # of bytes in the text
 _SHAPES = re.compile(rb"[(\[]\s*[A-Za-z]\w*\s*,[\w\s,*/+-]*[)\]]")  # begins with a batch that has a name
 _NUMBER = re.compile(rb"(?<=,)\s*([0-9]+)\s*(?=[,)\]])")
 _SAYS_WIDTH = re.compile(r"channel|width|dim|feat|plane|hidden|embed|flat|filter")
+_SAYS_SIZE = re.compile(rf"{_SAYS_WIDTH.pattern}|^(?!.*(image|input|img|batch|patch|kernel|window)).*(shape|size)")
 _ASKS_SIZE = re.compile(r"\.shape\b|\.size\(")
 
 
@@ -45,8 +47,10 @@ def follow_beside(
     if not any(int(n) in sizes for n in re.findall(r"\b\d+\b", text)):
         return text, []
     both = _Both(text, before.to("meta"), after.to("meta"), name, idle)
-    with on_meta():
-        both.run(example)
+    if both.code:
+        with on_meta():
+            both.run(example)
+    both.read()
     return both.outcome()
 
 
@@ -68,8 +72,11 @@ class _Both:
         self.made_by = {name}
         self.tree = ast.parse(text)
         self.functions = {s.name: s for s in self.tree.body if isinstance(s, Function)}
-        self.code = {n: s for n, s in self._code() if idle(n)}
+        self.sizes = sizes_now(before, after)
+        self.code = {n: s for n, s in self._code() if idle(n) and self._counts(s)}
         self.compares = {node_number(n): n for s in self.tree.body for n in _equalities(s)}
+        asserts = [n for n in ast.walk(self.tree) if isinstance(n, ast.Assert) and n.msg is not None]
+        self.messages = {node_number(n): a.msg for a in asserts for n in _equalities(a.test)}
         self.where = {n.lineno: label for label, s in self.code.items() for n in ast.walk(s) if hasattr(n, "lineno")}
         self.now: dict[Span, set[int]] = {}  # numbers of the text, and what they have to be
         self.stale: set[int] = set()  # lines
@@ -84,29 +91,40 @@ class _Both:
             elif isinstance(stmt, ast.If) and ast.unparse(stmt.test).startswith("__name__ =="):
                 yield SCRIPT, stmt
 
+    def _counts(self, stmt: ast.stmt) -> bool:
+        """Whether a number stands there that was a size and isn't any more."""
+        numbers = [n.value for n in ast.walk(stmt) if isinstance(n, ast.Constant) and type(n.value) is int]
+        return any(n in self.sizes for n in numbers)
+
     def run(self, example: Any) -> None:
+        """Runs what can be run without knowing what its author would call it with."""
         inputs: list[Inputs] = []
         for name, stmt in self.code.items():
             cls = name.rpartition(".")[0]
             if cls and isinstance(stmt, Function):
                 inputs = inputs or [_inputs(n, example) for n in self.networks]
-                self._method(cls, stmt, inputs)
-            elif isinstance(stmt, ast.If | Function) and not _lacking(stmt, {}):
-                self._together(stmt.body, {}, {})
+                owner = stmt.args.args[0].arg if stmt.args.args else ""
+                for path, pair in self._instances(cls):
+                    names = [{**i.get(path, {}), owner: m} for i, m in zip(inputs, pair, strict=True)]
+                    if not _lacking(stmt, names[0]):
+                        self._together(stmt.body, *names)
+            elif isinstance(stmt, ast.If | Function) and (lacking := _lacking(stmt, {})) <= _NETWORK:
+                self._together(stmt.body, *(dict.fromkeys(lacking, n) for n in self.networks))
+
+    def read(self) -> None:
+        """What is told without a run."""
+        for name, stmt in self.code.items():
+            cls = name.rpartition(".")[0]
+            if cls and isinstance(stmt, Function) and _SAYS_SIZE.search(stmt.name.lower()):
+                for _, pair in self._instances(cls):
+                    self._returned(stmt, *pair)
         self._unproved()
         self._docstrings()
 
-    def _method(self, cls: str, method: Function, inputs: Sequence[Inputs]) -> None:
-        owner = method.args.args[0].arg if method.args.args else ""
+    def _instances(self, cls: str) -> Iterator[tuple[str, list[nn.Module]]]:
         for path, module in self.networks[1].named_modules():
-            if type(module).__name__ != cls:
-                continue
-            pair = [n.get_submodule(path) for n in self.networks]
-            names = [{**i.get(path, {}), owner: m} for i, m in zip(inputs, pair, strict=True)]
-            if not _lacking(method, names[0]):
-                self._together(method.body, *names)
-            if _SAYS_WIDTH.search(method.name.lower()):
-                self._returned(method, *pair)
+            if type(module).__name__ == cls:
+                yield path, [n.get_submodule(path) for n in self.networks]
 
     def _together(self, body: Sequence[ast.stmt], before: Names, after: Names) -> None:
         """Runs statements on both networks; the second time comparisons turn out as they did the first."""
@@ -142,24 +160,35 @@ class _Both:
         for side, mine, other in sides:
             numbers = list(_numbers(side, mine, other))
             if numbers and all(isinstance(n, ast.Constant) or is_now == wanted for n, is_now, wanted in numbers):
-                for number, _, wanted in numbers:
+                for number, is_now, wanted in numbers:
                     if isinstance(number, ast.Constant):
                         self.now.setdefault(self._span(number), set()).add(wanted)
+                        self._said(self.messages.get(node_number(node)), is_now, wanted)
                 return
         if left != right:
             self.stale.add(node.lineno)
 
     def _returned(self, method: Function, before: nn.Module, after: nn.Module) -> None:
-        """``return 512`` of a method whose name says that it counts channels."""
-        sizes = sizes_now(before, after)
+        """``return 512``: a width where the name of the method says so, else perhaps one."""
+        sizes, certain = sizes_now(before, after), _SAYS_WIDTH.search(method.name.lower())
         for stmt in (s for s in ast.walk(method) if isinstance(s, ast.Return) and s.value is not None):
-            for node in _elements(stmt.value):
-                if isinstance(node, ast.Constant) and type(node.value) is int and node.value in sizes:
+            nodes = [n for n in _elements(stmt.value) if isinstance(n, ast.Constant) and n.value in sizes]
+            if certain and all(len(sizes[n.value]) == 1 for n in nodes):
+                for node in nodes:
                     self.now.setdefault(self._span(node), set()).update(sizes[node.value])
+            elif any(certain or n.value not in sizes[n.value] for n in nodes):
+                self.stale.add(stmt.lineno)
+
+    def _said(self, message: ast.expr | None, old: int, new: int) -> None:
+        """A number in what a check says follows the one in the check."""
+        if message is not None and old != new:
+            start, end = self._span(message)
+            for found in re.finditer(rb"\b%d\b" % old, self.text[start:end]):
+                self.now.setdefault((start + found.start(), start + found.end()), set()).add(new)
 
     def _unproved(self) -> None:
         """Comparisons of a shape that nobody could run, with a number that is no size any more."""
-        gone = {n for n, new in sizes_now(*self.networks).items() if n not in new}
+        gone = {n for n, new in self.sizes.items() if n not in new}
         for stmt in self.code.values():
             for node in _equalities(stmt):
                 sides = (node.left, node.comparators[0])

@@ -53,12 +53,20 @@ def _defaults(function: Callable[..., Any]) -> Mapping[str, Any]:
 
 
 def _choices(function: Callable[..., Any], file: SourceFile) -> Iterator[tuple[str, Any]]:
-    """Other values of arguments: of flags the other one, of words those that the file compares with their name."""
+    """Other values of arguments that the file asks for: of flags the other one, of words those that it compares."""
     for name, default in _defaults(function).items():
-        if type(default) is bool:
+        if type(default) is bool and name in _asked(file.tree):
             yield name, not default
         elif isinstance(default, str):
             yield from ((name, word) for word in _words(file.tree, name) if word != default)
+
+
+def _asked(tree: ast.Module) -> set[str]:
+    """Names and attributes in conditions."""
+    tests = [n.test for n in ast.walk(tree) if isinstance(n, ast.If | ast.IfExp)]
+    tests += [n for n in ast.walk(tree) if isinstance(n, ast.BoolOp)]
+    nodes = [n for t in tests for n in ast.walk(t)]
+    return {getattr(n, "id", None) or getattr(n, "attr", "") for n in nodes if isinstance(n, ast.Name | ast.Attribute)}
 
 
 def _words(tree: ast.Module, name: str) -> list[str]:
