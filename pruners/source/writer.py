@@ -73,7 +73,7 @@ from .file import (
     tie,
     top_of,
 )
-from .live import Recorder, Tree, Unsaid, is_torch, loading_nothing, refuse, torch_base
+from .live import Recorder, Tree, Unsaid, is_torch, loading_nothing, refuse, torch_base, with_equal_sides
 from .text import SourceFile, Sources, stored_names
 
 log = logging.getLogger(__name__)
@@ -500,7 +500,7 @@ class _Writing:
         """Numbers that change, by file."""
         found = dict(self.rewrites.edits)
         for file, span, text in self.replays.edits() if self.replays is not None else ():
-            found[file] = (*found.get(file, ()), Edit(span, text))
+            found[file] = (*found.get(file, ()), Edit(*with_equal_sides(self.tree.sources.file(file), span, text)))
         return found
 
     def _changes(self, file: SourceFile) -> Changes:
