@@ -73,7 +73,10 @@ class _Both:
         self.tree = ast.parse(text)
         self.functions = {s.name: s for s in self.tree.body if isinstance(s, Function)}
         self.sizes = sizes_now(before, after)
-        self.code = {n: s for n, s in self._code() if idle(n) and self._counts(s)}
+        code = {n: s for n, s in self._code() if idle(n)}
+        counting = {n for n, s in code.items() if self._counts(s)}
+        counting |= {SCRIPT} if counting & self.functions.keys() else set()  # it may call them
+        self.code = {n: s for n, s in code.items() if n in counting}
         self.compares = {node_number(n): n for s in self.tree.body for n in _equalities(s)}
         asserts = [n for n in ast.walk(self.tree) if isinstance(n, ast.Assert) and n.msg is not None]
         self.messages = {node_number(n): a.msg for a in asserts for n in _equalities(a.test)}

@@ -99,12 +99,16 @@ class QuietRun:
                 self._block(stmt.body, names)
             elif isinstance(stmt, ast.For):
                 self._loop(stmt, names)
+            elif isinstance(stmt, ast.Raise):
+                raise _Returned(None)
             elif isinstance(stmt, ast.Assign | ast.AnnAssign | ast.AugAssign | ast.Expr | ast.Assert | ast.Return):
                 self._one(stmt, names)
 
     def _branch(self, stmt: ast.If, names: dict[str, Any]) -> Sequence[ast.stmt]:
         try:
-            return stmt.body if self._value(stmt.test, names) else stmt.orelse
+            chosen = stmt.body if self._value(stmt.test, names) else stmt.orelse
+            self.done.add(stmt.lineno)
+            return chosen
         except Exception as error:
             self.failed.setdefault(stmt.lineno, error)
             return [s for s in (*stmt.body, *stmt.orelse) if self._forget(s, names)]
