@@ -56,7 +56,7 @@ from .scratch import scratch
 from .slicing import SlicedModel, slice_model, workable
 from .source import Entry, Header, Sources, Tree, Written, authors_texts, refuse, write
 from .trace import observe
-from .verify import cases, varied, verify_bundle
+from .verify import cases, refuse_unchecked, varied, verify_bundle
 
 log = logging.getLogger(__name__)
 PRUNERS: dict[str, type[BasicPruning]] = {}
@@ -178,6 +178,7 @@ class BasicPruning:
         """The channel graph, traced once. Raises NotPrunableError where nothing can be pruned, DeclarationError where
         a decorator says something else than its class does."""
         refuse(Tree(self.model, self.entry, Sources()))  # before the work, not after it
+        refuse_unchecked(self.model, self.example_input)
         tracer = observe(self.model, self._all, skip=self.skip)
         check_declarations(self.model, tracer.facts, self.example_input, self.tied)
         ties = declared_ties(self.model, tracer.facts) if self.tied else []
@@ -293,7 +294,7 @@ class BasicPruning:
     def _write(self, sliced: SlicedModel, plan: PruningPlan | None) -> Written:
         entry = replace(self.entry, name=self.netName)
         header = None if plan is None else self._header(plan)
-        return write(sliced.model, entry, rewrites=sliced.literals, header=header)
+        return write(sliced.model, entry, rewrites=sliced.literals, header=header, example=plan and self._all)
 
     def _header(self, plan: PruningPlan) -> Header:
         before, after = self.before, self.predict(plan.kept)

@@ -48,14 +48,17 @@ from .file import (
     Rewrites,
     Unreached,
     as_written,
+    broken_choices,
     called,
     check,
     class_text,
     factory_chunk,
     failing_lines,
+    follow_beside,
     gone_parameters,
     loaders,
     losses,
+    namespace,
     plan_rewrites,
     render,
     repairs,
@@ -70,7 +73,7 @@ from .file import (
     tie,
     top_of,
 )
-from .live import Recorder, Tree, Unsaid, is_torch, loading_nothing, refuse, torch_base
+from .live import Recorder, Tree, Unsaid, is_torch, loading_nothing, refuse, torch_base, with_equal_sides
 from .text import SourceFile, Sources, stored_names
 
 log = logging.getLogger(__name__)
@@ -97,26 +100,29 @@ def write_source(
 
 
 def write(
-    model: nn.Module, entry: Entry, *, rewrites: Sequence[LiteralSite] = (), header: Header | None = None
-) -> Written:
+    model: nn.Module, entry: Entry, *, rewrites: Sequence[LiteralSite] = (), header: Header | None = None,
+    example: Any = None,
+) -> Written:  # fmt: skip
     """The text of one standalone Python file whose ``entry.name()`` gives a network like ``model``.
 
     ``model`` is a live module tree with the widths that are wanted: its tensors and the attributes of its layers are
     right already. Class tree, state_dict (keys, order, shapes, types) and behaviour are the model's; the file imports
     torch and what the author's kept code needs. ``rewrites``: expressions in the author's code that hold stale numbers.
+    ``example``: what the network runs on, for what stands beside ``forward``; None leaves that as it is.
     Raises SourceError, with file and line, for what can't be written. The model is not touched.
     """
     for again, factory in ((True, True), (False, True)):
         try:
-            return _write(model, entry, rewrites, header, again, factory)
+            return _write(model, entry, rewrites, header, example, again, factory)
         except SourceError as error:
             log.info("%s written anew: %s", "constructors are" if again else "the factory is", error)
-    return _write(model, entry, rewrites, header, again=False, factory=False)
+    return _write(model, entry, rewrites, header, example, again=False, factory=False)
 
 
 def _write(
-    model: nn.Module, entry: Entry, rewrites: Sequence[LiteralSite], header: Header | None, again: bool, factory: bool
-) -> Written:
+    model: nn.Module, entry: Entry, rewrites: Sequence[LiteralSite], header: Header | None, example: Any, again: bool,
+    factory: bool,
+) -> Written:  # fmt: skip
     """The file. ``again``: with the author's constructors where they make the same with other numbers. ``factory``:
     with his factory, where only the call in it is another."""
     sources = Sources()
@@ -137,8 +143,13 @@ def _write(
     made = check(text, tree)
     was = {path: b.module for path, b in tree.births.items() if b.module is not None}
     lost = [*losses(model, made), *(t for w in writing.written.values() for t in w.lost), *gone_parameters(entry, text)]
-    lost += (t for b in writing.beside_it for t in b.lost())
-    return Written(text, tuple(lost), tuple(stale(model, made, was, text, writing.running)), tuple(loaders(text)))
+    lost = list(dict.fromkeys([*lost, *writing.gone_arguments(), *(t for b in writing.beside_it for t in b.lost())]))
+    old = stale(model, made, was, text, writing.running)
+    if "" in was and example is not None:
+        lost += writing.broken_choices(made, example)
+        text, more = follow_beside(text, was[""], made, entry.name, writing.is_idle, example)
+        old += more
+    return Written(text, tuple(lost), tuple(old), tuple(loaders(text)))
 
 
 class _Writing:
@@ -152,6 +163,7 @@ class _Writing:
         self.beside = list(self._parents_that_are_no_modules())
         self.written: dict[type, WrittenInit] = {}
         self.methods: dict[type, set[str]] = {}
+        self.run_by_forward: set[str] = set()  # methods that run with the network
         self.running: set[str] = set()  # attributes that code reads which runs with the network
         self.tests: dict[type, list[ast.expr]] = {}  # conditions there on the module's own attributes alone
         self.branches = Branches(tree.sources, tree.live.values())
@@ -247,6 +259,7 @@ class _Writing:
         running = self.reach.reached({}, shown=False)
         self.reach.found = self.methods
         self.tests, self.running = {}, set()
+        self.run_by_forward = {f"{cls.__name__}.{n}" for cls, names in running.items() for n in names}
         for cls, names in running.items():
             trees = code_in(self.reach.nodes[cls], names)
             self.tests[cls] = [test for tree in trees for test in own_tests(tree)]
@@ -449,6 +462,24 @@ class _Writing:
         author = self.authors.get(cls) or AuthorClass(cls, self.tree.sources)
         return [p.name for p in self.written[cls].parameters] == list(author.parameters)
 
+    def gone_arguments(self) -> Iterator[str]:
+        """``Class(argument)`` for each that a constructor of the user's took and takes no more."""
+        for cls, mine in self.written.items():
+            if cls in self.authors and own(cls.__module__):
+                stay = {p.name for p in mine.parameters}
+                yield from (f"{cls.__qualname__}({n})" for n in self.authors[cls].parameters if n not in stay)
+
+    def broken_choices(self, made: nn.Module, example: Any) -> list[str]:
+        """Values of arguments, of the function that makes the network and of its class, that work no more."""
+        entry, root, names = self.tree.entry, type(self.tree.model), namespace(made)
+        here = names.get(entry.name)
+        file, found = self._root_file(), list[str]()
+        if callable(here):
+            found += broken_choices(entry.factory, here, entry.kwargs, file, example)
+        if entry.factory is not root and root in self.authors and own(root.__module__):
+            found += broken_choices(root, type(made), {}, file, example)
+        return found
+
     def _called(self, parameters: Sequence[Parameter]) -> Chunk | None:
         """The author's factory with another call of the root's class."""
         tree, root = self.tree, type(self.tree.model)
@@ -460,11 +491,16 @@ class _Writing:
         changes = self._changes(file)
         return statement_text(stmt, file, replace(changes, edits=(*changes.edits, *more)))
 
+    def is_idle(self, name: str) -> bool:
+        """Whether a function, or a method with its class, stands in the file for others than the network."""
+        method = "." in name and name not in self.run_by_forward and not name.endswith(".__init__")
+        return method or any(name in b.staying for b in self.beside_it)
+
     def _edits(self) -> Mapping[str, tuple[Edit, ...]]:
         """Numbers that change, by file."""
         found = dict(self.rewrites.edits)
         for file, span, text in self.replays.edits() if self.replays is not None else ():
-            found[file] = (*found.get(file, ()), Edit(span, text))
+            found[file] = (*found.get(file, ()), Edit(*with_equal_sides(self.tree.sources.file(file), span, text)))
         return found
 
     def _changes(self, file: SourceFile) -> Changes:

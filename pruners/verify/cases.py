@@ -15,13 +15,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import VerificationError
+from ..errors import TraceError, VerificationError
 from ..graph import ChannelGraph, Kept
-from ..run import call_arguments, copied, examples_of, isolated, run, state_of, streams, take, training_batch, twin
+from ..run import (
+    as_it_was,
+    call_arguments,
+    copied,
+    examples_of,
+    isolated,
+    run,
+    state_of,
+    streams,
+    take,
+    training_batch,
+    twin,
+)
 from ..slicing import corrected
 from ..weight_transfer import slice_state
 from . import oracle
 from .case import Case, State
+from .finite import refuse_nan
 from .further import further_cases, further_random_cases
 from .outputs import fits_double, measured, outputs_of, trains, varied
 from .references import Found, Live, Whole
@@ -100,6 +113,18 @@ def _cases_at(found: Found, live: Live, state: State, loose: float | None) -> li
     return made
 
 
+def refuse_unchecked(model: nn.Module, example_input: Any) -> None:
+    """Raises TraceError, with file and line, for a network that gives NaN with its own weights and with random ones."""
+    if streams(model):
+        return
+    inputs = varied(examples_of(example_input)[0], 1, model)
+    try:
+        with as_it_was(model):
+            refuse_nan(model, inputs)
+    except TraceError:
+        random_model(model, inputs)
+
+
 def random_model(model: nn.Module, inputs: Any, known: int | None = None) -> tuple[nn.Module, int]:
     """The original with random weights under which its output depends on its input: else a check says nothing. And the
     seed of these, which makes them again where it is ``known``."""
@@ -117,6 +142,8 @@ def random_model(model: nn.Module, inputs: Any, known: int | None = None) -> tup
                     return other, seed
         if _tells(other, inputs, seed + 2):
             return other, seed
+    for double in (False, True):
+        refuse_nan(other, inputs, double)
     raise VerificationError("this network can't be checked: with random weights its output doesn't depend on its input")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -33,7 +32,6 @@ from .printer import Printer
 from .walk import Walk
 
 PASSES = 16
-_NO_START = {"requires_grad_", "apply_"}
 
 
 class ClassWriter:
@@ -72,23 +70,10 @@ class ClassWriter:
         self.writer.used = set(_loads("\n".join(lines)))
         lines = self.writer.write()
         parameters = self._parameters(lines)
+        if not self.context.is_root:  # another network can be built and tried
+            self.writer.tell_dropped({p.name for p in parameters})
         method, calls, extra = self._method(parameters, lines), self._calls(parameters), dict(self.namer.extra)
-        self._tell_starts(lines)
         return WrittenInit(method, parameters, calls, extra, tuple(self.writer.untold))
-
-    def _tell_starts(self, lines: Sequence[str]) -> None:
-        """Tells calls that set what weights start with, ``nn.init.zeros_(layer.weight)``, and that the text doesn't
-        have: loops over layers that are written out lose them."""
-        there = set(re.findall(r"\w+_(?=\()", "\n".join(lines)))
-        todo: list[ast.stmt] = [*(self.author.init.body if self.author.init is not None else ())]
-        while todo:
-            stmt = todo.pop(0)
-            if isinstance(stmt, ast.For | ast.While | ast.With):
-                todo = [*stmt.body, *todo]
-            call = stmt.value if isinstance(stmt, ast.Expr) else None
-            name = call.func.attr if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) else ""
-            if name.endswith("_") and not name.endswith("__") and name not in there | _NO_START:
-                self.writer.tell("__init__", stmt)
 
     # words
 

@@ -34,6 +34,7 @@ class Conditions:
         self.lists: set[str] = set()  # local names of lists
         self.said: Mapping[str, Vector | None] = {}  # the author's expressions, and what stands there now
         self.untold: dict[str, None] = {}  # what of the author's constructor the text doesn't have
+        self._dropped: list[ast.If] = []  # conditions of which a branch isn't there any more
         self._terms: dict[tuple[str, Mask], Term] = {}
         self._done: set[tuple[str, int]] = set()
         self._ready: set[str] = set()  # constants and statements that stand already because a buffer needs them

@@ -45,7 +45,7 @@ from .buffer_statements import changed, changed_attributes, dotted, prepared
 from .followed import changed_by_methods
 from .functions import dedented, replaced
 from .members import Members
-from .starts import initialises
+from .starts import initialises, starts_weights
 from .tensors import resizes
 from .walk import Mask, line_in, own_attribute
 
@@ -59,6 +59,7 @@ class InitWriter(Members):
         """The body's lines, not indented."""
         self._done.clear()
         self.untold.clear()
+        self._dropped.clear()
         self.kept, self._keeping = self._keeping, {}
         self.scope.placed.clear()
         self.flags.clear()
@@ -172,8 +173,25 @@ class InitWriter(Members):
             return []
         placed = self._opaque(stmt, mask)
         if placed or self._makes(stmt):
+            self._leave_out(stmt)
             return placed
         return self._effect(stmt)
+
+    def _leave_out(self, stmt: ast.stmt) -> None:
+        """Tells what a statement that isn't there any more did beside making layers: first values and checks."""
+        for node in ast.walk(stmt):
+            simple = isinstance(node, ast.Expr | ast.Assign) and starts_weights(node, self.author.self_name)
+            if simple or isinstance(node, ast.Assert) or (isinstance(node, ast.If) and only_raises(node)):
+                self.tell("__init__", node)  # type: ignore[arg-type]
+
+    def tell_dropped(self, parameters: Set[str]) -> None:
+        """Tells branches that aren't there any more though an argument stays that chose them: a flag, or a word."""
+        for stmt in self._dropped:
+            chose = loaded_names(stmt.test) & parameters & set(self.author.parameters)
+            values = [b.arguments.get(n) for n in chose for b in self.context.births if b is not None]
+            if any(isinstance(v, bool | str) for v in values):
+                test = ast.unparse(stmt.test)
+                self.tell(f"__init__'s other branch of 'if {test}'", stmt)
 
     def _is_super(self, stmt: ast.stmt) -> bool:
         if not isinstance(stmt, ast.Expr) or not isinstance(stmt.value, ast.Call):
@@ -187,13 +205,18 @@ class InitWriter(Members):
         taken = self.walk.taken.get(stmt)
         if taken is None:
             placed = self._opaque(stmt, mask)
-            return placed if placed or self._makes(stmt) or self._sets_inside(stmt) else self._effect(stmt)
+            if not placed and not self._makes(stmt) and not self._sets_inside(stmt):
+                return self._effect(stmt)
+            self._leave_out(stmt)
+            return placed
         yes, no = (frozenset(i for i in mask if taken[i] is t) for t in (True, False))
         if not yes or not no:
             chosen = stmt.body if yes else stmt.orelse
             kept = self._verbatim_condition(stmt, mask)
             if kept is not None:
                 return kept
+            if stmt.orelse or not yes:
+                self._dropped.append(stmt)
             self._depth_resolved += 1
             lines = self._block(chosen, mask, chosen[0].lineno - 1) if chosen else []
             self._depth_resolved -= 1
@@ -206,9 +229,12 @@ class InitWriter(Members):
         try:
             passed = not any(bool(self.scope.value(t, i)) for t in tests for i in mask)
         except Unproved:
-            return []
+            passed = False
         words = loaded_names(stmt) & (set(self.author.parameters) | self.author.stored)
-        return self._effect(stmt) if passed and words and words <= self.used else []
+        if passed and words and words <= self.used:
+            return self._effect(stmt)
+        self._leave_out(stmt)
+        return []
 
     def _verbatim_condition(self, stmt: ast.If, mask: Mask) -> Lines | None:
         """The author's whole statement where it only initialises and still reads the same names."""
@@ -369,32 +395,35 @@ class InitWriter(Members):
 
     def _effect(self, stmt: ast.stmt) -> Lines:
         """Statements such as weight initialisation stay if every name in them still means something."""
-        inside = stored_names(stmt) | {n.arg for n in ast.walk(stmt) if isinstance(n, ast.arg)}
-        if self._hands_on(stmt) or self._computes_weights(stmt) or (self._depth_resolved and warns(stmt)):
+        if self._computes_weights(stmt) or (self._depth_resolved and warns(stmt)):
             return []
         again = changed_attributes(stmt, self.author.self_name)
         if (again and all(self.written_as_it_ends(name) for name in again)) or self._fills(stmt):
             return []
         if any(self.written_as_it_ends(name) for name in changed_by_methods(self.context, stmt)):
             return []
+        if not (lines := self._said_again(stmt)):
+            self._leave_out(stmt)
+        text = without_dead_branches("\n".join(lines), self._absent)
+        return rows(text.rstrip("\n")) if text else []
+
+    def _said_again(self, stmt: ast.stmt) -> Lines:
+        """A statement with names and numbers that are still right; none where it can't have them."""
+        inside = stored_names(stmt) | {n.arg for n in ast.walk(stmt) if isinstance(n, ast.arg)}
         known = set(self.scope.words) | self.locals | inside | {self.author.self_name, "super"}
         gone = (set(self.author.parameters) | self.author.stored) - known
         names = loaded_names(stmt)
         free = names - known
-        if any(n not in self.author.globals and not hasattr(builtins, n) for n in free - gone):
+        there = all(n in self.author.globals or hasattr(builtins, n) for n in free - gone)
+        if self._hands_on(stmt) or not there or self._grows(stmt) or any(self._foreign(n) for n in free):
             return []
         lines = self._without_names(stmt, free & gone) if free & gone else self._verbatim(stmt)
-        if not lines and initialises(stmt, self.author.self_name):
-            self.tell("__init__", stmt)
         local = self.author.stored - set(self.author.parameters) - self.locals - inside
         filled = {n for n in names & local if any(isinstance(t, Box) for t in self.scope.words.get(n, ()))}
-        if self._grows(stmt) or any(self._foreign(n) for n in free) or (changed(stmt) & local) | filled:
+        if (changed(stmt) & local) | filled:
             return []  # what it changes is there as it was in the end
-        if isinstance(stmt, ast.Assign) and resizes(self.scope, stmt, range(len(self.context.paths))):
-            self.tell("__init__", stmt)
-            return []
-        text = without_dead_branches("\n".join(lines), self._absent)
-        return rows(text.rstrip("\n")) if text else []
+        resized = isinstance(stmt, ast.Assign) and resizes(self.scope, stmt, range(len(self.context.paths)))
+        return [] if resized else lines
 
     def _without_names(self, stmt: ast.stmt, gone: Set[str]) -> Lines:
         """An initialisation with what names that are gone stand for: how they are computed, or numbers."""

@@ -57,6 +57,8 @@ def name_holes(
         if group.word is not None:
             by_word.setdefault(group.word, []).append(group)
     for word, rivals in by_word.items():
+        if _are_siblings(rivals):
+            continue
         heir = _heir(rivals)
         echoed = len(rivals) > 1 and _tail(word, _layer(_place(heir))) != _tail(word)  # expand3x3 of expand_channels
         if word not in taken and not echoed:
@@ -64,14 +66,17 @@ def name_holes(
             taken.add(word)
     groups = _with_producers(groups)
     filled = dict(known)
+    made_up = {id(g): _made_up(g, words) for g in groups if not g.name}
     for group in groups:
         if group.only_reads:
             group.name = next((n for n in known if n in widths and _agree(known[n], group.vector)), "")
     for group in groups:
         if not group.name:
-            name = _made_up(group, words)
+            name = made_up[id(group)]
             layer = _layer(_place(group))
+            rivals = [g for g in groups if made_up.get(id(g)) == name]
             other = not same_vector(filled[name], group.vector) if name in filled else name in taken
+            other = other or _are_siblings(rivals)
             if other and layer and not name.startswith(layer):
                 name = f"{layer}_{name}"
             agrees = name in filled and same_vector(filled[name], group.vector)
@@ -141,6 +146,14 @@ def _heir(rivals: list[Group]) -> Group:
     return max(producers or rivals[:1], key=lambda g: rivals.index(g))
 
 
+def _are_siblings(rivals: Sequence[Group]) -> bool:
+    """Whether numbered blocks have a width each, of which none is more the word's than the others."""
+    places = [_place(g) for g in rivals]
+    layers = {_layer(p) for p in places}
+    alike = len(layers) > 1 and len({name.rstrip("0123456789") for name in layers}) == 1 and "" not in layers
+    return alike and not any(p[-1] in WIDTH_ARGUMENTS for p in places)
+
+
 def _made_up(group: Group, words: Sequence[str]) -> str:
     place = _place(group)
     argument, layer = place[-1], _layer(place)
@@ -154,7 +167,7 @@ def _made_up(group: Group, words: Sequence[str]) -> str:
             return f"{layer}_{argument}" if layer else argument
         return f"{layer}_layer{argument}" if layer else f"layer{argument}"
     if group.word is not None:
-        return f"{layer}_{_tail(group.word, layer)}"
+        return f"{layer}_{_tail(group.word, layer).strip('_')}"
     if argument.isdecimal():
         return f"{place[0]}_channels"
     if argument in WIDTH_ARGUMENTS:
@@ -188,7 +201,7 @@ def _tail(word: str, layer: str = "") -> str:
 def _told_apart(group: Group) -> list[str]:
     """A longer name for a width of a layer of which another width has the short one: ``conv_in_channels``."""
     place = _place(group)
-    return [f"{_layer(place)}_{place[-1]}"] if len(place) > 1 and place[-1] in WIDTH_ARGUMENTS else []
+    return [f"{_layer(place)}_{place[-1]}"] if len(place) > 1 and place[-1].isidentifier() else []
 
 
 def _free(names: Sequence[str], taken: set[str]) -> str:

@@ -13,7 +13,22 @@ from torch import nn
 from ...errors import ValueTextError
 from ...places import Span
 from ..author import AuthorClass, AuthorParameter, Namer, Unproved, Written, bared, evaluate, unwelcome
-from ..live import Arg, Call, Given, Lit, Recorder, Ref, Term, Tree, is_plain, literal, same, span_of, term_of_value
+from ..live import (
+    Arg,
+    Call,
+    Given,
+    Lit,
+    Recorder,
+    Ref,
+    Term,
+    Tree,
+    is_plain,
+    literal,
+    same,
+    span_of,
+    term_of_value,
+    with_equal_sides,
+)
 from ..text import STEP, FunctionNode, SourceFile, loaded_names
 from .agreement import Arguments, one_by_one
 from .context import ClassContext
@@ -34,7 +49,7 @@ def text_lines(author: AuthorClass, numbers: Mapping[Any, int]) -> list[str]:
     assert init is not None
     inside = [k for k in numbers if isinstance(k, Written) and k.file == file.name
               and init.lineno <= k.span[0] <= (init.end_lineno or 0)]  # fmt: skip
-    parts = [(k.span, literal(numbers[k])) for k in inside]
+    parts = [with_equal_sides(file, k.span, literal(numbers[k])) for k in inside]
     for stmt in init.body:
         called = [author.globals.get(n) for n in loaded_names(stmt)] if isinstance(stmt, ast.Expr) else []
         if any(inspect.isfunction(f) and unwelcome(f.__module__) for f in called):

@@ -21,6 +21,7 @@ from .functions import replaced
 from .tensors import like
 
 log = logging.getLogger(__name__)
+_NO_STARTS = {"requires_grad_", "apply_"}
 Wanted = Sequence[tuple[int, torch.Tensor, bool]]  # instance, tensor, whether its values have to be equal
 Now = Callable[[ast.expr, int], Any]
 Names = Mapping[int, Mapping[str, Any]]  # by instance: the constructor's arguments and local names
@@ -195,6 +196,12 @@ def initialises(stmt: ast.stmt, owner: str) -> bool:
         elif isinstance(node, ast.Assign) and not isinstance(node.targets[0], ast.Name):
             return f"{owner}." in ast.unparse(node.targets[0])
     return False
+
+
+def starts_weights(stmt: ast.stmt, owner: str) -> bool:
+    """Whether a simple statement gives weights their first values, and no more: not what follows from the state."""
+    called = ast.unparse(stmt.value.func) if isinstance(stmt, ast.Expr) and isinstance(stmt.value, ast.Call) else ""
+    return initialises(stmt, owner) and called.rpartition(".")[2] not in _NO_STARTS
 
 
 def elements_of(init: ast.AST, target: str, value: ast.expr | None) -> list[ast.expr]:

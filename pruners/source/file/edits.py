@@ -9,6 +9,7 @@ from typing import Any
 
 import libcst as cst
 
+from ...places import Span
 from ..text import SourceFile, own_parentheses
 from .branches import Settled
 
@@ -20,7 +21,7 @@ class Edit:
     """Replace the expression at a span (lines from 1, columns in bytes) in an author's file, or give the call there
     one more argument, named ``keyword``."""
 
-    span: tuple[int, int, int, int]
+    span: Span
     text: str
     keyword: str = ""
 

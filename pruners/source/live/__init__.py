@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .closures import cells, holds, span_of
+from .closures import cells, holds, span_of, with_equal_sides
 from .construction import Birth, Frame, constructed, loading_nothing, reseeded, undisturbed
 from .records import BUFFER, CHILD, PARAMETER, PLAIN, Record, Recorder, Slot, holds_layers, layers_in
 from .refuse import refuse
@@ -43,5 +43,5 @@ __all__ = [
     "global_name", "holds", "holds_layers", "is_authored", "is_plain", "is_torch", "layers_in", "literal",
     "loading_nothing", "numbers_in",
     "one_for_all", "refuse", "reseeded", "same", "same_vector", "small_tensor", "span_of", "tensor_call",
-    "term_of_value", "torch_base", "undisturbed", "unify", "value_of",
+    "term_of_value", "torch_base", "undisturbed", "unify", "value_of", "with_equal_sides",
 ]

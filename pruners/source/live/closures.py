@@ -178,3 +178,13 @@ def _evaluated(expr: ast.expr, function: types.FunctionType, given: Mapping[str,
         return eval(compile(ast.Expression(expr), "<author>", "eval"), names)
     except Exception as error:
         raise LookupError(f"the number in line {expr.lineno} can't be computed: {error}") from error
+
+
+def with_equal_sides(file: SourceFile | None, span: Span, text: str) -> tuple[Span, str]:
+    """Of ``4 if small else 8`` whose second number is 4 now, too, the whole, which is 4."""
+    for node in ast.walk(file.tree) if file is not None else ():
+        if isinstance(node, ast.IfExp) and file is not None:
+            for side, other in ((node.body, node.orelse), (node.orelse, node.body)):
+                if span_of(side) == span and file.segment(other) == text:
+                    return span_of(node), text
+    return span, text

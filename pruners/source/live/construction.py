@@ -185,7 +185,7 @@ class _Recorder:
             try:
                 yield
             finally:
-                sys.setprofile(profile)
+                _resume(profile)
                 nn.Module.__init__ = original  # type: ignore[method-assign]
 
     def _profile(self, frame: types.FrameType, event: str, _: object) -> None:
@@ -199,6 +199,14 @@ class _Recorder:
             self.arguments[id(owner)] = {k: v for k, v in frame.f_locals.items() if k != code.co_varnames[0]}
         else:
             self.locals[id(owner)] = dict(frame.f_locals)
+
+
+def _resume(profile: Any) -> None:
+    """Whoever profiled goes on; Python's own profiler, which can't be called, by itself."""
+    if hasattr(profile, "enable"):
+        profile.enable()
+    else:
+        sys.setprofile(profile)
 
 
 def _owner(frame: types.FrameType) -> nn.Module | None:
