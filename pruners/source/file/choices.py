@@ -66,7 +66,8 @@ def _asked(tree: ast.Module) -> set[str]:
     tests = [n.test for n in ast.walk(tree) if isinstance(n, ast.If | ast.IfExp)]
     tests += [n for n in ast.walk(tree) if isinstance(n, ast.BoolOp)]
     nodes = [n for t in tests for n in ast.walk(t)]
-    return {getattr(n, "id", None) or getattr(n, "attr", "") for n in nodes if isinstance(n, ast.Name | ast.Attribute)}
+    names = {n.id for n in nodes if isinstance(n, ast.Name)}
+    return names | {n.attr for n in nodes if isinstance(n, ast.Attribute)}
 
 
 def _words(tree: ast.Module, name: str) -> list[str]:
