@@ -143,7 +143,7 @@ def _write(
     made = check(text, tree)
     was = {path: b.module for path, b in tree.births.items() if b.module is not None}
     lost = [*losses(model, made), *gone_parameters(entry, text), *writing.gone_arguments()]
-    lost += [t for w in (*writing.written.values(), *writing.beside_it) for t in w.lost]
+    lost += [t for w in writing.written.values() for t in w.lost] + [t for b in writing.beside_it for t in b.lost]
     old = stale(model, made, was, text, writing.running)
     if "" in was and example is not None:
         lost += writing.broken_choices(made, example)

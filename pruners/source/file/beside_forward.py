@@ -46,10 +46,13 @@ def follow_beside(
     sizes = sizes_now(before, after)
     if not any(int(n) in sizes for n in re.findall(r"\b\d+\b", text)):
         return text, []
-    both = _Both(text, before.to("meta"), after.to("meta"), name, idle)
+    both = _Both(text, before, after, name, idle)
     if both.code:
-        with on_meta():
-            both.run(example)
+        try:
+            with on_meta():
+                both.run(example)
+        except Exception as error:  # a network that isn't like others, which can't be without weights
+            log.info("nothing beside forward is run: %s", described(error))
     both.read()
     return both.outcome()
 
@@ -100,6 +103,8 @@ class _Both:
 
     def run(self, example: Any) -> None:
         """Runs what can be run without knowing what its author would call it with."""
+        for network in self.networks:
+            network.to("meta")
         inputs: list[Inputs] = []
         for name, stmt in self.code.items():
             cls = name.rpartition(".")[0]

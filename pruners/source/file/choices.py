@@ -48,7 +48,10 @@ def broken_choices(
 
 
 def _defaults(function: Callable[..., Any]) -> Mapping[str, Any]:
-    found = inspect.signature(function).parameters.values()
+    try:
+        found = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # what says nothing about its arguments
+        return {}
     return {p.name: p.default for p in found if p.default is not p.empty}
 
 
