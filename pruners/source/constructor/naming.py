@@ -72,7 +72,7 @@ def name_holes(
             other = not same_vector(filled[name], group.vector) if name in filled else name in taken
             other = other or _are_siblings(rivals)
             if other and layer and not name.startswith(layer):
-                name = f"{layer}_{name}"
+                name = f"{layer}_{name.strip('_')}"
             agrees = name in filled and same_vector(filled[name], group.vector)
             group.name = name if agrees else _free([name, *_told_apart(group)], taken)
             filled[group.name] = merged(filled.get(group.name, group.vector), group.vector)
