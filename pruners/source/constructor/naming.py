@@ -195,7 +195,7 @@ def _tail(word: str, layer: str = "") -> str:
 def _told_apart(group: Group) -> list[str]:
     """A longer name for a width of a layer of which another width has the short one: ``conv_in_channels``."""
     place = _place(group)
-    return [f"{_layer(place)}_{place[-1]}"] if len(place) > 1 and place[-1].isidentifier() else []
+    return [f"{_layer(place)}_{place[-1].strip('_')}"] if len(place) > 1 and place[-1].isidentifier() else []
 
 
 def _free(names: Sequence[str], taken: set[str]) -> str:
