@@ -142,14 +142,14 @@ def _write(
         text = writing.text(header)
     made = check(text, tree)
     was = {path: b.module for path, b in tree.births.items() if b.module is not None}
-    lost = [*losses(model, made), *(t for w in writing.written.values() for t in w.lost), *gone_parameters(entry, text)]
-    lost = list(dict.fromkeys([*lost, *writing.gone_arguments(), *(t for b in writing.beside_it for t in b.lost())]))
+    lost = [*losses(model, made), *gone_parameters(entry, text), *writing.gone_arguments()]
+    lost += [t for w in writing.written.values() for t in w.lost] + [t for b in writing.beside_it for t in b.lost]
     old = stale(model, made, was, text, writing.running)
     if "" in was and example is not None:
         lost += writing.broken_choices(made, example)
         text, more = follow_beside(text, was[""], made, entry.name, writing.is_idle, example)
         old += more
-    return Written(text, tuple(lost), tuple(old), tuple(loaders(text)))
+    return Written(text, tuple(dict.fromkeys(lost)), tuple(old), tuple(loaders(text)))
 
 
 class _Writing:

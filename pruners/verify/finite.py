@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import TraceError
-from ..places import Site
 from ..run import DispatchMode, author_site, tree_leaves
 from .outputs import outputs_of
 
@@ -19,7 +18,7 @@ class _FirstNaN(DispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.site: Site | None = None
+        self.site: Any = None
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

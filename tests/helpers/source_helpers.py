@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from collections.abc import Sequence
 from itertools import count
@@ -62,6 +63,6 @@ def assert_writes(
 
 
 def beside_arguments(lost: Sequence[str]) -> list[str]:
-    """What is told as lost but for arguments of the network's class or factory, ``Net(width)``, which go where it is
-    written out."""
-    return [name for name in lost if not name.lower().startswith("net(")]
+    """What is told as lost but for arguments of the network's classes, ``Net(width)``, which go where these are written
+    out."""
+    return [name for name in lost if not re.fullmatch(r"[A-Z]\w*\(\w+\)", name)]

@@ -180,9 +180,12 @@ class InitWriter(Members):
     def _leave_out(self, stmt: ast.stmt) -> None:
         """Tells what a statement that isn't there any more did beside making layers: first values and checks."""
         for node in ast.walk(stmt):
-            simple = isinstance(node, ast.Expr | ast.Assign) and starts_weights(node, self.author.self_name)
-            if simple or isinstance(node, ast.Assert) or (isinstance(node, ast.If) and only_raises(node)):
-                self.tell("__init__", node)  # type: ignore[arg-type]
+            if isinstance(node, ast.Expr | ast.Assign) and starts_weights(node, self.author.self_name):
+                self.tell("__init__", node)
+            elif isinstance(node, ast.Assert) or (isinstance(node, ast.If) and only_raises(node)):
+                words = loaded_names(node) & set(self.author.parameters)
+                if not words or words & set(self.scope.words):  # else it goes with its arguments, which are told
+                    self.tell("__init__", node)
 
     def tell_dropped(self, parameters: Set[str]) -> None:
         """Tells branches that aren't there any more though an argument stays that chose them: a flag, or a word."""

@@ -78,7 +78,7 @@ def name_holes(
             other = not same_vector(filled[name], group.vector) if name in filled else name in taken
             other = other or _are_siblings(rivals)
             if other and layer and not name.startswith(layer):
-                name = f"{layer}_{name}"
+                name = f"{layer}_{name.strip('_')}"
             agrees = name in filled and same_vector(filled[name], group.vector)
             group.name = name if agrees else _free([name, *_told_apart(group)], taken)
             filled[group.name] = merged(filled.get(group.name, group.vector), group.vector)
@@ -201,7 +201,7 @@ def _tail(word: str, layer: str = "") -> str:
 def _told_apart(group: Group) -> list[str]:
     """A longer name for a width of a layer of which another width has the short one: ``conv_in_channels``."""
     place = _place(group)
-    return [f"{_layer(place)}_{place[-1]}"] if len(place) > 1 and place[-1].isidentifier() else []
+    return [f"{_layer(place)}_{place[-1].strip('_')}"] if len(place) > 1 and place[-1].isidentifier() else []
 
 
 def _free(names: Sequence[str], taken: set[str]) -> str:

@@ -119,6 +119,8 @@ class Printer:
             hint, direct = self.computed[hint.id], False
         if isinstance(term, Either):
             return self._either(term)
+        if isinstance(hint, ast.Constant) and isinstance(term, Lit) and _made_float(hint.value, term.value):
+            return self._author_text(hint, direct)
         if hint is not None and self.fits(hint, term, axes):
             if isinstance(hint, ast.Name) and isinstance(term, Hole) and term.is_width:
                 self.widths.add(hint.id)
@@ -529,3 +531,8 @@ def _per_axis(call: Call | None, argument: str) -> bool:
 
 def _alike(first: ast.expr, second: ast.expr) -> bool:
     return first is second or ast.dump(first) == ast.dump(second)
+
+
+def _made_float(said: Any, held: Any) -> bool:
+    """Whether a layer holds a whole number that it was given as a float: ``scale_factor=2``."""
+    return type(said) is int and type(held) is float and said == held

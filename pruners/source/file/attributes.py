@@ -43,7 +43,8 @@ def losses(model: nn.Module, twin: nn.Module) -> list[str]:
         if other is None or not is_authored(cls) or not own(cls.__module__):
             continue
         names = [n for n in vars(module) if n not in INTERNAL and n not in vars(other)]
-        names += [n for c in cls.__mro__ if is_authored(c) for n in vars(c) if not hasattr(type(other), n)]
+        there = set().union(*(vars(c) for c in type(other).__mro__ if is_authored(c)))
+        names += [n for c in cls.__mro__ if is_authored(c) for n in vars(c) if n not in there]
         found |= dict.fromkeys(f"{cls.__qualname__}.{n}" for n in names if not n.startswith(("__", _OURS)))
     return list(found)
 

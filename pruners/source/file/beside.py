@@ -71,6 +71,7 @@ class Beside:
             log.info("%s can't stay: %s", name, described(error))
             return False
 
+    @property
     def lost(self) -> list[str]:
         """What doesn't stay, by name and line."""
         gone = [(s.lineno, n) for n, s in self.rest.items() if n not in self.staying]

@@ -46,10 +46,13 @@ def follow_beside(
     sizes = sizes_now(before, after)
     if not any(int(n) in sizes for n in re.findall(r"\b\d+\b", text)):
         return text, []
-    both = _Both(text, before.to("meta"), after.to("meta"), name, idle)
+    both = _Both(text, before, after, name, idle)
     if both.code:
-        with on_meta():
-            both.run(example)
+        try:
+            with on_meta():
+                both.run(example)
+        except Exception as error:  # a network that isn't like others, which can't be without weights
+            log.info("nothing beside forward is run: %s", described(error))
     both.read()
     return both.outcome()
 
@@ -96,11 +99,12 @@ class _Both:
 
     def _counts(self, stmt: ast.stmt) -> bool:
         """Whether a number stands there that was a size and isn't any more."""
-        numbers = [n.value for n in ast.walk(stmt) if isinstance(n, ast.Constant) and type(n.value) is int]
-        return any(n in self.sizes for n in numbers)
+        return any(_whole(n) in self.sizes for n in ast.walk(stmt))
 
     def run(self, example: Any) -> None:
         """Runs what can be run without knowing what its author would call it with."""
+        for network in self.networks:
+            network.to("meta")
         inputs: list[Inputs] = []
         for name, stmt in self.code.items():
             cls = name.rpartition(".")[0]
@@ -174,13 +178,14 @@ class _Both:
     def _returned(self, method: Function, before: nn.Module, after: nn.Module) -> None:
         """``return 512``: a width where the name of the method says so, else perhaps one."""
         sizes, certain = sizes_now(before, after), _SAYS_WIDTH.search(method.name.lower())
-        for stmt in (s for s in ast.walk(method) if isinstance(s, ast.Return) and s.value is not None):
-            nodes = [n for n in _elements(stmt.value) if isinstance(n, ast.Constant) and n.value in sizes]
-            if certain and all(len(sizes[n.value]) == 1 for n in nodes):
-                for node in nodes:
-                    self.now.setdefault(self._span(node), set()).update(sizes[node.value])
-            elif any(certain or n.value not in sizes[n.value] for n in nodes):
-                self.stale.add(stmt.lineno)
+        returned = [s.value for s in ast.walk(method) if isinstance(s, ast.Return) and s.value is not None]
+        for value in returned:
+            numbers = [(n, i) for n in _elements(value) if (i := _whole(n)) in sizes]
+            if certain and all(len(sizes[i]) == 1 for _, i in numbers):
+                for node, i in numbers:
+                    self.now.setdefault(self._span(node), set()).update(sizes[i])
+            elif any(certain or i not in sizes[i] for _, i in numbers):
+                self.stale.add(value.lineno)
 
     def _said(self, message: ast.expr | None, old: int, new: int) -> None:
         """A number in what a check says follows the one in the check."""
@@ -200,7 +205,7 @@ class _Both:
                     if _ASKS_SIZE.search(asked) and not asked.endswith(("shape[0]", "size(0)")):
                         several = isinstance(_inner(other), ast.Tuple | ast.List)
                         numbers = _elements(other)[1:] if several else [other]
-                        if any(isinstance(n, ast.Constant) and n.value in gone for n in numbers):
+                        if any(_whole(n) in gone for n in numbers):
                             self.stale.add(node.lineno)
 
     def _docstrings(self) -> None:
@@ -279,6 +284,11 @@ def _sizes(value: Any) -> Any:
         return value
     several = isinstance(value, tuple | list) and all(type(n) is int for n in value)
     return tuple(value) if several else None
+
+
+def _whole(node: ast.AST) -> int:
+    """The whole number that stands there; -1 where none does."""
+    return node.value if isinstance(node, ast.Constant) and type(node.value) is int else -1
 
 
 def _inner(node: ast.expr) -> ast.expr:

@@ -48,7 +48,10 @@ def broken_choices(
 
 
 def _defaults(function: Callable[..., Any]) -> Mapping[str, Any]:
-    found = inspect.signature(function).parameters.values()
+    try:
+        found = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # what says nothing about its arguments
+        return {}
     return {p.name: p.default for p in found if p.default is not p.empty}
 
 
@@ -66,7 +69,8 @@ def _asked(tree: ast.Module) -> set[str]:
     tests = [n.test for n in ast.walk(tree) if isinstance(n, ast.If | ast.IfExp)]
     tests += [n for n in ast.walk(tree) if isinstance(n, ast.BoolOp)]
     nodes = [n for t in tests for n in ast.walk(t)]
-    return {getattr(n, "id", None) or getattr(n, "attr", "") for n in nodes if isinstance(n, ast.Name | ast.Attribute)}
+    names = {n.id for n in nodes if isinstance(n, ast.Name)}
+    return names | {n.attr for n in nodes if isinstance(n, ast.Attribute)}
 
 
 def _words(tree: ast.Module, name: str) -> list[str]:

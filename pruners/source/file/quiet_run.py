@@ -12,6 +12,7 @@ import inspect
 import io
 import logging
 import math
+import socket
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -37,10 +38,26 @@ _CALL, _COMPARE = "_secateur_call", "_secateur_compare"
 
 @contextlib.contextmanager
 def on_meta() -> Iterator[None]:
-    """Within this block tensors that are made have sizes and no values, and weights aren't loaded."""
+    """Within this block tensors that are made have sizes and no values, weights aren't loaded, nothing is fetched from
+    elsewhere and nothing is shown."""
     quiet = contextlib.redirect_stdout(io.StringIO())
-    with undisturbed(), loading_nothing(), quiet, torch.device("meta"), torch.no_grad():
+    with undisturbed(), loading_nothing(), alone(), quiet, torch.device("meta"), torch.no_grad():
         yield
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Within this block no file of tensors is read and no other machine is asked."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError("nothing is fetched here")
+
+    load, connect = torch.load, socket.socket.connect
+    torch.load, socket.socket.connect = refuse, refuse  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        torch.load, socket.socket.connect = load, connect  # type: ignore[method-assign]
 
 
 def namespace(network: nn.Module) -> Mapping[str, Any]:
