@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from ...run import INTERNAL
-from ..author import own
+from ..author import numbers_by_place, own
 from ..live import cut_sizes, is_authored, is_plain, literal, numbers_in
 from ..text import STEP
 from .repairs import expression
@@ -48,21 +48,31 @@ def losses(model: nn.Module, twin: nn.Module) -> list[str]:
     return list(found)
 
 
-def stale(model: nn.Module, twin: nn.Module, was: Mapping[str, nn.Module], text: str, read: Set[str]) -> list[str]:
-    """``Class.name`` of attributes for which the text says a number that a size of the module had and has no more.
+def stale(
+    model: nn.Module, twin: nn.Module, was: Mapping[str, nn.Module], text: str, read: Set[str],
+    expected: Mapping[str, Values], doubts: Set[tuple[str, str, str]],
+) -> list[str]:  # fmt: skip
+    """``Class.name`` of attributes for which the text says a number that a size of the module had and has no more, and
+    ``Class.name.field`` of records that do.
 
-    ``was``: the author's modules by path. ``read``: attributes that running code reads, which are right.
+    ``was``: the author's modules by path. ``read``: attributes that running code reads, which are right. ``expected``:
+    by path and name what an attribute should be. ``doubts``: numbers of several widths: path, name, words for it.
     """
     said, made, found = _said(text), dict(twin.named_modules()), dict[str, None]()
     for path, module in model.named_modules():
         cls, other = type(module), made.get(path)
         if other is None or path not in was or not is_authored(cls) or not own(cls.__module__):
             continue
-        cut = cut_sizes(was[path], other)
-        old = _held(was[path])
-        for name, value in _held(other).items() if cut else ():
-            if name not in read and is_plain(value) and value == old.get(name):
-                found |= {f"{cls.__qualname__}.{name}": None} if numbers_in(value) & cut & said.get(name, set()) else {}
+        cut, held = cut_sizes(was[path], other), _held(other)
+        old, right = _held(was[path]), expected.get(path, {})
+        found |= dict.fromkeys(sorted(words for p, name, words in doubts if p == path and name in held))
+        for name, value in held.items():
+            place, new = f"{cls.__qualname__}.{name}", right.get(name)
+            if name in right:
+                numbers = dict(numbers_by_place(new, place))
+                found |= {p: None for p, n in numbers_by_place(value, place) if numbers.get(p, n) != n}
+            elif cut and name not in read and is_plain(value) and value == old.get(name):
+                found |= {place: None} if numbers_in(value) & cut & said.get(name, set()) else {}
     return list(found)
 
 
