@@ -71,6 +71,19 @@ def numbers_by_place(value: Any, place: str = "", depth: int = _DEPTH) -> Iterat
             yield from numbers_by_place(held, f"{place}[{n}]", depth - 1)
 
 
+def differing(wanted: Any, held: Any, place: str) -> Iterator[str]:
+    """Where a value like another one, perhaps of the same class in another file, holds other whole numbers."""
+    fields = fields_of(wanted)
+    if isinstance(wanted, int) and not isinstance(wanted, bool):
+        yield from [place] if held != wanted else []
+    elif fields is not None:
+        for name, value in fields.items():
+            yield from differing(value, getattr(held, name, value), f"{place}.{name}")
+    elif isinstance(wanted, dict | list | tuple) and len(wanted) == len(held):
+        for key in wanted if isinstance(wanted, dict) else range(len(wanted)):
+            yield from differing(wanted[key], held[key], f"{place}[{key!r}]")
+
+
 def words_of(place: str) -> set[str]:
     """The names in ``.layers[0].width``."""
     return set(re.findall(r"[^\W\d]\w*", place))

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from ...run import INTERNAL
-from ..author import numbers_by_place, own
+from ..author import differing, own
 from ..live import cut_sizes, is_authored, is_plain, literal, numbers_in
 from ..text import STEP
 from .repairs import expression
@@ -67,10 +67,9 @@ def stale(
         old, right = _held(was[path]), expected.get(path, {})
         found |= dict.fromkeys(sorted(words for p, name, words in doubts if p == path and name in held))
         for name, value in held.items():
-            place, new = f"{cls.__qualname__}.{name}", right.get(name)
+            place = f"{cls.__qualname__}.{name}"
             if name in right:
-                numbers = dict(numbers_by_place(new, place))
-                found |= {p: None for p, n in numbers_by_place(value, place) if numbers.get(p, n) != n}
+                found |= dict.fromkeys(differing(right[name], value, place))
             elif cut and name not in read and is_plain(value) and value == old.get(name):
                 found |= {place: None} if numbers_in(value) & cut & said.get(name, set()) else {}
     return list(found)

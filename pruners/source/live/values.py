@@ -43,7 +43,7 @@ def term_of_value(value: Any, sources: Sources, new: Renewal = NOTHING_NEW) -> T
         fields = [(f.name, getattr(value, f.name)) for f in dataclasses.fields(value) if f.init]
         return _call(type(value), fields, sources, new)
     if type(value) in (types.SimpleNamespace, argparse.Namespace) and all(map(str.isidentifier, vars(value))):
-        return _call(type(value), vars(value).items(), sources, new)
+        return Call(type(value), tuple(Arg(n, term_of_value(v, sources, new)) for n, v in vars(value).items()))
     if isinstance(value, functools.partial):
         return _partial(value, sources, new)
     if isinstance(value, dict | list | tuple) and global_name(type(value)) is not None:
