@@ -131,7 +131,8 @@ def _write(
     text, twin = writing.first(header)
     missing = [tie(model, pair, tree.instances) for pair in shared(model, twin)]
     inside = {cls: _stored(node) for cls, node in writing.reach.nodes.items()}
-    missing += [(type(model), line) for line in (*set_from_outside(model, twin, inside), *repairs(model, twin))]
+    outside = set_from_outside(model, twin, inside, writing.traces.expected)
+    missing += [(type(model), line) for line in (*outside, *repairs(model, twin))]
     for cls in dict.fromkeys(c for c, _ in missing):
         writing.finish(cls, list(dict.fromkeys(line for c, line in missing if c is cls)))
     if missing:

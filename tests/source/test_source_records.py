@@ -156,3 +156,49 @@ def test_a_number_at_the_top_that_no_written_layer_reads_any_more_is_told(tmp_pa
     assert "STEM, LAST = 8, 5" in text
     line = (HEAD + BLOCKS).split("\n").index("STEM, LAST = 8, 5") + 1
     assert f"STEM (line {line})" in bundle.summary["stale"]
+
+
+PARSED = '''
+class Pair(nn.Module):
+    def __init__(self, cin, cout):
+        super().__init__()
+        self.a = nn.Linear(cin, 2 * cout)
+        self.b = nn.Linear(2 * cout, cout)
+
+    def forward(self, x):
+        return self.b(self.a(x).relu())
+
+
+def parsed(widths):
+    layers, c = [], 6
+    for i, width in enumerate(widths):
+        layer = Pair(c, width)
+        layer.i, layer.width, layer.np = i, width, sum(p.numel() for p in layer.parameters())
+        layers.append(layer)
+        c = width
+    return nn.Sequential(*layers, nn.Linear(c, 5))
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.model = parsed([8, 12])
+
+    def forward(self, x):
+        return self.model(x)
+
+
+def make():
+    return Net()
+'''
+
+
+@pytest.mark.parametrize("skip", [(), ("model.0.a",)], ids=["where the loop stays", "where the loop goes"])
+def test_numbers_that_a_parser_puts_on_layers_are_those_of_the_written_ones(
+    tmp_path: Path, skip: tuple[str, ...]
+) -> None:
+    bundle, net, _ = half_gone(tmp_path, PARSED, skip)
+    for i, layer in enumerate(net.model[:2]):
+        count = sum(p.numel() for p in layer.parameters())
+        assert (layer.i, layer.width, layer.np) == (i, layer.b.out_features, count)
+    assert bundle.summary["stale"] == ()

@@ -249,6 +249,7 @@ class Replays:
         if context.is_root:
             changed = {k for k in known if k in torn or numbers.get(k, self.old[k]) != self.old[k]}
             self.constants = {k for k in changed if isinstance(k, Written)}
+            self._put_on_layers(context, runs[0], numbers, torn, known)
         found: dict[str, tuple[Any, ...] | None] = {}
         for name in names:
             values = [vars(run.module).get(name) for run in runs]
@@ -272,21 +273,47 @@ class Replays:
     ) -> Any:  # fmt: skip
         """A record with the numbers that layers have now; those of several widths stay and are told."""
 
-        def now(number: Any) -> Any:
-            if not number.reads & torn:
-                return number.again({**self.old, **numbers})
-            return numbers.get(alone(number), number.again(self.old))
-
         def in_doubt(number: Any) -> bool:
-            if isinstance(number, Traced) and number.reads & torn:
-                return alone(number) not in numbers
-            return isinstance(number, Traced) and not number.reads & known and int(number) in context.cut[index]
+            written_twice = not reads_of(number) & known and int(number) in context.cut[index]
+            return self._is_several(number, numbers, torn) or (isinstance(number, Traced) and written_twice)
 
         path, place = context.paths[index], f"{context.author.cls.__qualname__}.{name}"
         self.doubts |= {(path, name, p) for p, n in numbers_by_place(value, place) if in_doubt(n)}
-        new = renewed(value, now)
+        new = self._now(value, numbers, torn)
         self.expected.setdefault(path, {})[name] = new
         return new
+
+    def _now(self, value: Any, numbers: Mapping[Hashable, int], torn: Set[Hashable]) -> Any:
+        """A value with the numbers that are known."""
+        old = {**self.old, **numbers}
+
+        def number(one: Any) -> Any:
+            return numbers.get(alone(one), one.again(self.old)) if one.reads & torn else one.again(old)
+
+        return renewed(value, number)
+
+    def _is_several(self, value: Any, numbers: Mapping[Hashable, int], torn: Set[Hashable]) -> bool:
+        """Whether it was computed from a number that would have to be several."""
+        return bool(reads_of(value) & torn) and alone(value) not in numbers
+
+    def _put_on_layers(
+        self, context: ClassContext, run: Run, numbers: Mapping[Hashable, int], torn: Set[Hashable],
+        known: Set[Hashable],
+    ) -> None:  # fmt: skip
+        """What the outermost class puts on layers and only scripts read: numbers of channels, or of parameters."""
+        birth, live = context.births[0], dict(context.live[0].named_modules())
+        first = dict(birth.module.named_modules()) if birth is not None and birth.module is not None else {}
+        for path, made in run.module.named_modules():
+            if not path or path not in live or path not in first:
+                continue
+            counts = {_parameters(first[path])} - {_parameters(live[path]), 0}
+            found = {n: v for n, v in vars(made).items() if reads_of(v) & known or (type(v) is int and v in counts)}
+            for name in found.keys() & context.from_outside(live[path]) - context.running if found else ():
+                value, reads, mine = found[name], reads_of(found[name]), self.expected.setdefault(path, {})
+                if self._is_several(value, numbers, torn):
+                    self.doubts.add((path, name, f"{type(made).__qualname__}.{name}"))
+                else:
+                    mine.setdefault(name, self._now(value, numbers, torn) if reads else _parameters(live[path]))
 
     def _expect(self, context: ClassContext, name: str, values: Sequence[Any]) -> None:
         for path, value in zip(context.paths, values, strict=True):
@@ -498,6 +525,10 @@ def _is_record(value: Any) -> bool:
     """Whether a value has names for what it holds, or is a list of such values."""
     listed = type(value) in (list, tuple) and any(map(_is_record, value))
     return listed or type(value) is dict or fields_of(value) is not None
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
 
 
 def _held(context: ClassContext, name: str) -> list[Any]:

@@ -14,17 +14,21 @@ from ..live import cut_sizes, is_authored, is_plain, literal, numbers_in
 from ..text import STEP
 from .repairs import expression
 
-Values = Mapping[str, Any]
+Values = dict[str, Any]
 _OURS = "_secateur_"  # what a decorator notes on a class
 
 
-def set_from_outside(model: nn.Module, twin: nn.Module, inside: Mapping[type, Set[str]]) -> list[str]:
+def set_from_outside(
+    model: nn.Module, twin: nn.Module, inside: Mapping[type, Set[str]], expected: Mapping[str, Values]
+) -> list[str]:
     """Statements for the end of the root's constructor that set on ``twin``'s layers what only ``model``'s have.
 
-    ``inside``: attributes that a class's own code sets. Where all layers of a container have the same attributes, one
-    loop sets them.
+    ``inside``: attributes that a class's own code sets. ``expected``: by path and name what an attribute should be.
+    Where all layers of a container have the same attributes, one loop sets them.
     """
     missing = {p: found for p, module in model.named_modules() if (found := _missing(module, twin, p, inside))}
+    for path, found in missing.items():
+        found |= {n: v for n, v in expected.get(path, {}).items() if n in found and is_plain(v)}
     lines: list[str] = []
     for path, module in model.named_modules():
         children = [f"{path}.{n}" if path else n for n, _ in module.named_children()]
