@@ -5,8 +5,7 @@ that its configuration counts, written as a folder and verified: what goes and w
     python benchmarks/hugging_face.py --again llama     these anew
 
 Residual: what all blocks add to goes as well (--residual). Per layer: every layer keeps a width of its own
-(--per-layer), half of it and three quarters in turn; lists are of the layers, the rest stays one number;
-where nothing stands it has not been tried.
+(--per-layer), half of it and three quarters in turn; lists are of the layers, the rest stays one number.
 """
 
 from __future__ import annotations

@@ -43,14 +43,12 @@ class LayerList:
         return expression(self.home)
 
     @property
-    def loop(self) -> str:
-        """The statement that makes them, of ``i``."""
-        place, module = self.place, self.cls.__module__.rpartition(".")[2]
+    def statement(self) -> str:
+        """What makes one of them, of ``i``."""
+        made = f"layers[i] = {self.cls.__module__.rpartition('.')[2]}.{self.cls.__name__}"
         inner = ", ".join([f"LayerConfig({self.config}, numbers, i)", *self.arguments])
-        line = f"{place}[i] = {module}.{self.cls.__name__}({inner})"
-        if len(line) <= _WIDTH:
-            return line
-        return f"{place}[i] = {module}.{self.cls.__name__}(\n{' ' * 16}{inner}\n{' ' * 12})"
+        line = f"{made}({inner})"
+        return line if len(line) <= _WIDTH else f"{made}(\n{' ' * 16}{inner}\n{' ' * 12})"
 
     def name_of(self, path: Place) -> str:
         """A number's name in the layers' configuration; empty where it isn't one."""

@@ -18,6 +18,7 @@ from hub_models import llama, transformers
 from secateur.pruners.bundle import Bundle
 from secateur.pruners.configured import ConfiguredPruning
 from secateur.pruners.errors import NotPrunableError
+from secateur.pruners.hub import layers_of
 
 
 def t5() -> Any:
@@ -135,6 +136,36 @@ def test_encoder_and_decoder_have_lists_of_their_own_and_the_bundle_opens(tmp_pa
     again.publish(again.plan(kept(again, per_layer__encoder__block__d_ff__0=6)), tmp_path / "again")
     assert Bundle.open(tmp_path / "again").model.config.per_layer["encoder.block"] == {"d_ff": [6, 48]}
     assert "has_relative_attention_bias=i == 0" in (tmp_path / "out" / "modeling_t5.py").read_text()
+
+
+def test_a_list_within_layers_gives_way_to_the_layers() -> None:
+    def layer() -> torch.nn.Module:
+        return torch.nn.ModuleDict({"one": torch.nn.Linear(2, 2), "more": torch.nn.ModuleList(
+            [torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)])})  # fmt: skip
+
+    model = torch.nn.ModuleDict({"layers": torch.nn.ModuleList([layer(), layer()]), "head": torch.nn.Linear(2, 2)})
+    inner = {"more": ["layers.1.more.0.weight", "layers.1.more.0.bias"]}
+    assert layers_of(model, inner) == {"more": ("layers.1.more", 0)}
+    assert layers_of(model, {**inner, "one": ["layers.0.one.weight"], "head": ["head.weight"]}) == {
+        "more": ("layers", 1), "one": ("layers", 0), "head": None,
+    }  # fmt: skip
+
+
+def test_what_is_in_no_layer_keeps_the_number_of_the_configuration() -> None:
+    torch.manual_seed(0)
+    config = transformers.SiglipVisionConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+                                             intermediate_size=48, image_size=16, patch_size=8)  # fmt: skip
+    model = transformers.SiglipVisionModel(config).eval()
+    pruner = ConfiguredPruning(model, per_layer=True)
+    pruned: Any = pruner.realize(kept(pruner, encoder__layers__0=10, encoder__layers__1=30, intermediate_size=20))
+    assert pruned.config.per_layer == {"encoder.layers": {"intermediate_size": [10, 30]}}
+    assert pruned.config.intermediate_size == pruned.head.mlp.fc1.out_features == 20
+    zeroed = copy.deepcopy(model)
+    with torch.no_grad():
+        for mlp, n in ((zeroed.encoder.layers[0].mlp, 10), (zeroed.encoder.layers[1].mlp, 30), (zeroed.head.mlp, 20)):
+            mlp.fc2.weight[:, n:] = 0
+    images = torch.rand(2, 3, 16, 16)
+    assert torch.allclose(pruned(images).pooler_output, zeroed(images).pooler_output, atol=1e-6)
 
 
 def test_a_plan_of_single_layers_is_applied_to_the_same_bytes(tmp_path: Path) -> None:
