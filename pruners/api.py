@@ -27,7 +27,17 @@ from .measure import Measure
 from .metrics import check_labels
 from .pipeline import Pipeline, closeness, points
 from .plan import PruningPlan
-from .run import as_it_was, batch_size, call_arguments, copied, describe, examples_of, images_of, site_of
+from .run import (
+    as_it_was,
+    batch_size,
+    call_arguments,
+    copied,
+    describe,
+    examples_of,
+    images_of,
+    require_module,
+    site_of,
+)
 from .search import SEARCHES, Evaluate, Evaluator, Retrain, Scored, SearchSettings, workers_with
 from .steps import known_entry
 from .transfer import TransferImages, chosen_transfer, require_images
@@ -110,6 +120,7 @@ def prune(
     """
     if unknown := settings.keys() - {f.name for f in fields(SearchSettings)} | settings.keys() & {"strategy", "budget"}:
         raise TypeError(f"prune() got an unexpected keyword argument {min(unknown)!r}")
+    require_module(model)
     with named_as_in_python(), ExitStack() as stack:
         check_cluster(jobs, backend, address)
         transfer = chosen_transfer(transfer, heal, "slice")

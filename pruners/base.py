@@ -338,7 +338,7 @@ class BasicPruning:
             sliced.model.to(dtype).to(precision_of(self.model))  # what the file's weights will be
         weights = rounded(sliced.model.state_dict(), dtype) if state is None else state
         with published(output, force) as draft:
-            write_file(draft / self.fileName, made.text.encode())
+            write_file(draft / self.fileName, made.file.encoded())
             write_state(draft / "weights.pth", weights)
             proof = cases(self.model, self.graph, plan.kept, sliced.model, state, self._all, runs=sliced.runs)
             checked = verify_bundle(
@@ -348,7 +348,7 @@ class BasicPruning:
             counted = checked.about_macs(planned["macs"])
             if "warnings" in counted:
                 said, found = (f"{_millions(n)} MACs" for n in (planned["macs"]["after"], checked.macs))
-                write_file(draft / self.fileName, made.text.replace(said, found, 1).encode())
+                write_file(draft / self.fileName, replace(made.file, text=made.text.replace(said, found, 1)).encoded())
             proved = {**counted, "verified": True, **checked.as_dict()}
             gone = {"lost": made.file.lost, "stale": made.file.stale, "loads": made.file.loads}
             told = {**planned, **gone, **proved, **(summary or {})}

@@ -15,6 +15,12 @@ from .isolated import without_traces
 from .torch_private import tree_leaves, tree_map
 
 
+def require_module(model: object) -> None:
+    """Raises TypeError for anything but a network."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"the network has to be a torch.nn.Module, not {type(model).__name__}: {model!r:.60}")
+
+
 class Modules:
     """Which module runs at the moment, by its path in the tree."""
 

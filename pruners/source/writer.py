@@ -86,12 +86,17 @@ ROUNDS = 5
 class Written:
     """The text of the file. ``lost``: ``Class.name`` of what the author's classes hold and the written ones don't, and
     ``factory(parameter)``. ``stale``: of attributes that have a number which a size had and has no more. ``loads``:
-    functions that can load weights, which no longer fit."""
+    functions that can load weights, which no longer fit. ``newline``: what ends the lines of the author's file."""
 
     text: str
     lost: tuple[str, ...]
     stale: tuple[str, ...]
     loads: tuple[str, ...] = ()
+    newline: str = "\n"
+
+    def encoded(self) -> bytes:
+        """The file, with lines that end as the author's do."""
+        return self.text.replace("\n", self.newline).encode()
 
 
 def write_source(
@@ -153,7 +158,8 @@ def _write(
         lost += writing.broken_choices(made, example)
         text, more = follow_beside(text, was[""], made, entry.name, writing.is_idle, example)
         old += more
-    return Written(text, tuple(dict.fromkeys(lost)), tuple(old), tuple(loaders(text)))
+    newline = writing.root_file().newline
+    return Written(text, tuple(dict.fromkeys(lost)), tuple(old), tuple(loaders(text)), newline)
 
 
 class _Writing:
@@ -413,7 +419,7 @@ class _Writing:
         files = [c.file for c in gatherer.chunks.values() if c.file]
         future = any(binding(file, "annotations") is not None for file in files)
         imports, chunks = gatherer.finished(notes=not future)
-        top = top_of(self._root_file(), own(type(self.tree.model).__module__))
+        top = top_of(self.root_file(), own(type(self.tree.model).__module__))
         return render(entry, header, top, imports, chunks, future)
 
     def stale_constants(self) -> Iterator[str]:
@@ -431,7 +437,7 @@ class _Writing:
     def _users_files(self) -> list[SourceFile]:
         """The files that the user handed over: those of the network's class and of the function that makes it."""
         place = source_of(self.tree.entry.factory, self.tree.sources)
-        files = [self._root_file(), *([place[0]] if place is not None else [])]
+        files = [self.root_file(), *([place[0]] if place is not None else [])]
         modules = [type(self.tree.model).__module__, getattr(self.tree.entry.factory, "__module__", "")]
         ours = f"{__name__.partition('.')[0]}."
         mine = [f for f, m in zip(files, modules, strict=False) if own(m) and not m.startswith(ours)]
@@ -501,7 +507,7 @@ class _Writing:
         """Values of arguments, of the function that makes the network and of its class, that work no more."""
         entry, root, names = self.tree.entry, type(self.tree.model), namespace(made)
         here = names.get(entry.name)
-        file, found = self._root_file(), list[str]()
+        file, found = self.root_file(), list[str]()
         if callable(here):
             found += broken_choices(entry.factory, here, entry.kwargs, file, example)
         if entry.factory is not root and root in self.authors and own(root.__module__):
@@ -534,7 +540,7 @@ class _Writing:
     def _changes(self, file: SourceFile) -> Changes:
         return Changes(self._edits().get(file.name, ()), self.branches.settled.get(file.name, {}))
 
-    def _root_file(self) -> SourceFile:
+    def root_file(self) -> SourceFile:
         return self.tree.sources.of_class(type(self.tree.model))[0]
 
     def _class_chunk(self, cls: type, reads: set[str], methods: set[str]) -> Chunk:

@@ -37,6 +37,7 @@ from ..run import (
     examples_of,
     forward_site,
     repeatable,
+    require_module,
     site_of,
     streams,
     tensors_in,
@@ -69,6 +70,7 @@ def trace(model: nn.Module, example_input: Any, *, skip: Sequence[str] = ()) -> 
     >>> {width.name: width.size for width in graph.widths}
     {'conv2': 50, 'ip1': 500}
     """
+    require_module(model)
     return observe(model, example_input, skip=skip).graph()
 
 

@@ -123,6 +123,13 @@ def test_every_search_runs_from_python(arguments):
         assert (bundle.summary["accuracy"]["retrained"] is not None) == bool(arguments["final_epochs"])
 
 
+@pytest.mark.parametrize("given", ["net.py:make", lenet5])
+def test_what_is_no_network_is_refused(given):
+    for call in (prune, trace):
+        with pytest.raises(TypeError, match=r"the network has to be a torch\.nn\.Module, not (str|function)"):
+            call(given, torch.zeros(1, 1, 28, 28))
+
+
 def test_arguments_that_nobody_knows_are_refused():
     with pytest.raises(TypeError, match="unexpected keyword argument 'strategy'"):
         prune(lenet5(), X, ratio=0.5, strategy="global")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
+import sys
 from pathlib import Path
 
 import libcst
@@ -12,6 +14,7 @@ import torch
 from source_helpers import assert_writes, load
 from torch import nn
 
+from secateur import prune
 from secateur.pruners.errors import SourceError
 from secateur.pruners.source import Entry, LiteralSite, write_source
 from secateur.pruners.source.text import Concrete
@@ -129,6 +132,20 @@ def test_form_feeds_do_not_shift_anything(tmp_path: Path) -> None:
     load(text, tmp_path).make()
 
 
+ENDS = """from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3)
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, x):
+        return self.head(self.stem(x).mean((2, 3)))  # over all places
+"""
+
+
 def test_carriage_returns_come_out_as_plain_line_ends(tmp_path: Path) -> None:
     path = tmp_path / "crlf.py"
     path.write_bytes(shapes.COMMENTS.replace("\n", "\r\n").encode())
@@ -138,6 +155,19 @@ def test_carriage_returns_come_out_as_plain_line_ends(tmp_path: Path) -> None:
     text = write_source(module.Net(), Entry(module.Net, {}, "Net"))
     assert "\r" not in text
     assert "    # above forward\n    def forward" in text
+
+
+def test_a_published_file_has_the_line_ends_of_the_authors(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_bytes(ENDS.replace("\n", "\r\n").encode())
+    spec = importlib.util.spec_from_file_location("net_of_windows", tmp_path / "net.py")
+    assert spec is not None and spec.loader is not None
+    module = sys.modules["net_of_windows"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    bundle = prune(module.Net(), torch.randn(1, 3, 8, 8), ratio=0.5, output=tmp_path / "out")
+    assert bundle.path is not None
+    written = (bundle.path / "model.py").read_bytes()
+    assert written.count(b"\r\n") == written.count(b"\n") > 10
+    assert written.count(b"\r\r") == 0 and "\r" not in bundle.source
 
 
 def test_nested_classes_move_left_and_their_strings_do_not(tmp_path: Path) -> None:

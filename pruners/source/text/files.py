@@ -32,6 +32,15 @@ class SourceFile:
         self.tree = ast.parse(self.text, filename=name)
 
     @cached_property
+    def newline(self) -> str:
+        """What ends its lines on disk; the text here has ``\\n``, as Python reads it."""
+        try:
+            with open(self.name, "rb") as file:
+                return "\r\n" if file.readline().endswith(b"\r\n") else "\n"
+        except OSError:  # typed into a notebook
+            return "\n"
+
+    @cached_property
     def concrete(self) -> Concrete:
         """The same file for editing."""
         return Concrete(self.name, self.lines, self.tree)
