@@ -118,7 +118,7 @@ class Replays:
     def _of_factory(self, context: ClassContext, recorder: Recorder) -> WrittenInit | None:
         """The root's constructor where the author's factory makes the same with other numbers in its code."""
         entry, files = self.tree.entry, self._files_of(context)
-        if not _alone(context) or not _only_makes(self.tree, files):
+        if not (self.tree.bare or _alone(context)) or not _only_makes(self.tree, files):
             return None
         if entry.dtype is not None:
             return None
@@ -181,7 +181,8 @@ class Replays:
             with with_numbers(self._files_of(context), self.tree.names, read_now):
                 self._give_options(context, maker, new)
                 made = [Run(*constructed(maker, a)) for a in new]
-            if any(type(run.module) is not context.author.cls for run in made):
+            kind = nn.Sequential if factory is not None and context.tree.bare else context.author.cls
+            if any(type(run.module) is not kind for run in made):
                 return None
             handed = {id(v) for arguments in new for v in arguments.values() if isinstance(v, nn.Module)}
             if all(Agreement(context, i, run, handed, read_now).holds() for i, run in enumerate(made)):
@@ -341,14 +342,15 @@ def _is_torchs(file: SourceFile) -> bool:
 
 def _only_makes(tree: Tree, files: Sequence[SourceFile]) -> bool:
     """Whether the author's own function that the user named makes the network, alone or with others of his files."""
-    entry, birth, factory = tree.entry, tree.birth(""), inspect.unwrap(tree.entry.factory)
-    if birth is None or not isinstance(factory, types.FunctionType) or not own(factory.__module__):
+    entry, factory = tree.entry, inspect.unwrap(tree.entry.factory)
+    births = tree.births.values() if tree.bare else [b for b in [tree.birth("")] if b is not None]
+    if not births or not isinstance(factory, types.FunctionType) or not own(factory.__module__):
         return False
     takes = inspect.signature(factory).parameters
     if factory.__name__ != entry.name or not all(n in takes and is_plain(v) for n, v in entry.kwargs.items()):
         return False
     tops = {(f.name, *key): f for f in files for key, node in f.functions.items() if node in f.tree.body}
-    frames = {(f.file, f.function, f.first_line) for f in birth.frames}
+    frames = {(f.file, f.function, f.first_line) for birth in births for f in birth.frames}
     code = factory.__code__
     return (code.co_filename, code.co_name, code.co_firstlineno) in frames & set(tops)
 
