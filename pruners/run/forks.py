@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
 from ..places import Span
-from .torch_private import tree_leaves
+from .torch_private import WithoutTorchFunction, tree_leaves
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 Block = tuple[ast.stmt, ...]
@@ -354,7 +354,8 @@ def outcome(test: ast.expr, is_settled: Settled, space: Mapping[str, Any]) -> bo
     if not is_settled(test):
         return None
     try:
-        return bool(_value(test, space))
+        with WithoutTorchFunction():  # it is no step of the network
+            return bool(_value(test, space))
     except Unknown:
         return None
 

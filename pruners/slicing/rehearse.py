@@ -322,9 +322,9 @@ class _Rehearsal(TorchFunctionMode):
         self._crowded, self._frames = crowded, frames
         self._modules, self._kept, self._found = modules, kept, found
         self._calls = iter(calls)
-        self._counting: dict[Where, set[Path]] = {}  # numbers of a call that count channels in some module
+        self._counting: dict[tuple[str, Where], set[Path]] = {}  # numbers of a call that count channels in some module
         for one in calls:
-            self._counting.setdefault((one.site, one.span), set()).update(one.extents)
+            self._counting.setdefault((one.name, (one.site, one.span)), set()).update(one.extents)
         self._steps, self._checks = iter(steps), bool(steps)
         self._data_left = False  # a number made of the data
         self._values: dict[tuple[str, Site, Span, Path], dict[float, list[str]]] = {}
@@ -371,9 +371,9 @@ class _Rehearsal(TorchFunctionMode):
                 changes[path] = value
         for path, number in call.constants.items():
             self._values.setdefault((call.module, site, call.span, path), {}).setdefault(number, [])
-        for path in self._counting[site, call.span] - call.extents.keys():
+        for path in self._counting[call.name, (site, call.span)] - call.extents.keys():
             now = None  # of channels that all stay
-            with suppress(LookupError):  # not every call here has as many
+            with suppress(LookupError, TypeError):  # not every call here has as many, nor in one tuple
                 now = said(func, args, kwargs, path)
             if type(now) is int and now != -1:
                 self._values.setdefault((call.module, site, call.span, path), {}).setdefault(now, [])

@@ -389,10 +389,11 @@ class _Writing:
             if not (self.tree.bare and cls is root):
                 gatherer.add(self._class_chunk(cls, reads, self.methods[cls]))
         parameters = self.written[root].parameters if root in self.written else []
-        if self.tree.bare:
-            factory: Chunk | None = returning(entry, self.authors[root], self.written[root])
-        elif self.replays is not None and self.replays.factory:
+        factory: Chunk | None
+        if self.replays is not None and self.replays.factory:
             factory = as_written(entry, self.replays.arguments, sources, self._statement)
+        elif self.tree.bare:
+            factory = returning(entry, self.authors[root], self.written[root])
         else:
             factory = self._called(parameters) if self.own_factory else None
             birth, name = self.tree.birth(""), self.tree.names[root]
@@ -409,6 +410,7 @@ class _Writing:
             sound |= {entry.name} if {*self.authors[root].parameters} <= stay else set()
         theirs = getattr(entry.factory, "__name__", entry.name)  # a pruner class may give it another name
         made = {entry.name, theirs} if factory is not None else set[str]()
+        made |= {root.__name__} if self.tree.bare else set()
         self.beside_it = [Beside(f, gatherer, sound, self.barred, made) for f in self._users_files()]
         for beside in self.beside_it:
             for chunk in beside.chunks():

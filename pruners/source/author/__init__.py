@@ -34,6 +34,7 @@ from .numbers import (
     Equation,
     Read,
     Traced,
+    TracedFloat,
     Written,
     again,
     alone,
@@ -73,7 +74,7 @@ from .scope import Scope, Vector, as_term
 
 __all__ = [
     "DROPPED", "Asked", "AuthorClass", "AuthorParameter", "Comments", "Equation", "Helpers", "Library", "Namer", "Read",
-    "Scope", "Traced", "Unproved", "Vector", "Written",
+    "Scope", "Traced", "TracedFloat", "Unproved", "Vector", "Written",
     "again", "alone", "argument_hints", "as_term", "attribute_reads", "attributes_of", "bared", "bind", "binding",
     "call_in", "call_in_constructor", "choose_imported", "code_in", "compensated", "decided", "differing",
     "equal_alike", "evaluate", "factors", "fields_of", "file_of", "for_checkers", "handed_in_loop", "homes_of",

@@ -1,4 +1,4 @@
-"""An author's code with a call in place of every whole number, which says where the number stands."""
+"""An author's code with a call in place of every number, which says where the number stands."""
 
 from __future__ import annotations
 import __future__
@@ -45,7 +45,7 @@ class _Marked(ast.NodeTransformer):
         self.bare = bare
 
     def visit_Constant(self, node: ast.Constant) -> ast.expr:
-        if type(node.value) is not int:
+        if type(node.value) not in (int, float):
             return node
         site = (self.file, node.lineno, node.col_offset, node.end_lineno, node.end_col_offset, node.value)
         name, place = _at(node, ast.Name(NUMBER, ast.Load())), _at(node, ast.Constant(cast(Any, site)))

@@ -25,6 +25,7 @@ from .options import defaults, fields_of, named_values, remade, with_fields
 
 _TRIES = 24  # of other factors, in ``solved``
 _DIGITS = 4096  # the largest number of which divisors are looked for
+_PLACES = 3  # behind the point, in a ratio
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ class Written:
     span: Span
 
 
-Numbers = Mapping[Hashable, int]
-Read = Callable[[Written, int], int]
+Numbers = Mapping[Hashable, float]
+Read = Callable[[Written, Any], Any]
 Asked = tuple[Callable[[Any, Any], Any], Any, Any]  # a comparison
 _ASKED: list[list[Asked]] = []
 
@@ -55,7 +56,7 @@ class _Origin:
 
 
 def _plain(value: Any) -> Any:
-    return int(value) if isinstance(value, Traced) else float(value) if isinstance(value, _TracedFloat) else value
+    return int(value) if isinstance(value, Traced) else float(value) if isinstance(value, TracedFloat) else value
 
 
 def _computed(function: Callable[..., Any], values: Sequence[Any]) -> Any:
@@ -66,7 +67,7 @@ def _computed(function: Callable[..., Any], values: Sequence[Any]) -> Any:
     if type(result) not in (int, float):
         return result
     origins = [v if isinstance(v, _Origin) else None for v in values]
-    made: Any = Traced(result) if type(result) is int else _TracedFloat(result)
+    made: Any = Traced(result) if type(result) is int else TracedFloat(result)
     made.reads = frozenset().union(*(o.reads for o in origins if o is not None))
     made.again = lambda numbers: function(*(
         v if o is None else o.again(numbers) for o, v in zip(origins, plain, strict=True)
@@ -105,14 +106,18 @@ class Traced(_Origin, int):
 
 
 @_operations
-class _TracedFloat(_Origin, float):
-    """The same with a fraction, on the way from one whole number to another."""
+class TracedFloat(_Origin, float):
+    """The same with a fraction: a ratio in the author's file, or on the way from one whole number to another."""
 
 
-def traced(key: Hashable, value: int) -> Traced:
-    made = Traced(value)
+def traced(key: Hashable, value: float) -> Any:
+    made: Any = Traced(value) if type(value) is int else TracedFloat(value)
     made.reads, made.again = frozenset([key]), lambda numbers: numbers.get(key, value)
     return made
+
+
+def _whole(keys: Iterable[Hashable], old: Numbers) -> set[Hashable]:
+    return {k for k in keys if type(old[k]) is int}
 
 
 def _int(*args: Any) -> Any:
@@ -251,7 +256,7 @@ def _imported(namespaces: Iterable[Any], tables: Sequence[tuple[Any, ...]]) -> I
 
 def _table(node: ast.expr, value: Any, file: SourceFile, read: Read) -> Any:
     """The value that an expression has, with other numbers where the expression says its numbers one by one."""
-    if isinstance(node, ast.Constant) and type(value) is int and node.value == value:
+    if isinstance(node, ast.Constant) and type(node.value) is type(value) in (int, float) and node.value == value:
         span = (node.lineno, node.col_offset, node.end_lineno or 0, node.end_col_offset or 0)
         return read(Written(file.name, span), value)
     if isinstance(node, ast.List | ast.Tuple) and type(value) in (list, tuple) and len(node.elts) == len(value):
@@ -263,27 +268,30 @@ def _table(node: ast.expr, value: Any, file: SourceFile, read: Read) -> Any:
     return value
 
 
-Equation = tuple[Traced, int]
+Equation = tuple[Any, float]  # a traced number, and what it has to be
 SMALLEST = 1
 
 
-def solved(equations: Sequence[Equation], old: Numbers, known: Numbers) -> dict[Hashable, int] | None:
+def solved(equations: Sequence[Equation], old: Numbers, known: Numbers) -> dict[Hashable, float] | None:
     """New numbers with which every traced value is what it has to be; None where there are none. ``known``: those
     that are settled already.
 
     Of the factors of a product the smaller ones stay, but where nothing fits, as widths that are to be divisible by 8
-    may not be any more: then by their largest divisors, equal ones together.
+    may not be any more: then by their largest divisors, equal ones together. Ratios, ``int(dim * 4.0)``, stay too if
+    they can.
     """
-    starts: list[dict[Hashable, int]] = [dict(known)]
+    read = {k for value, _ in equations for k in value.reads}
+    ratios = {k: old[k] for k in read - _whole(read, old)}
+    starts: list[dict[Hashable, float]] = [{**ratios, **known}, *([dict(known)] if ratios.keys() - known else [])]
     for start in starts:
         numbers, assumed = dict(start), set[Hashable]()
         failed = _propagated(equations, old, numbers, assumed)
         if failed is None:
             return numbers
-        factors = [k for k in failed.reads & assumed if k not in start]
+        factors = [k for k in _whole(failed.reads & assumed, old) if k not in start]
         for value in sorted({old[k] for k in factors}, reverse=True):
             equal = [k for k in factors if old[k] == value]
-            found = [{**start, **dict.fromkeys(equal, d)} for d in _divisors(value)]
+            found = [{**start, **dict.fromkeys(equal, d)} for d in _divisors(int(value))]
             starts += found[: _TRIES - len(starts)]
     return None
 
@@ -293,7 +301,7 @@ def _divisors(number: int) -> list[int]:
 
 
 def _propagated(
-    equations: Sequence[Equation], old: Numbers, numbers: dict[Hashable, int], assumed: set[Hashable]
+    equations: Sequence[Equation], old: Numbers, numbers: dict[Hashable, float], assumed: set[Hashable]
 ) -> Traced | None:
     """Puts into ``numbers`` what follows from those there; gives a value that can't be what it has to be. ``assumed``:
     gets those that could be others as well."""
@@ -320,12 +328,12 @@ def _propagated(
     return None
 
 
-def decided(asked: Sequence[Asked], old: Numbers, numbers: Numbers) -> dict[Hashable, int]:
+def decided(asked: Sequence[Asked], old: Numbers, numbers: Numbers) -> dict[Hashable, float]:
     """Numbers that only comparisons read, such as the largest width: in the ratio of what they are compared with, where
     a comparison would turn out otherwise."""
-    found: dict[Hashable, int] = {}
+    found: dict[Hashable, float] = {}
     for function, first, second in asked:
-        free = (reads_of(first) | reads_of(second)) - set(numbers)
+        free = _whole(reads_of(first) | reads_of(second), old) - set(numbers)
         sides = sorted((first, second), key=lambda side: len(reads_of(side) & free))
         new = [again(side, {**numbers, **found}) for side in (first, second)]
         if len(free) != 1 or reads_of(sides[0]) & free or function(*new) == function(*map(_plain, (first, second))):
@@ -337,10 +345,11 @@ def decided(asked: Sequence[Asked], old: Numbers, numbers: Numbers) -> dict[Hash
     return found
 
 
-def _scaled(value: Traced, wanted: int, old: Numbers, numbers: Numbers) -> dict[Hashable, int]:
+def _scaled(value: Traced, wanted: float, old: Numbers, numbers: Numbers) -> dict[Hashable, float]:
     """The terms of a sum that shrink alike, ``32 + 64`` to ``16 + 32``; nothing where they don't."""
     unknown = value.reads - set(numbers)
-    if not value or any(old[k] * wanted % int(value) for k in unknown):
+    whole = type(wanted) is int and unknown == _whole(unknown, old)
+    if not value or not whole or any(old[k] * wanted % int(value) for k in unknown):
         return {}
     try:
         terms = [value.again({**numbers, **dict.fromkeys(unknown, 0), k: old[k]}) for k in unknown]
@@ -352,26 +361,28 @@ def _scaled(value: Traced, wanted: int, old: Numbers, numbers: Numbers) -> dict[
     return new if min(new.values()) >= SMALLEST and value.again({**numbers, **new}) == wanted else {}
 
 
-def settled(equations: Sequence[Equation], old: Numbers) -> tuple[dict[Hashable, int], set[Hashable]]:
-    """New numbers as ``solved`` finds them, and those that would have to be several at once: nothing is known of what
-    depends on them."""
+def settled(equations: Sequence[Equation], old: Numbers) -> tuple[dict[Hashable, float], set[Hashable]]:
+    """New numbers as ``solved`` finds them, with the ratios as they were, and those that would have to be several at
+    once: nothing is known of what depends on them."""
     groups: list[tuple[set[Hashable], list[Equation]]] = []
     for value, wanted in equations:
-        joined = [g for g in groups if g[0] & value.reads]
-        groups = [g for g in groups if not g[0] & value.reads]
-        keys = set(value.reads).union(*(g[0] for g in joined))
+        reads = _whole(value.reads, old)
+        joined = [g for g in groups if g[0] & reads]
+        groups = [g for g in groups if not g[0] & reads]
+        keys = reads.union(*(g[0] for g in joined))
         groups.append((keys, [(value, wanted), *(e for g in joined for e in g[1])]))
-    numbers, torn = dict[Hashable, int](), set[Hashable]()
+    numbers, torn = dict[Hashable, float](), set[Hashable]()
+    ratios = {k: v for k, v in old.items() if type(v) is float}
     for keys, together in groups:
-        found = solved(together, old, {})
+        found = solved(together, old, ratios)
         torn |= keys if found is None else set()
         numbers.update(_as_they_stand(together) if found is None else found)
     return numbers, torn | set().union(*(value.reads for value, _ in _weighed(equations, old, numbers)))
 
 
-def _as_they_stand(equations: Sequence[Equation]) -> dict[Hashable, int]:
+def _as_they_stand(equations: Sequence[Equation]) -> dict[Hashable, float]:
     """The numbers that are one size wherever they are one by themselves."""
-    wanted: dict[Hashable, set[int]] = {}
+    wanted: dict[Hashable, set[float]] = {}
     for value, size in equations:
         if (key := alone(value)) is not None:
             wanted.setdefault(key, set()).add(size)
@@ -389,11 +400,12 @@ def _weighed(
     equations: Sequence[Equation], old: Numbers, numbers: Numbers
 ) -> Iterator[tuple[Traced, set[Hashable]]]:
     """Values of numbers that are widths by themselves, and of others that had to change with them."""
-    alone = {key for value, _ in equations if len(value.reads) == 1 for key in value.reads}
-    for value, _ in equations:
-        changed = {k for k in value.reads - alone if numbers.get(k, old[k]) != old[k]}
-        if value.reads & alone and changed:
-            yield value, changed
+    moved = {k for k, n in numbers.items() if n != old.get(k)}
+    reads = [(value, _whole(value.reads, old) | value.reads & moved) for value, _ in equations]
+    alone = {key for _, keys in reads if len(keys) == 1 for key in keys}
+    for value, keys in reads:
+        if keys & alone and keys & moved - alone:
+            yield value, keys & moved - alone
 
 
 def reads_of(value: Any) -> frozenset[Hashable]:
@@ -432,11 +444,22 @@ def again(value: Any, numbers: Numbers) -> Any:
     return value.again(numbers) if isinstance(value, _Origin) else value
 
 
-def _number(value: Traced, wanted: int, key: Hashable, old: int, numbers: Numbers) -> int:
+def _number(value: Any, wanted: float, key: Hashable, old: float, numbers: Numbers) -> float:
     """The number that makes the value what it has to be: the old one if it does."""
+    if type(old) is not int or type(wanted) is not int:
+        return _ratio(value, wanted, key, old, numbers) if type(old) is not int else old
     scaled = old * wanted // int(value) if int(value) else wanted
     for number in (old, scaled, wanted, *(scaled + d for d in (1, -1, 2, -2))):
         if (number >= SMALLEST or number == old) and value.again({**numbers, key: number}) == wanted:
             return number
     number = value.again({**numbers, key: 1}) // max(wanted, 1)  # a divisor, as in width // group_width, shrinks too
     return number if number >= SMALLEST and value.again({**numbers, key: number}) == wanted else old
+
+
+def _ratio(value: Any, wanted: float, key: Hashable, old: float, numbers: Numbers) -> float:
+    """The same for a ratio, with as few digits as do."""
+    exact = [old * wanted / float(value), old * float(value) / wanted] if value and wanted else []
+    for number in (old, *(round(e, digits) for e in exact for digits in range(1, _PLACES + 1))):
+        if (number > 0 or number == old) and value.again({**numbers, key: number}) == wanted:
+            return number
+    return old

@@ -81,7 +81,8 @@ class ClassWriter:
         """Which of the author's names have one value per instance, and so may appear in the text."""
         attributes = followed(self.context, self.writer.walk)
         opaque = {n: e for n, e in without_terms(self.context, self.writer.walk).items() if n not in attributes}
-        self.context.waiting |= {*attributes, *opaque, *(n for n in self.context.traced if n in self.context.running)}
+        traced = {n for n, v in self.context.traced.items() if v is not None or n in self.context.running}
+        self.context.waiting |= {*attributes, *opaque, *traced}
         self.printer.seen = []
         self.writer.write()
         said = self.writer.said = self._votes()
@@ -153,12 +154,14 @@ class ClassWriter:
                         record[name] = slot
 
     def _follow_in_doubt(self, name: str, expr: ast.expr, said: Mapping[str, Vector | None]) -> None:
-        """An attribute that counts channels, of a number that stands for several widths."""
-        records = self.context.records
+        """An attribute that counts channels, of a number that stands for several widths: it is what a layer is given
+        that is given the attribute."""
+        records, itself = self.context.records, f"{self.author.self_name}.{name}"
         before = [r.get(name) for r in records]
-        if follow(self.context, name, expr, said) and [r.get(name) for r in records] != before:
+        told = said.get(itself) is not None and not changed_later(self.context, name)
+        if follow(self.context, name, expr, said) and (told or [r.get(name) for r in records] != before):
             self._override(name)
-        elif f"{self.author.self_name}.{name}" in said:
+        elif itself in said:
             self.context.more.discard(name)
         else:
             self.context.doubtful.add(name)

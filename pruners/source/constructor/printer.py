@@ -430,7 +430,8 @@ class Printer:
 
     def _box(self, term: Box) -> Code:
         site = self.site(term.paths)
-        name = self.namer.text(term.fn)
+        plain = term.fn is nn.Module and term.items  # the author's code gives it its layers line by line
+        name = self.namer.text(nn.ModuleDict if plain else term.fn)
         parts = [self.item(i, site.call) for i in term.items]
         repeated = self._repeated(parts, site.call)
         if repeated is not None:

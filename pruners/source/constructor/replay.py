@@ -21,6 +21,7 @@ from ..author import (
     Equation,
     Read,
     Traced,
+    TracedFloat,
     Written,
     again,
     alone,
@@ -76,9 +77,9 @@ class Replays:
 
     def __init__(self, tree: Tree) -> None:
         self.tree = tree
-        self.numbers: dict[Hashable, int] = {}
+        self.numbers: dict[Hashable, float] = {}
         self.gone: set[type] = set()  # classes whose constructors can't stay
-        self.old: dict[Hashable, int] = {}
+        self.old: dict[Hashable, float] = {}
         self.factory = False  # whether the author's factory stays
         self.arguments: Arguments = {}  # with these as defaults
         self.kept: set[type] = set()  # classes of which the constructors stay
@@ -126,7 +127,7 @@ class Replays:
     def _of_factory(self, context: ClassContext, recorder: Recorder) -> WrittenInit | None:
         """The root's constructor where the author's factory makes the same with other numbers in its code."""
         entry, files = self.tree.entry, self._files_of(context)
-        if not _alone(context) or not _only_makes(self.tree, files):
+        if not (self.tree.bare or _alone(context)) or not _only_makes(self.tree, files):
             return None
         if entry.dtype is not None:
             return None
@@ -162,7 +163,7 @@ class Replays:
             self.numbers.update({k: v for k, v in numbers.items() if isinstance(k, Written)})
         return written
 
-    def _untrue(self, context: ClassContext, numbers: Mapping[Hashable, int]) -> bool:
+    def _untrue(self, context: ClassContext, numbers: Mapping[Hashable, float]) -> bool:
         """Whether an attribute that only scripts read would say of a width what isn't so."""
         pairs = list(zip(context.live, self._runs[context.author.cls], strict=True))
         torn = compensated([e for live, run in pairs for e in _sizes(live, run)], self.old, numbers)
@@ -171,7 +172,7 @@ class Replays:
 
     def _solved(
         self, context: ClassContext, given: Sequence[Arguments], factory: Any = None
-    ) -> tuple[dict[Hashable, int], list[Arguments]] | None:
+    ) -> tuple[dict[Hashable, float], list[Arguments]] | None:
         """Numbers, and arguments, with which the constructor, or the ``factory``, makes the live modules."""
         maker = factory or context.author.cls
         runs = self._traced(context, given, maker)
@@ -189,7 +190,8 @@ class Replays:
             with with_numbers(self._files_of(context), self.tree.names, read_now):
                 self._give_options(context, maker, new)
                 made = [Run(*constructed(maker, a)) for a in new]
-            if any(type(run.module) is not context.author.cls for run in made):
+            kind = nn.Sequential if factory is not None and context.tree.bare else context.author.cls
+            if any(type(run.module) is not kind for run in made):
                 return None
             handed = {id(v) for arguments in new for v in arguments.values() if isinstance(v, nn.Module)}
             if all(Agreement(context, i, run, handed, read_now).holds() for i, run in enumerate(made)):
@@ -201,24 +203,25 @@ class Replays:
         return None
 
     def _sizes_of_tensors(
-        self, context: ClassContext, maker: Any, made: Sequence[Run], numbers: Mapping[Hashable, int]
-    ) -> dict[Hashable, int]:
+        self, context: ClassContext, maker: Any, made: Sequence[Run], numbers: Mapping[Hashable, float]
+    ) -> dict[Hashable, float]:
         """For numbers in a constructor, or given to it, that no layer got, ``torch.ones(64)``, what tensors of this
         size have now."""
         author, init = context.author, context.author.init
         assert init is not None
-        found, sizes = dict[Hashable, int](), dict[int, set[int]]()
+        whole = [k for k, value in self.old.items() if type(value) is int]
+        found, sizes = dict[Hashable, float](), dict[float, set[int]]()
         for index, (live, run) in enumerate(zip(context.live, made, strict=True)):
             theirs = {**dict(run.module.named_parameters()), **dict(run.module.named_buffers())}
-            mine: dict[int, set[int]] = {}
+            mine: dict[float, set[int]] = {}
             for name, tensor in (*live.named_parameters(), *live.named_buffers()):
                 if name in theirs and theirs[name].ndim == tensor.ndim:
                     for size, now in zip(theirs[name].shape, tensor.shape, strict=True):
                         mine.setdefault(size, set()).update({now} - {size})
                         sizes.setdefault(size, set()).update({now} - {size})
-            given = [k for k in self.old if isinstance(k, tuple) and k[:2] == (maker, index) and k not in numbers]
+            given = [k for k in whole if isinstance(k, tuple) and k[:2] == (maker, index) and k not in numbers]
             found |= {k: min(mine[self.old[k]]) for k in given if len(mine.get(self.old[k], ())) == 1}
-        free = [k for k in self.old if isinstance(k, Written) and k not in numbers and k.file == author.init_file.name
+        free = [k for k in whole if isinstance(k, Written) and k not in numbers and k.file == author.init_file.name
                 and init.body[0].lineno <= k.span[0] <= (init.end_lineno or 0)]  # fmt: skip
         return found | {k: min(sizes[self.old[k]]) for k in free if len(sizes.get(self.old[k], ())) == 1}
 
@@ -268,7 +271,7 @@ class Replays:
         return found
 
     def _record(
-        self, context: ClassContext, index: int, name: str, value: Any, numbers: Mapping[Hashable, int],
+        self, context: ClassContext, index: int, name: str, value: Any, numbers: Mapping[Hashable, float],
         torn: Set[Hashable], known: Set[Hashable],
     ) -> Any:  # fmt: skip
         """A record with the numbers that layers have now; those of several widths stay and are told."""
@@ -283,7 +286,7 @@ class Replays:
         self.expected.setdefault(path, {})[name] = new
         return new
 
-    def _now(self, value: Any, numbers: Mapping[Hashable, int], torn: Set[Hashable]) -> Any:
+    def _now(self, value: Any, numbers: Mapping[Hashable, float], torn: Set[Hashable]) -> Any:
         """A value with the numbers that are known."""
         old = {**self.old, **numbers}
 
@@ -292,12 +295,12 @@ class Replays:
 
         return renewed(value, number)
 
-    def _is_several(self, value: Any, numbers: Mapping[Hashable, int], torn: Set[Hashable]) -> bool:
+    def _is_several(self, value: Any, numbers: Mapping[Hashable, float], torn: Set[Hashable]) -> bool:
         """Whether it was computed from a number that would have to be several."""
         return bool(reads_of(value) & torn) and alone(value) not in numbers
 
     def _put_on_layers(
-        self, context: ClassContext, run: Run, numbers: Mapping[Hashable, int], torn: Set[Hashable],
+        self, context: ClassContext, run: Run, numbers: Mapping[Hashable, float], torn: Set[Hashable],
         known: Set[Hashable],
     ) -> None:  # fmt: skip
         """What the outermost class puts on layers and only scripts read: numbers of channels, or of parameters."""
@@ -319,7 +322,7 @@ class Replays:
         for path, value in zip(context.paths, values, strict=True):
             self.expected.setdefault(path, {})[name] = value
 
-    def _changed(self, numbers: Mapping[Hashable, int]) -> Mapping[Hashable, int]:
+    def _changed(self, numbers: Mapping[Hashable, float]) -> Mapping[Hashable, float]:
         return {k: v for k, v in numbers.items() if self.old[k] != v}
 
     def edits(self) -> Iterator[tuple[str, tuple[int, int, int, int], str]]:
@@ -346,7 +349,7 @@ class Replays:
         with numbers of its own in the records that it is given."""
         found = set[Hashable]()
 
-        def read(site: Hashable, value: int) -> Traced:
+        def read(site: Hashable, value: float) -> Any:
             found.add(site)
             return self._read(site, value)
 
@@ -356,7 +359,7 @@ class Replays:
                 self._give_options(context, maker, tagged)
             return [Run(*constructed(maker, a)) for a in tagged], found
 
-    def _read(self, site: Hashable, value: int) -> Traced:
+    def _read(self, site: Hashable, value: float) -> Any:
         self.old[site] = value
         return traced(site, self._depths.get(site, value))
 
@@ -379,7 +382,7 @@ class Replays:
         off = _too_many(context, self._run(context, given, maker)[0])
         for site in sorted(read, key=str):
             number = self._depths.get(site, self.old[site])
-            if abs(number - made) > 1 or number - made + live < 0:
+            if type(number) is not int or abs(number - made) > 1 or number - made + live < 0:
                 continue
             before = dict(self._depths)
             self._depths[site] = number - made + live
@@ -415,7 +418,7 @@ class Replays:
         return [f for f in found if f is not None and f.name not in {g.name for g in files}]
 
 
-def _known(numbers: Mapping[Hashable, int], site: Hashable, value: int) -> int:
+def _known(numbers: Mapping[Hashable, float], site: Hashable, value: float) -> float:
     return numbers.get(site, value)
 
 
@@ -425,14 +428,15 @@ def _is_torchs(file: SourceFile) -> bool:
 
 def _only_makes(tree: Tree, files: Sequence[SourceFile]) -> bool:
     """Whether the author's own function that the user named makes the network, alone or with others of his files."""
-    entry, birth, factory = tree.entry, tree.birth(""), inspect.unwrap(tree.entry.factory)
-    if birth is None or not isinstance(factory, types.FunctionType) or not own(factory.__module__):
+    entry, factory = tree.entry, inspect.unwrap(tree.entry.factory)
+    births = tree.births.values() if tree.bare else [b for b in [tree.birth("")] if b is not None]
+    if not births or not isinstance(factory, types.FunctionType) or not own(factory.__module__):
         return False
     takes = inspect.signature(factory).parameters
     if factory.__name__ != entry.name or not all(n in takes and is_plain(v) for n, v in entry.kwargs.items()):
         return False
     tops = {(f.name, *key): f for f in files for key, node in f.functions.items() if node in f.tree.body}
-    frames = {(f.file, f.function, f.first_line) for f in birth.frames}
+    frames = {(f.file, f.function, f.first_line) for birth in births for f in birth.frames}
     code = factory.__code__
     return (code.co_filename, code.co_name, code.co_firstlineno) in frames & set(tops)
 
@@ -512,7 +516,7 @@ def _of(key: Hashable, maker: Any) -> bool:
 
 def _tagged(value: Any, key: Key, read: Any, depth: int = 0) -> Any:
     """The same value with traced numbers in it, and in records to a ``depth``."""
-    if type(value) is int:
+    if type(value) in (int, float):
         return read(key, value)
     if depth and (fields := fields_of(value)):
         return with_fields(value, {k: _tagged(v, (*key, k), read, depth - 1) for k, v in fields.items()})
@@ -548,11 +552,11 @@ def _changed_numbers(context: ClassContext, index: int, run: Run) -> Iterator[Eq
                 yield value, now
 
 
-def _with(value: Any, key: Key, numbers: Mapping[Hashable, int]) -> Any:
+def _with(value: Any, key: Key, numbers: Mapping[Hashable, float]) -> Any:
     return _tagged(value, key, lambda place, number: numbers.get(place, number))
 
 
-def _equations(context: ClassContext, index: int, run: Run, read: Read) -> Iterator[tuple[Traced, int]]:
+def _equations(context: ClassContext, index: int, run: Run, read: Read) -> Iterator[Equation]:
     """What each number has to be that a layer, a block or an attribute got, or that a function holds."""
     idle = context.idle_counts(context.paths[index])
     for name, slot in context.records[index].items():
@@ -568,7 +572,7 @@ def _equations(context: ClassContext, index: int, run: Run, read: Read) -> Itera
             yield from _in_value(arg.value, vars(run.module).get(arg.name), read, axes=True)
 
 
-def _sizes(live: nn.Module, run: Run) -> Iterator[tuple[Traced, int]]:
+def _sizes(live: nn.Module, run: Run) -> Iterator[Equation]:
     """What each number that a layer of torch's got has to be."""
     twins = dict(live.named_modules())
     for path, made in run.module.named_modules():
@@ -597,7 +601,7 @@ def _namesakes(context: ClassContext, runs: Sequence[Run], known: Sequence[Equat
     return found
 
 
-def _in_module(term: Term, made: nn.Module | None, run: Run, read: Read) -> Iterator[tuple[Traced, int]]:
+def _in_module(term: Term, made: nn.Module | None, run: Run, read: Read) -> Iterator[Equation]:
     if isinstance(term, Box) and made is not None:
         for item in term.items:
             yield from _in_module(item.value, made._modules.get(item.name), run, read)
@@ -611,9 +615,10 @@ def _in_module(term: Term, made: nn.Module | None, run: Run, read: Read) -> Iter
                 yield from _in_value(arg.value, value, read, arg.name in AXES)
 
 
-def _in_value(term: Term, value: Any, read: Read, axes: bool = False) -> Iterator[tuple[Traced, int]]:
+def _in_value(term: Term, value: Any, read: Read, axes: bool = False) -> Iterator[Equation]:
     wanted: Any = term.value if isinstance(term, Lit) else None
-    if isinstance(value, Traced) and type(wanted) is int:
+    whole, ratio = isinstance(value, Traced), isinstance(value, TracedFloat)
+    if (whole and type(wanted) is int) or (ratio and type(wanted) is float):
         yield value, wanted
     elif type(value) in (list, tuple) and type(wanted) in (list, tuple) and len(value) == len(wanted):
         for inner, one in zip(value, wanted, strict=True):

@@ -43,7 +43,7 @@ def path_of(tree: Tree, module: nn.Module) -> str:
     return next(p for p, birth in tree.births.items() if birth.module is module)
 
 
-def text_lines(author: AuthorClass, numbers: Mapping[Any, int]) -> list[str]:
+def text_lines(author: AuthorClass, numbers: Mapping[Any, float]) -> list[str]:
     """The author's constructor, with other numbers in it."""
     init, file = author.init, author.init_file
     assert init is not None
@@ -92,7 +92,7 @@ class ReplayedText:
 
     def __init__(
         self, context: ClassContext, recorder: Recorder, new: Sequence[Arguments], given: Sequence[Arguments],
-        numbers: Mapping[Any, int], old: Mapping[Any, int], bound: Set[Any],
+        numbers: Mapping[Any, float], old: Mapping[Any, float], bound: Set[Any],
     ) -> None:  # fmt: skip
         self.context = context
         self.recorder = recorder
@@ -123,9 +123,9 @@ class ReplayedText:
 
     def _stale(self, init: FunctionNode) -> bool:
         """Whether code that didn't run holds a number that is another one where it did."""
-        was = {self.old[k] for k in self.numbers}
+        was = {(type(self.old[k]), self.old[k]) for k in self.numbers}
         left = [n for stmt in init.body for n in ast.walk(stmt)
-                if isinstance(n, ast.Constant) and type(n.value) is int and n.value in was]  # fmt: skip
+                if isinstance(n, ast.Constant) and (type(n.value), n.value) in was]  # fmt: skip
         return any(Written(self.author.init_file.name, span_of(n)) not in self.old for n in left)
 
     def _parameter(self, name: str, order: int) -> Parameter:

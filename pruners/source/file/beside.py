@@ -126,8 +126,7 @@ class Beside:
         if isinstance(stmt, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             return all(self._is_plain_call(c) for d in stmt.decorator_list for c in (d, *ast.walk(d)))
         if isinstance(stmt, ast.Assign | ast.AnnAssign) and stmt.value is not None:
-            calls = [c for c in ast.walk(stmt.value) if isinstance(c, ast.Call)]
-            return all(self._is_plain_call(c.func) for c in calls)
+            return all(self._is_plain_call(f) for f in _called_at_once(stmt.value))
         return name == SCRIPT
 
     def _is_plain_call(self, func: ast.AST) -> bool:
@@ -222,6 +221,14 @@ def _named(file: SourceFile) -> Iterator[tuple[str, ast.stmt]]:
             yield from ((n, stmt) for n in names)
         elif any(not isinstance(s, ast.Import | ast.ImportFrom | ast.Pass) for s in _inside(stmt)):
             yield ast.unparse(stmt).split("\n")[0][:40], stmt
+
+
+def _called_at_once(node: ast.AST) -> list[ast.expr]:
+    """What an expression calls while the file is imported: not what a ``lambda`` in it calls later."""
+    if isinstance(node, ast.Lambda):
+        return []
+    mine = [node.func] if isinstance(node, ast.Call) else []
+    return [*mine, *(f for child in ast.iter_child_nodes(node) for f in _called_at_once(child))]
 
 
 def _inside(stmt: ast.stmt) -> list[ast.stmt]:

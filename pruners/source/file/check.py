@@ -32,6 +32,7 @@ def check(text: str, tree: Tree) -> nn.Module:
     kinds = {p: names.get(type(m), type(m).__name__) for p, m in model.named_modules(remove_duplicate=False)}
     kinds[""] = type(twin).__name__ if tree.bare else kinds[""]
     others = {p: type(m).__name__ for p, m in twin.named_modules(remove_duplicate=False)}
+    others |= {p: "Module" for p, k in others.items() if (kinds.get(p), k) == ("Module", "ModuleDict")}
     for path in [*kinds, *others]:
         if kinds.get(path) != others.get(path):
             raise WrittenError(

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...errors import SharedCodeError, SourceError, UnsavedError
+from ...errors import SharedCodeError, SourceError, UnsavedError, ValueTextError
 from ...places import LiteralSite
 from ...run import INTERNAL, SMALL, is_blank, unsaved_buffers
 from .closures import Renewal, holds
@@ -88,6 +88,8 @@ class Recorder:
         if made is not None:
             return Call(made.fn, made.args, (path,))
         if is_box(cls):
+            if cls is nn.Module and (module._parameters or module._buffers):
+                raise ValueTextError(f"{path}: an nn.Module without a class of its own holds tensors; give it a class")
             found = [(n, c) for n, c in module._modules.items() if c is not None or not issubclass(cls, nn.Sequential)]
             items = [Item(n, Lit(None) if c is None else self.module(_join(path, n), c)) for n, c in found]
             return Box(cls, tuple(items), (path,))

@@ -92,7 +92,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Box:
-    """A Sequential, ModuleList or ModuleDict and its elements."""
+    """A Sequential, ModuleList, ModuleDict or plain Module and its elements."""
 
     fn: type
     items: tuple[Item, ...]

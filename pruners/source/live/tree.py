@@ -132,8 +132,8 @@ def ancestors(path: str) -> Iterator[str]:
 
 
 def is_box(cls: type) -> bool:
-    """Containers, and author's containers without a constructor of their own."""
-    return cls in BOXES or (issubclass(cls, BOXES) and author_init(cls) is None)
+    """Containers, a plain ``nn.Module`` that only holds layers, and author's containers without a constructor."""
+    return cls in (*BOXES, nn.Module) or (issubclass(cls, BOXES) and author_init(cls) is None)
 
 
 def is_authored(cls: type) -> bool:
