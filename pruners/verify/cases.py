@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import torch
@@ -17,16 +16,16 @@ from torch import Tensor, nn
 
 from ..errors import VerificationError
 from ..graph import ChannelGraph, Kept
-from ..run import call_arguments, copied, examples_of, isolated, run, state_of, streams, take, training_batch, twin
+from ..run import call_arguments, examples_of, isolated, run, state_of, streams, take, training_batch, twin
 from ..slicing import corrected
 from ..weight_transfer import slice_state
 from . import oracle
 from .case import Case, State
 from .further import further_cases, further_random_cases
-from .outputs import fits_double, measured, outputs_of, trains, varied
+from .outputs import fits_double, measured, outputs_of, runs_in_double, trains, varied
 from .references import Found, Live, Whole
 from .settings import settings
-from .sizes import few, other_sizes
+from .sizes import smaller
 
 
 def cases(
@@ -54,8 +53,7 @@ def cases(
         sliced.load_state_dict(own_state)
     around = nullcontext if runs else lambda m: corrected(m, graph, kept)
     double = fits_double(model) if double is None else double
-    whole = copied(model).to(torch.device("cpu")) if double else model
-    double = double and measured(whole, inputs, double)[1]
+    double = double and runs_in_double(model, [*smaller(inputs), inputs])
     own, double = measured(sliced, inputs, double, around)
     steps = None if streams(model) else training_batch(inputs)  # gradients of all weights may take more than there is
     first = Case("the bundle's weights", inputs, own, None, double, steps, partial(trains, model, steps))
@@ -103,11 +101,12 @@ def _cases_at(found: Found, live: Live, state: State, loose: float | None) -> li
 def random_model(model: nn.Module, inputs: Any) -> nn.Module:
     """The original with random weights under which its output depends on its input: else a check says nothing."""
     other = twin(model).to(torch.device("cpu")).eval()
-    small = [x for _, x in islice(other_sizes(inputs), 1) if few(inputs, x)]
+    small = smaller(inputs)
+    calls = [partial(run, other, *call_arguments(training_batch(x))) for x in (*small, inputs)]
     for seed in range(8):
         oracle.randomise(other, seed)
         with isolated.seeded():
-            oracle.settle(other, partial(run, other, *call_arguments(training_batch(inputs))))
+            oracle.settle(other, calls)
         for looked_at in small:  # costs less, where the network takes it
             with suppress(Exception):
                 if _tells(other, looked_at):
