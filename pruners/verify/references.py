@@ -143,8 +143,8 @@ class Whole:
 
 
 def _nudge(tensor: Tensor, size: float, seed: int) -> Tensor:
-    noise = oracle.drawn(tuple(tensor.shape), -1, 1, seed).to(tensor)
-    return tensor.addcmul_(noise, tensor.abs().nan_to_num_(posinf=0.0).add_(1), value=size)
+    noise = oracle.drawn(tuple(tensor.shape), -1, 1, seed).to(tensor.device)
+    return tensor.add_(tensor.abs().nan_to_num_(posinf=0.0).add_(1).mul_(noise), alpha=size)
 
 
 def _nudged_now(values: Callable[[], Tensor], size: float, seed: int) -> Tensor:
