@@ -101,8 +101,9 @@ class Pipeline:
         if self.pruner.without and self.settings.budget is None and self.settings.strategy != "bayesian":
             return self._keep_all(facts)
         self.result = search(
-            self.pruner.model, self.pruner.graph, self.settings, evaluator=evaluator, latency=self.latency, **arguments
-        )
+            self.pruner.model, self.pruner.graph, self.settings, evaluator=evaluator, latency=self.latency,
+            weights=self.pruner.provenance["weights_sha256"], **arguments,
+        )  # fmt: skip
         return self.pruner.plan(self.result.kept, **facts)
 
     def _keep_all(self, facts: Mapping[str, Any]) -> PruningPlan:

@@ -52,32 +52,36 @@ def cases(
         own_state.update(state)  # keeps the versions of the live classes, which may read older ones otherwise
         sliced.load_state_dict(own_state)
     around = nullcontext if runs else lambda m: corrected(m, graph, kept)
-    double = fits_double(model) if double is None else double
-    double = double and runs_in_double(model, [*smaller(inputs), inputs])
-    own, double = measured(sliced, inputs, double, around)
+    other = random_model(model, inputs)
+    random = slice_state(state_of(other), graph, kept)
+    asked = fits_double(model) if double is None else double
+    own, double = measured(sliced, inputs, asked and runs_in_double(other, [*smaller(inputs), inputs]), around)
+    if asked and not double:
+        other = random_model(model, inputs)  # as it was
     steps = None if streams(model) else training_batch(inputs)  # gradients of all weights may take more than there is
     first = Case("the bundle's weights", inputs, own, None, double, steps, partial(trains, model, steps))
     further = further_cases(graph, kept, sliced, examples, double, runs)
     live = Live(sliced, graph, kept, double, runs)
-    found = [first, *further, *_random_cases(model, graph, kept, live, inputs, examples)]
+    whole = [Whole(other, graph, kept, double)]
+    del other
+    found = [first, *further, *_random_cases(whole, live, random, inputs, examples)]
     return [replace(c, streamed=True) for c in found] if streams(model) else found
 
 
 def _random_cases(
-    model: nn.Module, graph: ChannelGraph, kept: Kept, live: Live, inputs: Any, examples: Sequence[Any]
+    given: list[Whole], live: Live, state: State, inputs: Any, examples: Sequence[Any]
 ) -> list[Case]:
-    """Random weights make every channel matter; what is removed then shows.
+    """Random weights make every channel matter; what is removed then shows. ``given`` is emptied, as two networks are
+    enough for the memory; ``state``: the weights of the pruned one.
 
     Wherever the original runs: the example, another batch, another size, in evaluation and in training. What can't be
     held against the zeroed original, and what draws random numbers, is held against the live pruned network.
     """
-    other = random_model(model, inputs)
-    state = slice_state(state_of(other), graph, kept)
-    whole = Whole(other, graph, kept, live.double)
+    whole = given.pop()
     found = list(settings(whole, inputs, live.runs))
     unsteady = next((f for f in found if f.setting.training and f.zeroed is not None), None)
     loose = whole.tolerance(unsteady) if unsteady else None
-    del other, whole  # before the pruned network grows
+    del whole  # before the pruned network grows
     take(live.model, state)
     first = [c for f in found for c in _cases_at(f, live, state, loose)]
     return [*first, *further_random_cases(live, examples, state, loose)]
