@@ -153,13 +153,16 @@ def run(command: str, options: str, given: dict[str, Any]) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from secateur.commands.cli import early
     from secateur.pruners import ahead
+    from secateur.pruners.imports import staying
 
     asked = getattr(importlib.import_module("secateur.commands.cli"), options)(**given)
     early.check(asked)
     SETUP_PRUNER.set(lambda *words, **named: setup_pruner(*words, **named))  # as it is when a command needs a pruner
-    if command in PROVING and not getattr(asked, "dry_run", False):
-        ahead.start()
-    importlib.import_module(f"secateur.commands.{command}").run(asked)
+    with staying():
+        if command in PROVING and not getattr(asked, "dry_run", False):
+            ahead.start()
+        work = importlib.import_module(f"secateur.commands.{command}").run
+    work(asked)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -454,7 +457,11 @@ def main(program: str = "") -> None:
         name = os.path.basename(sys.argv[0])
         found = shutil.which(name)
         program = name if found and os.path.samefile(found, sys.argv[0]) else shlex.quote(sys.argv[0])
-    cli(prog_name=program)
+    try:
+        cli(prog_name=program)
+    except SystemExit as end:
+        streams.leave(end.code)
+        raise
 
 
 if __name__ == "__main__":

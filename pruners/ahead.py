@@ -6,6 +6,7 @@ has forgotten what its parent knew: it is like one that ``python -I`` starts.
 
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing as mp
 import os
@@ -19,6 +20,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import ForkProcess
 from pathlib import Path
 
+from .imports import staying
+
 _PATH = [sys.executable, "-I", "-c", "import json, sys; print(json.dumps(sys.path))"]
 _waiting: tuple[ForkProcess, Connection] | None = None
 
@@ -30,8 +33,8 @@ def start() -> None:
     if sys.platform != "linux" or "torch" in sys.modules:
         return
     known = {name for name in sys.modules if name.partition(".")[0] not in sys.stdlib_module_names}
-    import torch  # noqa: F401 (for both)
-
+    with staying():
+        import torch  # noqa: F401 (for both)
     ours, theirs = mp.Pipe()
     context = mp.get_context("fork")
     process = context.Process(target=_wait, args=(theirs, ours, known), daemon=True)
@@ -64,6 +67,7 @@ def _wait(connection: Connection, parents: Connection, known: Collection[str]) -
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     parents.close()
+    gc.enable()
     _forget(known)
     try:
         script, arguments, folder = connection.recv()

@@ -33,7 +33,7 @@ Judge = Callable[[nn.Module, PruningPlan], Mapping[str, Any]]
 
 
 LAYER_BATCHES = 2  # to judge by, every layer that could go
-_SECONDS = 1.0  # for the times that are told where none were asked for
+_SECONDS = 0.5  # for the times that are told where none were asked for
 
 
 def points(per: str) -> dict[str, Any]:
@@ -101,8 +101,9 @@ class Pipeline:
         if self.pruner.without and self.settings.budget is None and self.settings.strategy != "bayesian":
             return self._keep_all(facts)
         self.result = search(
-            self.pruner.model, self.pruner.graph, self.settings, evaluator=evaluator, latency=self.latency, **arguments
-        )
+            self.pruner.model, self.pruner.graph, self.settings, evaluator=evaluator, latency=self.latency,
+            weights=self.pruner.provenance["weights_sha256"], **arguments,
+        )  # fmt: skip
         return self.pruner.plan(self.result.kept, **facts)
 
     def _keep_all(self, facts: Mapping[str, Any]) -> PruningPlan:

@@ -19,7 +19,7 @@ PACKAGE = "secateur"
 TOPS = ("app", "commands", "models", "pruners", "training")
 
 _TABLE = {
-    "app": "commands.cli commands.network pruners.ahead pruners.base pruners.errors",
+    "app": "commands.cli commands.network pruners.ahead pruners.base pruners.errors pruners.imports",
     "commands.apply": (
         "commands.cli commands.network commands.show pruners.bundle pruners.errors pruners.plan pruners.shown "
         "training.fit"
@@ -56,9 +56,9 @@ _TABLE = {
     "commands.inspect": "commands.cli commands.network commands.show models.registry pruners.bundle pruners.graph",
     "commands.network": (
         "commands.cli commands.show models.other_layouts models.registry pruners.base pruners.bundle "
-        "pruners.configured pruners.entry pruners.errors pruners.hub pruners.loading pruners.named_files "
-        "pruners.outputs pruners.run pruners.shown pruners.synthetic training.binarization.kinds training.data "
-        "training.fit"
+        "pruners.configured pruners.entry pruners.errors pruners.hub pruners.imports pruners.loading "
+        "pruners.named_files pruners.outputs pruners.run pruners.shown pruners.synthetic "
+        "training.binarization.kinds training.data training.fit"
     ),
     "commands.pack": (
         "commands.cli commands.network commands.show pruners.bundle pruners.errors pruners.outputs pruners.scratch "
@@ -99,6 +99,7 @@ _TABLE = {
     "models.binary": "pruners.decorators",
     "models.cifar": "pruners.decorators",
     "models.registry": "pruners.errors pruners.registry",
+    "pruners.ahead": "pruners.imports",
     "pruners.alexnet": "pruners.base",
     "pruners.api": (
         "pruners.base pruners.bundle pruners.clusters pruners.configured pruners.costs pruners.entry pruners.errors "

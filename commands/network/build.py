@@ -17,6 +17,7 @@ from ...pruners.configured import examples
 from ...pruners.entry import Entry
 from ...pruners.errors import CheckpointError, InputError, NotGivenError, UnsuitedError, WeightsMismatchError
 from ...pruners.hub import is_configured, longest, open_folder, tokenizer_of
+from ...pruners.imports import staying
 from ...pruners.loading import build, entry_for, load_factory
 from ...pruners.named_files import hub_folder, is_hub, parse_arguments
 from ...pruners.run import (
@@ -177,7 +178,8 @@ def _bundled(
 
 def _own(options: NetworkOptions, data: Data | None, shapes: Sequence[Shape], voice: Voice) -> Network:
     assert options.model is not None
-    factory = load_factory(options.model)
+    with staying():
+        factory = load_factory(options.model)
     arguments = parse_arguments(options.model_arg)
     with _seeded(options.seed):
         model = build(factory, arguments)

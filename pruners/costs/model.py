@@ -18,7 +18,6 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.sparse import coo_array
 from torch import nn
 
 from ..graph import ChannelGraph, Contraction, Extent, Kept, Slot
@@ -105,7 +104,9 @@ class CostModel:
             for slot, w, per_group in _lengths(graph)
         ]
         places, owners, numbers = zip(*lost, strict=True) if lost else ((), (), ())
-        self._lost = coo_array((numbers, (places, owners)), (len(names) * axes, len(graph.widths))).tocsr()
+        # where a size shrinks, with which width, by how much for a group
+        self._places, self._owners = (np.array(n, dtype=np.int64) for n in (places, owners))
+        self._lost = np.array(numbers, dtype=np.float64)
         facts = [stored.get(n, Stored(False, 0.0, 0)) for n in names]  # a buffer may be left out of checkpoints
         self._is_parameter = np.array([f.is_parameter for f in facts], dtype=bool)
         self._bits = np.array([f.bits if f.is_parameter else 0.0 for f in facts])
@@ -138,9 +139,10 @@ class CostModel:
     def axis(self, parameter: str, dim: int) -> tuple[int, dict[str, float]]:
         """The whole size of one axis, and for every width that it shrinks with, how much goes with a group."""
         place = self._row[parameter] * self._sizes.shape[1] + dim
-        lost = self._lost[[place], :].tocoo()
-        widths = list(self._widths)
-        found = {widths[w]: float(n) for w, n in zip(lost.coords[1], lost.data, strict=True)}
+        here, widths = self._places == place, list(self._widths)
+        found: dict[str, float] = {}
+        for w, n in zip(self._owners[here].tolist(), self._lost[here].tolist(), strict=True):
+            found[widths[w]] = found.get(widths[w], 0.0) + n
         for width in self._graph.widths if self._graph.apart is not None else ():
             mine = {m: size / width.size for m, size in self._graph.parts[width.name] if m in found}
             if mine:
@@ -201,8 +203,8 @@ class CostModel:
 
     def _numel(self, removed: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """How many elements every tensor has then, and its sizes."""
-        lost = (self._lost @ removed).reshape(self._sizes.shape)
-        sizes = np.rint(self._sizes - lost).astype(np.int64)
+        lost = np.bincount(self._places, self._lost * removed[self._owners], self._sizes.size)
+        sizes = np.rint(self._sizes - lost.reshape(self._sizes.shape)).astype(np.int64)
         return sizes.prod(axis=1), sizes
 
 

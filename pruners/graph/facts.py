@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from ..places import Site, Span
 from .widths import IntArray, Slot
@@ -180,5 +178,19 @@ class Facts:
         ties = [*self.ties, *extra]
         a = np.concatenate([t.first for t in ties] or [np.zeros(0, np.int64)])
         b = np.concatenate([t.second for t in ties] or [np.zeros(0, np.int64)])
-        links = coo_array((np.ones(a.size, dtype=np.int8), (a, b)), shape=(self._end, self._end))
-        return connected_components(links, directed=False)[1].astype(np.int64)
+        return np.unique(_least(self._end, a, b), return_inverse=True)[1].astype(np.int64).reshape(-1)
+
+
+def _least(size: int, first: IntArray, second: IntArray) -> IntArray:
+    """For each of ``size`` nodes the least one that these edges connect it with. Every round at least halves the number
+    of trees; scipy's ``connected_components`` takes longer to import than this does for most networks."""
+    least = np.arange(size, dtype=np.int64)
+    while first.size:
+        low, high = np.minimum(first, second), np.maximum(first, second)
+        np.minimum.at(least, high, low)
+        while (further := least[least]).tobytes() != least.tobytes():
+            least = further
+        first, second = least[first], least[second]
+        apart = first != second
+        first, second = first[apart], second[apart]
+    return least

@@ -58,13 +58,14 @@ class _Sample:
 def in_turns(runs: Sequence[Run], rounds: int, seconds: float = float("inf")) -> list[float]:
     """The median of each over the rounds; fewer rounds, but at least LEAST_ROUNDS, when the time is up.
 
-    Every round has another order, each sample of a short run follows another run of the same, and two rounds to warm up
-    don't count. Samples during which the system gave the processor to others don't count either, unless too few are
-    left. Modules run in eval mode and are left in the mode they were in.
+    Every round has another order, each sample of a short run follows another run of the same. Two rounds to warm up
+    don't count, of which long runs take one. Samples during which the system gave the processor to others don't count
+    either, unless too few are left. Modules run in eval mode and are left in the mode they were in.
     """
     taken: list[list[_Sample]] = [[] for _ in runs]
     root = nn.ModuleList({id(run.model): run.model for run in runs}.values())
     order, shuffle = list(range(len(runs))), random.Random(0).shuffle
+    last = [0.0] * len(runs)
     started = time.perf_counter()
     with torch.no_grad(), as_it_was(root):
         root.eval()
@@ -73,9 +74,13 @@ def in_turns(runs: Sequence[Run], rounds: int, seconds: float = float("inf")) ->
                 break
             shuffle(order)
             for place in order:
-                samples = taken[place]
-                samples.append(_once(runs[place], again=bool(samples) and samples[-1].seconds > _LONG))
-    return [_typical(samples[_WARM_UP:]) for samples in taken]
+                long = last[place] > _LONG
+                if 0 < number < _WARM_UP and long:
+                    continue
+                sample = _once(runs[place], again=long or not number)
+                last[place] = sample.seconds
+                taken[place] += [sample] if number >= _WARM_UP else []
+    return [_typical(samples) for samples in taken]
 
 
 def _typical(samples: Sequence[_Sample]) -> float:

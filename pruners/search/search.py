@@ -70,6 +70,7 @@ def search(
     classes: bool = True,
     evaluator: Evaluator | None = None,
     workers: Bench | None = None,
+    weights: str | None = None,
 ) -> SearchResult:
     """Choose the groups that every width keeps. The model is not changed.
 
@@ -85,7 +86,7 @@ def search(
     ``scored``: a measure that judges candidates instead of ``evaluate``. ``classes``: whether rows of outputs are
     scores of classes, for probes. ``evaluator``: takes the place of all that judges
     candidates. ``workers``: other processes that judge candidates (``Workers``); the outcome is the
-    same with any number of them.
+    same with any number of them. ``weights``: the hash of the model's, where it is known.
 
     Raises ``NotPrunableError`` when there is nothing to prune, ``BudgetError`` when the budget is out of reach,
     ``UsageError`` for settings or ledgers that don't fit, ``Interrupted`` after Ctrl-C.
@@ -111,7 +112,7 @@ def search(
         "fingerprint": dict(fingerprint or {}),
         "latency": latency.digest if latency is not None else None,
         "retraining": retrain is not None,
-        "weights": sha256_of_state(state_of(model)) if ledger is not None else None,
+        "weights": None if ledger is None else weights or sha256_of_state(state_of(model)),
         "widths": {w.name: w.size for w in graph.widths},
         "bayesian-optimization": importlib.metadata.version("bayesian-optimization"),
     }

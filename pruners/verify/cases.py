@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import torch
@@ -17,29 +16,17 @@ from torch import Tensor, nn
 
 from ..errors import TraceError, VerificationError
 from ..graph import ChannelGraph, Kept
-from ..run import (
-    as_it_was,
-    call_arguments,
-    copied,
-    examples_of,
-    isolated,
-    run,
-    state_of,
-    streams,
-    take,
-    training_batch,
-    twin,
-)
+from ..run import as_it_was, call_arguments, examples_of, isolated, run, state_of, streams, take, training_batch, twin
 from ..slicing import corrected
 from ..weight_transfer import slice_state
 from . import oracle
 from .case import Case, State
 from .finite import refuse_nan
 from .further import further_cases, further_random_cases
-from .outputs import fits_double, measured, outputs_of, trains, varied
+from .outputs import fits_double, measured, outputs_of, runs_in_double, trains, varied
 from .references import Found, Live, Whole
 from .settings import settings
-from .sizes import few, other_sizes
+from .sizes import smaller
 
 
 def cases(
@@ -66,33 +53,36 @@ def cases(
         own_state.update(state)  # keeps the versions of the live classes, which may read older ones otherwise
         sliced.load_state_dict(own_state)
     around = nullcontext if runs else lambda m: corrected(m, graph, kept)
-    double = fits_double(model) if double is None else double
-    whole = copied(model).to(torch.device("cpu")) if double else model
-    double = double and measured(whole, inputs, double)[1]
-    own, double = measured(sliced, inputs, double, around)
+    other, seed = random_model(model, inputs)
+    random = slice_state(state_of(other), graph, kept)
+    asked = fits_double(model) if double is None else double
+    own, double = measured(sliced, inputs, asked and runs_in_double(other, [*smaller(inputs), inputs]), around)
+    if asked and not double:
+        other, _ = random_model(model, inputs, seed)  # as it was
     steps = None if streams(model) else training_batch(inputs)  # gradients of all weights may take more than there is
     first = Case("the bundle's weights", inputs, own, None, double, steps, partial(trains, model, steps))
     further = further_cases(graph, kept, sliced, examples, double, runs)
     live = Live(sliced, graph, kept, double, runs)
-    found = [first, *further, *_random_cases(model, graph, kept, live, inputs, examples)]
+    whole = [Whole(other, graph, kept, double)]
+    del other
+    found = [first, *further, *_random_cases(whole, live, random, inputs, examples)]
     return [replace(c, streamed=True) for c in found] if streams(model) else found
 
 
 def _random_cases(
-    model: nn.Module, graph: ChannelGraph, kept: Kept, live: Live, inputs: Any, examples: Sequence[Any]
+    given: list[Whole], live: Live, state: State, inputs: Any, examples: Sequence[Any]
 ) -> list[Case]:
-    """Random weights make every channel matter; what is removed then shows.
+    """Random weights make every channel matter; what is removed then shows. ``given`` is emptied, as two networks are
+    enough for the memory; ``state``: the weights of the pruned one.
 
     Wherever the original runs: the example, another batch, another size, in evaluation and in training. What can't be
     held against the zeroed original, and what draws random numbers, is held against the live pruned network.
     """
-    other, _ = random_model(model, inputs)
-    state = slice_state(state_of(other), graph, kept)
-    whole = Whole(other, graph, kept, live.double)
+    whole = given.pop()
     found = list(settings(whole, inputs, live.runs))
     unsteady = next((f for f in found if f.setting.training and f.zeroed is not None), None)
     loose = whole.tolerance(unsteady) if unsteady else None
-    del other, whole  # before the pruned network grows
+    del whole  # before the pruned network grows
     take(live.model, state)
     first = [c for f in found for c in _cases_at(f, live, state, loose)]
     return [*first, *further_random_cases(live, examples, state, loose)]
@@ -129,11 +119,12 @@ def random_model(model: nn.Module, inputs: Any, known: int | None = None) -> tup
     """The original with random weights under which its output depends on its input: else a check says nothing. And the
     seed of these, which makes them again where it is ``known``."""
     other = twin(model).to(torch.device("cpu")).eval()
-    small = [x for _, x in islice(other_sizes(inputs), 1) if few(inputs, x)]
+    small = smaller(inputs)
+    calls = [partial(run, other, *call_arguments(training_batch(x))) for x in (*small, inputs)]
     for seed in range(8) if known is None else (known,):
         oracle.randomise(other, seed)
         with isolated.seeded():
-            oracle.settle(other, partial(run, other, *call_arguments(training_batch(inputs))))
+            oracle.settle(other, calls)
         if known is not None:
             return other, seed
         for looked_at in small:  # costs less, where the network takes it

@@ -6,7 +6,7 @@ Some operations read channels without weights: see ``masking``.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cache, partial
 
@@ -54,11 +54,12 @@ def exact(graph: ChannelGraph, kept: Kept) -> bool:
     return all(w.comparable or not any(u.slot in gone for u in w.uses) for w in graph.widths)
 
 
-def settle(model: nn.Module, call: Callable[[], object]) -> None:
-    """Give batch norms the statistics of what they read when ``call`` runs the model, a little more variance, in place.
+def settle(model: nn.Module, calls: Iterable[Callable[[], object]]) -> None:
+    """Give batch norms the statistics of what they read when the first of ``calls`` that can runs the model, a little
+    more variance, in place.
 
     With statistics drawn at random a deep network multiplies its signal at every layer, and with it the rounding
-    errors, until equal networks look different. A network that ``call`` can't run keeps what it has.
+    errors, until equal networks look different. A network that none of them can run keeps what it has.
     """
     norms = [m for m in model.modules() if isinstance(m, NormBase) and m.running_var is not None]
     momenta = [m.momentum for m in norms]
@@ -66,9 +67,11 @@ def settle(model: nn.Module, call: Callable[[], object]) -> None:
         for norm in norms:
             norm.momentum = 1.0
             norm.train()
-        with torch.no_grad(), suppress(Exception):
-            if norms:
-                call()
+        with torch.no_grad():
+            for call in calls if norms else ():
+                with suppress(Exception):
+                    call()
+                    break
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
@@ -113,10 +116,14 @@ def _pool() -> Tensor:
 
 
 def _new(shape: tuple[int, ...], name: str, seed: int) -> Tensor:
-    """The same each time, of a million numbers drawn once, again and again: drawing takes ten times as long."""
-    count, pool = math.prod(shape), _pool().roll(-(seed * 7919 % _DRAWN))
-    low, high = _range(shape, name)
-    found = torch.empty(count)
-    for piece in found.split(_DRAWN):
-        torch.add(low, pool[: len(piece)], alpha=high - low, out=piece)
+    return drawn(shape, *_range(shape, name), seed)
+
+
+def drawn(shape: tuple[int, ...], low: float, high: float, seed: int) -> Tensor:
+    """Numbers between these: the same each time, of a million drawn once, again and again from another place on:
+    drawing takes ten times as long."""
+    found, pool, begin = torch.empty(math.prod(shape)), _pool(), seed * 7919 % _DRAWN
+    first = min(len(found), _DRAWN - begin)
+    for piece, numbers in ((found[:first], pool[begin:]), *((p, pool) for p in found[first:].split(_DRAWN))):
+        torch.add(low, numbers[: len(piece)], alpha=high - low, out=piece)
     return found.view(shape)

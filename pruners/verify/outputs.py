@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from typing import Any
 
@@ -64,6 +64,15 @@ def measured(
         with suppress(RuntimeError):
             return outputs_of(copied(model), inputs, True, around), True
     return outputs_of(model, inputs, False, around), False
+
+
+def runs_in_double(model: nn.Module, candidates: Iterable[Any]) -> bool:
+    """Whether the network runs in float64 on the first of these inputs that it takes; it is used up."""
+    for inputs in candidates:
+        with suppress(Exception):  # it may not take this size, or make float32 tensors of its own
+            outputs_of(model, inputs, True)
+            return True
+    return False
 
 
 def trains(model: nn.Module, inputs: Any) -> bool:

@@ -130,26 +130,25 @@ class Whole:
         """
         assert found.zeroed is not None
         size = 1e-15 if self._double else 1e-7
-        generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
             for number, tensor in enumerate((*self._model.parameters(), *self._model.buffers())):
                 if isinstance(tensor, Streamed):
                     tensor.values = partial(_nudged_now, tensor.values, size, number)
                 elif tensor.is_floating_point() and tensor.layout == torch.strided:
-                    _nudge(tensor, size, generator)
+                    _nudge(tensor, size, number)
         nudged = self.at(found.setting).zeroed
         off, scale = isolated.compare(nudged, list(found.zeroed))
         limit = max(TOLERANCE[self._double], 1000 * off / max(scale, 1e-6))
         return limit if limit <= _LOOSEST else None
 
 
-def _nudge(tensor: Tensor, size: float, generator: torch.Generator) -> Tensor:
-    noise = torch.rand(tensor.shape, generator=generator).to(tensor).mul_(2).sub_(1)
-    return tensor.addcmul_(noise, tensor.abs().nan_to_num_(posinf=0.0).add_(1), value=size)
+def _nudge(tensor: Tensor, size: float, seed: int) -> Tensor:
+    noise = oracle.drawn(tuple(tensor.shape), -1, 1, seed).to(tensor.device)
+    return tensor.add_(tensor.abs().nan_to_num_(posinf=0.0).add_(1).mul_(noise), alpha=size)
 
 
 def _nudged_now(values: Callable[[], Tensor], size: float, seed: int) -> Tensor:
-    return _nudge(values(), size, torch.Generator().manual_seed(seed))
+    return _nudge(values(), size, seed)
 
 
 class _Reads(DispatchMode):

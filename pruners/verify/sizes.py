@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 import torch
@@ -69,6 +70,12 @@ def _half(length: int) -> int:
 def _quarter(length: int) -> int:
     """About a quarter, which what halves a side five times takes."""
     return -(-length // 128) * 32
+
+
+def smaller(inputs: Any) -> list[Any]:
+    """Inputs of a much smaller size, if there are some: what doesn't depend on the size is looked at there, where the
+    network takes it."""
+    return [other for _, other in islice(other_sizes(inputs), 1) if few(inputs, other)]
 
 
 def few(inputs: Any, others: Any) -> bool:

@@ -138,6 +138,7 @@ def with_numbers(files: Iterable[SourceFile], classes: Iterable[type], read: Rea
         for function, _, new in functions:
             undo.append(functools.partial(setattr, function, "__code__", function.__code__))
             function.__code__ = new
+        known = len(undo)
         tables = [t for file in files for t in _all_tables(file, namespaces[file.name], classes, read)]
         moved = [*tables, *_imported(namespaces.values(), tables)]
         for put, owner, name, value, before in moved:
@@ -145,7 +146,8 @@ def with_numbers(files: Iterable[SourceFile], classes: Iterable[type], read: Rea
             put(owner, name, value)
         again = {f: {n for _, owner, n, _, _ in moved if owner is namespace} for f, namespace in namespaces.items()}
         _make_options(files, namespaces, again, undo)
-        functions += [(f, file, new) for file in files for f, new in _functions(file, namespaces[file.name])]
+        if len(undo) > known:  # else the names mean what they meant
+            functions += [(f, file, new) for file in files for f, new in _functions(file, namespaces[file.name])]
         for function, file in {id(f): (f, file) for f, file, _ in functions}.values():
             _give_defaults(function, file, namespaces[file.name], again[file.name], undo)
         yield _ASKED[-1]

@@ -9,7 +9,7 @@ import inspect
 import logging
 import math
 import types
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import replace
 from typing import Any
 
@@ -97,23 +97,26 @@ class Beside:
         return value if words and isinstance(value, ast.List | ast.Tuple) else None
 
     def _staying(self, names: set[str]) -> dict[str, None]:
+        texts = [ast.parse(c.text) for (f, _), c in self.gatherer.chunks.items() if f == self.file.name]
+        written = set[str]().union(*map(loaded_names, texts))
+        loads = {n: loaded_names(s) for n, s in self.statements.items()}
         while True:
-            read = self._read_in(names)
+            read = self._read_in(names, written, loads)
             kept = {n for n in names if n in read and self._has_its_names(n, names) and self._is_unchanged(n, names)}
             if kept == names:
                 return {n: None for n in self.rest if n in kept}
             names = kept
 
-    def _read_in(self, staying: Set[str]) -> set[str]:
+    def _read_in(self, staying: Set[str], written: Set[str], loads: Mapping[str, Set[str]]) -> set[str]:
         """Names that are read now, or that nothing in the author's file read either; functions and classes, too, that a
-        script read which is gone (``main``): others may read them from outside."""
-        texts = [ast.parse(c.text) for (f, _), c in self.gatherer.chunks.items() if f == self.file.name]
-        now = [*texts, *(self.rest[n] for n in staying)]
-        readers = {n: {m for m, s in self.statements.items() if m != n and n in loaded_names(s)} for n in staying}
+        script read which is gone (``main``): others may read them from outside. ``written``: what the written code
+        reads; ``loads``: what each of the author's statements does."""
+        readers = {n: {m for m, read in loads.items() if m != n and n in read} for n in staying}
         scripts = {n for n, s in self.rest.items() if n == SCRIPT or _gives_nothing(s)}
         found = {n for n in staying if isinstance(self.rest[n], _DEFINITIONS) and readers[n] & scripts}
         found |= {n for n in staying if not readers[n]}
-        return found | {n for n in staying if any(n in loaded_names(t) for t in now if t is not self.rest[n])}
+        others = {n: [loads[m] for m in staying if self.rest[m] is not self.rest[n]] for n in staying}
+        return found | {n for n in staying if n in written or any(n in read for read in others[n])}
 
     def _is_inert(self, name: str) -> bool:
         """Whether nothing happens where the statement runs while the file is imported."""

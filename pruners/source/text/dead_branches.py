@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Set
 
 import libcst as cst
 
@@ -19,16 +19,31 @@ def without_dead_branches(text: str, absent: Dead) -> str:
     """
     if "isinstance" not in text:
         return text
-    tree = cst.parse_module(textwrap.dedent(text))
-    kept = tree.visit(_Pruner(absent))
-    if kept.deep_equals(tree):
+    plain = textwrap.dedent(text)
+    tests = [n.test for n in ast.walk(ast.parse(plain)) if isinstance(n, ast.If)]
+    never = {ast.unparse(t) for t in tests if _never(t, absent)}
+    if not never:
         return text
+    kept = cst.parse_module(plain).visit(_Pruner(never))
     return kept.code if kept.body else ""
 
 
+def _never(test: ast.expr, absent: Dead) -> bool:
+    parts = test.values if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.And) else [test]
+    return any(_asks_absent(p, absent) for p in parts)
+
+
+def _asks_absent(expr: ast.expr, absent: Dead) -> bool:
+    call = expr if isinstance(expr, ast.Call) and isinstance(expr.func, ast.Name) else None
+    asks = call is not None and call.func.id == "isinstance" and len(call.args) == 2  # type: ignore[attr-defined]
+    return bool(asks and call is not None and absent(call.args[1]))
+
+
 class _Pruner(cst.CSTTransformer):
-    def __init__(self, absent: Dead) -> None:
-        self._absent = absent
+    """``never``: conditions that are never met, as ``ast`` writes them."""
+
+    def __init__(self, never: Set[str]) -> None:
+        self._never_met = never
         self._elifs: set[cst.If] = set()
 
     def visit_If(self, node: cst.If) -> None:  # noqa: N802  (libcst's name)
@@ -55,14 +70,7 @@ class _Pruner(cst.CSTTransformer):
         return cst.RemoveFromParent() if _empty(updated_node.body) else updated_node
 
     def _never(self, test: cst.BaseExpression) -> bool:
-        expr = ast.parse(cst.Module([]).code_for_node(test), mode="eval").body
-        parts = expr.values if isinstance(expr, ast.BoolOp) and isinstance(expr.op, ast.And) else [expr]
-        return any(self._asks_absent(p) for p in parts)
-
-    def _asks_absent(self, expr: ast.expr) -> bool:
-        call = expr if isinstance(expr, ast.Call) and isinstance(expr.func, ast.Name) else None
-        asks = call is not None and call.func.id == "isinstance" and len(call.args) == 2  # type: ignore[attr-defined]
-        return bool(asks and call is not None and self._absent(call.args[1]))
+        return ast.unparse(ast.parse(cst.Module([]).code_for_node(test), mode="eval").body) in self._never_met
 
 
 def _empty(block: cst.BaseSuite) -> bool:
