@@ -136,6 +136,8 @@ class _Mender:
         if isinstance(node, ast.Name):
             try:
                 parts = [definition(node, self.tree)[0]]
+                if _is_one_size(parts[0]) and not self._is_still(node, parts[0]):
+                    return False  # nothing computed could hide a size; the tensor's name stands for another one now
             except Unknown:
                 return False
         for part in parts:
@@ -147,6 +149,10 @@ class _Mender:
                 return True
         return False
 
+    def _is_still(self, name: ast.Name, value: ast.expr) -> bool:
+        """Whether what was assigned to a name gives what the name stands for."""
+        return _same(self.after(value), self.after(name)) and _same(self.before(value), self.before(name))
+
     def _written(self, node: ast.expr, template: str, number: object) -> ast.expr:
         name = f"_number_{len(self.found)}_"
         self.found[name] = Fix(node, template, number)
@@ -156,7 +162,7 @@ class _Mender:
 
     def _defined(self, node: ast.Name, wanted: Sequence[Any]) -> ast.expr:
         value, uses = definition(node, self.tree)
-        if not _same(self.after(value), self.after(node)) or not _same(self.before(value), self.before(node)):
+        if not self._is_still(node, value):
             raise Unknown(f"{node.id} was assigned what is no more")
         outer = dict(self.found)
         new = self.mended(value, wanted)
@@ -335,6 +341,11 @@ def _is_shape(node: ast.expr) -> bool:
     if isinstance(node, ast.Call):
         return isinstance(node.func, ast.Attribute) and node.func.attr == "size" and not node.args
     return isinstance(node, ast.Attribute) and node.attr == "shape"
+
+
+def _is_one_size(node: ast.expr) -> bool:
+    """``x.shape[1]``"""
+    return isinstance(node, ast.Subscript) and _is_shape(node.value) and _plain_indices(node.slice)
 
 
 def _base(shape: ast.expr) -> tuple[str, int]:

@@ -275,3 +275,34 @@ def test_splits_after_so_many_shuffles_that_all_channels_stay(tmp_path: Path) ->
     pruner, widths, _ = pruned(tmp_path, SHUFFLED, example=torch.randn(2, 3, 4, 4))
     assert widths["last"] == 12
     assert {s.layer for f in pruner.graph.frozen for s in f.slots} >= {"body.7.conv"}
+
+
+PADDED = """
+class Attention(nn.Module):
+    def __init__(self, c, heads=4):
+        super().__init__()
+        self.heads = heads
+        self.qkv, self.proj = nn.Linear(c, 3 * c), nn.Linear(c, c)
+
+    def forward(self, x):
+        n, t, c = x.shape
+        x = F.pad(x, (0, 0, 0, -t % 4)).view(n, 4, -1, c)
+        q, k, v = self.qkv(x).reshape(n, 4, -1, 3, self.heads, c // self.heads).permute(3, 0, 1, 4, 2, 5).unbind(0)
+        x = ((q @ k.mT).softmax(-1) @ v).transpose(2, 3).reshape(n, -1, c)
+        return self.proj(x[:, :t])
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.up, self.inner, self.head = nn.Linear(5, 32), Attention(32), nn.Linear(32, 3)
+
+    def forward(self, x):
+        return self.head(self.inner(self.up(x))).mean(1)
+"""
+
+
+def test_a_size_of_a_tensor_whose_name_stands_for_another_one_now_is_no_other_size(tmp_path: Path) -> None:
+    _, _, text = pruned(tmp_path, PADDED, example=torch.randn(2, 14, 5))
+    assert "reshape(n, 4, -1, 3, self.heads, c // self.heads)" in text
+    assert "Attention(16, heads=2)" in text  # heads are the default of a class that stays to the letter

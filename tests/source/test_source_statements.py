@@ -444,6 +444,39 @@ def test_widths_that_forward_only_compares_follow_where_the_comparison_stays(tmp
     assert "Block(8, 24, 12)" in text
 
 
+PARTS = """
+class Block(nn.Module):
+    def __init__(self, c, planes, base=26, scale=4):
+        super().__init__()
+        self.scale = scale
+        self.width = int(planes * (base / 64.0))
+        self.first = nn.Linear(c, self.width * scale)
+        self.convs = nn.ModuleList([nn.Linear(self.width, self.width) for _ in range(max(1, scale - 1))])
+        self.last = nn.Linear(self.width * scale, planes * 4)
+
+    def forward(self, x):
+        parts = self.first(x).relu().split(self.width, -1)
+        found = [conv(part) for conv, part in zip(self.convs, parts)]
+        if self.scale > 1:
+            found.append(parts[-1])
+        return self.last(torch.cat(found, -1))
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.head = nn.Linear(5, 16), nn.Linear(128, 3)
+        self.blocks = nn.Sequential(Block(16, 16), Block(64, 32))
+
+    def forward(self, x):
+        return self.head(self.blocks(self.stem(x))).mean(1)
+"""
+
+
+def test_a_number_of_parts_that_only_a_condition_reads_stays(tmp_path: Path) -> None:
+    assert "        self.scale = scale\n" in pruned(tmp_path, PARTS)[2]
+
+
 RENAMED = """
 from collections import namedtuple
 

@@ -58,6 +58,9 @@ FREEZING = {
     "channels that leave torch stay": (lambda x: x * float(x.detach().numpy().max()), "numpy takes it out of torch"),
     "one channel picked by number freezes them": (lambda x: x * x[:, :1], "slice takes positions"),
     "rolling the channels freezes them": (lambda x: x.roll(1, 1), "roll reorders the axis"),
+    "pixels and channels seen as channels and pixels freeze, as their number says which go together": (
+        lambda x: x[..., :2, :2].flatten(2).mT.reshape(2, 8, 2, 2), "view lays channels over axes of pixels"
+    ),
     "an operation without a rule freezes what it reads": (
         torch.linalg.inv,
         "no rule for the operation linalg_inv_ex",
@@ -185,6 +188,7 @@ PASSING = {
         {"first": 4, "second": 4},
     ),
     "slices with plain ends follow": (lambda x: torch.cat([x[:, :4], x[:, 4:]], 1), {"first": 8}),
+    "rows of channels, one below the other": (lambda x: x.mT.reshape(-1, 8).mul(2).view(x.shape).mT, {"first": 8}),
     "a detour over a flat view": (lambda x: x.flatten(2).view(x.shape), {"first": 8}),
 }
 

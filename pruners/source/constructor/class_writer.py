@@ -163,7 +163,7 @@ class ClassWriter:
             self._override(name)
         elif itself in said:
             self.context.more.discard(name)
-        else:
+        elif not any(name in attribute_reads(t) for t in self.context.tests):  # these turn out as they did
             self.context.doubtful.add(name)
 
     def _override(self, name: str) -> None:

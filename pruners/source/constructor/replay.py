@@ -60,6 +60,7 @@ from ..live import (
     is_torch,
     literal,
     loading_nothing,
+    span_of,
 )
 from ..text import FunctionNode, SourceFile
 from .agreement import Agreement, Arguments, Run
@@ -140,6 +141,9 @@ class Replays:
             self._depths = depths
             return None
         numbers, (new,) = found
+        if self._of_headers(context) & self._changed(numbers).keys():
+            self._depths = depths
+            return None
         self.arguments = {n: v for n, v in new.items() if v != defaults[n]}
         author = context.author
         parameters = [parameter_as_written(p, n) for n, p in enumerate(author.parameters.values())]
@@ -155,13 +159,22 @@ class Replays:
         if found is None:
             return None
         numbers, new = found
-        if self._untrue(context, numbers):
+        if self._untrue(context, numbers) or self._of_headers(context) & self._changed(numbers).keys():
             return None
         changed = self._changed(numbers)
         written = ReplayedText(context, recorder, new, given, changed, self.old, numbers.keys()).written()
         if written is not None:
             self.numbers.update({k: v for k, v in numbers.items() if isinstance(k, Written)})
         return written
+
+    def _of_headers(self, context: ClassContext) -> set[Hashable]:
+        """Numbers that are defaults of other classes' constructors: those are written, and stay."""
+        classes = {p for cls in self.tree.instances for p in (cls, *_making(cls)) if is_authored(p)}
+        authors = [AuthorClass(cls, self.tree.sources) for cls in classes - {context.author.cls}]
+        headers = [(a.init_file.name, span_of(p.default)) for a in authors if a.init is not None
+                   for p in a.parameters.values() if p.default is not None]  # fmt: skip
+        return {k for k in self.old if isinstance(k, Written) for name, span in headers
+                if k.file == name and span[:2] <= k.span[:2] and k.span[2:] <= span[2:]}  # fmt: skip
 
     def _untrue(self, context: ClassContext, numbers: Mapping[Hashable, float]) -> bool:
         """Whether an attribute that only scripts read would say of a width what isn't so."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import torch
@@ -74,7 +75,53 @@ def movement(tracer: Tracer, call: Call) -> None:
     if name is not None and call.name in _KEEP_ORDER and _flat_movement(tracer, call, name):
         return
     spread = name if sum(n > 1 for n in call.outputs[0].shape) > 1 else None
+    if call.name in _VIEWS and call.outputs[0].numel():
+        _hold_laid_across(tracer, call, source)
     put(tracer, call, moved(tracer, call, source), tracer.labels(source).weight or spread)
+
+
+def _hold_laid_across(tracer: Tracer, call: Call, source: Tensor) -> None:
+    """Channels that a view lays over places, as ``(pixels, channels)`` seen as ``(channels, pixels)``, must stay: which
+    go together would change with the number of pixels."""
+    out, labels = call.outputs[0].shape, tracer.labels(source)
+    held = []
+    for here, there in _runs(source.shape, out):
+        for plane in labels.planes if sum(out[a] > 1 for a in there) > 1 else ():
+            mine = set(axes_of(plane))
+            if mine & set(here) and _across(tracer, source.shape, here, mine, [out[a] for a in there]):
+                held.append(plane)
+    tracer.freeze(held, f"{call.name} lays channels over axes of pixels or tokens", call.site)
+    if held:
+        tracer.label(source, replace(labels, planes=tuple(p for p in labels.planes if not any(p is h for h in held))))
+
+
+def _across(tracer: Tracer, shape: Sequence[int], here: Sequence[int], mine: set[int], after: Sequence[int]) -> bool:
+    """Whether places around the channels do not come out around them, as those do where tokens of a batch join with
+    heads. Examples come first in memory, so that any number of them lies the same."""
+    places = {a for a in here if a not in mine and shape[a] != tracer.batch}
+    outer = prod(shape[a] for a in places if a < min(mine))
+    inner = prod(shape[a] for a in places if a > max(mine))
+    lengths = [n for n in after if n > 1]
+    behind, before = prod(lengths[1:]), prod(lengths[:-1])
+    return (outer > 1 and (bool(lengths[0] % outer) or behind == outer)) or (
+        inner > 1 and (bool(lengths[-1] % inner) or before == inner)
+    )
+
+
+def _runs(before: Sequence[int], after: Sequence[int]) -> list[tuple[list[int], list[int]]]:
+    """The axes of a view and of what it gives, in the smallest runs that hold the same elements."""
+    runs, rest = [], list(range(len(after)))
+    here: list[int] = []
+    there: list[int] = []
+    for axis in range(len(before)):
+        here.append(axis)
+        wanted = prod(before[a] for a in here)
+        while rest and prod(after[a] for a in there) < wanted:
+            there.append(rest.pop(0))
+        if prod(after[a] for a in there) == wanted:
+            runs.append((here, there))
+            here, there = [], []
+    return runs
 
 
 def _flat_movement(tracer: Tracer, call: Call, name: str) -> bool:
