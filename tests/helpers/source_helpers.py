@@ -65,4 +65,4 @@ def assert_writes(
 def beside_arguments(lost: Sequence[str]) -> list[str]:
     """What is told as lost but for arguments of the network's classes, ``Net(width)``, which go where these are written
     out."""
-    return [name for name in lost if not re.fullmatch(r"[A-Z]\w*\(\w+\)", name)]
+    return [name for name in lost if not re.fullmatch(r"([A-Z]\w*|net)\(\w+\)", name)]
