@@ -354,7 +354,7 @@ def _scaled(value: Traced, wanted: int, old: Numbers, numbers: Numbers) -> dict[
 
 def settled(equations: Sequence[Equation], old: Numbers) -> tuple[dict[Hashable, int], set[Hashable]]:
     """New numbers as ``solved`` finds them, and those that would have to be several at once: nothing is known of what
-    depends on them."""
+    is computed from them. They have a number where they are one size wherever they stand by themselves."""
     groups: list[tuple[set[Hashable], list[Equation]]] = []
     for value, wanted in equations:
         joined = [g for g in groups if g[0] & value.reads]
