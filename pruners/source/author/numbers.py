@@ -365,7 +365,8 @@ def _scaled(value: Traced, wanted: float, old: Numbers, numbers: Numbers) -> dic
 
 def settled(equations: Sequence[Equation], old: Numbers) -> tuple[dict[Hashable, float], set[Hashable]]:
     """New numbers as ``solved`` finds them, with the ratios as they were, and those that would have to be several at
-    once: nothing is known of what depends on them."""
+    once: nothing is known of what is computed from them. They have a number where they are one size wherever they stand
+    by themselves."""
     groups: list[tuple[set[Hashable], list[Equation]]] = []
     for value, wanted in equations:
         reads = _whole(value.reads, old)

@@ -220,8 +220,9 @@ class Agreement:
     def _holds(self, name: str, term: Closure | None) -> bool:
         """Whether an attribute is what it has to be; of a record the numbers may be others that compare alike."""
         live, made = vars(self.live)[name], vars(self.run.module)[name]
-        as_record = same_options(made, live) and self.context.may_change(name, live, made)
-        return self._value(live, made, term) or (term is None and as_record)
+        if self._value(live, made, term):
+            return True
+        return term is None and self.context.may_change(name, live, made) and same_options(made, live)
 
     def _value(self, live: Any, made: Any, term: Closure | None) -> bool:
         if term is not None:

@@ -254,9 +254,11 @@ class Replays:
 
     def _values(self, context: ClassContext, names: Set[str]) -> Mapping[str, tuple[Any, ...] | None]:
         cls = context.author.cls
-        if cls not in self._once:
-            self._once[cls] = self._run(context, _given(context), cls, apart=True)[0]
-        runs = self._runs[cls] if self._depths and cls in self._runs else self._once[cls]
+        given = _given(context)
+        same = self._depths or not any(_is_record(v) for arguments in given for v in arguments.values())
+        if cls not in self._once and not (same and cls in self._runs):
+            self._once[cls] = self._run(context, given, cls, apart=True)[0]
+        runs = self._runs[cls] if same and cls in self._runs else self._once[cls]
         pairs = list(zip(context.live, runs, strict=True))
         equations = [e for live, run in pairs for e in _sizes(live, run)]
         equations += [e for i, run in enumerate(runs) for e in _changed_numbers(context, i, run)]
@@ -301,12 +303,7 @@ class Replays:
 
     def _now(self, value: Any, numbers: Mapping[Hashable, float], torn: Set[Hashable]) -> Any:
         """A value with the numbers that are known."""
-        old = {**self.old, **numbers}
-
-        def number(one: Any) -> Any:
-            return numbers.get(alone(one), one.again(self.old)) if one.reads & torn else one.again(old)
-
-        return renewed(value, number)
+        return renewed(value, lambda n: numbers.get(alone(n), n.again({})) if n.reads & torn else n.again(numbers))
 
     def _is_several(self, value: Any, numbers: Mapping[Hashable, float], torn: Set[Hashable]) -> bool:
         """Whether it was computed from a number that would have to be several."""
