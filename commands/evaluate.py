@@ -1,4 +1,4 @@
-"""``app.py evaluate``: accuracy of a bundle, or of any network, on test images; or what the user's own measure says."""
+"""``app.py evaluate``: accuracy on images, perplexity of text, or the user's own measure, of bundles and networks."""
 
 from __future__ import annotations
 

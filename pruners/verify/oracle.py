@@ -112,7 +112,7 @@ _DRAWN = 1_000_003  # a prime: no row of a matrix begins where another does
 
 @cache
 def _pool() -> Tensor:
-    return torch.rand(_DRAWN, generator=torch.Generator().manual_seed(0))
+    return torch.rand(_DRAWN, generator=torch.Generator().manual_seed(0)).repeat(2)
 
 
 def _new(shape: tuple[int, ...], name: str, seed: int) -> Tensor:
