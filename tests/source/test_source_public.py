@@ -110,6 +110,9 @@ class Residual(nn.Module):
         return self.fn(x) + x
 
 
+"""Widths that were tried: 16."""
+
+
 def feed(dim, hidden, drop=0.0):
     return nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Dropout(drop), nn.Linear(hidden, dim))
 

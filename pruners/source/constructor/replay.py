@@ -63,7 +63,7 @@ from ..live import (
     span_of,
 )
 from ..text import FunctionNode, SourceFile
-from .agreement import Agreement, Arguments, Run
+from .agreement import Agreement, Arguments, Run, one_by_one
 from .context import ClassContext
 from .parameters import WrittenInit
 from .replayed_text import ReplayedText, indented_text, parameter_as_written, path_of, text_lines
@@ -616,7 +616,7 @@ def _in_module(term: Term, made: nn.Module | None, run: Run, read: Read) -> Iter
         for item in term.items:
             yield from _in_module(item.value, made._modules.get(item.name), run, read)
     elif isinstance(term, Call) and made is not None:
-        got = run.got.get(id(made), {})
+        got = one_by_one(term.fn, run.got.get(id(made), {}))
         for arg in term.args:
             value = got.get(arg.name)
             if isinstance(value, nn.Module):

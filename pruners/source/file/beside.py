@@ -19,7 +19,7 @@ from ...entry import Entry
 from ...run import described
 from ..author import namespace_of
 from ..live import loading_nothing, undisturbed
-from ..text import SourceFile, is_docstring, loaded_names, stored_names
+from ..text import SourceFile, loaded_names, stored_names
 from .check import run, sizes
 from .gather import Chunk, Gatherer, free_names
 
@@ -214,7 +214,8 @@ def _uses(stmt: ast.stmt) -> set[str]:
 def _named(file: SourceFile) -> Iterator[tuple[str, ast.stmt]]:
     """The statements at the top of a file by what they bind; others by their text."""
     for stmt in file.tree.body:
-        if isinstance(stmt, ast.Import | ast.ImportFrom) or is_docstring(stmt, file.tree):
+        remark = isinstance(stmt, ast.Expr) and isinstance(stmt.value, ast.Constant)  # a text
+        if isinstance(stmt, ast.Import | ast.ImportFrom) or remark:
             continue
         if isinstance(stmt, ast.If) and ast.unparse(stmt.test).startswith("__name__ =="):
             yield SCRIPT, stmt
