@@ -34,7 +34,7 @@ def outcome(bundle: Bundle) -> list[RenderableType]:
     if lost := bundle.summary.get("lost"):
         warned.append(f"of your code the written one doesn't hold {some(lost)} (lost in summary.json)")
     if stale := bundle.summary.get("stale"):
-        said = "stay as they were, though a width that had this number has another now"
+        said = "stay as they were, though widths that they counted are others now"
         warned.append(f"warning: the numbers in {some(stale)} {said} (stale in summary.json)")
     if loads := bundle.summary.get("loads"):
         warned.append(f"{some(loads)} can load weights, which are of the widths before (loads in summary.json)")

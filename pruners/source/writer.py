@@ -27,6 +27,8 @@ from .author import (
     factors,
     homes_of,
     methods_of,
+    named_values,
+    only_compared,
     only_for,
     own,
     own_tests,
@@ -70,7 +72,7 @@ from .file import (
     tie,
     top_of,
 )
-from .live import Recorder, Tree, Unsaid, is_torch, loading_nothing, refuse, torch_base
+from .live import Recorder, Tree, Unsaid, is_torch, loading_nothing, refuse, span_of, torch_base
 from .text import SourceFile, Sources, stored_names
 
 log = logging.getLogger(__name__)
@@ -129,7 +131,8 @@ def _write(
     text, twin = writing.first(header)
     missing = [tie(model, pair, tree.instances) for pair in shared(model, twin)]
     inside = {cls: _stored(node) for cls, node in writing.reach.nodes.items()}
-    missing += [(type(model), line) for line in (*set_from_outside(model, twin, inside), *repairs(model, twin))]
+    outside = set_from_outside(model, twin, inside, writing.traces.expected)
+    missing += [(type(model), line) for line in (*outside, *repairs(model, twin))]
     for cls in dict.fromkeys(c for c, _ in missing):
         writing.finish(cls, list(dict.fromkeys(line for c, line in missing if c is cls)))
     if missing:
@@ -138,7 +141,9 @@ def _write(
     was = {path: b.module for path, b in tree.births.items() if b.module is not None}
     lost = [*losses(model, made), *(t for w in writing.written.values() for t in w.lost), *gone_parameters(entry, text)]
     lost += (t for b in writing.beside_it for t in b.lost())
-    return Written(text, tuple(lost), tuple(stale(model, made, was, text, writing.running)), tuple(loaders(text)))
+    old = [*writing.stale_constants()]
+    old += stale(model, made, was, text, writing.running, writing.traces.expected, writing.traces.doubts)
+    return Written(text, tuple(lost), tuple(old), tuple(loaders(text)))
 
 
 class _Writing:
@@ -153,6 +158,9 @@ class _Writing:
         self.written: dict[type, WrittenInit] = {}
         self.methods: dict[type, set[str]] = {}
         self.running: set[str] = set()  # attributes that code reads which runs with the network
+        self.computing: dict[type, set[str]] = {}  # by class, words whose values it uses for more than ``==``
+        self.compared = set[str](), set[int]()  # the words, and numbers, that it compares
+        self.reads_here: dict[type, set[str]] = {}  # by class, what its own running code reads
         self.tests: dict[type, list[ast.expr]] = {}  # conditions there on the module's own attributes alone
         self.branches = Branches(tree.sources, tree.live.values())
         self.own_factory = factory  # whether the author's factory is tried
@@ -193,6 +201,9 @@ class _Writing:
         """False where an object can't be handed to a constructor after all, which then has to do without, or where a
         loop can't stay, for which blocks would be written otherwise."""
         gone = len(self.replays.gone) if self.replays is not None else 0
+        self.traces.expected.clear()
+        self.traces.doubts.clear()
+        self.traces.constants.clear()
         if self.replays is not None:
             self.replays.numbers.clear()
             self.replays.factory = False
@@ -234,7 +245,10 @@ class _Writing:
         idle = self.branches.switches.get(cls, set())  # they only chose between branches of which one is left
         paths, whole = self.tree.instances[cls], own(cls.__module__)
         tests = [t for c, found in self.tests.items() if issubclass(c, cls) or issubclass(cls, c) for t in found]
-        return make_context(self.authors[cls], paths, recorder, keep, self.running | idle, whole, tests)
+        here = set().union(*(self.reads_here.get(c, set()) for c in cls.__mro__))
+        computing = {w for c, words in self.computing.items() for w in words if "." in w or c in cls.__mro__}
+        facts = {"whole": whole, "tests": tests, "computing": computing, "compared": self.compared, "reads_here": here}
+        return make_context(self.authors[cls], paths, recorder, keep, self.running | idle, **facts)
 
     def _choose_methods(self) -> None:
         """Those that are reached, first in the author's code, then in what is left of it without dead branches."""
@@ -246,12 +260,15 @@ class _Writing:
         self.methods = self._reached(self.branches.folded)
         running = self.reach.reached({}, shown=False)
         self.reach.found = self.methods
-        self.tests, self.running = {}, set()
+        self.tests, self.running, self.computing, self.compared = {}, set(), {}, (set(), set())
         for cls, names in running.items():
             trees = code_in(self.reach.nodes[cls], names)
             self.tests[cls] = [test for tree in trees for test in own_tests(tree)]
             self.running |= set().union(*(attribute_reads(t, self.tests[cls]) for t in trees))
             self.running |= self._reads_of_helpers(cls, trees)
+            self.reads_here[cls] = set().union(*map(attribute_reads, trees))
+            self.computing[cls], words, numbers = only_compared(trees)
+            self.compared = (self.compared[0] | words, self.compared[1] | numbers)
 
     def _reached(self, folded: Callable[[SourceFile, ast.AST], Any]) -> dict[type, set[str]]:
         of_class = self.tree.sources.of_class
@@ -386,6 +403,18 @@ class _Writing:
         imports, chunks = gatherer.finished(notes=not future)
         top = top_of(self._root_file(), own(type(self.tree.model).__module__))
         return render(entry, header, top, imports, chunks, future)
+
+    def stale_constants(self) -> Iterator[str]:
+        """Names at the top of the author's files, with their lines, that still have a number which counts others."""
+        lines = {(f, c.line) for b in self.beside_it for (f, _), c in b.gatherer.chunks.items() if not c.is_definition}
+        edited = self.replays.numbers if self.replays is not None else {}
+        for key in sorted(self.traces.constants - edited.keys(), key=str):
+            file = self.tree.sources.file(key.file)
+            for stmt in file.tree.body if file is not None else ():
+                spans = [(n, span_of(value)) for n, value in named_values(stmt)]
+                there = [n for n, span in spans if span[:2] <= key.span[:2] < span[2:]]
+                if there and (key.file, stmt.lineno) in lines:
+                    yield f"{there[0]} (line {stmt.lineno})"
 
     def _users_files(self) -> list[SourceFile]:
         """The files that the user handed over: those of the network's class and of the function that makes it."""

@@ -52,8 +52,13 @@ def test_what_no_multiple_gives_has_no_solution() -> None:
 
 
 def test_numbers_that_would_have_to_be_several_are_torn_and_others_are_not() -> None:
-    numbers, torn = settled([(number("a"), 4), (number("a") * 2, 6), (number("b"), 5)], OLD)
+    numbers, torn = settled([(number("a"), 4), (number("a"), 3), (number("b"), 5)], OLD)
     assert (numbers, torn) == ({"b": 5}, {"a"})
+
+
+def test_a_torn_number_that_is_one_size_wherever_it_stands_by_itself_has_it() -> None:
+    numbers, torn = settled([(number("a"), 4), (number("a") * 2, 6), (number("b"), 5)], OLD)
+    assert (numbers, torn) == ({"a": 4, "b": 5}, {"a"})
 
 
 def test_a_factor_that_is_another_one_now_tells_nothing_of_other_products() -> None:

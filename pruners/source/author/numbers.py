@@ -21,7 +21,7 @@ from ..live import cells
 from ..text import SourceFile, code_of
 from .bindings import namespace_of
 from .marked import INT, NUMBER, marked, marked_functions
-from .options import defaults, remade
+from .options import defaults, fields_of, named_values, remade, with_fields
 
 _TRIES = 24  # of other factors, in ``solved``
 _DIGITS = 4096  # the largest number of which divisors are looked for
@@ -233,14 +233,10 @@ def _tables(
 ) -> Iterator[Any]:
     """Tables of numbers that statements gave a name, with other numbers in them."""
     for stmt in body:
-        targets = stmt.targets if isinstance(stmt, ast.Assign) else [getattr(stmt, "target", None)]
-        name = targets[0].id if len(targets) == 1 and isinstance(targets[0], ast.Name) else None
-        value = getattr(stmt, "value", None)
-        if name is None or value is None or name not in namespace:
-            continue
-        new = _table(value, namespace[name], file, read)
-        if new is not namespace[name]:
-            yield put, namespace if owner is None else owner, name, new, namespace[name]
+        for name, value in named_values(stmt):
+            new = _table(value, namespace[name], file, read) if name in namespace else None
+            if name in namespace and new is not namespace[name]:
+                yield put, namespace if owner is None else owner, name, new, namespace[name]
 
 
 def _imported(namespaces: Iterable[Any], tables: Sequence[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
@@ -358,7 +354,7 @@ def _scaled(value: Traced, wanted: int, old: Numbers, numbers: Numbers) -> dict[
 
 def settled(equations: Sequence[Equation], old: Numbers) -> tuple[dict[Hashable, int], set[Hashable]]:
     """New numbers as ``solved`` finds them, and those that would have to be several at once: nothing is known of what
-    depends on them."""
+    is computed from them. They have a number where they are one size wherever they stand by themselves."""
     groups: list[tuple[set[Hashable], list[Equation]]] = []
     for value, wanted in equations:
         joined = [g for g in groups if g[0] & value.reads]
@@ -369,8 +365,17 @@ def settled(equations: Sequence[Equation], old: Numbers) -> tuple[dict[Hashable,
     for keys, together in groups:
         found = solved(together, old, {})
         torn |= keys if found is None else set()
-        numbers.update(found or {})
+        numbers.update(_as_they_stand(together) if found is None else found)
     return numbers, torn | set().union(*(value.reads for value, _ in _weighed(equations, old, numbers)))
+
+
+def _as_they_stand(equations: Sequence[Equation]) -> dict[Hashable, int]:
+    """The numbers that are one size wherever they are one by themselves."""
+    wanted: dict[Hashable, set[int]] = {}
+    for value, size in equations:
+        if (key := alone(value)) is not None:
+            wanted.setdefault(key, set()).add(size)
+    return {key: min(sizes) for key, sizes in wanted.items() if len(sizes) == 1}
 
 
 def compensated(equations: Sequence[Equation], old: Numbers, numbers: Numbers) -> set[Hashable]:
@@ -397,6 +402,25 @@ def reads_of(value: Any) -> frozenset[Hashable]:
         inside = (*value, *value.values()) if isinstance(value, dict) else value
         return frozenset[Hashable]().union(*map(reads_of, inside))
     return value.reads if isinstance(value, _Origin) else frozenset()
+
+
+def renewed(value: Any, now: Callable[[Any], Any], depth: int = 4) -> Any:
+    """A value, also one of records, with what ``now`` gives for each number in it that knows where it comes from."""
+    fields = fields_of(value) if depth else None
+    if isinstance(value, _Origin):
+        return now(value)
+    if fields is not None:
+        new = {k: renewed(v, now, depth - 1) for k, v in fields.items()}
+        return value if all(new[k] is v for k, v in fields.items()) else with_fields(value, new)
+    if depth and type(value) in (list, tuple):
+        return type(value)(renewed(v, now, depth - 1) for v in value)
+    return {k: renewed(v, now, depth - 1) for k, v in value.items()} if depth and type(value) is dict else value
+
+
+def alone(value: Any) -> Hashable | None:
+    """The number that a traced value is, if it is one as it stands."""
+    key = next(iter(value.reads)) if isinstance(value, Traced) and len(value.reads) == 1 else None
+    return key if key is not None and all(value.again({key: n}) == n for n in (5, 12)) else None
 
 
 def again(value: Any, numbers: Numbers) -> Any:

@@ -11,6 +11,7 @@ import copy
 import dataclasses
 import enum
 import logging
+import re
 import types
 from collections.abc import Iterator, Mapping, Set
 from typing import Any
@@ -26,6 +27,7 @@ from .marked import marked
 log = logging.getLogger(__name__)
 _HOLDERS = {dict, list, tuple, types.SimpleNamespace, collections.OrderedDict, argparse.Namespace}
 _COPIES = {dataclasses.replace, copy.copy, copy.deepcopy, dataclasses.field}
+_DEPTH = 4  # of records in records
 Changed = list[tuple[dict[str, Any], str, Any]]  # namespace, name, what it meant
 
 
@@ -36,6 +38,62 @@ def is_options(value: Any) -> bool:
     odd = isinstance(value, nn.Module | enum.Enum | types.FunctionType)
     kind = value if isinstance(value, type) else type(value)
     return not odd and not issubclass(kind, nn.Module) and own(kind.__module__)
+
+
+def fields_of(value: Any) -> dict[str, Any] | None:
+    """What a record holds by name: a namedtuple, a dataclass, a namespace, an object of an author's class."""
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return dict(zip(value._fields, value, strict=True))
+    held = None if isinstance(value, type | dict | list | tuple) or not is_options(value) else value
+    return getattr(held, "__dict__", None)
+
+
+def with_fields(value: Any, fields: Mapping[str, Any]) -> Any:
+    """A record of the same kind that holds these."""
+    if isinstance(value, tuple):
+        return type(value)(*fields.values())
+    made = copy.copy(value)
+    vars(made).update(fields)
+    return made
+
+
+def numbers_by_place(value: Any, place: str = "", depth: int = _DEPTH) -> Iterator[tuple[str, int]]:
+    """The whole numbers in a value and where they stand in it: ``.widths[0]``."""
+    fields = fields_of(value) if depth else None
+    if isinstance(value, int) and not isinstance(value, bool):
+        yield place, value
+    elif fields is not None or (depth and type(value) is dict):
+        inner = value.items() if fields is None else fields.items()
+        for key, held in inner:
+            yield from numbers_by_place(held, f"{place}.{key}" if fields else f"{place}[{key!r}]", depth - 1)
+    elif depth and isinstance(value, list | tuple):
+        for n, held in enumerate(value):
+            yield from numbers_by_place(held, f"{place}[{n}]", depth - 1)
+
+
+def differing(wanted: Any, held: Any, place: str) -> Iterator[str]:
+    """Where a value like another one, perhaps of the same class in another file, holds other whole numbers."""
+    fields = fields_of(wanted)
+    if isinstance(wanted, int) and not isinstance(wanted, bool):
+        yield from [place] if held != wanted else []
+    elif fields is not None:
+        for name, value in fields.items():
+            yield from differing(value, getattr(held, name, value), f"{place}.{name}")
+    elif isinstance(wanted, dict | list | tuple) and len(wanted) == len(held):
+        for key in wanted if isinstance(wanted, dict) else range(len(wanted)):
+            yield from differing(wanted[key], held[key], f"{place}[{key!r}]")
+
+
+def words_of(place: str) -> set[str]:
+    """The names in ``.layers[0].width``."""
+    return set(re.findall(r"[^\W\d]\w*", place))
+
+
+def equal_alike(first: Any, second: Any, words: Set[str], constants: Set[int]) -> bool:
+    """Whether the same of the numbers with these words equal each other, and constants, in two such values."""
+    one, two = ({p: n for p, n in numbers_by_place(v) if words_of(p) & words} for v in (first, second))
+    pairs = [*((n, two.get(p)) for p, n in one.items()), *((c, c) for c in constants)]
+    return one.keys() == two.keys() and all((a == b) == (c == d) for a, c in pairs for b, d in pairs)
 
 
 def same_options(first: Any, second: Any) -> bool:
@@ -76,11 +134,20 @@ def remade(file: SourceFile, namespace: dict[str, Any], again: set[str]) -> Iter
             yield name, before
 
 
-def _bound(stmt: ast.stmt) -> str:
-    if isinstance(stmt, ast.ClassDef):
-        return stmt.name
+def named_values(stmt: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
+    """The names that an assignment gives, and their expressions: two of ``a, b = 1, 2``."""
     targets = stmt.targets if isinstance(stmt, ast.Assign) else [getattr(stmt, "target", None)]
-    return targets[0].id if len(targets) == 1 and isinstance(targets[0], ast.Name) else ""
+    value, target = getattr(stmt, "value", None), targets[0] if len(targets) == 1 else None
+    if isinstance(target, ast.Name) and value is not None:
+        yield target.id, value
+    elif isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts):
+        pairs = zip(target.elts, value.elts, strict=True)
+        yield from ((t.id, v) for t, v in pairs if isinstance(t, ast.Name) and not isinstance(v, ast.Starred))
+
+
+def _bound(stmt: ast.stmt) -> str:
+    names = [n for n, _ in named_values(stmt)]
+    return stmt.name if isinstance(stmt, ast.ClassDef) else names[0] if len(names) == 1 else ""
 
 
 def _makes_options(stmt: ast.stmt, namespace: Mapping[str, Any], again: Set[str]) -> bool:
@@ -92,8 +159,8 @@ def _makes_options(stmt: ast.stmt, namespace: Mapping[str, Any], again: Set[str]
         return plain and not issubclass(value, nn.Module | enum.Enum | BaseException) and set(made) <= {"dataclasses"}
     value = stmt.value if isinstance(stmt, ast.Assign | ast.AnnAssign) else None
     calls = [n.func for n in ast.walk(value) if isinstance(n, ast.Call)] if value is not None else []
-    if isinstance(value, ast.Name):
-        return value.id in again
+    if value is not None and not calls:
+        return bool(loaded_names(value) & again)
     return bool(calls) and all(_holds_options(f, namespace, again) for f in calls)
 
 

@@ -13,6 +13,7 @@ _OF_TESTS = (
     ast.Attribute, ast.Name, ast.Constant, ast.Compare, ast.BoolOp, ast.UnaryOp, ast.BinOp, ast.expr_context, ast.cmpop,
     ast.boolop, ast.unaryop, ast.operator,
 )  # fmt: skip
+_EQUAL = (ast.Eq, ast.NotEq, ast.Is, ast.IsNot)
 DROPPED = frozenset({"__init__", "_load_from_state_dict"})
 
 
@@ -82,6 +83,41 @@ def attribute_reads(tree: ast.AST, but: Iterable[ast.AST] = ()) -> set[str]:
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isidentifier():
             reads.add(node.value)
     return reads
+
+
+def only_compared(trees: Iterable[ast.AST]) -> tuple[set[str], set[str], set[int]]:
+    """Words behind dots or in brackets whose values go elsewhere than into ``==`` and ``!=``, those that stand there,
+    and the numbers there. ``config.dim`` is two words and one with a dot; what a local name holds is known by words."""
+    elsewhere, compared, constants = set[str](), set[str](), set[int]()
+    for tree in trees:
+        nodes = list(ast.walk(tree))
+        compares = [n for n in nodes if isinstance(n, ast.Compare) and all(isinstance(o, _EQUAL) for o in n.ops)]
+        inside = [n for c in compares for n in ast.walk(c)]
+        constants |= {n.value for n in inside if isinstance(n, ast.Constant) and type(n.value) is int}
+        pairs = [p for n in nodes if isinstance(n, ast.Assign) for t in n.targets for p in _pairs(t, n.value)]
+        given = [(t.id, v) for t, v in pairs if isinstance(t, ast.Name)]
+        names = {n.id for n in inside if isinstance(n, ast.Name)}
+        compared |= {*map(_word, inside), *(_word(v) for name, v in given if name in names)}
+        harmless = {id(s) for c in compares for s in (c.left, *c.comparators)} | {id(v) for _, v in given}
+        harmless |= {id(n.value) for n in nodes if isinstance(n, ast.Attribute | ast.Subscript)}
+        loads = [n for n in nodes if isinstance(getattr(n, "ctx", None), ast.Load) and id(n) not in harmless]
+        local = {n.id for n in loads if isinstance(n, ast.Name)}
+        used = [*loads, *(v for name, v in given if name in local)]
+        elsewhere |= {*map(_word, used), *(f"{_word(n.value)}.{_word(n)}" for n in used if hasattr(n, "value"))}
+    return elsewhere - {""}, compared - {""}, constants
+
+
+def _word(node: ast.AST) -> str:
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    key = node.slice if isinstance(node, ast.Subscript) else None
+    return key.value if isinstance(key, ast.Constant) and isinstance(key.value, str) else ""
+
+
+def _pairs(target: ast.expr, value: ast.expr) -> list[tuple[ast.expr, ast.expr]]:
+    """The names that a statement gives and their expressions."""
+    several = isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts)
+    return list(zip(target.elts, value.elts, strict=True)) if several else [(target, value)]  # type: ignore[attr-defined]
 
 
 def factors(tree: ast.AST) -> set[str]:

@@ -96,7 +96,7 @@ class Agreement:
         plain = [n for n in plain if n in vars(made) or n not in outside]
         terms = {n: s.term for n, s in self.record.items() if n in plain and isinstance(s.term, Closure)}
         plain = [n for n in plain if not (n in vars(made) and n in self.context.idle_counts(self.path))]
-        if not all(n in vars(made) and self._value(vars(live)[n], vars(made)[n], terms.get(n)) for n in plain):
+        if not all(n in vars(made) and self._holds(n, terms.get(n)) for n in plain):
             return False
         added = {n: s.term for n, s in self.record.items() if s.kind == PLAIN and n not in vars(live)}
         if not all(n in vars(made) and same(Lit(vars(made)[n]), t) for n, t in added.items() if t is not None):
@@ -216,6 +216,13 @@ class Agreement:
             if not self._handed(arg.value, value):
                 return False
         return True
+
+    def _holds(self, name: str, term: Closure | None) -> bool:
+        """Whether an attribute is what it has to be; of a record the numbers may be others that compare alike."""
+        live, made = vars(self.live)[name], vars(self.run.module)[name]
+        if self._value(live, made, term):
+            return True
+        return term is None and self.context.may_change(name, live, made) and same_options(made, live)
 
     def _value(self, live: Any, made: Any, term: Closure | None) -> bool:
         if term is not None:

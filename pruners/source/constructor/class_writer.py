@@ -96,13 +96,17 @@ class ClassWriter:
         """Which of the author's names have one value per instance, and so may appear in the text."""
         attributes = followed(self.context, self.writer.walk)
         opaque = {n: e for n, e in without_terms(self.context, self.writer.walk).items() if n not in attributes}
-        self.context.waiting |= set(attributes) | set(opaque)
+        self.context.waiting |= {*attributes, *opaque, *(n for n in self.context.traced if n in self.context.running)}
         self.printer.seen = []
         self.writer.write()
         said = self.writer.said = self._votes()
         votes = {n: v for n, v in said.items() if n.isidentifier()}
         self.printer.seen = None
         self._follow(attributes, said)
+        for s in self.writer.walk.settings:  # a record that is kept as it was given
+            name = s.value.id if isinstance(s.value, ast.Name) and s.attribute in self.context.traced else ""
+            if name in self.author.parameters and s.attribute in self.scope.overrides:
+                votes.setdefault(name, self.scope.overrides[s.attribute])
         self.context.verbatim |= {n for n, e in opaque.items() if not counts_channels(self.context, [e], said)}
         definitions = self.author.local_definitions()
         for name in (*self.author.parameters, *sorted(self.author.stored)):
@@ -132,7 +136,7 @@ class ClassWriter:
         context.waiting.clear()
         before = {n: [r.get(n) for r in context.records] for n in {**attributes, **context.traced}}
         for name, values in context.traced.items():
-            if values is not None and self._changed(name, values):
+            if values is not None and self._changed(name, values, attributes.get(name), said):
                 renew(context, name, values)
                 self._override(name)
         for name, expr in attributes.items():
@@ -177,10 +181,20 @@ class ClassWriter:
     def _override(self, name: str) -> None:
         self.scope.overrides[name] = tuple(r[name].term if name in r else None for r in self.context.records)
 
-    def _changed(self, name: str, values: Sequence[Any]) -> bool:
-        """Whether these are other plain values than the modules hold."""
-        held = [vars(live).get(name) for live in self.context.live]
-        return all(map(is_plain, values)) and not all(map(same, map(Lit, values), map(Lit, held)))
+    def _changed(
+        self, name: str, values: Sequence[Any], expr: ast.expr | None, said: Mapping[str, Vector | None]
+    ) -> bool:
+        """Whether these can be written and are others than the modules hold, or records whose expression has to go."""
+        new = [self.context.term_of(v) for v in values]
+        held = [self.context.term_of(vars(live).get(name)) for live in self.context.live]
+        if None in new or not all(map(same, new, held)):
+            return None not in new
+        if not self.context.may_follow(name):
+            return True
+        if all(map(is_plain, values)) or expr is None:
+            return False
+        given = self.context.is_root and loaded_names(expr) & set(self.author.parameters)
+        return bool(given) or counts_channels(self.context, [expr], said)
 
     def _change_together(self) -> None:
         """A statement stays for all that it sets and changes, or everything is written as it ends."""

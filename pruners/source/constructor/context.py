@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from ...run import INTERNAL
-from ..author import AuthorClass, call_in_constructor
+from ..author import AuthorClass, call_in_constructor, equal_alike, fields_of, numbers_by_place, words_of
 from ..live import (
     CHILD,
     Birth,
@@ -58,6 +58,9 @@ class ClassContext:
     waiting: set[str] = field(default_factory=set)  # attributes that follow numbers which aren't known yet
     more: set[str] = field(default_factory=set)  # attributes that nothing reads and that stay
     verbatim: set[str] = field(default_factory=set)  # attributes that the author's own statement makes again
+    computing: Set[str] = frozenset()  # words behind dots whose values running code uses for more than ``==``
+    compared: tuple[Set[str], Set[int]] = (frozenset(), frozenset())  # the words, and numbers, that it compares
+    reads_here: Set[str] = frozenset()  # attributes that running code of the class itself reads
     traced: Mapping[str, tuple[Any, ...] | None] = field(default_factory=dict)  # what ``Replays.values`` gives
     doubtful: set[str] = field(default_factory=set)  # attributes that count channels, nobody knows how many now
     handed: set[str] = field(default_factory=set)  # modules that the constructor is given whatever the author does
@@ -224,6 +227,14 @@ class ClassContext:
         """Whether a plain attribute is there for scripts only."""
         return name not in self.running and (self.whole or name in self.keep)
 
+    def may_change(self, name: str, before: Any, now: Any) -> bool:
+        """Whether running code does the same with these numbers in a record or dict: it only compares them."""
+        held, new = dict(numbers_by_place(before)), dict(numbers_by_place(now))
+        words = set[str]().union(*(words_of(place) for place, n in held.items() if new.get(place) != n))
+        words |= {name, *(f"{name}.{w}" for w in words)}
+        record = fields_of(before) is not None or type(before) is dict
+        return record and not words & self.computing and equal_alike(before, now, *self.compared)
+
     def wanted(self, name: str) -> bool:
         if name in self.waiting or name in self.doubtful:
             return False
@@ -238,11 +249,11 @@ def _side(node: ast.IfExp, call: ast.Call) -> bool | None:
 
 
 def make_context(
-    author: AuthorClass, paths: Sequence[str], recorder: Recorder, keep: set[str], running: Set[str], whole: bool,
-    tests: Sequence[ast.expr],
+    author: AuthorClass, paths: Sequence[str], recorder: Recorder, keep: set[str], running: Set[str], **facts: Any,
 ) -> ClassContext:  # fmt: skip
-    """All that the writer of one class knows: the modules at ``paths`` and what their constructors did."""
+    """All that the writer of one class knows: the modules at ``paths`` and what their constructors did. ``facts``: more
+    fields."""
     records = [recorder.record(p) for p in paths]
     bases = [recorder.base_call(p) for p in paths]
     added = {n for p in paths for n in recorder.added.get(p, ())}
-    return ClassContext(recorder.tree, author, list(paths), records, bases, keep, running | added, whole, tests)
+    return ClassContext(recorder.tree, author, list(paths), records, bases, keep, running | added, **facts)

@@ -11,10 +11,11 @@ import copy
 import types
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from ..author import Unproved, Vector, as_term, attribute_reads, evaluate
-from ..live import CHILD, PLAIN, Lit, Slot, is_authored, is_plain, same, value_of
+from ..live import CHILD, PLAIN, Call, Display, Lit, Slot, Term, is_authored, is_plain, same, value_of
 from ..text import loaded_names, stored_names
 from .buffer_statements import changed_attributes, outermost
 from .context import ClassContext
@@ -149,7 +150,20 @@ def renew(context: ClassContext, name: str, values: Iterable[Any]) -> None:
     """Gives an attribute these values in the instances that have it."""
     for record, value in zip(context.records, values, strict=True):
         if name in record:
-            record[name] = Slot(PLAIN, Lit(value))
+            term = Lit(value) if is_plain(value) else context.term_of(value)
+            record[name] = Slot(PLAIN, _all_said(term) if term is not None else None)
+
+
+def _all_said(term: Term) -> Term:
+    """A term that leaves no number to a default, which may be another one in the written file."""
+    if isinstance(term, Display):
+        return replace(term, items=tuple(map(_all_said, term.items)))
+    if not isinstance(term, Call):
+        return term
+    left = [isinstance(a.value, Lit) and type(a.value.value) is int for a in term.args]
+    pairs = zip(term.args, left, strict=True)
+    args = [replace(a, value=_all_said(a.value), default=None if n else a.default) for a, n in pairs]
+    return replace(term, args=tuple(args))
 
 
 def reads_a_part(context: ClassContext, expr: ast.expr) -> bool:

@@ -23,17 +23,22 @@ from ..author import (
     Traced,
     Written,
     again,
+    alone,
     compensated,
     decided,
+    fields_of,
     file_of,
     is_options,
     meant,
     namespace_of,
+    numbers_by_place,
     own,
     reads_of,
+    renewed,
     settled,
     solved,
     traced,
+    with_fields,
     with_numbers,
 )
 from ..live import (
@@ -62,6 +67,7 @@ from .parameters import WrittenInit
 from .replayed_text import ReplayedText, indented_text, parameter_as_written, path_of, text_lines
 
 log = logging.getLogger(__name__)
+DEPTH = 4  # of records in records
 Key = tuple[Any, ...]  # class, instance, parameter, places in what was given for it
 
 
@@ -81,6 +87,9 @@ class Replays:
         self._asked: dict[Any, list[Asked]] = {}  # comparisons of the numbers in them
         self._once: dict[type, list[Run]] = {}  # with the lists as long as they were
         self._files: dict[type, list[SourceFile]] = {}
+        self.expected: dict[str, dict[str, Any]] = {}  # by module and attribute, what constructors would give now
+        self.constants: set[Written] = set()  # numbers in the author's files that count other channels now
+        self.doubts: set[tuple[str, str, str]] = set()  # numbers of several widths: module, attribute, words for it
 
     def write(self, context: ClassContext, recorder: Recorder) -> WrittenInit | None:
         """The constructor of a class as the author wrote it but for numbers; None where it wouldn't make the same."""
@@ -218,24 +227,94 @@ class Replays:
         one number stands for several widths."""
         if context.author.init is None or any(b is None or b.module is None for b in context.births):
             return {}
-        names = {n for r in context.records for n, s in r.items() if s.kind == PLAIN and context.may_follow(n)}
+        held = {n for r in context.records for n, s in r.items() if s.kind == PLAIN}
+        names = {n for n in held if context.may_follow(n) or any(map(_is_record, _held(context, n)))}
+        names |= held - context.reads_here if context.whole else set()
         try:
-            return self._values(context, names) if names else {}
+            return self._values(context, names) if names or context.is_root else {}
         except Exception as error:  # as in _tried
             log.info("%s can't be made once more: %s", context.author.cls.__name__, described(error))
             return {}
 
     def _values(self, context: ClassContext, names: Set[str]) -> Mapping[str, tuple[Any, ...] | None]:
         cls = context.author.cls
-        if cls not in self._once:
-            self._once[cls] = self._run(context, _given(context), cls)[0]
-        runs = self._runs.get(cls) or self._once[cls]
+        given = _given(context)
+        same = self._depths or not any(_is_record(v) for arguments in given for v in arguments.values())
+        if cls not in self._once and not (same and cls in self._runs):
+            self._once[cls] = self._run(context, given, cls, apart=True)[0]
+        runs = self._runs[cls] if same and cls in self._runs else self._once[cls]
         pairs = list(zip(context.live, runs, strict=True))
         equations = [e for live, run in pairs for e in _sizes(live, run)]
+        equations += [e for i, run in enumerate(runs) for e in _changed_numbers(context, i, run)]
         numbers, torn = settled([*equations, *_namesakes(context, runs, equations)], self.old)
-        held = {n: [vars(run.module).get(n) for run in runs] for n in names}
-        traced_ = {n: (values, reads_of(values)) for n, values in held.items() if reads_of(values)}
-        return {n: None if reads & torn else tuple(again(values, numbers)) for n, (values, reads) in traced_.items()}
+        known = frozenset[Hashable]().union(*(value.reads for value, _ in equations))
+        if context.is_root:
+            changed = {k for k in known if k in torn or numbers.get(k, self.old[k]) != self.old[k]}
+            self.constants = {k for k in changed if isinstance(k, Written)}
+            self._put_on_layers(context, runs[0], numbers, torn, known)
+        found: dict[str, tuple[Any, ...] | None] = {}
+        for name in names:
+            values = [vars(run.module).get(name) for run in runs]
+            if any(map(_is_record, values)):
+                now = tuple(self._record(context, i, name, v, numbers, torn, known) for i, v in enumerate(values))
+                before = _held(context, name)
+                if context.may_follow(name):
+                    found[name] = now
+                elif [dict(numbers_by_place(v)) for v in now] != [dict(numbers_by_place(v)) for v in before]:
+                    found[name] = now if all(map(partial(context.may_change, name), before, now)) else tuple(before)
+            elif reads := reads_of(values):
+                if context.may_follow(name):
+                    found[name] = None if reads & torn else tuple(again(values, numbers))
+                if reads <= known - torn:
+                    self._expect(context, name, again(values, numbers))
+        return found
+
+    def _record(
+        self, context: ClassContext, index: int, name: str, value: Any, numbers: Mapping[Hashable, int],
+        torn: Set[Hashable], known: Set[Hashable],
+    ) -> Any:  # fmt: skip
+        """A record with the numbers that layers have now; those of several widths stay and are told."""
+
+        def in_doubt(number: Any) -> bool:
+            written_twice = not reads_of(number) & known and int(number) in context.cut[index]
+            return self._is_several(number, numbers, torn) or (isinstance(number, Traced) and written_twice)
+
+        path, place = context.paths[index], f"{context.author.cls.__qualname__}.{name}"
+        self.doubts |= {(path, name, p) for p, n in numbers_by_place(value, place) if in_doubt(n)}
+        new = self._now(value, numbers, torn)
+        self.expected.setdefault(path, {})[name] = new
+        return new
+
+    def _now(self, value: Any, numbers: Mapping[Hashable, int], torn: Set[Hashable]) -> Any:
+        """A value with the numbers that are known."""
+        return renewed(value, lambda n: numbers.get(alone(n), n.again({})) if n.reads & torn else n.again(numbers))
+
+    def _is_several(self, value: Any, numbers: Mapping[Hashable, int], torn: Set[Hashable]) -> bool:
+        """Whether it was computed from a number that would have to be several."""
+        return bool(reads_of(value) & torn) and alone(value) not in numbers
+
+    def _put_on_layers(
+        self, context: ClassContext, run: Run, numbers: Mapping[Hashable, int], torn: Set[Hashable],
+        known: Set[Hashable],
+    ) -> None:  # fmt: skip
+        """What the outermost class puts on layers and only scripts read: numbers of channels, or of parameters."""
+        birth, live = context.births[0], dict(context.live[0].named_modules())
+        first = dict(birth.module.named_modules()) if birth is not None and birth.module is not None else {}
+        for path, made in run.module.named_modules():
+            if not path or path not in live or path not in first:
+                continue
+            counts = {_parameters(first[path])} - {_parameters(live[path]), 0}
+            found = {n: v for n, v in vars(made).items() if reads_of(v) & known or (type(v) is int and v in counts)}
+            for name in found.keys() & context.from_outside(live[path]) - context.running if found else ():
+                value, reads, mine = found[name], reads_of(found[name]), self.expected.setdefault(path, {})
+                if self._is_several(value, numbers, torn):
+                    self.doubts.add((path, name, f"{type(made).__qualname__}.{name}"))
+                else:
+                    mine.setdefault(name, self._now(value, numbers, torn) if reads else _parameters(live[path]))
+
+    def _expect(self, context: ClassContext, name: str, values: Sequence[Any]) -> None:
+        for path, value in zip(context.paths, values, strict=True):
+            self.expected.setdefault(path, {})[name] = value
 
     def _changed(self, numbers: Mapping[Hashable, int]) -> Mapping[Hashable, int]:
         return {k: v for k, v in numbers.items() if self.old[k] != v}
@@ -257,8 +336,11 @@ class Replays:
             self._runs[maker] = runs
         return self._runs[maker]
 
-    def _run(self, context: ClassContext, given: Sequence[Arguments], maker: Any) -> tuple[list[Run], set[Hashable]]:
-        """What the constructor, or another ``maker``, makes, and the numbers that it reads."""
+    def _run(
+        self, context: ClassContext, given: Sequence[Arguments], maker: Any, apart: bool = False
+    ) -> tuple[list[Run], set[Hashable]]:
+        """What the constructor, or another ``maker``, makes, and the numbers that it reads. ``apart``: each instance
+        with numbers of its own in the records that it is given."""
         found = set[Hashable]()
 
         def read(site: Hashable, value: int) -> Traced:
@@ -266,8 +348,9 @@ class Replays:
             return self._read(site, value)
 
         with with_numbers(self._files_of(context), self.tree.names, read) as self._asked[maker]:
-            tagged = [_tagged(a, (maker, i), read) for i, a in enumerate(given)]
-            self._give_options(context, maker, tagged)
+            tagged = [_tagged(a, (maker, i), read, DEPTH if apart else 0) for i, a in enumerate(given)]
+            if not apart:
+                self._give_options(context, maker, tagged)
             return [Run(*constructed(maker, a)) for a in tagged], found
 
     def _read(self, site: Hashable, value: int) -> Traced:
@@ -424,13 +507,42 @@ def _of(key: Hashable, maker: Any) -> bool:
     return isinstance(key, Written) or (isinstance(key, tuple) and key[0] is maker)
 
 
-def _tagged(value: Any, key: Key, read: Any) -> Any:
-    """The same value with traced numbers in it."""
+def _tagged(value: Any, key: Key, read: Any, depth: int = 0) -> Any:
+    """The same value with traced numbers in it, and in records to a ``depth``."""
     if type(value) is int:
         return read(key, value)
+    if depth and (fields := fields_of(value)):
+        return with_fields(value, {k: _tagged(v, (*key, k), read, depth - 1) for k, v in fields.items()})
     if type(value) in (list, tuple):
-        return type(value)(_tagged(v, (*key, n), read) for n, v in enumerate(value))
-    return {k: _tagged(v, (*key, k), read) for k, v in value.items()} if type(value) is dict else value
+        return type(value)(_tagged(v, (*key, n), read, depth) for n, v in enumerate(value))
+    return {k: _tagged(v, (*key, k), read, depth) for k, v in value.items()} if type(value) is dict else value
+
+
+def _is_record(value: Any) -> bool:
+    """Whether a value has names for what it holds, or is a list of such values."""
+    listed = type(value) in (list, tuple) and any(map(_is_record, value))
+    return listed or type(value) is dict or fields_of(value) is not None
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def _held(context: ClassContext, name: str) -> list[Any]:
+    return [vars(live).get(name) for live in context.live]
+
+
+def _changed_numbers(context: ClassContext, index: int, run: Run) -> Iterator[Equation]:
+    """What attributes that count channels where the network runs have to be."""
+    birth, live = context.births[index], dict(context.live[index].named_modules())
+    if birth is None or birth.module is None:
+        return
+    first = dict(birth.module.named_modules())
+    for path, made in run.module.named_modules():
+        for name, value in vars(made).items() if path in live and path in first and is_authored(type(made)) else ():
+            was, now = (vars(m[path]).get(name) for m in (first, live))
+            if isinstance(value, Traced) and type(was) is int and type(now) is int and was != now:
+                yield value, now
 
 
 def _with(value: Any, key: Key, numbers: Mapping[Hashable, int]) -> Any:

@@ -9,22 +9,26 @@ from typing import Any
 from torch import nn
 
 from ...run import INTERNAL
-from ..author import own
+from ..author import differing, own
 from ..live import cut_sizes, is_authored, is_plain, literal, numbers_in
 from ..text import STEP
 from .repairs import expression
 
-Values = Mapping[str, Any]
+Values = dict[str, Any]
 _OURS = "_secateur_"  # what a decorator notes on a class
 
 
-def set_from_outside(model: nn.Module, twin: nn.Module, inside: Mapping[type, Set[str]]) -> list[str]:
+def set_from_outside(
+    model: nn.Module, twin: nn.Module, inside: Mapping[type, Set[str]], expected: Mapping[str, Values]
+) -> list[str]:
     """Statements for the end of the root's constructor that set on ``twin``'s layers what only ``model``'s have.
 
-    ``inside``: attributes that a class's own code sets. Where all layers of a container have the same attributes, one
-    loop sets them.
+    ``inside``: attributes that a class's own code sets. ``expected``: by path and name what an attribute should be.
+    Where all layers of a container have the same attributes, one loop sets them.
     """
     missing = {p: found for p, module in model.named_modules() if (found := _missing(module, twin, p, inside))}
+    for path, found in missing.items():
+        found |= {n: v for n, v in expected.get(path, {}).items() if n in found and is_plain(v)}
     lines: list[str] = []
     for path, module in model.named_modules():
         children = [f"{path}.{n}" if path else n for n, _ in module.named_children()]
@@ -48,21 +52,30 @@ def losses(model: nn.Module, twin: nn.Module) -> list[str]:
     return list(found)
 
 
-def stale(model: nn.Module, twin: nn.Module, was: Mapping[str, nn.Module], text: str, read: Set[str]) -> list[str]:
-    """``Class.name`` of attributes for which the text says a number that a size of the module had and has no more.
+def stale(
+    model: nn.Module, twin: nn.Module, was: Mapping[str, nn.Module], text: str, read: Set[str],
+    expected: Mapping[str, Values], doubts: Set[tuple[str, str, str]],
+) -> list[str]:  # fmt: skip
+    """``Class.name`` of attributes for which the text says a number that a size of the module had and has no more, and
+    ``Class.name.field`` of records that do.
 
-    ``was``: the author's modules by path. ``read``: attributes that running code reads, which are right.
+    ``was``: the author's modules by path. ``read``: attributes that running code reads, which are right. ``expected``:
+    by path and name what an attribute should be. ``doubts``: numbers of several widths: path, name, words for it.
     """
     said, made, found = _said(text), dict(twin.named_modules()), dict[str, None]()
     for path, module in model.named_modules():
         cls, other = type(module), made.get(path)
         if other is None or path not in was or not is_authored(cls) or not own(cls.__module__):
             continue
-        cut = cut_sizes(was[path], other)
-        old = _held(was[path])
-        for name, value in _held(other).items() if cut else ():
-            if name not in read and is_plain(value) and value == old.get(name):
-                found |= {f"{cls.__qualname__}.{name}": None} if numbers_in(value) & cut & said.get(name, set()) else {}
+        cut, held = cut_sizes(was[path], other), _held(other)
+        old, right = _held(was[path]), expected.get(path, {})
+        found |= dict.fromkeys(sorted(words for p, name, words in doubts if p == path and name in held))
+        for name, value in held.items():
+            place = f"{cls.__qualname__}.{name}"
+            if name in right:
+                found |= dict.fromkeys(differing(right[name], value, place))
+            elif cut and name not in read and is_plain(value) and value == old.get(name):
+                found |= {place: None} if numbers_in(value) & cut & said.get(name, set()) else {}
     return list(found)
 
 

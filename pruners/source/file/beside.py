@@ -73,7 +73,8 @@ class Beside:
 
     def lost(self) -> list[str]:
         """What doesn't stay, by name and line."""
-        gone = [(s.lineno, n) for n, s in self.rest.items() if n not in self.staying]
+        there = {id(self.statements[n]) for n in self.staying}
+        gone = [(s.lineno, n) for n, s in self.rest.items() if id(s) not in there]
         names = {n: "if __name__" if n == SCRIPT else n for _, n in gone}
         return [f"{names[name]} (line {line})" for line, name in sorted(gone)]
 
@@ -116,7 +117,8 @@ class Beside:
     def _is_inert(self, name: str) -> bool:
         """Whether nothing happens where the statement runs while the file is imported."""
         stmt = self.rest[name]
-        if sum(s is stmt for s in self.statements.values()) > 1 or len(self.file.bound.get(name, ())) > 1:
+        several = sum(s is stmt for s in self.statements.values()) > 1
+        if (several and not isinstance(stmt, ast.Assign)) or len(self.file.bound.get(name, ())) > 1:
             return False
         if name == "__all__":
             return self._listed() is not None

@@ -279,7 +279,7 @@ class Gatherer:
             if key not in final:
                 final[key] = free(chunk.name, key[0], taken)
                 taken.add(final[key])
-        ordered = [replace(c, text=self._with_names(c, final)) for c in self._ordered(notes)]
+        ordered = [replace(c[0], text=self._with_names(c, final)) for c in self._statements(notes)]
         return list(dict.fromkeys([*self.imports.values(), *_libraries(ordered)])), ordered
 
     def _name_imports(self) -> set[str]:
@@ -295,12 +295,20 @@ class Gatherer:
                 taken[wanted.name] = self.imports[given] = wanted
         return set(taken)
 
-    def _with_names(self, chunk: Chunk, final: Mapping[Key, str]) -> str:
-        names = {chunk.name: final[chunk.key]}
-        for local, meant in self.uses[chunk.key].items():
+    def _statements(self, notes: bool) -> list[list[Chunk]]:
+        """The chunks in order, those of one statement together: ``a, b = 1, 2`` stands once."""
+        found: dict[Any, list[Chunk]] = {}
+        for chunk in self._ordered(notes):
+            whole = chunk.is_definition or chunk.file is None
+            found.setdefault(chunk.key if whole else (chunk.file, chunk.line, chunk.text), []).append(chunk)
+        return list(found.values())
+
+    def _with_names(self, chunks: Sequence[Chunk], final: Mapping[Key, str]) -> str:
+        names = {c.name: final[c.key] for c in chunks}
+        for local, meant in (pair for c in chunks for pair in self.uses[c.key].items()):
             names[local] = final[meant] if isinstance(meant, tuple) else self.imports[meant].name
         names = {k: v for k, v in names.items() if k != v}
-        return renamed(chunk.text, names) if names else chunk.text
+        return renamed(chunks[0].text, names) if names else chunks[0].text
 
     def _ordered(self, notes: bool) -> list[Chunk]:
         at = {k: at_once(c.text, notes) for k, c in self.chunks.items()}

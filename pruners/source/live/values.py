@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import dataclasses
 import enum
@@ -41,6 +42,8 @@ def term_of_value(value: Any, sources: Sources, new: Renewal = NOTHING_NEW) -> T
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = [(f.name, getattr(value, f.name)) for f in dataclasses.fields(value) if f.init]
         return _call(type(value), fields, sources, new)
+    if type(value) in (types.SimpleNamespace, argparse.Namespace) and all(map(str.isidentifier, vars(value))):
+        return Call(type(value), tuple(Arg(n, term_of_value(v, sources, new)) for n, v in vars(value).items()))
     if isinstance(value, functools.partial):
         return _partial(value, sources, new)
     if isinstance(value, dict | list | tuple) and global_name(type(value)) is not None:
