@@ -16,7 +16,7 @@ from torch import nn
 from ..entry import Entry
 from ..errors import SourceError
 from ..model_writers import writer_of
-from ..places import LiteralSite
+from ..places import LiteralSite, Span
 from ..run import same_mode
 from .author import (
     AuthorClass,
@@ -539,9 +539,12 @@ class _Writing:
 
     def _edits(self) -> Mapping[str, tuple[Edit, ...]]:
         """Numbers that change, by file."""
-        found = dict(self.rewrites.edits)
+        found, numbers = dict(self.rewrites.edits), dict[str, dict[Span, str]]()
         for file, span, text in self.replays.edits() if self.replays is not None else ():
-            found[file] = (*found.get(file, ()), Edit(*with_equal_sides(self.tree.sources.file(file), span, text)))
+            numbers.setdefault(file, {})[span] = text
+        for file, edits in numbers.items():
+            now = with_equal_sides(self.tree.sources.file(file), edits)
+            found[file] = (*found.get(file, ()), *(Edit(span, text) for span, text in now.items()))
         return found
 
     def _changes(self, file: SourceFile) -> Changes:

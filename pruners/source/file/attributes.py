@@ -40,9 +40,12 @@ def set_from_outside(
         names = {tuple(missing.get(p, ())) for p in children}
         if isinstance(module, nn.Sequential | nn.ModuleList) and len(children) > 1 and len(names) == 1 and any(names):
             lines += _loop(path, next(iter(names)), [missing.pop(p) for p in children])
+    cut = cut_sizes(was.get(""), model)
     for path, module in model.named_modules():
         if path and path in was:
-            missing.setdefault(path, {}).update(_otherwise(module, twin, was[path], path, read))
+            found = _otherwise(module, twin, was[path], path, read)
+            found = {n: v for n, v in found.items() if not numbers_in(v) & cut}  # where nobody reads it, it may follow
+            missing.setdefault(path, {}).update(found)
     return lines + [f"{expression(p)}.{n} = {_text(v)}" for p, found in missing.items() for n, v in found.items()]
 
 
