@@ -16,7 +16,8 @@ from torch import nn
 from ..entry import Entry
 from ..errors import SourceError
 from ..model_writers import writer_of
-from ..places import LiteralSite
+from ..places import LiteralSite, Span
+from ..run import same_mode
 from .author import (
     AuthorClass,
     Library,
@@ -118,12 +119,16 @@ def write(
     ``example``: what the network runs on, for what stands beside ``forward``; None leaves that as it is.
     Raises SourceError, with file and line, for what can't be written. The model is not touched.
     """
-    for again, factory in ((True, True), (False, True)):
-        try:
+    def written(again: bool, factory: bool) -> Written:
+        with same_mode(model):  # networks that the author's code makes may share layers with this one
             return _write(model, entry, rewrites, header, example, again, factory)
+
+    for again in (True, False):
+        try:
+            return written(again, factory=True)
         except SourceError as error:
             log.info("%s written anew: %s", "constructors are" if again else "the factory is", error)
-    return _write(model, entry, rewrites, header, example, again=False, factory=False)
+    return written(again=False, factory=False)
 
 
 def _write(
@@ -142,14 +147,14 @@ def _write(
     text, twin = writing.first(header)
     missing = [tie(model, pair, tree.instances) for pair in shared(model, twin)]
     inside = {cls: _stored(node) for cls, node in writing.reach.nodes.items()}
-    outside = set_from_outside(model, twin, inside, writing.traces.expected)
+    was = {path: b.module for path, b in tree.births.items() if b.module is not None}
+    outside = set_from_outside(model, twin, was, inside, writing.traces.expected, writing.running)
     missing += [(type(model), line) for line in (*outside, *repairs(model, twin))]
     for cls in dict.fromkeys(c for c, _ in missing):
         writing.finish(cls, list(dict.fromkeys(line for c, line in missing if c is cls)))
     if missing:
         text = writing.text(header)
     made = check(text, tree)
-    was = {path: b.module for path, b in tree.births.items() if b.module is not None}
     lost = [*losses(model, made), *gone_parameters(entry, text), *writing.gone_arguments()]
     lost += [t for w in writing.written.values() for t in w.lost] + [t for b in writing.beside_it for t in b.lost]
     old = [*writing.stale_constants()]
@@ -534,9 +539,12 @@ class _Writing:
 
     def _edits(self) -> Mapping[str, tuple[Edit, ...]]:
         """Numbers that change, by file."""
-        found = dict(self.rewrites.edits)
+        found, numbers = dict(self.rewrites.edits), dict[str, dict[Span, str]]()
         for file, span, text in self.replays.edits() if self.replays is not None else ():
-            found[file] = (*found.get(file, ()), Edit(*with_equal_sides(self.tree.sources.file(file), span, text)))
+            numbers.setdefault(file, {})[span] = text
+        for file, edits in numbers.items():
+            now = with_equal_sides(self.tree.sources.file(file), edits)
+            found[file] = (*found.get(file, ()), *(Edit(span, text) for span, text in now.items()))
         return found
 
     def _changes(self, file: SourceFile) -> Changes:

@@ -57,3 +57,43 @@ def test_a_hook_on_a_parameter_stays(folder: Path) -> None:
     net = NET.replace("        # last words\n", line)
     made = package(folder, {"net": HEAD + net}).Net
     assert line in write_source(made(), Entry(made, {}, "Net"))
+
+
+ABOVE = """
+
+# -- layers ---------------------------------------------------------------
+
+
+# three by three
+def conv(width):
+    return nn.Conv2d(3, width, 3)
+
+
+# of nobody
+OLD = 3
+
+
+##############
+# the network
+##############
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = conv(8)
+        self.last = nn.Conv2d(8, 2, 1)
+
+    def forward(self, x):
+        return self.last(self.stem(x))
+    # the last word
+"""
+
+
+def test_comments_between_definitions_stay_above_what_they_stood_above(folder: Path) -> None:
+    made = package(folder, {"net": HEAD + ABOVE}).Net
+    net = made()
+    net.stem.out_channels = net.last.in_channels = 5
+    net.stem.weight.data, net.stem.bias.data = net.stem.weight.data[:5], net.stem.bias.data[:5]
+    net.last.weight.data = net.last.weight.data[:, :5]
+    text = write_source(net, Entry(made, {}, "Net"))
+    assert text.split("from torch import nn\n")[1] == ABOVE.replace("(8)", "(5)").replace("(8, 2", "(5, 2")

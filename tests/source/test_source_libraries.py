@@ -199,6 +199,70 @@ class Net(nn.Module):
     def forward(self, x):
         return self.own(x)
 """
+DETECTOR = """
+import torch
+from torch import nn
+
+ROWS = [(-1, "Conv", 6), (-1, "Conv", 8), (-1, "Half", 0), ([-1, 1], "Join", 0), ([0, 2], "Boxes", 3)]
+
+class Conv(nn.Module):
+    default = nn.SiLU()
+
+    def __init__(self, given, width):
+        super().__init__()
+        self.conv = nn.Conv2d(given, width, 3, padding=1)
+        self.act = self.default
+
+    def forward(self, x):
+        return self.act(self.conv(x))
+
+class Join(nn.Module):
+    def forward(self, x):
+        return torch.cat([x[1], nn.functional.interpolate(x[0], x[1].shape[2:])], 1)
+
+class Boxes(nn.Module):
+    def __init__(self, widths, out):
+        super().__init__()
+        self.stride = torch.zeros(len(widths))
+        self.heads = nn.ModuleList(nn.Conv2d(w, out, 1) for w in widths)
+
+    def forward(self, x):
+        if self.training:
+            return [head(y) for head, y in zip(self.heads, x)]
+        return torch.cat([head(y).flatten(2) * s for head, y, s in zip(self.heads, x, self.stride)], 2)
+
+def parsed(rows, given):
+    layers, widths = [], [given]
+    for number, (source, kind, width) in enumerate(rows):
+        if kind == "Conv":
+            layer = Conv(widths[-1], width)
+        elif kind == "Half":
+            layer, width = nn.MaxPool2d(2), widths[-1]
+        elif kind == "Join":
+            layer, width = Join(), widths[-1] + widths[2]
+        else:
+            layer = Boxes([widths[n + 1] for n in source], width)
+        layer.f, layer.i = source, number
+        layers.append(layer)
+        widths.append(width)
+    return nn.Sequential(*layers)
+
+class Detector(nn.Module):
+    def __init__(self, rows=ROWS):
+        super().__init__()
+        self.model = parsed(rows, 3)
+        boxes = self.model[-1]
+        boxes.stride = torch.tensor([16 / y.shape[-2] for y in self(torch.zeros(1, 3, 16, 16))])
+
+    def forward(self, x):
+        kept = []
+        for layer in self.model:
+            if layer.f != -1:
+                x = kept[layer.f] if isinstance(layer.f, int) else [x if n == -1 else kept[n] for n in layer.f]
+            x = layer(x)
+            kept.append(x)
+        return x
+"""
 NET = """
 from torch import nn
 from {name} import Drop, Mlp, Norm, Swap, count
@@ -291,6 +355,20 @@ def test_what_a_parent_that_is_no_module_reads_is_kept(tmp_path: Path, name: str
     text = write_source(_narrowed(net), entry)
     assert "class Encoder(nn.Module, Strided)" in text and f"from {name}.parts import Strided" in text
     assert_same_network(load(text, tmp_path).Net(), net, torch.randn(2, 6))
+
+
+def test_what_a_librarys_parser_puts_on_layers_is_kept(tmp_path: Path, name: str) -> None:
+    (tmp_path / "site" / name / "detector.py").write_text(DETECTOR)
+    net, entry = _made(tmp_path, name, "from {name}.detector import Detector as Net")
+    first, second, head = net.model[0].conv, net.model[1].conv, net.model[4].heads
+    head[0].weight = nn.Parameter(head[0].weight[:, :4])
+    first.weight, first.bias = nn.Parameter(first.weight[:4]), nn.Parameter(first.bias[:4])
+    second.weight = nn.Parameter(second.weight[:, :4])
+    first.out_channels = second.in_channels = head[0].in_channels = 4
+    for _ in range(2):  # the layer that all instances of a class share is as it was
+        text = write_source(net, entry)
+    assert f"from {name}.detector import Join" in text
+    assert_same_network(load(text, tmp_path).Net(), net, torch.randn(1, 3, 16, 16))
 
 
 def test_a_parent_that_is_named_through_its_package_is_taken_over(tmp_path: Path, name: str) -> None:

@@ -208,7 +208,7 @@ def test_everything_is_as_it_was_when_the_authors_code_raises(module: ModuleType
 def test_numbers_in_functions_tables_and_classes_are_others_while_it_lasts(module: ModuleType) -> None:
     net = module.Net()
     with with_numbers([file_of(module)], [module.Net], plus(1)):
-        assert net.widths() == [97, [9, (17, 17)], 5, 13, True, 2]  # int(3 * 65 * 0.5)
+        assert net.widths() == [292, [9, (17, 17)], 5, 13, True, 2]  # int(3 * 65 * 1.5)
         assert module.build() == 6 + 33
         assert module.SWITCH is True
     assert net.widths() == [64, [8, (16, 16)], 4, 12, True, 1]

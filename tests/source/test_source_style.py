@@ -104,7 +104,8 @@ def test_widths_of_numbered_blocks_are_named_alike(made: Callable[[str, str], nn
     text = narrowed(made("style_blocks", BLOCKS)).text
     chain = text.split("class Chain")[1].split("class Net")[0]
     names = set(re.findall(r"\w+", chain.split("def __init__(")[1].split(")")[0]))
-    assert names == {"self", "width", "unit1_growth", "unit1_c", "unit2_growth", "unit2_c", "unit2_width"}
+    assert names == {"self", "width", "unit1_growth", "unit1_c", "unit2_growth", "unit2_c"}
+    assert "Unit(width + unit1_growth, unit2_growth, unit2_c)" in chain
     assert "scale_factor=2)" in text
 
 

@@ -123,8 +123,8 @@ def test_layers_that_only_some_instances_have_keep_the_condition(tmp_path: Path)
 
 def test_a_name_that_nothing_else_has_is_the_authors(tmp_path: Path) -> None:
     text = _unevenly(Stages, tmp_path)
-    assert "def __init__(self, in_planes: int, planes: int, conv1_planes: int, blocks_1_conv1_planes: int)" in text
-    assert "Shortcut(in_planes, conv1_planes, planes, stride=2)" in text
+    assert "(self, in_planes: int, planes: int, blocks_0_conv1_planes: int, blocks_1_conv1_planes: int) -> None" in text
+    assert "Shortcut(in_planes, blocks_0_conv1_planes, planes, stride=2)" in text
 
 
 def test_a_loop_that_only_initialises_stays_with_a_number_that_it_sets_itself(tmp_path: Path) -> None:

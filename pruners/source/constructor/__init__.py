@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .buffer_statements import alike
 from .circles import Circle, Made
 from .class_writer import ClassWriter
 from .conditions import INDENT
@@ -10,5 +11,6 @@ from .parameters import Parameter, WrittenInit
 from .replay import Replays
 
 __all__ = [
-    "INDENT", "Circle", "ClassContext", "ClassWriter", "Made", "Parameter", "Replays", "WrittenInit", "make_context",
+    "INDENT", "Circle", "ClassContext", "ClassWriter", "Made", "Parameter", "Replays", "WrittenInit", "alike",
+    "make_context",
 ]

@@ -70,11 +70,12 @@ def name_holes(
     for group in groups:
         if group.only_reads:
             group.name = next((n for n in known if n in widths and _agree(known[n], group.vector)), "")
+    unnamed = [g for g in groups if not g.name]
     for group in groups:
         if not group.name:
             name = made_up[id(group)]
             layer = _layer(_place(group))
-            rivals = [g for g in groups if made_up.get(id(g)) == name]
+            rivals = [g for g in unnamed if made_up[id(g)] == name]
             other = not same_vector(filled[name], group.vector) if name in filled else name in taken
             other = other or _are_siblings(rivals)
             if other and layer and not name.startswith(layer):

@@ -168,9 +168,10 @@ class Replays:
         return written
 
     def _of_headers(self, context: ClassContext) -> set[Hashable]:
-        """Numbers that are defaults of other classes' constructors: those are written, and stay."""
-        classes = {p for cls in self.tree.instances for p in (cls, *_making(cls)) if is_authored(p)}
-        authors = [AuthorClass(cls, self.tree.sources) for cls in classes - {context.author.cls}]
+        """Numbers that are defaults of other modules' constructors: those are written, and stay. What only a parent
+        has goes with the numbers (``parents``)."""
+        classes = {cls for cls in self.tree.instances if is_authored(cls)} - {context.author.cls}
+        authors = [AuthorClass(cls, self.tree.sources) for cls in classes]
         headers = [(a.init_file.name, span_of(p.default)) for a in authors if a.init is not None
                    for p in a.parameters.values() if p.default is not None]  # fmt: skip
         return {k for k in self.old if isinstance(k, Written) for name, span in headers

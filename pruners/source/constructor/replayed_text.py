@@ -49,7 +49,7 @@ def text_lines(author: AuthorClass, numbers: Mapping[Any, float]) -> list[str]:
     assert init is not None
     inside = [k for k in numbers if isinstance(k, Written) and k.file == file.name
               and init.lineno <= k.span[0] <= (init.end_lineno or 0)]  # fmt: skip
-    parts = [with_equal_sides(file, k.span, literal(numbers[k])) for k in inside]
+    parts = list(with_equal_sides(file, {k.span: literal(numbers[k]) for k in inside}).items())
     for stmt in init.body:
         called = [author.globals.get(n) for n in loaded_names(stmt)] if isinstance(stmt, ast.Expr) else []
         if any(inspect.isfunction(f) and unwelcome(f.__module__) for f in called):

@@ -6,11 +6,13 @@ import ast
 from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
+import torch
 from torch import nn
 
-from ...run import INTERNAL
+from ...run import INTERNAL, dense
 from ..author import differing, own
-from ..live import cut_sizes, is_authored, is_plain, literal, numbers_in
+from ..constructor import alike
+from ..live import cut_sizes, is_authored, is_plain, literal, numbers_in, small_tensor
 from ..text import STEP
 from .repairs import expression
 
@@ -19,14 +21,17 @@ _OURS = "_secateur_"  # what a decorator notes on a class
 
 
 def set_from_outside(
-    model: nn.Module, twin: nn.Module, inside: Mapping[type, Set[str]], expected: Mapping[str, Values]
-) -> list[str]:
-    """Statements for the end of the root's constructor that set on ``twin``'s layers what only ``model``'s have.
+    model: nn.Module, twin: nn.Module, was: Mapping[str, nn.Module], inside: Mapping[type, Set[str]],
+    expected: Mapping[str, Values], read: Set[str],
+) -> list[str]:  # fmt: skip
+    """Statements for the end of the root's constructor that set on ``twin``'s layers what only ``model``'s have, or
+    what they have otherwise, as the author's network of before has it (``was``): strides that the root has measured.
 
     ``inside``: attributes that a class's own code sets. ``expected``: by path and name what an attribute should be.
+    ``read``: attributes that code reads which runs with the network: layers of libraries get those alone.
     Where all layers of a container have the same attributes, one loop sets them.
     """
-    missing = {p: found for p, module in model.named_modules() if (found := _missing(module, twin, p, inside))}
+    missing = {p: found for p, module in model.named_modules() if (found := _missing(module, twin, p, inside, read))}
     for path, found in missing.items():
         found |= {n: v for n, v in expected.get(path, {}).items() if n in found and is_plain(v)}
     lines: list[str] = []
@@ -35,7 +40,13 @@ def set_from_outside(
         names = {tuple(missing.get(p, ())) for p in children}
         if isinstance(module, nn.Sequential | nn.ModuleList) and len(children) > 1 and len(names) == 1 and any(names):
             lines += _loop(path, next(iter(names)), [missing.pop(p) for p in children])
-    return lines + [f"{expression(p)}.{n} = {literal(v)}" for p, found in missing.items() for n, v in found.items()]
+    cut = cut_sizes(was.get(""), model)
+    for path, module in model.named_modules():
+        if path and path in was:
+            found = _otherwise(module, twin, was[path], path, read)
+            found = {n: v for n, v in found.items() if not numbers_in(v) & cut}  # where nobody reads it, it may follow
+            missing.setdefault(path, {}).update(found)
+    return lines + [f"{expression(p)}.{n} = {_text(v)}" for p, found in missing.items() for n, v in found.items()]
 
 
 def losses(model: nn.Module, twin: nn.Module) -> list[str]:
@@ -104,17 +115,33 @@ def _said(text: str) -> dict[str, set[int]]:
     return found
 
 
-def _missing(module: nn.Module, twin: nn.Module, path: str, inside: Mapping[type, Set[str]]) -> Values:
+def _missing(
+    module: nn.Module, twin: nn.Module, path: str, inside: Mapping[type, Set[str]], read: Set[str]
+) -> Values:  # fmt: skip
     """Plain values on a layer of torch's, or that somebody else put on a module of the author's."""
     try:
         other = twin.get_submodule(path)
     except AttributeError:
         return {}
-    if is_authored(type(module)) and not own(type(module).__module__):
-        return {}
+    librarys = is_authored(type(module)) and not own(type(module).__module__)
     own_code = set().union(*(inside.get(c, set()) for c in type(module).__mro__))
     extra = {n: v for n, v in vars(module).items() if n not in {*INTERNAL, *own_code, *vars(other)}}
+    extra = {n: v for n, v in extra.items() if n in read or not librarys}
     return {n: v for n, v in extra.items() if n.isidentifier() and not n.startswith("_") and is_plain(v)}
+
+
+def _otherwise(module: nn.Module, twin: nn.Module, before: nn.Module, path: str, read: Set[str]) -> Values:
+    """What running code reads on a module and the author's constructors give it, but not those written so far."""
+    made = vars(dict(twin.named_modules()).get(path, before))
+    held = {n: v for n, v in vars(module).items() if n in read and n not in INTERNAL and n in vars(before)}
+    held = {n: v for n, v in held.items() if is_plain(v) or small_tensor(v) is not None}
+    return {n: v for n, v in held.items() if n in made and alike(vars(before)[n], v) and not alike(made[n], v)}
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, torch.Tensor):
+        return f"torch.tensor({literal(dense(value).tolist())}, dtype={value.dtype})"
+    return literal(value)
 
 
 def _loop(path: str, names: tuple[str, ...], rows: list[Values]) -> Iterator[str]:

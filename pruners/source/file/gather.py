@@ -65,6 +65,12 @@ class Chunk:
     second: SourceFile | None = None
     fills: bool = False
 
+    def with_comments(self, text: str) -> Chunk:
+        """The statement in these words, with the author's comments above it that they don't begin with."""
+        above = self.file.comments_above(self.line).splitlines(keepends=True) if self.file is not None else []
+        there = next(n for n in range(len(above) + 1) if text.startswith("".join(above[n:])))
+        return replace(self, text="".join([*above[:there], text]))
+
     @property
     def key(self) -> Key:
         return self.file.name if self.file else "", self.name
@@ -279,7 +285,7 @@ class Gatherer:
             if key not in final:
                 final[key] = free(chunk.name, key[0], taken)
                 taken.add(final[key])
-        ordered = [replace(c[0], text=self._with_names(c, final)) for c in self._statements(notes)]
+        ordered = [c[0].with_comments(self._with_names(c, final)) for c in self._statements(notes)]
         return list(dict.fromkeys([*self.imports.values(), *_libraries(ordered)])), ordered
 
     def _name_imports(self) -> set[str]:

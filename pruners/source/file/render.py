@@ -33,7 +33,7 @@ def render(
         docstring=as_docstring(told),
         imports=sections,
         definitions=definitions,
-        gap=bool(chunks) and not chunks[0].text.startswith(("@", "class ", "def ")),
+        gap=bool(chunks) and not chunks[0].is_definition,
     )
     _check(text, told, "\n".join([*(line for section in sections for line in section), definitions]))
     return text

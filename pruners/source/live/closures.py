@@ -180,11 +180,15 @@ def _evaluated(expr: ast.expr, function: types.FunctionType, given: Mapping[str,
         raise LookupError(f"the number in line {expr.lineno} can't be computed: {error}") from error
 
 
-def with_equal_sides(file: SourceFile | None, span: Span, text: str) -> tuple[Span, str]:
-    """Of ``4 if small else 8`` whose second number is 4 now, too, the whole, which is 4."""
+def with_equal_sides(file: SourceFile | None, edits: Mapping[Span, str]) -> dict[Span, str]:
+    """The same edits, but of ``4 if small else 8`` whose sides are both 4 then, the whole is 4."""
+    found = dict(edits)
     for node in ast.walk(file.tree) if file is not None else ():
         if isinstance(node, ast.IfExp) and file is not None:
-            for side, other in ((node.body, node.orelse), (node.orelse, node.body)):
-                if span_of(side) == span and file.segment(other) == text:
-                    return span_of(node), text
-    return span, text
+            sides = [span_of(side) for side in (node.body, node.orelse)]
+            texts = {edits.get(s, file.segment(n)) for s, n in zip(sides, (node.body, node.orelse), strict=True)}
+            if len(texts) == 1 and set(sides) & edits.keys():
+                whole = span_of(node)
+                found = {s: t for s, t in found.items() if not (whole[:2] <= s[:2] and s[2:] <= whole[2:])}
+                found[whole] = texts.pop()
+    return found

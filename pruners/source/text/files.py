@@ -11,6 +11,7 @@ import tokenize
 import types
 from collections.abc import Iterator
 from functools import cached_property, lru_cache
+from itertools import dropwhile, pairwise
 
 from ...errors import NoSourceError
 from ...places import Site
@@ -88,6 +89,16 @@ class SourceFile:
         """Line -> (column in characters, text) of its comment."""
         tokens = tokenize.generate_tokens(io.StringIO(self.text).readline)
         return {t.start[0]: (t.start[1], t.string) for t in tokens if t.type == tokenize.COMMENT}
+
+    def comments_above(self, line: int) -> str:
+        """The comments at the margin between the statement at the top that this line is of and the one before it, with
+        the empty lines below them; those above the first statement belong to the file."""
+        for before, stmt in pairwise(self.tree.body):
+            start = min([stmt.lineno, *(d.lineno for d in getattr(stmt, "decorator_list", ()))])
+            if start <= line <= (stmt.end_lineno or 0):
+                between = self.lines[before.end_lineno or 0 : start - 1]
+                return "".join(dropwhile(lambda s: not s.startswith("#"), between))
+        return ""
 
     @cached_property
     def functions(self) -> dict[tuple[str, int], FunctionNode]:
