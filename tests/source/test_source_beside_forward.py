@@ -162,6 +162,13 @@ def test_nothing_of_a_script_is_done(folder: Path) -> None:
     assert not file.exists()
 
 
+def test_lists_of_the_file_are_not_changed(folder: Path) -> None:
+    after = "KNOWN = [1]\n\n\ndef note():\n    KNOWN.append(64)\n    assert make().first.out_features == 64"
+    assert "KNOWN = [1]" in pruned(folder, after=after).text
+    module = sys.modules[f"beside_forward{next(_NUMBER) - 1}"]
+    assert module.KNOWN == [1]
+
+
 def test_values_of_arguments_that_work_no_more_are_told(folder: Path) -> None:
     assert "Net(twice=True)" in pruned(folder).lost
 

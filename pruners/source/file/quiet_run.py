@@ -198,7 +198,8 @@ class QuietRun:
             return owner
         if isinstance(function, types.FunctionType) and name in self.functions and self._depth < _DEPTH:
             return self._own(self.functions[name], function, args, kwargs)
-        if name in _BANNED or (name.startswith(("set_", "manual_")) and not tensors):
+        shared = isinstance(owner, list | dict | set) and any(owner is v for v in self.names.values())
+        if name in _BANNED or shared or (name.startswith(("set_", "manual_", "use_")) and not tensors):
             raise Unproved(f"{name} may do more than compute")
         module = getattr(function, "__module__", None) or ""
         network = isinstance(function, nn.Module) or (isinstance(function, type) and issubclass(function, nn.Module))
