@@ -129,3 +129,29 @@ def test_a_name_that_nothing_else_has_is_the_authors(tmp_path: Path) -> None:
 
 def test_a_loop_that_only_initialises_stays_with_a_number_that_it_sets_itself(tmp_path: Path) -> None:
     assert "                n = m.kernel_size[0] * m.out_channels\n" in _unevenly(Stages, tmp_path)
+
+
+class Scaled(nn.Module):
+    def __init__(self, in_planes: int, planes: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_planes, planes, 3, padding=1)
+        self.scales = [torch.tensor([0.5, 2.0])]
+        self.scales.append(torch.tensor([0.25]))
+        self.named = {"up": torch.tensor(3.0), "by": 2}
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x) * self.scales[0][1] + self.scales[1] * self.named["up"] * self.named["by"]
+
+
+class ScaledTwice(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = nn.Sequential(*[Scaled(3 if i == 0 else 8 * i, 8 * (i + 1)) for i in range(3)])
+        self.head = nn.Linear(24, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.parts(x).mean((2, 3)))
+
+
+def test_lists_of_small_tensors_stay(tmp_path: Path) -> None:
+    assert "self.scales.append(torch.tensor([0.25]))" in _unevenly(ScaledTwice, tmp_path)

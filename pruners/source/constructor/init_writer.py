@@ -21,7 +21,7 @@ from ..live import (
     holds_layers,
     is_authored,
     literal,
-    small_tensor,
+    small_tensors,
     span_of,
 )
 from ..text import (
@@ -377,7 +377,7 @@ class InitWriter(Members):
         """Whether nothing but the author's expression can give a plain attribute."""
         slots = {i: self.context.records[i][name] for i in mask}
         opaque = [i for i, slot in slots.items() if slot.kind == PLAIN and slot.term is None]
-        return any(small_tensor(vars(self.context.live[i]).get(name)) is None for i in opaque)
+        return any(small_tensors(vars(self.context.live[i]).get(name)) is None for i in opaque)
 
     def _made_again(self, stmt: ast.stmt, name: str, value: ast.expr | None, indices: Sequence[int]) -> Lines:
         """The author's statement for a value that has no literal: it makes the value again, perhaps after others."""

@@ -33,7 +33,7 @@ from ..live import (
     holds_layers,
     is_plain,
     literal,
-    small_tensor,
+    small_tensors,
     tensor_call,
     unify,
     value_of,
@@ -155,7 +155,7 @@ class Members(Sequences):
                 slot = record.get(name) if i in mask else None
                 term = slot.term if slot is not None else None
                 if slot is not None and term is None:
-                    term = small_tensor(vars(self.context.live[i]).get(name))
+                    term = small_tensors(vars(self.context.live[i]).get(name))
                     if term is None:
                         raise self._unwritten(name, slot.why)
                 column.append(term)
