@@ -168,7 +168,7 @@ _TABLE = {
         "pruners.errors pruners.graph pruners.places pruners.run pruners.trace pruners.weight_transfer"
     ),
     "pruners.source": (
-        "pruners.entry pruners.errors pruners.model_writers pruners.places pruners.source.author "
+        "pruners.entry pruners.errors pruners.model_writers pruners.places pruners.run pruners.source.author "
         "pruners.source.constructor pruners.source.file pruners.source.live pruners.source.text"
     ),
     "pruners.source.author": "pruners.errors pruners.places pruners.run pruners.source.live pruners.source.text",
