@@ -40,10 +40,10 @@ def set_from_outside(
         names = {tuple(missing.get(p, ())) for p in children}
         if isinstance(module, nn.Sequential | nn.ModuleList) and len(children) > 1 and len(names) == 1 and any(names):
             lines += _loop(path, next(iter(names)), [missing.pop(p) for p in children])
-    cut = cut_sizes(was.get(""), model)
+    cut, made = cut_sizes(was.get(""), model), dict(twin.named_modules())
     for path, module in model.named_modules():
-        if path and path in was:
-            found = _otherwise(module, twin, was[path], path, read)
+        if path and path in was and path in made:
+            found = _otherwise(module, made[path], was[path], read)
             found = {n: v for n, v in found.items() if not numbers_in(v) & cut}  # where nobody reads it, it may follow
             missing.setdefault(path, {}).update(found)
     return lines + [f"{expression(p)}.{n} = {_text(v)}" for p, found in missing.items() for n, v in found.items()]
@@ -130,9 +130,9 @@ def _missing(
     return {n: v for n, v in extra.items() if n.isidentifier() and not n.startswith("_") and is_plain(v)}
 
 
-def _otherwise(module: nn.Module, twin: nn.Module, before: nn.Module, path: str, read: Set[str]) -> Values:
+def _otherwise(module: nn.Module, twin: nn.Module, before: nn.Module, read: Set[str]) -> Values:
     """What running code reads on a module and the author's constructors give it, but not those written so far."""
-    made = vars(dict(twin.named_modules()).get(path, before))
+    made = vars(twin)
     held = {n: v for n, v in vars(module).items() if n in read and n not in INTERNAL and n in vars(before)}
     held = {n: v for n, v in held.items() if is_plain(v) or small_tensor(v) is not None}
     return {n: v for n, v in held.items() if n in made and alike(vars(before)[n], v) and not alike(made[n], v)}
