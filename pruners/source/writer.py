@@ -147,7 +147,7 @@ def _write(
     text, twin = writing.first(header)
     missing = [tie(model, pair, tree.instances) for pair in shared(model, twin)]
     inside = {cls: _stored(node) for cls, node in writing.reach.nodes.items()}
-    was = {path: b.module for path, b in tree.births.items() if b.module is not None}
+    was = {path: b.module for path, b in tree.births.items()}
     outside = set_from_outside(model, twin, was, inside, writing.traces.expected, writing.running)
     missing += [(type(model), line) for line in (*outside, *repairs(model, twin))]
     for cls in dict.fromkeys(c for c, _ in missing):

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from ..live import Birth, Frame
+from ..live import Birth, Frame, Making
 from ..text import FunctionNode, SourceFile, Sources, loaded_names, stored_names, with_values
 
 Bound = dict[str, ast.expr]
@@ -48,8 +48,7 @@ def argument_hints(birth: Birth, depth: int, sources: Sources, level: int = 0) -
     made = call_in(birth.frames[level], sources)
     if made is None:
         return {}
-    cls = birth.made_as or type(birth.module)
-    names = _names_of(birth.frames[level - 1], sources) if level else parameter_names(cls)
+    names = _names_of(birth.frames[level - 1], sources) if level else parameter_names(birth.made_as)
     bound = _said_around(bind(made[1], names) or {}, *made)
     for i in range(level, depth):
         bound = _one_scope_out(bound, birth.frames[i], birth.frames[i + 1], sources)
@@ -61,7 +60,7 @@ def handed_in_loop(birth: Birth, depth: int, argument: str, sources: Sources) ->
     that turn in place of the loop's names."""
     made = call_in(birth.frames[0], sources)
     frames = birth.frames[: depth + 1]
-    bound = bind(made[1], parameter_names(birth.made_as or type(birth.module))) if made is not None else None
+    bound = bind(made[1], parameter_names(birth.made_as)) if made is not None else None
     inner = [f for f in frames[:-1] if not f.function.startswith("<")]  # up to Python 3.11, comprehensions have frames
     if made is None or bound is None or argument not in bound or inner:
         return None
@@ -75,12 +74,9 @@ def handed_in_loop(birth: Birth, depth: int, argument: str, sources: Sources) ->
     return with_values(bound[argument], {n: numbers[n] for n in turn}) if turn <= set(numbers) and turn else None
 
 
-def call_in_constructor(
-    birth: Birth | None, owner: Birth | None, home: SourceFile | None, sources: Sources
-) -> ast.Call | None:
-    """The call in the constructor of ``owner``, which stands in the file ``home``, that led to a module."""
-    depth = birth.made_by(owner.module) if birth and owner and owner.module is not None else None
-    made = call_in(birth.frames[depth], sources) if birth and depth is not None else None
+def call_in_constructor(making: Making | None, home: SourceFile, sources: Sources) -> ast.Call | None:
+    """The call in the owner's constructor, which stands in the file ``home``, that led to a module."""
+    made = call_in(making.birth.frames[making.depth], sources) if making and making.depth is not None else None
     return made[1] if made is not None and made[0] is home else None
 
 

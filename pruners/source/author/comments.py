@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 
-from ..live import Tree, ancestors
+from ..live import Tree
 from .arguments import call_in_constructor
 from .classes import AuthorClass
 
@@ -45,10 +45,8 @@ class Comments:
 
     def _call(self, path: str) -> ast.Call | None:
         """The call in the constructor that led to the module."""
-        birth = self.tree.birth(path)
-        owner = next((p for p in ancestors(path) if p in self.paths), None)
-        above = self.tree.birth(owner) if owner is not None else None
-        return call_in_constructor(birth, above, self.author.init_file, self.tree.sources)
+        making = self.tree.making(path, self.paths)
+        return call_in_constructor(making, self.author.init_file, self.tree.sources)
 
     def _in_list(self, call: ast.expr) -> Found:
         """Comments in and around ``layers.append(...)``, ``layers += [...]`` and the like."""

@@ -22,7 +22,6 @@ from ..live import (
     Ref,
     Term,
     Tree,
-    ancestors,
     call_of,
     for_instance,
     is_plain,
@@ -66,11 +65,8 @@ class Helpers:
 
     def _birth(self, path: str) -> Birth | None:
         """How the layer was made, if that was in a call of the class being written, but not by itself."""
-        birth = self.tree.birth(path)
-        owner = next((p for p in ancestors(path) if p in self.paths), None)
-        above = self.tree.birth(owner) if owner is not None else None
-        depth = birth.made_by(above.module) if birth and above and above.module is not None else None
-        return birth if depth else None
+        making = self.tree.making(path, self.paths)
+        return making.birth if making is not None and making.depth else None
 
     def _function(self, birth: Birth) -> types.FunctionType | None:
         frame = birth.frames[0]

@@ -212,7 +212,7 @@ class ClassWriter:
         """Whether a plain value is still what the constructor made."""
         for live, birth in zip(self.context.live, self.context.births, strict=True):
             value = vars(live).get(name)
-            made = vars(birth.module).get(name, value) if birth is not None and birth.module is not None else value
+            made = vars(birth.module).get(name, value) if birth is not None else value
             if is_plain(value) and not (is_plain(made) and same(Lit(made), Lit(value))):
                 return False
         return True

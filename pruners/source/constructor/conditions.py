@@ -12,7 +12,7 @@ from ..text import WIDTH, Lines, loaded_names, rows, with_values
 from .buffer_statements import dotted
 from .context import ClassContext
 from .printer import Printer
-from .walk import Mask, Walk, line_in
+from .walk import Mask, Walk
 
 INDENT = 8  # of statements in a method
 
@@ -103,17 +103,13 @@ class Conditions:
         paths = item.value.paths if isinstance(item.value, Call | Box) else ()
         value = item.value.values if isinstance(item.value, Hole) else ()
         paths = paths or tuple(p for v in value if isinstance(v, Call | Box) for p in v.paths)
-        line = self._line_of(next((p for p in paths if p is not None), None))
+        making = self.context.making(next((p for p in paths if p is not None), None))
+        line = making.birth.line_in(making.owner.module) if making is not None else None
         for stmt, taken in self.walk.taken.items():
             inside = line is not None and stmt.lineno <= line <= (stmt.body[-1].end_lineno or 0)
             if inside and all(taken.get(i) is (i in yes) for i in mask):
                 return self._test(stmt, yes, mask - yes, f"with_layer{item.name}")
         return self._flag([f"with_layer{item.name}"], yes, mask - yes)
-
-    def _line_of(self, path: str | None) -> int | None:
-        birth = self.context.tree.birth(path) if path is not None else None
-        owner = self.context.owner(path) if path is not None else None
-        return line_in(birth, owner.module) if birth and owner and owner.module is not None else None
 
     @property
     def _width(self) -> int:
@@ -129,18 +125,12 @@ class Conditions:
         followed = {(n, i) for n, i in self.walk.final}
         found = []
         for name in self.context.attributes():
-            for i, (path, birth) in enumerate(zip(self.context.paths, self.context.births, strict=True)):
-                if (
-                    (name, i) in followed
-                    or name not in self.context.records[i]
-                    or (name in self.context.torn and not all_instances)
-                    or birth is None
-                    or birth.module is None
-                ):
+            for i, record in enumerate(self.context.records):
+                if (name, i) in followed or name not in record or (name in self.context.torn and not all_instances):
                     continue
                 if not all_instances and ((mask is not None and i not in mask) or (name, i) in self._done):
                     continue
-                line = line_in(self.context.tree.birth(f"{path}.{name}" if path else name), birth.module)
+                line = self.context.line_of(i, name)
                 if line is not None and span[0] <= line <= span[1]:
                     found.append(name)
                     break

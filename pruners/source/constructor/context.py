@@ -22,14 +22,15 @@ from ..live import (
     Call,
     Given,
     Lit,
+    Making,
     Record,
     Recorder,
     Term,
     Tree,
-    ancestors,
     cut_sizes,
     is_authored,
     is_plain,
+    joined,
     layers_in,
     numbers_in,
     same,
@@ -77,10 +78,14 @@ class ClassContext:
     def is_root(self) -> bool:
         return "" in self.paths
 
-    def owner(self, path: str) -> Birth | None:
-        """The birth of the instance of this class that holds the module."""
-        found = next((p for p in ancestors(path) if p in self.paths), None)
-        return self.tree.birth(found) if found is not None else None
+    def making(self, path: str | None) -> Making | None:
+        """How a module came to be in the instance of this class that holds it."""
+        return self.tree.making(path, self.paths)
+
+    def line_of(self, index: int, name: str) -> int | None:
+        """The line of an instance's constructor that led to the module under a name."""
+        birth, owner = self.tree.birth(joined(self.paths[index], name)), self.births[index]
+        return birth.line_in(owner.module) if birth is not None and owner is not None else None
 
     def passed_in(self, path: str) -> bool:
         """Whether the module was made elsewhere and handed to this class's constructor.
@@ -91,8 +96,8 @@ class ClassContext:
             return True
         if self.is_root:
             return False
-        birth, owner = self.tree.birth(path), self.owner(path)
-        return bool(birth and owner and owner.module is not None and birth.made_by(owner.module) is None)
+        making = self.making(path)
+        return making is not None and making.depth is None
 
     def took(self, code: types.CodeType) -> bool:
         """Whether a function with this code was handed to this class's constructor."""
@@ -101,12 +106,10 @@ class ClassContext:
 
     def made_at(self, path: str) -> Hashable | None:
         """The calls that led from this class's constructor to the module, by where they end."""
-        birth, owner = self.tree.birth(path), self.owner(path)
-        depth = birth.made_by(owner.module) if birth and owner and owner.module is not None else None
-        if birth and owner and depth is None:
-            given = [n for n, v in owner.arguments.items() if v is birth.module]
-            return ("given", *given) if given else None
-        return tuple((f.file, f.end) for f in birth.frames[: depth + 1]) if birth and depth is not None else None
+        making = self.making(path)
+        if making is None or making.depth is None:
+            return ("given", *making.given) if making is not None and making.given else None
+        return tuple((f.file, f.end) for f in making.birth.frames[: making.depth + 1])
 
     def chosen(self, terms: Sequence[Term | None]) -> tuple[ast.IfExp, tuple[bool | None, ...]] | None:
         """The author's conditional expression of which one side or the other gave each module or literal, and whether
@@ -127,7 +130,7 @@ class ClassContext:
 
     def _call_of(self, path: str) -> ast.Call | None:
         """The call in this class's constructor that led to the module."""
-        return call_in_constructor(self.tree.birth(path), self.owner(path), self.author.init_file, self.tree.sources)
+        return call_in_constructor(self.making(path), self.author.init_file, self.tree.sources)
 
     def given(self, name: str) -> tuple[Term | None, ...] | None:
         """What the author's constructor got for a parameter, in every instance, but for modules."""
@@ -178,11 +181,11 @@ class ClassContext:
         """Attributes that count channels in other instances, where they had to change, and that nobody reads in this
         one: its number may follow too."""
         held = [(vars(live), vars(b.module)) for live, b in zip(self.live, self.births, strict=True)
-                if b is not None and b.module is not None]  # fmt: skip
+                if b is not None]  # fmt: skip
         changed = {n for now, was in held for n, v in now.items()
                    if n in was and is_plain(v) and is_plain(was[n]) and not same(Lit(v), Lit(was[n]))}  # fmt: skip
         birth = self.tree.birth(path)
-        was = vars(birth.module) if birth is not None and birth.module is not None else {}
+        was = vars(birth.module) if birth is not None else {}
         now = vars(self.tree.live[path])
         return {n for n in changed & set(now) & set(was) if same(Lit(now[n]), Lit(was[n]))}
 

@@ -67,7 +67,7 @@ def _assignments(functions: Iterable[tuple[str, int, str]], sources: Sources) ->
 
 def _functions(context: ClassContext) -> Iterator[tuple[str, int, str]]:
     """The functions that ran between an instance's constructor and the making of its modules."""
-    owners = [b.module for b in context.births if b is not None and b.module is not None]
+    owners = [b.module for b in context.births if b is not None]
     for birth in context.tree.births.values():
         depth = max((d for o in owners[:1] if (d := birth.made_by(o)) is not None), default=-1)
         for frame in birth.frames[: depth + 1]:

@@ -47,7 +47,7 @@ from .functions import dedented, replaced
 from .members import Members
 from .starts import initialises, starts_weights
 from .tensors import resizes
-from .walk import Mask, line_in, own_attribute
+from .walk import Mask, own_attribute
 
 Settings = Sequence[tuple[str, ast.expr | None]]
 
@@ -323,12 +323,12 @@ class InitWriter(Members):
         """Whether the statement only served to make modules: a loop over widths, a list that grows."""
         span = (stmt.lineno, stmt.end_lineno or 0)
         for path, birth in zip(self.context.paths, self.context.births, strict=True):
-            if birth is None or birth.module is None:
+            if birth is None:
                 continue
             prefix = f"{path}." if path else ""
             for other, made in self.context.tree.births.items():
                 if other.startswith(prefix) and other != path:
-                    line = line_in(made, birth.module)
+                    line = made.line_in(birth.module)
                     if line is not None and span[0] <= line <= span[1]:
                         return True
         return False

@@ -32,6 +32,7 @@ from ..live import (
     Text,
     holds_layers,
     is_plain,
+    joined,
     literal,
     small_tensors,
     tensor_call,
@@ -407,7 +408,7 @@ class Members(Sequences):
 
     def _handed(self, name: str, index: int) -> bool:
         path = self.context.paths[index]
-        return name in self.context.records[index] and self.context.passed_in(f"{path}.{name}" if path else name)
+        return name in self.context.records[index] and self.context.passed_in(joined(path, name))
 
     def _family(self, names: Sequence[str], mask: Mask) -> Lines:
         """Children that a loop makes, not equally many everywhere: the constructor is given them and adds them."""

@@ -44,7 +44,6 @@ from ..live import (
     Text,
     Tree,
     Unsaid,
-    ancestors,
     is_authored,
     is_torch,
     literal,
@@ -232,15 +231,13 @@ class Printer:
         """``activation`` where the author calls ``activation_layer(...)``, or the name it was handed over under."""
         for value in hole.values:
             path = value.paths[0] if isinstance(value, Call | Box) and value.paths else None
-            birth = self.tree.birth(path) if path is not None else None
-            owner = next((p for p in ancestors(path) if p in self.paths), None) if path is not None else None
-            above = self.tree.birth(owner) if owner is not None else None
-            if birth is None or above is None:
+            making = self.tree.making(path, self.paths)
+            if making is None:
                 continue
-            given = [n for n, v in above.arguments.items() if v is birth.module]
-            if given:
-                return given[0]
-            made = call_in(birth.frames[0], self.tree.sources) if birth.frames else None
+            if making.given:
+                return making.given[0]
+            frames = making.birth.frames
+            made = call_in(frames[0], self.tree.sources) if frames else None
             if made is not None and isinstance(made[1].func, ast.Name) and made[1].func.id.endswith("_layer"):
                 return made[1].func.id.removesuffix("_layer")
         return None
@@ -303,14 +300,10 @@ class Printer:
 
     def _in_loop(self, term: Call, arg: Arg) -> ast.expr | None:
         """The author's expression for an object that was handed over in a loop; None for anything else."""
-        path = next((p for p in term.paths if p is not None), None)
-        birth = self.tree.birth(path) if path is not None else None
-        owner = next((p for p in ancestors(path) if p in self.paths), None) if path is not None else None
-        above = self.tree.birth(owner) if owner is not None else None
-        if birth is None or above is None or above.module is None or not isinstance(arg.value, Given):
+        making = self.tree.making(next((p for p in term.paths if p is not None), None), self.paths)
+        if making is None or making.depth is None or not isinstance(arg.value, Given):
             return None
-        depth = birth.made_by(above.module)
-        return handed_in_loop(birth, depth, arg.name, self.tree.sources) if depth is not None else None
+        return handed_in_loop(making.birth, making.depth, arg.name, self.tree.sources)
 
     def sized(self, term: Call, made: Call, create: Any, hints: Sequence[ast.expr]) -> Code:
         """A tensor of the author's kind with sizes in the author's words: ``nn.Parameter(torch.ones(1, dim))``."""
@@ -403,13 +396,10 @@ class Printer:
         for path in paths:
             if path is None:
                 continue
-            birth = self.tree.birth(path)
-            owner = next((p for p in ancestors(path) if p in self.paths), None)  # of the class being written
-            above = self.tree.birth(owner) if owner is not None else None
-            depth = birth.made_by(above.module) if birth and above and above.module is not None else None
+            making, birth = self.tree.making(path, self.paths), self.tree.birth(path)
             if birth is None:
                 continue  # shared with another place, or not made again: nothing is known
-            if depth is None:
+            if making is None or (depth := making.depth) is None:
                 return Site(None, {})
             here = depth >= level and all(f.function in _LOOPS for f in birth.frames[level:depth])
             made = call_in(birth.frames[level], self.tree.sources) if here else None

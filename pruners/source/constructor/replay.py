@@ -242,7 +242,7 @@ class Replays:
     def values(self, context: ClassContext) -> Mapping[str, tuple[Any, ...] | None]:
         """Attributes that only scripts read, with the numbers that the layers have now, in every instance; None where
         one number stands for several widths."""
-        if context.author.init is None or any(b is None or b.module is None for b in context.births):
+        if context.author.init is None or not all(context.births):
             return {}
         held = {n for r in context.records for n, s in r.items() if s.kind == PLAIN}
         names = {n for n in held if context.may_follow(n) or any(map(_is_record, _held(context, n)))}
@@ -316,7 +316,7 @@ class Replays:
     ) -> None:  # fmt: skip
         """What the outermost class puts on layers and only scripts read: numbers of channels, or of parameters."""
         birth, live = context.births[0], dict(context.live[0].named_modules())
-        first = dict(birth.module.named_modules()) if birth is not None and birth.module is not None else {}
+        first = dict(birth.module.named_modules()) if birth is not None else {}
         for path, made in run.module.named_modules():
             if not path or path not in live or path not in first:
                 continue
@@ -462,9 +462,7 @@ def _alone(context: ClassContext) -> bool:
     author, cls = context.author, context.author.cls
     if author.init is None or author.init.decorator_list or not _moves(author, author.init):
         return False
-    if cls in context.tree.circles:
-        return False
-    return all(b is not None and b.module is not None and b.arguments is not None for b in context.births)
+    return cls not in context.tree.circles and all(context.births)
 
 
 def _moves(author: AuthorClass, init: FunctionNode) -> bool:
@@ -553,7 +551,7 @@ def _held(context: ClassContext, name: str) -> list[Any]:
 def _changed_numbers(context: ClassContext, index: int, run: Run) -> Iterator[Equation]:
     """What attributes that count channels where the network runs have to be."""
     birth, live = context.births[index], dict(context.live[index].named_modules())
-    if birth is None or birth.module is None:
+    if birth is None:
         return
     first = dict(birth.module.named_modules())
     for path, made in run.module.named_modules():
@@ -605,7 +603,7 @@ def _namesakes(context: ClassContext, runs: Sequence[Run], known: Sequence[Equat
             alone = isinstance(value, Traced) and len(value.reads) == 1 and not value.reads & read
             if alone and context.may_follow(name) and all(isinstance(k, Written) for k in value.reads):
                 now = dict(live.named_modules())
-                layers = birth.module.named_modules() if birth is not None and birth.module is not None else ()
+                layers = birth.module.named_modules() if birth is not None else ()
                 sizes = {vars(now[p]).get(name) for p, m in layers if is_torch(type(m)) and p in now
                          and vars(m).get(name) == int(value)}  # fmt: skip
                 found += [(value, s) for s in sizes if len(sizes) == 1 and type(s) is int]

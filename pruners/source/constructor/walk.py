@@ -6,10 +6,8 @@ import ast
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import nn
-
 from ..author import Unproved, evaluate
-from ..live import PARAMETER, Birth
+from ..live import PARAMETER
 from .context import ClassContext
 
 Mask = frozenset[int]
@@ -66,12 +64,11 @@ class Walk:
 
     def _truth(self, stmt: ast.If, index: int) -> bool | None:
         """Whether the instance took the branch: from the modules it made there, else by evaluating the condition."""
-        birth, path = self.context.births[index], self.context.paths[index]
-        if birth is None or birth.module is None:
+        birth = self.context.births[index]
+        if birth is None:
             return None
         for name in self.context.records[index]:
-            child = self.context.tree.birth(f"{path}.{name}" if path else name)
-            line = line_in(child, birth.module)
+            line = self.context.line_of(index, name)
             if line is not None and stmt.lineno <= line <= (stmt.end_lineno or 0):
                 return line <= (stmt.body[-1].end_lineno or 0)
         names = {**birth.locals, **birth.arguments, self.context.author.self_name: birth.module}
@@ -87,21 +84,14 @@ class Walk:
         for setting in self.settings:
             for i in setting.mask:
                 final[setting.attribute, i] = setting.stmt
-        for i, (path, birth) in enumerate(zip(self.context.paths, self.context.births, strict=True)):
-            for name in self.context.records[i]:
-                child = self.context.tree.birth(f"{path}.{name}" if path else name)
-                line = line_in(child, birth.module) if birth and birth.module else None
+        for i, record in enumerate(self.context.records):
+            for name in record:
+                line = self.context.line_of(i, name)
                 stmts = [s.stmt for s in self.settings if s.attribute == name and line is not None]
                 made = [s for s in stmts if s.lineno <= (line or 0) <= (s.end_lineno or 0)]
                 if made:
                     final[name, i] = made[-1]
         return final
-
-
-def line_in(birth: Birth | None, owner: nn.Module) -> int | None:
-    """The line of the owner's constructor that led to the module."""
-    depth = birth.made_by(owner) if birth else None
-    return birth.frames[depth].end[0] if birth and depth is not None else None
 
 
 def _side_by_side(stmt: ast.AST) -> list[tuple[ast.expr, ast.expr]]:

@@ -12,7 +12,7 @@ from torch import nn
 from ...run import INTERNAL, dense
 from ..author import differing, own
 from ..constructor import alike
-from ..live import cut_sizes, is_authored, is_plain, literal, numbers_in, small_tensor
+from ..live import cut_sizes, is_authored, is_plain, joined, literal, numbers_in, small_tensor
 from ..text import STEP
 from .repairs import expression
 
@@ -36,7 +36,7 @@ def set_from_outside(
         found |= {n: v for n, v in expected.get(path, {}).items() if n in found and is_plain(v)}
     lines: list[str] = []
     for path, module in model.named_modules():
-        children = [f"{path}.{n}" if path else n for n, _ in module.named_children()]
+        children = [joined(path, n) for n, _ in module.named_children()]
         names = {tuple(missing.get(p, ())) for p in children}
         if isinstance(module, nn.Sequential | nn.ModuleList) and len(children) > 1 and len(names) == 1 and any(names):
             lines += _loop(path, next(iter(names)), [missing.pop(p) for p in children])

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import nn
 
-from ..live import ancestors, literal
+from ..live import ancestors, joined, literal
 from ..text import is_usable_name
 
 
@@ -80,7 +80,7 @@ def _frozen(model: nn.Module, twin: nn.Module) -> list[str]:
     wrong = {k for k in wanted if wanted[k] != given.get(k)}
     lines = []
     for path, module in model.named_modules():
-        keys = [f"{path}.{k}" if path else k for k, _ in module.named_parameters()]
+        keys = [joined(path, k) for k, _ in module.named_parameters()]
         keys = [k for k in keys if k in wanted]
         if keys and all(k in wrong for k in keys) and len({wanted[k] for k in keys}) == 1:
             lines.append(f"{expression(path)}.requires_grad_({wanted[keys[0]]})")

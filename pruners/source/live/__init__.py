@@ -32,15 +32,15 @@ from .terms import (
     value_of,
 )
 from .torch_layers import AXES, call_of, one_for_all
-from .tree import BOXES, Tree, ancestors, author_init, is_authored, is_torch, torch_base
+from .tree import BOXES, Making, Tree, ancestors, author_init, is_authored, is_torch, joined, torch_base
 from .values import cut_sizes, global_name, literal, numbers_in, term_of_value
 
 __all__ = [
     "AXES", "BOXES", "BUFFER", "CHILD", "PARAMETER", "PLAIN", "WIDTH_ARGUMENTS", "Alias", "Arg", "Birth", "Box",
-    "Call", "Closure", "Display", "Either", "Frame", "Given", "Hole", "Item", "Lit", "Record", "Recorder", "Ref",
+    "Call", "Closure", "Display", "Either", "Frame", "Given", "Hole", "Item", "Lit", "Making", "Record", "Recorder", "Ref",
     "Slot", "Term", "Text", "Tree", "Unsaid", "ancestors", "author_init", "call_of", "cells", "constructed",
     "cut_sizes", "for_instance", "global_name", "holds", "holds_layers", "is_authored", "is_plain", "is_torch",
-    "layers_in", "literal", "loading_nothing", "numbers_in", "one_for_all", "refuse", "reseeded", "same",
+    "joined", "layers_in", "literal", "loading_nothing", "numbers_in", "one_for_all", "refuse", "reseeded", "same",
     "same_vector", "small_tensor", "small_tensors", "span_of", "tensor_call", "term_of_value", "torch_base",
     "undisturbed", "unify", "value_of", "with_equal_sides",
 ]

@@ -51,19 +51,24 @@ class Frame:
 
 @dataclass(frozen=True)
 class Birth:
-    """``frames``: who made the module, innermost first. ``arguments``, ``locals``: what ``__init__`` got and left.
+    """``frames``: who made the ``module``, innermost first. ``arguments``, ``locals``: what ``__init__`` got and left.
     ``made_as``: the class that was called, which a lazy layer leaves when it gets its sizes."""
 
     frames: tuple[Frame, ...]
-    arguments: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    locals: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    module: nn.Module | None = field(default=None, repr=False)
-    made_as: type | None = None
+    arguments: Mapping[str, Any] = field(repr=False)
+    locals: Mapping[str, Any] = field(repr=False)
+    module: nn.Module = field(repr=False)
+    made_as: type
 
     def made_by(self, owner: nn.Module) -> int | None:
         """Index of the frame of ``owner.__init__`` that led to this module (the outermost one), if any."""
         found = [i for i, f in enumerate(self.frames) if f.owner is owner and f.function == "__init__"]
         return found[-1] if found else None
+
+    def line_in(self, owner: nn.Module) -> int | None:
+        """The line of the owner's constructor that led to this module."""
+        depth = self.made_by(owner)
+        return self.frames[depth].end[0] if depth is not None else None
 
 
 Births = Mapping[str, Birth]

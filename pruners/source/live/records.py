@@ -17,7 +17,7 @@ from .closures import Renewal, holds
 from .tensor_terms import literal_tensor, parameter_call, tensor_call
 from .terms import Alias, Box, Call, Display, Item, Lit, Term
 from .torch_layers import call_of, is_torch
-from .tree import Tree, author_init, is_box, torch_base
+from .tree import Tree, author_init, is_box, joined, torch_base
 from .values import term_of_value
 
 CHILD, PARAMETER, BUFFER, PLAIN = "child", "parameter", "buffer", "plain"
@@ -62,7 +62,7 @@ class Recorder:
                 record[name] = Slot(BUFFER, self._buffer(module, name, mine))
         for name, child in module._modules.items():
             if name not in inherited and not self._waits(child):
-                record[name] = Slot(CHILD, self._child(_join(path, name), child, seen, f"self.{name}"))
+                record[name] = Slot(CHILD, self._child(joined(path, name), child, seen, f"self.{name}"))
         for name, value in vars(module).items():
             if name not in INTERNAL and name not in inherited:
                 record[name] = self._plain(path, name, value, seen)
@@ -77,7 +77,7 @@ class Recorder:
         if issubclass(base, nn.Sequential | nn.ModuleList):
             numbered = {n: c for n, c in module._modules.items() if n.isdecimal()}
             there = [(n, c) for n, c in numbered.items() if c is not None and not self._waits(c)]
-            items = [Item(n, self.module(_join(path, n), c)) for n, c in there]
+            items = [Item(n, self.module(joined(path, n), c)) for n, c in there]
             return Box(base, tuple(items), (path,))
         return call_of(module, path, self.tree.dtype, base) if base not in (nn.Module, nn.ModuleDict) else None
 
@@ -91,7 +91,7 @@ class Recorder:
             if cls is nn.Module and (module._parameters or module._buffers):
                 raise ValueTextError(f"{path}: an nn.Module without a class of its own holds tensors; give it a class")
             found = [(n, c) for n, c in module._modules.items() if c is not None or not issubclass(cls, nn.Sequential)]
-            items = [Item(n, Lit(None) if c is None else self.module(_join(path, n), c)) for n, c in found]
+            items = [Item(n, Lit(None) if c is None else self.module(joined(path, n), c)) for n, c in found]
             return Box(cls, tuple(items), (path,))
         if is_torch(cls) or (author_init(cls) is None and torch_base(cls) is not nn.Module):
             return call_of(module, path, self.tree.dtype)
@@ -120,8 +120,8 @@ class Recorder:
 
     def _handed(self, path: str, child: nn.Module) -> bool:
         """Whether the constructor was given the module, as it may be given one activation for several places."""
-        birth, owner = self.tree.birth(path), self.tree.birth(path.rpartition(".")[0])
-        outside = bool(birth and owner and owner.module is not None and birth.made_by(owner.module) is None)
+        making = self.tree.making(path, (path.rpartition(".")[0],))
+        outside = making is not None and making.depth is None
         return outside and "." in path and not child.state_dict()
 
     def _buffer(self, module: nn.Module, name: str, tensor: torch.Tensor | None) -> Term:
@@ -146,7 +146,7 @@ class Recorder:
                     reason = f"this number must follow the widths, but {error.args[0]}"
                     raise SharedCodeError(reason, site=site.site, help="make it an attribute") from error
             birth = self.tree.birth(path)
-            made = vars(birth.module).get(name) if birth is not None and birth.module is not None else None
+            made = vars(birth.module).get(name) if birth is not None else None
             if type(made) in (dict, list, set) and not made:
                 return Slot(PLAIN, Lit(made))  # a cache that running filled
             return Slot(PLAIN, None, str(error.args[0]))
@@ -198,10 +198,6 @@ def holds_layers(term: Term | None) -> bool:
     """Whether it is a list, tuple or dict in which layers of the module stand."""
     items = term.items if isinstance(term, Display) else ()
     return any(isinstance(i, Alias) or holds_layers(i) for i in items)
-
-
-def _join(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else name
 
 
 def _of_torch_base(cls: type) -> Set[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Container, Iterator, Mapping, Set
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -17,6 +18,21 @@ from .terms import Call
 from .torch_layers import is_torch
 
 BOXES = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+
+
+@dataclass(frozen=True)
+class Making:
+    """How a module came to be in the ``owner`` around it. ``depth``: of the owner's constructor in the frames of the
+    ``birth``; None if the module was made elsewhere."""
+
+    birth: Birth
+    owner: Birth
+    depth: int | None
+
+    @property
+    def given(self) -> list[str]:
+        """The arguments under which the owner's constructor was handed the module."""
+        return [n for n, v in self.owner.arguments.items() if v is self.birth.module]
 
 
 class Tree:
@@ -122,6 +138,17 @@ class Tree:
 
     def birth(self, path: str) -> Birth | None:
         return self.births.get(path)
+
+    def making(self, path: str | None, paths: Container[str]) -> Making | None:
+        """How a module came to be in the first of ``paths`` that is around it; None where nothing is known."""
+        owner = next((p for p in ancestors(path or "") if p in paths), None)
+        birth, above = self.births.get(path or ""), self.births.get(owner) if owner is not None else None
+        return Making(birth, above, birth.made_by(above.module)) if birth is not None and above is not None else None
+
+
+def joined(path: str, name: str) -> str:
+    """The path of what a module holds under a name."""
+    return f"{path}.{name}" if path else name
 
 
 def ancestors(path: str) -> Iterator[str]:
