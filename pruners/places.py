@@ -46,5 +46,9 @@ class LiteralSite:
     template: str = "{}"
 
     @property
+    def span(self) -> Span:
+        return self.line, self.col, self.end_line, self.end_col
+
+    @property
     def site(self) -> Site:
-        return Site(self.file, self.line, span=(self.line, self.col, self.end_line, self.end_col))
+        return Site(self.file, self.line, span=self.span)

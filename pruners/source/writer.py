@@ -76,8 +76,8 @@ from .file import (
     tie,
     top_of,
 )
-from .live import Recorder, Tree, Unsaid, is_torch, loading_nothing, refuse, span_of, torch_base, with_equal_sides
-from .text import SourceFile, Sources, stored_names
+from .live import Recorder, Tree, Unsaid, is_torch, loading_nothing, refuse, torch_base, with_equal_sides
+from .text import SourceFile, Sources, encloses, span_of, stored_names
 
 log = logging.getLogger(__name__)
 ROUNDS = 5
@@ -436,8 +436,7 @@ class _Writing:
         for key in sorted(self.traces.constants - edited.keys(), key=str):
             file = self.tree.sources.file(key.file)
             for stmt in file.tree.body if file is not None else ():
-                spans = [(n, span_of(value)) for n, value in named_values(stmt)]
-                there = [n for n, span in spans if span[:2] <= key.span[:2] < span[2:]]
+                there = [n for n, value in named_values(stmt) if encloses(span_of(value), key.span)]
                 if there and (key.file, stmt.lineno) in lines:
                     yield f"{there[0]} (line {stmt.lineno})"
 

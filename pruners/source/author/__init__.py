@@ -70,16 +70,16 @@ from .reads import (
     own_tests,
     reads_of_helpers,
 )
-from .scope import Scope, Vector, as_term
+from .scope import Scope, Vector, as_term, term_of_default
 
 __all__ = [
     "DROPPED", "Asked", "AuthorClass", "AuthorParameter", "Comments", "Equation", "Helpers", "Library", "Namer", "Read",
-    "Scope", "Traced", "TracedFloat", "Unproved", "Vector", "Written",
-    "again", "alone", "argument_hints", "as_term", "attribute_reads", "attributes_of", "bared", "bind", "binding",
-    "call_in", "call_in_constructor", "choose_imported", "code_in", "compensated", "decided", "differing",
-    "equal_alike", "evaluate", "factors", "fields_of", "file_of", "for_checkers", "handed_in_loop", "homes_of",
-    "in_comprehensions", "installed", "is_options", "is_simple", "meant", "methods_of", "module_at", "module_of",
-    "named_values", "namespace_of", "numbers_by_place", "only_compared", "only_for", "only_notes", "own", "own_tests",
-    "parameter_names", "reads_of", "reads_of_helpers", "renewed", "same_options", "settled", "solved", "taken_whole",
-    "top_name", "traced", "unwelcome", "usual", "with_fields", "with_numbers", "words_of",
+    "Scope", "Traced", "TracedFloat", "Unproved", "Vector", "Written", "again", "alone", "argument_hints", "as_term",
+    "attribute_reads", "attributes_of", "bared", "bind", "binding", "call_in", "call_in_constructor", "choose_imported",
+    "code_in", "compensated", "decided", "differing", "equal_alike", "evaluate", "factors", "fields_of", "file_of",
+    "for_checkers", "handed_in_loop", "homes_of", "in_comprehensions", "installed", "is_options", "is_simple", "meant",
+    "methods_of", "module_at", "module_of", "named_values", "namespace_of", "numbers_by_place", "only_compared",
+    "only_for", "only_notes", "own", "own_tests", "parameter_names", "reads_of", "reads_of_helpers", "renewed",
+    "same_options", "settled", "solved", "taken_whole", "term_of_default", "top_name", "traced", "unwelcome", "usual",
+    "with_fields", "with_numbers", "words_of",
 ]

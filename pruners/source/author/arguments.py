@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from ..live import Birth, Frame, Making
-from ..text import FunctionNode, SourceFile, Sources, loaded_names, stored_names, with_values
+from ..text import FunctionNode, SourceFile, Sources, encloses, loaded_names, span_of, stored_names, with_values
 
 Bound = dict[str, ast.expr]
 
@@ -48,7 +48,11 @@ def argument_hints(birth: Birth, depth: int, sources: Sources, level: int = 0) -
     made = call_in(birth.frames[level], sources)
     if made is None:
         return {}
-    names = _names_of(birth.frames[level - 1], sources) if level else parameter_names(birth.made_as)
+    names = parameter_names(birth.made_as)
+    if level:
+        helper = _function_in(birth.frames[level - 1], sources)
+        args = helper.args if helper is not None else None
+        names = [a.arg for a in (*args.posonlyargs, *args.args, *args.kwonlyargs)] if args is not None else []
     bound = _said_around(bind(made[1], names) or {}, *made)
     for i in range(level, depth):
         bound = _one_scope_out(bound, birth.frames[i], birth.frames[i + 1], sources)
@@ -64,8 +68,7 @@ def handed_in_loop(birth: Birth, depth: int, argument: str, sources: Sources) ->
     inner = [f for f in frames[:-1] if not f.function.startswith("<")]  # up to Python 3.11, comprehensions have frames
     if made is None or bound is None or argument not in bound or inner:
         return None
-    file = made[0]
-    function = file.functions.get((frames[-1].function, frames[-1].first_line))
+    function = _function_in(frames[-1], sources)
     loops = [n for n in ast.walk(function) if isinstance(n, ast.For)] if function is not None else []
     around = [n for n in loops if n.lineno <= made[1].lineno <= (n.end_lineno or 0)]
     names = in_comprehensions(*made).union(*(stored_names(n.target) for n in around))
@@ -82,9 +85,7 @@ def call_in_constructor(making: Making | None, home: SourceFile, sources: Source
 
 def in_comprehensions(file: SourceFile, call: ast.Call) -> set[str]:
     """Names of the comprehensions around a call. From Python 3.12 on, those of lists have no frame of their own."""
-    start, end = (call.lineno, call.col_offset), (call.end_lineno or 0, call.end_col_offset or 0)
-    around = [n for n in file.comprehensions if (n.lineno, n.col_offset) <= start]
-    around = [n for n in around if end <= (n.end_lineno or 0, n.end_col_offset or 0)]
+    around = [n for n in file.comprehensions if encloses(span_of(n), span_of(call))]
     return {t.id for loop in around for g in loop.generators for t in ast.walk(g.target) if isinstance(t, ast.Name)}
 
 
@@ -93,18 +94,16 @@ def _said_around(bound: Bound, file: SourceFile, call: ast.Call) -> Bound:
     return {name: expr for name, expr in bound.items() if not names & loaded_names(expr)}
 
 
-def _names_of(frame: Frame, sources: Sources) -> list[str]:
-    file = sources.file(frame.file)
-    function = file.functions.get((frame.function, frame.first_line)) if file else None
-    args = function.args if function else None
-    return [a.arg for a in (*args.posonlyargs, *args.args, *args.kwonlyargs)] if args else []
+def _function_in(frame: Frame, sources: Sources) -> FunctionNode | None:
+    """The function that a frame ran; up to Python 3.11 those of comprehensions have frames of their own, and none."""
+    found = sources.function(frame.file, frame.function, frame.first_line)
+    return found[1] if found is not None else None
 
 
 def _one_scope_out(bound: Bound, inner: Frame, outer: Frame, sources: Sources) -> Bound:
-    file = sources.file(inner.file)
-    function = file.functions.get((inner.function, inner.first_line)) if file else None
-    if function is None:  # up to Python 3.11, a comprehension: its own names are gone from ``bound`` already
-        return bound if inner.function.startswith("<") and file is not None else {}
+    function = _function_in(inner, sources)
+    if function is None:  # a comprehension: its own names are gone from ``bound`` already
+        return bound if inner.function.startswith("<") and sources.file(inner.file) is not None else {}
     made = call_in(outer, sources)
     if made is None:
         return {}
@@ -115,9 +114,12 @@ def _one_scope_out(bound: Bound, inner: Frame, outer: Frame, sources: Sources) -
         return {}
     hidden = any(k.arg is None for k in made[1].keywords)
     meaning = given if hidden else _defaults(function) | given
-    changed = _changed_by(function)
-    outside = {name: _substituted(expr, meaning, changed) for name, expr in bound.items()}
-    return _said_around({name: expr for name, expr in outside.items() if expr is not None}, *made)
+    outside: Bound = {}
+    for name, expr in bound.items():
+        visitor = _Substitute(meaning, _changed_by(function))
+        found = visitor.visit(copy.deepcopy(expr))
+        outside |= {} if visitor.failed else {name: found}
+    return _said_around(outside, *made)
 
 
 @lru_cache(maxsize=1024)
@@ -171,11 +173,3 @@ def _entry(display: ast.List | ast.Tuple | ast.Dict, index: ast.expr) -> ast.exp
         return None
     found = [v for k, v in zip(labels, display.values, strict=False) if k == key]
     return found[-1] if found and len(labels) == len(display.keys) else None
-
-
-def _substituted(expr: ast.expr, meaning: Bound, changed: set[str]) -> ast.expr | None:
-    visitor = _Substitute(meaning, changed)
-    result = visitor.visit(copy.deepcopy(expr))
-    return None if visitor.failed else result
-
-

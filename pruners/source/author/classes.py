@@ -104,22 +104,22 @@ class AuthorClass:
     @cached_property
     def _stores(self) -> Mapping[str, list[int | None]]:
         """Attributes that the class assigns: in which lines; None inside a loop of the constructor."""
-        loops = [n for n in ast.walk(self.init) if isinstance(n, ast.For | ast.While)] if self.init else []
         found: dict[str, list[int | None]] = {}
         for node in ast.walk(self.node):
             if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-                looped = any(within(node, loop) for loop in loops)
+                looped = any(within(node, loop) for loop in self._loops)
                 found.setdefault(node.attr, []).append(None if looped else node.lineno)
         return found
 
+    @cached_property
+    def _loops(self) -> list[ast.For | ast.While]:
+        return [n for n in ast.walk(self.init) if isinstance(n, ast.For | ast.While)] if self.init else []
+
     def settled(self) -> set[str]:
         """Local names that get their value in one place only, outside loops."""
-        counts: dict[str, int] = {}
-        for node in ast.walk(self.init) if self.init else ():
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store | ast.Del):
-                counts[node.id] = counts.get(node.id, 0) + 1
-        loops = [n for n in ast.walk(self.init) if isinstance(n, ast.For | ast.While)] if self.init else []
-        again = set().union(*map(stored_names, loops))
+        names = [n for n in ast.walk(self.init) if isinstance(n, ast.Name)] if self.init else []
+        counts = Counter(n.id for n in names if not isinstance(n.ctx, ast.Load))
+        again = set().union(*map(stored_names, self._loops))
         return {n for n, count in counts.items() if count == 1 and n not in self.parameters} - again
 
     def local_definitions(self) -> Mapping[str, ast.Assign]:
@@ -187,20 +187,13 @@ def evaluate(expr: ast.expr, names: Mapping[str, Any], outside: Mapping[str, Any
     ``names`` come first, then globals (``outside``) and builtins, unless ``hidden`` hides them. Raises Unproved.
     """
     _admit(expr, names, outside, hidden)
-    scope = {
-        n.id: _lookup(n.id, names, outside, hidden)
-        for n in ast.walk(expr)
-        if isinstance(n, ast.Name) and not _bound(n, expr)
-    }
+    used = {n.id for n in ast.walk(expr) if isinstance(n, ast.Name)} - stored_names(expr)
+    scope = {name: _lookup(name, names, outside, hidden) for name in used}
     try:
         code = compile(ast.fix_missing_locations(ast.Expression(expr)), "<author>", "eval")
         return eval(code, {"__builtins__": builtins, **scope})
     except Exception as error:
         raise Unproved(str(error)) from error
-
-
-def _bound(name: ast.Name, expr: ast.expr) -> bool:
-    return name.id in stored_names(expr)
 
 
 def _lookup(name: str, names: Mapping[str, Any], outside: Mapping[str, Any], hidden: set[str]) -> Any:

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import ast
-import inspect
-import textwrap
 import types
-from functools import lru_cache
-from typing import Any
 
-from ..text import SourceFile
+from ..text import SourceFile, definition_of, value_named
 from .bindings import namespace_of, usual
 
 
@@ -19,23 +15,16 @@ def only_notes(decorator: ast.expr, file: SourceFile) -> bool:
     Those of this project, and those that others made with ``block_decorator``, do; of others the code has to show it.
     """
     called = isinstance(decorator, ast.Call)
-    first, *rest = ast.unparse(decorator.func if isinstance(decorator, ast.Call) else decorator).split(".")
-    found: Any = namespace_of(file).get(first)
-    for word in rest:
-        found = getattr(found, word, None)
+    found = value_named(decorator.func if isinstance(decorator, ast.Call) else decorator, namespace_of(file))
     home = str(getattr(found, "__module__", ""))
     if home.partition(".")[0] == __name__.partition(".")[0]:
         return True
     return isinstance(found, types.FunctionType) and not usual(home) and _hands_back(found, called)
 
 
-@lru_cache(maxsize=256)
 def _hands_back(function: types.FunctionType, called: bool) -> bool:
-    try:
-        node = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
-    except (OSError, TypeError, SyntaxError):
-        return False
-    if not isinstance(node, ast.FunctionDef) or node.decorator_list or "__wrapped__" in vars(function):
+    node = definition_of(function)
+    if node is None or node.decorator_list or "__wrapped__" in vars(function):
         return False
     if not called:
         return _gives_its_argument(node)

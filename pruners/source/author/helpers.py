@@ -19,12 +19,10 @@ from ..live import (
     Birth,
     Call,
     Lit,
-    Ref,
     Term,
     Tree,
     call_of,
     for_instance,
-    is_plain,
     is_torch,
     same,
     undisturbed,
@@ -33,6 +31,7 @@ from ..live import (
 from ..text import stored_names
 from .arguments import argument_hints
 from .classes import AuthorClass
+from .scope import as_term
 
 log = logging.getLogger(__name__)
 _OTHER = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD, inspect.Parameter.POSITIONAL_ONLY)
@@ -88,7 +87,7 @@ class Helpers:
         values = {a.name: a.value for a in term.args}
         args = []
         for name, parameter in parameters.items():
-            default = None if parameter.default is inspect.Parameter.empty else _term(parameter.default)
+            default = None if parameter.default is inspect.Parameter.empty else as_term(parameter.default)
             value: Term | None = values[handed[name]] if handed.get(name) in values else default
             if isinstance(expr := given.get(name), ast.Constant) and name not in handed:
                 value = Lit(expr.value)
@@ -105,14 +104,11 @@ class Helpers:
             values = {a.name: value_of(a.value) for a in own.args}
         except LookupError:
             return False
-        twin = self._twin(made.fn, values)
-        return twin is not None and twin.fn is live.fn and _alike(twin, live)
-
-    def _twin(self, function: types.FunctionType, values: dict[str, Any]) -> Call | None:
-        key = function, repr(values)
+        key = made.fn, repr(values)
         if key not in self._made:
-            self._made[key] = _called(function, values)
-        return self._made[key]
+            self._made[key] = _called(made.fn, values)
+        twin = self._made[key]
+        return twin is not None and twin.fn is live.fn and _alike(twin, live)
 
 
 def _called(function: types.FunctionType, values: dict[str, Any]) -> Call | None:
@@ -132,7 +128,3 @@ def _alike(twin: Call, live: Call) -> bool:
     ours, theirs = ([a for a in c.args if a.name != "dtype"] for c in (twin, live))
     usual = all(a.default is not None and same(a.value, a.default) for a in live.args if a.name == "dtype")
     return usual and len(ours) == len(theirs) and all(same(a, b) for a, b in zip(ours, theirs, strict=True))
-
-
-def _term(value: Any) -> Term:
-    return Lit(value) if is_plain(value) else Ref(value)

@@ -16,7 +16,19 @@ from torch import nn
 
 from ...places import LiteralSite
 from ...run import INTERNAL, described
-from ..live import Arg, Birth, Call, Tree, author_init, is_authored, is_plain, is_torch, term_of_value, undisturbed
+from ..live import (
+    Arg,
+    Birth,
+    Call,
+    Tree,
+    author_init,
+    called_with,
+    is_authored,
+    is_plain,
+    is_torch,
+    term_of_value,
+    undisturbed,
+)
 from ..text import SourceFile, Sources, loaded_names
 from .bindings import binding, installed, module_of
 from .namer import unwelcome
@@ -125,22 +137,9 @@ def _arguments(cls: type, birth: Birth, sources: Sources) -> Iterator[Arg]:
 
 def _as_made(module: nn.Module, birth: Birth) -> bool:
     """Whether a call with the author's arguments makes such a module, numbers in its tensors aside."""
-    parameters = inspect.signature(type(module)).parameters
-    args: list[Any] = []
-    kwargs: dict[str, Any] = {}
-    for name, p in parameters.items():
-        value = birth.arguments[name]
-        if p.kind is p.VAR_POSITIONAL:
-            args += value
-        elif p.kind is p.VAR_KEYWORD:
-            kwargs |= value
-        elif p.kind is p.KEYWORD_ONLY:
-            kwargs[name] = value
-        else:
-            args.append(value)
     try:
         with undisturbed():
-            twin = type(module)(*args, **kwargs)
+            twin = called_with(type(module), birth.arguments)
     except Exception as error:  # the library may raise anything
         log.info("%s is taken over: a second call fails: %s", type(module).__name__, described(error))
         return False
@@ -169,7 +168,7 @@ def _alike(live: Any, made: Any, seen: set[tuple[int, int]]) -> bool:
     if isinstance(live, types.FunctionType):
         first, second = ([c.cell_contents for c in f.__closure__ or ()] for f in (live, made))
         return live.__code__ is made.__code__ and _alike(first, second, seen)
-    if _says_equal(live):
+    if type(live).__eq__ is not object.__eq__:  # the type tells by itself what is equal
         return bool(live == made or (live != live and made != made))
     return _alike(_state(live), _state(made), seen)
 
@@ -185,11 +184,6 @@ def _alike_modules(live: nn.Module, made: nn.Module, seen: set[tuple[int, int]])
     return all(_alike(first[k][n], second[k][n], seen) for k in held for n in first[k]) and all(
         _alike(first[n], second[n], seen) for n in plain
     )
-
-
-def _says_equal(value: Any) -> bool:
-    """Whether a type tells by itself what is equal."""
-    return type(value).__eq__ is not object.__eq__
 
 
 def _state(value: Any) -> list[Any]:

@@ -12,8 +12,7 @@ from typing import Any, cast
 
 from ...places import Span
 from ...run import computes_weights
-from ..live import span_of
-from ..text import FunctionNode, SourceFile, stored_names
+from ..text import FunctionNode, SourceFile, first_word, span_of, stored_names, value_named
 from .bindings import binding, namespace_of
 
 NUMBER, INT = "_secateur_number_", "_secateur_int_"
@@ -26,14 +25,9 @@ def bared(init: FunctionNode, namespace: Mapping[str, Any]) -> Mapping[Span, ast
     inner = {id(n.value) for s in init.body for n in ast.walk(s) if isinstance(n, ast.Expr) and n is not s}
     found: dict[Span, ast.expr] = {}
     for node in ast.walk(init):
-        name = node.func if isinstance(node, ast.Call) and node.args and id(node) not in inner else None
-        parts: list[str] = []
-        while isinstance(name, ast.Attribute):
-            parts, name = [name.attr, *parts], name.value
-        if isinstance(node, ast.Call) and isinstance(name, ast.Name) and name.id not in local:
-            function = functools.reduce(lambda held, part: getattr(held, part, None), parts, namespace.get(name.id))
-            if computes_weights(function):
-                found[span_of(node)] = node.args[0]
+        called = isinstance(node, ast.Call) and node.args and id(node) not in inner
+        if isinstance(node, ast.Call) and called and first_word(node.func) not in local:
+            found |= {span_of(node): node.args[0]} if computes_weights(value_named(node.func, namespace)) else {}
     return found
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import builtins
 import functools
-import inspect
 import math
 import operator
 import types
@@ -18,7 +17,7 @@ from torch import nn
 
 from ...places import Span
 from ..live import cells
-from ..text import SourceFile, code_of
+from ..text import SourceFile, encloses, function_of, span_of
 from .bindings import namespace_of
 from .marked import INT, NUMBER, marked, marked_functions
 from .options import defaults, fields_of, named_values, remade, with_fields
@@ -34,6 +33,10 @@ class Written:
 
     file: str
     span: Span
+
+    def stands_in(self, file: SourceFile, span: Span) -> bool:
+        """Whether it is part of what stands there."""
+        return self.file == file.name and encloses(span, self.span)
 
 
 Numbers = Mapping[Hashable, float]
@@ -164,8 +167,8 @@ def _functions(
     """The functions and methods of a file, and their code with other numbers."""
     held = [v for c in namespace.values() if isinstance(c, type) for v in vars(c).values()]
     for value in (*namespace.values(), *held):
-        function, code = _function(value), code_of(value)
-        if function is not None and code is not None and code.co_filename == file.name:
+        function = function_of(value)
+        if function is not None and (code := function.__code__).co_filename == file.name:
             new = marked_functions(file).get((code.co_qualname, code.co_firstlineno))
             if new is not None and new.co_freevars == code.co_freevars:
                 yield function, new
@@ -228,13 +231,6 @@ def meant(expr: ast.expr, file: SourceFile, function: types.FunctionType, read: 
     return eval(marked(file, expr), names)
 
 
-def _function(value: Any) -> types.FunctionType | None:
-    inner = value.__func__ if isinstance(value, staticmethod | classmethod) else value
-    inner = inner.fget if isinstance(inner, property) else inner
-    found = inspect.unwrap(inner) if callable(inner) else None
-    return found if isinstance(found, types.FunctionType) else None
-
-
 def _tables(
     body: Sequence[ast.stmt], file: SourceFile, namespace: Any, put: Any, read: Read, owner: Any = None
 ) -> Iterator[Any]:
@@ -259,8 +255,7 @@ def _imported(namespaces: Iterable[Any], tables: Sequence[tuple[Any, ...]]) -> I
 def _table(node: ast.expr, value: Any, file: SourceFile, read: Read) -> Any:
     """The value that an expression has, with other numbers where the expression says its numbers one by one."""
     if isinstance(node, ast.Constant) and type(node.value) is type(value) in (int, float) and node.value == value:
-        span = (node.lineno, node.col_offset, node.end_lineno or 0, node.end_col_offset or 0)
-        return read(Written(file.name, span), value)
+        return read(Written(file.name, span_of(node)), value)
     if isinstance(node, ast.List | ast.Tuple) and type(value) in (list, tuple) and len(node.elts) == len(value):
         items = [_table(n, v, file, read) for n, v in zip(node.elts, value, strict=True)]
         return value if all(a is b for a, b in zip(items, value, strict=True)) else type(value)(items)

@@ -20,7 +20,7 @@ from torch import nn
 
 from ...run import described
 from ..live import is_plain
-from ..text import FunctionNode, SourceFile, filled_names, loaded_names
+from ..text import FunctionNode, SourceFile, filled_names, loaded_names, value_named
 from .bindings import own
 from .marked import marked
 
@@ -155,7 +155,7 @@ def _makes_options(stmt: ast.stmt, namespace: Mapping[str, Any], again: Set[str]
         value = namespace[stmt.name]
         plain = type(value) is type and value.__module__ == namespace.get("__name__")
         decorators = [d.func if isinstance(d, ast.Call) else d for d in stmt.decorator_list]
-        made = [getattr(_meant(d, namespace), "__module__", "") for d in decorators]
+        made = [getattr(value_named(d, namespace), "__module__", "") for d in decorators]
         return plain and not issubclass(value, nn.Module | enum.Enum | BaseException) and set(made) <= {"dataclasses"}
     value = stmt.value if isinstance(stmt, ast.Assign | ast.AnnAssign) else None
     calls = [n.func for n in ast.walk(value) if isinstance(n, ast.Call)] if value is not None else []
@@ -166,19 +166,13 @@ def _makes_options(stmt: ast.stmt, namespace: Mapping[str, Any], again: Set[str]
 
 def _holds_options(func: ast.expr, namespace: Mapping[str, Any], again: Set[str]) -> bool:
     """Whether a call makes an object that holds what it is given."""
-    value = _meant(func, namespace)
+    value = value_named(func, namespace) or value_named(func, vars(builtins))
     if isinstance(func, ast.Name) and func.id in again:
         return True
     if isinstance(func, ast.Attribute) and func.attr in ("_replace", "copy"):
         return bool(loaded_names(func) & again)
     held = isinstance(value, type) and issubclass(value, dict)
     return held or any(value is known for known in (*_HOLDERS, *_COPIES))
-
-
-def _meant(node: ast.expr, namespace: Mapping[str, Any]) -> Any:
-    if isinstance(node, ast.Name):
-        return namespace.get(node.id, getattr(builtins, node.id, None))
-    return getattr(_meant(node.value, namespace), node.attr, None) if isinstance(node, ast.Attribute) else None
 
 
 def defaults(

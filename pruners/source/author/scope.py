@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import ast
-import inspect
-import textwrap
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 from torch import nn
 
 from ..live import Call, Display, Given, Lit, Ref, Term, is_plain, same, value_of
-from ..text import loaded_names
+from ..text import definition_of, loaded_names
 from .classes import AuthorClass, Unproved, evaluate
 
 Vector = tuple[Term | None, ...]
@@ -63,10 +60,10 @@ class Scope:
 
     def _may_call(self, name: str, seen: set[str]) -> bool:
         """Whether a class attribute is a plain value, or a method that only reads what is there."""
-        value = _class_value(self.author.cls, name)
+        value = getattr(self.author.cls, name, _Missing)
         if is_plain(value):
             return True
-        function = _definition(value) if isinstance(value, types.FunctionType) else None
+        function = definition_of(value) if isinstance(value, types.FunctionType) else None
         if function is None or not function.args.args:
             return False
         owner = function.args.args[0].arg
@@ -99,17 +96,13 @@ def as_term(value: Any) -> Term:
     return Lit(value) if is_plain(value) else Ref(value)
 
 
-def _class_value(cls: type, name: str) -> Any:
-    return getattr(cls, name, _Missing)
-
-
-@lru_cache(maxsize=256)
-def _definition(function: types.FunctionType) -> ast.FunctionDef | None:
+def term_of_default(expr: ast.expr | None, outside: Mapping[str, Any]) -> Term | None:
+    """What a parameter is where nobody gives it; None where it is required, or no value that a name gives."""
     try:
-        found = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
-    except (OSError, TypeError, SyntaxError):
+        value = evaluate(expr, {}, outside, set()) if expr is not None else _Missing()
+    except Unproved:
         return None
-    return found if isinstance(found, ast.FunctionDef) else None
+    return as_term(value) if is_plain(value) or callable(value) else None
 
 
 class _View:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ...run import INTERNAL, unsaved_buffers
-from ..author import Read, Unproved, attribute_reads, evaluate, is_options, meant, same_options
+from ..author import Read, Unproved, as_term, attribute_reads, evaluate, is_options, meant, same_options
 from ..live import (
     CHILD,
     PLAIN,
@@ -84,8 +84,10 @@ class Agreement:
             return False
         if isinstance(self.base, Box) and not self._items(self.base, live, made):
             return False
-        if isinstance(self.base, Call) and not _same_arguments(self._layer(made), self.base):
-            return False
+        if isinstance(self.base, Call):
+            base = call_of(made, "", self.context.tree.dtype, self.base.fn)
+            if not _same_arguments(base, self.base):
+                return False
         children = {n: s.term for n, s in self.record.items() if s.kind == CHILD}
         if not all(t is not None and self._module(t, live._modules[n], made._modules[n]) for n, t in children.items()):
             return False
@@ -126,10 +128,6 @@ class Agreement:
 
     def _differs(self, name: str) -> bool:
         return not alike(vars(self.run.module).get(name), vars(self.live).get(name))
-
-    def _layer(self, made: nn.Module) -> Call:
-        assert isinstance(self.base, Call)
-        return call_of(made, "", self.context.tree.dtype, self.base.fn)
 
     def _twins(self, live: nn.Module, made: nn.Module) -> bool:
         return self.twins.setdefault(id(live), id(made)) == id(made)
@@ -182,7 +180,7 @@ class Agreement:
             if isinstance(term, Lit | Given | Ref) and same_options(value, term.value):
                 return True
         if isinstance(term, Lit | Ref):
-            return same(Lit(value) if is_plain(value) else Ref(value), term)
+            return same(as_term(value), term)
         if isinstance(term, Given):
             return alike(value, term.value)
         if isinstance(term, Closure):

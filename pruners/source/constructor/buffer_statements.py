@@ -17,7 +17,7 @@ from torch import nn
 from ...run import described, same_values
 from ..author import Scope
 from ..live import is_plain, reseeded, undisturbed, value_of
-from ..text import loaded_names, stored_names
+from ..text import first_word, loaded_names, stored_names
 from .walk import own_attribute, setting_of
 
 log = logging.getLogger(__name__)
@@ -121,10 +121,8 @@ def changed(stmt: ast.stmt) -> set[str]:
             and isinstance(node.value.func, ast.Attribute)
         ):
             base = node.value.func.value
-        while isinstance(base, ast.Subscript | ast.Attribute):
-            base = base.value
-        names |= {base.id} if isinstance(base, ast.Name) else set()
-    return names
+        names |= {first_word(base)} if base is not None else set()
+    return names - {""}
 
 
 def changed_attributes(stmt: ast.stmt, owner: str) -> set[str]:

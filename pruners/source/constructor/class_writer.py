@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from ..author import Namer, Scope, Unproved, Vector, as_term, attribute_reads, binding, evaluate
+from ..author import Namer, Scope, Unproved, Vector, attribute_reads, binding, evaluate, term_of_default
 from ..live import Arg, Box, Call, Given, Lit, Ref, Term, is_plain, literal, same, same_vector
 from ..text import STEP, flat, loaded_names, stored_names
 from .conditions import INDENT
@@ -415,7 +415,7 @@ class ClassWriter:
     def _default(self, name: str, vector: Vector) -> tuple[Term | None, str | None]:
         author = self.author.parameters.get(name)
         if author is not None and author.default is not None:
-            term = self._evaluated(author.default)
+            term = term_of_default(author.default, self.author.globals)
             given = self.context.given(name)
             untouched = not self.context.is_root and given is not None and same_vector(given, vector)
             if term is not None and (untouched or any(t is None or same(t, term) for t in vector)):
@@ -433,13 +433,6 @@ class ClassWriter:
     def _is_option(self, name: str) -> bool:
         group = next((g for g in self.groups if g.name == name), None)
         return group is not None and not group.is_width and group.word is None
-
-    def _evaluated(self, expr: ast.expr) -> Term | None:
-        try:
-            value = evaluate(expr, {}, self.author.globals, set())
-        except Unproved:
-            return None
-        return as_term(value) if is_plain(value) or callable(value) else None
 
     def _calls(self, parameters: list[Parameter]) -> dict[str, Call]:
         calls, widths = {}, self.printer.widths | self._own_widths()

@@ -34,9 +34,9 @@ from ..live import (
     layers_in,
     numbers_in,
     same,
-    span_of,
     term_of_value,
 )
+from ..text import encloses, span_of
 
 
 @dataclass
@@ -250,8 +250,7 @@ def _side(node: ast.IfExp, call: ast.Call | None) -> bool | None:
     """Which side of a conditional expression a call stands in."""
     if call is None:
         return None
-    start, end = span_of(call)[:2], span_of(call)[2:]
-    inside = [n for n in (node.body, node.orelse) if span_of(n)[:2] <= start and end <= span_of(n)[2:]]
+    inside = [n for n in (node.body, node.orelse) if encloses(span_of(n), span_of(call))]
     return inside[0] is node.body if inside else None
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from ...places import Span
-from ..live import Closure, span_of
-from ..text import SourceFile
+from ..live import Closure
+from ..text import span_of, stored_names
 
 
 def placed_in(term: Closure, expr: ast.expr, template: str, text: str) -> Iterator[tuple[Span, str]]:
@@ -24,24 +24,5 @@ def placed_in(term: Closure, expr: ast.expr, template: str, text: str) -> Iterat
 
 def names_bound(node: ast.expr | ast.stmt) -> set[str]:
     """A function's name, its parameters and its local names."""
-    inner = [n for n in ast.walk(node) if isinstance(n, ast.arg | ast.Name | ast.FunctionDef)]
-    return {
-        n.arg if isinstance(n, ast.arg) else n.id if isinstance(n, ast.Name) else n.name
-        for n in inner
-        if not (isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load))
-    }
-
-
-def replaced(file: SourceFile, node: ast.expr | ast.stmt, parts: Sequence[tuple[Span, str]]) -> str:
-    """The function's text with these expressions in it."""
-    text, end = "", (node.lineno, node.col_offset)
-    for span, new in sorted(parts):
-        text += file.span(*end, *span[:2]) + new
-        end = span[2:]
-    return text + file.span(*end, node.end_lineno or 0, node.end_col_offset or 0)
-
-
-def dedented(text: str, columns: int) -> list[str]:
-    """Lines of a definition that stood so far to the right."""
-    first, *rest = text.splitlines()
-    return [first, *(row[columns:] if not row[:columns].strip() else row for row in rest)]
+    inner = [n for n in ast.walk(node) if isinstance(n, ast.arg | ast.FunctionDef)]
+    return {n.arg if isinstance(n, ast.arg) else n.name for n in inner} | stored_names(node)

@@ -57,9 +57,8 @@ def _leftover(expr: ast.expr) -> bool:
 def _assignments(functions: Iterable[tuple[str, int, str]], sources: Sources) -> Mapping[str, list[ast.expr]]:
     found: dict[str, list[ast.expr]] = {}
     for file, line, name in functions:
-        source = sources.file(file)
-        function = source.functions.get((name, line)) if source else None
-        for node in ast.walk(function) if function else ():
+        place = sources.function(file, name, line)
+        for node in ast.walk(place[1]) if place is not None else ():
             if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
                 found.setdefault(node.targets[0].id, []).append(node.value)
     return found

@@ -12,7 +12,7 @@ from torch import nn
 
 from ...places import Span
 from ...run import computes_weights
-from ..author import Unproved, evaluate, unwelcome
+from ..author import Unproved, unwelcome
 from ..live import (
     CHILD,
     PLAIN,
@@ -22,18 +22,20 @@ from ..live import (
     is_authored,
     literal,
     small_tensors,
-    span_of,
 )
 from ..text import (
     Lines,
+    dedented,
     indented,
     is_docstring,
     loaded_names,
     only_raises,
     only_removes,
     parsed,
+    replaced,
     rows,
     same_code,
+    span_of,
     stored_names,
     tidy,
     uses,
@@ -43,7 +45,6 @@ from ..text import (
 )
 from .buffer_statements import changed, changed_attributes, dotted, prepared
 from .followed import changed_by_methods
-from .functions import dedented, replaced
 from .members import Members
 from .starts import initialises, starts_weights
 from .tensors import resizes
@@ -500,14 +501,7 @@ class InitWriter(Members):
         """Whether a statement loads a layer with a norm, a mask or a parametrization: ``weight_norm(self.conv)``. What
         it did is part of the weights now."""
         called = [n.func for n in ast.walk(stmt) if isinstance(n, ast.Call)]
-        return any(computes_weights(self._global(f)) for f in called)
-
-    def _global(self, name: ast.expr) -> object:
-        """What an expression of names at the top of the author's file means; None if nothing."""
-        try:
-            return evaluate(name, {}, self.author.globals, self._local_names())
-        except Unproved:
-            return None
+        return any(computes_weights(self.printer.global_value(f)) for f in called)
 
     def _grows(self, stmt: ast.stmt) -> bool:
         """Whether a statement adds to the module in a way that was not followed."""

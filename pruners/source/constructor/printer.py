@@ -53,8 +53,19 @@ from ..live import (
     small_tensor,
     value_of,
 )
-from ..text import Group, commented, flat, labelled, loaded_names, stored_names
-from .functions import dedented, names_bound, placed_in, replaced
+from ..text import (
+    Group,
+    commented,
+    dedented,
+    first_word,
+    flat,
+    labelled,
+    loaded_names,
+    replaced,
+    stored_names,
+    value_named,
+)
+from .functions import names_bound, placed_in
 
 Code = Group | str
 POSITIONAL_WIDTHS = 4
@@ -325,20 +336,12 @@ class Printer:
         return not (word and hint is not None and self.fits(hint, arg.value, _per_axis(call, arg.name)))
 
     def _names_class(self, func: ast.expr, wanted: Any) -> bool:
-        return self._value_of(func) is wanted
+        return self.global_value(func) is wanted
 
-    def _value_of(self, func: ast.expr) -> Any:
+    def global_value(self, name: ast.expr) -> Any:
         """What a name, dots included, means at the top of the author's file; None for anything else."""
-        names = []
-        while isinstance(func, ast.Attribute):
-            names.append(func.attr)
-            func = func.value
-        if not isinstance(func, ast.Name) or func.id in self.author.parameters or func.id in self.author.stored:
-            return None
-        value = self.author.globals.get(func.id)
-        for name in reversed(names):
-            value = getattr(value, name, None)
-        return value
+        local = first_word(name) in self.author.parameters.keys() | self.author.stored
+        return None if local else value_named(name, self.author.globals)
 
     def is_around(self, term: Term, call: ast.Call) -> bool:
         """Whether a call is given the module that it gives, ``initialised(nn.Linear(2, 3))``: the module alone is
@@ -346,7 +349,7 @@ class Printer:
         given = next((a for a in call.args if isinstance(a, ast.Call)), None)
         if not isinstance(term, Call) or given is None or not self._names_class(given.func, term.fn):
             return False
-        return not self._names_class(call.func, term.fn) and not computes_weights(self._value_of(call.func))
+        return not self._names_class(call.func, term.fn) and not computes_weights(self.global_value(call.func))
 
     def guided(self, term: Call, call: ast.Call) -> Code | None:
         """The author's call with the arguments that changed replaced."""

@@ -60,9 +60,8 @@ from ..live import (
     is_torch,
     literal,
     loading_nothing,
-    span_of,
 )
-from ..text import FunctionNode, SourceFile
+from ..text import FunctionNode, SourceFile, span_of
 from .agreement import Agreement, Arguments, Run, one_by_one
 from .context import ClassContext
 from .parameters import WrittenInit
@@ -172,10 +171,9 @@ class Replays:
         has goes with the numbers (``parents``)."""
         classes = {cls for cls in self.tree.instances if is_authored(cls)} - {context.author.cls}
         authors = [AuthorClass(cls, self.tree.sources) for cls in classes]
-        headers = [(a.init_file.name, span_of(p.default)) for a in authors if a.init is not None
+        headers = [(a.init_file, span_of(p.default)) for a in authors if a.init is not None
                    for p in a.parameters.values() if p.default is not None]  # fmt: skip
-        return {k for k in self.old if isinstance(k, Written) for name, span in headers
-                if k.file == name and span[:2] <= k.span[:2] and k.span[2:] <= span[2:]}  # fmt: skip
+        return {k for k in self.old if isinstance(k, Written) and any(k.stands_in(*header) for header in headers)}
 
     def _untrue(self, context: ClassContext, numbers: Mapping[Hashable, float]) -> bool:
         """Whether an attribute that only scripts read would say of a width what isn't so."""
@@ -235,8 +233,8 @@ class Replays:
                         sizes.setdefault(size, set()).update({now} - {size})
             given = [k for k in whole if isinstance(k, tuple) and k[:2] == (maker, index) and k not in numbers]
             found |= {k: min(mine[self.old[k]]) for k in given if len(mine.get(self.old[k], ())) == 1}
-        free = [k for k in whole if isinstance(k, Written) and k not in numbers and k.file == author.init_file.name
-                and init.body[0].lineno <= k.span[0] <= (init.end_lineno or 0)]  # fmt: skip
+        body = (init.body[0].lineno, 0, *span_of(init)[2:])
+        free = [k for k in whole if isinstance(k, Written) and k not in numbers and k.stands_in(author.init_file, body)]
         return found | {k: min(sizes[self.old[k]]) for k in free if len(sizes.get(self.old[k], ())) == 1}
 
     def values(self, context: ClassContext) -> Mapping[str, tuple[Any, ...] | None]:

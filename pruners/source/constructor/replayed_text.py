@@ -12,7 +12,7 @@ from torch import nn
 
 from ...errors import ValueTextError
 from ...places import Span
-from ..author import AuthorClass, AuthorParameter, Namer, Unproved, Written, bared, evaluate, unwelcome
+from ..author import AuthorClass, AuthorParameter, Namer, Written, bared, term_of_default, unwelcome
 from ..live import (
     Arg,
     Call,
@@ -25,14 +25,12 @@ from ..live import (
     is_plain,
     literal,
     same,
-    span_of,
     term_of_value,
     with_equal_sides,
 )
-from ..text import STEP, FunctionNode, SourceFile, loaded_names
+from ..text import STEP, FunctionNode, SourceFile, dedented, loaded_names, replaced, span_of
 from .agreement import Arguments, one_by_one
 from .context import ClassContext
-from .functions import dedented, replaced
 from .parameters import Parameter, WrittenInit, header_lines
 
 USUAL = ("device", "dtype")  # None says what torch does anyway
@@ -47,13 +45,12 @@ def text_lines(author: AuthorClass, numbers: Mapping[Any, float]) -> list[str]:
     """The author's constructor, with other numbers in it."""
     init, file = author.init, author.init_file
     assert init is not None
-    inside = [k for k in numbers if isinstance(k, Written) and k.file == file.name
-              and init.lineno <= k.span[0] <= (init.end_lineno or 0)]  # fmt: skip
+    inside = [k for k in numbers if isinstance(k, Written) and k.stands_in(file, span_of(init))]
     parts = list(with_equal_sides(file, {k.span: literal(numbers[k]) for k in inside}).items())
     for stmt in init.body:
         called = [author.globals.get(n) for n in loaded_names(stmt)] if isinstance(stmt, ast.Expr) else []
         if any(inspect.isfunction(f) and unwelcome(f.__module__) for f in called):
-            parts.append(((stmt.lineno, stmt.col_offset, stmt.end_lineno or 0, stmt.end_col_offset or 0), "\0"))
+            parts.append((span_of(stmt), "\0"))
     for span, layer in bared(init, author.globals).items():
         gone = [s for s in init.body if isinstance(s, ast.Expr) and span_of(s.value) == span]
         parts += [(span, "\0")] if gone else list(_bare(file, span, span_of(layer)))
@@ -133,7 +130,7 @@ class ReplayedText:
         if name not in self.given[0]:
             return replace(parameter_as_written(author, order), default_text=self._default_now(author))
         vector = tuple(self._term(i, name) for i in range(len(self.new)))
-        default, text = self._evaluated(author.default), author.default_text
+        default, text = term_of_default(author.default, self.author.globals), author.default_text
         value = vector[0]
         if self.context.is_root and (default is None or not same(default, value)):
             if isinstance(value, Given) or not isinstance(value, Lit | Ref):
@@ -145,17 +142,8 @@ class ReplayedText:
         """The author's text of a default, with other numbers."""
         file, expr = self.author.init_file, author.default
         assert expr is not None
-        first, last = span_of(expr)[:2], span_of(expr)[2:]
-        inside = [k for k in self.numbers if isinstance(k, Written) and k.file == file.name
-                  and first <= k.span[:2] and k.span[2:] <= last]  # fmt: skip
+        inside = [k for k in self.numbers if isinstance(k, Written) and k.stands_in(file, span_of(expr))]
         return replaced(file, expr, [(k.span, literal(self.numbers[k])) for k in inside])
-
-    def _evaluated(self, expr: ast.expr | None) -> Term | None:
-        try:
-            value = evaluate(expr, {}, self.author.globals, set()) if expr is not None else None
-        except Unproved:
-            return None
-        return None if expr is None else Lit(value) if is_plain(value) else Ref(value) if callable(value) else None
 
     def _term(self, index: int, name: str) -> Term:
         value = self.new[index][name]

@@ -15,9 +15,8 @@ import torch
 from ...places import Span
 from ...run import described
 from ..author import Scope, Unproved
-from ..live import span_of, undisturbed
-from ..text import SourceFile, loaded_names, same_code, stored_names
-from .functions import replaced
+from ..live import undisturbed
+from ..text import SourceFile, loaded_names, replaced, same_code, span_of, stored_names
 from .tensors import like
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from torch import nn
 from ...run import described, same_values
 from ..author import AuthorClass, Scope
 from ..live import undisturbed, value_of
-from ..text import loaded_names, stored_names
+from ..text import last_word, loaded_names, stored_names
 
 log = logging.getLogger(__name__)
 _CREATORS = ("zeros", "ones", "empty", "randn", "rand", "full", "Tensor", "FloatTensor")
@@ -112,5 +112,4 @@ def starts_alike(expr: ast.expr | None) -> bool:
 
 
 def _creator(func: ast.expr) -> str | None:
-    name = func.attr if isinstance(func, ast.Attribute) else func.id if isinstance(func, ast.Name) else ""
-    return name if name in _CREATORS else None
+    return name if (name := last_word(func)) in _CREATORS else None

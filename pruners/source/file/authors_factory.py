@@ -11,10 +11,10 @@ from typing import Any
 import libcst as cst
 
 from ...entry import Entry
-from ..author import attribute_reads, bind, call_in, namespace_of, own, parameter_names
+from ..author import as_term, attribute_reads, bind, call_in, namespace_of, own, parameter_names
 from ..constructor import Parameter
-from ..live import Birth, Lit, Ref, Term, is_plain, literal, same
-from ..text import FunctionNode, SourceFile, Sources, loaded_names, stored_names, without_entries
+from ..live import Birth, is_plain, literal, same
+from ..text import FunctionNode, SourceFile, Sources, loaded_names, span_of, stored_names, without_entries
 from .edits import Edit
 from .factory import source_of
 from .gather import LAST, Chunk
@@ -51,8 +51,7 @@ def called(
     arguments = _handed_on(call, root, parameters, birth, file)
     if arguments is None:
         return None
-    span = (call.lineno, call.col_offset, call.end_lineno or 0, call.end_col_offset or 0)
-    text = text_of(node, file, [Edit(span, f"{ast.unparse(call.func)}({', '.join(arguments)})")])
+    text = text_of(node, file, [Edit(span_of(call), f"{ast.unparse(call.func)}({', '.join(arguments)})")])
     found = _without_unread(text, node)
     return None if found is None else Chunk(entry.name, file, LAST, _with_defaults(found, entry.kwargs))
 
@@ -78,7 +77,9 @@ def _handed_on(
     texts: dict[str, str] = {}
     for parameter in parameters:
         expr = bound.get(parameter.name)
-        if expr is not None and _as_given(birth.arguments.get(parameter.name), parameter.vector[0]):
+        term = parameter.vector[0]
+        given = as_term(birth.arguments.get(parameter.name))
+        if expr is not None and (term is None or same(given, term)):
             texts[parameter.name] = file.segment(expr)
         elif parameter.default_text is None:
             return None
@@ -88,10 +89,6 @@ def _handed_on(
     arguments += [f"{name}={text}" for name, text in texts.items()]
     others = {p.name for p in parameters} & set(parameter_names(root)) - set(bound)
     return arguments + [f"**{file.segment(k.value)}" for k in call.keywords if k.arg is None and others]
-
-
-def _as_given(value: Any, term: Term | None) -> bool:
-    return term is None or same(Lit(value) if is_plain(value) else Ref(value), term)
 
 
 def _without_unread(text: str, before: FunctionNode) -> str | None:

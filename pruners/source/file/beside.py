@@ -9,9 +9,9 @@ import inspect
 import logging
 import math
 import types
+from collections import ChainMap
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import replace
-from typing import Any
 
 from torch import nn
 
@@ -19,7 +19,7 @@ from ...entry import Entry
 from ...run import described
 from ..author import namespace_of
 from ..live import loading_nothing, undisturbed
-from ..text import SourceFile, loaded_names, stored_names
+from ..text import SourceFile, loaded_names, stored_names, value_named
 from .check import run, sizes
 from .gather import Chunk, Gatherer, free_names
 
@@ -42,6 +42,7 @@ class Beside:
         self.file = file
         self.gatherer = gatherer
         self.namespace = namespace_of(file)
+        self.names = ChainMap(dict(self.namespace), vars(builtins))
         self.sound = set(sound)
         self.statements = dict(_named(file))
         self.taken = {n for f, n in gatherer.chunks if f == file.name and n in self.statements}
@@ -137,18 +138,13 @@ class Beside:
         classes that are no modules."""
         if not isinstance(func, ast.Name | ast.Attribute):
             return True
-        value = self._value(func)
+        value = value_named(func, self.names)
         if isinstance(value, types.ModuleType):
             return True
         module = getattr(value, "__module__", "") or ""
         own = isinstance(value, type) and module == self.namespace.get("__name__") and not issubclass(value, nn.Module)
         known = isinstance(func, ast.Name) and func.id in _PLAIN and value is getattr(builtins, func.id)
         return own or known or module.partition(".")[0] in _LIBRARIES
-
-    def _value(self, node: ast.AST) -> Any:
-        if isinstance(node, ast.Name):
-            return self.namespace.get(node.id, getattr(builtins, node.id, None))
-        return getattr(self._value(node.value), node.attr, None) if isinstance(node, ast.Attribute) else None
 
     def _has_its_names(self, name: str, staying: Set[str]) -> bool:
         own = {n for s in (self.rest[name],) for n in stored_names(s)} if name != SCRIPT else set()
@@ -192,12 +188,12 @@ class Beside:
         return plain and any(isinstance(n, ast.Return) and isinstance(n.value, ast.Call | ast.Name) for n in inside)
 
     def _makes(self, func: ast.expr, seen: Set[str]) -> bool:
-        value = self._value(func)
+        value = value_named(func, self.names)
         if isinstance(value, type) and issubclass(value, nn.Module):
             return True
         if isinstance(value, types.FunctionType) and isinstance(func, ast.Name) and func.id in self.statements:
             return self._builds(func.id, seen)
-        of_math = isinstance(func, ast.Attribute) and self._value(func.value) is math
+        of_math = isinstance(func, ast.Attribute) and value_named(func.value, self.names) is math
         return of_math or (isinstance(func, ast.Name | ast.Attribute) and self._is_plain_call(func))
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ...errors import NoSourceError, SharedCodeError, SourceError
 from ...places import LiteralSite
 from ..live import Lit, Tree, holds, is_plain, literal, same
-from ..text import SourceFile, Sources
+from ..text import SourceFile, Sources, call_around, last_word
 from .edits import Edit
 
 _NAMES = {
@@ -49,8 +49,7 @@ def plan_rewrites(sites: Sequence[LiteralSite], tree: Tree, sources: Sources) ->
             raise NoSourceError("the source of a number that must change is not available", site=site.site)
         number = _literal_text(site) or _attribute_text(site, file, tree, attributes)
         text = site.template.replace("{}", number)
-        span = (site.line, site.col, site.end_line, site.end_col)
-        edits.setdefault(site.file, []).append(Edit(span, text, site.keyword))
+        edits.setdefault(site.file, []).append(Edit(site.span, text, site.keyword))
     return Rewrites({k: tuple(v) for k, v in edits.items()}, attributes, tuple(held))
 
 
@@ -113,15 +112,8 @@ def _has_instance(method: ast.FunctionDef) -> bool:
 
 def _name(file: SourceFile, site: LiteralSite) -> str:
     """After what the number is used for: the innermost call around it."""
-    best: ast.Call | None = None
-    for node in file.calls.values():
-        start, end = (node.lineno, node.col_offset), (node.end_lineno or 0, node.end_col_offset or 0)
-        inside = start <= (site.line, site.col) and (site.end_line, site.end_col) <= end
-        if inside and (best is None or start >= (best.lineno, best.col_offset)):
-            best = node
-    func = best.func if best is not None else None
-    called = func.attr if isinstance(func, ast.Attribute) else func.id if isinstance(func, ast.Name) else ""
-    return _NAMES.get(called, "width")
+    around = call_around(file.calls.values(), site.span)
+    return _NAMES.get(last_word(around and around.func), "width")
 
 
 def _free_name(name: str, modules: Iterable[object], attributes: Mapping[str, Mapping[str, object]]) -> str:

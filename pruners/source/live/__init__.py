@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .closures import cells, holds, span_of, with_equal_sides
-from .construction import Birth, Frame, constructed, loading_nothing, reseeded, undisturbed
+from .closures import cells, holds, with_equal_sides
+from .construction import Birth, Frame, called_with, constructed, loading_nothing, reseeded, undisturbed
 from .records import BUFFER, CHILD, PARAMETER, PLAIN, Record, Recorder, Slot, holds_layers, layers_in
 from .refuse import refuse
 from .tensor_terms import small_tensor, small_tensors, tensor_call
@@ -36,11 +36,11 @@ from .tree import BOXES, Making, Tree, ancestors, author_init, is_authored, is_t
 from .values import cut_sizes, global_name, literal, numbers_in, term_of_value
 
 __all__ = [
-    "AXES", "BOXES", "BUFFER", "CHILD", "PARAMETER", "PLAIN", "WIDTH_ARGUMENTS", "Alias", "Arg", "Birth", "Box",
-    "Call", "Closure", "Display", "Either", "Frame", "Given", "Hole", "Item", "Lit", "Making", "Record", "Recorder", "Ref",
-    "Slot", "Term", "Text", "Tree", "Unsaid", "ancestors", "author_init", "call_of", "cells", "constructed",
-    "cut_sizes", "for_instance", "global_name", "holds", "holds_layers", "is_authored", "is_plain", "is_torch",
-    "joined", "layers_in", "literal", "loading_nothing", "numbers_in", "one_for_all", "refuse", "reseeded", "same",
-    "same_vector", "small_tensor", "small_tensors", "span_of", "tensor_call", "term_of_value", "torch_base",
-    "undisturbed", "unify", "value_of", "with_equal_sides",
+    "AXES", "BOXES", "BUFFER", "CHILD", "PARAMETER", "PLAIN", "WIDTH_ARGUMENTS", "Alias", "Arg", "Birth", "Box", "Call",
+    "Closure", "Display", "Either", "Frame", "Given", "Hole", "Item", "Lit", "Making", "Record", "Recorder", "Ref",
+    "Slot", "Term", "Text", "Tree", "Unsaid", "ancestors", "author_init", "call_of", "called_with", "cells",
+    "constructed", "cut_sizes", "for_instance", "global_name", "holds", "holds_layers", "is_authored", "is_plain",
+    "is_torch", "joined", "layers_in", "literal", "loading_nothing", "numbers_in", "one_for_all", "refuse", "reseeded",
+    "same", "same_vector", "small_tensor", "small_tensors", "tensor_call", "term_of_value", "torch_base", "undisturbed",
+    "unify", "value_of", "with_equal_sides",
 ]

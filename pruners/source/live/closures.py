@@ -13,7 +13,17 @@ from typing import Any
 from torch import nn
 
 from ...places import LiteralSite, Span
-from ..text import FunctionNode, SourceFile, is_usable_name, loaded_names, stored_names
+from ..text import (
+    FunctionNode,
+    SourceFile,
+    call_around,
+    encloses,
+    is_usable_name,
+    last_word,
+    loaded_names,
+    span_of,
+    stored_names,
+)
 from .terms import Alias, Arg, Call, Closure, Lit, Term, is_plain
 
 Made = ast.Lambda | ast.FunctionDef | ast.AsyncFunctionDef
@@ -82,7 +92,8 @@ def closure(function: types.FunctionType, node: Made, file: SourceFile, new: Ren
         if site.keyword or not is_plain(number):
             raise LookupError(f"the number in line {site.line} can't be written in a function made by another one")
         exprs.append(expr)
-        args.append(Arg(_label(node, expr), Lit(number)))
+        around = call_around(ast.walk(node), site.span)  # it says what the number is for
+        args.append(Arg(last_word(around and around.func) or "width", Lit(number)))
         templates.append(site.template)
     edited = {id(n) for e, t in zip(exprs, templates, strict=True) if t == "{}" for n in ast.walk(e)}
     for name, value in cells(function).items():
@@ -153,21 +164,7 @@ def _inside(node: Made, sites: Sequence[LiteralSite], file: SourceFile) -> list[
 
 
 def _at(node: Made, site: LiteralSite) -> ast.expr | None:
-    wanted = (site.line, site.col, site.end_line, site.end_col)
-    return next((n for n in ast.walk(node) if isinstance(n, ast.expr) and span_of(n) == wanted), None)
-
-
-def span_of(node: ast.expr) -> Span:
-    """Lines and columns of an expression: first line, first column, last line, column behind it."""
-    return node.lineno, node.col_offset, node.end_lineno or 0, node.end_col_offset or 0
-
-
-def _label(node: Made, expr: ast.expr) -> str:
-    """What the number is for: the innermost call around it."""
-    around = [n for n in ast.walk(node) if isinstance(n, ast.Call) and any(m is expr for m in ast.walk(n))]
-    func = around[-1].func if around else None
-    called = func.attr if isinstance(func, ast.Attribute) else func.id if isinstance(func, ast.Name) else ""
-    return called or "width"
+    return next((n for n in ast.walk(node) if isinstance(n, ast.expr) and span_of(n) == site.span), None)
 
 
 def _evaluated(expr: ast.expr, function: types.FunctionType, given: Mapping[str, Any]) -> Any:
@@ -189,6 +186,6 @@ def with_equal_sides(file: SourceFile | None, edits: Mapping[Span, str]) -> dict
             texts = {edits.get(s, file.segment(n)) for s, n in zip(sides, (node.body, node.orelse), strict=True)}
             if len(texts) == 1 and set(sides) & edits.keys():
                 whole = span_of(node)
-                found = {s: t for s, t in found.items() if not (whole[:2] <= s[:2] and s[2:] <= whole[2:])}
+                found = {s: t for s, t in found.items() if not encloses(whole, s)}
                 found[whole] = texts.pop()
     return found

@@ -239,11 +239,17 @@ def _call_end(code: types.CodeType, instruction: int) -> Position:
     return end_line or 0, end_col or 0
 
 
+def called_with(cls: Callable[..., Any], arguments: Arguments) -> Any:
+    """What a class or function makes with arguments by name, ``*args`` and ``**kwargs`` among them."""
+    bound = inspect.signature(cls).bind_partial()
+    bound.arguments.update(arguments)
+    return cls(*bound.args, **bound.kwargs)
+
+
 def constructed(cls: Callable[..., nn.Module], arguments: Arguments) -> tuple[nn.Module, Mapping[int, Arguments]]:
     """A module made with these arguments, and by the identity of the modules made with it what each of them got."""
-    recorder, bound = _Recorder(), inspect.signature(cls).bind_partial()
-    bound.arguments.update(arguments)
+    recorder = _Recorder()
     with undisturbed(), recorder.watching():
         reseeded()
-        made = cls(*bound.args, **bound.kwargs)
+        made = called_with(cls, arguments)
     return made, recorder.arguments

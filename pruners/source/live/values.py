@@ -141,11 +141,10 @@ def _lambda_node(value: types.FunctionType, file: SourceFile) -> ast.Lambda:
 
 
 def _local_function(value: types.FunctionType, sources: Sources, new: Renewal) -> Term:
-    file = sources.file(value.__code__.co_filename)
-    node = file.functions.get((value.__name__, value.__code__.co_firstlineno)) if file is not None else None
-    if file is None or not isinstance(node, ast.FunctionDef) or node.decorator_list:
+    place = sources.of_function(value)
+    if place is None or not isinstance(place[1], ast.FunctionDef) or place[1].decorator_list:
         raise LookupError(f"{value!r} has no global name")
-    return _made(value, node, file, sources, new)
+    return _made(value, place[1], place[0], sources, new)
 
 
 def _made(value: types.FunctionType, node: Made, file: SourceFile, sources: Sources, new: Renewal) -> Term:

@@ -5,12 +5,33 @@ from __future__ import annotations
 from .concrete import Concrete, Line, own_parentheses
 from .dead_branches import without_dead_branches
 from .docstrings import without_entries
-from .files import Definition, FunctionNode, Position, SourceFile, Sources, code_of
+from .files import (
+    Definition,
+    FunctionNode,
+    Position,
+    SourceFile,
+    Sources,
+    call_around,
+    code_of,
+    definition_of,
+    encloses,
+    function_of,
+    span_of,
+)
 from .layout import STEP, WIDTH, Group, commented, flat, labelled, lines_of
-from .names_in import filled_names, is_usable_name, loaded_names, stored_names, with_values
+from .names_in import (
+    filled_names,
+    first_word,
+    is_usable_name,
+    last_word,
+    loaded_names,
+    stored_names,
+    value_named,
+    with_values,
+)
 from .quoting import as_docstring, quoted
 from .renames import free, quoted_notes, renamed
-from .splicing import spliced
+from .splicing import dedented, replaced, spliced
 from .statements import (
     Lines,
     indented,
@@ -29,8 +50,10 @@ from .statements import (
 
 __all__ = [
     "STEP", "WIDTH", "Concrete", "Definition", "FunctionNode", "Group", "Line", "Lines", "Position", "SourceFile",
-    "Sources", "as_docstring", "code_of", "commented", "filled_names", "flat", "free", "indented", "is_docstring",
-    "is_usable_name", "labelled", "lines_of", "loaded_names", "numbered", "only_raises", "only_removes",
-    "own_parentheses", "parsed", "quoted", "quoted_notes", "renamed", "rows", "same_code", "spliced", "stored_names",
-    "tidy", "uses", "warns", "with_values", "within", "without_dead_branches", "without_entries",
+    "Sources", "as_docstring", "call_around", "code_of", "commented", "dedented", "definition_of", "encloses",
+    "filled_names", "first_word", "flat", "free", "function_of", "indented", "is_docstring", "is_usable_name",
+    "labelled", "last_word", "lines_of", "loaded_names", "numbered", "only_raises", "only_removes", "own_parentheses",
+    "parsed", "quoted", "quoted_notes", "renamed", "replaced", "rows", "same_code", "span_of", "spliced",
+    "stored_names", "tidy", "uses", "value_named", "warns", "with_values", "within", "without_dead_branches",
+    "without_entries",
 ]

@@ -14,9 +14,8 @@ import libcst as cst
 from libcst.metadata import CodeRange, MetadataWrapper, PositionProvider
 
 from ...errors import NoSourceError, SourceError
-from ...places import Site
+from ...places import Site, Span
 
-Span = tuple[int, int, int, int]
 Position = tuple[int, int]
 Block = cst.BaseCompoundStatement
 Line = cst.SimpleStatementLine | cst.SimpleStatementSuite | Block

@@ -7,17 +7,17 @@ import inspect
 import io
 import linecache
 import sys
+import textwrap
 import tokenize
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property, lru_cache
 from itertools import dropwhile, pairwise
 
 from ...errors import NoSourceError
-from ...places import Site
-from .concrete import Concrete
+from ...places import Site, Span
+from .concrete import Concrete, Position
 
-Position = tuple[int, int]
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
@@ -110,9 +110,9 @@ class SourceFile:
                 found[node.name, first] = node
         return found
 
-    def segment(self, node: ast.AST) -> str:
+    def segment(self, node: ast.expr | ast.stmt) -> str:
         """The text of one node, without the indentation of its first line."""
-        return self.span(node.lineno, node.col_offset, node.end_lineno, node.end_col_offset)  # type: ignore[attr-defined]
+        return self.span(*span_of(node))
 
     def span(self, line: int, col: int, end_line: int, end_col: int) -> str:
         lines = [s.encode() for s in self.lines[line - 1 : end_line]]
@@ -121,8 +121,23 @@ class SourceFile:
         return b"".join(lines).decode()
 
     def at(self, node: ast.stmt | ast.expr) -> Site:
-        span = (node.lineno, node.col_offset, node.end_lineno or node.lineno, node.end_col_offset or 0)
-        return Site(self.name, node.lineno, span=span)
+        return Site(self.name, node.lineno, span=span_of(node))
+
+
+def span_of(node: ast.expr | ast.stmt) -> Span:
+    """Lines and columns of code: first line, first column, last line, column behind it."""
+    return node.lineno, node.col_offset, node.end_lineno or 0, node.end_col_offset or 0
+
+
+def encloses(outer: Span, inner: Span) -> bool:
+    """Whether what has the one span stands in what has the other, or is it."""
+    return outer[:2] <= inner[:2] and inner[2:] <= outer[2:]
+
+
+def call_around(nodes: Iterable[ast.AST], span: Span) -> ast.Call | None:
+    """The innermost call among the nodes in which a span lies."""
+    calls = [n for n in nodes if isinstance(n, ast.Call) and encloses(span_of(n), span)]
+    return min(calls, key=lambda c: (-c.lineno, -c.col_offset, span_of(c)[2:]), default=None)
 
 
 @lru_cache(maxsize=64)
@@ -184,20 +199,40 @@ class Sources:
 
     def of_function(self, function: types.FunctionType) -> tuple[SourceFile, FunctionNode] | None:
         code = inspect.unwrap(function).__code__
-        file = self.file(code.co_filename)
-        node = file.functions.get((code.co_name, code.co_firstlineno)) if file else None
+        return self.function(code.co_filename, code.co_name, code.co_firstlineno)
+
+    def function(self, name: str, function: str, line: int) -> tuple[SourceFile, FunctionNode] | None:
+        """The function of a file that has this name and begins in this line."""
+        file = self.file(name)
+        node = file.functions.get((function, line)) if file else None
         return (file, node) if file and node else None
 
 
-def code_of(value: object) -> types.CodeType | None:
-    """The code of a function as it may lie in a class body."""
+def function_of(value: object) -> types.FunctionType | None:
+    """The function that is meant by what may lie in a class body."""
     if isinstance(value, staticmethod | classmethod):
         value = value.__func__
     if isinstance(value, property):
         value = value.fget
     if callable(value):
         value = inspect.unwrap(value)
-    return value.__code__ if isinstance(value, types.FunctionType) else None
+    return value if isinstance(value, types.FunctionType) else None
+
+
+def code_of(value: object) -> types.CodeType | None:
+    """The code of a function as it may lie in a class body."""
+    function = function_of(value)
+    return function.__code__ if function is not None else None
+
+
+@lru_cache(maxsize=256)
+def definition_of(function: types.FunctionType) -> ast.FunctionDef | None:
+    """A function by itself, wherever it is from; None where its text can't be read."""
+    try:
+        found = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
+    except (OSError, TypeError, SyntaxError):
+        return None
+    return found if isinstance(found, ast.FunctionDef) else None
 
 
 def _at_the_top(node: ast.AST) -> Iterator[ast.stmt]:

@@ -26,13 +26,26 @@ def filled_names(stmt: ast.stmt) -> set[str]:
     nodes: Sequence[ast.expr] = stmt.targets if isinstance(stmt, ast.Assign) else ()
     if isinstance(stmt, ast.Expr) and isinstance(stmt.value, ast.Call):
         nodes = [stmt.value.func]
-    found = set[str]()
-    for node in nodes:
-        inner = node
-        while isinstance(inner, ast.Attribute | ast.Subscript):
-            inner = inner.value
-        found |= {inner.id} if inner is not node and isinstance(inner, ast.Name) else set()
-    return found
+    return {first_word(n) for n in nodes if not isinstance(n, ast.Name)} - {""}
+
+
+def first_word(node: ast.AST) -> str:
+    """``cfg`` of ``cfg.widths[0].first``; empty where no name stands there."""
+    while isinstance(node, ast.Attribute | ast.Subscript):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def last_word(node: ast.AST | None) -> str:
+    """``relu`` of ``F.relu`` and of ``relu``; empty for what is no name."""
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
+def value_named(node: ast.AST, names: Mapping[str, Any]) -> Any:
+    """What a name, dots included, means; None where it is no name or means nothing."""
+    if isinstance(node, ast.Attribute):
+        return getattr(value_named(node.value, names), node.attr, None)
+    return names.get(node.id) if isinstance(node, ast.Name) else None
 
 
 def with_values(code: Code, values: Mapping[str, Any]) -> Code:

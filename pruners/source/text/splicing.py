@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import ast
-import textwrap
-from itertools import accumulate
+from collections.abc import Sequence
 
-from .files import SourceFile
+from ...places import Span
+from .files import SourceFile, span_of
 from .statements import same_code
 
 Edit = tuple[ast.expr, ast.expr]
+
+
+def replaced(file: SourceFile, node: ast.expr | ast.stmt, parts: Sequence[tuple[Span, str]]) -> str:
+    """The text of some code with these expressions in it."""
+    text, end = "", (node.lineno, node.col_offset)
+    for span, new in sorted(parts):
+        text += file.span(*end, *span[:2]) + new
+        end = span[2:]
+    return text + file.span(*end, node.end_lineno or 0, node.end_col_offset or 0)
+
+
+def dedented(text: str, columns: int) -> list[str]:
+    """Lines of a definition that stood so far to the right."""
+    first, *rest = text.splitlines()
+    return [first, *(row[columns:] if not row[:columns].strip() else row for row in rest)]
 
 
 def spliced(file: SourceFile, stmt: ast.stmt, text: str) -> str | None:
@@ -19,16 +34,12 @@ def spliced(file: SourceFile, stmt: ast.stmt, text: str) -> str | None:
     """
     new = ast.parse(text).body
     edits = _differences(stmt, new[0]) if len(new) == 1 else None
-    lines = [s.encode() for s in file.lines[stmt.lineno - 1 : stmt.end_lineno]]
-    if edits is None or lines[0][: stmt.col_offset].strip():
+    if edits is None or file.span(stmt.lineno, 0, *span_of(stmt)[:2]).strip():
         return None
-    starts = [0, *accumulate(map(len, lines))]
-    whole = b"".join(lines)
-    for old, wanted in sorted(edits, key=lambda e: (e[0].lineno, e[0].col_offset), reverse=True):
-        begin = starts[old.lineno - stmt.lineno] + old.col_offset
-        end = starts[(old.end_lineno or 0) - stmt.lineno] + (old.end_col_offset or 0)
-        whole = whole[:begin] + (ast.get_source_segment(text, wanted) or "").encode() + whole[end:]
-    found = textwrap.dedent(whole.decode()).rstrip("\n")
+    parts = [(span_of(old), ast.get_source_segment(text, wanted) or "") for old, wanted in edits]
+    _, _, line, column = span_of(stmt)
+    behind = file.lines[line - 1].encode()[column:].decode().rstrip("\n")
+    found = "\n".join(dedented(replaced(file, stmt, parts) + behind, stmt.col_offset))
     return found if same_code(text, found) else None
 
 

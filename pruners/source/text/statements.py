@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from .layout import STEP
+from .names_in import first_word
 
 Lines = list[str]
 _REMOVERS = frozenset({"pop", "popitem", "clear", "__delattr__", "__delitem__"})
@@ -125,11 +126,5 @@ def only_removes(stmt: ast.stmt, owner: str) -> bool:
     if not isinstance(call, ast.Call):
         return False
     if isinstance(call.func, ast.Attribute):
-        return call.func.attr in _REMOVERS and _first_name(call.func) == owner
-    return ast.unparse(call.func) == "delattr" and bool(call.args) and _first_name(call.args[0]) == owner
-
-
-def _first_name(node: ast.expr) -> str:
-    while isinstance(node, ast.Attribute | ast.Subscript):
-        node = node.value
-    return node.id if isinstance(node, ast.Name) else ""
+        return call.func.attr in _REMOVERS and first_word(call.func) == owner
+    return ast.unparse(call.func) == "delattr" and bool(call.args) and first_word(call.args[0]) == owner
