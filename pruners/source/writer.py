@@ -37,7 +37,18 @@ from .author import (
     top_name,
     usual,
 )
-from .constructor import INDENT, Circle, ClassContext, ClassWriter, Made, Parameter, Replays, WrittenInit, make_context
+from .constructor import (
+    INDENT,
+    Circle,
+    ClassContext,
+    ClassWriter,
+    Made,
+    Parameter,
+    Replays,
+    ScriptNumbers,
+    WrittenInit,
+    make_context,
+)
 from .file import (
     Beside,
     Branches,
@@ -148,7 +159,7 @@ def _write(
     missing = [tie(model, pair, tree.instances) for pair in shared(model, twin)]
     inside = {cls: _stored(node) for cls, node in writing.reach.nodes.items()}
     was = {path: b.module for path, b in tree.births.items()}
-    outside = set_from_outside(model, twin, was, inside, writing.traces.expected, writing.running)
+    outside = set_from_outside(model, twin, was, inside, writing.scripts.expected, writing.running)
     missing += [(type(model), line) for line in (*outside, *repairs(model, twin))]
     for cls in dict.fromkeys(c for c, _ in missing):
         writing.finish(cls, list(dict.fromkeys(line for c, line in missing if c is cls)))
@@ -158,7 +169,7 @@ def _write(
     lost = [*losses(model, made), *gone_parameters(entry, text), *writing.gone_arguments()]
     lost += [t for w in writing.written.values() for t in w.lost] + [t for b in writing.beside_it for t in b.lost]
     old = [*writing.stale_constants()]
-    old += stale(model, made, was, text, writing.running, writing.traces.expected, writing.traces.doubts)
+    old += stale(model, made, was, text, writing.running, writing.scripts.expected, writing.scripts.doubts)
     if "" in was and example is not None:
         lost += writing.broken_choices(made, example)
         text, more = follow_beside(text, was[""], made, entry.name, writing.is_idle, example)
@@ -173,6 +184,7 @@ class _Writing:
         self.rewrites = rewrites
         self.traces = Replays(tree)
         self.replays = self.traces if again else None
+        self.scripts = ScriptNumbers(self.traces)
         self.authors = {cls: AuthorClass(cls, tree.sources) for cls in tree.instances}
         self.plain = [c for c in self._verbatim_classes() if c not in self.authors]
         self.beside = list(self._parents_that_are_no_modules())
@@ -223,13 +235,9 @@ class _Writing:
         """False where an object can't be handed to a constructor after all, which then has to do without, or where a
         loop can't stay, for which blocks would be written otherwise."""
         gone = len(self.replays.gone) if self.replays is not None else 0
-        self.traces.expected.clear()
-        self.traces.doubts.clear()
-        self.traces.constants.clear()
+        self.scripts = ScriptNumbers(self.traces)
         if self.replays is not None:
-            self.replays.numbers.clear()
-            self.replays.factory = False
-            self.replays.kept.clear()
+            self.replays.begin()
         recorder = Recorder(self.tree, self.rewrites.attributes, self.rewrites.held)
         try:
             for made in self._constructors(recorder, keep):
@@ -260,7 +268,7 @@ class _Writing:
                 context = context_of(cls)
                 again = self.replays.write(context, recorder) if self.replays is not None else None
                 if again is None:
-                    context.traced = self.traces.values(context)
+                    context.traced = self.scripts.values(context)
                 yield {cls: (context, again or ClassWriter(context).write())}
 
     def _context(self, cls: type[nn.Module], recorder: Recorder, keep: set[str]) -> ClassContext:
@@ -433,7 +441,7 @@ class _Writing:
         """Names at the top of the author's files, with their lines, that still have a number which counts others."""
         lines = {(f, c.line) for b in self.beside_it for (f, _), c in b.gatherer.chunks.items() if not c.is_definition}
         edited = self.replays.numbers if self.replays is not None else {}
-        for key in sorted(self.traces.constants - edited.keys(), key=str):
+        for key in sorted(self.scripts.constants - edited.keys(), key=str):
             file = self.tree.sources.file(key.file)
             for stmt in file.tree.body if file is not None else ():
                 there = [n for n, value in named_values(stmt) if encloses(span_of(value), key.span)]

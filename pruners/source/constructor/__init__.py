@@ -9,8 +9,9 @@ from .conditions import INDENT
 from .context import ClassContext, make_context
 from .parameters import Parameter, WrittenInit
 from .replay import Replays
+from .script_numbers import ScriptNumbers
 
 __all__ = [
-    "INDENT", "Circle", "ClassContext", "ClassWriter", "Made", "Parameter", "Replays", "WrittenInit", "alike",
-    "make_context",
+    "INDENT", "Circle", "ClassContext", "ClassWriter", "Made", "Parameter", "Replays", "ScriptNumbers", "WrittenInit",
+    "alike", "make_context",
 ]

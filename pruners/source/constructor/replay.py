@@ -8,8 +8,7 @@ import copy
 import inspect
 import logging
 import types
-from collections.abc import Hashable, Iterator, Mapping, Sequence, Set
-from functools import partial
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -18,54 +17,36 @@ from ...run import described
 from ..author import (
     Asked,
     AuthorClass,
-    Equation,
-    Read,
-    Traced,
-    TracedFloat,
     Written,
-    again,
-    alone,
     compensated,
     decided,
     fields_of,
     file_of,
     is_options,
-    meant,
     namespace_of,
-    numbers_by_place,
     own,
     reads_of,
-    renewed,
-    settled,
     solved,
     traced,
     with_fields,
     with_numbers,
 )
 from ..live import (
-    AXES,
-    CHILD,
     PLAIN,
-    Box,
-    Call,
-    Closure,
-    Display,
-    Lit,
     Recorder,
-    Term,
     Tree,
     constructed,
     is_authored,
     is_plain,
-    is_torch,
     literal,
     loading_nothing,
 )
 from ..text import FunctionNode, SourceFile, span_of
-from .agreement import Agreement, Arguments, Run, one_by_one
+from .agreement import Agreement, Arguments, Run
 from .context import ClassContext
+from .equations import equations_of, namesakes, sizes_made, twins
 from .parameters import WrittenInit
-from .replayed_text import ReplayedText, indented_text, parameter_as_written, path_of, text_lines
+from .replayed_text import ReplayedText, init_as_written, path_of
 
 log = logging.getLogger(__name__)
 DEPTH = 4  # of records in records
@@ -88,9 +69,12 @@ class Replays:
         self._asked: dict[Any, list[Asked]] = {}  # comparisons of the numbers in them
         self._once: dict[type, list[Run]] = {}  # with the lists as long as they were
         self._files: dict[type, list[SourceFile]] = {}
-        self.expected: dict[str, dict[str, Any]] = {}  # by module and attribute, what constructors would give now
-        self.constants: set[Written] = set()  # numbers in the author's files that count other channels now
-        self.doubts: set[tuple[str, str, str]] = set()  # numbers of several widths: module, attribute, words for it
+
+    def begin(self) -> None:
+        """All constructors are written anew."""
+        self.numbers.clear()
+        self.factory = False
+        self.kept.clear()
 
     def write(self, context: ClassContext, recorder: Recorder) -> WrittenInit | None:
         """The constructor of a class as the author wrote it but for numbers; None where it wouldn't make the same."""
@@ -108,14 +92,12 @@ class Replays:
             if parent in self.tree.instances:
                 continue  # it has a text already
             author = AuthorClass(parent, self.tree.sources)
-            lines = indented_text(author, text_lines(author, self._changed(self.numbers)))
-            parameters = [parameter_as_written(p, n) for n, p in enumerate(author.parameters.values())]
-            found[parent] = WrittenInit(lines, parameters, {}, {})
+            found[parent] = init_as_written(author, self._changed(self.numbers))
         return found
 
     def _tried(self, context: ClassContext, recorder: Recorder) -> WrittenInit | None:
         try:
-            if context.is_root and (found := self._of_factory(context, recorder)) is not None:
+            if context.is_root and (found := self._of_factory(context)) is not None:
                 return found
             if context.author.cls in self.gone or not _alone(context):
                 return None
@@ -124,7 +106,7 @@ class Replays:
             log.info("%s can't stay as it is: %s", context.author.cls.__name__, described(error))
             return None
 
-    def _of_factory(self, context: ClassContext, recorder: Recorder) -> WrittenInit | None:
+    def _of_factory(self, context: ClassContext) -> WrittenInit | None:
         """The root's constructor where the author's factory makes the same with other numbers in its code."""
         entry, files = self.tree.entry, self._files_of(context)
         if not (self.tree.bare or _alone(context)) or not _only_makes(self.tree, files):
@@ -144,13 +126,9 @@ class Replays:
             self._depths = depths
             return None
         self.arguments = {n: v for n, v in new.items() if v != defaults[n]}
-        author = context.author
-        parameters = [parameter_as_written(p, n) for n, p in enumerate(author.parameters.values())]
-        mine = author.home is author.cls
-        lines = indented_text(author, text_lines(author, self._changed(numbers))) if mine else []
         self.numbers.update({k: v for k, v in numbers.items() if isinstance(k, Written)})
         self.factory = True
-        return WrittenInit(lines, parameters, {}, {})
+        return init_as_written(context.author, self._changed(numbers))
 
     def _written(self, context: ClassContext, recorder: Recorder) -> WrittenInit | None:
         given = [_without_usual_options(context, a) for a in _given(context)]
@@ -177,10 +155,10 @@ class Replays:
 
     def _untrue(self, context: ClassContext, numbers: Mapping[Hashable, float]) -> bool:
         """Whether an attribute that only scripts read would say of a width what isn't so."""
-        pairs = list(zip(context.live, self._runs[context.author.cls], strict=True))
-        torn = compensated([e for live, run in pairs for e in _sizes(live, run)], self.old, numbers)
+        runs = self._runs[context.author.cls]
+        torn = compensated([e for i, run in enumerate(runs) for e in sizes_made(context, i, run)], self.old, numbers)
         names = {n for r in context.records for n, s in r.items() if s.kind == PLAIN and context.may_follow(n)}
-        return any(reads_of(vars(run.module).get(n)) & torn for _, run in pairs for n in names)
+        return any(reads_of(vars(run.module).get(n)) & torn for run in runs for n in names)
 
     def _solved(
         self, context: ClassContext, given: Sequence[Arguments], factory: Any = None
@@ -188,25 +166,24 @@ class Replays:
         """Numbers, and arguments, with which the constructor, or the ``factory``, makes the live modules."""
         maker = factory or context.author.cls
         runs = self._traced(context, given, maker)
-        equations = [e for i, run in enumerate(runs) for e in _equations(context, i, run, self._read)]
-        equations += _namesakes(context, runs, equations)
+        equations = [e for i, run in enumerate(runs) for e in equations_of(context, i, run, self._read)]
+        equations += namesakes(context, runs, equations)
         numbers = solved(equations, {**self.old, **self._depths}, self.numbers)
         if numbers is None:
             return None
         numbers |= decided(self._asked[maker], self.old, numbers)
         read = {key for value, _ in equations for key in value.reads}
-        numbers = {**{k: n for k, n in self._depths.items() if _of(k, maker) or k in read}, **numbers}
+        numbers = {**{k: n for k, n in self._depths.items() if _is_of(k, maker) or k in read}, **numbers}
         for _ in range(2):
-            new = [_with(a, (maker, i), numbers) for i, a in enumerate(given)]
-            read_now = partial(_known, numbers)
-            with with_numbers(self._files_of(context), self.tree.names, read_now):
+            new = [_tagged(a, (maker, i), numbers.get) for i, a in enumerate(given)]
+            with with_numbers(self._files_of(context), self.tree.names, numbers.get):
                 self._give_options(context, maker, new)
                 made = [Run(*constructed(maker, a)) for a in new]
             kind = nn.Sequential if factory is not None and context.tree.bare else context.author.cls
             if any(type(run.module) is not kind for run in made):
                 return None
             handed = {id(v) for arguments in new for v in arguments.values() if isinstance(v, nn.Module)}
-            if all(Agreement(context, i, run, handed, read_now).holds() for i, run in enumerate(made)):
+            if all(Agreement(context, i, run, handed, numbers.get).holds() for i, run in enumerate(made)):
                 return numbers, new
             sizes = self._sizes_of_tensors(context, maker, made, numbers)
             if not sizes:
@@ -237,99 +214,15 @@ class Replays:
         free = [k for k in whole if isinstance(k, Written) and k not in numbers and k.stands_in(author.init_file, body)]
         return found | {k: min(sizes[self.old[k]]) for k in free if len(sizes.get(self.old[k], ())) == 1}
 
-    def values(self, context: ClassContext) -> Mapping[str, tuple[Any, ...] | None]:
-        """Attributes that only scripts read, with the numbers that the layers have now, in every instance; None where
-        one number stands for several widths."""
-        if context.author.init is None or not all(context.births):
-            return {}
-        held = {n for r in context.records for n, s in r.items() if s.kind == PLAIN}
-        names = {n for n in held if context.may_follow(n) or any(map(_is_record, _held(context, n)))}
-        names |= held - context.reads_here if context.whole else set()
-        try:
-            return self._values(context, names) if names or context.is_root else {}
-        except Exception as error:  # as in _tried
-            log.info("%s can't be made once more: %s", context.author.cls.__name__, described(error))
-            return {}
-
-    def _values(self, context: ClassContext, names: Set[str]) -> Mapping[str, tuple[Any, ...] | None]:
-        cls = context.author.cls
-        given = _given(context)
-        same = self._depths or not any(_is_record(v) for arguments in given for v in arguments.values())
-        if cls not in self._once and not (same and cls in self._runs):
+    def runs_apart(self, context: ClassContext) -> list[Run]:
+        """What the constructors make, each instance with numbers of its own in the records that it is given."""
+        cls, given = context.author.cls, _given(context)
+        same = self._depths or not any(is_record(v) for arguments in given for v in arguments.values())
+        if same and cls in self._runs:
+            return self._runs[cls]
+        if cls not in self._once:
             self._once[cls] = self._run(context, given, cls, apart=True)[0]
-        runs = self._runs[cls] if same and cls in self._runs else self._once[cls]
-        pairs = list(zip(context.live, runs, strict=True))
-        equations = [e for live, run in pairs for e in _sizes(live, run)]
-        equations += [e for i, run in enumerate(runs) for e in _changed_numbers(context, i, run)]
-        numbers, torn = settled([*equations, *_namesakes(context, runs, equations)], self.old)
-        known = frozenset[Hashable]().union(*(value.reads for value, _ in equations))
-        if context.is_root:
-            changed = {k for k in known if k in torn or numbers.get(k, self.old[k]) != self.old[k]}
-            self.constants = {k for k in changed if isinstance(k, Written)}
-            self._put_on_layers(context, runs[0], numbers, torn, known)
-        found: dict[str, tuple[Any, ...] | None] = {}
-        for name in names:
-            values = [vars(run.module).get(name) for run in runs]
-            if any(map(_is_record, values)):
-                now = tuple(self._record(context, i, name, v, numbers, torn, known) for i, v in enumerate(values))
-                before = _held(context, name)
-                if context.may_follow(name):
-                    found[name] = now
-                elif [dict(numbers_by_place(v)) for v in now] != [dict(numbers_by_place(v)) for v in before]:
-                    found[name] = now if all(map(partial(context.may_change, name), before, now)) else tuple(before)
-            elif reads := reads_of(values):
-                if context.may_follow(name):
-                    found[name] = None if reads & torn else tuple(again(values, numbers))
-                if reads <= known - torn:
-                    self._expect(context, name, again(values, numbers))
-        return found
-
-    def _record(
-        self, context: ClassContext, index: int, name: str, value: Any, numbers: Mapping[Hashable, float],
-        torn: Set[Hashable], known: Set[Hashable],
-    ) -> Any:  # fmt: skip
-        """A record with the numbers that layers have now; those of several widths stay and are told."""
-
-        def in_doubt(number: Any) -> bool:
-            written_twice = not reads_of(number) & known and int(number) in context.cut[index]
-            return self._is_several(number, numbers, torn) or (isinstance(number, Traced) and written_twice)
-
-        path, place = context.paths[index], f"{context.author.cls.__qualname__}.{name}"
-        self.doubts |= {(path, name, p) for p, n in numbers_by_place(value, place) if in_doubt(n)}
-        new = self._now(value, numbers, torn)
-        self.expected.setdefault(path, {})[name] = new
-        return new
-
-    def _now(self, value: Any, numbers: Mapping[Hashable, float], torn: Set[Hashable]) -> Any:
-        """A value with the numbers that are known."""
-        return renewed(value, lambda n: numbers.get(alone(n), n.again({})) if n.reads & torn else n.again(numbers))
-
-    def _is_several(self, value: Any, numbers: Mapping[Hashable, float], torn: Set[Hashable]) -> bool:
-        """Whether it was computed from a number that would have to be several."""
-        return bool(reads_of(value) & torn) and alone(value) not in numbers
-
-    def _put_on_layers(
-        self, context: ClassContext, run: Run, numbers: Mapping[Hashable, float], torn: Set[Hashable],
-        known: Set[Hashable],
-    ) -> None:  # fmt: skip
-        """What the outermost class puts on layers and only scripts read: numbers of channels, or of parameters."""
-        birth, live = context.births[0], dict(context.live[0].named_modules())
-        first = dict(birth.module.named_modules()) if birth is not None else {}
-        for path, made in run.module.named_modules():
-            if not path or path not in live or path not in first:
-                continue
-            counts = {_parameters(first[path])} - {_parameters(live[path]), 0}
-            found = {n: v for n, v in vars(made).items() if reads_of(v) & known or (type(v) is int and v in counts)}
-            for name in found.keys() & context.from_outside(live[path]) - context.running if found else ():
-                value, reads, mine = found[name], reads_of(found[name]), self.expected.setdefault(path, {})
-                if self._is_several(value, numbers, torn):
-                    self.doubts.add((path, name, f"{type(made).__qualname__}.{name}"))
-                else:
-                    mine.setdefault(name, self._now(value, numbers, torn) if reads else _parameters(live[path]))
-
-    def _expect(self, context: ClassContext, name: str, values: Sequence[Any]) -> None:
-        for path, value in zip(context.paths, values, strict=True):
-            self.expected.setdefault(path, {})[name] = value
+        return self._once[cls]
 
     def _changed(self, numbers: Mapping[Hashable, float]) -> Mapping[Hashable, float]:
         return {k: v for k, v in numbers.items() if self.old[k] != v}
@@ -413,7 +306,8 @@ class Replays:
                 if any(path == p or path.startswith(f"{p}." if p else "") for p in context.paths):
                     names |= {f.file for f in birth.frames}
             found = [self.tree.sources.file(n) for n in sorted(names) if not n.startswith("<")]
-            files = [f for f in found if f is not None and not _is_torchs(f)]
+            torchs = nn.__path__[0].removesuffix("nn")
+            files = [f for f in found if f is not None and not f.name.startswith(torchs)]
             self._files[cls] = [*self._files_of_options(files), *files]
         return self._files[cls]
 
@@ -425,14 +319,6 @@ class Replays:
         modules = {c.__module__ for c in classes if not issubclass(c, nn.Module) and own(c.__module__)}
         found = [file_of(m, self.tree.sources) for m in sorted(modules)]
         return [f for f in found if f is not None and f.name not in {g.name for g in files}]
-
-
-def _known(numbers: Mapping[Hashable, float], site: Hashable, value: float) -> float:
-    return numbers.get(site, value)
-
-
-def _is_torchs(file: SourceFile) -> bool:
-    return file.name.startswith(nn.__path__[0].removesuffix("nn"))
 
 
 def _only_makes(tree: Tree, files: Sequence[SourceFile]) -> bool:
@@ -475,17 +361,16 @@ def _moves(author: AuthorClass, init: FunctionNode) -> bool:
 
 
 def _given(context: ClassContext) -> list[Arguments]:
-    return [_arguments(context, i) for i in range(len(context.paths))]
-
-
-def _arguments(context: ClassContext, index: int) -> Arguments:
-    """What the constructor got; in place of the author's modules and functions, copies of the live ones."""
-    birth = context.births[index]
-    assert birth is not None
-    found = {n: birth.arguments[n] for n in inspect.signature(context.author.cls).parameters}
-    held = {n: context.held_as(index, n) for n in found}
-    found |= {n: vars(context.live[index])[name] for n, name in held.items() if name is not None}
-    return {n: _live(context.tree, v) if isinstance(v, nn.Module) else v for n, v in found.items()}
+    """What the constructors got; in place of the author's modules and functions, copies of the live ones."""
+    found: list[Arguments] = []
+    for index, birth in enumerate(context.births):
+        assert birth is not None
+        given = {n: birth.arguments[n] for n in inspect.signature(context.author.cls).parameters}
+        held = {n: context.held_as(index, n) for n in given}
+        given |= {n: vars(context.live[index])[name] for n, name in held.items() if name is not None}
+        live, modules = context.tree.live, {n: v for n, v in given.items() if isinstance(v, nn.Module)}
+        found.append(given | {n: copy.deepcopy(live[path_of(context.tree, v)]) for n, v in modules.items()})
+    return found
 
 
 def _without_usual_options(context: ClassContext, arguments: Arguments) -> Arguments:
@@ -496,17 +381,11 @@ def _without_usual_options(context: ClassContext, arguments: Arguments) -> Argum
     return {n: v for n, v in arguments.items() if not (is_options(v) and usual[n] is v)}
 
 
-def _live(tree: Tree, module: nn.Module) -> nn.Module:
-    return copy.deepcopy(tree.live[path_of(tree, module)])
-
-
 def _lists(context: ClassContext, runs: Sequence[Run]) -> Iterator[tuple[int, int]]:
     """Of every list: how many layers were made for it, and how many it has in the live network."""
-    for live, run in zip(context.live, runs, strict=True):
-        twins = dict(live.named_modules())
-        for path, module in run.module.named_modules():
-            if isinstance(module, nn.Sequential | nn.ModuleList) and type(twins.get(path)) is type(module):
-                yield len(module), len(twins[path])  # type: ignore[arg-type]
+    for _, made, live, _ in (t for i, run in enumerate(runs) for t in twins(context, i, run)):
+        if isinstance(made, nn.Sequential | nn.ModuleList) and type(live) is type(made):
+            yield len(made), len(live)
 
 
 def _longer(context: ClassContext, runs: Sequence[Run]) -> tuple[int, int] | None:
@@ -517,7 +396,7 @@ def _too_many(context: ClassContext, runs: Sequence[Run]) -> int:
     return sum(abs(made - live) for made, live in _lists(context, runs))
 
 
-def _of(key: Hashable, maker: Any) -> bool:
+def _is_of(key: Hashable, maker: Any) -> bool:
     return isinstance(key, Written) or (isinstance(key, tuple) and key[0] is maker)
 
 
@@ -532,114 +411,7 @@ def _tagged(value: Any, key: Key, read: Any, depth: int = 0) -> Any:
     return {k: _tagged(v, (*key, k), read, depth) for k, v in value.items()} if type(value) is dict else value
 
 
-def _is_record(value: Any) -> bool:
+def is_record(value: Any) -> bool:
     """Whether a value has names for what it holds, or is a list of such values."""
-    listed = type(value) in (list, tuple) and any(map(_is_record, value))
+    listed = type(value) in (list, tuple) and any(map(is_record, value))
     return listed or type(value) is dict or fields_of(value) is not None
-
-
-def _parameters(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
-
-
-def _held(context: ClassContext, name: str) -> list[Any]:
-    return [vars(live).get(name) for live in context.live]
-
-
-def _changed_numbers(context: ClassContext, index: int, run: Run) -> Iterator[Equation]:
-    """What attributes that count channels where the network runs have to be."""
-    birth, live = context.births[index], dict(context.live[index].named_modules())
-    if birth is None:
-        return
-    first = dict(birth.module.named_modules())
-    for path, made in run.module.named_modules():
-        for name, value in vars(made).items() if path in live and path in first and is_authored(type(made)) else ():
-            was, now = (vars(m[path]).get(name) for m in (first, live))
-            if isinstance(value, Traced) and type(was) is int and type(now) is int and was != now:
-                yield value, now
-
-
-def _with(value: Any, key: Key, numbers: Mapping[Hashable, float]) -> Any:
-    return _tagged(value, key, lambda place, number: numbers.get(place, number))
-
-
-def _equations(context: ClassContext, index: int, run: Run, read: Read) -> Iterator[Equation]:
-    """What each number has to be that a layer, a block or an attribute got, or that a function holds."""
-    idle = context.idle_counts(context.paths[index])
-    for name, slot in context.records[index].items():
-        if slot.kind == CHILD and slot.term is not None:
-            yield from _in_module(slot.term, run.module._modules.get(name), run, read)
-        elif slot.kind == PLAIN and name in context.running - idle and slot.term is not None:
-            yield from _in_value(slot.term, vars(run.module).get(name), read)
-    base = context.bases[index]
-    if isinstance(base, Box):
-        yield from _in_module(base, run.module, run, read)
-    elif base is not None:  # what a torch layer got it has as attributes
-        for arg in base.args:
-            yield from _in_value(arg.value, vars(run.module).get(arg.name), read, axes=True)
-
-
-def _sizes(live: nn.Module, run: Run) -> Iterator[Equation]:
-    """What each number that a layer of torch's got has to be."""
-    twins = dict(live.named_modules())
-    for path, made in run.module.named_modules():
-        twin = twins.get(path)
-        for name, value in run.got.get(id(made), {}).items() if type(twin) is type(made) else ():
-            wanted = vars(twin).get(name)
-            wanted = wanted[0] if name == "normalized_shape" and isinstance(wanted, tuple) else wanted
-            if isinstance(value, Traced) and type(wanted) is int and is_torch(type(made)):
-                yield value, wanted
-
-
-def _namesakes(context: ClassContext, runs: Sequence[Run], known: Sequence[Equation]) -> list[Equation]:
-    """Of attributes that only scripts read and that are written as a number of their own, ``self.out_channels = 64``:
-    what layers have now that had this number under this name."""
-    read = frozenset[Hashable]().union(*(value.reads for value, _ in known))
-    found: list[Equation] = []
-    for birth, live, run in zip(context.births, context.live, runs, strict=True):
-        for name, value in vars(run.module).items():
-            alone = isinstance(value, Traced) and len(value.reads) == 1 and not value.reads & read
-            if alone and context.may_follow(name) and all(isinstance(k, Written) for k in value.reads):
-                now = dict(live.named_modules())
-                layers = birth.module.named_modules() if birth is not None else ()
-                sizes = {vars(now[p]).get(name) for p, m in layers if is_torch(type(m)) and p in now
-                         and vars(m).get(name) == int(value)}  # fmt: skip
-                found += [(value, s) for s in sizes if len(sizes) == 1 and type(s) is int]
-    return found
-
-
-def _in_module(term: Term, made: nn.Module | None, run: Run, read: Read) -> Iterator[Equation]:
-    if isinstance(term, Box) and made is not None:
-        for item in term.items:
-            yield from _in_module(item.value, made._modules.get(item.name), run, read)
-    elif isinstance(term, Call) and made is not None:
-        got = one_by_one(term.fn, run.got.get(id(made), {}))
-        for arg in term.args:
-            value = got.get(arg.name)
-            if isinstance(value, nn.Module):
-                yield from _in_module(arg.value, value, run, read)
-            elif not arg.free:
-                yield from _in_value(arg.value, value, read, arg.name in AXES)
-
-
-def _in_value(term: Term, value: Any, read: Read, axes: bool = False) -> Iterator[Equation]:
-    wanted: Any = term.value if isinstance(term, Lit) else None
-    whole, ratio = isinstance(value, Traced), isinstance(value, TracedFloat)
-    if (whole and type(wanted) is int) or (ratio and type(wanted) is float):
-        yield value, wanted
-    elif type(value) in (list, tuple) and type(wanted) in (list, tuple) and len(value) == len(wanted):
-        for inner, one in zip(value, wanted, strict=True):
-            yield from _in_value(Lit(one), inner, read)
-    elif type(value) in (list, tuple) and type(wanted) is int and axes:
-        for inner in value:
-            yield from _in_value(term, inner, read)
-    elif isinstance(term, Display) and type(value) in (list, tuple) and len(value) == len(term.items):
-        for item, inner in zip(term.items, value, strict=True):
-            yield from _in_value(item, inner, read)
-    elif isinstance(term, Call) and term.fn is partial and isinstance(value, partial):
-        for arg, inner in zip(term.args, (value.func, *value.args, *value.keywords.values()), strict=False):
-            yield from _in_value(arg.value, inner, read)
-    elif isinstance(term, Closure) and isinstance(value, types.FunctionType):
-        for expr, arg, template in zip(term.exprs, term.args, term.templates, strict=True):
-            if template:
-                yield from _in_value(arg.value, meant(expr, term.file, value, read), read)

@@ -83,6 +83,13 @@ def parameter_as_written(parameter: AuthorParameter, order: int) -> Parameter:
     return Parameter(parameter.name, (None,), None, text, note, parameter.keyword_only, (order,))
 
 
+def init_as_written(author: AuthorClass, numbers: Mapping[Any, float]) -> WrittenInit:
+    """The author's constructor and its parameters, with other numbers in its text; no text where it is a parent's."""
+    lines = indented_text(author, text_lines(author, numbers)) if author.home is author.cls else []
+    parameters = [parameter_as_written(p, n) for n, p in enumerate(author.parameters.values())]
+    return WrittenInit(lines, parameters, {}, {})
+
+
 class ReplayedText:
     """The constructor's text. ``given``: its arguments in the author's network; ``new``: in the pruned one. ``old``:
     all numbers that were read, ``numbers``: those that changed; ``bound``: those that something made of them needs."""
