@@ -22,6 +22,7 @@ from .author import (
     AuthorClass,
     Library,
     attribute_reads,
+    attributes_set,
     binding,
     choose_imported,
     code_in,
@@ -47,7 +48,6 @@ from .constructor import (
     Replays,
     ScriptNumbers,
     WrittenInit,
-    make_context,
 )
 from .file import (
     Beside,
@@ -157,7 +157,7 @@ def _write(
     writing.write_classes()
     text, twin = writing.first(header)
     missing = [tie(model, pair, tree.instances) for pair in shared(model, twin)]
-    inside = {cls: _stored(node) for cls, node in writing.reach.nodes.items()}
+    inside = {cls: attributes_set(node) for cls, node in writing.reach.nodes.items()}
     was = {path: b.module for path, b in tree.births.items()}
     outside = set_from_outside(model, twin, was, inside, writing.scripts.expected, writing.running)
     missing += [(type(model), line) for line in (*outside, *repairs(model, twin))]
@@ -277,14 +277,18 @@ class _Writing:
         tests = [t for c, found in self.tests.items() if issubclass(c, cls) or issubclass(cls, c) for t in found]
         here = set().union(*(self.reads_here.get(c, set()) for c in cls.__mro__))
         computing = {w for c, words in self.computing.items() for w in words if "." in w or c in cls.__mro__}
-        facts = {"whole": whole, "tests": tests, "computing": computing, "compared": self.compared, "reads_here": here}
-        return make_context(self.authors[cls], paths, recorder, keep, self.running | idle, **facts)
+        records, bases = [recorder.record(p) for p in paths], [recorder.base_call(p) for p in paths]
+        running = self.running.union(idle, *(recorder.added.get(p, ()) for p in paths))
+        return ClassContext(
+            self.tree, self.authors[cls], list(paths), records, bases, keep, running, whole=whole, tests=tests,
+            computing=computing, compared=self.compared, reads_here=here,
+        )  # fmt: skip
 
     def _choose_methods(self) -> None:
         """Those that are reached, first in the author's code, then in what is left of it without dead branches."""
         found = self._reached(lambda _, node: node)
         functions = [(cls, f) for cls, names in found.items() for n in names for f in self.reach.methods[cls][n]]
-        stored = {a for _, f in functions for a in _stored(f)}
+        stored = {a for _, f in functions for a in attributes_set(f)}
         self.tree.changing |= stored
         self.branches.settle([(cls, f) for cls, f in functions if cls not in self.beside], stored)
         self.methods = self._reached(self.branches.folded)
@@ -312,12 +316,9 @@ class _Writing:
         reads: set[str] = set()
         for cls, methods in self.methods.items():
             written = [ast.parse(_code(self.written[cls]))] if cls in self.written else []
-            reads |= self._reads_in(cls, methods, written)
+            trees = [*code_in(self.reach.nodes[cls], methods), *written]
+            reads |= self._reads_of_helpers(cls, trees).union(*map(attribute_reads, trees))
         return reads
-
-    def _reads_in(self, cls: type, methods: set[str], written: Sequence[ast.AST] = ()) -> set[str]:
-        trees = [*code_in(self.reach.nodes[cls], methods), *written]
-        return set().union(*map(attribute_reads, trees)) | self._reads_of_helpers(cls, trees)
 
     def _reads_of_helpers(self, cls: type, trees: list[ast.AST]) -> set[str]:
         namespace = vars(sys.modules[cls.__module__]) if cls.__module__ in sys.modules else {}
@@ -385,9 +386,9 @@ class _Writing:
                 code = _code(mine).split("\n")[1:]
                 for stmt in _removable(mine):
                     own = slice(stmt.lineno - 2, (stmt.end_lineno or 0) - 1)
-                    if failed in code[own] and not _stored(stmt) & read:
+                    if failed in code[own] and not (sets := attributes_set(stmt)) & read:
                         kept = [*code[: own.start], *code[own.stop :]]
-                        told = [] if _stored(stmt) else [f"{cls.__qualname__}.__init__ ({code[own.start].strip()})"]
+                        told = [] if sets else [f"{cls.__qualname__}.__init__ ({code[own.start].strip()})"]
                         self.written[cls] = replace(mine, lines=kept, lost=(*mine.lost, *told))
                         self._choose_methods()
                         return True
@@ -501,7 +502,8 @@ class _Writing:
         """Attributes that a written constructor sets, itself or by methods that it calls."""
         called = {n.func.attr for n in ast.walk(init) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)}
         homes = [(methods_of(self.reach.nodes[c]), called & self.methods[c]) for c in cls.__mro__ if c in self.methods]
-        return _stored(init).union(*(_stored(f) for there, names in homes for n in names for f in there.get(n, ())))
+        code = [init, *(f for there, names in homes for n in names for f in there.get(n, ()))]
+        return set().union(*map(attributes_set, code))
 
     def _same_arguments(self, cls: type) -> bool:
         """Whether the constructor still takes what the author's takes."""
@@ -565,7 +567,8 @@ class _Writing:
         mine = self.written.get(cls)
         attributes = reads | {"__constants__", "forward"}
         if own(cls.__module__):
-            attributes |= _stored_names(author.node) - (self._ratios(cls) - reads)
+            bound = [stored_names(s) for s in author.node.body if isinstance(s, ast.Assign | ast.AnnAssign)]
+            attributes |= set().union(*bound) - (self._ratios(cls) - reads)
         stay = {p.name for p in mine.parameters} if mine else set(author.parameters) if "__init__" in methods else set()
         gone = set(author.parameters) - stay
         parts = ClassParts(mine.lines if mine else [], methods, attributes, self._changes(author.file), gone)
@@ -608,19 +611,10 @@ def _removable(written: WrittenInit) -> list[ast.stmt]:
     return found[::-1]
 
 
-def _stored(tree: ast.AST) -> set[str]:
-    return {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store)}
-
-
 def _own_reads(code: str) -> set[str]:
     """Attributes that code reads of what has a name: of ``self.stem.width`` the ``stem``."""
     nodes = [n for n in ast.walk(ast.parse(code)) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Load)]
     return {n.attr for n in nodes if isinstance(n.value, ast.Name)}
-
-
-def _stored_names(node: ast.ClassDef) -> set[str]:
-    """Names that the body of a class binds by assignments."""
-    return set().union(*(stored_names(s) for s in node.body if isinstance(s, ast.Assign | ast.AnnAssign)))
 
 
 def _code(written: WrittenInit) -> str:

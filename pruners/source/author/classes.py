@@ -196,6 +196,14 @@ def evaluate(expr: ast.expr, names: Mapping[str, Any], outside: Mapping[str, Any
         raise Unproved(str(error)) from error
 
 
+def turns_out_alike(test: ast.expr, first: Any, second: Any) -> bool | None:
+    """Whether a condition on attributes is as true of one module as of another; None where that can't be told."""
+    try:
+        return bool(evaluate(test, {"self": first}, {}, set())) is bool(evaluate(test, {"self": second}, {}, set()))
+    except Unproved:
+        return None
+
+
 def _lookup(name: str, names: Mapping[str, Any], outside: Mapping[str, Any], hidden: set[str]) -> Any:
     if name in names:
         return names[name]

@@ -85,6 +85,11 @@ def attribute_reads(tree: ast.AST, but: Iterable[ast.AST] = ()) -> set[str]:
     return reads
 
 
+def attributes_set(tree: ast.AST) -> set[str]:
+    """Names after a dot that code gives a value."""
+    return {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store)}
+
+
 def only_compared(trees: Iterable[ast.AST]) -> tuple[set[str], set[str], set[int]]:
     """Words behind dots or in brackets whose values go elsewhere than into ``==`` and ``!=``, those that stand there,
     and the numbers there. ``config.dim`` is two words and one with a dot; what a local name holds is known by words."""

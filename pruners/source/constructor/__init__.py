@@ -6,12 +6,12 @@ from .buffer_statements import alike
 from .circles import Circle, Made
 from .class_writer import ClassWriter
 from .conditions import INDENT
-from .context import ClassContext, make_context
+from .context import ClassContext
 from .parameters import Parameter, WrittenInit
 from .replay import Replays
 from .script_numbers import ScriptNumbers
 
 __all__ = [
     "INDENT", "Circle", "ClassContext", "ClassWriter", "Made", "Parameter", "Replays", "ScriptNumbers", "WrittenInit",
-    "alike", "make_context",
+    "alike",
 ]

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ...run import INTERNAL, unsaved_buffers
-from ..author import Read, Unproved, as_term, attribute_reads, evaluate, is_options, meant, same_options
+from ..author import Read, as_term, attribute_reads, is_options, meant, same_options, turns_out_alike
 from ..live import (
     CHILD,
     PLAIN,
@@ -120,14 +120,9 @@ class Agreement:
 
     def _turns_out(self, test: ast.expr) -> bool:
         """Whether a condition on attributes has the outcome that it has in the author's network."""
-        try:
-            old, new = (evaluate(test, {"self": m}, {}, set()) for m in (self.live, self.run.module))
-        except Unproved:
-            return not any(self._differs(n) for n in attribute_reads(test))
-        return bool(old) is bool(new)
-
-    def _differs(self, name: str) -> bool:
-        return not alike(vars(self.run.module).get(name), vars(self.live).get(name))
+        alike_ = turns_out_alike(test, live := self.live, made := self.run.module)
+        same_reads = all(alike(vars(made).get(n), vars(live).get(n)) for n in attribute_reads(test))
+        return same_reads if alike_ is None else alike_
 
     def _twins(self, live: nn.Module, made: nn.Module) -> bool:
         return self.twins.setdefault(id(live), id(made)) == id(made)

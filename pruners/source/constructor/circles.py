@@ -39,14 +39,15 @@ class Circle:
                 continue
             if made is not None:
                 found.append(made)
-                if self._said_by_author(made):
+                authors = {cls: set(self.authors[cls].parameters) for cls in made}
+                if all({p.name for p in w.parameters} <= authors[cls] for cls, (_, w) in made.items()):
                     break
         if not found:
             file, node = self.tree.sources.of_class(self.classes[-1])
             names = ", ".join(c.__qualname__ for c in self.classes)
             reason = f"these classes contain themselves in a way that isn't written: {names}"
             raise SourceError(reason, site=file.at(node))
-        best = min(found, key=_size)
+        best = min(found, key=lambda made: sum(len(w.parameters) for _, w in made.values()))  # arguments
         for _, written in best.values():
             recorder.calls.update(written.calls)
         return best
@@ -68,14 +69,3 @@ class Circle:
             if all(p in before and same(before[p], recorder.calls[p]) for p in paths):
                 return made
         return None
-
-    def _said_by_author(self, made: Made) -> bool:
-        return all(
-            {p.name for p in written.parameters} <= set(self.authors[cls].parameters)
-            for cls, (_, written) in made.items()
-        )
-
-
-def _size(made: Made) -> int:
-    """How many arguments the constructors take."""
-    return sum(len(written.parameters) for _, written in made.values())

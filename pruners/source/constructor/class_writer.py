@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from ..author import Namer, Scope, Unproved, Vector, attribute_reads, binding, evaluate, term_of_default
+from ..author import Namer, Scope, Vector, as_term, attribute_reads, binding, term_of_default, turns_out_alike
 from ..live import Arg, Box, Call, Given, Lit, Ref, Term, is_plain, literal, same, same_vector
 from ..text import STEP, flat, loaded_names, stored_names
 from .conditions import INDENT
@@ -67,7 +67,7 @@ class ClassWriter:
         lines = self.writer.write()
         while self._take_back():
             lines = self.writer.write()
-        self.writer.used = set(_loads("\n".join(lines)))
+        self.writer.used = set(_read_in("\n".join(lines)))
         lines = self.writer.write()
         parameters = self._parameters(lines)
         if not self.context.is_root:  # another network can be built and tried
@@ -96,7 +96,9 @@ class ClassWriter:
         self.context.verbatim |= {n for n, e in opaque.items() if not counts_channels(self.context, [e], said)}
         definitions = self.author.local_definitions()
         for name in (*self.author.parameters, *sorted(self.author.stored)):
-            vector = votes.get(name, self._unvoted(name, name in definitions))
+            known = name in self.author.parameters and name not in self.author.stored
+            given = self.context.given(name) if known else self.context.left(name) if name in definitions else None
+            vector = votes.get(name, given)
             if vector is None:
                 continue
             vector = self._filled(name, vector, votes)
@@ -193,27 +195,17 @@ class ClassWriter:
             verbatim -= torn
 
     def _turned(self) -> set[str]:
-        """Attributes in conditions that turn out otherwise with those that follow."""
-        reads = [(t, attribute_reads(t)) for t in self.context.tests]
-        return set().union(*(n for t, n in reads if n & set(self.scope.overrides) and not self._turns_out_as_before(t)))
-
-    def _turns_out_as_before(self, test: ast.expr) -> bool:
-        """Whether a condition on attributes has the same outcome with those that follow, in every instance."""
-        for i, module in enumerate(self.context.live):
-            try:
-                old, new = (evaluate(test, {"self": o}, {}, set()) for o in (module, self.scope.owner(i)))
-            except Unproved:
-                return False
-            if bool(old) is not bool(new):
-                return False
-        return True
+        """Attributes in conditions that turn out otherwise, in some instance, with those that follow."""
+        reads = [(t, n) for t in self.context.tests if (n := attribute_reads(t)) & set(self.scope.overrides)]
+        pairs = [(live, self.scope.owner(i)) for i, live in enumerate(self.context.live)]
+        return set().union(*(n for t, n in reads if not all(turns_out_alike(t, *pair) for pair in pairs)))
 
     def _is_as_made(self, name: str) -> bool:
         """Whether a plain value is still what the constructor made."""
         for live, birth in zip(self.context.live, self.context.births, strict=True):
             value = vars(live).get(name)
             made = vars(birth.module).get(name, value) if birth is not None else value
-            if is_plain(value) and not (is_plain(made) and same(Lit(made), Lit(value))):
+            if is_plain(value) and not same(as_term(made), Lit(value)):
                 return False
         return True
 
@@ -243,17 +235,12 @@ class ClassWriter:
         for i, term in enumerate(vector):
             if term is not None or mine is None or mine[i] is None:
                 continue
-            twins = [
-                v[i] for n, v in votes.items() if v is not None and v[i] is not None and _alike(given.get(n), mine, i)
-            ]
+            before = {n: g[i] for n, g in given.items() if g is not None and g[i] is not None}
+            twins = [t for n, v in votes.items() if v is not None and (t := v[i]) is not None
+                     and n in before and same(before[n], mine[i])]  # fmt: skip
             if twins and all(same(t, twins[0]) for t in twins):
                 filled[i] = twins[0]
         return tuple(filled)
-
-    def _unvoted(self, name: str, local: bool) -> Vector | None:
-        if name in self.author.parameters and name not in self.author.stored:
-            return self.context.given(name)
-        return self.context.left(name) if local else None
 
     def _usable_alone(self, name: str, vector: Vector) -> bool:
         """In a class with one instance a word stays if pruning didn't touch it."""
@@ -273,8 +260,7 @@ class ClassWriter:
         return vector is not None and self.scope.proves(value, enumerate(vector))
 
     def _update_locals(self, lines: list[str]) -> bool:
-        uses = _loads("\n".join(lines))
-        unused = {n for n in self.writer.locals if not uses.get(n)}
+        unused = self.writer.locals - _read_in("\n".join(lines))
         self.writer.locals -= unused
         for name in unused & self.constant & set(self.scope.words) - set(self.author.parameters):
             self.scope.hidden[name] = self.scope.words.pop(name)  # nobody has to hand over what is always the same
@@ -293,9 +279,8 @@ class ClassWriter:
 
     def _grant_wishes(self) -> bool:
         """Parameters that are the same everywhere stay parameters where a condition of the author reads them."""
-        granted = (
-            set() if self.single else {n for n in self.printer.wishes if None not in self.scope.hidden.get(n, (None,))}
-        )
+        wishes = set[str]() if self.single else self.printer.wishes
+        granted = {n for n in wishes if None not in self.scope.hidden.get(n, (None,))}
         for name in sorted(granted):
             self.scope.words[name] = self.scope.hidden.pop(name)
         self.printer.wishes.clear()
@@ -305,7 +290,7 @@ class ClassWriter:
         opens = list(self.printer.open.values())
         if not opens:
             return False
-        unread = set(self.author.parameters) - set(self.writer.said) - set(_loads("\n".join(lines)))
+        unread = set(self.author.parameters) - set(self.writer.said) - _read_in("\n".join(lines))
         words = {n: v for n, v in self.scope.words.items() if n not in unread}  # another number may take those
         taken = (
             set(words)
@@ -369,16 +354,15 @@ class ClassWriter:
     # parameters
 
     def _parameters(self, lines: list[str]) -> list[Parameter]:
-        used = _loads("\n".join(lines))
         made = {n: v for n, v in self.scope.words.items() if n not in self.writer.locals}
         for name, vector in self.writer.flags.items():  # what one class reads itself, others hand on
             made[name] = merged(vector, made[name]) if name in made else vector
-        found = [self._parameter(n, v) for n, v in made.items() if used.get(n)]
+        found = [self._parameter(n, v) for n, v in made.items() if n in _read_in("\n".join(lines))]
         found.sort(key=lambda p: (p.keyword_only, p.default is not None, p.order))
         return found
 
     def _parameter(self, name: str, vector: Vector) -> Parameter:
-        group = next((g for g in self.groups if g.name == name), None)
+        group = self._group(name)
         word = name if name in self.author.parameters else group.word if group else None
         author = self.author.parameters.get(word or "")
         default, text = self._default(name, vector)
@@ -388,7 +372,8 @@ class ClassWriter:
             else None
         )
         names = list(self.author.parameters)
-        at = names.index(word) if word in names else (-1 if self._is_input(group) else len(names))
+        is_input = group is not None and group.places[0][-1].startswith("in_") and not group.produces
+        at = names.index(word) if word in names else (-1 if is_input else len(names))
         order = (at, name == word, self.groups.index(group) if group else 0)
         if text == "None" and note is not None and "None" not in note and "Optional" not in note:
             note = self._or_none(note)
@@ -403,14 +388,9 @@ class ClassWriter:
                 return note
         return f"{note} | None"
 
-    def _is_input(self, group: Group | None) -> bool:
-        return group is not None and group.places[0][-1].startswith("in_") and not group.produces
-
     def _module_note(self, vector: Vector) -> str | None:
-        if any(isinstance(t, Call) for t in vector):
-            optional = " | None" if any(isinstance(t, Lit) for t in vector) else ""
-            return self.namer.text(nn.Module) + optional
-        return None
+        optional = " | None" if any(isinstance(t, Lit) for t in vector) else ""
+        return self.namer.text(nn.Module) + optional if any(isinstance(t, Call) for t in vector) else None
 
     def _default(self, name: str, vector: Vector) -> tuple[Term | None, str | None]:
         author = self.author.parameters.get(name)
@@ -425,14 +405,15 @@ class ClassWriter:
             return value, None if value is None else flat(self.printer.code(value))
         for usual in (None, False, 1, 0.0):
             if any((t is None and usual is None) or (t is not None and same(t, Lit(usual))) for t in vector):
-                if usual == 1 and (author is not None or not self._is_option(name)):
+                group = self._group(name)
+                option = group is not None and not group.is_width and group.word is None
+                if usual == 1 and (author is not None or not option):
                     continue
                 return Lit(usual), literal(usual)
         return None, None
 
-    def _is_option(self, name: str) -> bool:
-        group = next((g for g in self.groups if g.name == name), None)
-        return group is not None and not group.is_width and group.word is None
+    def _group(self, name: str) -> Group | None:
+        return next((g for g in self.groups if g.name == name), None)
 
     def _calls(self, parameters: list[Parameter]) -> dict[str, Call]:
         calls, widths = {}, self.printer.widths | self._own_widths()
@@ -454,10 +435,6 @@ class ClassWriter:
         return [STEP + s for s in header] + [" " * INDENT + s if s else s for s in lines]
 
 
-def _alike(first: Vector | None, second: Vector, index: int) -> bool:
-    return first is not None and first[index] is not None and same(first[index], second[index])
-
-
 def _counts(value: Any) -> bool:
     """Whether a value holds a number, or something that is no literal."""
     if isinstance(value, list | tuple | set | frozenset):
@@ -468,17 +445,9 @@ def _counts(value: Any) -> bool:
 
 
 @lru_cache(maxsize=256)
-def _loads(text: str) -> Mapping[str, int]:
+def _read_in(text: str) -> frozenset[str]:
+    """Names that the lines of a constructor read."""
     try:
-        return _loads_in(ast.parse(text).body)
+        return frozenset(loaded_names(ast.parse(text)))
     except SyntaxError:
-        return {}
-
-
-def _loads_in(body: list[ast.stmt]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for stmt in body:
-        for node in ast.walk(stmt):
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-                counts[node.id] = counts.get(node.id, 0) + 1
-    return counts
+        return frozenset()

@@ -24,7 +24,6 @@ from ..live import (
     Lit,
     Making,
     Record,
-    Recorder,
     Term,
     Tree,
     cut_sizes,
@@ -52,8 +51,8 @@ class ClassContext:
     paths: list[str]
     records: list[Record]
     bases: list[Call | Box | None]
-    keep: set[str] = field(default_factory=set)
-    running: Set[str] = frozenset()
+    keep: set[str]
+    running: Set[str]
     whole: bool = False
     tests: Sequence[ast.expr] = ()  # conditions on the module's own attributes alone, in code that runs
     waiting: set[str] = field(default_factory=set)  # attributes that follow numbers which aren't known yet
@@ -117,7 +116,8 @@ class ClassContext:
         made = [t.paths[0] if isinstance(t, Call | Box) else None for t in terms]
         if self.author.init is None or not any(made):
             return None
-        calls = [self._call_of(p) if p is not None else None for p in made]
+        file, sources = self.author.init_file, self.tree.sources
+        calls = [call_in_constructor(self.making(p), file, sources) if p is not None else None for p in made]
         if any(c is None and p is not None for c, p in zip(calls, made, strict=True)):
             return None
         for node in map(_conditional, ast.walk(self.author.init)):
@@ -127,10 +127,6 @@ class ClassContext:
                 if {True, False} == {s for s, t in zip(sides, terms, strict=True) if t is not None}:
                     return node, sides
         return None
-
-    def _call_of(self, path: str) -> ast.Call | None:
-        """The call in this class's constructor that led to the module."""
-        return call_in_constructor(self.making(path), self.author.init_file, self.tree.sources)
 
     def given(self, name: str) -> tuple[Term | None, ...] | None:
         """What the author's constructor got for a parameter, in every instance, but for modules."""
@@ -268,14 +264,3 @@ def _conditional(node: ast.AST) -> ast.IfExp | None:
         case ast.BoolOp(ast.Or(), [ast.BoolOp(ast.And(), [test, yes]), no]):
             return ast.copy_location(ast.IfExp(test, yes, no), node)
     return None
-
-
-def make_context(
-    author: AuthorClass, paths: Sequence[str], recorder: Recorder, keep: set[str], running: Set[str], **facts: Any,
-) -> ClassContext:  # fmt: skip
-    """All that the writer of one class knows: the modules at ``paths`` and what their constructors did. ``facts``: more
-    fields."""
-    records = [recorder.record(p) for p in paths]
-    bases = [recorder.base_call(p) for p in paths]
-    added = {n for p in paths for n in recorder.added.get(p, ())}
-    return ClassContext(recorder.tree, author, list(paths), records, bases, keep, running | added, **facts)

@@ -158,7 +158,8 @@ class InitWriter(Members):
             return self._verbatim(stmt)
         if self._removes(stmt):  # what it takes away isn't made in the first place
             return []
-        if self._is_super(stmt):
+        called = stmt.value.func if isinstance(stmt, ast.Expr) and isinstance(stmt.value, ast.Call) else None
+        if isinstance(called, ast.Attribute) and called.attr == "__init__":
             return [*self._base_call(stmt), *self._opaque(stmt, mask), *self._from_parent(mask)]
         if isinstance(stmt, ast.If):
             return self._if(stmt, mask)
@@ -166,8 +167,12 @@ class InitWriter(Members):
         if found:
             lines = [line for name, value in found for line in self._setting(stmt, name, value, mask)]
             return self._side_by_side(stmt, found, lines)
-        if isinstance(stmt, ast.Assign | ast.AnnAssign) and stored_names(stmt):
-            return [*self._opaque(stmt, mask), *self._local(stmt)]
+        if isinstance(stmt, ast.Assign | ast.AnnAssign) and (names := stored_names(stmt)):
+            lines = self._opaque(stmt, mask)
+            if not names <= self.locals:
+                return lines
+            self.scope.words.update({n: self._undefined.pop(n) for n in names & set(self._undefined)})
+            return [*lines, *self._verbatim(stmt)]
         if isinstance(stmt, ast.Pass | ast.Return | ast.Import | ast.ImportFrom | ast.Global | ast.FunctionDef):
             return []
         if isinstance(stmt, ast.AugAssign) and isinstance(stmt.target, ast.Name):
@@ -196,12 +201,6 @@ class InitWriter(Members):
             if any(isinstance(v, bool | str) for v in values):
                 test = ast.unparse(stmt.test)
                 self.tell(f"__init__'s other branch of 'if {test}'", stmt)
-
-    def _is_super(self, stmt: ast.stmt) -> bool:
-        if not isinstance(stmt, ast.Expr) or not isinstance(stmt.value, ast.Call):
-            return False
-        func = stmt.value.func
-        return isinstance(func, ast.Attribute) and func.attr == "__init__"
 
     def _if(self, stmt: ast.If, mask: Mask) -> Lines:
         if only_raises(stmt):
@@ -338,13 +337,6 @@ class InitWriter(Members):
         """Whether a statement makes layers or sets attributes, so that it isn't written as it is."""
         return self._makes(stmt) or any(self.walk.settings_in(n) for n in ast.walk(stmt))
 
-    def _local(self, stmt: ast.stmt) -> Lines:
-        names = stored_names(stmt)
-        if not names or not names <= self.locals:
-            return []
-        self.scope.words.update({n: self._undefined.pop(n) for n in names & set(self._undefined)})
-        return self._verbatim(stmt)
-
     def hands(self, expr: ast.expr, wanted: Sequence[tuple[int, object]]) -> ast.expr | None:
         """An expression of the author's if it makes these objects (instance, object) where it stands, perhaps after
         statements of his that then stay; with numbers for names that are gone."""
@@ -399,7 +391,10 @@ class InitWriter(Members):
 
     def _effect(self, stmt: ast.stmt) -> Lines:
         """Statements such as weight initialisation stay if every name in them still means something."""
-        if self._computes_weights(stmt) or (self._depth_resolved and warns(stmt)):
+        called = [n.func for n in ast.walk(stmt) if isinstance(n, ast.Call)]
+        if any(computes_weights(self.printer.global_value(f)) for f in called):
+            return []  # ``weight_norm(self.conv)``: what it did is part of the weights now
+        if self._depth_resolved and warns(stmt):
             return []
         again = changed_attributes(stmt, self.author.self_name)
         if (again and all(self.written_as_it_ends(name) for name in again)) or self._fills(stmt):
@@ -496,12 +491,6 @@ class InitWriter(Members):
         own = any(isinstance(n, ast.AugAssign) or stored_names(n) & loaded_names(n) for n in inner if stored_names(n))
         later = [s for s in self.author.init.body if s.lineno > (stmt.end_lineno or 0)] if self.author.init else []
         return own or bool(assigned & set().union(*map(loaded_names, later)))
-
-    def _computes_weights(self, stmt: ast.stmt) -> bool:
-        """Whether a statement loads a layer with a norm, a mask or a parametrization: ``weight_norm(self.conv)``. What
-        it did is part of the weights now."""
-        called = [n.func for n in ast.walk(stmt) if isinstance(n, ast.Call)]
-        return any(computes_weights(self.printer.global_value(f)) for f in called)
 
     def _grows(self, stmt: ast.stmt) -> bool:
         """Whether a statement adds to the module in a way that was not followed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -151,17 +151,21 @@ class Members(Sequences):
 
     def _term(self, name: str, mask: Mask) -> Term:
         if (name, mask) not in self._terms:
-            column: list[Term | None] = []
-            for i, record in enumerate(self.context.records):
-                slot = record.get(name) if i in mask else None
-                term = slot.term if slot is not None else None
-                if slot is not None and term is None:
-                    term = small_tensors(vars(self.context.live[i]).get(name))
-                    if term is None:
-                        raise self._unwritten(name, slot.why)
-                column.append(term)
-            self._terms[name, mask] = unify(column, (name,), self.context)
+            column: dict[int, Term] = {}
+            for i in (i for i in sorted(mask) if name in self.context.records[i]):
+                slot = self.context.records[i][name]
+                term = slot.term if slot.term is not None else small_tensors(vars(self.context.live[i]).get(name))
+                if term is None:
+                    raise self._unwritten(name, slot.why)
+                column[i] = term
+            return self._joined((name, mask), (name,), column)
         return self._terms[name, mask]
+
+    def _joined(self, key: tuple[str, Mask], where: tuple[str, ...], terms: Mapping[int, Term]) -> Term:
+        """What says the terms of these instances in all of them; the same wherever the key is."""
+        if key not in self._terms:
+            self._terms[key] = unify([terms.get(i) for i in range(len(self.context.paths))], where, self.context)
+        return self._terms[key]
 
     def _those_there(self, name: str, mask: Mask) -> Code:
         """A list of layers that isn't equally long in every instance: those of them that there are, in one order."""
@@ -237,11 +241,8 @@ class Members(Sequences):
             return None
         texts = []
         for n, (expr, values) in enumerate(found.numbers):
-            column: list[Term | None] = [None] * len(self.context.paths)
-            for (i, _, _), number in zip(wanted, values, strict=True):
-                column[i] = Lit(number)
-            key = f"{name}[{n}] = {values}", frozenset(i for i, _, _ in wanted)
-            term = self._terms.setdefault(key, unify(column, (name, str(n)), self.context))
+            column = {i: Lit(number) for (i, _, _), number in zip(wanted, values, strict=True)}
+            term = self._joined((f"{name}[{n}] = {values}", frozenset(column)), (name, str(n)), column)
             texts.append(flat(self.printer.code(term, expr, direct=False)))
         return found.with_texts(texts, file)
 
@@ -294,15 +295,10 @@ class Members(Sequences):
 
     def _sizes(self, name: str, mask: Mask) -> Term:
         """Zeros as large as a buffer."""
-        key = f"{name} sizes", mask
-        if key not in self._terms:
-            column: list[Term | None] = [None] * len(self.context.paths)
-            for i in sorted(mask):
-                tensor = self.context.tree.tensor(self.context.paths[i], name)
-                assert tensor is not None
-                column[i] = tensor_call(tensor, torch.zeros, self.context.tree.dtype)
-            self._terms[key] = unify(column, (name,), self.context)
-        return self._terms[key]
+        tree = self.context.tree
+        tensors = {i: tree.tensor(self.context.paths[i], name) for i in sorted(mask)}
+        made = {i: tensor_call(t, torch.zeros, tree.dtype) for i, t in tensors.items() if t is not None}
+        return self._joined((f"{name} sizes", mask), (name,), made)
 
     def _unsaved(self, name: str, kind: str, mask: Mask) -> Lines:
         """Refuses a large buffer that nothing in the constructor gives and the state_dict doesn't have."""
@@ -315,11 +311,12 @@ class Members(Sequences):
     def _without_nothing(self, value: ast.expr) -> tuple[ast.expr, str]:
         """The expression, and its text, without ``device=device`` and ``**kwargs`` where that says nothing."""
         calls = [n for n in ast.walk(value) if isinstance(n, ast.Call)]
+        local = self.author.parameters.keys() | self.author.stored
         silent = {
             ast.dump(k)
             for c in calls
             for k in c.keywords
-            if isinstance(k.value, ast.Name) and k.value.id in self._local_names() and self.context.nothing(k.value.id)
+            if isinstance(k.value, ast.Name) and k.value.id in local and self.context.nothing(k.value.id)
         }
         if not silent:
             return value, self.author.init_file.segment(value)
@@ -327,9 +324,6 @@ class Members(Sequences):
         for call in [n for n in ast.walk(shorter) if isinstance(n, ast.Call)]:
             call.keywords = [k for k in call.keywords if ast.dump(k) not in silent]
         return shorter, ast.unparse(shorter)
-
-    def _local_names(self) -> set[str]:
-        return set(self.author.parameters) | self.author.stored
 
     def _prepared(
         self, stmt: ast.stmt | None, value: ast.expr, text: str, live: Sequence[tuple[int, torch.Tensor | None]]

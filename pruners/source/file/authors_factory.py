@@ -14,7 +14,7 @@ from ...entry import Entry
 from ..author import as_term, attribute_reads, bind, call_in, namespace_of, own, parameter_names
 from ..constructor import Parameter
 from ..live import Birth, is_plain, literal, same
-from ..text import FunctionNode, SourceFile, Sources, loaded_names, span_of, stored_names, without_entries
+from ..text import FunctionNode, SourceFile, Sources, loaded_names, span_of, stored_names, without_arguments
 from .edits import Edit
 from .factory import source_of
 from .gather import LAST, Chunk
@@ -117,16 +117,7 @@ def _without_unread(text: str, before: FunctionNode) -> str | None:
     if last is not None and params.star_kwarg is None and function.whitespace_before_params.empty:
         lists[last][-1] = lists[last][-1].with_changes(comma=cst.MaybeSentinel.DEFAULT)
     function = function.with_changes(params=params.with_changes(**lists))
-    return _documented(module.with_changes(body=[function]).code, gone)
-
-
-def _documented(text: str, gone: Set[str]) -> str:
-    """The function without the entries of its docstring for these parameters."""
-    node, lines = _function(text), text.split("\n")
-    if ast.get_docstring(node) is None:
-        return text
-    first, last = node.body[0].lineno - 1, node.body[0].end_lineno
-    return "\n".join([*lines[:first], *without_entries(lines[first:last], gone), *lines[last:]])
+    return without_arguments(module.with_changes(body=[function]).code, gone)
 
 
 def _function(text: str) -> FunctionNode:

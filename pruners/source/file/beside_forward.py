@@ -18,6 +18,7 @@ from typing import Any
 from torch import nn
 
 from ...run import described
+from ..live import sizes_now
 from .beside import SCRIPT
 from .quiet_run import Function, QuietRun, namespace, node_number, on_meta, run_on_meta
 
@@ -55,16 +56,6 @@ def follow_beside(
             log.info("nothing beside forward is run: %s", described(error))
     both.read()
     return both.outcome()
-
-
-def sizes_now(before: nn.Module, after: nn.Module) -> dict[int, set[int]]:
-    """Sizes of weights of which some changed, and what became of all of them."""
-    now, found = dict(after.named_parameters()), dict[int, set[int]]()
-    for name, tensor in before.named_parameters():
-        if name in now and tensor.ndim == now[name].ndim:
-            for old, new in zip(tensor.shape, now[name].shape, strict=True):
-                found.setdefault(old, set()).add(new)
-    return {old: new for old, new in found.items() if new != {old}}
 
 
 class _Both:

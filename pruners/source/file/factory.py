@@ -35,7 +35,7 @@ def factory_chunk(
     for parameter in parameters:
         word = words.get(parameter.name)
         if word is not None:
-            texts.append(parameter_text(word, parameter))
+            texts.append(word + parameter.text.removeprefix(parameter.name))
             same = word == parameter.name and len(passed) == parameters.index(parameter)
             positional = not parameter.keyword_only and (same or len(passed) == parameters.index(parameter))
             passed.append(word if positional else f"{parameter.name}={word}")
@@ -68,11 +68,7 @@ def returning(entry: Entry, author: AuthorClass, written: WrittenInit) -> Chunk:
         statements = renamed(statements, {author.self_name: "layers"})
         statements = f"{statements.replace('super().__init__(', f'layers = {kind}(', 1)}\nreturn layers{cast}"
     text = "\n".join([*lines, *indented(statements.split("\n"))]) + "\n"
-    return Chunk(entry.name, author.file, 10**9, text, {**written.extra, **namer.extra})
-
-
-def parameter_text(word: str, parameter: Parameter) -> str:
-    return word + parameter.text.removeprefix(parameter.name)
+    return Chunk(entry.name, author.file, LAST, text, {**written.extra, **namer.extra})
 
 
 def source_of(factory: object, sources: Sources) -> tuple[SourceFile, FunctionNode] | None:

@@ -159,7 +159,9 @@ class Gatherer:
 
     def _object(self, name: str, value: Any) -> dict[str, Key | Import]:
         if isinstance(value, types.ModuleType):
-            return {name: self._import(_module_import(name, value))}
+            path, _, last = value.__name__.rpartition(".")
+            whole = Import(value.__name__, "", name)
+            return {name: self._import(Import(path, last, name) if path and last == name else whole)}
         own = next((k for k, c in self.chunks.items() if c.target == name), None)
         if own is not None:
             return {name: own}
@@ -356,13 +358,6 @@ def _meant(wanted: Import) -> Any:
 def _alike(first: Import, second: Import) -> bool:
     same = (first.module, first.member) == (second.module, second.member)
     return first.name == second.name and (same or _meant(first) is _meant(second))
-
-
-def _module_import(name: str, module: types.ModuleType) -> Import:
-    path, _, last = module.__name__.rpartition(".")
-    if path and last == name:
-        return Import(path, last, name)
-    return Import(module.__name__, "", name)
 
 
 def free_names(text: str) -> set[str]:

@@ -100,14 +100,10 @@ def _method_around(file: SourceFile, site: LiteralSite) -> ast.FunctionDef | Non
         if isinstance(node, ast.ClassDef):
             for stmt in node.body:
                 inside = stmt.lineno <= site.line and site.end_line <= (stmt.end_lineno or 0)
-                if inside and isinstance(stmt, ast.FunctionDef) and _has_instance(stmt) and stmt.name != "__init__":
-                    found = stmt
+                if inside and isinstance(stmt, ast.FunctionDef) and stmt.args.args and stmt.name != "__init__":
+                    kinds = {ast.unparse(d) for d in stmt.decorator_list}
+                    found = found if kinds & {"staticmethod", "classmethod"} else stmt
     return found
-
-
-def _has_instance(method: ast.FunctionDef) -> bool:
-    decorators = {ast.unparse(d) for d in method.decorator_list}
-    return bool(method.args.args) and not decorators & {"staticmethod", "classmethod"}
 
 
 def _name(file: SourceFile, site: LiteralSite) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterable, Mapping, Set
 
-from ..author import DROPPED, attribute_reads, code_in, methods_of
+from ..author import DROPPED, attribute_reads, attributes_set, code_in, methods_of
 from ..text import FunctionNode
 from .gather import free_names
 
@@ -31,8 +31,9 @@ class Reach:
         for cls in self.nodes:
             code = [*code_in(self.nodes[cls], set()), *([written[cls]] if cls in written else [])]
             names |= self._reads(cls, code)
-            for part in code:
-                self._follow_super(cls, part)
+            for line in (line for line in self.lines.values() if cls in line):
+                for part in code:
+                    self._inherited(line, cls, part)
         known: set[str] = set()
         while known != names:
             known = set(names)
@@ -57,11 +58,6 @@ class Reach:
                 for function in self.methods[cls][name]:
                     self._inherited(line, cls, function)
                 return
-
-    def _follow_super(self, cls: type, part: ast.AST) -> None:
-        for line in self.lines.values():
-            if cls in line:
-                self._inherited(line, cls, part)
 
     def _inherited(self, line: list[type], cls: type, part: ast.AST) -> None:
         """``super().name`` and ``Parent.name`` in code of one class of the line."""
@@ -128,13 +124,9 @@ class Unreached:
         own = [n for n in ast.walk(function) if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name)]
         if cls in self.whole:
             mine = [f for n in self.reach.found[cls] | found[cls] for f in self.reach.methods[cls][n]]
-            held |= {n.attr for f in mine for n in ast.walk(f) if isinstance(n, ast.Attribute) and _is_stored(n)}
+            held |= set().union(*map(attributes_set, mine))
             own = [n for n in own if isinstance(n.ctx, ast.Load)]
         return all(n.attr in held for n in own if n.value.id == owner)  # type: ignore[attr-defined]
-
-
-def _is_stored(node: ast.Attribute) -> bool:
-    return isinstance(node.ctx, ast.Store)
 
 
 def constructs(functions: Iterable[FunctionNode]) -> bool:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import libcst as cst
 
 from ..author import AuthorClass, only_notes
-from ..text import Concrete, Definition, Line, SourceFile, without_entries
-from .edits import PASS, Changes, edited
+from ..text import PASS, Concrete, Definition, Line, SourceFile, without_arguments
+from .edits import Changes, edited
 
 Statement = cst.SimpleStatementLine | cst.BaseCompoundStatement
 
@@ -30,7 +30,8 @@ def class_text(author: AuthorClass, parts: ClassParts) -> str:
     """The class statement, at column 0, without our decorators."""
     concrete, node = author.file.concrete, author.node
     changed = _decorated(author.file, node).with_changes(body=_body(concrete, node, parts), leading_lines=[])
-    return concrete.code(edited(changed, author.file, node, parts.changes)).rstrip("\n") + "\n"
+    text = concrete.code(edited(changed, author.file, node, parts.changes)).rstrip("\n") + "\n"
+    return without_arguments(text, parts.gone)
 
 
 def statement_text(stmt: ast.stmt, file: SourceFile, changes: Changes) -> str:
@@ -68,7 +69,7 @@ def _body(concrete: Concrete, node: ast.ClassDef, parts: ClassParts) -> cst.Base
     lines: list[Statement] = []
     above: list[cst.EmptyLine] = []  # comments that open the class stay even if the first attribute goes
     for line, stmts in rows:
-        new = _kept(concrete, line, [s for s in stmts if _stays(s, s is node.body[0], parts)], parts)
+        new = _kept(concrete, line, [s for s in stmts if _stays(s, s is node.body[0], parts)])
         if any(is_init(s) for s in stmts) and init is not None:
             new, init = init.with_changes(leading_lines=line.leading_lines), None
         if new is not None:
@@ -114,16 +115,13 @@ def _rows(concrete: Concrete, node: ast.ClassDef) -> Iterator[tuple[Statement, l
             yield line, stmts
 
 
-def _kept(concrete: Concrete, line: Statement, stmts: Sequence[ast.stmt], parts: ClassParts) -> Statement | None:
+def _kept(concrete: Concrete, line: Statement, stmts: Sequence[ast.stmt]) -> Statement | None:
     """The line with only these statements."""
     if not stmts:
         return None
     if not isinstance(line, cst.SimpleStatementLine):
         return line
-    kept = [concrete.place(s).node for s in stmts]
-    if isinstance(stmts[0], ast.Expr) and isinstance(kept[0], cst.Expr):
-        kept[0] = _documented(kept[0], parts.gone)
-    return only(line, kept)
+    return only(line, [concrete.place(s).node for s in stmts])
 
 
 def only(line: cst.SimpleStatementLine, kept: Sequence[cst.CSTNode]) -> cst.SimpleStatementLine:
@@ -131,14 +129,6 @@ def only(line: cst.SimpleStatementLine, kept: Sequence[cst.CSTNode]) -> cst.Simp
     if kept[-1] is not line.body[-1] and len(kept) < len(line.body):
         kept = [*kept[:-1], kept[-1].with_changes(semicolon=cst.MaybeSentinel.DEFAULT)]
     return line.with_changes(body=kept)
-
-
-def _documented(docstring: cst.Expr, gone: Set[str]) -> cst.Expr:
-    value = docstring.value
-    if not isinstance(value, cst.SimpleString) or not gone:
-        return docstring
-    lines = without_entries(value.value.split("\n"), gone)
-    return docstring.with_changes(value=value.with_changes(value="\n".join(lines)))
 
 
 def _written_init(parts: ClassParts) -> cst.FunctionDef | None:
@@ -149,10 +139,7 @@ def _written_init(parts: ClassParts) -> cst.FunctionDef | None:
     assert isinstance(written, cst.ClassDef)
     init = written.body.body[0]
     assert isinstance(init, cst.FunctionDef)
-    first, *rest = init.body.body
-    if isinstance(first, cst.SimpleStatementLine) and isinstance(first.body[0], cst.Expr):
-        first = first.with_changes(body=[_documented(first.body[0], parts.gone), *first.body[1:]])
-    return init.with_changes(body=init.body.with_changes(body=[first, *rest]))
+    return init
 
 
 def is_init(stmt: ast.stmt) -> bool:

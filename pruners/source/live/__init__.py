@@ -33,7 +33,7 @@ from .terms import (
 )
 from .torch_layers import AXES, call_of, one_for_all
 from .tree import BOXES, Making, Tree, ancestors, author_init, is_authored, is_torch, joined, torch_base
-from .values import cut_sizes, global_name, literal, numbers_in, term_of_value
+from .values import cut_sizes, global_name, literal, numbers_in, sizes_now, term_of_value
 
 __all__ = [
     "AXES", "BOXES", "BUFFER", "CHILD", "PARAMETER", "PLAIN", "WIDTH_ARGUMENTS", "Alias", "Arg", "Birth", "Box", "Call",
@@ -41,6 +41,6 @@ __all__ = [
     "Slot", "Term", "Text", "Tree", "Unsaid", "ancestors", "author_init", "call_of", "called_with", "cells",
     "constructed", "cut_sizes", "for_instance", "global_name", "holds", "holds_layers", "is_authored", "is_plain",
     "is_torch", "joined", "layers_in", "literal", "loading_nothing", "numbers_in", "one_for_all", "refuse", "reseeded",
-    "same", "same_vector", "small_tensor", "small_tensors", "tensor_call", "term_of_value", "torch_base", "undisturbed",
-    "unify", "value_of", "with_equal_sides",
+    "same", "same_vector", "sizes_now", "small_tensor", "small_tensors", "tensor_call", "term_of_value", "torch_base",
+    "undisturbed", "unify", "value_of", "with_equal_sides",
 ]

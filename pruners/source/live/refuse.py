@@ -81,12 +81,10 @@ def _reason(module: nn.Module) -> str | None:
         if getattr(module, name, None):
             return f"has {text}, which the generated source would lose; remove it or put its work into forward"
     own = vars(module)
-    replaced: list[str] = [n for n in ("forward", "__call__") if n in own and not _is_own_method(module, own[n])]
-    replaced += sorted(
-        n
-        for n, v in own.items()
-        if isinstance(v, types.MethodType) and v.__self__ is module and n not in replaced and not own_method(v)
-    )
+    bound = {n: v for n, v in own.items() if isinstance(v, types.MethodType) and v.__self__ is module}
+    sound = {n for n, v in bound.items() if own_method(v)}
+    replaced: list[str] = [n for n in ("forward", "__call__") if n in own and n not in sound]
+    replaced += sorted(bound.keys() - sound - set(replaced))
     if replaced:
         return f"has a replaced {replaced[0]}; write a subclass with that method instead"
     if cls.get_extra_state is not nn.Module.get_extra_state:
@@ -116,10 +114,6 @@ def _is_ready(module: nn.Module) -> bool:
     """One that does nothing, or a sum, until the network is quantized."""
     ready = type(module).__module__.startswith(_QUANTIZED) and type(module).__name__ in _READY
     return ready and not any(getattr(module, name) for name in _HOOKS) and getattr(module, "qconfig", None) is None
-
-
-def _is_own_method(module: nn.Module, value: object) -> bool:
-    return isinstance(value, types.MethodType) and value.__self__ is module and own_method(value)
 
 
 def _place(tree: Tree, path: str) -> Site | None:

@@ -279,7 +279,8 @@ def _unify_calls(terms: Sequence[Term | None], first: Call, where: tuple[str, ..
 
 def _unify_closures(terms: Sequence[Term | None], first: Closure, where: tuple[str, ...], origins: Origins) -> Term:
     """One function with other numbers in every instance; whole where it was handed to the constructor."""
-    alike = all(t is None or (isinstance(t, Closure) and _mates(first, t)) for t in terms)
+    mine = first.node, first.exprs, first.templates
+    alike = all(t is None or (isinstance(t, Closure) and (t.node, t.exprs, t.templates) == mine) for t in terms)
     if origins.took(first.code) or not alike:
         return Hole(tuple(terms), where)
     args = []
@@ -287,10 +288,6 @@ def _unify_closures(terms: Sequence[Term | None], first: Closure, where: tuple[s
         column = [t.args[i].value if isinstance(t, Closure) else None for t in terms]
         args.append(replace(arg, value=unify(column, (*where[:1], arg.name), origins)))
     return replace(first, args=tuple(args))
-
-
-def _mates(first: Closure, second: Closure) -> bool:
-    return first.node is second.node and first.exprs == second.exprs and first.templates == second.templates
 
 
 def _paths(terms: Sequence[Term | None]) -> tuple[str | None, ...]:

@@ -224,9 +224,9 @@ def call_of(
         raise ValueTextError(
             f"{path or 'the model'}: {cls.__name__} can't be written as a constructor call: {error.args[0]}"
         ) from None
-    dtype = _dtype(module)
     if "dtype" in inspect.signature(cls).parameters:
-        args.append(Arg("dtype", Ref(dtype or usual), Ref(usual)))
+        own = {t.dtype for t in module.parameters(recurse=False) if t.is_floating_point()}
+        args.append(Arg("dtype", Ref(own.pop() if len(own) == 1 else usual), Ref(usual)))
     call = Call(cls, tuple(args), (path,))
     _prove(module, call, path)
     return call
@@ -284,11 +284,6 @@ def term_of(value: Any) -> Term:
     if small is not None:  # a weight for every class
         return small
     raise LookupError(f"{value!r} is not a literal")
-
-
-def _dtype(module: nn.Module) -> torch.dtype | None:
-    own = {t.dtype for t in module.parameters(recurse=False) if t.is_floating_point()}
-    return own.pop() if len(own) == 1 else None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Container, Iterator, Mapping, Set
 from dataclasses import dataclass
 from functools import cached_property
 
+import networkx as nx
 import torch
 from torch import nn
 
@@ -98,17 +99,9 @@ class Tree:
 
     def _circle(self, rest: Mapping[type[nn.Module], Set[type[nn.Module]]]) -> list[type[nn.Module]]:
         """Classes that contain themselves, or each other, and nothing else that isn't there yet."""
-        reach: dict[type[nn.Module], set[type[nn.Module]]] = {}
-        for cls in rest:
-            todo, found = list(rest[cls]), set[type[nn.Module]]()
-            while todo:
-                inner = todo.pop()
-                if inner not in found:
-                    found.add(inner)
-                    todo += rest[inner]
-            reach[cls] = found
-        lowest = min((cls for cls in rest), key=lambda cls: len(reach[cls]))
-        circle = [cls for cls in rest if cls in reach[lowest]]
+        graph = nx.DiGraph((cls, inner) for cls, needs in rest.items() for inner in needs)
+        lowest = min(rest, key=lambda cls: len(nx.descendants(graph, cls)))
+        circle = [cls for cls in rest if cls is lowest or cls in nx.descendants(graph, lowest)]
         self.circles.update(dict.fromkeys(circle, circle))
         return circle
 

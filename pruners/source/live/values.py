@@ -179,13 +179,19 @@ def literal(value: Any) -> str:
     return repr(value)
 
 
+def sizes_now(before: nn.Module, after: nn.Module) -> dict[int, set[int]]:
+    """Sizes of weights of which some changed, and what became of all of them."""
+    now, found = dict(after.named_parameters()), dict[int, set[int]]()
+    for name, tensor in before.named_parameters():
+        if name in now and tensor.ndim == now[name].ndim:
+            for old, new in zip(tensor.shape, now[name].shape, strict=True):
+                found.setdefault(old, set()).add(new)
+    return {old: new for old, new in found.items() if new != {old}}
+
+
 def cut_sizes(made: nn.Module | None, live: nn.Module) -> set[int]:
     """Sizes of the author's weights that are others in the live module."""
-    if made is None:
-        return set()
-    now = dict(live.named_parameters())
-    pairs = [(p.shape, now[n].shape) for n, p in made.named_parameters() if n in now]
-    return {a for old, new in pairs if len(old) == len(new) for a, b in zip(old, new, strict=True) if a != b}
+    return set(sizes_now(made, live)) if made is not None else set()
 
 
 def numbers_in(value: Any) -> set[int]:

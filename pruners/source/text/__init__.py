@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .concrete import Concrete, Line, own_parentheses
 from .dead_branches import without_dead_branches
-from .docstrings import without_entries
+from .docstrings import without_arguments, without_entries
 from .files import (
     Definition,
     FunctionNode,
@@ -18,6 +18,7 @@ from .files import (
     function_of,
     span_of,
 )
+from .folding import PASS, Folded
 from .layout import STEP, WIDTH, Group, commented, flat, labelled, lines_of
 from .names_in import (
     filled_names,
@@ -49,11 +50,11 @@ from .statements import (
 )
 
 __all__ = [
-    "STEP", "WIDTH", "Concrete", "Definition", "FunctionNode", "Group", "Line", "Lines", "Position", "SourceFile",
-    "Sources", "as_docstring", "call_around", "code_of", "commented", "dedented", "definition_of", "encloses",
-    "filled_names", "first_word", "flat", "free", "function_of", "indented", "is_docstring", "is_usable_name",
-    "labelled", "last_word", "lines_of", "loaded_names", "numbered", "only_raises", "only_removes", "own_parentheses",
-    "parsed", "quoted", "quoted_notes", "renamed", "replaced", "rows", "same_code", "span_of", "spliced",
-    "stored_names", "tidy", "uses", "value_named", "warns", "with_values", "within", "without_dead_branches",
-    "without_entries",
+    "PASS", "STEP", "WIDTH", "Concrete", "Definition", "Folded", "FunctionNode", "Group", "Line", "Lines", "Position",
+    "SourceFile", "Sources", "as_docstring", "call_around", "code_of", "commented", "dedented", "definition_of",
+    "encloses", "filled_names", "first_word", "flat", "free", "function_of", "indented", "is_docstring",
+    "is_usable_name", "labelled", "last_word", "lines_of", "loaded_names", "numbered", "only_raises", "only_removes",
+    "own_parentheses", "parsed", "quoted", "quoted_notes", "renamed", "replaced", "rows", "same_code", "span_of",
+    "spliced", "stored_names", "tidy", "uses", "value_named", "warns", "with_values", "within", "without_arguments",
+    "without_dead_branches", "without_entries",
 ]

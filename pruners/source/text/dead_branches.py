@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import ast
 import textwrap
-from collections.abc import Callable, Set
+from collections.abc import Callable
+from typing import Any
 
 import libcst as cst
+
+from .concrete import Concrete
+from .folding import PASS, Folded
 
 Dead = Callable[[ast.expr], bool]
 
@@ -19,12 +23,13 @@ def without_dead_branches(text: str, absent: Dead) -> str:
     """
     if "isinstance" not in text:
         return text
-    plain = textwrap.dedent(text)
-    tests = [n.test for n in ast.walk(ast.parse(plain)) if isinstance(n, ast.If)]
-    never = {ast.unparse(t) for t in tests if _never(t, absent)}
+    lines = textwrap.dedent(text).splitlines(keepends=True)
+    tree = ast.parse("".join(lines))
+    never = [n for n in ast.walk(tree) if isinstance(n, ast.If) and _never(n.test, absent)]
     if not never:
         return text
-    kept = cst.parse_module(plain).visit(_Pruner(never))
+    concrete = Concrete("<statement>", lines, tree)
+    kept = concrete.module.visit(_Pruned({concrete.place(n).node: False for n in never}))
     return kept.code if kept.body else ""
 
 
@@ -39,39 +44,11 @@ def _asks_absent(expr: ast.expr, absent: Dead) -> bool:
     return bool(asks and call is not None and absent(call.args[1]))
 
 
-class _Pruner(cst.CSTTransformer):
-    """``never``: conditions that are never met, as ``ast`` writes them."""
+class _Pruned(Folded):
+    """Without loops and branches, too, in which nothing is left to do."""
 
-    def __init__(self, never: Set[str]) -> None:
-        self._never_met = never
-        self._elifs: set[cst.If] = set()
-
-    def visit_If(self, node: cst.If) -> None:  # noqa: N802  (libcst's name)
-        if isinstance(node.orelse, cst.If):
-            self._elifs.add(node.orelse)
-
-    def leave_If(  # type: ignore[override]  # noqa: N802  (an Else may stand where an elif was)
-        self, original_node: cst.If, updated_node: cst.If
-    ) -> cst.If | cst.Else | cst.FlattenSentinel[cst.BaseStatement] | cst.RemovalSentinel:
-        if not self._never(original_node.test):
-            return updated_node if not _empty(updated_node.body) or updated_node.orelse else cst.RemoveFromParent()
-        other = updated_node.orelse
-        if isinstance(other, cst.If):
-            return other.with_changes(leading_lines=updated_node.leading_lines)
-        if other is None:
-            return cst.RemoveFromParent()
-        if original_node in self._elifs:
-            return other
-        return cst.FlattenSentinel([s for s in other.body.body if isinstance(s, cst.BaseStatement)])
-
-    def leave_For(  # noqa: N802
-        self, original_node: cst.For, updated_node: cst.For
-    ) -> cst.For | cst.RemovalSentinel:
-        return cst.RemoveFromParent() if _empty(updated_node.body) else updated_node
-
-    def _never(self, test: cst.BaseExpression) -> bool:
-        return ast.unparse(ast.parse(cst.Module([]).code_for_node(test), mode="eval").body) in self._never_met
-
-
-def _empty(block: cst.BaseSuite) -> bool:
-    return isinstance(block, cst.IndentedBlock) and not block.body
+    def on_leave(self, original_node: cst.CSTNode, updated_node: cst.CSTNode) -> Any:
+        found = super().on_leave(original_node, updated_node)
+        loop = isinstance(found, cst.For) or (isinstance(found, cst.If) and found.orelse is None)
+        empty = loop and isinstance(found.body, cst.IndentedBlock) and found.body.body == [PASS]
+        return cst.RemoveFromParent() if empty else found

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Sequence, Set
 
 _SECTION = re.compile(r"^(\s*)(Args|Arguments|Parameters|Keyword Args)\s*:\s*$")
+_DOCUMENTED = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _QUOTES = ('"""', "'''")
 _ENTRY = re.compile(r"^(\s*)\*{0,2}(\w+)\s*(\([^)]*\)+)?\s*:")
+
+
+def without_arguments(text: str, gone: Set[str]) -> str:
+    """A class or function without the entries of these arguments in its docstring, and in its constructor's."""
+    node, lines = ast.parse(text).body[0], text.split("\n")
+    inits = [s for s in getattr(node, "body", ()) if isinstance(s, ast.FunctionDef) and s.name == "__init__"]
+    for said in (*inits[::-1], node) if gone else ():
+        if isinstance(said, _DOCUMENTED) and ast.get_docstring(said) is not None:
+            inside = slice(said.body[0].lineno - 1, said.body[0].end_lineno)
+            lines[inside] = without_entries(lines[inside], gone)
+    return "\n".join(lines)
 
 
 def without_entries(lines: Sequence[str], gone: Set[str]) -> list[str]:
