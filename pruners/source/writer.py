@@ -420,8 +420,7 @@ class _Writing:
         gatherer.close()
         sound = {entry.name} if factory is not None and not gone_parameters(entry, factory.text) else set[str]()
         if entry.name == self.tree.names[root] and root in self.written:  # the class is what one makes the network with
-            stay = {p.name for p in self.written[root].parameters}
-            sound |= {entry.name} if {*self.authors[root].parameters} <= stay else set()
+            sound |= {entry.name} if not self._gone(root) else set()
         theirs = getattr(entry.factory, "__name__", entry.name)  # a pruner class may give it another name
         made = {entry.name, theirs} if factory is not None else set[str]()
         made |= {root.__name__} if self.tree.bare else set()
@@ -482,7 +481,7 @@ class _Writing:
             held,
             lambda cls, name: (gatherer.known if own(cls.__module__) else gatherer.there)(name, files[cls]),
             {cls for cls in self.methods if own(cls.__module__)},
-            {cls for cls in self.methods if self._same_arguments(cls)},
+            {cls for cls in self.methods if self._takes_the_same(cls)},
         )
         return {cls: names for cls, names in unreached.methods(only_init).items() if names and cls not in self.beside}
 
@@ -505,19 +504,24 @@ class _Writing:
         code = [init, *(f for there, names in homes for n in names for f in there.get(n, ()))]
         return set().union(*map(attributes_set, code))
 
-    def _same_arguments(self, cls: type) -> bool:
+    def _author(self, cls: type) -> AuthorClass:
+        return self.authors.get(cls) or AuthorClass(cls, self.tree.sources)
+
+    def _takes_the_same(self, cls: type) -> bool:
         """Whether the constructor still takes what the author's takes."""
-        if cls not in self.written:
-            return True
-        author = self.authors.get(cls) or AuthorClass(cls, self.tree.sources)
-        return [p.name for p in self.written[cls].parameters] == list(author.parameters)
+        takes = [p.name for p in self.written[cls].parameters] if cls in self.written else None
+        return takes is None or takes == list(self._author(cls).parameters)
+
+    def _gone(self, cls: type) -> list[str]:
+        """What the author's constructor took and the written one doesn't."""
+        stay = {p.name for p in self.written[cls].parameters} if cls in self.written else None
+        return [n for n in self._author(cls).parameters if stay is not None and n not in stay]
 
     def gone_arguments(self) -> Iterator[str]:
         """``Class(argument)`` for each that a constructor of the user's took and takes no more."""
-        for cls, mine in self.written.items():
+        for cls in self.written:
             if cls in self.authors and own(cls.__module__):
-                stay = {p.name for p in mine.parameters}
-                yield from (f"{cls.__qualname__}({n})" for n in self.authors[cls].parameters if n not in stay)
+                yield from (f"{cls.__qualname__}({n})" for n in self._gone(cls))
 
     def broken_choices(self, made: nn.Module, example: Any) -> list[str]:
         """Values of arguments, of the function that makes the network and of its class, that work no more."""
@@ -563,14 +567,13 @@ class _Writing:
         return self.tree.sources.of_class(type(self.tree.model))[0]
 
     def _class_chunk(self, cls: type, reads: set[str], methods: set[str]) -> Chunk:
-        author = self.authors.get(cls) or AuthorClass(cls, self.tree.sources)
-        mine = self.written.get(cls)
+        author, mine = self._author(cls), self.written.get(cls)
         attributes = reads | {"__constants__", "forward"}
         if own(cls.__module__):
             bound = [stored_names(s) for s in author.node.body if isinstance(s, ast.Assign | ast.AnnAssign)]
             attributes |= set().union(*bound) - (self._ratios(cls) - reads)
-        stay = {p.name for p in mine.parameters} if mine else set(author.parameters) if "__init__" in methods else set()
-        gone = set(author.parameters) - stay
+        untouched = mine is None and "__init__" in methods
+        gone = set(author.parameters) if mine is None and not untouched else set(self._gone(cls))
         parts = ClassParts(mine.lines if mine else [], methods, attributes, self._changes(author.file), gone)
         text = writer_of(cls).class_source(cls, self._instances(cls), class_text(author, parts))
         extra = mine.extra if mine else {}

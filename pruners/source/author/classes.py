@@ -16,7 +16,7 @@ from typing import Any
 from torch import nn
 
 from ..live import author_init
-from ..text import FunctionNode, SourceFile, Sources, stored_names, within
+from ..text import FunctionNode, SourceFile, Sources, first_line, stored_names, within
 
 PURE = frozenset(
     {"abs", "all", "any", "bool", "divmod", "float", "int", "isinstance", "issubclass", "len", "list", "max", "min"}
@@ -60,8 +60,7 @@ class AuthorClass:
     def header_end(self) -> int:
         """The last line of ``def __init__(...):``, without comments that stand behind it."""
         assert self.init is not None
-        first = self.init.body[0]
-        line = min([first.lineno, *(d.lineno for d in getattr(first, "decorator_list", ()))]) - 1
+        line = first_line(self.init.body[0]) - 1
         while line > self.init.lineno and self.init_file.lines[line - 1].lstrip()[:1] in ("", "#"):
             line -= 1
         return line

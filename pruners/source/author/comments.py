@@ -73,7 +73,7 @@ class Comments:
         return found
 
     def _behind(self, line: int) -> str:
-        return self.author.init_file.comments.get(line, (0, ""))[1]
+        return self.author.init_file.comment_behind(line)
 
 
 def _elements(stmt: ast.AST) -> Sequence[ast.expr]:

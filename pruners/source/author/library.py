@@ -29,7 +29,7 @@ from ..live import (
     term_of_value,
     undisturbed,
 )
-from ..text import SourceFile, Sources, loaded_names
+from ..text import SourceFile, Sources, first_line, loaded_names
 from .bindings import binding, installed, module_of
 from .namer import unwelcome
 
@@ -301,15 +301,11 @@ def top_name(file: SourceFile, line: int) -> Key:
     """The definition at the top of a file, also under ``if`` and ``try``, around a line."""
     body: list[ast.stmt] = list(file.tree.body)
     while body:
-        stmt = next((s for s in body if _start(s) <= line <= (s.end_lineno or 0)), None)
+        stmt = next((s for s in body if first_line(s) <= line <= (s.end_lineno or 0)), None)
         if isinstance(stmt, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             return file.name, stmt.name
         body = [s for s in ast.iter_child_nodes(stmt) if isinstance(s, ast.stmt)] if stmt is not None else []
     return file.name, ""
-
-
-def _start(stmt: ast.stmt) -> int:
-    return min([stmt.lineno, *(d.lineno for d in getattr(stmt, "decorator_list", ()))])
 
 
 _MODULES: dict[str, str] = {}  # file -> where its module was found; thousands are imported

@@ -24,6 +24,7 @@ from ..live import (
     Lit,
     Making,
     Record,
+    Renewal,
     Term,
     Tree,
     cut_sizes,
@@ -159,12 +160,12 @@ class ClassContext:
         values = tuple(self.term_of(b.locals[name]) for b in births if b is not None)
         return values if all(v is not None for v in values) else None
 
-    def term_of(self, value: Any) -> Term | None:
-        """What says a value, if it is no module and something does."""
+    def term_of(self, value: Any, tensors: bool = False) -> Term | None:
+        """What says a value, if it is no module and something does; ``tensors``: also if it holds small ones."""
         if isinstance(value, nn.Module):
             return None
         try:
-            return term_of_value(value, self.tree.sources)
+            return term_of_value(value, self.tree.sources, Renewal(tensors=tensors))
         except LookupError:
             return None
 
@@ -215,13 +216,7 @@ class ClassContext:
         """All attributes to write: those of all instances, merged so that everyone's order holds."""
         order: list[str] = []
         for record in self.records:
-            at = 0
-            for name in record:
-                if name in order:
-                    at = order.index(name) + 1
-                else:
-                    order.insert(at, name)
-                    at += 1
+            merge(order, list(record))
         return [n for n in order if self.wanted(n)]
 
     def may_follow(self, name: str) -> bool:
@@ -240,6 +235,16 @@ class ClassContext:
         if name in self.waiting or name in self.doubtful:
             return False
         return name in self.keep or name in self.more or any(r[name].kind != "plain" for r in self.records if name in r)
+
+
+def merge(order: list[Any], keys: Sequence[Any]) -> bool:
+    """Adds new keys to a common order, behind those that they follow; whether the two orders agree."""
+    known, at = [order.index(k) for k in keys if k in order], 0
+    for key in keys:
+        if key not in order:
+            order.insert(at, key)
+        at = order.index(key) + 1
+    return known == sorted(known)
 
 
 def _side(node: ast.IfExp, call: ast.Call | None) -> bool | None:

@@ -21,11 +21,11 @@ from ..live import (
     holds_layers,
     is_authored,
     literal,
-    small_tensors,
 )
 from ..text import (
     Lines,
     dedented,
+    first_line,
     indented,
     is_docstring,
     loaded_names,
@@ -120,8 +120,7 @@ class InitWriter(Members):
         lines: Lines = []
         previous_end = start
         for stmt in body:
-            first = min([stmt.lineno, *(d.lineno for d in getattr(stmt, "decorator_list", ()))])
-            above = self.author.init_file.lines[previous_end : first - 1]
+            above = self.author.init_file.lines[previous_end : first_line(stmt) - 1]
             previous_end = stmt.end_lineno or previous_end
             written = self._with_definitions(self._statement(stmt, mask))
             if written:
@@ -370,7 +369,7 @@ class InitWriter(Members):
         """Whether nothing but the author's expression can give a plain attribute."""
         slots = {i: self.context.records[i][name] for i in mask}
         opaque = [i for i, slot in slots.items() if slot.kind == PLAIN and slot.term is None]
-        return any(small_tensors(vars(self.context.live[i]).get(name)) is None for i in opaque)
+        return any(self.context.term_of(vars(self.context.live[i]).get(name), tensors=True) is None for i in opaque)
 
     def _made_again(self, stmt: ast.stmt, name: str, value: ast.expr | None, indices: Sequence[int]) -> Lines:
         """The author's statement for a value that has no literal: it makes the value again, perhaps after others."""

@@ -34,9 +34,7 @@ from ..live import (
     is_plain,
     joined,
     literal,
-    small_tensors,
     tensor_call,
-    unify,
     value_of,
 )
 from ..text import (
@@ -60,6 +58,7 @@ from .printer import Code
 from .sequences import Sequences
 from .starts import Start, Wanted, elements_of, start_of, with_passes
 from .tensors import creator, gives_something, gives_tensor, size_hints, starts_alike
+from .unify import unify
 from .walk import Mask
 
 
@@ -154,7 +153,8 @@ class Members(Sequences):
             column: dict[int, Term] = {}
             for i in (i for i in sorted(mask) if name in self.context.records[i]):
                 slot = self.context.records[i][name]
-                term = slot.term if slot.term is not None else small_tensors(vars(self.context.live[i]).get(name))
+                held = vars(self.context.live[i]).get(name)
+                term = slot.term if slot.term is not None else self.context.term_of(held, tensors=True)
                 if term is None:
                     raise self._unwritten(name, slot.why)
                 column[i] = term

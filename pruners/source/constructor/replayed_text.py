@@ -54,7 +54,7 @@ def text_lines(author: AuthorClass, numbers: Mapping[Any, float]) -> list[str]:
     for span, layer in bared(init, author.globals).items():
         gone = [s for s in init.body if isinstance(s, ast.Expr) and span_of(s.value) == span]
         parts += [(span, "\0")] if gone else list(_bare(file, span, span_of(layer)))
-    comment = file.comments.get(init.end_lineno or 0, (0, ""))[1]
+    comment = file.comment_behind(init.end_lineno or 0)
     text = replaced(file, init, parts) + (f"  {comment}" if comment else "")
     return [r for r in dedented(text, init.col_offset) if r.strip() != "\0"]
 

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from torch import nn
 
 from ...errors import SharedCodeError
-from ..live import Box, Call, Display, Hole, Item, Term, torch_base, unify
+from ..live import Box, Call, Display, Hole, Item, Term, torch_base
 from ..text import STEP, Group, Lines, commented, flat, indented, lines_of
 from .conditions import Conditions
 from .printer import Code
+from .unify import unify
 from .walk import Mask
 
 

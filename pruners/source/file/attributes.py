@@ -6,10 +6,9 @@ import ast
 from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
-import torch
 from torch import nn
 
-from ...run import INTERNAL, dense
+from ...run import INTERNAL
 from ..author import differing, own
 from ..constructor import alike
 from ..live import cut_sizes, is_authored, is_plain, joined, literal, numbers_in, small_tensor
@@ -46,7 +45,7 @@ def set_from_outside(
             found = _otherwise(module, made[path], was[path], read)
             found = {n: v for n, v in found.items() if not numbers_in(v) & cut}  # where nobody reads it, it may follow
             missing.setdefault(path, {}).update(found)
-    return lines + [f"{expression(p)}.{n} = {_text(v)}" for p, found in missing.items() for n, v in found.items()]
+    return lines + [f"{expression(p)}.{n} = {literal(v)}" for p, found in missing.items() for n, v in found.items()]
 
 
 def losses(model: nn.Module, twin: nn.Module) -> list[str]:
@@ -136,12 +135,6 @@ def _otherwise(module: nn.Module, twin: nn.Module, before: nn.Module, read: Set[
     held = {n: v for n, v in vars(module).items() if n in read and n not in INTERNAL and n in vars(before)}
     held = {n: v for n, v in held.items() if is_plain(v) or small_tensor(v) is not None}
     return {n: v for n, v in held.items() if n in made and alike(vars(before)[n], v) and not alike(made[n], v)}
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, torch.Tensor):
-        return f"torch.tensor({literal(dense(value).tolist())}, dtype={value.dtype})"
-    return literal(value)
 
 
 def _loop(path: str, names: tuple[str, ...], rows: list[Values]) -> Iterator[str]:

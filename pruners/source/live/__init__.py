@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from .closures import cells, holds, with_equal_sides
+from .closures import Renewal, cells, holds, with_equal_sides
 from .construction import Birth, Frame, called_with, constructed, loading_nothing, reseeded, undisturbed
 from .records import BUFFER, CHILD, PARAMETER, PLAIN, Record, Recorder, Slot, holds_layers, layers_in
 from .refuse import refuse
-from .tensor_terms import small_tensor, small_tensors, tensor_call
+from .tensor_terms import small_tensor, tensor_call
 from .terms import (
     WIDTH_ARGUMENTS,
     Alias,
@@ -28,7 +28,6 @@ from .terms import (
     is_plain,
     same,
     same_vector,
-    unify,
     value_of,
 )
 from .torch_layers import AXES, call_of, one_for_all
@@ -38,9 +37,9 @@ from .values import cut_sizes, global_name, literal, numbers_in, sizes_now, term
 __all__ = [
     "AXES", "BOXES", "BUFFER", "CHILD", "PARAMETER", "PLAIN", "WIDTH_ARGUMENTS", "Alias", "Arg", "Birth", "Box", "Call",
     "Closure", "Display", "Either", "Frame", "Given", "Hole", "Item", "Lit", "Making", "Record", "Recorder", "Ref",
-    "Slot", "Term", "Text", "Tree", "Unsaid", "ancestors", "author_init", "call_of", "called_with", "cells",
+    "Renewal", "Slot", "Term", "Text", "Tree", "Unsaid", "ancestors", "author_init", "call_of", "called_with", "cells",
     "constructed", "cut_sizes", "for_instance", "global_name", "holds", "holds_layers", "is_authored", "is_plain",
     "is_torch", "joined", "layers_in", "literal", "loading_nothing", "numbers_in", "one_for_all", "refuse", "reseeded",
-    "same", "same_vector", "sizes_now", "small_tensor", "small_tensors", "tensor_call", "term_of_value", "torch_base",
-    "undisturbed", "unify", "value_of", "with_equal_sides",
+    "same", "same_vector", "sizes_now", "small_tensor", "tensor_call", "term_of_value", "torch_base", "undisturbed",
+    "value_of", "with_equal_sides",
 ]

@@ -36,6 +36,7 @@ class Renewal:
     sites: Sequence[LiteralSite] = ()
     path: str = ""
     paths: Mapping[int, str] | None = None
+    tensors: bool = False  # whether small ones have a term, which says their values
 
     def number(self, site: LiteralSite, function: types.FunctionType, expr: ast.expr, given: Mapping[str, Any]) -> Any:
         """The number at a site for a function of the module; one that was right as it is is found by evaluating."""

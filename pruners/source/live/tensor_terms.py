@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from ...run import dense
-from .terms import Arg, Call, Display, Lit, Ref, Term, is_plain
+from .terms import Arg, Call, Lit, Ref, Term
 
 FEW = 16  # elements of a tensor that may be an argument
 
@@ -29,21 +29,6 @@ def tensor_call(tensor: torch.Tensor, create: object, usual: torch.dtype) -> Cal
 def small_tensor(value: object) -> Call | None:
     """A literal of a tensor that is small enough for one."""
     return literal_tensor(value) if isinstance(value, torch.Tensor) and value.numel() <= FEW else None
-
-
-def small_tensors(value: object) -> Term | None:
-    """The same for a list, tuple or dict of them, too, beside what literals say."""
-    if isinstance(value, torch.Tensor):
-        return small_tensor(value)
-    if is_plain(value):
-        return Lit(value)
-    if type(value) in (list, tuple, dict):
-        held = list(value.values()) if isinstance(value, dict) else list(value)  # type: ignore[call-overload]
-        terms = [small_tensors(v) for v in held]
-        keys = tuple(map(Lit, value)) if isinstance(value, dict) and all(map(is_plain, value)) else ()
-        if all(t is not None for t in terms) and len(keys) == (len(terms) if isinstance(value, dict) else 0):
-            return Display(type(value).__name__, tuple(t for t in terms if t is not None), keys)
-    return None
 
 
 def literal_tensor(tensor: torch.Tensor) -> Call:

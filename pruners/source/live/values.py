@@ -12,13 +12,16 @@ import math
 import re
 import sys
 import types
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
+from ...run import dense
 from ..text import SourceFile, Sources, quoted
 from .closures import NOTHING_NEW, Made, Renewal, closure, holds, made_by_call, rebinds
+from .tensor_terms import small_tensor
 from .terms import Alias, Arg, Call, Display, Lit, Ref, Term, Text, is_plain
 
 
@@ -26,19 +29,22 @@ def term_of_value(value: Any, sources: Sources, new: Renewal = NOTHING_NEW) -> T
     """A term whose source gives the value again. Raises LookupError (with a reason) if there is none."""
     if isinstance(value, torch.Size):
         return Lit(tuple(value))
+    if isinstance(value, torch.Tensor) and new.tensors and (small := small_tensor(value)) is not None:
+        return small
     if isinstance(value, enum.Enum | torch.dtype | torch.memory_format):
         return Ref(value)
     if isinstance(value, torch.device):
         return Call(torch.device, (Arg("type", Lit(str(value)), positional=True),))
     if is_plain(value):
         return Lit(value)
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return _call(type(value), zip(value._fields, value, strict=True), sources, new)
     if type(value) in (tuple, list):
         return Display(type(value).__name__, tuple(term_of_value(v, sources, new) for v in value))
     if type(value) is dict:
         keys = tuple(term_of_value(k, sources, new) for k in value)
         return Display("dict", tuple(term_of_value(v, sources, new) for v in value.values()), keys)
+    new = replace(new, tensors=False)  # what holds them otherwise is better made by its author's expression
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return _call(type(value), zip(value._fields, value, strict=True), sources, new)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = [(f.name, getattr(value, f.name)) for f in dataclasses.fields(value) if f.init]
         return _call(type(value), fields, sources, new)
@@ -161,7 +167,7 @@ def _made(value: types.FunctionType, node: Made, file: SourceFile, sources: Sour
 
 
 def literal(value: Any) -> str:
-    """Source of a plain value, also where ``repr`` is not (infinities, nan)."""
+    """Source of a plain value, also where ``repr`` is not (infinities, nan), or of a small tensor."""
     if type(value) is float and not math.isfinite(value):
         return f'float("{value}")'
     if type(value) in (tuple, torch.Size):
@@ -176,6 +182,8 @@ def literal(value: Any) -> str:
         return "frozenset({" + ", ".join(sorted(map(literal, value))) + "})" if value else "frozenset()"
     if type(value) is str:
         return quoted(value)
+    if isinstance(value, torch.Tensor):
+        return f"torch.tensor({literal(dense(value).tolist())}, dtype={value.dtype})"
     return repr(value)
 
 

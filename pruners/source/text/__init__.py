@@ -15,6 +15,7 @@ from .files import (
     code_of,
     definition_of,
     encloses,
+    first_line,
     function_of,
     span_of,
 )
@@ -52,7 +53,7 @@ from .statements import (
 __all__ = [
     "PASS", "STEP", "WIDTH", "Concrete", "Definition", "Folded", "FunctionNode", "Group", "Line", "Lines", "Position",
     "SourceFile", "Sources", "as_docstring", "call_around", "code_of", "commented", "dedented", "definition_of",
-    "encloses", "filled_names", "first_word", "flat", "free", "function_of", "indented", "is_docstring",
+    "encloses", "filled_names", "first_line", "first_word", "flat", "free", "function_of", "indented", "is_docstring",
     "is_usable_name", "labelled", "last_word", "lines_of", "loaded_names", "numbered", "only_raises", "only_removes",
     "own_parentheses", "parsed", "quoted", "quoted_notes", "renamed", "replaced", "rows", "same_code", "span_of",
     "spliced", "stored_names", "tidy", "uses", "value_named", "warns", "with_values", "within", "without_arguments",

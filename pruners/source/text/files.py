@@ -90,11 +90,14 @@ class SourceFile:
         tokens = tokenize.generate_tokens(io.StringIO(self.text).readline)
         return {t.start[0]: (t.start[1], t.string) for t in tokens if t.type == tokenize.COMMENT}
 
+    def comment_behind(self, line: int) -> str:
+        return self.comments.get(line, (0, ""))[1]
+
     def comments_above(self, line: int) -> str:
         """The comments at the margin between the statement at the top that this line is of and the one before it, with
         the empty lines below them; those above the first statement belong to the file."""
         for before, stmt in pairwise(self.tree.body):
-            start = min([stmt.lineno, *(d.lineno for d in getattr(stmt, "decorator_list", ()))])
+            start = first_line(stmt)
             if start <= line <= (stmt.end_lineno or 0):
                 between = self.lines[before.end_lineno or 0 : start - 1]
                 return "".join(dropwhile(lambda s: not s.startswith("#"), between))
@@ -103,12 +106,7 @@ class SourceFile:
     @cached_property
     def functions(self) -> dict[tuple[str, int], FunctionNode]:
         """Functions by name and first line (the line of the first decorator, as in code objects)."""
-        found: dict[tuple[str, int], FunctionNode] = {}
-        for node in ast.walk(self.tree):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
-                found[node.name, first] = node
-        return found
+        return {(n.name, first_line(n)): n for n in ast.walk(self.tree) if isinstance(n, FunctionNode)}
 
     def segment(self, node: ast.expr | ast.stmt) -> str:
         """The text of one node, without the indentation of its first line."""
@@ -127,6 +125,11 @@ class SourceFile:
 def span_of(node: ast.expr | ast.stmt) -> Span:
     """Lines and columns of code: first line, first column, last line, column behind it."""
     return node.lineno, node.col_offset, node.end_lineno or 0, node.end_col_offset or 0
+
+
+def first_line(stmt: ast.stmt) -> int:
+    """The line of a statement, or of its first decorator."""
+    return min([stmt.lineno, *(d.lineno for d in getattr(stmt, "decorator_list", ()))])
 
 
 def encloses(outer: Span, inner: Span) -> bool:
