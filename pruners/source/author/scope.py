@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from ..live import Call, Display, Given, Lit, Ref, Term, is_plain, same, value_of
+from ..live import Given, Lit, Ref, Term, is_plain, made_of, same, value_of
 from ..text import definition_of, loaded_names
 from .classes import AuthorClass, Unproved, evaluate
 
@@ -47,7 +47,7 @@ class Scope:
 
     def owner(self, index: int) -> Any:
         """One instance, with the attributes that the written module has."""
-        there = {n: _said_by(t) for n, v in self.overrides.items() if (t := v[index]) is not None}
+        there = {n: made_of(t) for n, v in self.overrides.items() if (t := v[index]) is not None}
         return _View(self.live[index], there) if there else self.live[index]
 
     def admit_attributes(self, expr: ast.AST, owner: str) -> None:
@@ -118,15 +118,3 @@ class _View:
 
 class _Missing:
     pass
-
-
-def _said_by(term: Term) -> Any:
-    """The value of a literal, or of a record of such."""
-    if isinstance(term, Display):
-        items = [_said_by(t) for t in term.items]
-        pairs = zip(map(_said_by, term.keys), items, strict=False)
-        return dict(pairs) if term.kind == "dict" else tuple(items) if term.kind == "tuple" else items
-    if isinstance(term, Call):
-        given = [_said_by(a.value) for a in term.args if a.positional]
-        return term.fn(*given, **{a.name: _said_by(a.value) for a in term.args if not a.positional})
-    return value_of(term)

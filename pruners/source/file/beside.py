@@ -19,7 +19,7 @@ from ...entry import Entry
 from ...run import described
 from ..author import namespace_of
 from ..live import loading_nothing, undisturbed
-from ..text import SourceFile, loaded_names, stored_names, value_named
+from ..text import Definition, SourceFile, loaded_names, stored_names, value_named
 from .check import run, sizes
 from .gather import Chunk, Gatherer, free_names
 
@@ -28,7 +28,6 @@ _PLAIN = {"dict", "list", "tuple", "set", "frozenset", "range", "len", "int", "f
 _LIBRARIES = {"argparse", "collections", "dataclasses", "enum", "functools", "logging", "math", "pathlib", "re"}
 _LIBRARIES |= {"types", "typing"}
 SCRIPT = "__main__"
-_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 class Beside:
@@ -114,7 +113,7 @@ class Beside:
         reads; ``loads``: what each of the author's statements does."""
         readers = {n: {m for m, read in loads.items() if m != n and n in read} for n in staying}
         scripts = {n for n, s in self.rest.items() if n == SCRIPT or _gives_nothing(s)}
-        found = {n for n in staying if isinstance(self.rest[n], _DEFINITIONS) and readers[n] & scripts}
+        found = {n for n in staying if isinstance(self.rest[n], Definition) and readers[n] & scripts}
         found |= {n for n in staying if not readers[n]}
         others = {n: [loads[m] for m in staying if self.rest[m] is not self.rest[n]] for n in staying}
         return found | {n for n in staying if n in written or any(n in read for read in others[n])}
@@ -127,7 +126,7 @@ class Beside:
             return False
         if name == "__all__":
             return self._listed() is not None
-        if isinstance(stmt, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        if isinstance(stmt, Definition):
             return all(self._is_plain_call(c) for d in stmt.decorator_list for c in (d, *ast.walk(d)))
         if isinstance(stmt, ast.Assign | ast.AnnAssign) and stmt.value is not None:
             return all(self._is_plain_call(f) for f in _called_at_once(stmt.value))
@@ -215,7 +214,7 @@ def _named(file: SourceFile) -> Iterator[tuple[str, ast.stmt]]:
             continue
         if isinstance(stmt, ast.If) and ast.unparse(stmt.test).startswith("__name__ =="):
             yield SCRIPT, stmt
-        elif isinstance(stmt, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        elif isinstance(stmt, Definition):
             yield stmt.name, stmt
         elif names := sorted(stored_names(stmt)):
             yield from ((n, stmt) for n in names)

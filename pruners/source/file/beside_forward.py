@@ -19,8 +19,9 @@ from torch import nn
 
 from ...run import described
 from ..live import sizes_now
+from ..text import FunctionNode
 from .beside import SCRIPT
-from .quiet_run import Function, QuietRun, namespace, node_number, on_meta, run_on_meta
+from .quiet_run import QuietRun, namespace, node_number, on_meta, run_on_meta
 
 log = logging.getLogger(__name__)
 _NETWORK = {"net", "model", "network"}  # what functions call a network that they are given
@@ -65,7 +66,7 @@ class _Both:
         self.networks = (before, after)
         self.made_by = {name}
         self.tree = ast.parse(text)
-        self.functions = {s.name: s for s in self.tree.body if isinstance(s, Function)}
+        self.functions = {s.name: s for s in self.tree.body if isinstance(s, FunctionNode)}
         self.sizes = sizes_now(before, after)
         code = {n: s for n, s in self._code() if idle(n)}
         counting = {n for n, s in code.items() if self._counts(s)}
@@ -82,8 +83,8 @@ class _Both:
     def _code(self) -> Iterator[tuple[str, ast.stmt]]:
         for stmt in self.tree.body:
             if isinstance(stmt, ast.ClassDef):
-                yield from ((f"{stmt.name}.{s.name}", s) for s in stmt.body if isinstance(s, Function))
-            elif isinstance(stmt, Function):
+                yield from ((f"{stmt.name}.{s.name}", s) for s in stmt.body if isinstance(s, FunctionNode))
+            elif isinstance(stmt, FunctionNode):
                 yield stmt.name, stmt
             elif isinstance(stmt, ast.If) and ast.unparse(stmt.test).startswith("__name__ =="):
                 yield SCRIPT, stmt
@@ -99,21 +100,21 @@ class _Both:
         inputs: list[Inputs] = []
         for name, stmt in self.code.items():
             cls = name.rpartition(".")[0]
-            if cls and isinstance(stmt, Function):
+            if cls and isinstance(stmt, FunctionNode):
                 inputs = inputs or [_inputs(n, example) for n in self.networks]
                 owner = stmt.args.args[0].arg if stmt.args.args else ""
                 for path, pair in self._instances(cls):
                     names = [{**i.get(path, {}), owner: m} for i, m in zip(inputs, pair, strict=True)]
                     if not _lacking(stmt, names[0]):
                         self._together(stmt.body, *names)
-            elif isinstance(stmt, ast.If | Function) and (lacking := _lacking(stmt, {})) <= _NETWORK:
+            elif isinstance(stmt, ast.If | FunctionNode) and (lacking := _lacking(stmt, {})) <= _NETWORK:
                 self._together(stmt.body, *(dict.fromkeys(lacking, n) for n in self.networks))
 
     def read(self) -> None:
         """What is told without a run."""
         for name, stmt in self.code.items():
             cls = name.rpartition(".")[0]
-            if cls and isinstance(stmt, Function) and _SAYS_SIZE.search(stmt.name.lower()):
+            if cls and isinstance(stmt, FunctionNode) and _SAYS_SIZE.search(stmt.name.lower()):
                 for _, pair in self._instances(cls):
                     self._returned(stmt, *pair)
         self._unproved()
@@ -166,7 +167,7 @@ class _Both:
         if left != right:
             self.stale.add(node.lineno)
 
-    def _returned(self, method: Function, before: nn.Module, after: nn.Module) -> None:
+    def _returned(self, method: FunctionNode, before: nn.Module, after: nn.Module) -> None:
         """``return 512``: a width where the name of the method says so, else perhaps one."""
         sizes, certain = sizes_now(before, after), _SAYS_WIDTH.search(method.name.lower())
         returned = [s.value for s in ast.walk(method) if isinstance(s, ast.Return) and s.value is not None]
@@ -202,7 +203,7 @@ class _Both:
     def _docstrings(self) -> None:
         """Shapes in docstrings, ``(N, 512)``, of which one number is a width."""
         for node in ast.walk(self.tree):
-            if not isinstance(node, ast.ClassDef | Function) or ast.get_docstring(node) is None:
+            if not isinstance(node, ast.ClassDef | FunctionNode) or ast.get_docstring(node) is None:
                 continue
             sizes, (start, end) = self._sizes_of(node), self._span(node.body[0])
             for shape in _SHAPES.finditer(docstring := self.text[start:end]):
@@ -257,7 +258,7 @@ def _inputs(network: nn.Module, example: Any) -> Inputs:
 
 def _lacking(function: ast.stmt, names: Names) -> set[str]:
     """Arguments that a function can't be run without and that nobody knows."""
-    args = function.args if isinstance(function, Function) else ast.arguments([], [], None, [], [], None, [])
+    args = function.args if isinstance(function, FunctionNode) else ast.arguments([], [], None, [], [], None, [])
     positional = [*args.posonlyargs, *args.args]
     needed = positional[: len(positional) - len(args.defaults)]
     needed += [a for a, d in zip(args.kwonlyargs, args.kw_defaults, strict=True) if d is None]

@@ -16,6 +16,7 @@ from ...entry import Entry
 from ...errors import SourceError, UnsavedError, WrittenError
 from ...run import SAVED, UNSAVED, same_values, unsaved_buffers, widened
 from ..live import BOXES, Tree, is_authored, is_torch, undisturbed
+from .repairs import same_objects
 
 _NUMBER = itertools.count(1)
 
@@ -40,7 +41,8 @@ def check(text: str, tree: Tree) -> nn.Module:
             )
     _check_order(tree, twin)
     _check_unsaved(tree, twin)
-    if _ties(model) != _ties(twin):
+    ties, made = (sorted(same_objects(m.named_parameters(remove_duplicate=False))) for m in (model, twin))
+    if ties != made:
         raise WrittenError("the written source doesn't share the same tensors")
     return twin
 
@@ -101,10 +103,3 @@ def failing_lines(error: SourceError) -> list[int]:
 def _tensors(model: nn.Module) -> Mapping[str, tuple[tuple[int, ...], torch.dtype, bool]]:
     state = model.state_dict(keep_vars=True)
     return {k: (tuple(t.shape), t.dtype, t.requires_grad) for k, t in state.items() if isinstance(t, torch.Tensor)}
-
-
-def _ties(model: nn.Module) -> list[tuple[str, ...]]:
-    names: dict[int, list[str]] = {}
-    for key, tensor in model.named_parameters(remove_duplicate=False):
-        names.setdefault(id(tensor), []).append(key)
-    return sorted(tuple(n) for n in names.values() if len(n) > 1)

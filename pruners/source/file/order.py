@@ -7,8 +7,9 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TypeVar
 
+from ..text import FunctionNode
+
 Item = TypeVar("Item", bound=Hashable)
-Functions = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ def at_once(text: str, notes: bool) -> AtOnce:
         read |= _names(node)
         if isinstance(node, ast.Call):
             called |= _names(node.func)
-        elif isinstance(node, Functions | ast.ClassDef):
+        elif isinstance(node, FunctionNode | ast.ClassDef):
             called |= {n for d in node.decorator_list for n in _names(d)}
     return AtOnce(frozenset(read), frozenset(called))
 
@@ -42,7 +43,7 @@ def _running(body: Iterable[ast.AST], notes: bool) -> Iterator[ast.AST]:
     """All nodes that run where these stand: not the bodies of functions."""
     for node in body:
         yield node
-        if isinstance(node, Functions | ast.Lambda):
+        if isinstance(node, FunctionNode | ast.Lambda):
             yield from _running(_of_function(node, notes), notes)
         elif isinstance(node, ast.AnnAssign) and not notes:
             yield from _running([n for n in (node.target, node.value) if n is not None], notes)
@@ -50,7 +51,7 @@ def _running(body: Iterable[ast.AST], notes: bool) -> Iterator[ast.AST]:
             yield from _running(ast.iter_child_nodes(node), notes)
 
 
-def _of_function(node: Functions | ast.Lambda, notes: bool) -> list[ast.AST]:
+def _of_function(node: FunctionNode | ast.Lambda, notes: bool) -> list[ast.AST]:
     args = node.args
     found: list[ast.AST] = [*args.defaults, *(d for d in args.kw_defaults if d is not None)]
     if isinstance(node, ast.Lambda):

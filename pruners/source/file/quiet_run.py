@@ -23,9 +23,9 @@ from torch import nn
 from ...run import call_arguments, described, examples_of, tree_map
 from ..author import Unproved
 from ..live import loading_nothing, undisturbed
+from ..text import FunctionNode
 
 log = logging.getLogger(__name__)
-Function = ast.FunctionDef | ast.AsyncFunctionDef
 Seen = Callable[[int, Any, Any], bool]
 _DEPTH = 8
 _PASSES = 64  # of one loop
@@ -90,7 +90,7 @@ class QuietRun:
     ``failed``: statements that ran, or couldn't, by line."""
 
     def __init__(
-        self, functions: Mapping[str, Function], names: Mapping[str, Any], made: Mapping[str, nn.Module], seen: Seen
+        self, functions: Mapping[str, FunctionNode], names: Mapping[str, Any], made: Mapping[str, nn.Module], seen: Seen
     ) -> None:
         self.functions = functions
         self.names = {**names, _CALL: self._call, _COMPARE: seen}
@@ -210,7 +210,7 @@ class QuietRun:
             return function(*args, **kwargs)
         raise Unproved(f"{name or function!r} may do more than compute")
 
-    def _own(self, node: Function, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    def _own(self, node: FunctionNode, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         bound = inspect.signature(function).bind(*args, **kwargs)
         bound.apply_defaults()
         self._depth += 1

@@ -31,7 +31,7 @@ def shared(model: nn.Module, twin: nn.Module) -> list[tuple[str, str]]:
         done |= set(apart)
         pairs += [(p, paths[0]) for p in apart]
     keys = {k: id(t) for k, t in twin.named_parameters(remove_duplicate=False)}
-    for names in _groups(model.named_parameters(remove_duplicate=False)):
+    for names in same_objects(model.named_parameters(remove_duplicate=False)):
         apart = [n for n in names[1:] if keys.get(n) != keys.get(names[0])]
         pairs += [(n, names[0]) for n in apart if not any(n.startswith(f"{d}.") for d in done)]
     return pairs
@@ -57,10 +57,11 @@ def _at(module: nn.Module, path: str) -> object:
 
 def _places(model: nn.Module) -> list[list[str]]:
     stateful = ((p, m) for p, m in model.named_modules(remove_duplicate=False) if any(True for _ in m.state_dict()))
-    return _groups(stateful)
+    return same_objects(stateful)
 
 
-def _groups(named: Iterable[tuple[str, object]]) -> list[list[str]]:
+def same_objects(named: Iterable[tuple[str, object]]) -> list[list[str]]:
+    """The names of what has several."""
     names: dict[int, list[str]] = {}
     for name, value in named:
         names.setdefault(id(value), []).append(name)

@@ -26,6 +26,7 @@ from .terms import (
     Unsaid,
     for_instance,
     is_plain,
+    made_of,
     same,
     same_vector,
     value_of,
@@ -39,7 +40,7 @@ __all__ = [
     "Closure", "Display", "Either", "Frame", "Given", "Hole", "Item", "Lit", "Making", "Record", "Recorder", "Ref",
     "Renewal", "Slot", "Term", "Text", "Tree", "Unsaid", "ancestors", "author_init", "call_of", "called_with", "cells",
     "constructed", "cut_sizes", "for_instance", "global_name", "holds", "holds_layers", "is_authored", "is_plain",
-    "is_torch", "joined", "layers_in", "literal", "loading_nothing", "numbers_in", "one_for_all", "refuse", "reseeded",
-    "same", "same_vector", "sizes_now", "small_tensor", "tensor_call", "term_of_value", "torch_base", "undisturbed",
-    "value_of", "with_equal_sides",
+    "is_torch", "joined", "layers_in", "literal", "loading_nothing", "made_of", "numbers_in", "one_for_all", "refuse",
+    "reseeded", "same", "same_vector", "sizes_now", "small_tensor", "tensor_call", "term_of_value", "torch_base",
+    "undisturbed", "value_of", "with_equal_sides",
 ]

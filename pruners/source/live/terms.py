@@ -210,6 +210,18 @@ def value_of(term: Term) -> Any:
     raise LookupError(term)
 
 
+def made_of(term: Term) -> Any:
+    """What a term makes: of a call what it gives. Raises LookupError where only the written constructor makes it."""
+    if isinstance(term, Display):
+        items = [made_of(t) for t in term.items]
+        pairs = zip(map(made_of, term.keys), items, strict=False)
+        return dict(pairs) if term.kind == "dict" else tuple(items) if term.kind == "tuple" else items
+    if isinstance(term, Call):
+        given = [made_of(a.value) for a in term.args if a.positional]
+        return term.fn(*given, **{a.name: made_of(a.value) for a in term.args if not a.positional})
+    return value_of(term)
+
+
 def for_instance(term: Term, index: int) -> Term | None:
     """The term of one instance again: every hole is filled with the value of that instance."""
     if isinstance(term, Hole):

@@ -19,7 +19,7 @@ from torch import nn
 from ...errors import ValueTextError
 from .construction import undisturbed
 from .tensor_terms import parameter_call, small_tensor
-from .terms import Arg, Call, Display, Lit, Ref, Term, is_plain
+from .terms import Arg, Call, Display, Lit, Ref, Term, is_plain, made_of
 
 Values = dict[str, Any]
 _REGISTRY: dict[type[nn.Module], Callable[[Any], Values]] = {}
@@ -318,16 +318,5 @@ def _shapes_made(wanted: _Wanted) -> dict[str, tuple[torch.Size, torch.dtype]]:
 
 def _shapes(call: Call) -> dict[str, tuple[torch.Size, torch.dtype]]:
     with undisturbed(), torch.device("meta"):
-        twin = build(call)
+        twin = made_of(call)
     return {k: (v.shape, v.dtype) for k, v in twin.state_dict().items()}
-
-
-def build(call: Call) -> Any:
-    def value(term: Term) -> Any:
-        if isinstance(term, Display):
-            items = [value(i) for i in term.items]
-            return dict(zip(map(value, term.keys), items, strict=True)) if term.kind == "dict" else items
-        return build(term) if isinstance(term, Call) else term.value  # type: ignore[union-attr]
-
-    placed = [value(a.value) for a in call.args if a.name.isdecimal()]
-    return call.fn(*placed, **{a.name: value(a.value) for a in call.args if not a.name.isdecimal()})

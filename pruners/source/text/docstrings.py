@@ -6,8 +6,9 @@ import ast
 import re
 from collections.abc import Sequence, Set
 
+from .files import Definition
+
 _SECTION = re.compile(r"^(\s*)(Args|Arguments|Parameters|Keyword Args)\s*:\s*$")
-_DOCUMENTED = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _QUOTES = ('"""', "'''")
 _ENTRY = re.compile(r"^(\s*)\*{0,2}(\w+)\s*(\([^)]*\)+)?\s*:")
 
@@ -17,7 +18,7 @@ def without_arguments(text: str, gone: Set[str]) -> str:
     node, lines = ast.parse(text).body[0], text.split("\n")
     inits = [s for s in getattr(node, "body", ()) if isinstance(s, ast.FunctionDef) and s.name == "__init__"]
     for said in (*inits[::-1], node) if gone else ():
-        if isinstance(said, _DOCUMENTED) and ast.get_docstring(said) is not None:
+        if isinstance(said, Definition) and ast.get_docstring(said) is not None:
             inside = slice(said.body[0].lineno - 1, said.body[0].end_lineno)
             lines[inside] = without_entries(lines[inside], gone)
     return "\n".join(lines)
