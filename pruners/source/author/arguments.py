@@ -10,7 +10,17 @@ from functools import lru_cache
 from typing import Any
 
 from ..live import Birth, Frame, Making
-from ..text import FunctionNode, SourceFile, Sources, encloses, loaded_names, span_of, stored_names, with_values
+from ..text import (
+    FunctionNode,
+    SourceFile,
+    Sources,
+    defaults_of,
+    encloses,
+    loaded_names,
+    span_of,
+    stored_names,
+    with_values,
+)
 
 Bound = dict[str, ast.expr]
 
@@ -51,8 +61,7 @@ def argument_hints(birth: Birth, depth: int, sources: Sources, level: int = 0) -
     names = parameter_names(birth.made_as)
     if level:
         helper = _function_in(birth.frames[level - 1], sources)
-        args = helper.args if helper is not None else None
-        names = [a.arg for a in (*args.posonlyargs, *args.args, *args.kwonlyargs)] if args is not None else []
+        names = list(defaults_of(helper)) if helper is not None else []
     bound = _said_around(bind(made[1], names) or {}, *made)
     for i in range(level, depth):
         bound = _one_scope_out(bound, birth.frames[i], birth.frames[i + 1], sources)
@@ -107,13 +116,12 @@ def _one_scope_out(bound: Bound, inner: Frame, outer: Frame, sources: Sources) -
     made = call_in(outer, sources)
     if made is None:
         return {}
-    names = [a.arg for a in (*function.args.posonlyargs, *function.args.args)]
-    names = names[1:] if inner.owner is not None else names
-    given = bind(made[1], [*names, *(a.arg for a in function.args.kwonlyargs)])
+    defaults = defaults_of(function)
+    given = bind(made[1], list(defaults)[1 if inner.owner is not None else 0 :])
     if given is None:
         return {}
     hidden = any(k.arg is None for k in made[1].keywords)
-    meaning = given if hidden else _defaults(function) | given
+    meaning = given if hidden else {n: d for n, d in defaults.items() if isinstance(d, ast.Constant)} | given
     outside: Bound = {}
     for name, expr in bound.items():
         visitor = _Substitute(meaning, _changed_by(function))
@@ -125,13 +133,6 @@ def _one_scope_out(bound: Bound, inner: Frame, outer: Frame, sources: Sources) -
 @lru_cache(maxsize=1024)
 def _changed_by(function: FunctionNode) -> set[str]:
     return stored_names(function)
-
-
-def _defaults(function: FunctionNode) -> Bound:
-    args = [*function.args.posonlyargs, *function.args.args]
-    pairs = list(zip(args[len(args) - len(function.args.defaults) :], function.args.defaults, strict=True))
-    pairs += [(a, d) for a, d in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True) if d is not None]
-    return {a.arg: d for a, d in pairs if isinstance(d, ast.Constant)}
 
 
 class _Substitute(ast.NodeTransformer):

@@ -16,7 +16,7 @@ from typing import Any
 from torch import nn
 
 from ..live import author_init
-from ..text import FunctionNode, SourceFile, Sources, first_line, stored_names, within
+from ..text import FunctionNode, SourceFile, Sources, arguments_of, defaults_of, first_line, stored_names, within
 
 PURE = frozenset(
     {"abs", "all", "any", "bool", "divmod", "float", "int", "isinstance", "issubclass", "len", "list", "max", "min"}
@@ -163,17 +163,12 @@ def _registered(call: ast.Call) -> list[str]:
 
 
 def _parameters(file: SourceFile, function: FunctionNode) -> dict[str, AuthorParameter]:
-    args = [*function.args.posonlyargs, *function.args.args]
-    missing = len(args) - len(function.args.defaults)
-    pairs = list(zip(args, [*[None] * missing, *function.args.defaults], strict=True))[1:]
-    rows = [(a, d, False) for a, d in pairs]
-    rows += [(a, d, True) for a, d in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True)]
-    return {
-        a.arg: AuthorParameter(
-            a.arg, file.segment(a.annotation) if a.annotation else None, d, file.segment(d) if d else None, only
-        )
-        for a, d, only in rows
-    }
+    defaults, only = defaults_of(function), {a.arg for a in function.args.kwonlyargs}
+    rows = [(a, defaults[a.arg]) for a in arguments_of(function) if a.arg in defaults][1:]
+    notes = {a.arg: file.segment(a.annotation) for a, _ in rows if a.annotation is not None}
+    texts = {a.arg: file.segment(d) for a, d in rows if d is not None}
+    names = [(a.arg, d) for a, d in rows]
+    return {n: AuthorParameter(n, notes.get(n), d, texts.get(n), n in only) for n, d in names}
 
 
 class Unproved(Exception):  # noqa: N818  (an outcome, not a fault)

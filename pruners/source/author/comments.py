@@ -6,6 +6,7 @@ import ast
 from collections.abc import Sequence
 
 from ..live import Tree
+from ..text import only_call, targets_of
 from .arguments import call_in_constructor
 from .classes import AuthorClass
 
@@ -79,11 +80,11 @@ class Comments:
 def _elements(stmt: ast.AST) -> Sequence[ast.expr]:
     """What a statement puts into a list of its own name."""
     value: ast.expr | None = None
+    call, targets = only_call(stmt), targets_of(stmt)
     if isinstance(stmt, ast.Assign | ast.AugAssign | ast.AnnAssign):
-        targets = stmt.targets if isinstance(stmt, ast.Assign) else [stmt.target]
         value = stmt.value if all(isinstance(t, ast.Name) for t in targets) else None
-    elif isinstance(stmt, ast.Expr) and isinstance(stmt.value, ast.Call) and isinstance(stmt.value.func, ast.Attribute):
-        call, method = stmt.value, stmt.value.func.attr
+    elif call is not None and isinstance(call.func, ast.Attribute):
+        method = call.func.attr
         value = call.args[0] if call.args and method in ("append", "extend", "insert") else None
         if method in ("append", "insert"):
             return call.args[-1:]

@@ -17,7 +17,7 @@ from torch import nn
 from ...run import described, same_values
 from ..author import Scope
 from ..live import is_plain, reseeded, undisturbed, value_of
-from ..text import first_word, loaded_names, stored_names
+from ..text import first_word, loaded_names, only_call, stored_names
 from .walk import own_attribute, setting_of
 
 log = logging.getLogger(__name__)
@@ -115,12 +115,8 @@ def changed(stmt: ast.stmt) -> set[str]:
         base: ast.AST | None = None
         if isinstance(node, ast.Subscript | ast.Attribute) and isinstance(node.ctx, ast.Store):
             base = node.value
-        elif (
-            isinstance(node, ast.Expr)
-            and isinstance(node.value, ast.Call)
-            and isinstance(node.value.func, ast.Attribute)
-        ):
-            base = node.value.func.value
+        elif (call := only_call(node)) is not None and isinstance(call.func, ast.Attribute):
+            base = call.func.value
         names |= {first_word(base)} if base is not None else set()
     return names - {""}
 
@@ -134,9 +130,8 @@ def changed_attributes(stmt: ast.stmt, owner: str) -> set[str]:
             bases.append(node.target)
         elif isinstance(node, ast.Subscript | ast.Attribute) and not isinstance(node.ctx, ast.Load):
             bases.append(node.value)
-        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-            called = node.value.func
-            bases += [*node.value.args, *([called.value] if isinstance(called, ast.Attribute) else [])]
+        elif (call := only_call(node)) is not None:
+            bases += [*call.args, *([call.func.value] if isinstance(call.func, ast.Attribute) else [])]
     return {name for base in bases if (name := outermost(base, owner)) is not None}
 
 

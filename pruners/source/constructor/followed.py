@@ -16,7 +16,7 @@ from typing import Any
 
 from ..author import Unproved, Vector, as_term, attribute_reads, evaluate
 from ..live import CHILD, PLAIN, Call, Display, Lit, Slot, Term, is_authored, is_plain, same, value_of
-from ..text import loaded_names, stored_names
+from ..text import loaded_names, only_call, stored_names
 from .buffer_statements import changed_attributes, outermost
 from .context import ClassContext
 from .walk import Walk, own_attribute, setting_of
@@ -102,9 +102,8 @@ def changed_by_methods(context: ClassContext, stmt: ast.stmt) -> set[str]:
 
 def _made_of_itself(stmt: ast.stmt, owner: str) -> set[str]:
     """Attributes that a statement changes in place or by a method of theirs, or sets to what is computed from them."""
-    value = stmt.value if isinstance(stmt, ast.Expr) else None
-    called = value.func if isinstance(value, ast.Call) else None
-    bases = [called.value] if isinstance(called, ast.Attribute) else []
+    call = only_call(stmt)
+    bases = [call.func.value] if call is not None and isinstance(call.func, ast.Attribute) else []
     bases += [stmt.target] if isinstance(stmt, ast.AugAssign) else []
     bases += [t for t in getattr(stmt, "targets", ()) if isinstance(t, ast.Subscript)]
     name, made = setting_of(stmt, owner) or ("", None)

@@ -29,6 +29,7 @@ from ..text import (
     indented,
     is_docstring,
     loaded_names,
+    only_call,
     only_raises,
     only_removes,
     parsed,
@@ -157,8 +158,8 @@ class InitWriter(Members):
             return self._verbatim(stmt)
         if self._removes(stmt):  # what it takes away isn't made in the first place
             return []
-        called = stmt.value.func if isinstance(stmt, ast.Expr) and isinstance(stmt.value, ast.Call) else None
-        if isinstance(called, ast.Attribute) and called.attr == "__init__":
+        call = only_call(stmt)
+        if call is not None and isinstance(call.func, ast.Attribute) and call.func.attr == "__init__":
             return [*self._base_call(stmt), *self._opaque(stmt, mask), *self._from_parent(mask)]
         if isinstance(stmt, ast.If):
             return self._if(stmt, mask)

@@ -9,7 +9,7 @@ from torch import nn
 
 from ...errors import SharedCodeError
 from ..live import Box, Call, Display, Hole, Item, Term, torch_base
-from ..text import STEP, Group, Lines, commented, flat, indented, lines_of
+from ..text import STEP, Group, Lines, commented, flat, indented, lines_of, only_call
 from .conditions import Conditions
 from .printer import Code
 from .unify import unify
@@ -49,11 +49,10 @@ class Sequences(Conditions):
 
     def _as_said(self, stmt: ast.stmt | None, term: Term) -> Code | None:
         """The author's own ``super().__init__(in_channels, ...)`` with the arguments that changed replaced."""
-        if not isinstance(stmt, ast.Expr) or not isinstance(stmt.value, ast.Call) or not isinstance(term, Call):
+        call = only_call(stmt)
+        if call is None or not isinstance(term, Call) or not self._super().startswith("super") or not call.args:
             return None
-        if not self._super().startswith("super") or not stmt.value.args:
-            return None
-        return self.printer.guided(term, stmt.value)
+        return self.printer.guided(term, call)
 
     def _base_term(self, bases: Sequence[Call | Box | None]) -> Term:
         """The common arguments of ``super().__init__``; a hole for a list of layers where they have none."""
@@ -135,14 +134,9 @@ class Sequences(Conditions):
     def _plain_base(self, stmt: ast.stmt | None) -> Lines:
         if not self._super().startswith("super"):
             return [self._super().removesuffix(", ") + ")"]
-        if (
-            isinstance(stmt, ast.Expr)
-            and isinstance(stmt.value, ast.Call)
-            and not stmt.value.args
-            and not stmt.value.keywords
-        ):
-            return self._verbatim(stmt)
-        return ["super().__init__()"]
+        call = only_call(stmt)
+        bare = stmt is not None and call is not None and not call.args and not call.keywords
+        return self._verbatim(stmt) if stmt is not None and bare else ["super().__init__()"]
 
     def _base_first(self) -> Lines:
         """``super().__init__()`` before the first attribute, also where the author built the children before it."""

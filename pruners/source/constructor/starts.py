@@ -16,7 +16,7 @@ from ...places import Span
 from ...run import described
 from ..author import Scope, Unproved
 from ..live import undisturbed
-from ..text import SourceFile, loaded_names, replaced, same_code, span_of, stored_names
+from ..text import SourceFile, last_word, loaded_names, only_call, replaced, same_code, span_of, stored_names
 from .tensors import like
 
 log = logging.getLogger(__name__)
@@ -199,8 +199,8 @@ def initialises(stmt: ast.stmt, owner: str) -> bool:
 
 def starts_weights(stmt: ast.stmt, owner: str) -> bool:
     """Whether a simple statement gives weights their first values, and no more: not what follows from the state."""
-    called = ast.unparse(stmt.value.func) if isinstance(stmt, ast.Expr) and isinstance(stmt.value, ast.Call) else ""
-    return initialises(stmt, owner) and called.rpartition(".")[2] not in _NO_STARTS
+    call = only_call(stmt)
+    return initialises(stmt, owner) and last_word(call and call.func) not in _NO_STARTS
 
 
 def elements_of(init: ast.AST, target: str, value: ast.expr | None) -> list[ast.expr]:

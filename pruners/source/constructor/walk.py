@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ..author import Unproved, evaluate
 from ..live import PARAMETER
+from ..text import only_call
 from .context import ClassContext
 
 Mask = frozenset[int]
@@ -112,8 +113,7 @@ def setting_of(stmt: ast.AST, owner: str) -> tuple[str, ast.expr | None] | None:
         return (names[0], stmt.value) if len(names) == 1 else None
     if isinstance(stmt, ast.AnnAssign) and stmt.value is not None:
         return (name, stmt.value) if (name := own_attribute(stmt.target, owner)) else None
-    if isinstance(stmt, ast.Expr) and isinstance(stmt.value, ast.Call):
-        call = stmt.value
+    if (call := only_call(stmt)) is not None:
         made = own_attribute(call.func, owner)
         registering = made in ("register_buffer", "register_parameter", "add_module", "register_module")
         if registering and call.args and isinstance(call.args[0], ast.Constant) and isinstance(call.args[0].value, str):

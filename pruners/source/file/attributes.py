@@ -12,7 +12,7 @@ from ...run import INTERNAL
 from ..author import differing, own
 from ..constructor import alike
 from ..live import cut_sizes, is_authored, is_plain, joined, literal, numbers_in, small_tensor
-from ..text import STEP
+from ..text import STEP, targets_of
 from .repairs import expression
 
 Values = dict[str, Any]
@@ -104,7 +104,7 @@ def _said(text: str) -> dict[str, set[int]]:
     stmts = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Assign | ast.AnnAssign)]
     for stmt, value in ((s, s.value) for s in stmts if s.value is not None):
         numbers = numbers_in([n.value for n in ast.walk(value) if isinstance(n, ast.Constant)])
-        for target in stmt.targets if isinstance(stmt, ast.Assign) else [stmt.target]:
+        for target in targets_of(stmt):
             if isinstance(target, ast.Name):
                 named.setdefault(target.id, set()).update(numbers)
                 found.setdefault(target.id, set()).update(numbers)

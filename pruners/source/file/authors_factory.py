@@ -14,7 +14,16 @@ from ...entry import Entry
 from ..author import as_term, attribute_reads, bind, call_in, namespace_of, own, parameter_names
 from ..constructor import Parameter
 from ..live import Birth, is_plain, literal, same
-from ..text import FunctionNode, SourceFile, Sources, loaded_names, span_of, stored_names, without_arguments
+from ..text import (
+    FunctionNode,
+    SourceFile,
+    Sources,
+    arguments_of,
+    loaded_names,
+    span_of,
+    stored_names,
+    without_arguments,
+)
 from .edits import Edit
 from .factory import source_of
 from .gather import LAST, Chunk
@@ -165,9 +174,7 @@ def gone_parameters(entry: Entry, text: str) -> list[str]:
     authored = inspect.isfunction(factory) or (inspect.isclass(factory) and node is not None)
     if node is None or not authored or not own(factory.__module__):
         return []
-    args = node.args
-    stay = {a.arg for a in (*args.posonlyargs, *args.args, *args.kwonlyargs)}
-    stay |= {a.arg for a in (args.vararg, args.kwarg) if a is not None}
+    stay = {a.arg for a in arguments_of(node)}
     return [f"{entry.name}({n})" for n in inspect.signature(factory).parameters if n not in stay]
 
 

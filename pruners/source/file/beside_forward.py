@@ -19,7 +19,7 @@ from torch import nn
 
 from ...run import described
 from ..live import sizes_now
-from ..text import FunctionNode
+from ..text import FunctionNode, defaults_of
 from .beside import SCRIPT
 from .quiet_run import QuietRun, namespace, node_number, on_meta, run_on_meta
 
@@ -258,11 +258,8 @@ def _inputs(network: nn.Module, example: Any) -> Inputs:
 
 def _lacking(function: ast.stmt, names: Names) -> set[str]:
     """Arguments that a function can't be run without and that nobody knows."""
-    args = function.args if isinstance(function, FunctionNode) else ast.arguments([], [], None, [], [], None, [])
-    positional = [*args.posonlyargs, *args.args]
-    needed = positional[: len(positional) - len(args.defaults)]
-    needed += [a for a, d in zip(args.kwonlyargs, args.kw_defaults, strict=True) if d is None]
-    return {a.arg for a in needed} - names.keys()
+    needed = defaults_of(function) if isinstance(function, FunctionNode) else {}
+    return {name for name, default in needed.items() if default is None} - names.keys()
 
 
 def _equalities(tree: ast.AST) -> list[ast.Compare]:

@@ -18,7 +18,7 @@ from torch import nn
 
 from ..author import Unproved, binding, evaluate, namespace_of, usual
 from ..live import is_plain
-from ..text import FunctionNode, Position, SourceFile, Sources, loaded_names, stored_names
+from ..text import FunctionNode, Position, SourceFile, Sources, arguments_of, loaded_names, stored_names
 
 Settled = Mapping[Position, bool]
 _SWITCHES = (bool, int, str, type(None))
@@ -95,8 +95,7 @@ class _Switches:
         self.live = [m for m in branches.live if cls is not None and isinstance(m, cls)]
         self.stored = stored
         self.globals: Mapping[str, Any] = vars(sys.modules[cls.__module__]) if cls is not None else {}
-        args = function.args
-        names = [a.arg for a in (*args.posonlyargs, *args.args, *args.kwonlyargs, args.vararg, args.kwarg) if a]
+        names = [a.arg for a in arguments_of(function)]
         self.parameters = {*names}
         self.owner = names[0] if names and cls is not None else None
         self.local = (self.parameters | stored_names(function)) - {self.owner}

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ..text import FunctionNode
+from ..text import FunctionNode, arguments_of, defaults_of
 
 Item = TypeVar("Item", bound=Hashable)
 
@@ -52,12 +52,10 @@ def _running(body: Iterable[ast.AST], notes: bool) -> Iterator[ast.AST]:
 
 
 def _of_function(node: FunctionNode | ast.Lambda, notes: bool) -> list[ast.AST]:
-    args = node.args
-    found: list[ast.AST] = [*args.defaults, *(d for d in args.kw_defaults if d is not None)]
+    found: list[ast.AST] = [d for d in defaults_of(node).values() if d is not None]
     if isinstance(node, ast.Lambda):
         return found
-    own = [*args.posonlyargs, *args.args, *args.kwonlyargs, args.vararg, args.kwarg]
-    said = [a.annotation for a in own if a is not None] + [node.returns] if notes else []
+    said = [*(a.annotation for a in arguments_of(node)), node.returns] if notes else []
     return [*node.decorator_list, *found, *(n for n in said if n is not None)]
 
 

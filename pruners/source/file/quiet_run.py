@@ -23,7 +23,7 @@ from torch import nn
 from ...run import call_arguments, described, examples_of, tree_map
 from ..author import Unproved
 from ..live import loading_nothing, undisturbed
-from ..text import FunctionNode
+from ..text import FunctionNode, targets_of
 
 log = logging.getLogger(__name__)
 Seen = Callable[[int, Any, Any], bool]
@@ -158,7 +158,7 @@ class QuietRun:
                 if isinstance(stmt, ast.Return):
                     self.done.add(stmt.lineno)
                     raise _Returned(value)
-                for target in stmt.targets if isinstance(stmt, ast.Assign) else [getattr(stmt, "target", None)]:
+                for target in targets_of(stmt):
                     self._bind(target, value, names)
         except _Returned:
             raise
@@ -175,13 +175,13 @@ class QuietRun:
                 names.pop(node.id, None)
         return False
 
-    def _bind(self, target: ast.expr | None, value: Any, names: dict[str, Any]) -> None:
+    def _bind(self, target: ast.expr, value: Any, names: dict[str, Any]) -> None:
         if isinstance(target, ast.Name):
             names[target.id] = value
         elif isinstance(target, ast.Tuple | ast.List):
             for one, part in zip(target.elts, value, strict=True):
                 self._bind(one, part, names)
-        elif target is not None:
+        else:
             raise Unproved("it sets something that others see")
 
     def _value(self, expr: ast.expr, names: Mapping[str, Any]) -> Any:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import copy
 import keyword
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, TypeVar
+
+from .signatures import only_call
 
 Code = TypeVar("Code", ast.expr, ast.stmt)
 
@@ -23,9 +25,8 @@ def loaded_names(node: ast.AST) -> set[str]:
 
 def filled_names(stmt: ast.stmt) -> set[str]:
     """The objects that ``cfg.width = 32``, ``cfg["width"] = 32`` and ``cfg.update(width=32)`` change."""
-    nodes: Sequence[ast.expr] = stmt.targets if isinstance(stmt, ast.Assign) else ()
-    if isinstance(stmt, ast.Expr) and isinstance(stmt.value, ast.Call):
-        nodes = [stmt.value.func]
+    call = only_call(stmt)
+    nodes = [call.func] if call is not None else stmt.targets if isinstance(stmt, ast.Assign) else []
     return {first_word(n) for n in nodes if not isinstance(n, ast.Name)} - {""}
 
 

@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from .names_in import stored_names
+from .signatures import arguments_of
 
 Place = tuple[int, int]
 _FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
@@ -33,8 +34,7 @@ def _uses(node: ast.AST, names: frozenset[str]) -> Iterator[tuple[Place, str]]:
     if isinstance(node, _FUNCTIONS):
         for part in _outside(node):
             yield from _uses(part, names)
-        args = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg]
-        local = {a.arg for a in args if a is not None} | stored_names(node)
+        local = {a.arg for a in arguments_of(node)} | stored_names(node)
         local -= {n for g in ast.walk(node) if isinstance(g, ast.Global) for n in g.names}
         rest = frozenset(n for n in names if n.partition(".")[0] not in local)
         for part in [node.body] if isinstance(node, ast.Lambda) else node.body:

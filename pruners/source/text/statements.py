@@ -12,6 +12,7 @@ from functools import lru_cache
 
 from .layout import STEP
 from .names_in import first_word
+from .signatures import only_call
 
 Lines = list[str]
 _REMOVERS = frozenset({"pop", "popitem", "clear", "__delattr__", "__delitem__"})
@@ -108,8 +109,8 @@ def is_docstring(stmt: ast.stmt, init: ast.AST | None) -> bool:
 
 def warns(stmt: ast.stmt) -> bool:
     """Whether a statement only warns about the arguments it was given."""
-    call = stmt.value if isinstance(stmt, ast.Expr) else None
-    return isinstance(call, ast.Call) and ast.unparse(call.func) in ("warnings.warn", "warn")
+    call = only_call(stmt)
+    return call is not None and ast.unparse(call.func) in ("warnings.warn", "warn")
 
 
 def only_removes(stmt: ast.stmt, owner: str) -> bool:
@@ -122,8 +123,8 @@ def only_removes(stmt: ast.stmt, owner: str) -> bool:
             inner += [*stmt.finalbody, *(s for h in stmt.handlers for s in h.body)]
         work = [s for s in inner if not isinstance(s, ast.Pass | ast.Break | ast.Continue)]
         return bool(work) and all(only_removes(s, owner) for s in work)
-    call = stmt.value if isinstance(stmt, ast.Expr) else None
-    if not isinstance(call, ast.Call):
+    call = only_call(stmt)
+    if call is None:
         return False
     if isinstance(call.func, ast.Attribute):
         return call.func.attr in _REMOVERS and first_word(call.func) == owner
