@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import sys
 from pathlib import Path
+from typing import cast
 
 import libcst
 import pytest
@@ -17,7 +18,8 @@ from torch import nn
 from secateur import prune
 from secateur.pruners.errors import SourceError
 from secateur.pruners.source import Entry, LiteralSite, write_source
-from secateur.pruners.source.text import Concrete
+from secateur.pruners.source.file.edits import Edit, with_edits
+from secateur.pruners.source.text import Concrete, SourceFile
 
 X = torch.arange(12.0).view(3, 4)
 IMAGE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -63,10 +65,10 @@ def test_two_trees_that_disagree_are_refused() -> None:
 @pytest.mark.parametrize("span", [(1, 4, 1, 6), (1, 0, 1, 5), (9, 0, 9, 1)], ids=["half", "statement", "past the end"])
 def test_a_span_that_is_no_expression_is_refused(span: tuple[int, int, int, int]) -> None:
     with pytest.raises(SourceError, match=f"net.py:{span[0]}: there is no expression"):
-        _concrete("x = 100\n").expression(span)
+        with_edits(SourceFile("net.py", ["x = 100\n"]), (Edit(span, "1"),))
 
 
-# finding expressions
+# replacing expressions
 
 
 EXPRESSIONS = [
@@ -75,17 +77,44 @@ EXPRESSIONS = [
 ]  # fmt: skip
 
 
+class _New(ast.NodeTransformer):
+    """Another name in place of one expression."""
+
+    def __init__(self, old: ast.expr) -> None:
+        self.old = old
+
+    def visit(self, node: ast.AST) -> ast.AST:
+        return ast.Name("_new_", getattr(node, "ctx", ast.Load())) if node is self.old else super().visit(node)
+
+
 @pytest.mark.parametrize("text", EXPRESSIONS)
-def test_every_expression_is_found_where_ast_sees_it(text: str) -> None:
+def test_every_expression_is_replaced_where_ast_sees_it(text: str) -> None:
     for frame in ["größe = {}\n", "def f():\n    'é'; return {}\n", "'''\né\n'''\n\n@d({})\ndef f(): pass\n"]:
-        whole = frame.format(text)
-        concrete = _concrete(whole)
-        for node in ast.walk(concrete.tree):
+        file = SourceFile("net.py", frame.format(text).splitlines(keepends=True))
+        for number, node in enumerate(ast.walk(file.tree)):
             if isinstance(node, ast.expr) and not isinstance(node, ast.Starred):
                 span = (node.lineno, node.col_offset, node.end_lineno or 0, node.end_col_offset or 0)
-                found = concrete.code(concrete.expression(span))
-                wanted = ast.get_source_segment(whole, node)
-                assert ast.dump(ast.parse(f"({found})")) == ast.dump(ast.parse(f"({wanted})"))
+                found = with_edits(file, (Edit(span, "_new_"),)).module.code
+                tree = ast.parse(file.text)
+                wanted = _New(cast(ast.expr, list(ast.walk(tree))[number])).visit(tree)
+                assert ast.dump(ast.parse(found)) == ast.dump(wanted)
+
+
+@pytest.mark.parametrize(
+    ("call", "longer"),
+    [
+        ("f(1)", "f(1, groups=2)"),
+        ("f(a, b)", "f(a, b, groups=2)"),
+        ("f(a,\n  b,\n)", "f(a,\n  b,\n  groups=2,\n)"),
+        ("f(a, (b))", "f(a, (b), groups=2)"),
+        ("f(a,  # one\n  *b)", "f(a,  # one\n  *b, groups=2)"),
+    ],
+)
+def test_an_argument_more_stands_behind_the_others(call: str, longer: str) -> None:
+    file = SourceFile("net.py", f"x = {call}\n".splitlines(keepends=True))
+    node = next(n for n in ast.walk(file.tree) if isinstance(n, ast.Call))
+    span = (node.lineno, node.col_offset, node.end_lineno or 0, node.end_col_offset or 0)
+    assert with_edits(file, (Edit(span, "2", "groups"),)).module.code == f"x = {longer}\n"
 
 
 # whole files

@@ -456,7 +456,7 @@ class InitWriter(Members):
                 raise LookupError(name.id)
             else:
                 parts.append((span_of(name), literal(now)))
-        return replaced(self.author.init_file, node, parts)
+        return replaced(self.author.init_file, span_of(node), parts)
 
     def written_as_it_ends(self, name: str) -> bool:
         """Whether an attribute is written with the value that it had when the author's constructor returned."""

@@ -62,6 +62,7 @@ from ..text import (
     labelled,
     loaded_names,
     replaced,
+    span_of,
     stored_names,
     value_named,
 )
@@ -280,7 +281,7 @@ class Printer:
             shadowed = template and loaded_names(expr) & bound
             text = flat(self.code(arg.value, None if shadowed else expr, direct=False))
             parts += placed_in(term, expr, template, text)
-        text = replaced(term.file, term.node, parts)
+        text = replaced(term.file, span_of(term.node), parts)
         if isinstance(term.node, ast.Lambda):
             return text
         self.definitions[term.node.name] = dedented(text, term.node.col_offset)

@@ -55,7 +55,7 @@ def text_lines(author: AuthorClass, numbers: Mapping[Any, float]) -> list[str]:
         gone = [s for s in init.body if isinstance(s, ast.Expr) and span_of(s.value) == span]
         parts += [(span, "\0")] if gone else list(_bare(file, span, span_of(layer)))
     comment = file.comment_behind(init.end_lineno or 0)
-    text = replaced(file, init, parts) + (f"  {comment}" if comment else "")
+    text = replaced(file, span_of(init), parts) + (f"  {comment}" if comment else "")
     return [r for r in dedented(text, init.col_offset) if r.strip() != "\0"]
 
 
@@ -150,7 +150,7 @@ class ReplayedText:
         file, expr = self.author.init_file, author.default
         assert expr is not None
         inside = [k for k in self.numbers if isinstance(k, Written) and k.stands_in(file, span_of(expr))]
-        return replaced(file, expr, [(k.span, literal(self.numbers[k])) for k in inside])
+        return replaced(file, span_of(expr), [(k.span, literal(self.numbers[k])) for k in inside])
 
     def _term(self, index: int, name: str) -> Term:
         value = self.new[index][name]

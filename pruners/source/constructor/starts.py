@@ -57,7 +57,7 @@ class Start:
                 parts.append((self.places[id(node)], around.replace("{}", text)))
             else:
                 todo += ast.iter_child_nodes(node)
-        return replaced(file, expr, parts)
+        return replaced(file, span_of(expr), parts)
 
 
 def start_of(scope: Scope, expr: ast.expr, names: Names, wanted: Wanted, now: Now) -> Start | None:

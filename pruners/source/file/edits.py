@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping, Sequence
+import io
 from dataclasses import dataclass, field
-from typing import Any
+from functools import lru_cache
 
 import libcst as cst
 
-from ...places import Span
-from ..text import Folded, SourceFile, own_parentheses
+from ...errors import SourceError
+from ...places import Site, Span
+from ..text import Concrete, Folded, SourceFile, encloses, replaced, same_code, span_of
 from .branches import Settled
 
 
@@ -32,56 +33,43 @@ class Changes:
     settled: Settled = field(default_factory=dict)
 
 
-def edited(node: cst.CSTNode, file: SourceFile, stmt: ast.stmt, changes: Changes) -> cst.CSTNode:
-    """The tree of a statement, changed or not, with the changes that lie in the statement made."""
-    new: dict[cst.CSTNode, cst.BaseExpression] = {}
-    more: dict[cst.CSTNode, cst.Arg] = {}
-    for edit in changes.edits:
-        if stmt.lineno <= edit.span[0] <= (stmt.end_lineno or 0):
-            old, text = file.concrete.expression(edit.span), cst.parse_expression(edit.text)
-            if edit.keyword:
-                more[old] = _argument(edit.keyword, text)
-            else:
-                new[old] = _in_parentheses(text, old)
-    inside = {p: t for p, t in changes.settled.items() if stmt.lineno <= p[0] <= (stmt.end_lineno or 0)}
-    ifs: dict[cst.CSTNode, bool] = {file.concrete.at(p).node: truth for p, truth in inside.items()}
-    result = node.visit(_Replace(new, more, ifs)) if new or more or ifs else node
+@lru_cache(maxsize=64)
+def with_edits(file: SourceFile, edits: tuple[Edit, ...]) -> Concrete:
+    """The file for editing, with other expressions in it. Raises SourceError for a span that has no expression."""
+    parts: dict[Span, str] = {}
+    nodes = {span_of(n): n for n in ast.walk(file.tree) if isinstance(n, ast.expr)} if edits else {}
+    for edit in edits:
+        node = nodes.get(edit.span)
+        if node is None or not same_code(ast.unparse(node), f"({file.segment(node)})"):
+            site = Site(file.name, edit.span[0], span=edit.span)
+            raise SourceError(f"there is no expression from column {edit.span[1]} on to replace", site=site)
+        if edit.keyword and isinstance(node, ast.Call):
+            parts |= dict([_with_argument(file, node, edit)])
+        else:
+            parts[edit.span] = edit.text
+    outer = [(s, t) for s, t in parts.items() if not any(encloses(o, s) for o in parts if o != s)]
+    if not outer:
+        return file.concrete
+    text = replaced(file, (1, 0, len(file.lines), len(file.lines[-1].encode())), outer)
+    return Concrete(file.name, io.StringIO(text).readlines(), file.tree)
+
+
+def _with_argument(file: SourceFile, call: ast.Call, edit: Edit) -> tuple[Span, str]:
+    """One more argument behind the last, laid out as those before it."""
+    args: list[ast.expr | ast.keyword] = sorted([*call.args, *call.keywords], key=span_of)
+    last, end = span_of(args[-1]), span_of(call)[2:]
+    behind = file.span(*last[2:], end[0], end[1] - 1)
+    parentheses = behind.partition("#")[0].rpartition(")")  # around the last
+    closed = len(parentheses[0] + parentheses[1])
+    between = file.span(*span_of(args[-2])[2:], *last[:2]) if args[1:] else ""
+    comma = between if between.strip() == "," else ", "
+    return (*last[2:], end[0], end[1] - 1), f"{behind[:closed]}{comma}{edit.keyword}={edit.text}{behind[closed:]}"
+
+
+def without_settled(node: cst.CSTNode, concrete: Concrete, stmt: ast.stmt, settled: Settled) -> cst.CSTNode:
+    """The tree of a statement without the branches in it that can't run."""
+    inside = {p: t for p, t in settled.items() if stmt.lineno <= p[0] <= (stmt.end_lineno or 0)}
+    ifs: dict[cst.CSTNode, bool] = {concrete.at(p).node: truth for p, truth in inside.items()}
+    result = node.visit(Folded(ifs)) if ifs else node
     assert isinstance(result, cst.CSTNode)
     return result
-
-
-def _extended(args: Sequence[cst.Arg], added: cst.Arg) -> list[cst.Arg]:
-    """One more argument, laid out as those before it."""
-    *others, last = args
-    comma = others[-1].comma if others else cst.MaybeSentinel.DEFAULT
-    added = added.with_changes(comma=last.comma, whitespace_after_arg=last.whitespace_after_arg)
-    return [*others, last.with_changes(comma=comma, whitespace_after_arg=cst.SimpleWhitespace("")), added]
-
-
-def _argument(name: str, value: cst.BaseExpression) -> cst.Arg:
-    return cst.Arg(value, cst.Name(name), cst.AssignEqual(cst.SimpleWhitespace(""), cst.SimpleWhitespace("")))
-
-
-def _in_parentheses(new: cst.BaseExpression, old: cst.BaseExpression) -> cst.BaseExpression:
-    """Parentheses around the old expression stay around the new one."""
-    own = own_parentheses(old)
-    left, right = (old.lpar[:-1], old.rpar[1:]) if own else (old.lpar, old.rpar)
-    return new.with_changes(lpar=[*left, *new.lpar], rpar=[*new.rpar, *right])
-
-
-class _Replace(Folded):
-    def __init__(
-        self,
-        new: Mapping[cst.CSTNode, cst.BaseExpression],
-        more: Mapping[cst.CSTNode, cst.Arg],
-        ifs: Mapping[cst.CSTNode, bool],
-    ) -> None:
-        super().__init__(ifs)
-        self.new = new
-        self.more = more
-
-    def on_leave(self, original_node: cst.CSTNode, updated_node: cst.CSTNode) -> Any:
-        updated_node = super().on_leave(original_node, updated_node)
-        if original_node in self.more and isinstance(updated_node, cst.Call):
-            updated_node = updated_node.with_changes(args=_extended(updated_node.args, self.more[original_node]))
-        return self.new.get(original_node, updated_node)

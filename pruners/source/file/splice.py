@@ -10,7 +10,7 @@ import libcst as cst
 
 from ..author import AuthorClass, only_notes
 from ..text import PASS, Concrete, Definition, Line, SourceFile, without_arguments
-from .edits import Changes, edited
+from .edits import Changes, with_edits, without_settled
 
 Statement = cst.SimpleStatementLine | cst.BaseCompoundStatement
 
@@ -28,21 +28,23 @@ class ClassParts:
 
 def class_text(author: AuthorClass, parts: ClassParts) -> str:
     """The class statement, at column 0, without our decorators."""
-    concrete, node = author.file.concrete, author.node
-    changed = _decorated(author.file, node).with_changes(body=_body(concrete, node, parts), leading_lines=[])
-    text = concrete.code(edited(changed, author.file, node, parts.changes)).rstrip("\n") + "\n"
+    concrete, node = with_edits(author.file, parts.changes.edits), author.node
+    body = _body(concrete, node, parts)
+    found = _decorated(concrete, author.file, node).with_changes(body=body, leading_lines=[])
+    text = concrete.code(without_settled(found, concrete, node, parts.changes.settled)).rstrip("\n") + "\n"
     return without_arguments(text, parts.gone)
 
 
 def statement_text(stmt: ast.stmt, file: SourceFile, changes: Changes) -> str:
     """A statement taken over as it is, at column 0, with the comments right above it and without our decorators."""
-    place = file.concrete.place(stmt)
+    concrete = with_edits(file, changes.edits)
+    place = concrete.place(stmt)
     found = place.node
     node: Statement = found if isinstance(found, cst.BaseCompoundStatement) else _alone(found, place.line)
-    if isinstance(stmt, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-        node = _decorated(file, stmt)
-    node = node.with_changes(leading_lines=file.concrete.above(stmt))
-    return file.concrete.code(edited(node, file, stmt, changes)).rstrip("\n") + "\n"
+    if isinstance(stmt, Definition):
+        node = _decorated(concrete, file, stmt)
+    node = node.with_changes(leading_lines=concrete.above(stmt))
+    return concrete.code(without_settled(node, concrete, stmt, changes.settled)).rstrip("\n") + "\n"
 
 
 def _alone(node: cst.BaseSmallStatement, line: Line) -> cst.SimpleStatementLine:
@@ -51,9 +53,9 @@ def _alone(node: cst.BaseSmallStatement, line: Line) -> cst.SimpleStatementLine:
     return cst.SimpleStatementLine([node.with_changes(semicolon=cst.MaybeSentinel.DEFAULT)])
 
 
-def _decorated(file: SourceFile, node: Definition) -> cst.ClassDef | cst.FunctionDef:
+def _decorated(concrete: Concrete, file: SourceFile, node: Definition) -> cst.ClassDef | cst.FunctionDef:
     """The definition without decorators that change nothing and the comments above them."""
-    found = file.concrete.place(node).node
+    found = concrete.place(node).node
     assert isinstance(found, cst.ClassDef | cst.FunctionDef)
     pairs = zip(node.decorator_list, found.decorators, strict=True)
     return found.with_changes(decorators=[ours for d, ours in pairs if not only_notes(d, file)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .concrete import Concrete, Line, own_parentheses
+from .concrete import Concrete, Line
 from .dead_branches import without_dead_branches
 from .docstrings import without_arguments, without_entries
 from .files import (
@@ -56,7 +56,7 @@ __all__ = [
     "SourceFile", "Sources", "arguments_of", "as_docstring", "call_around", "code_of", "commented", "dedented",
     "defaults_of", "definition_of", "encloses", "filled_names", "first_line", "first_word", "flat", "free",
     "function_of", "indented", "is_docstring", "is_usable_name", "labelled", "last_word", "lines_of", "loaded_names",
-    "numbered", "only_call", "only_raises", "only_removes", "own_parentheses", "parsed", "quoted", "quoted_notes",
-    "renamed", "replaced", "rows", "same_code", "span_of", "spliced", "stored_names", "targets_of", "tidy", "uses",
-    "value_named", "warns", "with_values", "within", "without_arguments", "without_dead_branches", "without_entries",
+    "numbered", "only_call", "only_raises", "only_removes", "parsed", "quoted", "quoted_notes", "renamed", "replaced",
+    "rows", "same_code", "span_of", "spliced", "stored_names", "targets_of", "tidy", "uses", "value_named", "warns",
+    "with_values", "within", "without_arguments", "without_dead_branches", "without_entries",
 ]

@@ -1,20 +1,18 @@
 """An author's file as a libcst tree, which loses nothing: what is kept of it comes out byte for byte.
 
-Statements are found by the place of the same statement in the ``ast`` tree, on which all reading is done. Expressions
-are found by libcst's own positions.
+Statements are found by the place of the same statement in the ``ast`` tree, on which all reading is done.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import libcst as cst
-from libcst.metadata import CodeRange, MetadataWrapper, PositionProvider
 
-from ...errors import NoSourceError, SourceError
-from ...places import Site, Span
+from ...errors import NoSourceError
+from ...places import Site
 
 Position = tuple[int, int]
 Block = cst.BaseCompoundStatement
@@ -30,12 +28,9 @@ class Place:
 
 
 class Concrete:
-    """The libcst tree of one file. ``lines`` and ``tree`` are of the same text."""
+    """The libcst tree of one file. ``tree`` has the statements of the ``lines``, maybe with other expressions."""
 
     def __init__(self, name: str, lines: Sequence[str], tree: ast.Module) -> None:
-        self.name = name
-        self.tree = tree
-        self.lines = lines
         text = "".join(lines)
         try:
             self.module = cst.parse_module(text)
@@ -51,7 +46,6 @@ class Concrete:
             raise NoSourceError(f"{name}: libcst and Python read different statements in this file")
         self._places = {(a.lineno, a.col_offset): b for a, b in zip(ours, theirs, strict=True)}
         self._texts: dict[Position, str] = {}
-        self._ranges: dict[Line, Mapping[cst.CSTNode, CodeRange]] = {}
 
     def place(self, stmt: ast.stmt) -> Place:
         """The same statement in the other tree."""
@@ -88,47 +82,6 @@ class Concrete:
         if isinstance(place.node, Block) or alone:
             return self.code(place.line.with_changes(leading_lines=[])).rstrip("\n")
         return self.code(place.node.with_changes(semicolon=cst.MaybeSentinel.DEFAULT))
-
-    def expression(self, span: Span) -> cst.BaseExpression:
-        """The expression at a span as ``ast`` has it: lines from 1, columns in UTF-8 bytes."""
-        line, col, end_line, end_col = span
-        if end_line > len(self.lines):
-            raise self._none(span)
-        wanted = (line, self._column(line, col)), (end_line, self._column(end_line, end_col))
-        top = next((s for s in self.tree.body if line <= (s.end_lineno or 0)), self.tree.body[-1])
-        ranges = self._ranges_in(self.place(top).line)
-        offset = top.lineno - ranges[self.place(top).node].start.line
-        for node in ranges:
-            if isinstance(node, cst.BaseExpression):
-                first, last = _ends(node)
-                start, end = ranges[first].start, ranges[last].end
-                if ((start.line + offset, start.column), (end.line + offset, end.column)) == wanted:
-                    return node
-        raise self._none(span)
-
-    def _none(self, span: Span) -> SourceError:
-        site = Site(self.name, span[0], span=span)
-        return SourceError(f"there is no expression from column {span[1]} on to replace", site=site)
-
-    def _column(self, line: int, col: int) -> int:
-        text = self.lines[line - 1]
-        return len(text.encode()[:col].decode()) - (len(text) - len(text.lstrip("\f")))
-
-    def _ranges_in(self, line: Line) -> Mapping[cst.CSTNode, CodeRange]:
-        """Positions in one top-level statement: those of a whole file take as long as the rest of the writing."""
-        if line not in self._ranges:
-            whole = self.module.with_changes(header=(), body=[line], footer=())
-            self._ranges[line] = MetadataWrapper(whole, unsafe_skip_copy=True).resolve(PositionProvider)
-        return self._ranges[line]
-
-
-def own_parentheses(node: cst.BaseExpression) -> bool:
-    """Whether ``ast`` counts the innermost parentheses as part of the expression."""
-    return isinstance(node, cst.Tuple | cst.GeneratorExp) and bool(node.lpar)
-
-
-def _ends(node: cst.BaseExpression) -> tuple[cst.CSTNode, cst.CSTNode]:
-    return (node.lpar[-1], node.rpar[0]) if own_parentheses(node) else (node, node)
 
 
 def _ast_statements(node: ast.AST) -> Iterator[ast.stmt]:

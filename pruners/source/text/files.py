@@ -122,7 +122,7 @@ class SourceFile:
         return Site(self.name, node.lineno, span=span_of(node))
 
 
-def span_of(node: ast.expr | ast.stmt) -> Span:
+def span_of(node: ast.expr | ast.stmt | ast.keyword) -> Span:
     """Lines and columns of code: first line, first column, last line, column behind it."""
     return node.lineno, node.col_offset, node.end_lineno or 0, node.end_col_offset or 0
 

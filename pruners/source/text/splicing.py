@@ -12,13 +12,13 @@ from .statements import same_code
 Edit = tuple[ast.expr, ast.expr]
 
 
-def replaced(file: SourceFile, node: ast.expr | ast.stmt, parts: Sequence[tuple[Span, str]]) -> str:
-    """The text of some code with these expressions in it."""
-    text, end = "", (node.lineno, node.col_offset)
+def replaced(file: SourceFile, place: Span, parts: Sequence[tuple[Span, str]]) -> str:
+    """The text of a place with these expressions in it."""
+    text, end = "", place[:2]
     for span, new in sorted(parts):
         text += file.span(*end, *span[:2]) + new
         end = span[2:]
-    return text + file.span(*end, node.end_lineno or 0, node.end_col_offset or 0)
+    return text + file.span(*end, *place[2:])
 
 
 def dedented(text: str, columns: int) -> list[str]:
@@ -39,7 +39,7 @@ def spliced(file: SourceFile, stmt: ast.stmt, text: str) -> str | None:
     parts = [(span_of(old), ast.get_source_segment(text, wanted) or "") for old, wanted in edits]
     _, _, line, column = span_of(stmt)
     behind = file.lines[line - 1].encode()[column:].decode().rstrip("\n")
-    found = "\n".join(dedented(replaced(file, stmt, parts) + behind, stmt.col_offset))
+    found = "\n".join(dedented(replaced(file, span_of(stmt), parts) + behind, stmt.col_offset))
     return found if same_code(text, found) else None
 
 
