@@ -11,6 +11,7 @@ from typing import Any
 import libcst as cst
 
 from ...entry import Entry
+from ...places import Span
 from ..author import as_term, attribute_reads, bind, call_in, namespace_of, own, parameter_names
 from ..constructor import Parameter
 from ..live import Birth, is_plain, literal, same
@@ -19,7 +20,9 @@ from ..text import (
     SourceFile,
     Sources,
     arguments_of,
+    defaults_of,
     loaded_names,
+    replaced,
     span_of,
     stored_names,
     without_arguments,
@@ -147,21 +150,13 @@ def _sets(line: cst.CSTNode, names: Set[str]) -> bool:
 
 
 def _with_defaults(text: str, values: Mapping[str, Any]) -> str:
-    module = cst.parse_module(text)
-    function = cst.ensure_type(module.body[0], cst.FunctionDef)
-    params = function.params
-    lists = {
-        n: [_with_default(p, values) for p in getattr(params, n)] for n in _KINDS
-    }
-    return module.with_changes(body=[function.with_changes(params=params.with_changes(**lists))]).code
-
-
-def _with_default(param: cst.Param, values: Mapping[str, Any]) -> cst.Param:
-    if param.name.value not in values:
-        return param
-    space = cst.SimpleWhitespace(" " if param.annotation is not None else "")
-    equal = param.equal if param.default is not None else cst.AssignEqual(space, space)
-    return param.with_changes(default=cst.parse_expression(literal(values[param.name.value])), equal=equal)
+    file = SourceFile.of(text)
+    function, parts = _function(text), list[tuple[Span, str]]()
+    for arg in (a for a in arguments_of(function) if a.arg in values):
+        default, behind, now = defaults_of(function)[arg.arg], span_of(arg)[2:], literal(values[arg.arg])
+        equals = " = " if arg.annotation is not None else "="
+        parts.append(((*behind, *behind), equals + now) if default is None else (span_of(default), now))
+    return replaced(file, file.whole, parts)
 
 
 def gone_parameters(entry: Entry, text: str) -> list[str]:

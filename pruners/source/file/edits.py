@@ -50,8 +50,7 @@ def with_edits(file: SourceFile, edits: tuple[Edit, ...]) -> Concrete:
     outer = [(s, t) for s, t in parts.items() if not any(encloses(o, s) for o in parts if o != s)]
     if not outer:
         return file.concrete
-    text = replaced(file, (1, 0, len(file.lines), len(file.lines[-1].encode())), outer)
-    return Concrete(file.name, io.StringIO(text).readlines(), file.tree)
+    return Concrete(file.name, io.StringIO(replaced(file, file.whole, outer)).readlines(), file.tree)
 
 
 def _with_argument(file: SourceFile, call: ast.Call, edit: Edit) -> tuple[Span, str]:

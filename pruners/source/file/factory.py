@@ -16,7 +16,7 @@ from ...entry import Entry
 from ..author import AuthorClass, Namer, argument_hints
 from ..constructor import Parameter, WrittenInit
 from ..live import Birth
-from ..text import STEP, WIDTH, FunctionNode, SourceFile, Sources, indented, renamed, without_entries
+from ..text import STEP, WIDTH, FunctionNode, SourceFile, Sources, dedented, indented, renamed, without_entries
 from .gather import LAST, Chunk
 
 _CASTS = {torch.float16: ".half()", torch.bfloat16: ".bfloat16()", torch.float64: ".double()"}
@@ -96,7 +96,5 @@ def _docstring(place: tuple[SourceFile, FunctionNode] | None, gone: Set[str]) ->
         return []
     file, node = place
     first = node.body[0]
-    lines = file.segment(first).split("\n")
-    indent = first.col_offset
-    lines = [s[indent:] if i and not s[:indent].strip() else s for i, s in enumerate(lines)]
+    lines = dedented(file.segment(first), first.col_offset)
     return [STEP + s if s.strip() else "" for s in without_entries(lines, gone)]

@@ -32,6 +32,11 @@ class SourceFile:
         self.text = "".join(lines)
         self.tree = ast.parse(self.text, filename=name)
 
+    @classmethod
+    def of(cls, text: str) -> SourceFile:
+        """Code that stands in no file."""
+        return cls("<text>", io.StringIO(text).readlines())
+
     @cached_property
     def newline(self) -> str:
         """What ends its lines on disk; the text here has ``\\n``, as Python reads it."""
@@ -40,6 +45,11 @@ class SourceFile:
                 return "\r\n" if file.readline().endswith(b"\r\n") else "\n"
         except OSError:  # typed into a notebook
             return "\n"
+
+    @property
+    def whole(self) -> Span:
+        """The place of all of it."""
+        return 1, 0, len(self.lines), len(self.lines[-1].encode())
 
     @cached_property
     def concrete(self) -> Concrete:
@@ -122,7 +132,7 @@ class SourceFile:
         return Site(self.name, node.lineno, span=span_of(node))
 
 
-def span_of(node: ast.expr | ast.stmt | ast.keyword) -> Span:
+def span_of(node: ast.expr | ast.stmt | ast.keyword | ast.arg) -> Span:
     """Lines and columns of code: first line, first column, last line, column behind it."""
     return node.lineno, node.col_offset, node.end_lineno or 0, node.end_col_offset or 0
 

@@ -10,8 +10,10 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 
+from .files import SourceFile
 from .names_in import stored_names
 from .signatures import arguments_of
+from .splicing import replaced
 
 Place = tuple[int, int]
 _FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
@@ -19,14 +21,10 @@ _FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
 def renamed(text: str, names: Mapping[str, str]) -> str:
     """The code with global names replaced. ``names`` may hold dotted ones: what a module's attribute is called here."""
-    tree = ast.parse(text)
-    lines = text.splitlines(keepends=True)
-    changes = {place: (old, names[old]) for place, old in _uses(tree, frozenset(names))}
-    changes |= {place: (old, names[old]) for place, old in _definitions(text, tree) if old in names}
-    for (line, col), (old, new) in sorted(changes.items(), reverse=True):
-        row = lines[line - 1].encode()
-        lines[line - 1] = (row[:col] + new.encode() + row[col + len(old.encode()) :]).decode()
-    return _annotated("".join(lines), tree, names)
+    file = SourceFile.of(text)
+    places = [*_uses(file.tree, frozenset(names)), *((p, n) for p, n in _definitions(text, file.tree) if n in names)]
+    parts = {((line, col, line, col + len(old.encode())), names[old]) for (line, col), old in places}
+    return _annotated(replaced(file, file.whole, sorted(parts)), file.tree, names)
 
 
 def _uses(node: ast.AST, names: frozenset[str]) -> Iterator[tuple[Place, str]]:
