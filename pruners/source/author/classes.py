@@ -89,9 +89,8 @@ class AuthorClass:
     @cached_property
     def _assigned(self) -> Counter[str]:
         """How many places of the class assign or register each attribute."""
-        nodes = list(ast.walk(self.node))
-        stored = [n.attr for n in nodes if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store)]
-        return Counter([*stored, *(name for n in nodes if isinstance(n, ast.Call) for name in _registered(n))])
+        calls = [n for n in ast.walk(self.node) if isinstance(n, ast.Call)]
+        return Counter({n: len(lines) for n, lines in self._stores.items()}) + Counter(map(_registered, calls))
 
     def set_before(self, line: int) -> set[str]:
         """Attributes that only the constructor assigns, outside loops and before this line."""
@@ -155,11 +154,11 @@ def _nest_what_returns_skip(body: list[ast.stmt]) -> None:
             return
 
 
-def _registered(call: ast.Call) -> list[str]:
+def _registered(call: ast.Call) -> str:
     """The attribute that ``self.register_buffer("attribute", ...)`` or the like makes."""
     named = isinstance(call.func, ast.Attribute) and call.func.attr in ("register_buffer", "register_parameter")
     first = call.args[0] if named and call.args else None
-    return [first.value] if isinstance(first, ast.Constant) and isinstance(first.value, str) else []
+    return first.value if isinstance(first, ast.Constant) and isinstance(first.value, str) else ""
 
 
 def _parameters(file: SourceFile, function: FunctionNode) -> dict[str, AuthorParameter]:

@@ -20,7 +20,7 @@ from torch import nn
 
 from ...run import described
 from ..live import is_plain
-from ..text import FunctionNode, SourceFile, filled_names, loaded_names, value_named
+from ..text import FunctionNode, SourceFile, filled_names, loaded_names, pairs_of, targets_of, value_named
 from .bindings import own
 from .marked import marked
 
@@ -136,13 +136,9 @@ def remade(file: SourceFile, namespace: dict[str, Any], again: set[str]) -> Iter
 
 def named_values(stmt: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
     """The names that an assignment gives, and their expressions: two of ``a, b = 1, 2``."""
-    targets = stmt.targets if isinstance(stmt, ast.Assign) else [getattr(stmt, "target", None)]
-    value, target = getattr(stmt, "value", None), targets[0] if len(targets) == 1 else None
-    if isinstance(target, ast.Name) and value is not None:
-        yield target.id, value
-    elif isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts):
-        pairs = zip(target.elts, value.elts, strict=True)
-        yield from ((t.id, v) for t, v in pairs if isinstance(t, ast.Name) and not isinstance(v, ast.Starred))
+    targets, value = targets_of(stmt), getattr(stmt, "value", None)
+    pairs = pairs_of(targets[0], value) if len(targets) == 1 and value is not None else []
+    yield from ((t.id, v) for t, v in pairs if isinstance(t, ast.Name) and not isinstance(v, ast.Starred))
 
 
 def _bound(stmt: ast.stmt) -> str:

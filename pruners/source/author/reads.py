@@ -7,7 +7,7 @@ import types
 from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any
 
-from ..text import FunctionNode, SourceFile, Sources
+from ..text import FunctionNode, SourceFile, Sources, pairs_of
 
 _OF_TESTS = (
     ast.Attribute, ast.Name, ast.Constant, ast.Compare, ast.BoolOp, ast.UnaryOp, ast.BinOp, ast.expr_context, ast.cmpop,
@@ -99,7 +99,7 @@ def only_compared(trees: Iterable[ast.AST]) -> tuple[set[str], set[str], set[int
         compares = [n for n in nodes if isinstance(n, ast.Compare) and all(isinstance(o, _EQUAL) for o in n.ops)]
         inside = [n for c in compares for n in ast.walk(c)]
         constants |= {n.value for n in inside if isinstance(n, ast.Constant) and type(n.value) is int}
-        pairs = [p for n in nodes if isinstance(n, ast.Assign) for t in n.targets for p in _pairs(t, n.value)]
+        pairs = [p for n in nodes if isinstance(n, ast.Assign) for t in n.targets for p in pairs_of(t, n.value)]
         given = [(t.id, v) for t, v in pairs if isinstance(t, ast.Name)]
         names = {n.id for n in inside if isinstance(n, ast.Name)}
         compared |= {*map(_word, inside), *(_word(v) for name, v in given if name in names)}
@@ -117,12 +117,6 @@ def _word(node: ast.AST) -> str:
         return node.attr
     key = node.slice if isinstance(node, ast.Subscript) else None
     return key.value if isinstance(key, ast.Constant) and isinstance(key.value, str) else ""
-
-
-def _pairs(target: ast.expr, value: ast.expr) -> list[tuple[ast.expr, ast.expr]]:
-    """The names that a statement gives and their expressions."""
-    several = isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts)
-    return list(zip(target.elts, value.elts, strict=True)) if several else [(target, value)]  # type: ignore[attr-defined]
 
 
 def factors(tree: ast.AST) -> set[str]:

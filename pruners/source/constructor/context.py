@@ -66,11 +66,11 @@ class ClassContext:
     doubtful: set[str] = field(default_factory=set)  # attributes that count channels, nobody knows how many now
     handed: set[str] = field(default_factory=set)  # modules that the constructor is given whatever the author does
 
-    @property
+    @cached_property
     def live(self) -> list[nn.Module]:
         return [self.tree.live[p] for p in self.paths]
 
-    @property
+    @cached_property
     def births(self) -> list[Birth | None]:
         return [self.tree.birth(p) for p in self.paths]
 
@@ -177,14 +177,16 @@ class ClassContext:
     def idle_counts(self, path: str) -> set[str]:
         """Attributes that count channels in other instances, where they had to change, and that nobody reads in this
         one: its number may follow too."""
-        held = [(vars(live), vars(b.module)) for live, b in zip(self.live, self.births, strict=True)
-                if b is not None]  # fmt: skip
-        changed = {n for now, was in held for n, v in now.items()
-                   if n in was and is_plain(v) and is_plain(was[n]) and not same(Lit(v), Lit(was[n]))}  # fmt: skip
         birth = self.tree.birth(path)
         was = vars(birth.module) if birth is not None else {}
         now = vars(self.tree.live[path])
-        return {n for n in changed & set(now) & set(was) if same(Lit(now[n]), Lit(was[n]))}
+        return {n for n in self._changed_counts & set(now) & set(was) if same(Lit(now[n]), Lit(was[n]))}
+
+    @cached_property
+    def _changed_counts(self) -> set[str]:
+        held = [(vars(live), vars(b.module)) for live, b in zip(self.live, self.births, strict=True) if b is not None]
+        return {n for now, was in held for n, v in now.items()
+                if n in was and is_plain(v) and is_plain(was[n]) and not same(Lit(v), Lit(was[n]))}  # fmt: skip
 
     def from_outside(self, module: nn.Module) -> set[str]:
         """Attributes of a module that no code of its class gives a value."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..author import AuthorClass, Vector
 from ..live import Call, Term
-from ..text import STEP, WIDTH
+from ..text import STEP, WIDTH, Group, lines_of, rows
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,8 @@ def header_lines(author: AuthorClass, parameters: Sequence[Parameter]) -> list[s
     own = file.lines[init.lineno - 1 : author.header_end]
     if own and _same_header(line, "".join(own)):
         return [s.rstrip("\n")[init.col_offset :] for s in own if s.strip()]
-    if len(line) + len(STEP) <= WIDTH:
-        return [line]
-    inner = f"{STEP}{', '.join(texts)}"
-    if len(inner) + len(STEP) <= WIDTH:
-        return ["def __init__(", inner, f"){returns}:"]
-    return ["def __init__(", *(f"{STEP}{t}," for t in texts), f"){returns}:"]
+    code = Group("def __init__(", tuple(texts), f"){returns}:")
+    return rows("\n".join(lines_of(code, "", "", WIDTH - len(STEP))))
 
 
 def _same_header(first: str, second: str) -> bool:

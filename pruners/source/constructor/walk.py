@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ..author import Unproved, evaluate
 from ..live import PARAMETER
-from ..text import only_call
+from ..text import only_call, pairs_of
 from .context import ClassContext
 
 Mask = frozenset[int]
@@ -58,9 +58,10 @@ class Walk:
         chain = [own_attribute(t, owner) for t in stmt.targets] if isinstance(stmt, ast.Assign) else []
         if isinstance(stmt, ast.Assign) and len(chain) > 1 and all(chain):
             return [(name, stmt.value) for name in chain if name]
-        pairs = [(n, v) for t, v in _side_by_side(stmt) if (n := own_attribute(t, owner)) is not None]
+        both = pairs_of(stmt.targets[0], stmt.value) if isinstance(stmt, ast.Assign) and not stmt.targets[1:] else []
+        pairs = [(n, v) for t, v in both if (n := own_attribute(t, owner)) is not None]
         kinds = {r[n].kind for r in self.context.records for n, _ in pairs if n in r}
-        whole = isinstance(stmt, ast.Assign) and len(pairs) == len(_side_by_side(stmt))
+        whole = len(pairs) == len(both)
         return list(pairs) if PARAMETER in kinds or (kinds and whole) else []
 
     def _truth(self, stmt: ast.If, index: int) -> bool | None:
@@ -93,16 +94,6 @@ class Walk:
                 if made:
                     final[name, i] = made[-1]
         return final
-
-
-def _side_by_side(stmt: ast.AST) -> list[tuple[ast.expr, ast.expr]]:
-    """Targets and values of ``a, b = x, y``."""
-    if not isinstance(stmt, ast.Assign) or len(stmt.targets) != 1:
-        return []
-    target, value = stmt.targets[0], stmt.value
-    if not isinstance(target, ast.Tuple) or not isinstance(value, ast.Tuple) or len(target.elts) != len(value.elts):
-        return []
-    return list(zip(target.elts, value.elts, strict=True))
 
 
 def setting_of(stmt: ast.AST, owner: str) -> tuple[str, ast.expr | None] | None:

@@ -33,7 +33,7 @@ from .names_in import (
 )
 from .quoting import as_docstring, quoted
 from .renames import free, quoted_notes, renamed
-from .signatures import arguments_of, defaults_of, only_call, targets_of
+from .signatures import arguments_of, defaults_of, only_call, pairs_of, targets_of
 from .splicing import dedented, replaced, spliced
 from .statements import (
     Lines,
@@ -56,7 +56,7 @@ __all__ = [
     "SourceFile", "Sources", "arguments_of", "as_docstring", "call_around", "code_of", "commented", "dedented",
     "defaults_of", "definition_of", "encloses", "filled_names", "first_line", "first_word", "flat", "free",
     "function_of", "indented", "is_docstring", "is_usable_name", "labelled", "last_word", "lines_of", "loaded_names",
-    "numbered", "only_call", "only_raises", "only_removes", "parsed", "quoted", "quoted_notes", "renamed", "replaced",
-    "rows", "same_code", "span_of", "spliced", "stored_names", "targets_of", "tidy", "uses", "value_named", "warns",
-    "with_values", "within", "without_arguments", "without_dead_branches", "without_entries",
+    "numbered", "only_call", "only_raises", "only_removes", "pairs_of", "parsed", "quoted", "quoted_notes", "renamed",
+    "replaced", "rows", "same_code", "span_of", "spliced", "stored_names", "targets_of", "tidy", "uses", "value_named",
+    "warns", "with_values", "within", "without_arguments", "without_dead_branches", "without_entries",
 ]

@@ -32,4 +32,11 @@ def targets_of(stmt: ast.AST) -> list[ast.expr]:
     return stmt.targets if isinstance(stmt, ast.Assign) else [stmt.target] if isinstance(stmt, _TO_ONE) else []
 
 
+def pairs_of(target: ast.expr, value: ast.expr) -> list[tuple[ast.expr, ast.expr]]:
+    """What an assignment gives, and the expressions: two of ``a, b = x, y``."""
+    if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts):
+        return list(zip(target.elts, value.elts, strict=True))
+    return [(target, value)]
+
+
 _TO_ONE = (ast.AnnAssign, ast.AugAssign)
