@@ -400,12 +400,10 @@ class ConfiguredPruning(BasicPruning):
         try:
             network = self._made(values)
         except Exception as error:  # the library checks some numbers against others
-            said = ", ".join(f"{n} {v['after']}" for n, v in self._told(kept).items())
-            raise BudgetError(f"the library makes no model with {said}: {described(error)}") from error
+            raise BudgetError(f"the library makes no model with {self._said(kept)}: {described(error)}") from error
         state = slice_state(state_of(whole), self.graph, kept)
         if state_of(network).keys() != state.keys():
-            said = ", ".join(f"{n} {v['after']}" for n, v in self._told(kept).items())
-            raise BudgetError(f"{_OTHER} with {said}: ask for a little more or less")
+            raise BudgetError(f"{_OTHER} with {self._said(kept)}: ask for a little more or less")
         take(network, state)
         return network.train(whole.training)
 
@@ -478,6 +476,9 @@ class ConfiguredPruning(BasicPruning):
             if name in layers[home]:
                 told[f"{home}.*.{name}"] = {"before": entry.value, "after": layers[home][name]}
         return told
+
+    def _said(self, kept: Kept) -> str:
+        return ", ".join(f"{n} {v['after']}" for n, v in self._told(kept).items())
 
     def _told_layers(self) -> dict[str, Any]:
         """Every entry that counts layers, before and after some were taken out."""

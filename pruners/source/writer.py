@@ -186,7 +186,7 @@ class _Writing:
         self.replays = self.traces if again else None
         self.scripts = ScriptNumbers(self.traces)
         self.authors = {cls: AuthorClass(cls, tree.sources) for cls in tree.instances}
-        self.plain = [c for c in self._verbatim_classes() if c not in self.authors]
+        self.plain = [c for c in tree.names if c not in self.authors]  # parents, and layers without a constructor
         self.beside = list(self._parents_that_are_no_modules())
         self.written: dict[type, WrittenInit] = {}
         self.methods: dict[type, set[str]] = {}
@@ -200,15 +200,6 @@ class _Writing:
         self.own_factory = factory  # whether the author's factory is tried
         self.barred: set[str] | None = None  # what of the author's file may not stay beside the network; None: nothing
         self.beside_it: list[Beside] = []
-
-    def _verbatim_classes(self) -> list[type]:
-        """Author's classes without instances whose constructor is written: parents, layers without a constructor."""
-        found: dict[type, None] = {}
-        for module in self.tree.written.values():
-            for cls in type(module).__mro__:
-                if cls is not object and not is_torch(cls) and issubclass(cls, nn.Module):
-                    found[cls] = None
-        return list(found)
 
     def _parents_that_are_no_modules(self) -> Iterator[type]:
         """They stand in the file, or are imported by it, as they are: what they read on instances has to be there."""

@@ -97,8 +97,8 @@ def _gave(stmt: ast.stmt, name: str, value: Any, file: SourceFile) -> bool | Non
     if isinstance(stmt, ast.Import | ast.ImportFrom):
         return _imported(stmt, name, file) is value
     if isinstance(stmt, ast.FunctionDef | ast.AsyncFunctionDef):
-        code = code_of(value)
-        return code is not None and stmt.lineno <= code.co_firstlineno + len(stmt.decorator_list) <= _end(stmt)
+        code, last = code_of(value), stmt.end_lineno or 0
+        return code is not None and stmt.lineno <= code.co_firstlineno + len(stmt.decorator_list) <= last
     if isinstance(stmt, ast.ClassDef):
         return isinstance(value, type) and value.__name__ == name
     expr = stmt.value if isinstance(stmt, ast.Assign | ast.AnnAssign) else None
@@ -108,10 +108,6 @@ def _gave(stmt: ast.stmt, name: str, value: Any, file: SourceFile) -> bool | Non
         return bool(evaluate(expr, {}, namespace_of(file), set()) == value)
     except Unproved:
         return None
-
-
-def _end(stmt: ast.stmt) -> int:
-    return stmt.end_lineno or stmt.lineno
 
 
 def _imported(stmt: ast.Import | ast.ImportFrom, name: str, file: SourceFile) -> Any:

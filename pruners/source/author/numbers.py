@@ -288,13 +288,10 @@ def solved(equations: Sequence[Equation], old: Numbers, known: Numbers) -> dict[
         factors = [k for k in _whole(failed.reads & assumed, old) if k not in start]
         for value in sorted({old[k] for k in factors}, reverse=True):
             equal = [k for k in factors if old[k] == value]
-            found = [{**start, **dict.fromkeys(equal, d)} for d in _divisors(int(value))]
+            smaller = range(int(value) // 2, 0, -1) if value <= _DIGITS else ()
+            found = [{**start, **dict.fromkeys(equal, d)} for d in smaller if int(value) % d == 0]
             starts += found[: _TRIES - len(starts)]
     return None
-
-
-def _divisors(number: int) -> list[int]:
-    return [d for d in range(number // 2, 0, -1) if number % d == 0] if number <= _DIGITS else []
 
 
 def _propagated(

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from ..author import Namer, Scope, Vector, as_term, attribute_reads, binding, term_of_default, turns_out_alike
-from ..live import Arg, Box, Call, Given, Lit, Ref, Term, is_plain, literal, same, same_vector
+from ..author import Scope, Vector, as_term, attribute_reads, binding, term_of_default, turns_out_alike
+from ..live import Arg, Box, Call, Given, Lit, Ref, Term, is_plain, literal, numbers_in, same, same_vector
 from ..text import STEP, flat, loaded_names, stored_names
 from .conditions import INDENT
 from .context import ClassContext
@@ -41,10 +41,8 @@ class ClassWriter:
         self.context = context
         self.author = context.author
         self.scope = Scope(self.author, context.live)
-        spelled, imported = self.author.init_file.spelled, set(context.tree.imported)
-        self.namer = Namer(self.author.globals, context.tree.names, spelled, imported)
-        self.printer = Printer(context.tree, self.author, context.paths, self.scope, self.namer)
-        self.printer.given = context.given
+        self.namer = context.namer()
+        self.printer = Printer(context, self.scope, self.namer)
         self.writer = InitWriter(context, Walk(context), self.scope, self.printer)
         self.printer.makes = self.writer.hands
         self.printer.tells = self.writer.tells
@@ -212,7 +210,7 @@ class ClassWriter:
     def _says_no_number(self, name: str) -> bool:
         """Whether an attribute consists of texts, True, False and None without a size that is another one now."""
         held = [(i, vars(live)[name]) for i, live in enumerate(self.context.live) if name in vars(live)]
-        return not any(_counts(v) or self.context.holds_cut(v, i) for i, v in held)
+        return not any(_counts(v) or numbers_in(v) & self.context.cut[i] for i, v in held)
 
     def _votes(self) -> dict[str, Vector | None]:
         """Author's word -> the live values where it stands; None if they disagree."""

@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from ...run import INTERNAL
-from ..author import AuthorClass, call_in_constructor, equal_alike, fields_of, numbers_by_place, words_of
+from ..author import AuthorClass, Namer, call_in_constructor, equal_alike, fields_of, numbers_by_place, words_of
 from ..live import (
     CHILD,
     Birth,
@@ -32,7 +32,6 @@ from ..live import (
     is_plain,
     joined,
     layers_in,
-    numbers_in,
     same,
     term_of_value,
 )
@@ -77,6 +76,11 @@ class ClassContext:
     @property
     def is_root(self) -> bool:
         return "" in self.paths
+
+    def namer(self) -> Namer:
+        """What names objects as the author's file does."""
+        spelled, imported = self.author.init_file.spelled, set(self.tree.imported)
+        return Namer(self.author.globals, self.tree.names, spelled, imported)
 
     def making(self, path: str | None) -> Making | None:
         """How a module came to be in the instance of this class that holds it."""
@@ -209,10 +213,6 @@ class ClassContext:
     def cut(self) -> list[set[int]]:
         """Sizes of weights that are others now, as they were, of each instance."""
         return [cut_sizes(b.module if b is not None else None, m) for b, m in zip(self.births, self.live, strict=True)]
-
-    def holds_cut(self, value: Any, index: int) -> bool:
-        """Whether a number in a value, or in its words, is a size that is another one now."""
-        return bool(numbers_in(value) & self.cut[index])
 
     def attributes(self) -> list[str]:
         """All attributes to write: those of all instances, merged so that everyone's order holds."""

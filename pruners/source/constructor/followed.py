@@ -61,16 +61,12 @@ def _of_parents(context: ClassContext) -> Iterator[tuple[str, ast.expr]]:
         found = context.tree.sources.of_function(init)
         for stmt in found[1].body if found is not None else ():
             name, value = setting_of(stmt, init.__code__.co_varnames[0]) or ("", None)
-            if value is not None and _is_written_out(value, [vars(m).get(name) for m in context.live]):
+            try:
+                written = Lit(ast.literal_eval(value)) if value is not None else None
+            except ValueError:
+                continue
+            if value is not None and all(same(Lit(vars(m).get(name)), written) for m in context.live):
                 yield name, value
-
-
-def _is_written_out(expr: ast.expr, held: Iterable[Any]) -> bool:
-    try:
-        value = ast.literal_eval(expr)
-    except ValueError:
-        return False
-    return all(type(h) is type(value) and h == value for h in held)
 
 
 def changed_later(context: ClassContext, name: str) -> list[ast.stmt]:

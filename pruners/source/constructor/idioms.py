@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 from ..author import Scope, Vector
 from ..live import Lit, same
-from ..text import Sources, loaded_names, renamed
+from ..text import loaded_names, renamed
 from .context import ClassContext
 
 
@@ -15,7 +15,12 @@ class Idioms:
     """Finds, in the functions that made a class's modules, the assignment that computes an argument."""
 
     def __init__(self, context: ClassContext) -> None:
-        self._assigned = _assignments(dict.fromkeys(_functions(context)), context.tree.sources)
+        self._assigned: dict[str, list[ast.expr]] = {}
+        for place in dict.fromkeys(_functions(context)):
+            found = context.tree.sources.function(*place)
+            for node in ast.walk(found[1]) if found is not None else ():
+                if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+                    self._assigned.setdefault(node.targets[0].id, []).append(node.value)
 
     def expression(self, name: str, argument: str, vector: Vector, scope: Scope) -> ast.expr | None:
         """The author's expression for a parameter ``name``, in other names that text may use, if it gives every
@@ -54,23 +59,13 @@ def _leftover(expr: ast.expr) -> bool:
     return any(isinstance(n.left, ast.Constant) and isinstance(n.right, ast.Constant) for n in sums)
 
 
-def _assignments(functions: Iterable[tuple[str, int, str]], sources: Sources) -> Mapping[str, list[ast.expr]]:
-    found: dict[str, list[ast.expr]] = {}
-    for file, line, name in functions:
-        place = sources.function(file, name, line)
-        for node in ast.walk(place[1]) if place is not None else ():
-            if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
-                found.setdefault(node.targets[0].id, []).append(node.value)
-    return found
-
-
-def _functions(context: ClassContext) -> Iterator[tuple[str, int, str]]:
+def _functions(context: ClassContext) -> Iterator[tuple[str, str, int]]:
     """The functions that ran between an instance's constructor and the making of its modules."""
     owners = [b.module for b in context.births if b is not None]
     for birth in context.tree.births.values():
         depth = max((d for o in owners[:1] if (d := birth.made_by(o)) is not None), default=-1)
         for frame in birth.frames[: depth + 1]:
-            yield frame.file, frame.first_line, frame.function
+            yield frame.file, frame.function, frame.first_line
 
 
 def _shortened(expr: ast.expr, scope: Scope) -> ast.expr:

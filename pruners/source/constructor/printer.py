@@ -13,7 +13,6 @@ from torch import nn
 from ...places import Span
 from ...run import computes_weights
 from ..author import (
-    AuthorClass,
     Comments,
     Helpers,
     Namer,
@@ -42,7 +41,6 @@ from ..live import (
     Ref,
     Term,
     Text,
-    Tree,
     Unsaid,
     is_authored,
     is_torch,
@@ -66,6 +64,7 @@ from ..text import (
     stored_names,
     value_named,
 )
+from .context import ClassContext
 from .functions import names_bound, placed_in
 
 Code = Group | str
@@ -95,10 +94,11 @@ class Site:
 class Printer:
     """Prints terms of one class. ``active``: the instances that reach the statement being written."""
 
-    def __init__(self, tree: Tree, author: AuthorClass, paths: Sequence[str], scope: Scope, namer: Namer) -> None:
-        self.tree = tree
-        self.author = author
-        self.paths = paths
+    def __init__(self, context: ClassContext, scope: Scope, namer: Namer) -> None:
+        self.tree = tree = context.tree
+        self.author = author = context.author
+        self.paths = paths = context.paths
+        self.given = context.given
         self.scope = scope
         self.namer = namer
         self.texts: dict[int, str] = {}
@@ -110,7 +110,6 @@ class Printer:
         self.definitions: dict[str, list[str]] = {}  # local functions to be defined before the statement being written
         self.bound: set[str] = set()  # names that functions made by the constructor bind, and their own
         self.wishes: set[str] = set()  # author's parameters that text would use if it could
-        self.given: Callable[[str], Vector | None] = lambda _: None  # what the author's constructor got for a parameter
         self.makes: Callable[[ast.expr, Sequence[tuple[int, Any]]], ast.expr | None] = lambda *_: None
         self.tells: Callable[[ast.expr, frozenset[int], frozenset[int]], str] = lambda *_: ""
         self._sites: dict[tuple[str | int | None, ...], Site] = {}

@@ -86,7 +86,8 @@ class Replays:
         """Constructors of author's parents that those which stay call. Where a child's can't stay, none of the others
         of that parent may."""
         found: dict[type, WrittenInit] = {}
-        for parent in dict.fromkeys(p for cls in self.tree.instances if cls in self.kept for p in _making(cls)):
+        above = [c for cls in self.tree.instances if cls in self.kept for c in cls.__mro__[1:] if "__init__" in vars(c)]
+        for parent in dict.fromkeys(c for c in above if issubclass(c, nn.Module) and is_authored(c)):
             children = [c for c in self.tree.instances if issubclass(c, parent)]
             self.gone |= set() if self.kept.issuperset(children) else self.kept.intersection(children)
             if parent in self.tree.instances:
@@ -334,11 +335,6 @@ def _only_makes(tree: Tree, files: Sequence[SourceFile]) -> bool:
     frames = {(f.file, f.function, f.first_line) for birth in births for f in birth.frames}
     code = factory.__code__
     return (code.co_filename, code.co_name, code.co_firstlineno) in frames & set(tops)
-
-
-def _making(cls: type) -> list[type]:
-    """An author's parents that have constructors."""
-    return [c for c in cls.__mro__[1:] if "__init__" in vars(c) and issubclass(c, nn.Module) and is_authored(c)]
 
 
 def _alone(context: ClassContext) -> bool:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
 
 from ...errors import ValueTextError
 from ...places import Span
-from ..author import AuthorClass, AuthorParameter, Namer, Written, bared, term_of_default, unwelcome
+from ..author import AuthorClass, AuthorParameter, Written, bared, term_of_default, unwelcome
 from ..live import (
     Arg,
     Call,
@@ -90,24 +90,22 @@ def init_as_written(author: AuthorClass, numbers: Mapping[Any, float]) -> Writte
     return WrittenInit(lines, parameters, {}, {})
 
 
+@dataclass
 class ReplayedText:
     """The constructor's text. ``given``: its arguments in the author's network; ``new``: in the pruned one. ``old``:
     all numbers that were read, ``numbers``: those that changed; ``bound``: those that something made of them needs."""
 
-    def __init__(
-        self, context: ClassContext, recorder: Recorder, new: Sequence[Arguments], given: Sequence[Arguments],
-        numbers: Mapping[Any, float], old: Mapping[Any, float], bound: Set[Any],
-    ) -> None:  # fmt: skip
-        self.context = context
-        self.recorder = recorder
-        self.author = context.author
-        self.new = new
-        self.given = given
-        self.numbers = numbers
-        self.old = old
-        self.bound = bound
-        spelled, imported = self.author.init_file.spelled, set(context.tree.imported)
-        self.namer = Namer(self.author.globals, context.tree.names, spelled, imported)
+    context: ClassContext
+    recorder: Recorder
+    new: Sequence[Arguments]
+    given: Sequence[Arguments]
+    numbers: Mapping[Any, float]
+    old: Mapping[Any, float]
+    bound: Set[Any]
+
+    def __post_init__(self) -> None:
+        self.author = self.context.author
+        self.namer = self.context.namer()
 
     def written(self) -> WrittenInit | None:
         author, init = self.author, self.author.init

@@ -56,15 +56,10 @@ class Sequences(Conditions):
 
     def _base_term(self, bases: Sequence[Call | Box | None]) -> Term:
         """The common arguments of ``super().__init__``; a hole for a list of layers where they have none."""
-        paths = [
-            p
-            for b in bases
-            if isinstance(b, Box)
-            for i in b.items
-            if isinstance(i.value, Call | Box)
-            for p in i.value.paths
-        ]
-        handed = bool(paths) and all(p is None or self._in_a_list(p) for p in paths)
+        context, values = self.context, [i.value for b in bases if isinstance(b, Box) for i in b.items]
+        paths = [p for v in values if isinstance(v, Call | Box) for p in v.paths]
+        # handed over, but not under names of their own
+        handed = paths and all(p is None or (context.passed_in(p) and context.made_at(p) is None) for p in paths)
         term = Hole(tuple(bases), ("layers",)) if handed else unify(bases, ("super",), self.context)
         if not isinstance(term, Hole):
             return term
@@ -75,10 +70,6 @@ class Sequences(Conditions):
             )
         lists = [Display("list", tuple(i.value for i in b.items)) for b in bases if isinstance(b, Box)]
         return Hole(tuple(lists), ("layers",))
-
-    def _in_a_list(self, path: str) -> bool:
-        """Whether the layer was handed over, but not under a name of its own."""
-        return self.context.passed_in(path) and self.context.made_at(path) is None
 
     def _list(self, term: Box, call: ast.expr | None, mask: Mask) -> tuple[str, Lines]:
         """Statements that fill a list with the elements, some of them under a condition, and the list's name."""

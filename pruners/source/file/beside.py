@@ -146,12 +146,9 @@ class Beside:
         return own or known or module.partition(".")[0] in _LIBRARIES
 
     def _has_its_names(self, name: str, staying: Set[str]) -> bool:
-        own = {n for s in (self.rest[name],) for n in stored_names(s)} if name != SCRIPT else set()
-        needed = free_names(ast.unparse(self.rest[name])) - own - {"__file__", "__name__", "__class__"}
-        return all(n in staying or n in self.taken or self._is_there(n) for n in needed)
-
-    def _is_there(self, name: str) -> bool:
-        return name not in self.statements and self.gatherer.there(name, self.file)
+        own = stored_names(self.rest[name]) if name != SCRIPT else set()
+        needed = free_names(ast.unparse(self.rest[name])) - own - {"__file__", "__name__", "__class__"} - self.taken
+        return all(n not in self.statements and self.gatherer.there(n, self.file) for n in needed - staying)
 
     def _is_unchanged(self, name: str, staying: Set[str]) -> bool:
         """Whether all that it calls is as its author wrote it, or makes networks as before."""
@@ -163,14 +160,11 @@ class Beside:
         while todo:
             for called in _uses(todo.pop()) & self.statements.keys() - seen - self.sound - self.builders:
                 seen.add(called)
-                if called in self.taken and not self._is_as_written(called):
+                written = self.gatherer.chunks[self.file.name, called].text if called in self.taken else ""
+                if written and ast.dump(ast.parse(written)) != ast.dump(ast.Module([self.statements[called]], [])):
                     return False
                 todo.append(self.statements[called])
         return True
-
-    def _is_as_written(self, name: str) -> bool:
-        chunk = self.gatherer.chunks[self.file.name, name]
-        return ast.dump(ast.parse(chunk.text)) == ast.dump(ast.Module([self.statements[name]], []))
 
     def _builds(self, name: str, seen: Set[str]) -> bool:
         """Whether a function without arguments only makes modules."""

@@ -127,20 +127,21 @@ class Gatherer:
 
     def there(self, name: str, file: SourceFile) -> bool:
         """Whether a name at the top of a file means something that is there already, or torch's or Python's own."""
-        try:
-            found = self._find(name, file, "", gather=False)
-        except SourceError:
-            return False
+        found = self._found(name, file)
         if not found:
-            return hasattr(builtins, name)
+            return found is not None and hasattr(builtins, name)
         return all(k in self.chunks if isinstance(k, tuple) else usual(k.module) for k in found.values())
 
     def known(self, name: str, file: SourceFile) -> bool:
         """Whether a name at the top of a file can be had: defined or imported there, or Python's own."""
+        found = self._found(name, file)
+        return bool(found) or (found is not None and hasattr(builtins, name))
+
+    def _found(self, name: str, file: SourceFile) -> dict[str, Key | Import] | None:
         try:
-            return bool(self._find(name, file, "", gather=False)) or hasattr(builtins, name)
+            return self._find(name, file, "", gather=False)
         except SourceError:
-            return False
+            return None
 
     def _meaning(self, name: str, chunk: Chunk) -> dict[str, Key | Import]:
         if chunk.key[1] == name and name not in chunk.extra:

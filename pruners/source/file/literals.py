@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import types
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ...errors import NoSourceError, SharedCodeError, SourceError
@@ -39,7 +39,8 @@ def plan_rewrites(sites: Sequence[LiteralSite], tree: Tree, sources: Sources) ->
     """How each stale number is corrected. Raises SourceError where no instance can hold its own number."""
     edits: dict[str, list[Edit]] = {}
     attributes: dict[str, dict[str, object]] = {}
-    functions = list(_functions(tree))
+    held_values = [v for module in tree.live.values() for v in vars(module).values()]
+    functions = [v for v in held_values if isinstance(v, types.FunctionType)]
     held = [s for s in sites if any(holds(f, s) for f in functions)]
     for site in sites:
         if site in held:
@@ -51,14 +52,6 @@ def plan_rewrites(sites: Sequence[LiteralSite], tree: Tree, sources: Sources) ->
         text = site.template.replace("{}", number)
         edits.setdefault(site.file, []).append(Edit(site.span, text, site.keyword))
     return Rewrites({k: tuple(v) for k, v in edits.items()}, attributes, tuple(held))
-
-
-def _functions(tree: Tree) -> Iterator[types.FunctionType]:
-    """What the author's modules hold as plain attributes."""
-    for module in tree.live.values():
-        for value in vars(module).values():
-            if isinstance(value, types.FunctionType):
-                yield value
 
 
 def _literal_text(site: LiteralSite) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterable, Mapping, Set
+from dataclasses import dataclass
 
 from ..author import DROPPED, attribute_reads, attributes_set, code_in, methods_of
 from ..text import FunctionNode
@@ -73,6 +74,7 @@ class Reach:
                     self._resolve(rest[rest.index(named) :], node.attr)
 
 
+@dataclass(frozen=True)
 class Unreached:
     """Methods that nothing reaches: they stay where they need nothing that isn't there anyway.
 
@@ -81,15 +83,11 @@ class Unreached:
     still take the author's arguments.
     """
 
-    def __init__(
-        self, reach: Reach, held: Mapping[type, Set[str]], there: Callable[[type, str], bool],
-        whole: Set[type], same: Set[type],
-    ) -> None:  # fmt: skip
-        self.reach = reach
-        self.held = held
-        self.there = there
-        self.whole = whole
-        self.same = same
+    reach: Reach
+    held: Mapping[type, Set[str]]
+    there: Callable[[type, str], bool]
+    whole: Set[type]
+    same: Set[type]
 
     def methods(self, only_init: Mapping[type, Set[str]]) -> dict[type, set[str]]:
         """By class. ``only_init``: methods that only the author's constructor called."""

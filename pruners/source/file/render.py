@@ -100,7 +100,8 @@ def import_sections(imports: Iterable[Import]) -> list[list[str]]:
     sections = []
     for standard in (True, False):
         mine = [i for i in wanted if (i.module.partition(".")[0] in sys.stdlib_module_names) is standard]
-        plain = sorted({_plain(i) for i in mine if not i.member}, key=str.lower)
+        aliases = {i: "" if i.name == i.module else f" as {i.name}" for i in mine}
+        plain = sorted({f"import {i.module}{aliases[i]}" for i in mine if not i.member}, key=str.lower)
         modules = sorted({i.module for i in mine if i.member}, key=str.lower)
         lines = plain + [line for m in modules for line in _from(m, [i for i in mine if i.module == m and i.member])]
         if lines:
@@ -110,11 +111,6 @@ def import_sections(imports: Iterable[Import]) -> list[list[str]]:
         inner = import_sections(checked)
         sections.append(["if TYPE_CHECKING:", *(STEP + line for section in inner for line in section)])
     return sections
-
-
-def _plain(wanted: Import) -> str:
-    alias = "" if wanted.name == wanted.module else f" as {wanted.name}"
-    return f"import {wanted.module}{alias}"
 
 
 def _from(module: str, wanted: list[Import]) -> list[str]:

@@ -23,8 +23,9 @@ def shared(model: nn.Module, twin: nn.Module) -> list[tuple[str, str]]:
     """
     pairs: list[tuple[str, str]] = []
     done: set[str] = set()
-    ours, theirs = _places(model), {p: id(m) for p, m in twin.named_modules(remove_duplicate=False)}
-    for paths in ours:
+    theirs = {p: id(m) for p, m in twin.named_modules(remove_duplicate=False)}
+    stateful = ((p, m) for p, m in model.named_modules(remove_duplicate=False) if any(True for _ in m.state_dict()))
+    for paths in same_objects(stateful):
         apart = [p for p in paths[1:] if theirs.get(p) != theirs.get(paths[0])]
         if any(p.startswith(f"{d}.") for p in apart for d in done):
             continue
@@ -53,11 +54,6 @@ def _at(module: nn.Module, path: str) -> object:
     for name in path.split("."):
         found = getattr(found, name, None)
     return found
-
-
-def _places(model: nn.Module) -> list[list[str]]:
-    stateful = ((p, m) for p, m in model.named_modules(remove_duplicate=False) if any(True for _ in m.state_dict()))
-    return same_objects(stateful)
 
 
 def same_objects(named: Iterable[tuple[str, object]]) -> list[list[str]]:

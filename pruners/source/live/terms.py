@@ -167,12 +167,10 @@ def same(first: Any, second: Any) -> bool:
         return first.value is second.value or (type(first.value) is type(second.value) and first.value == second.value)
     if isinstance(first, Given) and isinstance(second, Given):
         return first.value is second.value
-    if isinstance(first, Arg) and isinstance(second, Arg):
-        return first.name == second.name and same(first.value, second.value)
-    if isinstance(first, Item) and isinstance(second, Item):
-        return first.name == second.name and same(first.value, second.value)
     if type(first) is not type(second):
         return False
+    if isinstance(first, Arg | Item):
+        return first.name == second.name and same(first.value, second.value)
     if isinstance(first, Call):
         return first.fn is second.fn and _same_all(first.args, second.args)
     if isinstance(first, Closure):

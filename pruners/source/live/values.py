@@ -96,8 +96,9 @@ def _callable(value: Any, sources: Sources, new: Renewal = NOTHING_NEW) -> Term:
     if isinstance(value, type | types.FunctionType | types.BuiltinFunctionType | types.ModuleType) or callable(value):
         if global_name(value) is not None:
             return Ref(value)
-        if isinstance(value, types.FunctionType):
-            return _local_function(value, sources, new)
+        place = sources.of_function(value) if isinstance(value, types.FunctionType) else None
+        if place is not None and isinstance(place[1], ast.FunctionDef) and not place[1].decorator_list:
+            return _made(value, place[1], place[0], sources, new)
         raise LookupError(f"{value!r} has no global name")
     raise LookupError(f"a {type(value).__name__} can't be written as an expression")
 
@@ -144,13 +145,6 @@ def _lambda_node(value: types.FunctionType, file: SourceFile) -> ast.Lambda:
     if not found:
         raise LookupError(f"the lambda of line {code.co_firstlineno} was not found in its file; make it a function")
     return max(found, key=lambda n: (n.lineno, n.col_offset))
-
-
-def _local_function(value: types.FunctionType, sources: Sources, new: Renewal) -> Term:
-    place = sources.of_function(value)
-    if place is None or not isinstance(place[1], ast.FunctionDef) or place[1].decorator_list:
-        raise LookupError(f"{value!r} has no global name")
-    return _made(value, place[1], place[0], sources, new)
 
 
 def _made(value: types.FunctionType, node: Made, file: SourceFile, sources: Sources, new: Renewal) -> Term:

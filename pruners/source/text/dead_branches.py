@@ -35,13 +35,8 @@ def without_dead_branches(text: str, absent: Dead) -> str:
 
 def _never(test: ast.expr, absent: Dead) -> bool:
     parts = test.values if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.And) else [test]
-    return any(_asks_absent(p, absent) for p in parts)
-
-
-def _asks_absent(expr: ast.expr, absent: Dead) -> bool:
-    call = expr if isinstance(expr, ast.Call) and isinstance(expr.func, ast.Name) else None
-    asks = call is not None and call.func.id == "isinstance" and len(call.args) == 2  # type: ignore[attr-defined]
-    return bool(asks and call is not None and absent(call.args[1]))
+    calls = [p for p in parts if isinstance(p, ast.Call) and len(p.args) == 2]
+    return any(isinstance(c.func, ast.Name) and c.func.id == "isinstance" and absent(c.args[1]) for c in calls)
 
 
 class _Pruned(Folded):

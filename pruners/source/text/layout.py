@@ -57,14 +57,9 @@ def lines_of(code: Group | str, prefix: str, suffix: str, width: int) -> list[st
     line = prefix + flat(code) + suffix
     if isinstance(code, str) or not code.parts or (len(line) <= width and not code.broken):
         return line.split("\n")
-    inner = _filled(code, width) or _exploded(code, width)
+    together = STEP + ", ".join(map(flat, code.parts))
+    inner = _exploded(code, width) if code.broken or len(together) > width else [together]
     return [prefix + code.open, *inner, code.close + suffix]
-
-
-def _filled(code: Group, width: int) -> list[str] | None:
-    """All arguments on one line of their own, if they fit there."""
-    line = STEP + ", ".join(map(flat, code.parts))
-    return None if code.broken or len(line) > width else [line]
 
 
 def _exploded(code: Group, width: int) -> list[str]:
