@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import inspect
-import logging
 import types
 from collections.abc import Sequence
 from typing import Any
@@ -12,8 +11,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...errors import SourceError
-from ...run import described
 from ..live import (
     Arg,
     Birth,
@@ -21,6 +18,7 @@ from ..live import (
     Lit,
     Term,
     Tree,
+    attempted,
     call_of,
     for_instance,
     is_torch,
@@ -33,7 +31,6 @@ from .arguments import argument_hints
 from .classes import AuthorClass
 from .scope import as_term
 
-log = logging.getLogger(__name__)
 _OTHER = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD, inspect.Parameter.POSITIONAL_ONLY)
 
 
@@ -106,21 +103,16 @@ class Helpers:
             return False
         key = made.fn, repr(values)
         if key not in self._made:
-            self._made[key] = _called(made.fn, values)
+            what = f"{made.fn.__name__} can't make the pruned layer"
+            self._made[key] = attempted(what, lambda: _called(made.fn, values))
         twin = self._made[key]
         return twin is not None and twin.fn is live.fn and _alike(twin, live)
 
 
 def _called(function: types.FunctionType, values: dict[str, Any]) -> Call | None:
-    try:
-        with undisturbed(), torch.device("meta"):
-            layer = function(**values)
-        return call_of(layer, "") if isinstance(layer, nn.Module) and is_torch(type(layer)) else None
-    except (SourceError, LookupError):
-        return None
-    except Exception as error:  # author's code that can't take the new widths
-        log.info("%s can't make the pruned layer: %s", function.__name__, described(error))
-        return None
+    with undisturbed(), torch.device("meta"):
+        layer = function(**values)
+    return call_of(layer, "") if isinstance(layer, nn.Module) and is_torch(type(layer)) else None
 
 
 def _alike(twin: Call, live: Call) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
-import logging
 import sys
 import types
 from collections.abc import Container, Iterable, Iterator, Sequence
@@ -15,12 +14,13 @@ import torch
 from torch import nn
 
 from ...places import LiteralSite
-from ...run import INTERNAL, described
+from ...run import INTERNAL
 from ..live import (
     Arg,
     Birth,
     Call,
     Tree,
+    attempted,
     author_init,
     called_with,
     is_authored,
@@ -33,7 +33,6 @@ from ..text import SourceFile, Sources, first_line, loaded_names
 from .bindings import binding, installed, module_of
 from .namer import unwelcome
 
-log = logging.getLogger(__name__)
 Key = tuple[str, str]  # file, name
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _DEPTH = 20
@@ -137,13 +136,10 @@ def _arguments(cls: type, birth: Birth, sources: Sources) -> Iterator[Arg]:
 
 def _as_made(module: nn.Module, birth: Birth) -> bool:
     """Whether a call with the author's arguments makes such a module, numbers in its tensors aside."""
-    try:
-        with undisturbed():
-            twin = called_with(type(module), birth.arguments)
-    except Exception as error:  # the library may raise anything
-        log.info("%s is taken over: a second call fails: %s", type(module).__name__, described(error))
-        return False
-    return _alike(module, twin, set())
+    what = f"{type(module).__name__} is taken over: a second call fails"
+    with undisturbed():
+        twin = attempted(what, lambda: called_with(type(module), birth.arguments))
+    return twin is not None and _alike(module, twin, set())
 
 
 def _alike(live: Any, made: Any, seen: set[tuple[int, int]]) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import functools
-import logging
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,13 +13,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from ...run import described, same_values
+from ...run import same_values
 from ..author import Scope
 from ..live import is_plain, reseeded, undisturbed, value_of
 from ..text import first_word, loaded_names, only_call, stored_names
 from .walk import own_attribute, setting_of
 
-log = logging.getLogger(__name__)
 _RESULT = "_result_"
 
 
@@ -221,12 +219,3 @@ def alike(made: Any, wanted: Any, depth: int = 4) -> bool:
     if type(made).__eq__ is not object.__eq__:
         return bool(made == wanted)
     return depth == 0 or alike(getattr(made, "__dict__", None), getattr(wanted, "__dict__", None), depth - 1)
-
-
-def prepared(*args: Any) -> Preparation | None:
-    """``preparation``, where the author's code may meet values that it was not written for."""
-    try:
-        return preparation(*args)
-    except Exception as error:  # then it doesn't fit
-        log.info("an author's statement can't be kept: %s", described(error))
-        return None

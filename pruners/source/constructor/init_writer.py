@@ -17,6 +17,7 @@ from ..live import (
     CHILD,
     PLAIN,
     Box,
+    attempted,
     author_init,
     holds_layers,
     is_authored,
@@ -44,7 +45,7 @@ from ..text import (
     with_values,
     without_dead_branches,
 )
-from .buffer_statements import changed, changed_attributes, dotted, prepared
+from .buffer_statements import changed, changed_attributes, dotted, preparation
 from .followed import changed_by_methods
 from .members import Members
 from .starts import initialises, starts_weights
@@ -341,10 +342,10 @@ class InitWriter(Members):
         """An expression of the author's if it makes these objects (instance, object) where it stands, perhaps after
         statements of his that then stay; with numbers for names that are gone."""
         births = self.context.births
-        if self._current is None or not wanted or any(births[i] is None for i, _ in wanted):
+        if (stmt := self._current) is None or not wanted or any(births[i] is None for i, _ in wanted):
             return None
         given = {i: b.arguments for i, _ in wanted if (b := births[i]) is not None}
-        found = prepared(self.scope, self._current, expr, wanted, given)
+        found = attempted(stmt, lambda: preparation(self.scope, stmt, expr, wanted, given))
         if found is None or any(self._makes(s) for s in found.statements):
             return None
         wished = self._wished(found.words | set(found.constants))

@@ -30,6 +30,7 @@ from ..live import (
     Lit,
     Term,
     Text,
+    attempted,
     holds_layers,
     is_plain,
     joined,
@@ -52,7 +53,7 @@ from ..text import (
     spliced,
     with_values,
 )
-from .buffer_statements import dotted, prepared
+from .buffer_statements import dotted, preparation
 from .followed import counts_channels
 from .printer import Code
 from .sequences import Sequences
@@ -333,7 +334,7 @@ class Members(Sequences):
         if stmt is None or any(births[i] is None for i, _ in live):
             return None
         given = {i: b.arguments for i, _ in live if (b := births[i]) is not None}
-        found = prepared(self.scope, stmt, value, live, given)
+        found = attempted(stmt, lambda: preparation(self.scope, stmt, value, live, given))
         if found is None:
             return None
         if found.words:

@@ -6,14 +6,12 @@ from __future__ import annotations
 import ast
 import copy
 import inspect
-import logging
 import types
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
-from ...run import described
 from ..author import (
     Asked,
     AuthorClass,
@@ -35,6 +33,7 @@ from ..live import (
     PLAIN,
     Recorder,
     Tree,
+    attempted,
     constructed,
     is_authored,
     is_plain,
@@ -48,7 +47,6 @@ from .equations import equations_of, namesakes, sizes_made, twins
 from .parameters import WrittenInit
 from .replayed_text import ReplayedText, init_as_written, path_of
 
-log = logging.getLogger(__name__)
 DEPTH = 4  # of records in records
 Key = tuple[Any, ...]  # class, instance, parameter, places in what was given for it
 
@@ -78,7 +76,8 @@ class Replays:
 
     def write(self, context: ClassContext, recorder: Recorder) -> WrittenInit | None:
         """The constructor of a class as the author wrote it but for numbers; None where it wouldn't make the same."""
-        found = self._tried(context, recorder)
+        what = f"{context.author.cls.__name__} can't stay as it is"
+        found = attempted(what, lambda: self._tried(context, recorder))
         (self.gone if found is None else self.kept).add(context.author.cls)
         return found
 
@@ -97,15 +96,9 @@ class Replays:
         return found
 
     def _tried(self, context: ClassContext, recorder: Recorder) -> WrittenInit | None:
-        try:
-            if context.is_root and (found := self._of_factory(context)) is not None:
-                return found
-            if context.author.cls in self.gone or not _alone(context):
-                return None
-            return self._written(context, recorder)
-        except Exception as error:  # the author's code meets numbers that it wasn't written for
-            log.info("%s can't stay as it is: %s", context.author.cls.__name__, described(error))
-            return None
+        if context.is_root and (found := self._of_factory(context)) is not None:
+            return found
+        return None if context.author.cls in self.gone or not _alone(context) else self._written(context, recorder)
 
     def _of_factory(self, context: ClassContext) -> WrittenInit | None:
         """The root's constructor where the author's factory makes the same with other numbers in its code."""
@@ -289,12 +282,10 @@ class Replays:
                 continue
             before = dict(self._depths)
             self._depths[site] = number - made + live
-            try:
-                runs, now = self._run(context, given, maker)
-                if _too_many(context, runs) <= off - (made - live):
-                    return runs, now
-            except Exception as error:  # as in _tried
-                log.info("%s, %s layers of %s: %s", context.author.cls.__name__, live, made, described(error))
+            what = f"{context.author.cls.__name__}, {live} layers of {made}"
+            found = attempted(what, lambda: self._run(context, given, maker))
+            if found is not None and _too_many(context, found[0]) <= off - (made - live):
+                return found
             self._depths = before
         return None
 

@@ -3,22 +3,19 @@ now."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from torch import nn
 
-from ...run import described
 from ..author import Traced, Written, again, alone, numbers_by_place, reads_of, renewed, settled
-from ..live import PLAIN
+from ..live import PLAIN, attempted
 from .agreement import Run
 from .context import ClassContext
 from .equations import changed_numbers, namesakes, sizes_made, twins
 from .replay import Replays, is_record
 
-log = logging.getLogger(__name__)
 Values = Mapping[str, tuple[Any, ...] | None]  # by attribute, in every instance; None: one number for several widths
 
 
@@ -39,12 +36,10 @@ class ScriptNumbers:
         held = {n for r in context.records for n, s in r.items() if s.kind == PLAIN}
         names = {n for n in held if context.may_follow(n) or any(map(is_record, _held(context, n)))}
         names |= held - context.reads_here if context.whole else set()
-        try:
-            runs = self.replays.runs_apart(context) if names or context.is_root else []
-            return _OfClass(self, context, runs).values(names) if runs else {}
-        except Exception as error:  # the author's code meets numbers that it wasn't written for
-            log.info("%s can't be made once more: %s", context.author.cls.__name__, described(error))
+        if not names and not context.is_root:
             return {}
+        what = f"{context.author.cls.__name__} can't be made once more"
+        return attempted(what, lambda: _OfClass(self, context, self.replays.runs_apart(context)).values(names)) or {}
 
 
 class _OfClass:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import builtins
 import copy
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,13 +12,11 @@ from typing import Any
 import torch
 
 from ...places import Span
-from ...run import described
 from ..author import Scope, Unproved
-from ..live import undisturbed
+from ..live import attempted, undisturbed
 from ..text import SourceFile, last_word, loaded_names, only_call, replaced, same_code, span_of, stored_names
 from .tensors import like
 
-log = logging.getLogger(__name__)
 _NO_STARTS = {"requires_grad_", "apply_"}
 Wanted = Sequence[tuple[int, torch.Tensor, bool]]  # instance, tensor, whether its values have to be equal
 Now = Callable[[ast.expr, int], Any]
@@ -63,11 +60,7 @@ class Start:
 def start_of(scope: Scope, expr: ast.expr, names: Names, wanted: Wanted, now: Now) -> Start | None:
     """The author's expression for these tensors; None where no numbers in it give them, or a name in it is gone.
     ``now``: what numbers that size nothing are."""
-    try:
-        return _start(scope, expr, names, wanted, now)
-    except Exception as error:  # the author's code meets values it was not written for: then it doesn't fit
-        log.info("%s doesn't give it any more: %s", ast.unparse(expr), described(error))
-        return None
+    return attempted(expr, lambda: _start(scope, expr, names, wanted, now))
 
 
 def _start(scope: Scope, expr: ast.expr, names: Names, wanted: Wanted, now: Now) -> Start | None:

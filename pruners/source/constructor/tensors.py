@@ -4,50 +4,35 @@ from __future__ import annotations
 
 import ast
 import builtins
-import logging
 from collections.abc import Iterable
 
 import torch
 from torch import nn
 
-from ...run import described, same_values
+from ...run import same_values
 from ..author import AuthorClass, Scope
-from ..live import undisturbed, value_of
+from ..live import attempted, undisturbed, value_of
 from ..text import last_word, loaded_names, stored_names
 
-log = logging.getLogger(__name__)
 _CREATORS = ("zeros", "ones", "empty", "randn", "rand", "full", "Tensor", "FloatTensor")
 
 
 def gives_tensor(scope: Scope, expr: ast.expr, wanted: Iterable[tuple[int, torch.Tensor | None, bool]]) -> bool:
     """Whether the author's expression makes such a tensor in every instance (index, tensor, equal values needed)."""
-    try:
-        return all(like(_made(scope, expr, i), tensor, exact) for i, tensor, exact in wanted)
-    except Exception as error:  # the author's code meets values it was not written for: then it doesn't fit
-        return _unfit(expr, error)
+    found = attempted(expr, lambda: all(like(_made(scope, expr, i), tensor, exact) for i, tensor, exact in wanted))
+    return bool(found)
 
 
 def gives_something(scope: Scope, expr: ast.expr, indices: Iterable[int]) -> bool:
     """Whether the author's expression can be evaluated in these instances."""
-    try:
-        return all(isinstance(_made(scope, expr, i), torch.Tensor | None) for i in indices)
-    except Exception as error:  # as above
-        return _unfit(expr, error)
+    return bool(attempted(expr, lambda: all(isinstance(_made(scope, expr, i), torch.Tensor | None) for i in indices)))
 
 
 def resizes(scope: Scope, stmt: ast.Assign, indices: Iterable[int]) -> bool:
     """Whether a statement gives a layer's tensor another size than it has: ``self.conv.weight.data = torch.eye(3)``."""
     held = ast.parse(ast.unparse(stmt.targets[0]), mode="eval").body
-    try:
-        pairs = [(_made(scope, held, i), _made(scope, stmt.value, i)) for i in indices]
-    except Exception as error:  # as above: then the statement stays
-        return _unfit(stmt.value, error)
+    pairs = attempted(stmt, lambda: [(_made(scope, held, i), _made(scope, stmt.value, i)) for i in indices]) or []
     return any(isinstance(h, torch.Tensor) and isinstance(v, torch.Tensor) and h.shape != v.shape for h, v in pairs)
-
-
-def _unfit(expr: ast.expr, error: Exception) -> bool:
-    log.info("%s can't be kept: %s", ast.unparse(expr), described(error))
-    return False
 
 
 def _made(scope: Scope, expr: ast.expr, index: int) -> object:

@@ -6,24 +6,22 @@ from __future__ import annotations
 import ast
 import builtins
 import inspect
-import logging
 import math
 import types
 from collections import ChainMap
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import replace
+from functools import partial
 
 from torch import nn
 
 from ...entry import Entry
-from ...run import described
 from ..author import namespace_of
-from ..live import loading_nothing, undisturbed
+from ..live import attempted, loading_nothing, undisturbed
 from ..text import Definition, SourceFile, loaded_names, stored_names, value_named
 from .check import run, sizes
 from .gather import Chunk, Gatherer, free_names
 
-log = logging.getLogger(__name__)
 _PLAIN = {"dict", "list", "tuple", "set", "frozenset", "range", "len", "int", "float", "zip", "enumerate", "min"}
 _LIBRARIES = {"argparse", "collections", "dataclasses", "enum", "functools", "logging", "math", "pathlib", "re"}
 _LIBRARIES |= {"types", "typing"}
@@ -60,16 +58,13 @@ class Beside:
 
     def others(self, text: str, entry: Entry) -> set[str]:
         """Functions that would make other networks in the written file than they do in the author's."""
-        return {n for n in self.builders & self.staying.keys() if not self._makes_the_same(text, entry, n)}
+        tried = self.builders & self.staying.keys()
+        return {n for n in tried if not attempted(f"{n} can't stay", partial(self._makes_the_same, text, entry, n))}
 
     def _makes_the_same(self, text: str, entry: Entry, name: str) -> bool:
-        try:
-            with loading_nothing(), undisturbed():
-                made = self.namespace[name]()
-                return isinstance(made, nn.Module) and sizes(made) == sizes(run(text, replace(entry, name=name)))
-        except Exception as error:  # the author's code may raise anything
-            log.info("%s can't stay: %s", name, described(error))
-            return False
+        with loading_nothing(), undisturbed():
+            made = self.namespace[name]()
+            return isinstance(made, nn.Module) and sizes(made) == sizes(run(text, replace(entry, name=name)))
 
     @property
     def lost(self) -> list[str]:

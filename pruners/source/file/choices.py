@@ -6,18 +6,16 @@ from __future__ import annotations
 
 import ast
 import inspect
-import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from torch import nn
 
-from ...run import described
+from ..live import attempted
 from ..text import SourceFile
 from .quiet_run import on_meta, run_on_meta
 
-log = logging.getLogger(__name__)
 _MOST = 12  # values that are tried
 _LOADS = re.compile(r"pretrain|weight|load|checkpoint|ckpt|cache|progress|verbose")  # what isn't about the network
 
@@ -84,11 +82,7 @@ def _words(tree: ast.Module, name: str) -> list[str]:
 
 def _made(function: Callable[..., Any], given: Mapping[str, Any], example: Any) -> tuple[Any, Any] | None:
     """What a network consists of, and whether it runs; None where there is none."""
-    try:
-        made = function(**given)
-    except Exception as error:  # the author's code may raise anything
-        log.info("%s%r: %s", getattr(function, "__name__", function), dict(given), described(error))
-        return None
+    made = attempted(f"{getattr(function, '__name__', function)}{dict(given)!r}", lambda: function(**given))
     if not isinstance(made, nn.Module):
         return None
     kinds = tuple((p, type(m).__name__) for p, m in made.named_modules(remove_duplicate=False))

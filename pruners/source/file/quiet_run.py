@@ -10,7 +10,6 @@ import contextlib
 import copy
 import inspect
 import io
-import logging
 import math
 import socket
 import types
@@ -20,12 +19,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...run import call_arguments, described, examples_of, tree_map
+from ...run import call_arguments, examples_of, tree_map
 from ..author import Unproved
-from ..live import loading_nothing, undisturbed
+from ..live import attempted, loading_nothing, undisturbed
 from ..text import FunctionNode, targets_of
 
-log = logging.getLogger(__name__)
 Seen = Callable[[int, Any, Any], bool]
 _DEPTH = 8
 _PASSES = 64  # of one loop
@@ -76,12 +74,8 @@ def run_on_meta(network: nn.Module, example: Any) -> bool:
         return True
     first = tree_map(lambda t: t.to("meta") if isinstance(t, torch.Tensor) else t, examples_of(example)[0])
     args, kwargs = call_arguments(first)
-    try:
-        network.to("meta")(*args, **kwargs)
-    except Exception as error:  # what reads values can't run without, and the author's code may raise anything
-        log.info("without values the network stops: %s", described(error))
-        return False
-    return True
+    what = "without values the network stops"  # what reads them can't run without
+    return attempted(what, lambda: (network.to("meta")(*args, **kwargs), True)) is not None
 
 
 class QuietRun:

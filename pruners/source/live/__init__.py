@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .closures import Renewal, cells, holds, with_equal_sides
-from .construction import Birth, Frame, called_with, constructed, loading_nothing, reseeded, undisturbed
+from .construction import Birth, Frame, attempted, called_with, constructed, loading_nothing, reseeded, undisturbed
 from .records import BUFFER, CHILD, PARAMETER, PLAIN, Record, Recorder, Slot, holds_layers, layers_in
 from .refuse import refuse
 from .tensor_terms import small_tensor, tensor_call
@@ -38,9 +38,9 @@ from .values import cut_sizes, global_name, literal, numbers_in, sizes_now, term
 __all__ = [
     "AXES", "BOXES", "BUFFER", "CHILD", "PARAMETER", "PLAIN", "WIDTH_ARGUMENTS", "Alias", "Arg", "Birth", "Box", "Call",
     "Closure", "Display", "Either", "Frame", "Given", "Hole", "Item", "Lit", "Making", "Record", "Recorder", "Ref",
-    "Renewal", "Slot", "Term", "Text", "Tree", "Unsaid", "ancestors", "author_init", "call_of", "called_with", "cells",
-    "constructed", "cut_sizes", "for_instance", "global_name", "holds", "holds_layers", "is_authored", "is_plain",
-    "is_torch", "joined", "layers_in", "literal", "loading_nothing", "made_of", "numbers_in", "one_for_all", "refuse",
-    "reseeded", "same", "same_vector", "sizes_now", "small_tensor", "tensor_call", "term_of_value", "torch_base",
-    "undisturbed", "value_of", "with_equal_sides",
+    "Renewal", "Slot", "Term", "Text", "Tree", "Unsaid", "ancestors", "attempted", "author_init", "call_of",
+    "called_with", "cells", "constructed", "cut_sizes", "for_instance", "global_name", "holds", "holds_layers",
+    "is_authored", "is_plain", "is_torch", "joined", "layers_in", "literal", "loading_nothing", "made_of", "numbers_in",
+    "one_for_all", "refuse", "reseeded", "same", "same_vector", "sizes_now", "small_tensor", "tensor_call",
+    "term_of_value", "torch_base", "undisturbed", "value_of", "with_equal_sides",
 ]

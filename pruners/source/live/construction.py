@@ -7,6 +7,7 @@ of the random generators put back.
 
 from __future__ import annotations
 
+import ast
 import inspect
 import logging
 import random
@@ -19,18 +20,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
 from ...entry import Entry
-from ...run import describe, settle_alike, unloaded, unwrapped
+from ...run import describe, described, settle_alike, unloaded, unwrapped
 from ..text import Position, code_of
 from .undrawn import Undrawn
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 _LOCK = threading.Lock()
 _SEED = 918273645
 _LOST = "the written file loses the names, conditions and order of its code"
@@ -136,6 +138,16 @@ def undisturbed() -> Iterator[None]:
             torch.set_default_dtype(dtype)
             random.setstate(python)
             np.random.set_state(arrays)
+
+
+def attempted(what: str | ast.AST, call: Callable[[], T]) -> T | None:
+    """What a call gives in which author's code may raise anything, as it meets values that it wasn't written for; None
+    where it does. ``what``: what isn't so then, for the log."""
+    try:
+        return call()
+    except Exception as error:
+        log.info("%s: %s", what if isinstance(what, str) else ast.unparse(what), described(error))
+        return None
 
 
 @contextmanager
