@@ -10,7 +10,7 @@ import collections
 import copy
 import dataclasses
 import enum
-import logging
+import functools
 import re
 import types
 from collections.abc import Iterator, Mapping, Set
@@ -18,13 +18,12 @@ from typing import Any
 
 from torch import nn
 
-from ...run import described
-from ..live import is_plain
+from ..live import attempted, is_plain
 from ..text import FunctionNode, SourceFile, filled_names, loaded_names, pairs_of, targets_of, value_named
 from .bindings import own
 from .marked import marked
 
-log = logging.getLogger(__name__)
+_AGAIN = "line {} of {} can't run once more"
 _HOLDERS = {dict, list, tuple, types.SimpleNamespace, collections.OrderedDict, argparse.Namespace}
 _COPIES = {dataclasses.replace, copy.copy, copy.deepcopy, dataclasses.field}
 _DEPTH = 4  # of records in records
@@ -123,15 +122,17 @@ def remade(file: SourceFile, namespace: dict[str, Any], again: set[str]) -> Iter
         if not new and not (filled_names(stmt) & again):
             continue
         before = namespace.get(name)
-        try:
-            exec(marked(file, stmt), namespace)
-        except Exception as error:  # the author's code may raise anything
-            log.info("line %s of %s can't run once more: %s", stmt.lineno, file.name, described(error))
-            namespace.update({name: before} if new else {})
-            continue
-        if new:
+        ran = attempted(_AGAIN.format(stmt.lineno, file.name), functools.partial(_run, stmt, file, namespace))
+        if not ran and new:
+            namespace[name] = before
+        elif new:
             again.add(name)
             yield name, before
+
+
+def _run(stmt: ast.stmt, file: SourceFile, namespace: dict[str, Any]) -> bool:
+    exec(marked(file, stmt), namespace)
+    return True
 
 
 def named_values(stmt: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
@@ -190,8 +191,5 @@ def _evaluated(expr: ast.expr, value: Any, file: SourceFile, namespace: dict[str
     calls = any(isinstance(n, ast.Call) for n in ast.walk(expr))
     if not (numbers and not calls) and not loaded_names(expr) & again:
         return value
-    try:
-        return eval(marked(file, expr), namespace)
-    except Exception as error:  # as above
-        log.info("line %s of %s can't run once more: %s", expr.lineno, file.name, described(error))
-        return value
+    found = attempted(_AGAIN.format(expr.lineno, file.name), lambda: eval(marked(file, expr), namespace))
+    return value if found is None else found

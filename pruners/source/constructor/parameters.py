@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import Any
 
 from ..author import AuthorClass, Vector
 from ..live import Call, Term
-from ..text import STEP, WIDTH, Group, lines_of, rows
+from ..text import STEP, WIDTH, Group, lines_of, rows, same_code
 
 
 @dataclass(frozen=True)
@@ -55,15 +54,7 @@ def header_lines(author: AuthorClass, parameters: Sequence[Parameter]) -> list[s
     returns = f" -> {file.segment(init.returns)}" if init.returns else ""
     line = f"def __init__({', '.join(texts)}){returns}:"
     own = file.lines[init.lineno - 1 : author.header_end]
-    if own and _same_header(line, "".join(own)):
+    if own and same_code(f"{line} pass", textwrap.dedent("".join(own)).rstrip() + "\n    pass"):
         return [s.rstrip("\n")[init.col_offset :] for s in own if s.strip()]
     code = Group("def __init__(", tuple(texts), f"){returns}:")
     return rows("\n".join(lines_of(code, "", "", WIDTH - len(STEP))))
-
-
-def _same_header(first: str, second: str) -> bool:
-    try:
-        own = ast.parse(textwrap.dedent(second).rstrip() + "\n    pass")
-        return ast.dump(ast.parse(f"{first} pass")) == ast.dump(own)
-    except SyntaxError:
-        return False

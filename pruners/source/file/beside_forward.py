@@ -18,7 +18,7 @@ from typing import Any
 from torch import nn
 
 from ...run import described
-from ..live import sizes_now
+from ..live import attempted, sizes_now
 from ..text import FunctionNode, defaults_of
 from .beside import SCRIPT
 from .quiet_run import QuietRun, namespace, node_number, on_meta, run_on_meta
@@ -50,11 +50,8 @@ def follow_beside(
         return text, []
     both = _Both(text, before, after, name, idle)
     if both.code:
-        try:
-            with on_meta():
-                both.run(example)
-        except Exception as error:  # a network that isn't like others, which can't be without weights
-            log.info("nothing beside forward is run: %s", described(error))
+        with on_meta():  # a network that isn't like others can't be without weights
+            attempted("nothing beside forward is run", lambda: both.run(example))
     both.read()
     return both.outcome()
 
