@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..text import SourceFile, code_of
-from .classes import Unproved, evaluate
+from .classes import evaluate, proved
 
 _ABSENT = object()
 
@@ -104,10 +104,7 @@ def _gave(stmt: ast.stmt, name: str, value: Any, file: SourceFile) -> bool | Non
     expr = stmt.value if isinstance(stmt, ast.Assign | ast.AnnAssign) else None
     if expr is None:
         return None
-    try:
-        return bool(evaluate(expr, {}, namespace_of(file), set()) == value)
-    except Unproved:
-        return None
+    return proved(lambda: bool(evaluate(expr, {}, namespace_of(file), set()) == value))
 
 
 def _imported(stmt: ast.Import | ast.ImportFrom, name: str, file: SourceFile) -> Any:

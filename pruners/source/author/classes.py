@@ -8,16 +8,17 @@ import inspect
 import math
 import types
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
 from ..live import author_init
 from ..text import FunctionNode, SourceFile, Sources, arguments_of, defaults_of, first_line, stored_names, within
 
+T = TypeVar("T")
 PURE = frozenset(
     {"abs", "all", "any", "bool", "divmod", "float", "int", "isinstance", "issubclass", "len", "list", "max", "min"}
     | {"pow", "range", "round", "sum", "tuple", "zip"}
@@ -174,6 +175,14 @@ class Unproved(Exception):  # noqa: N818  (an outcome, not a fault)
     """The expression can't be evaluated safely, or not with these names."""
 
 
+def proved(call: Callable[[], T]) -> T | None:
+    """What a call gives; None where it can't be told."""
+    try:
+        return call()
+    except Unproved:
+        return None
+
+
 def evaluate(expr: ast.expr, names: Mapping[str, Any], outside: Mapping[str, Any], hidden: set[str]) -> Any:
     """The value of an author's expression.
 
@@ -191,10 +200,8 @@ def evaluate(expr: ast.expr, names: Mapping[str, Any], outside: Mapping[str, Any
 
 def turns_out_alike(test: ast.expr, first: Any, second: Any) -> bool | None:
     """Whether a condition on attributes is as true of one module as of another; None where that can't be told."""
-    try:
-        return bool(evaluate(test, {"self": first}, {}, set())) is bool(evaluate(test, {"self": second}, {}, set()))
-    except Unproved:
-        return None
+    truths = proved(lambda: [bool(evaluate(test, {"self": module}, {}, set())) for module in (first, second)])
+    return None if truths is None else truths[0] is truths[1]
 
 
 def _lookup(name: str, names: Mapping[str, Any], outside: Mapping[str, Any], hidden: set[str]) -> Any:
@@ -221,10 +228,8 @@ def _pure(func: ast.expr, names: Mapping[str, Any], outside: Mapping[str, Any], 
         return func.value.id not in names and outside.get(func.value.id) is math
     if not isinstance(func, ast.Name):
         return False
-    try:
-        value = _lookup(func.id, names, outside, hidden)
-    except Unproved:
-        return False
+    name = func.id
+    value = proved(lambda: _lookup(name, names, outside, hidden))
     if isinstance(value, types.FunctionType):
         return not value.__module__.startswith("torch.")
     return (func.id in PURE and value is getattr(builtins, func.id, None)) or getattr(value, "__module__", "") == "math"

@@ -11,7 +11,7 @@ from torch import nn
 
 from ..live import Given, Lit, Ref, Term, is_plain, made_of, same, value_of
 from ..text import definition_of, loaded_names
-from .classes import AuthorClass, Unproved, evaluate
+from .classes import AuthorClass, Unproved, evaluate, proved
 
 Vector = tuple[Term | None, ...]
 
@@ -81,10 +81,7 @@ class Scope:
         read: Callable[[Any], Any] = lambda value: value,
     ) -> bool:
         """Whether the expression gives these values, each in its instance, as ``read`` reads it."""
-        try:
-            return all(t is None or _is(read(self.value(expr, i, hidden)), t) for i, t in values)
-        except Unproved:
-            return False
+        return bool(proved(lambda: all(t is None or _is(read(self.value(expr, i, hidden)), t) for i, t in values)))
 
 
 def _is(value: Any, term: Term) -> bool:

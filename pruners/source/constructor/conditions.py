@@ -6,15 +6,16 @@ import ast
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..author import Scope, Unproved, Vector
-from ..live import Box, Call, Hole, Item, Lit, Term, literal
+from ..author import Scope, Vector, proved
+from ..live import Box, Call, Hole, Item, Lit, Term, attempted, literal
 from ..text import WIDTH, Lines, loaded_names, rows, with_values
-from .buffer_statements import dotted
+from .buffer_statements import Preparation, dotted, preparation
 from .context import ClassContext
 from .printer import Printer
 from .walk import Mask, Walk
 
 INDENT = 8  # of statements in a method
+Wanted = Sequence[tuple[int, object]]
 
 
 class Conditions:
@@ -60,11 +61,8 @@ class Conditions:
     def _told(self, test: ast.expr, yes: Mask, no: Mask) -> str | None:
         """The author's condition if it still tells the instances apart."""
         wanted = [(i, Lit(i in yes)) for i in yes | no]
-        try:
-            if all(bool(self.scope.value(test, i)) is t.value for i, t in wanted):
-                return self.author.init_file.segment(test)
-        except Unproved:
-            pass
+        if proved(lambda: all(bool(self.scope.value(test, i)) is t.value for i, t in wanted)):
+            return self.author.init_file.segment(test)
         self.wish(test, wanted)
         return None
 
@@ -89,11 +87,7 @@ class Conditions:
     def wish(self, test: ast.expr, wanted: Sequence[tuple[int, Lit]]) -> None:
         """Notes author's parameters that are the same everywhere but that a condition needs."""
         names = loaded_names(test) & set(self.scope.hidden) & set(self.author.parameters)
-        try:
-            proved = all(bool(self.scope.value(test, i, hidden=True)) is t.value for i, t in wanted)
-        except Unproved:
-            return
-        if proved:
+        if proved(lambda: all(bool(self.scope.value(test, i, hidden=True)) is t.value for i, t in wanted)):
             self.printer.wishes |= names
 
     def _item_test(self, item: Item, mask: Mask) -> str | None:
@@ -135,6 +129,14 @@ class Conditions:
                     found.append(name)
                     break
         return found
+
+    def _preparation(self, stmt: ast.stmt | None, expr: ast.expr, wanted: Wanted) -> Preparation | None:
+        """What has to run before an expression of a statement, for it to give these objects (instance, object)."""
+        births = {i: b for i, _ in wanted if (b := self.context.births[i]) is not None}
+        if stmt is None or len(births) < len(wanted):
+            return None
+        given = {i: b.arguments for i, b in births.items()}
+        return attempted(stmt, lambda: preparation(self.scope, stmt, expr, wanted, given))
 
     def _constants(self, constants: Mapping[str, Any]) -> Lines:
         """What stands before the author's statements that read these names."""

@@ -12,9 +12,10 @@ import types
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from ..author import Unproved, Vector, as_term, attribute_reads, evaluate
+from ..author import Unproved, Vector, as_term, attribute_reads, evaluate, proved
 from ..live import CHILD, PLAIN, Call, Display, Lit, Slot, Term, is_authored, is_plain, same, value_of
 from ..text import loaded_names, only_call, stored_names
 from .buffer_statements import changed_attributes, outermost
@@ -194,10 +195,7 @@ class _Now:
         found: set[str] = set()
         for text, vector in votes.items():
             expr = ast.parse(text, mode="eval").body
-            try:
-                before = as_term(self._evaluated(expr))
-            except Unproved:
-                before = None
+            before = proved(partial(self._term_before, expr))
             now = vector[self.index] if vector is not None else None
             if vector is None or (now is not None and (before is None or not same(now, before))):
                 found |= _read(expr)
@@ -210,11 +208,8 @@ class _Now:
             expr = ast.parse(text, mode="eval").body
             if isinstance(expr, ast.Name):
                 continue
-            try:
-                same_still = same(as_term(self._evaluated(self._replaced(expr, whole=False))), term)
-            except Unproved:
-                continue
-            found |= set() if same_still else _read(expr)
+            now = proved(partial(self._term_before, self._replaced(expr, whole=False)))
+            found |= _read(expr) if now is not None and not same(now, term) else set()
         return found
 
     def value(self, expr: ast.expr) -> Any:
@@ -236,6 +231,9 @@ class _Now:
         votes = self.votes if whole else {t: v for t, v in self.votes.items() if t != ast.unparse(expr)}
         found: ast.expr = _Replaced(votes).visit(copy.deepcopy(expr))
         return found
+
+    def _term_before(self, expr: ast.expr) -> Term:
+        return as_term(self._evaluated(expr))
 
     def _evaluated(self, expr: ast.expr) -> Any:
         return evaluate(expr, self.names, self.context.author.globals, self.context.author.stored)

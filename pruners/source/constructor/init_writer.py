@@ -12,12 +12,11 @@ from torch import nn
 
 from ...places import Span
 from ...run import computes_weights
-from ..author import Unproved, unwelcome
+from ..author import proved, unwelcome
 from ..live import (
     CHILD,
     PLAIN,
     Box,
-    attempted,
     author_init,
     holds_layers,
     is_authored,
@@ -45,7 +44,7 @@ from ..text import (
     with_values,
     without_dead_branches,
 )
-from .buffer_statements import changed, changed_attributes, dotted, preparation
+from .buffer_statements import changed, changed_attributes, dotted
 from .followed import changed_by_methods
 from .members import Members
 from .starts import initialises, starts_weights
@@ -230,10 +229,7 @@ class InitWriter(Members):
     def _check(self, stmt: ast.If, mask: Mask) -> Lines:
         """A check of arguments stays if they are still arguments for another reason, and all instances pass it."""
         tests = [n.test for n in ast.walk(stmt) if isinstance(n, ast.If)]
-        try:
-            passed = not any(bool(self.scope.value(t, i)) for t in tests for i in mask)
-        except Unproved:
-            passed = False
+        passed = proved(lambda: not any(bool(self.scope.value(t, i)) for t in tests for i in mask))
         words = loaded_names(stmt) & (set(self.author.parameters) | self.author.stored)
         if passed and words and words <= self.used:
             return self._effect(stmt)
@@ -341,11 +337,7 @@ class InitWriter(Members):
     def hands(self, expr: ast.expr, wanted: Sequence[tuple[int, object]]) -> ast.expr | None:
         """An expression of the author's if it makes these objects (instance, object) where it stands, perhaps after
         statements of his that then stay; with numbers for names that are gone."""
-        births = self.context.births
-        if (stmt := self._current) is None or not wanted or any(births[i] is None for i, _ in wanted):
-            return None
-        given = {i: b.arguments for i, _ in wanted if (b := births[i]) is not None}
-        found = attempted(stmt, lambda: preparation(self.scope, stmt, expr, wanted, given))
+        found = self._preparation(self._current, expr, wanted) if wanted else None
         if found is None or any(self._makes(s) for s in found.statements):
             return None
         wished = self._wished(found.words | set(found.constants))

@@ -14,7 +14,7 @@ from torch import nn
 from ...errors import UnsavedError, ValueTextError
 from ...places import Site
 from ...run import SAVED, SMALL, UNSAVED, is_blank, unsaved_buffers
-from ..author import Unproved, evaluate
+from ..author import evaluate, proved
 from ..live import (
     BOXES,
     BUFFER,
@@ -30,7 +30,6 @@ from ..live import (
     Lit,
     Term,
     Text,
-    attempted,
     holds_layers,
     is_plain,
     joined,
@@ -53,7 +52,7 @@ from ..text import (
     spliced,
     with_values,
 )
-from .buffer_statements import dotted, preparation
+from .buffer_statements import dotted
 from .followed import counts_channels
 from .printer import Code
 from .sequences import Sequences
@@ -258,13 +257,9 @@ class Members(Sequences):
             return None
         birth = self.context.births[index]
         given = {n: v for n, v in birth.arguments.items() if n not in self.author.stored} if birth is not None else {}
-        try:
-            if isinstance(expr, ast.Attribute):  # of options that are gone
-                value = evaluate(expr, given, {}, set())
-            else:
-                value = self.scope.value(expr, index, hidden=True)
-        except Unproved:
-            return None
+        of_options = isinstance(expr, ast.Attribute)  # that are gone
+        own = self.scope.value
+        value = proved(lambda: evaluate(expr, given, {}, set()) if of_options else own(expr, index, hidden=True))
         return value if is_plain(value) else None
 
     def _parameters_started(
@@ -330,11 +325,7 @@ class Members(Sequences):
         self, stmt: ast.stmt | None, value: ast.expr, text: str, live: Sequence[tuple[int, torch.Tensor | None]]
     ) -> tuple[Lines, Code] | None:
         """The author's statements that compute the buffer, where they still do, and his expression."""
-        births = self.context.births
-        if stmt is None or any(births[i] is None for i, _ in live):
-            return None
-        given = {i: b.arguments for i, _ in live if (b := births[i]) is not None}
-        found = attempted(stmt, lambda: preparation(self.scope, stmt, value, live, given))
+        found = self._preparation(stmt, value, live)
         if found is None:
             return None
         if found.words:

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..author import Unproved, evaluate
+from ..author import evaluate, proved
 from ..live import PARAMETER
 from ..text import only_call, pairs_of
 from .context import ClassContext
@@ -75,10 +75,7 @@ class Walk:
                 return line <= (stmt.body[-1].end_lineno or 0)
         names = {**birth.locals, **birth.arguments, self.context.author.self_name: birth.module}
         hidden = self.context.author.stored
-        try:
-            return bool(evaluate(stmt.test, names, self.context.author.globals, hidden))
-        except Unproved:
-            return None
+        return proved(lambda: bool(evaluate(stmt.test, names, self.context.author.globals, hidden)))
 
     def _final(self) -> dict[tuple[str, int], ast.stmt]:
         """(attribute, instance) -> the statement that set it last."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import nn
 
-from ..author import Unproved, binding, evaluate, namespace_of, usual
+from ..author import Unproved, binding, evaluate, namespace_of, proved, usual
 from ..live import is_plain
 from ..text import FunctionNode, Position, SourceFile, Sources, arguments_of, loaded_names, stored_names
 
@@ -135,13 +135,9 @@ class _Switches:
             return self._constant(test)
         if not _attributes(test) or (known is not None and not _attributes(test) <= known):
             return None
-        found = set()
-        for module in self.live:
-            try:
-                found.add(bool(evaluate(test, {self.owner: _Seen(module, self.stored)}, self.globals, set())))
-            except Unproved:
-                return None
-        return found.pop() if len(found) == 1 else None
+        owner, read, seen = self.owner, self.globals, [_Seen(m, self.stored) for m in self.live]
+        found = proved(lambda: {bool(evaluate(test, {owner: module}, read, set())) for module in seen})
+        return found.pop() if found is not None and len(found) == 1 else None
 
     def _constant(self, test: ast.expr) -> bool | None:
         """A switch at the top of the file."""

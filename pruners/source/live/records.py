@@ -44,7 +44,6 @@ class Recorder:
         self.tree = tree
         self.added = added  # attributes that rewritten code needs, by module path
         self.sites = sites  # stale numbers in functions that modules hold
-        self.paths = {id(m): p for p, m in reversed(tree.live.items())}
         self.calls: dict[str, Call] = {}
 
     def record(self, path: str) -> Record:
@@ -139,7 +138,7 @@ class Recorder:
             self._must_be_registered(path, name, inside)
             return self._holding(value, seen)
         try:
-            return Slot(PLAIN, term_of_value(value, self.tree.sources, Renewal(self.sites, path, self.paths)))
+            return Slot(PLAIN, term_of_value(value, self.tree.sources, Renewal(self.sites, path, self.tree.first_path)))
         except LookupError as error:
             for site in self.sites:
                 if isinstance(value, types.FunctionType) and holds(value, site):
@@ -154,7 +153,7 @@ class Recorder:
     def _must_be_registered(self, path: str, name: str, inside: Sequence[nn.Module]) -> None:
         """Refuses layers in lists and dicts whose weights no state_dict has."""
         for module in inside:
-            if id(module) not in self.paths and module.state_dict():
+            if id(module) not in self.tree.first_path and module.state_dict():
                 kind, cls = type(module).__name__, type(self.tree.live[path])
                 file, node = self.tree.sources.of_class(cls)
                 raise UnsavedError(
@@ -172,7 +171,7 @@ class Recorder:
     def _with_aliases(self, value: Any, seen: Mapping[int, str]) -> Term:
         if isinstance(value, nn.Module) and id(value) in seen:
             return Alias(seen[id(value)])
-        if isinstance(value, nn.Module) and is_torch(type(value)) and id(value) not in self.paths:
+        if isinstance(value, nn.Module) and is_torch(type(value)) and id(value) not in self.tree.first_path:
             return call_of(value, "", self.tree.dtype)
         if type(value) in (list, tuple):
             return Display(type(value).__name__, tuple(self._with_aliases(v, seen) for v in value))
