@@ -45,7 +45,9 @@ from ..live import (
     is_authored,
     is_torch,
     literal,
+    names_bound,
     one_for_all,
+    placed_in,
     same,
     same_vector,
     small_tensor,
@@ -65,7 +67,6 @@ from ..text import (
     value_named,
 )
 from .context import ClassContext
-from .functions import names_bound, placed_in
 
 Code = Group | str
 POSITIONAL_WIDTHS = 4

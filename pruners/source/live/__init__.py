@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from .closures import Renewal, cells, holds, with_equal_sides
+from .closures import Renewal, cells, holds, names_bound, placed_in, with_equal_sides
 from .construction import Birth, Frame, attempted, called_with, constructed, loading_nothing, reseeded, undisturbed
 from .records import BUFFER, CHILD, PARAMETER, PLAIN, Record, Recorder, Slot, holds_layers, layers_in
 from .refuse import refuse
-from .tensor_terms import small_tensor, tensor_call
 from .terms import (
     WIDTH_ARGUMENTS,
     Alias,
@@ -29,6 +28,8 @@ from .terms import (
     made_of,
     same,
     same_vector,
+    small_tensor,
+    tensor_call,
     value_of,
 )
 from .torch_layers import AXES, call_of, one_for_all
@@ -40,7 +41,7 @@ __all__ = [
     "Closure", "Display", "Either", "Frame", "Given", "Hole", "Item", "Lit", "Making", "Record", "Recorder", "Ref",
     "Renewal", "Slot", "Term", "Text", "Tree", "Unsaid", "ancestors", "attempted", "author_init", "call_of",
     "called_with", "cells", "constructed", "cut_sizes", "for_instance", "global_name", "holds", "holds_layers",
-    "is_authored", "is_plain", "is_torch", "joined", "layers_in", "literal", "loading_nothing", "made_of", "numbers_in",
-    "one_for_all", "refuse", "reseeded", "same", "same_vector", "sizes_now", "small_tensor", "tensor_call",
-    "term_of_value", "torch_base", "undisturbed", "value_of", "with_equal_sides",
+    "is_authored", "is_plain", "is_torch", "joined", "layers_in", "literal", "loading_nothing", "made_of",
+    "names_bound", "numbers_in", "one_for_all", "placed_in", "refuse", "reseeded", "same", "same_vector", "sizes_now",
+    "small_tensor", "tensor_call", "term_of_value", "torch_base", "undisturbed", "value_of", "with_equal_sides",
 ]

@@ -6,7 +6,7 @@ import ast
 import builtins
 import inspect
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,9 +96,9 @@ def closure(function: types.FunctionType, node: Made, file: SourceFile, new: Ren
         around = call_around(ast.walk(node), site.span)  # it says what the number is for
         args.append(Arg(last_word(around and around.func) or "width", Lit(number)))
         templates.append(site.template)
-    edited = {id(n) for e, t in zip(exprs, templates, strict=True) if t == "{}" for n in ast.walk(e)}
+    stale = [e for e, t in zip(exprs, templates, strict=True) if t == "{}"]
     for name, value in cells(function).items():
-        uses = [n for n in ast.walk(node) if isinstance(n, ast.Name) and n.id == name and id(n) not in edited]
+        uses = _uses(node, name, stale)
         if not uses or name == "self":
             continue
         place = new.place(value) if isinstance(value, nn.Module) else None
@@ -108,6 +108,28 @@ def closure(function: types.FunctionType, node: Made, file: SourceFile, new: Ren
         args.append(Arg(name, Alias(place) if place is not None else read(value)))
         templates.append("")
     return Closure(node, file, tuple(exprs), tuple(args), tuple(templates), function.__code__)
+
+
+def _uses(node: Made, name: str, stale: Iterable[ast.expr]) -> list[ast.Name]:
+    """Where a function reads a name, but for its stale numbers."""
+    edited = {id(n) for e in stale for n in ast.walk(e)}
+    return [n for n in ast.walk(node) if isinstance(n, ast.Name) and n.id == name and id(n) not in edited]
+
+
+def placed_in(term: Closure, expr: ast.expr, template: str, text: str) -> Iterator[tuple[Span, str]]:
+    """Where a value goes: a stale number has one place, a name all where it is read."""
+    if template:
+        yield span_of(expr), template.replace("{}", text)
+    elif isinstance(expr, ast.Name) and text != expr.id:
+        stale = [e for e, t in zip(term.exprs, term.templates, strict=True) if t == "{}"]
+        for use in _uses(term.node, expr.id, stale):
+            yield span_of(use), text if text.replace("_", "a").replace(".", "a").isalnum() else f"({text})"
+
+
+def names_bound(node: Made) -> set[str]:
+    """A function's name, its parameters and its local names."""
+    inner = [n for n in ast.walk(node) if isinstance(n, ast.arg | ast.FunctionDef)]
+    return {n.arg if isinstance(n, ast.arg) else n.name for n in inner} | stored_names(node)
 
 
 def made_by_call(function: types.FunctionType, node: Made, new: Renewal, read: Any) -> Call | None:

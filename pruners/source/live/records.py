@@ -14,8 +14,7 @@ from ...errors import SharedCodeError, SourceError, UnsavedError, ValueTextError
 from ...places import LiteralSite
 from ...run import INTERNAL, SMALL, is_blank, unsaved_buffers
 from .closures import Renewal, holds
-from .tensor_terms import literal_tensor, parameter_call, tensor_call
-from .terms import Alias, Box, Call, Display, Item, Lit, Term
+from .terms import Alias, Box, Call, Display, Item, Lit, Term, literal_tensor, parameter_call, tensor_call
 from .torch_layers import call_of, is_torch
 from .tree import Tree, author_init, is_box, joined, torch_base
 from .values import term_of_value

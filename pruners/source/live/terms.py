@@ -9,8 +9,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from torch import nn
 
+from ...run import dense
 from ..text import SourceFile
+
+FEW = 16  # elements of a tensor that may be an argument
 
 
 @dataclass(frozen=True)
@@ -242,3 +246,28 @@ def is_plain(value: Any) -> bool:
     if type(value) in (tuple, list, set, frozenset, torch.Size):
         return all(is_plain(v) for v in value)
     return type(value) is dict and all(is_plain(k) and is_plain(v) for k, v in value.items())
+
+
+def parameter_call(tensor: torch.Tensor | None, usual: torch.dtype) -> Term:
+    if tensor is None:
+        return Lit(None)
+    grad = Arg("requires_grad", Lit(tensor.requires_grad), Lit(True))
+    return Call(nn.Parameter, (Arg("data", tensor_call(tensor, torch.zeros, usual), positional=True), grad))
+
+
+def tensor_call(tensor: torch.Tensor, create: object, usual: torch.dtype) -> Call:
+    """``usual``: the floating type that needs no mention."""
+    sizes = tuple(Arg(str(i), Lit(int(n)), positional=True) for i, n in enumerate(tensor.shape))
+    sizes = sizes or (Arg("size", Lit(()), positional=True),)
+    default = usual if tensor.is_floating_point() else torch.get_default_dtype()
+    return Call(create, (*sizes, Arg("dtype", Ref(tensor.dtype), Ref(default))))
+
+
+def small_tensor(value: object) -> Call | None:
+    """A literal of a tensor that is small enough for one."""
+    return literal_tensor(value) if isinstance(value, torch.Tensor) and value.numel() <= FEW else None
+
+
+def literal_tensor(tensor: torch.Tensor) -> Call:
+    values = Arg("data", Lit(dense(tensor).tolist()), positional=True)
+    return Call(torch.tensor, (values, Arg("dtype", Ref(tensor.dtype))))

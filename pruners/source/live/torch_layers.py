@@ -18,8 +18,7 @@ from torch import nn
 
 from ...errors import ValueTextError
 from .construction import undisturbed
-from .tensor_terms import parameter_call, small_tensor
-from .terms import Arg, Call, Display, Lit, Ref, Term, is_plain, made_of
+from .terms import Arg, Call, Display, Lit, Ref, Term, is_plain, made_of, parameter_call, small_tensor
 
 Values = dict[str, Any]
 _REGISTRY: dict[type[nn.Module], Callable[[Any], Values]] = {}

@@ -21,8 +21,7 @@ from torch import nn
 from ...run import dense
 from ..text import SourceFile, Sources, quoted
 from .closures import NOTHING_NEW, Made, Renewal, closure, holds, made_by_call, rebinds
-from .tensor_terms import small_tensor
-from .terms import Alias, Arg, Call, Display, Lit, Ref, Term, Text, is_plain
+from .terms import Alias, Arg, Call, Display, Lit, Ref, Term, Text, is_plain, small_tensor
 
 
 def term_of_value(value: Any, sources: Sources, new: Renewal = NOTHING_NEW) -> Term:

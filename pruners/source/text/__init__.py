@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .concrete import Concrete, Line
-from .dead_branches import without_dead_branches
+from .dead_branches import PASS, Folded, without_dead_branches
 from .docstrings import without_arguments, without_entries
 from .files import (
     Definition,
@@ -19,21 +19,24 @@ from .files import (
     function_of,
     span_of,
 )
-from .folding import PASS, Folded
 from .layout import STEP, WIDTH, Group, commented, flat, labelled, lines_of
 from .names_in import (
+    arguments_of,
+    defaults_of,
     filled_names,
     first_word,
     is_usable_name,
     last_word,
     loaded_names,
+    only_call,
+    pairs_of,
     stored_names,
+    targets_of,
     value_named,
     with_values,
 )
 from .quoting import as_docstring, quoted
 from .renames import free, quoted_notes, renamed
-from .signatures import arguments_of, defaults_of, only_call, pairs_of, targets_of
 from .splicing import dedented, replaced, spliced
 from .statements import (
     Lines,

@@ -11,8 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from .files import SourceFile
-from .names_in import stored_names
-from .signatures import arguments_of
+from .names_in import arguments_of, stored_names
 from .splicing import replaced
 
 Place = tuple[int, int]

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from .layout import STEP
-from .names_in import first_word
-from .signatures import only_call
+from .names_in import first_word, only_call
 
 Lines = list[str]
 _REMOVERS = frozenset({"pop", "popitem", "clear", "__delattr__", "__delitem__"})
