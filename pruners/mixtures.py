@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from .errors import BudgetError, NothingToPruneError
 from .hub import Entry as ConfigEntry
 from .hub import Shapes, changed, entries, made, shapes_of, values_of
-from .run import as_it_was, call_arguments, described, isolated, run, state_of, tensors_in
+from .run import as_it_was, call_arguments, described, hooked, isolated, run, state_of, tensors_in
 from .verify import measured
 
 _CLOSE = 1e-4
@@ -137,10 +137,9 @@ def _chosen(model: nn.Module, homes: Sequence[str], batches: Iterable[Any], size
 
         return hook
 
-    with as_it_was(model), torch.no_grad(), ExitStack() as stack:
-        for home in homes:
-            hook = model.get_submodule(home).register_forward_pre_hook(noted(home), with_kwargs=True)
-            stack.callback(hook.remove)
+    modules = {home: model.get_submodule(home) for home in homes}
+    hooks = (m.register_forward_pre_hook(noted(home), with_kwargs=True) for home, m in modules.items())
+    with as_it_was(model), torch.no_grad(), hooked(hooks):
         model.eval()
         for batch in batches:
             run(model, *call_arguments(batch))

@@ -91,7 +91,7 @@ _TABLE = {
         "commands.cli commands.network commands.show pruners.bundle pruners.configured pruners.costs pruners.errors "
         "pruners.hub pruners.run pruners.verify training.data training.fit"
     ),
-    "commands.show": "pruners.bundle pruners.latency pruners.metrics pruners.search training.fit",
+    "commands.show": "pruners.bundle pruners.errors pruners.latency pruners.metrics pruners.search training.fit",
     "commands.train": (
         "commands.cli commands.network commands.show pruners.errors pruners.metrics pruners.outputs training.data "
         "training.fit"
@@ -160,10 +160,9 @@ _TABLE = {
     "pruners.run": "pruners.errors pruners.places",
     "pruners.search": (
         "pruners.clusters pruners.costs pruners.errors pruners.graph pruners.layer_words pruners.metrics "
-        "pruners.outputs pruners.plan pruners.registry pruners.run pruners.saving pruners.scratch "
-        "pruners.search.prefix_cache pruners.slicing"
+        "pruners.outputs pruners.plan pruners.registry pruners.run pruners.saving "
+        "pruners.scratch pruners.slicing"
     ),
-    "pruners.search.prefix_cache": "pruners.run",
     "pruners.slicing": (
         "pruners.errors pruners.graph pruners.places pruners.run pruners.trace pruners.weight_transfer"
     ),

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..costs import Allowance
 from ..graph import ChannelGraph
-from ..run import BatchNormBase
+from ..run import BatchNormBase, hooked
 from ..slicing import resize
 from .timing import Run
 
@@ -151,12 +151,8 @@ def _calls(
         if rule_for(module) is not None:
             handles.append(module.register_forward_pre_hook(lambda m, i, p=path: enter(p, i)))
             handles.append(module.register_forward_hook(lambda m, i, o: inside.pop() and None))
-    try:
-        with torch.no_grad():
-            model(*args, **kwargs)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with hooked(handles), torch.no_grad():
+        model(*args, **kwargs)
     return calls
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from ..run import tree_leaves
+from ..run import hooked, tree_leaves
 from .affine_paths import Follower, Trail, mean_of
 
 _READS = {"item", "tolist", "numpy", "__bool__", "__float__", "__int__", "__index__", "equal", "allclose"}
@@ -50,12 +50,8 @@ def survey(network: nn.Module, layers: Collection[str], batch: Tensor) -> Survey
         entering = functools.partial(_entering, scout, name)
         hooks.append(module.register_forward_pre_hook(entering, with_kwargs=True))
         hooks.append(module.register_forward_hook(lambda _, args, y, name=name: scout.leave(name, y)))
-    try:
-        with torch.no_grad(), scout:
-            network(batch)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with hooked(hooks), torch.no_grad(), scout:
+        network(batch)
     return scout.found(network)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from ..errors import NeedsDataError, OptionError
 from .einops_calls import einops_seen
@@ -49,12 +50,8 @@ class Modules:
     def watching(self) -> Iterator[None]:
         enter = torch.nn.modules.module.register_module_forward_pre_hook(self._enter)
         leave = torch.nn.modules.module.register_module_forward_hook(self._leave, always_call=True)
-        try:
-            with einops_seen():
-                yield
-        finally:
-            enter.remove()
-            leave.remove()
+        with hooked([enter, leave]), einops_seen():
+            yield
 
     def _enter(self, module: nn.Module, args: Any) -> None:
         self._stack.append(self.path_of.get(id(module), self._stack[-1]))
@@ -135,6 +132,15 @@ def same_mode(model: nn.Module) -> Iterator[None]:
     finally:
         for module, flag in training.items():
             module.training = flag
+
+
+@contextmanager
+def hooked(handles: Iterable[RemovableHandle]) -> Iterator[None]:
+    """These hooks, which are there already, are there until the block ends."""
+    with ExitStack() as stack:
+        for handle in handles:
+            stack.callback(handle.remove)
+        yield
 
 
 @contextmanager

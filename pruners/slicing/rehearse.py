@@ -32,6 +32,7 @@ from ..run import (
     copied,
     describe,
     examples_of,
+    hooked,
     in_stand_in,
     layer_frame,
     name_of,
@@ -276,10 +277,9 @@ def _norms_that_fit(network: nn.Module, model: nn.Module) -> Iterator[None]:
         m.register_forward_pre_hook(partial(_fit_norm, {m, own}, sizes)) for m, own in pairs if _has_no_tensors(m)
     ]
     try:
-        yield
+        with hooked(hooks):
+            yield
     finally:
-        for hook in hooks:
-            hook.remove()
         for norm, found in sizes.items():  # the run may have been made to leave no trace
             vars(norm).update(found)
 

@@ -11,24 +11,16 @@ taken to be folded into what is before them.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from ...pruners.costs import input_bits, stored_tensors
 from ...pruners.registry import check_name
-from ...pruners.run import (
-    BatchNormBase,
-    DispatchMode,
-    Modules,
-    as_it_was,
-    isolated,
-    schema_of,
-    tree_leaves,
-)
+from ...pruners.run import BatchNormBase, DispatchMode, Modules, as_it_was, hooked, isolated, schema_of, tree_leaves
 
 FULL = 32
 
@@ -226,7 +218,7 @@ def measure(model: nn.Module, example: Tensor) -> MicroNet:
             bits = round(weight.bits) if weight is not None else FULL
             functions.found.append(counter(layer, x, y, bits, round(input_bits(layer))))
 
-    with as_it_was(model), _hooked(model, count), torch.no_grad(), isolated.transparent(model):
+    with as_it_was(model), hooked(_hooks(model, count)), torch.no_grad(), isolated.transparent(model):
         model.eval()
         with functions.modules.watching(), functions:
             model(example[:1])
@@ -248,12 +240,9 @@ def storage(model: nn.Module) -> float:
     return bits / FULL
 
 
-@contextmanager
-def _hooked(model: nn.Module, count: Callable[[str, nn.Module, Tensor, Tensor], None]) -> Iterator[None]:
-    leaves = [(n, m) for n, m in model.named_modules() if not any(True for _ in m.children())]
-    handles = [m.register_forward_hook(lambda m, x, y, n=n: count(n, m, x[0], y)) for n, m in leaves]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+def _hooks(
+    model: nn.Module, count: Callable[[str, nn.Module, Tensor, Tensor], None]
+) -> Iterator[RemovableHandle]:
+    for name, module in model.named_modules():
+        if not any(module.children()):
+            yield module.register_forward_hook(lambda m, x, y, n=name: count(n, m, x[0], y))

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ...pruners.run import call_arguments, isolated, run
+from ...pruners.run import call_arguments, hooked, isolated, run
 from ..binarization import dorefa_activation, input_scale
 
 _PRODUCTS = (F.conv2d, F.linear)
@@ -97,12 +97,8 @@ def _input_shapes(model: nn.Module, inputs: Any) -> dict[str, torch.Size]:
         return hook
 
     hooks = [m.register_forward_pre_hook(watch(name)) for name, m in _candidates(model)]
-    try:
-        with torch.no_grad(), isolated.buffers_restored(model), isolated.seeded():
-            run(model, *call_arguments(inputs))
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with hooked(hooks), torch.no_grad(), isolated.buffers_restored(model), isolated.seeded():
+        run(model, *call_arguments(inputs))
     return shapes
 
 
@@ -307,9 +303,5 @@ def scaled_afterwards(model: nn.Module, found: Found) -> Iterator[None]:
         module = model.get_submodule(name)
         hooks.append(module.register_forward_pre_hook(lambda *_, layer=layer: mode.inside.append(layer)))
         hooks.append(module.register_forward_hook(lambda *_: mode.inside.pop() and None, always_call=True))
-    try:
-        with mode:
-            yield
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with hooked(hooks), mode:
+        yield

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ...pruners.run import call_arguments, isolated, run, tensors_in
+from ...pruners.run import call_arguments, hooked, isolated, run, tensors_in
 
 _SEES = {"shape", "dtype", "device", "ndim", "requires_grad", "is_cuda", "layout", "grad_fn"}
 
@@ -59,12 +59,8 @@ def foldable(model: nn.Module, names: Iterable[str], inputs: Any) -> dict[str, s
 
     hooks = [m.register_forward_hook(made(n)) for n, m in layers.items()]
     hooks += [m.register_forward_pre_hook(read(n)) for n, m in norms.items()]
-    try:
-        with torch.no_grad(), isolated.buffers_restored(model), isolated.seeded(), mode:
-            last = run(model, *call_arguments(inputs))
-    finally:
-        for each in hooks:
-            each.remove()
+    with hooked(hooks), torch.no_grad(), isolated.buffers_restored(model), isolated.seeded(), mode:
+        last = run(model, *call_arguments(inputs))
     ends = {id(t) for t in tensors_in(last)}
     paths = Counter(id(m) for _, m in model.named_modules(remove_duplicate=False))
     return {
