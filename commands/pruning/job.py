@@ -45,10 +45,8 @@ from ...training.fit import (
     curve_rows,
     device_for,
     evaluate,
-    evaluate_fn,
     fit,
     resolve_device,
-    retrain_fn,
 )
 from ..cli import PruneOptions
 from ..network import Network, adjusted, chosen_regime, execution, new_pruner
@@ -280,16 +278,15 @@ class PruneJob:
             with torch.no_grad():
                 penalty = self.options.beta * float(soft_orthogonality(model.to(self.device)))
         asked = None if stop is None else lambda losses, images: stop(losses + penalty, images)
-        loss, accuracy = evaluate_fn(self.data.val)(model.to(self.device), asked)
-        return loss + penalty, accuracy
+        score = evaluate(model.to(self.device), self.data.val, stop=asked)
+        return score.loss + penalty, score.top1
 
     def _retrain(self, model: nn.Module, epochs: int) -> None:
         assert self.data is not None
-        train = retrain_fn(
-            self.data, self.regime, seed=self.options.seed, progress=self.voice.progress, upkeep=self.network.kind,
-            execution=self.execution, teacher=self._teacher,
+        fit(
+            model.to(self.device), self.data, self.regime, epochs, seed=self.options.seed, description="retraining",
+            progress=self.voice.progress, upkeep=self.network.kind, execution=self.execution, teacher=self._teacher,
         )  # fmt: skip
-        train(model.to(self.device), epochs)
 
     @cached_property
     def _teacher(self) -> Teacher | None:

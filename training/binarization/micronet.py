@@ -11,7 +11,7 @@ taken to be folded into what is before them.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -54,11 +54,6 @@ class MicroNet:
     @property
     def operations(self) -> float:
         return self.multiplications + self.additions
-
-    def in_half_precision(self) -> MicroNet:
-        """The challenge's free 16 bits, for a network in which nothing is quantized: storage and multiplications
-        halve, additions stay."""
-        return replace(self, storage=self.storage / 2, multiplications=self.multiplications / 2)
 
     def score(self, data: str = "cifar100") -> float:
         baseline = find_baseline(data)
