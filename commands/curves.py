@@ -97,7 +97,7 @@ def _measure(network: Network, options: CurvesOptions, file: Path, voice: Voice)
     finally:
         voice.progress.finish()
     if cache.speed.evaluations:
-        voice.remark(cache.speed.told)
+        voice.remark(cache.speed.tell())
     return points
 
 

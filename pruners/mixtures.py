@@ -12,12 +12,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from .errors import BudgetError, NothingToPruneError
 from .hub import Entry as ConfigEntry
 from .hub import Shapes, changed, entries, made, shapes_of, values_of
-from .run import as_it_was, call_arguments, described, hooked, isolated, run, state_of, tensors_in
+from .run import FunctionMode, as_it_was, call_arguments, described, hooked, isolated, run, state_of, tensors_in
 from .verify import measured
 
 _CLOSE = 1e-4
@@ -146,15 +145,15 @@ def _chosen(model: nn.Module, homes: Sequence[str], batches: Iterable[Any], size
     return {home: torch.cat(rows) for home, rows in found.items()}
 
 
-class _Never(TorchFunctionMode):
+class _Never(FunctionMode):
     """Rows of some matrices give minus infinity."""
 
     def __init__(self, rows: Sequence[tuple[Tensor, list[int]]]) -> None:
         super().__init__()
         self._rows = rows
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
+    def called(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        out = func(*args, **kwargs)
         if func is nn.functional.linear:
             for weight, rows in self._rows:
                 if args[1] is weight:

@@ -100,16 +100,13 @@ class _Scout(Follower):
 
     # -- operations
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
+    def called(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         operands = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         name = getattr(func, "__name__", "")
         if name == "batch_norm":
             self._norms[id(mean_of(args, kwargs))] += 1
         before = {trail: len(trail.steps) for trail in self._open}
-        out = super().__torch_function__(func, types, args, kwargs)
+        out = super().called(func, args, kwargs)
         made = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
         if made or name in _READS:
             self._count(operands, made)

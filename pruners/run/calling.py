@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from ..errors import NeedsDataError, OptionError
@@ -148,6 +149,19 @@ def as_it_was(model: nn.Module) -> Iterator[None]:
     """Leaves nothing of what is run within: neither another mode nor what running keeps on modules."""
     with same_mode(model), without_traces(model):
         yield
+
+
+class FunctionMode(TorchFunctionMode):
+    """Within it, functions of torch's that code calls go through ``called``."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return self.called(func, args, kwargs or {})
+
+    def called(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What takes the place of a call; gives what it gives."""
+        raise NotImplementedError
 
 
 def name_of(func: Any) -> str:

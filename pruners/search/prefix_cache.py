@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -45,10 +45,6 @@ class Speed:
         rate, whole = self._rates()
         number = evaluations or self.evaluations
         return {"evaluations": number, "per_second": round(rate, 3), "per_second_whole": round(whole, 3)}
-
-    @property
-    def told(self) -> str:
-        return self.tell()
 
     def tell(self, evaluations: int | None = None) -> str:
         rate, whole = self._rates()
@@ -224,19 +220,9 @@ class _Pass:
         except Reached:
             return None
 
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        inside = [(path, module) for path, module in self.network.named_modules() if path]
-        own = [vars(module).get("forward") for _, module in inside]
-        try:
-            for path, module in inside:
-                module.forward = partial(self._called, path, module.forward)
-            yield
-        finally:
-            for (_, module), forward in zip(inside, own, strict=True):
-                vars(module).pop("forward", None)
-                if forward is not None:
-                    module.forward = forward
+    def watching(self) -> AbstractContextManager[None]:
+        inside = {module: path for path, module in self.network.named_modules() if path}
+        return _instead({m: partial(self._called, path, m.forward) for m, path in inside.items()})
 
     def _called(self, path: str, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         if self._ended:  # and the author's code took that for something else
@@ -300,17 +286,9 @@ class _Run:
         """A copy of the candidate, its ``forward`` and all, is not watched."""
         return _Run(self.cache, self.width, self.network, failed=True)
 
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        network, own = self.network, vars(self.network).get("forward")
-        self._differing = self.cache.differing(network)
-        network.forward = partial(self._called, network.forward)
-        try:
-            yield
-        finally:
-            vars(network).pop("forward", None)
-            if own is not None:
-                network.forward = own
+    def watching(self) -> AbstractContextManager[None]:
+        self._differing = self.cache.differing(self.network)
+        return _instead({self.network: partial(self._called, self.network.forward)})
 
     def _called(self, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         place, self._place = self._place, self._place + 1
@@ -328,6 +306,21 @@ class _Run:
             out = run.begin(forward, *args, **kwargs)
         self.failed = run.differs or len(run.calls) < len(batch.calls)
         return out
+
+
+@contextmanager
+def _instead(calls: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
+    """Within this block these are called in the place of modules' own ``forward``."""
+    own = {module: vars(module).get("forward") for module in calls}
+    try:
+        for module, call in calls.items():
+            module.forward = call
+        yield
+    finally:
+        for module, forward in own.items():
+            vars(module).pop("forward", None)
+            if forward is not None:
+                module.forward = forward
 
 
 def _can_skip(base: nn.Module, network: nn.Module, differing: frozenset[str], inputs: Any) -> bool:

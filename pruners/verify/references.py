@@ -153,13 +153,11 @@ class _Reads(DispatchMode):
         self._keys = {id(p): k for k, p in model.named_parameters() if k in parameters}
         self.names: dict[str, set[str]] = {}
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+    def called(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         for leaf in tree_leaves(args):
             if id(leaf) in self._keys:
                 self.names.setdefault(self._keys[id(leaf)], set()).add(func.overloadpacket.__name__)
-        return func(*args, **(kwargs or {}))
+        return func(*args, **kwargs)
 
 
 class Live:

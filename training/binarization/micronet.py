@@ -176,10 +176,8 @@ class _Functions(DispatchMode):
         self._settled = settled
         self._layers = {n: type(m).__name__ for n, m in model.named_modules() if any(m.children()) or not n}
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        out = func(*args, **(kwargs or {}))
+    def called(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        out = func(*args, **kwargs)
         where = self.modules.current
         if where not in self._settled:
             cost = _of_operation(func, args, out)
