@@ -63,10 +63,7 @@ def _measure(network: Network, options: CurvesOptions, file: Path, voice: Voice)
     assert data is not None
     metrics = options.metric or (OF_FEW_BITS if any(True for _ in quantized_layers(network.model)) else ("l1",))
     rankings = options.ranking or FIRST
-    pruner = new_pruner(
-        network.arch, network.model, network.example_input, entry=network.entry, **network.choices, skip=options.skip,
-        tied=options.tie_declared,
-    )  # fmt: skip
+    pruner = new_pruner(network, skip=options.skip, tied=options.tie_declared)
     batches = list(data.train.sample(_RANKING_IMAGES, options.seed).batches(64))
     series = series_of(
         network.model, pruner.graph, lambda model, kept: pruner.realize(kept, model), metrics, rankings, batches,

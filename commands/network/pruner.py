@@ -16,12 +16,15 @@ from ...pruners.entry import Entry
 from ...pruners.errors import OptionError
 from ...pruners.hub import is_configured
 from ..cli import SETUP_PRUNER
+from .build import Network
 
 
-def new_pruner(arch: str, model: nn.Module, example_input: Any, **arguments: Any) -> BasicPruning:
+def new_pruner(network: Network, **arguments: Any) -> BasicPruning:
     """The pruner that the application sets up for a command: ``app.setup_pruner`` says which."""
     setup = SETUP_PRUNER.get() or setup_pruner
-    pruner: BasicPruning = setup(arch, model, example_input, **arguments)
+    pruner: BasicPruning = setup(
+        network.arch, network.model, network.example_input, entry=network.entry, **network.choices, **arguments
+    )
     file, factory = pruner.fileName, pruner.netName
     generated = not isinstance(pruner, ConfiguredPruning)
     if generated and (PurePath(file).name != file or PurePath(file).suffix != ".py"):

@@ -105,10 +105,8 @@ class PruneJob:
         """Make the pruner, which takes out what ``--layers`` asks for: the widths of what is left are pruned."""
         network, self.layers, self.ledger = self.network, layers, self.work and self.work / "search.jsonl"
         self.pruner = new_pruner(
-            network.arch, network.model, network.example_input,
-            entry=network.entry, skip=self.options.skip, tied=self.options.tie_declared, provenance=network.facts,
-            **network.choices,
-        )  # fmt: skip
+            network, skip=self.options.skip, tied=self.options.tie_declared, provenance=network.facts
+        )
         if layers is not None:
             names = self.pruner.shorten(layers, self._distance(self._batches(), LAYER_BATCHES))
             self.voice.remark(f"taken out: {', '.join(names)}")
