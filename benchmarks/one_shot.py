@@ -31,7 +31,7 @@ from secateur.pruners.graph import Kept
 from secateur.pruners.search import SearchSettings, search
 from secateur.pruners.transfer import Transfer, TransferImages, TransferJob, transfer
 from secateur.training.data import Data, calibration_images, load_data
-from secateur.training.fit import evaluate, load_checkpoint, load_weights, regime_for, retrain_fn
+from secateur.training.fit import evaluate, fit, load_checkpoint, load_weights, regime_for
 
 GRADIENT_IMAGES = PROBED = 256
 OURS = (("uniform", "l1"), ("uniform", "reconstruction"), ("sensitivity", "l1"), ("sensitivity", "reconstruction"))
@@ -129,8 +129,7 @@ class Bench:
     def retrained(self, target: float, tool: str, epochs: int) -> Row:
         began = time.perf_counter()
         accuracy, network = self.best[target, tool]
-        train = retrain_fn(self.data, regime_for(self.arch, self.data.name, "retrain"), seed=0)
-        train(network, epochs)
+        fit(network, self.data, regime_for(self.arch, self.data.name, "retrain"), epochs)
         seconds = time.perf_counter() - began
         note = f"from {100 * accuracy:.2f}"
         return self.row(target, tool, f"its best, {epochs} epochs of retraining", network.eval(), seconds, note)

@@ -27,6 +27,15 @@ from secateur.pruners.verify import oracle
 BATCH = 64
 
 
+class Chain(nn.Module):
+    def __init__(self, layers: list[nn.Module]) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
 def chain() -> nn.Module:
     """Twenty layers in a row: five convolutions at each of four resolutions, with batch norm; then a linear layer."""
     layers: list[nn.Module] = []
@@ -36,7 +45,7 @@ def chain() -> nn.Module:
             stride = 2 if stage and not place else 1
             layers += [nn.Conv2d(incoming, channels, 3, stride, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU()]
             incoming = channels
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(incoming, 10))
+    return Chain([*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(incoming, 10)])
 
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {"chain": chain, "resnet20": resnet20, "vgg16": vgg16}

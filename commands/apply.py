@@ -39,10 +39,7 @@ def run(options: ApplyOptions) -> None:
     with Voice(options.verbose, options.json) as voice:
         network = network_from(_complete(options, plan), voice)
         facts = plan.provenance
-        pruner = new_pruner(
-            network.arch, network.model, network.example_input, entry=network.entry, skip=facts.get("skip", ()),
-            tied=bool(facts.get("tied")), **network.choices,
-        )  # fmt: skip
+        pruner = new_pruner(network, skip=facts.get("skip", ()), tied=bool(facts.get("tied")))
         pruner.take_out(facts.get("without", ()))
         now = {k: pruner.provenance[k] for k in ("source_sha256", "weights_sha256")}
         plans.require_same(plan, **now)

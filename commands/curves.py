@@ -9,6 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from ..pruners.errors import NeedsDataError
 from ..pruners.metrics import FIRST
 from ..pruners.outputs import held
@@ -16,7 +18,7 @@ from ..pruners.plan import sha256_of_state
 from ..pruners.search import RATIOS, Ledger, Point, PrefixCache, mean_curve, series_of, sweep
 from ..training.binarization.kinds import quantized_layers
 from ..training.data import require_labels
-from ..training.fit import evaluate_fn, resolve_device
+from ..training.fit import evaluate, resolve_device
 from .cli import GENERATED, CurvesOptions, check_curves
 from .network import Network, network_from, new_pruner, with_trained_weights
 from .show import Voice, table
@@ -61,23 +63,23 @@ def _measure(network: Network, options: CurvesOptions, file: Path, voice: Voice)
     assert data is not None
     metrics = options.metric or (OF_FEW_BITS if any(True for _ in quantized_layers(network.model)) else ("l1",))
     rankings = options.ranking or FIRST
-    pruner = new_pruner(
-        network.arch, network.model, network.example_input, entry=network.entry, **network.choices, skip=options.skip,
-        tied=options.tie_declared,
-    )  # fmt: skip
+    pruner = new_pruner(network, skip=options.skip, tied=options.tie_declared)
     batches = list(data.train.sample(_RANKING_IMAGES, options.seed).batches(64))
     series = series_of(
         network.model, pruner.graph, lambda model, kept: pruner.realize(kept, model), metrics, rankings, batches,
         options.seed,
     )  # fmt: skip
     device = resolve_device(options.device)
-    measure = evaluate_fn(data.val)
     settings = {
         "metrics": list(metrics), "rankings": list(rankings), "ratios": list(RATIOS), "skip": list(options.skip),
         "seed": options.seed, "data": network.facts["data"], "images": len(data.val),
         "weights": sha256_of_state(network.model.state_dict()),
         **({"tied": True} if options.tie_declared else {}),
     }  # fmt: skip
+
+    def measure(model: nn.Module) -> tuple[float, float]:
+        score = evaluate(model.to(device), data.val)
+        return score.loss, score.top1
 
     def watch(point: Point) -> None:
         accuracy = "not finite" if point.accuracy is None else f"{point.accuracy:.1%}"
@@ -88,11 +90,11 @@ def _measure(network: Network, options: CurvesOptions, file: Path, voice: Voice)
     voice.progress.start(len(series) * len(RATIOS), "measuring curves")
     try:
         with Ledger(file, settings, options.resume, what="sweep") as ledger:
-            points = sweep(series, lambda model: measure(model.to(device).eval()), ledger, watch=watch, cache=cache)
+            points = sweep(series, measure, ledger, watch=watch, cache=cache)
     finally:
         voice.progress.finish()
     if cache.speed.evaluations:
-        voice.remark(cache.speed.told)
+        voice.remark(cache.speed.tell())
     return points
 
 

@@ -12,7 +12,7 @@ from rich.console import RenderableType
 from torch import Tensor, nn
 
 from ..pruners.bundle import Bundle, size_of_state
-from ..pruners.errors import UnsuitedError, VerificationError
+from ..pruners.errors import UnsuitedError, VerificationError, some
 from ..pruners.latency import Run, in_turns, machine, with_batch
 from ..pruners.outputs import published_file
 from ..pruners.run import call_arguments, described, examples_of, precision_of, wide, widened
@@ -32,7 +32,7 @@ from ..training.exporting import (
 from ..training.fit import EVALUATION_BATCH, evaluate
 from .cli import GENERATED, ExportOptions, check_exported, exported_file, require_one
 from .network import SYNTHETIC, check_outputs, data_of_bundle, inputs_of_bundle, network_from, synthetic
-from .show import Voice, skipped, some, table
+from .show import Voice, skipped, table
 
 _CALIBRATION, _AT_ONCE = 256, 64
 _ROUNDS, _SECONDS = 30, 5.0

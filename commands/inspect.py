@@ -21,11 +21,7 @@ def run(options: InspectOptions) -> None:
         options = replace(options, input_shape=(shape,))
     with Voice(options.verbose, options.json) as voice:
         network = network_from(options, voice)
-        pruner = new_pruner(
-            network.arch, network.model, network.example_input, entry=network.entry, skip=options.skip,
-            tied=options.tie_declared, **network.choices,
-        )  # fmt: skip
-        graph = pruner.graph
+        graph = new_pruner(network, skip=options.skip, tied=options.tie_declared).graph
     if options.why:
         voice.result(why(graph, options.why), [_reason(r) for r in explain(graph, options.why)])
     else:

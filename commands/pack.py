@@ -68,9 +68,7 @@ def _write_text(folder: Path, made: Bundle, inputs: Any, options: PackOptions) -
 def unpruned(network: Network, folder: Path) -> Bundle:
     """The network as a bundle from which nothing was pruned. UsageError where it has no layers that can be packed."""
     find_binary(network.model, network.example_input, network.name, network.chosen.kind.name if network.chosen else "")
-    pruner = new_pruner(
-        network.arch, network.model, network.example_input, entry=network.entry, provenance=network.facts
-    )
+    pruner = new_pruner(network, provenance=network.facts)
     return pruner.publish(pruner.plan({}), folder)
 
 

@@ -12,14 +12,22 @@ from rich.console import RenderableType
 from torch import nn
 
 from ..pruners.bundle import Bundle, check_free, contents, held, published, write_file, write_state
-from ..pruners.errors import BundleExistsError, ConflictError, NeedsDataError, NotGivenError, OptionError, UnsuitedError
+from ..pruners.errors import (
+    BundleExistsError,
+    ConflictError,
+    NeedsDataError,
+    NotGivenError,
+    OptionError,
+    UnsuitedError,
+    some,
+)
 from ..pruners.plan import sha256_of_state
 from ..training.binarization import FEWEST, MOST, SCOPES, Scope, require_finite, weights_of
 from ..training.data import Data, damaged_in, require_labels, with_workers
 from .cli import QuantizeOptions, require_one
 from .network import network_from, subject_of_bundle, with_trained_weights
 from .quantizing import CALIBRATION_IMAGES, Bench, Result, finite
-from .show import Voice, skipped, some, table
+from .show import Voice, skipped, table
 
 _HUB = (
     "{} is a model of Hugging Face's library, and accuracy in few bits is measured on images: quantize the folder as "

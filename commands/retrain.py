@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -136,11 +135,9 @@ def republish(
         if not bundle.configured:
             precision = precision_of(Bundle.open(bundle.folder).model)  # bundle's own may have been widened
             write_state(draft / "weights.pth", rounded(network.state_dict(), precision))
-            needs = re.search(rb"^\s*(import|from)\s+torchvision\b", kept[bundle.file.name], re.MULTILINE)
             checked = verify_bundle(
-                draft / bundle.file.name, summary["factory"], [_case(network, inputs)], _costs(summary), 1,
-                () if needs else ("torchvision",),
-            )  # fmt: skip
+                draft / bundle.file.name, summary["factory"], [_case(network, inputs)], _costs(summary), 1
+            )
         told = {**summary, **checked.about_macs(summary["macs"]), **changes, **checked.as_dict()}
         write_file(draft / "summary.json", (json.dumps(told, indent=2) + "\n").encode())
         write_file(draft / "report.html", report_of(draft).encode())

@@ -134,7 +134,7 @@ def _sparsity(kind: Literal["bn", "group"], options: TrainOptions, network: Netw
         raise UnsuitedError(
             f"--sparsify bn: {few.name} takes the signs of what its norms scale, and signs have no size"
         )
-    graph = new_pruner(network.arch, network.model, network.example_input, entry=network.entry).graph
+    graph = new_pruner(network).graph
     steps = regime.epochs * number_of_steps(len(network.data.train), regime.batch_size)
     return Sparsity.of(network.model, graph, kind, options.sparsity or USUAL_SPARSITY[kind] / steps)
 

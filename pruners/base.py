@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 import json
 import logging
 import platform
 import re
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -342,7 +340,7 @@ class BasicPruning:
             write_state(draft / "weights.pth", weights)
             proof = cases(self.model, self.graph, plan.kept, sliced.model, state, self._all, runs=sliced.runs)
             checked = verify_bundle(
-                draft / self.fileName, self.netName, proof, self.predict(plan.kept), self._batch, _blocked(made.text)
+                draft / self.fileName, self.netName, proof, self.predict(plan.kept), self._batch
             )
             planned = self._summary(plan)
             counted = checked.about_macs(planned["macs"])
@@ -396,16 +394,6 @@ def record(
     for name, data in {"details.json": more, **files}.items():
         write_file(draft / name, data)
     write_file(draft / "report.html", report_of(draft).encode())
-
-
-def _blocked(text: str) -> tuple[str, ...]:
-    """torchvision, unless the file imports it or a library that may need it: then it is there for whoever runs it."""
-    imports = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Import | ast.ImportFrom)]
-    modules = [
-        m for n in imports for m in ([n.module or ""] if isinstance(n, ast.ImportFrom) else [a.name for a in n.names])
-    ]
-    known = {"torch", "numpy", *sys.stdlib_module_names}
-    return ("torchvision",) if {m.partition(".")[0] for m in modules} <= known else ()
 
 
 def named(entry: Entry) -> Entry:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import BudgetError, NothingToPruneError, NotPrunableError, SecateurError
-from .run import as_it_was, call_arguments, copied, described, isolated, run, tensors_in
+from .run import as_it_was, call_arguments, copied, described, hooked, isolated, run, tensors_in
 
 Distance = Callable[[nn.Module], float]
 """How far a network's outputs are from what they were: 0 for the same."""
@@ -183,11 +183,11 @@ class Depth:
 
             return hook
 
-        with self._quiet(), ExitStack() as stack:
-            for name, module in self.model.named_modules():
-                for part, layer in module.named_children() if isinstance(module, _LISTS) else ():
-                    hook = layer.register_forward_hook(note(_joined(name, part)), with_kwargs=True)
-                    stack.callback(hook.remove)
+        listed = (
+            (_joined(name, part), layer) for name, module in self.model.named_modules() if isinstance(module, _LISTS)
+            for part, layer in module.named_children()
+        )  # fmt: skip
+        with self._quiet(), hooked(m.register_forward_hook(note(n), with_kwargs=True) for n, m in listed):
             run(self.model, *call_arguments(self.inputs))
         return calls
 
@@ -348,16 +348,11 @@ def _zeroed(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
             p.copy_(values)
 
 
-@contextmanager
-def _passes_on(layer: nn.Module) -> Iterator[None]:
+def _passes_on(layer: nn.Module) -> AbstractContextManager[None]:
     """The layer gives what it gets, in the place of its first tensor."""
 
     def instead(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Any:
         got = _first(args, kwargs)
         return got if isinstance(out, Tensor) else type(out)((got, *out[1:]))
 
-    handle = layer.register_forward_hook(instead, with_kwargs=True)
-    try:
-        yield
-    finally:
-        handle.remove()
+    return hooked([layer.register_forward_hook(instead, with_kwargs=True)])

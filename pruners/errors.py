@@ -44,6 +44,12 @@ class SecateurError(Exception):
         self.args = (self._told(),)
 
 
+def some(names: Sequence[str], shown: int = 3) -> str:
+    """``a, b, c and 12 more``: how messages name several things."""
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
+
+
 # -- 1: the command line
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from torch import nn
 
 from .entry import Entry
-from .errors import FactoryError, ModelFileError, UserCodeError
+from .errors import FactoryError, ModelFileError, UserCodeError, some
 from .named_files import check_identifier, model_file, split_spec
 from .places import Site
 from .registry import closest
@@ -251,10 +251,7 @@ def _made_by(module: ModuleType, name: str) -> str:
 
 
 def _listed(candidates: Sequence[str]) -> str:
-    if not candidates:
-        return "; it has no functions and no network classes"
-    more = f" and {len(candidates) - 6} more" if len(candidates) > 6 else ""
-    return f"; it has {', '.join(candidates[:6])}{more}"
+    return f"; it has {some(candidates, 6) or 'no functions and no network classes'}"
 
 
 def _check_arguments(factory: Factory, arguments: Mapping[str, Any]) -> None:

@@ -5,19 +5,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from .errors import BudgetError, NothingToPruneError
 from .hub import Entry as ConfigEntry
 from .hub import Shapes, changed, entries, made, shapes_of, values_of
-from .run import as_it_was, call_arguments, described, isolated, run, state_of, tensors_in
+from .run import FunctionMode, as_it_was, call_arguments, described, hooked, isolated, run, state_of, tensors_in
 from .verify import measured
 
 _CLOSE = 1e-4
@@ -137,25 +136,24 @@ def _chosen(model: nn.Module, homes: Sequence[str], batches: Iterable[Any], size
 
         return hook
 
-    with as_it_was(model), torch.no_grad(), ExitStack() as stack:
-        for home in homes:
-            hook = model.get_submodule(home).register_forward_pre_hook(noted(home), with_kwargs=True)
-            stack.callback(hook.remove)
+    modules = {home: model.get_submodule(home) for home in homes}
+    hooks = (m.register_forward_pre_hook(noted(home), with_kwargs=True) for home, m in modules.items())
+    with as_it_was(model), torch.no_grad(), hooked(hooks):
         model.eval()
         for batch in batches:
             run(model, *call_arguments(batch))
     return {home: torch.cat(rows) for home, rows in found.items()}
 
 
-class _Never(TorchFunctionMode):
+class _Never(FunctionMode):
     """Rows of some matrices give minus infinity."""
 
     def __init__(self, rows: Sequence[tuple[Tensor, list[int]]]) -> None:
         super().__init__()
         self._rows = rows
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
+    def called(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        out = func(*args, **kwargs)
         if func is nn.functional.linear:
             for weight, rows in self._rows:
                 if args[1] is weight:

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
-from .errors import BundleExistsError, OutputError, ResumeError
+from .errors import BundleExistsError, OutputError, ResumeError, some
 
 _BUNDLE = {
     "weights.pth", "plan.json", "summary.json", "details.json", "report.html", "search.jsonl", "optimizer.pth",
@@ -139,8 +139,7 @@ def _object(path: Path) -> dict[str, Any]:
 
 
 def _some(names: list[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(n if n.isprintable() else ascii(n) for n in names[:3]) + more
+    return some([n if n.isprintable() else ascii(n) for n in names])
 
 
 # -- who writes there now

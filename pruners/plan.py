@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import PlanError, PlanMismatchError
+from .errors import PlanError, PlanMismatchError, some
 from .provenance import check_provenance, check_values
 from .shown import listed
 
@@ -213,9 +213,7 @@ def _check_width(planned: WidthPlan, width: Width) -> None:
 def _refuse_strangers(widths: Mapping[str, Any], graph: ChannelGraph) -> None:
     names = [w.name for w in graph.widths]
     for name in sorted(set(widths) - set(names)):
-        shown = ", ".join(names[:5]) or "none"
-        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-        raise PlanMismatchError(f"the network has no width {name!r}; it has {shown}{more}")
+        raise PlanMismatchError(f"the network has no width {name!r}; it has {some(names, 5) or 'none'}")
 
 
 def from_kept(graph: ChannelGraph, kept: Mapping[str, Any], provenance: Mapping[str, Any] | None = None) -> PruningPlan:

@@ -4,7 +4,6 @@ Yin et al., "Dreaming to Distill", arXiv 1912.08795, and Cai et al., "ZeroQ", ar
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .run import NormBase, as_it_was, copied, scores_of
+from .run import NormBase, as_it_was, copied, hooked, scores_of
 
 _BATCH, _STEPS, _RATE = 128, 60, 0.1
 _MOVED = 16  # inputs are shifted by up to this part of their sides, so that no pixel means much by itself
@@ -104,9 +103,6 @@ class _Dream:
             apart = (args[0].mean(dims) - norm.running_mean).square() + (deviation - spread.sqrt()).square()
             found.append((apart / spread).mean())
 
-        with ExitStack() as stack:
-            for name in self.norms:
-                hook = self.network.get_submodule(name).register_forward_pre_hook(look)
-                stack.callback(hook.remove)
+        with hooked(self.network.get_submodule(name).register_forward_pre_hook(look) for name in self.norms):
             out = self.network(inputs)
         return torch.stack(found).mean() if found else inputs.sum() * 0, out

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import inspect
 from pathlib import PurePath
 from typing import Any
@@ -11,18 +9,22 @@ from typing import Any
 from torch import nn
 
 from ...models import registry
-from ...pruners.base import PRUNERS, BasicPruning
+from ...pruners.base import BasicPruning
+from ...pruners.bundled import PRUNERS
 from ...pruners.configured import ConfiguredPruning
 from ...pruners.entry import Entry
 from ...pruners.errors import OptionError
 from ...pruners.hub import is_configured
 from ..cli import SETUP_PRUNER
+from .build import Network
 
 
-def new_pruner(arch: str, model: nn.Module, example_input: Any, **arguments: Any) -> BasicPruning:
+def new_pruner(network: Network, **arguments: Any) -> BasicPruning:
     """The pruner that the application sets up for a command: ``app.setup_pruner`` says which."""
     setup = SETUP_PRUNER.get() or setup_pruner
-    pruner: BasicPruning = setup(arch, model, example_input, **arguments)
+    pruner: BasicPruning = setup(
+        network.arch, network.model, network.example_input, entry=network.entry, **network.choices, **arguments
+    )
     file, factory = pruner.fileName, pruner.netName
     generated = not isinstance(pruner, ConfiguredPruning)
     if generated and (PurePath(file).name != file or PurePath(file).suffix != ".py"):
@@ -47,11 +49,5 @@ def setup_pruner(arch: str, model: nn.Module, example_input: Any, **arguments: A
 
 
 def pruner_class(arch: str) -> type[BasicPruning]:
-    """The pruner that ``pruners/NAME.py`` registers for a bundled network, or the one for all networks."""
-    if not arch:
-        return BasicPruning
-    home = registry.find(arch).home
-    module = f"secateur.pruners.{home.rpartition('.')[2]}"  # models.cifar.resnet is registered by pruners/resnet.py
-    if importlib.util.find_spec(module) is not None:
-        importlib.import_module(module)
-    return PRUNERS.get(home, BasicPruning)
+    """The pruner that is registered for a bundled network, or the one for all networks."""
+    return PRUNERS.get(registry.find(arch).home, BasicPruning) if arch else BasicPruning

@@ -45,10 +45,8 @@ from ...training.fit import (
     curve_rows,
     device_for,
     evaluate,
-    evaluate_fn,
     fit,
     resolve_device,
-    retrain_fn,
 )
 from ..cli import PruneOptions
 from ..network import Network, adjusted, chosen_regime, execution, new_pruner
@@ -107,10 +105,8 @@ class PruneJob:
         """Make the pruner, which takes out what ``--layers`` asks for: the widths of what is left are pruned."""
         network, self.layers, self.ledger = self.network, layers, self.work and self.work / "search.jsonl"
         self.pruner = new_pruner(
-            network.arch, network.model, network.example_input,
-            entry=network.entry, skip=self.options.skip, tied=self.options.tie_declared, provenance=network.facts,
-            **network.choices,
-        )  # fmt: skip
+            network, skip=self.options.skip, tied=self.options.tie_declared, provenance=network.facts
+        )
         if layers is not None:
             names = self.pruner.shorten(layers, self._distance(self._batches(), LAYER_BATCHES))
             self.voice.remark(f"taken out: {', '.join(names)}")
@@ -280,16 +276,15 @@ class PruneJob:
             with torch.no_grad():
                 penalty = self.options.beta * float(soft_orthogonality(model.to(self.device)))
         asked = None if stop is None else lambda losses, images: stop(losses + penalty, images)
-        loss, accuracy = evaluate_fn(self.data.val)(model.to(self.device), asked)
-        return loss + penalty, accuracy
+        score = evaluate(model.to(self.device), self.data.val, stop=asked)
+        return score.loss + penalty, score.top1
 
     def _retrain(self, model: nn.Module, epochs: int) -> None:
         assert self.data is not None
-        train = retrain_fn(
-            self.data, self.regime, seed=self.options.seed, progress=self.voice.progress, upkeep=self.network.kind,
-            execution=self.execution, teacher=self._teacher,
+        fit(
+            model.to(self.device), self.data, self.regime, epochs, seed=self.options.seed, description="retraining",
+            progress=self.voice.progress, upkeep=self.network.kind, execution=self.execution, teacher=self._teacher,
         )  # fmt: skip
-        train(model.to(self.device), epochs)
 
     @cached_property
     def _teacher(self) -> Teacher | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from .bar import Shown
 from .console import Voice
-from .tables import minutes, outcome, skipped, some, table
+from .tables import minutes, outcome, skipped, table
 
 __all__ = [
-    "Shown", "Voice", "minutes", "outcome", "pictures", "skipped", "some", "table",
+    "Shown", "Voice", "minutes", "outcome", "pictures", "skipped", "table",
 ]

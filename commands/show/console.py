@@ -11,7 +11,7 @@ from typing import Any, Self
 from rich.console import Console, RenderableType
 from rich.markup import escape
 
-from ...training.fit import Progress, RichProgress, Silent, progress_on_stderr
+from ...training.fit import Progress, RichProgress, progress_on_stderr
 
 _PIPE_WIDTH = 140
 
@@ -24,7 +24,7 @@ class Voice:
         self.verbose = verbose
         self.as_json = as_json
         self._shown = None if verbose < 0 else progress_on_stderr(steps)
-        self.progress: Progress = self._shown or Silent()
+        self.progress: Progress = self._shown or Progress()
 
     def __enter__(self) -> Self:
         if self._shown is not None:

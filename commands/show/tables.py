@@ -8,6 +8,7 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from ...pruners.bundle import Bundle, comparison, difference_text
+from ...pruners.errors import some
 from ...pruners.latency import verdict_text
 
 
@@ -42,11 +43,6 @@ def outcome(bundle: Bundle) -> list[RenderableType]:
         warned.append(f"of the model's folder {some(left)} don't go along (left_behind in summary.json)")
     where = bundle.folder if bundle.configured else bundle.file
     return [shown, *([f"\n{verdict_text(timed)}"] if timed else []), f"\n{where}: {found}", *warned]
-
-
-def some(names: Sequence[str], named: int = 3) -> str:
-    """The first few, and how many more there are."""
-    return ", ".join(names[:named]) + (f" and {len(names) - named} more" if len(names) > named else "")
 
 
 def skipped(damaged: Sequence[str]) -> str:

@@ -17,21 +17,11 @@ from .budget import (
     uniform_counts,
 )
 from .model import CostModel, Costs, is_table, stored_tensors
-from .precision import (
-    Quantize,
-    input_bits,
-    quantizer_of,
-    register_input_precision,
-    register_precision,
-    register_quantizer,
-    register_same_precision,
-    register_same_quantizer,
-)
+from .precision import Quantize, input_bits, quantizer_of, register_precision, register_same_precision
 from .profile import ProfileRow, measure, profile
 
 __all__ = [
     "Allowance", "Budget", "CostModel", "Costs", "Counts", "Limits", "ProfileRow", "Quantize", "Step", "check_layers",
     "give_back", "global_counts", "grow", "input_bits", "is_table", "levels", "measure", "profile", "quantizer_of",
-    "register_input_precision", "register_precision", "register_quantizer", "register_same_precision",
-    "register_same_quantizer", "shrink", "stored_tensors", "uniform_counts",
+    "register_precision", "register_same_precision", "shrink", "stored_tensors", "uniform_counts",
 ]

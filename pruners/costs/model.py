@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from ..graph import ChannelGraph, Contraction, Extent, Kept, Slot
-from .precision import _PRECISIONS
+from .precision import bits_in, precision_for
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,9 @@ def is_table(shape: Sequence[int]) -> bool:
 
 
 def _parameter(module: nn.Module, name: str, tensor: torch.Tensor) -> Stored:
-    for kind in type(module).__mro__:
-        if (kind, name) in _PRECISIONS:
-            bits, per_row = _PRECISIONS[kind, name]
-            return Stored(True, bits(module) if callable(bits) else bits, tensor.element_size(), per_row)
+    known = precision_for(type(module))
+    if name == "weight" and known.weights is not None:
+        return Stored(True, bits_in(module, known.weights), tensor.element_size(), known.per_row)
     return Stored(True, 8.0 * tensor.element_size(), tensor.element_size())
 
 

@@ -6,15 +6,15 @@ import statistics
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from ..run import Modules, as_it_was, isolated, tensors_in, tree_leaves
+from ..run import Modules, as_it_was, hooked, isolated, tensors_in, tree_leaves
 from .model import Costs, is_table, stored_tensors
 from .precision import input_bits
 
@@ -114,7 +114,7 @@ def profile(model: nn.Module, example_input: Any, repeats: int = 10) -> list[Pro
         shapes.setdefault(name, tuple(output.shape) if torch.is_tensor(output) else ())
 
     times: dict[str, list[float]] = defaultdict(list)
-    with _hooked(model, macs, before, after):
+    with hooked(_hooks(model, macs, before, after)):
         for _ in range(repeats + 1):
             spent.clear()
             _run(model, example_input)
@@ -176,22 +176,15 @@ def _stored_costs(model: nn.Module) -> tuple[dict[str, int], dict[str, float]]:
     return params, bits
 
 
-@contextmanager
-def _hooked(
+def _hooks(
     model: nn.Module, macs: Mapping[str, int], before: Callable[..., None], after: Callable[..., None]
-) -> Iterator[None]:
+) -> Iterator[RemovableHandle]:
     """Call ``before(name, module, inputs)`` and ``after(name, module, inputs, output)`` around every layer."""
-    handles = []
     for name, module in model.named_modules():
         if any(module.children()) and not any(True for _ in module.parameters(recurse=False)) and not macs.get(name):
             continue
-        handles.append(module.register_forward_pre_hook(lambda m, i, n=name: before(n, m, i)))
-        handles.append(module.register_forward_hook(lambda m, i, o, n=name: after(n, m, i, o)))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+        yield module.register_forward_pre_hook(lambda m, i, n=name: before(n, m, i))
+        yield module.register_forward_hook(lambda m, i, o, n=name: after(n, m, i, o))
 
 
 def _run(model: nn.Module, example_input: Any) -> None:

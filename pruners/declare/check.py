@@ -8,7 +8,6 @@ an error. What no decorator speaks of is not compared.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +19,7 @@ from ..decorators import BlockKind
 from ..dependencies import Block, declared_block, shortcut_convs
 from ..errors import DeclarationError
 from ..graph import NORMS, ChannelGraph, Facts, IntArray, LayerFacts, Slot, Tie, canonical_keys
-from ..run import ConvTransposeBase, as_it_was, call_arguments
+from ..run import ConvTransposeBase, as_it_was, call_arguments, hooked
 from ..trace import observe
 
 
@@ -271,11 +270,8 @@ def _first_calls(model: nn.Module, modules: Sequence[nn.Module], example_input: 
         calls.setdefault(module, _FirstCall(args, kwargs, out))
 
     args, kwargs = call_arguments(example_input)
-    with ExitStack() as stack:
-        for module in modules:
-            stack.callback(module.register_forward_hook(note, with_kwargs=True).remove)
-        with as_it_was(model), torch.no_grad():
-            model.eval()(*args, **kwargs)
+    with hooked(m.register_forward_hook(note, with_kwargs=True) for m in modules), as_it_was(model), torch.no_grad():
+        model.eval()(*args, **kwargs)
     return calls
 
 

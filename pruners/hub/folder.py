@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import CheckpointError, ModelFileError, PackageError, WeightsMismatchError
+from ..errors import CheckpointError, ModelFileError, PackageError, WeightsMismatchError, some
 from ..run import from_file, rounded, stream, streams, values_in
 from ..scratch import import_file
 from .entries import Shapes
@@ -77,10 +77,7 @@ def open_folder(
     strange = {"missing_keys": "has no weights for", "unexpected_keys": "holds weights that the model has not:"}
     for what, words in strange.items():
         if names := sorted(told.get(what) or ()):
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            raise WeightsMismatchError(
-                f"{path} {words} {', '.join(names[:3])}{more}: config.json and weights don't fit"
-            )
+            raise WeightsMismatchError(f"{path} {words} {some(names)}: config.json and weights don't fit")
     for name, there, here in sorted(told.get("mismatched_keys") or ()):
         sizes = (" x ".join(map(str, shape)) for shape in (there, here))
         raise WeightsMismatchError(f"{path}: {name} is {next(sizes)}, and {next(sizes)} by config.json")

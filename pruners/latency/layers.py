@@ -1,6 +1,6 @@
 """The layers of a network as things to be timed: which axes of theirs shrink, and one cut to a given size.
 
-A class of layers takes part when a rule says which shape it reads (``reads``); its own tensors say the rest.
+A class of layers takes part when a rule says which shape it reads (``reads.register``); its own tensors say the rest.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ import copy
 import hashlib
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import singledispatch
 from typing import Any
 
 import torch
@@ -18,64 +19,57 @@ from torch import Tensor, nn
 
 from ..costs import Allowance
 from ..graph import ChannelGraph
-from ..run import BatchNormBase
+from ..run import BatchNormBase, hooked
 from ..slicing import resize
 from .timing import Run
 
 Shape = tuple[int, ...]
-Reads = Callable[[Any, Shape], Shape]
-_READS: dict[type[nn.Module], Reads] = {}
 _FRACTIONS = (0.9, 0.78, 0.53, 0.28, 0.14)
 """None that comes to a multiple of 16 by itself: such sizes are faster than those around them on many processors, and
 only plans made with ``round_to`` have them."""
 
 
-def reads(*layers: type[nn.Module]) -> Callable[[Reads], Reads]:
-    """Register ``(layer, shape of what the whole layer read) -> shape of what this one reads``."""
-
-    def register(rule: Reads) -> Reads:
-        _READS.update(dict.fromkeys(layers, rule))
-        return rule
-
-    return register
+@singledispatch
+def reads(layer: Any, shape: Shape) -> Shape | None:
+    """The shape of what this layer reads where the whole one read ``shape``; None for layers without a rule."""
+    return None
 
 
-@reads(nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+@reads.register(nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d)
 def read_by_convolution(layer: Any, shape: Shape) -> Shape:
     """Channels stand before the places that the kernel moves over."""
     axis = len(shape) - len(layer.kernel_size) - 1
     return (*shape[:axis], layer.in_channels, *shape[axis + 1 :])
 
 
-@reads(nn.Linear)
+@reads.register(nn.Linear)
 def read_by_linear(layer: Any, shape: Shape) -> Shape:
     """Features are last."""
     return (*shape[:-1], layer.in_features)
 
 
-@reads(BatchNormBase)
+@reads.register(BatchNormBase)
 def read_by_batch_norm(layer: Any, shape: Shape) -> Shape:
     """Channels come after the batch."""
     return (shape[0], layer.num_features, *shape[2:])
 
 
-@reads(nn.GroupNorm)
+@reads.register(nn.GroupNorm)
 def read_by_group_norm(layer: Any, shape: Shape) -> Shape:
     """Channels come after the batch."""
     return (shape[0], layer.num_channels, *shape[2:])
 
 
-@reads(nn.LayerNorm, nn.RMSNorm)
+@reads.register(nn.LayerNorm | nn.RMSNorm)
 def read_by_layer_norm(layer: Any, shape: Shape) -> Shape:
     """The last axes are normalised."""
     return (*shape[: len(shape) - len(layer.normalized_shape)], *layer.normalized_shape)
 
 
-def rule_for(layer: nn.Module) -> Reads | None:
-    """The rule of a layer that has tensors of its own; without any it doesn't say how wide it is."""
-    if not any(True for _ in (*layer.parameters(), *layer.buffers())):
-        return None
-    return next((_READS[kind] for kind in type(layer).__mro__ if kind in _READS), None)
+def is_timed(layer: nn.Module) -> bool:
+    """Whether a layer has a rule and tensors of its own; without any it doesn't say how wide it is."""
+    own = any(True for _ in (*layer.parameters(), *layer.buffers()))
+    return own and reads.dispatch(type(layer)) is not reads.dispatch(object)
 
 
 @dataclass(frozen=True)
@@ -110,9 +104,8 @@ class Layer:
         small = copy.deepcopy(layer, {id(t): _part(t, wanted[n]) for n, t in tensors.items()}).eval()
         for module in small.modules():
             resize(module)
-        rule = rule_for(layer)
-        assert rule is not None
-        shape = rule(small, self.shape)
+        shape = reads(small, self.shape)
+        assert shape is not None
         noise = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(self.dtype)
         return Run(_facts(small, shape, self.dtype), small, (noise,))
 
@@ -148,15 +141,11 @@ def _calls(
 
     handles = []
     for path, module in model.named_modules():
-        if rule_for(module) is not None:
+        if is_timed(module):
             handles.append(module.register_forward_pre_hook(lambda m, i, p=path: enter(p, i)))
             handles.append(module.register_forward_hook(lambda m, i, o: inside.pop() and None))
-    try:
-        with torch.no_grad():
-            model(*args, **kwargs)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with hooked(handles), torch.no_grad():
+        model(*args, **kwargs)
     return calls
 
 

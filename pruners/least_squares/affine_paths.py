@@ -12,10 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from ..run import name_of, tree_leaves
+from ..run import FunctionMode, name_of, tree_leaves
 
 _SUMS = {"add", "__add__", "__radd__", "add_", "__iadd__"}
 _WITH_CONSTANT = _SUMS | {
@@ -78,7 +77,7 @@ class Trail:
         return torch.where(seen, back / torch.where(seen, slope, 1).square(), 0)
 
 
-class Follower(TorchFunctionMode):
+class Follower(FunctionMode):
     """Follows the trails it is given. ``on_sum(trail, other)`` is called before a trail's front is added to ``other``;
     there the trail ends, or at an operation of another kind."""
 
@@ -93,10 +92,7 @@ class Follower(TorchFunctionMode):
     def follow(self, trail: Trail) -> None:
         self._trails[id(trail.front)] = trail
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
+    def called(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         operands = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         met = [self._trails[id(t)] for t in operands if id(t) in self._trails]
         for trail in dict.fromkeys(met):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from ..run import tree_leaves
+from ..run import hooked, tree_leaves
 from .affine_paths import Follower, Trail, mean_of
 
 _READS = {"item", "tolist", "numpy", "__bool__", "__float__", "__int__", "__index__", "equal", "allclose"}
@@ -50,12 +50,8 @@ def survey(network: nn.Module, layers: Collection[str], batch: Tensor) -> Survey
         entering = functools.partial(_entering, scout, name)
         hooks.append(module.register_forward_pre_hook(entering, with_kwargs=True))
         hooks.append(module.register_forward_hook(lambda _, args, y, name=name: scout.leave(name, y)))
-    try:
-        with torch.no_grad(), scout:
-            network(batch)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with hooked(hooks), torch.no_grad(), scout:
+        network(batch)
     return scout.found(network)
 
 
@@ -104,16 +100,13 @@ class _Scout(Follower):
 
     # -- operations
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
+    def called(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         operands = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         name = getattr(func, "__name__", "")
         if name == "batch_norm":
             self._norms[id(mean_of(args, kwargs))] += 1
         before = {trail: len(trail.steps) for trail in self._open}
-        out = super().__torch_function__(func, types, args, kwargs)
+        out = super().called(func, args, kwargs)
         made = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
         if made or name in _READS:
             self._count(operands, made)

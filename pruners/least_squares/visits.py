@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..run import hooked
 from .affine_paths import Follower, Trail
 from .survey import Stop, input_of
 
@@ -38,17 +39,14 @@ def visit(network: nn.Module, batch: Tensor, stops: Sequence[Stop], visitor: Vis
     follower = Follower(
         [*network.parameters(), *network.buffers()], lambda trail, other: _joins(visitor, by_layer, trail, other)
     )
-    with ExitStack() as stack:
-        for stop in stops:
-            module = network.get_submodule(stop.layer)
-            enter, leave = partial(_enter, visitor, stop, calls), partial(_leave, visitor, stop, calls, follower)
-            stack.callback(module.register_forward_pre_hook(enter, with_kwargs=True).remove)
-            stack.callback(module.register_forward_hook(leave).remove)
-        stack.enter_context(torch.no_grad())
-        if any(stop.way is not None for stop in stops):
-            stack.enter_context(follower)
-        with suppress(Enough):
-            network(batch)
+    hooks = []
+    for stop in stops:
+        module = network.get_submodule(stop.layer)
+        hooks.append(module.register_forward_pre_hook(partial(_enter, visitor, stop, calls), with_kwargs=True))
+        hooks.append(module.register_forward_hook(partial(_leave, visitor, stop, calls, follower)))
+    following = follower if any(stop.way is not None for stop in stops) else nullcontext()
+    with hooked(hooks), torch.no_grad(), following, suppress(Enough):
+        network(batch)
 
 
 def _enter(

@@ -6,11 +6,13 @@ from . import isolated
 from .batch_norm import estimate_batch_norm
 from .buffers import SAVED, SMALL, UNSAVED, dense, is_blank, same_values
 from .calling import (
+    FunctionMode,
     Modules,
     as_it_was,
     batch_size,
     call_arguments,
     examples_of,
+    hooked,
     images_of,
     labels_of,
     name_of,
@@ -56,7 +58,6 @@ from .other_inputs import larger_batch, larger_sizes
 from .repeatable import repeatable
 from .torch_private import (
     CONV_FORWARD,
-    NO_TORCH_FUNCTION,
     BatchNormBase,
     ConvBase,
     ConvTransposeBase,
@@ -74,22 +75,21 @@ from .torch_private import (
     tree_map,
     unsaved_buffers,
     without_modes,
-    without_values,
 )
 from .ways import Visit, Watch, Way, unwatched
 from .wrappers import computes_weights, plain, precision_of, rounded, unloaded, unwrapped, wide, widened
 
 __all__ = [
-    "CONV_FORWARD", "INTERNAL", "NO_COLUMNS", "NO_TORCH_FUNCTION", "SAVED", "SMALL", "UNSAVED", "BatchNormBase",
-    "ConvBase", "ConvTransposeBase", "DispatchMode", "Left", "Modules", "NormBase", "OpOverload", "StopRequest",
-    "Streamed", "Visit", "Watch", "Way", "WithoutTorchDispatch", "WithoutTorchFunction", "as_it_was", "author_frame",
-    "author_site", "axes_named", "batch_size", "call_arguments", "computes_weights", "copied", "dense", "describe",
-    "described", "estimate_batch_norm", "examples_of", "forward_site", "from_file", "gather_weights", "images_of",
-    "in_stand_in", "infer_sizes", "interrupt_as_flag", "is_author_file", "is_blank", "is_lazy_network",
-    "is_library_file", "isolated", "labels_of", "larger_batch", "larger_sizes", "layer_frame", "name_of", "paddings",
-    "pieces", "places", "plain", "precision_of", "rearrange", "repeatable", "require_module", "rounded", "run",
-    "same_mode", "same_values", "schema_of", "scores_of", "settle_alike", "settle_sizes", "site_of", "span",
-    "span_of", "state_of", "storage_of", "stream", "streams", "take", "tensors_in", "training_batch", "tree_flatten",
-    "tree_leaves", "tree_map", "tree_of", "twin", "unloaded", "unsaved_buffers", "unwatched", "unwrapped",
-    "values_in", "wide", "widened", "without_modes", "without_traces", "without_values",
+    "CONV_FORWARD", "INTERNAL", "NO_COLUMNS", "SAVED", "SMALL", "UNSAVED", "BatchNormBase", "ConvBase",
+    "ConvTransposeBase", "DispatchMode", "FunctionMode", "Left", "Modules", "NormBase", "OpOverload", "StopRequest",
+    "Streamed", "Visit", "Watch", "Way", "WithoutTorchDispatch", "WithoutTorchFunction", "as_it_was",
+    "author_frame", "author_site", "axes_named", "batch_size", "call_arguments", "computes_weights", "copied",
+    "dense", "describe", "described", "estimate_batch_norm", "examples_of", "forward_site", "from_file",
+    "gather_weights", "hooked", "images_of", "in_stand_in", "infer_sizes", "interrupt_as_flag", "is_author_file",
+    "is_blank", "is_lazy_network", "is_library_file", "isolated", "labels_of", "larger_batch", "larger_sizes",
+    "layer_frame", "name_of", "paddings", "pieces", "places", "plain", "precision_of", "rearrange", "repeatable",
+    "require_module", "rounded", "run", "same_mode", "same_values", "schema_of", "scores_of", "settle_alike",
+    "settle_sizes", "site_of", "span", "span_of", "state_of", "storage_of", "stream", "streams", "take",
+    "tensors_in", "training_batch", "tree_flatten", "tree_leaves", "tree_map", "tree_of", "twin", "unloaded",
+    "unsaved_buffers", "unwatched", "unwrapped", "values_in", "wide", "widened", "without_modes", "without_traces",
 ]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
 
 from ..errors import NeedsDataError, OptionError
 from .einops_calls import einops_seen
@@ -49,12 +51,8 @@ class Modules:
     def watching(self) -> Iterator[None]:
         enter = torch.nn.modules.module.register_module_forward_pre_hook(self._enter)
         leave = torch.nn.modules.module.register_module_forward_hook(self._leave, always_call=True)
-        try:
-            with einops_seen():
-                yield
-        finally:
-            enter.remove()
-            leave.remove()
+        with hooked([enter, leave]), einops_seen():
+            yield
 
     def _enter(self, module: nn.Module, args: Any) -> None:
         self._stack.append(self.path_of.get(id(module), self._stack[-1]))
@@ -138,10 +136,32 @@ def same_mode(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
+def hooked(handles: Iterable[RemovableHandle]) -> Iterator[None]:
+    """These hooks, which are there already, are there until the block ends."""
+    with ExitStack() as stack:
+        for handle in handles:
+            stack.callback(handle.remove)
+        yield
+
+
+@contextmanager
 def as_it_was(model: nn.Module) -> Iterator[None]:
     """Leaves nothing of what is run within: neither another mode nor what running keeps on modules."""
     with same_mode(model), without_traces(model):
         yield
+
+
+class FunctionMode(TorchFunctionMode):
+    """Within it, functions of torch's that code calls go through ``called``."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return self.called(func, args, kwargs or {})
+
+    def called(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What takes the place of a call; gives what it gives."""
+        raise NotImplementedError
 
 
 def name_of(func: Any) -> str:

@@ -144,22 +144,29 @@ class DispatchMode(TorchDispatchMode):
             cls.__torch_dispatch__, "__wrapped__", cls.__torch_dispatch__
         )
 
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return self.called(func, args, kwargs or {})
+
+    def called(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What takes the place of an operation; gives what it gives."""
+        raise NotImplementedError
+
 
 class MacCounter(DispatchMode):
     """Counts the multiply-accumulates of all convolutions and matrix products, operation by operation."""
 
     macs = 0
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+    def called(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if torch.is_inference_mode_enabled():  # there composite operations come whole
             with self:
-                parts = func.decompose(*args, **(kwargs or {}))
+                parts = func.decompose(*args, **kwargs)
             if parts is not NotImplemented:
                 return parts
-        out = func(*args, **(kwargs or {}))
-        self.saw(func, (args, kwargs or {}), out, sum(map(macs_of, products(func, args, out))))
+        out = func(*args, **kwargs)
+        self.saw(func, (args, kwargs), out, sum(map(macs_of, products(func, args, out))))
         return out
 
     def saw(self, func: Any, operands: tuple[tuple[Any, ...], dict[str, Any]], out: Any, macs: int) -> None:
@@ -245,15 +252,13 @@ class EvenDraws(DispatchMode):
         super().__init__()
         self.drew = 0
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+    def called(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         form = _DRAWS.get(func.overloadpacket.__name__)
         if form is None:
-            return func(*args, **(kwargs or {}))
+            return func(*args, **kwargs)
         self.drew += 1
         seed(self.drew)
-        return form(func, args, {**(kwargs or {}), **({"generator": None} if "generator" in (kwargs or {}) else {})})
+        return form(func, args, {**kwargs, **({"generator": None} if "generator" in kwargs else {})})
 
 
 def _filled(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

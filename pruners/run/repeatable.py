@@ -28,14 +28,12 @@ class _Drawing(DispatchMode):
         super().__init__()
         self._drawn = 0
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+    def called(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if _draws(func):
             self._drawn += 1
             seed(self._drawn)
         with WithoutTorchFunction():  # what scripted code and numpy hand over isn't a call of the author's
-            return func(*args, **(kwargs or {}))
+            return func(*args, **kwargs)
 
 
 @contextmanager

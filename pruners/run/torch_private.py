@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch._C import DisableTorchFunction as WithoutTorchFunction
 from torch._C import _DisableTorchDispatch as WithoutTorchDispatch
@@ -24,19 +23,12 @@ from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
 
 __all__ = [
-    "CONV_FORWARD", "NO_TORCH_FUNCTION", "BatchNormBase", "ConvBase", "ConvTransposeBase", "NormBase",
+    "CONV_FORWARD", "BatchNormBase", "ConvBase", "ConvTransposeBase", "NormBase",
     "OpOverload", "WithoutTorchDispatch", "WithoutTorchFunction", "gather_weights", "infer_sizes", "paddings",
     "schema_of", "storage_of", "tree_flatten", "tree_leaves", "tree_map", "unsaved_buffers", "without_modes",
-    "without_values",
 ]
 
 CONV_FORWARD = "_conv_forward"  # method of a convolution: what it does with its input, a weight and a bias
-NO_TORCH_FUNCTION = torch._C._disabled_torch_function_impl  # as __torch_function__: the class overrides nothing
-
-
-def without_values(cls: type[Tensor], shape: tuple[int, ...], strides: tuple[int, ...], like: Any) -> Any:
-    """A tensor of a subclass that has a shape, and the type and device of ``like``, but no values."""
-    return torch.Tensor._make_wrapper_subclass(cls, shape, strides=strides, dtype=like.dtype, device=like.device)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize, remove_spectral_norm, remove_weight_norm
 from torch.nn.utils import prune as torch_prune
 
+from ..errors import some
 from .copying import copied
 from .torch_private import ConvBase, tree_map
 
@@ -48,7 +49,7 @@ def unwrapped(model: nn.Module) -> tuple[nn.Module, list[str]]:
             if wrappers:
                 setattr(module, name, bare)
                 inside.setdefault(" and ".join(wrappers), []).append(f"{path}.{name}" if path else name)
-    told += [f"taken out of {names}: {listed(paths)}" for names, paths in inside.items()]
+    told += [f"taken out of {names}: {some(paths)}" for names, paths in inside.items()]
     if any(_is_compiled(m) for m in model.modules()):
         for module in model.modules():
             module._compiled_call_impl = None
@@ -90,7 +91,7 @@ def unloaded(model: nn.Module) -> list[str]:
             bake()
             found.setdefault(kind, []).append(path or "the network")
     _put_in_order(model)
-    return [f"{kind} made part of the weights: {listed(paths)}" for kind, paths in found.items()]
+    return [f"{kind} made part of the weights: {some(paths)}" for kind, paths in found.items()]
 
 
 def _put_in_order(model: nn.Module) -> None:
@@ -103,12 +104,6 @@ def _put_in_order(model: nn.Module) -> None:
 
 def _is_out_of_order(module: nn.Module) -> bool:
     return isinstance(module, _LAYERS) and list(module._parameters)[:2] == ["bias", "weight"]
-
-
-def listed(paths: list[str], shown: int = 3) -> str:
-    """``a, b, c and 12 more``."""
-    more = f" and {len(paths) - shown} more" if len(paths) > shown else ""
-    return ", ".join(paths[:shown]) + more
 
 
 def _inner(module: nn.Module) -> tuple[nn.Module, list[str]]:

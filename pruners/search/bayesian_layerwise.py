@@ -22,18 +22,18 @@ from ..errors import Interrupted, NotFiniteError, ResumeError
 from ..graph import Width
 from ..metrics import rank
 from ..plan import sha256_of_state
-from ..run import StopRequest, copied
+from ..run import copied
 from ..slicing import zero_out
 from .bench import Candidate
 from .checkpoints import Checkpoints, seeded
 from .gaussian_process import derived_seed, random_ratios, suggest_ratios
-from .problem import Evaluation, Problem, SearchResult, interrupted, objective_of
+from .problem import Evaluation, Problem, Searching, SearchResult, objective_of
 from .scatter import State, scatter, zero_removed
 from .scores import Measurements, Task
 from .stages import in_run_order
 
 
-class LayerwiseSearch:
+class LayerwiseSearch(Searching):
     """For every width the ratio r in [0, max_pruning] that maximises
 
         -(L + alpha * P + alpha / 4 * B)
@@ -50,18 +50,14 @@ class LayerwiseSearch:
     def __init__(self, problem: Problem) -> None:
         problem.require_losses()
         self.retrain = problem.retrain
-        self.problem = problem
-        self.settings = problem.settings
         self.widths = in_direction(problem)
-        self.per_width = 3 + self.settings.init_points + self.settings.n_iter
-        self.total = self.per_width * len(self.widths)
+        self.per_width = 3 + problem.settings.init_points + problem.settings.n_iter
+        super().__init__(problem, self.per_width * len(self.widths))
         self.whole = problem.costs.count({})
-        self.stop = StopRequest()
         self.model = copied(problem.model)
         self.orders: dict[str, list[int]] = {}
         self.counts: Counts = {}
         self.best: dict[str, Evaluation] = {}
-        self.evaluations: list[Evaluation] = []
         self.measurements = Measurements(problem.bench, problem.evaluator, self.settings.stop_early)
         self.retrains = 0
         self.checkpoints = Checkpoints(problem.ledger.path)
@@ -69,12 +65,9 @@ class LayerwiseSearch:
         self.notes: list[str] = []
 
     def run(self) -> SearchResult:
-        try:
-            with self.stop.listening():
-                for position, width in enumerate(self.widths):
-                    self._decide(position, width)
-        except KeyboardInterrupt:
-            raise self._interrupted() from None
+        with self.listening():
+            for position, width in enumerate(self.widths):
+                self._decide(position, width)
         counts = self._on_budget()
         kept = {w.name: self._kept(w.name, counts[w.name]) for w in self.problem.graph.widths}
         self._load_weights()
@@ -114,11 +107,9 @@ class LayerwiseSearch:
             self.measurements.known[self._key(width.name, record.kept)] = (record.loss, record.accuracy)
             points.append((record.ratio, record.objective))
             unseen.discard(record.kept)
-            self.evaluations.append(record)
             if record.is_best:
                 self.best[width.name] = record
-            self.problem.watcher.on_evaluation(record)
-            self._stop_if_asked()
+            self.noted(record)
             if not unseen:
                 break
 
@@ -155,17 +146,12 @@ class LayerwiseSearch:
         best_so_far = self.best.get(width.name)
         rival = None if best_so_far is None else self._task(width, best_so_far.kept)
         loss, accuracy = self.measurements.score(self._task(width, count), rival)
-        size = self._size(width.name, count)
-        objective = self._objective(width.name, loss, size, points)
-        best = max([objective, *(value for _, value in points)])
+        objective = self._objective(width.name, loss, self._size(width.name, count), points)
         finished = step == self.per_width or unseen <= {count}
-        return Evaluation(
-            width.name, step, ratio, width.size - count, count, loss, accuracy, objective, best,
-            is_best=all(objective > value for _, value in points),
-            params=size["params"], macs=size["macs"], bits=size["bits"],
-            seconds=round(self.measurements.seconds, 3), cached=cached, seed=self.settings.seed,
+        return self.problem.record(
+            width.name, step, width.size, count, {**self.counts, width.name: count}, (loss, accuracy), objective,
+            [value for _, value in points], ratio=ratio, seconds=round(self.measurements.seconds, 3), cached=cached,
             done=self.per_width * position + (self.per_width if finished else step), total=self.total,
-            score=self.problem.score_of(loss),
         )  # fmt: skip
 
     def _objective(
@@ -236,7 +222,7 @@ class LayerwiseSearch:
         fields = {"width": name, "epochs": epochs, "sha256": sha256_of_state(state), "seconds": seconds}
         self.problem.ledger.append("retrain", fields)
         self.checkpoints.drop(self.retrains - 1)  # only now that the ledger names the new weights
-        self._stop_if_asked()
+        self.stop_if_asked()
 
     def _retrained(self, name: str, epochs: int) -> State:
         """The whole state after retraining what is kept of it."""
@@ -251,7 +237,7 @@ class LayerwiseSearch:
             with self.stop.paused(), seeded(derived_seed(self.settings.seed, name, "retrain")):
                 self.retrain(network, epochs)
         except Interrupted:  # a trainer's own words would be about training
-            raise self._interrupted() from None
+            raise self.interrupted() from None
         state = scatter(self.model.state_dict(), network.state_dict(), graph, {} if zeroed else kept)
         if not all(t.isfinite().all() for t in state.values() if t.is_floating_point()):
             raise NotFiniteError(
@@ -276,13 +262,6 @@ class LayerwiseSearch:
         if allowance.budget is None:
             return self.counts
         return (grow if allowance.meets(self.counts) else shrink)(allowance, self.counts)
-
-    def _stop_if_asked(self) -> None:
-        if self.stop.requested:
-            raise self._interrupted()
-
-    def _interrupted(self) -> Interrupted:
-        return interrupted(self.problem, self.evaluations, self.total)
 
 
 def in_direction(problem: Problem) -> list[Width]:

@@ -6,20 +6,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..costs import Allowance, Counts, Step, grow, shrink
-from ..errors import Interrupted, NotFiniteError, ResumeError
-from ..run import StopRequest
+from ..errors import NotFiniteError, ResumeError
 from .bench import Candidate
 from .gaussian_process import Ratios, derived_seed, random_ratios, suggest_ratios
 from .one_ratio import decided, ranked, steps
-from .problem import Evaluation, Problem, SearchResult, interrupted, objective_of
-from .scores import Measurements, Score, Task
+from .problem import Evaluation, Problem, Searching, SearchResult, objective_of
+from .scores import Measurements, Task
 from .stages import stages
 
 ALL = "all stages"
 """What stands for a width in the records: a candidate changes them all."""
 
 
-class StagedSearch:
+class StagedSearch(Searching):
     """For every stage (see ``stages``) a ratio r in [0, max_pruning]; together they maximise
 
         -(L + alpha * P + alpha / 4 * B)
@@ -34,31 +33,25 @@ class StagedSearch:
 
     def __init__(self, problem: Problem) -> None:
         problem.require_losses()
-        self.problem, self.settings = problem, problem.settings
         self.stages = stages(problem.graph)
         self.ranking = ranked(problem)
         ordered = sorted(steps(problem, self.ranking), key=lambda s: s.score)
         self.steps = [[s for s in ordered if s.width in stage] for stage in self.stages]
         self.starts = (0.0, 0.5, 1.0) if problem.allowance.budget is None else (0.5, 1.0)
-        self.total = len(self.starts) + self.settings.init_points + self.settings.n_iter
+        super().__init__(problem, len(self.starts) + problem.settings.init_points + problem.settings.n_iter)
         self.whole = problem.costs.count({})
         self.measurements = Measurements(problem.bench, problem.evaluator, self.settings.stop_early)
-        self.stop = StopRequest()
         self.points: list[tuple[Ratios, float]] = []
-        self.evaluations: list[Evaluation] = []
         self.best: tuple[Evaluation, Counts] | None = None
 
     def run(self) -> SearchResult:
         names = [list(stage) for stage in self.stages]
         if self.problem.ledger.recorded("stages", stages=names) is None:
             self.problem.ledger.append("stages", {"stages": names})
-        try:
-            with self.stop.listening():
-                self._look_ahead()
-                for step in range(1, self.total + 1):
-                    self._try(step)
-        except KeyboardInterrupt:
-            raise self._interrupted() from None
+        with self.listening():
+            self._look_ahead()
+            for step in range(1, self.total + 1):
+                self._try(step)
         assert self.best is not None
         record, counts = self.best
         result = decided(self.problem, self.ranking, counts)
@@ -78,12 +71,9 @@ class StagedSearch:
         record = self.problem.evaluation(ALL, step, lambda: self._evaluation(step, counts))
         self.measurements.known[self._task(counts).key] = (record.loss, record.accuracy)
         self.points.append((ratios, record.objective))
-        self.evaluations.append(record)
         if record.is_best:
             self.best = record, counts
-        self.problem.watcher.on_evaluation(record)
-        if self.stop.requested:
-            raise self._interrupted()
+        self.noted(record)
 
     # -- what is tried
 
@@ -132,9 +122,9 @@ class StagedSearch:
                 "check weights and data"
             )
         objective = objective_of(loss, task.price, others)
-        return joint_record(
-            self.problem, step, counts, (loss, accuracy), objective, others, cached=cached,
-            seconds=self.measurements.seconds, done=step, total=self.total,
+        return self.problem.record(
+            ALL, step, groups, kept, counts, (loss, accuracy), objective, others, cached=cached,
+            seconds=round(self.measurements.seconds, 3), done=step, total=self.total,
         )  # fmt: skip
 
     def _task(self, counts: Counts) -> Task:
@@ -145,24 +135,6 @@ class StagedSearch:
     def _candidate(self, counts: Counts) -> Candidate:
         kept = {name: self.ranking.keep(name, n) for name, n in counts.items()}
         return Candidate(kept, "finish", "loss")
-
-    def _interrupted(self) -> Interrupted:
-        return interrupted(self.problem, self.evaluations, self.total)
-
-
-def joint_record(
-    problem: Problem, step: int, counts: Counts, score: Score, objective: float, others: Sequence[float], *,
-    cached: bool, seconds: float, done: int, total: int,
-) -> Evaluation:  # fmt: skip
-    """The record of a candidate in which several widths are narrower; ``others``: objectives of those before it."""
-    groups, kept = sum(problem.allowance.sizes.values()), sum(counts.values())
-    size = problem.costs.count(counts).relative_to(problem.costs.count({}))
-    return Evaluation(
-        ALL, step, (groups - kept) / groups, groups - kept, kept, *score, objective, max([objective, *others]),
-        is_best=all(objective > value for value in others), params=size["params"], macs=size["macs"],
-        bits=size["bits"], seconds=round(seconds, 3), cached=cached, seed=problem.settings.seed,
-        done=done, total=total, score=problem.score_of(score[0]),
-    )  # fmt: skip
 
 
 def lowest_gone(allowance: Allowance, stage: Sequence[str], ordered: Sequence[Step], ratio: float) -> Counts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from ..costs import Budget
-from ..errors import BudgetError
+from ..errors import BudgetError, some
 from ..graph import ChannelGraph, Width
 from ..layer_words import layers_named, nearest
 
@@ -38,8 +38,7 @@ def own_ratios(budget: Budget | None, graph: ChannelGraph, model: nn.Module) -> 
         word, ratios[width] = next(iter(own.values()))
         along = [layer for layer in found if layer not in own and layer not in graph.parts]
         if along:
-            more = f" and {len(along) - 3} more" if len(along) > 3 else ""
-            told.append(f"--ratio {word}={ratios[width]:g} is of {', '.join(along[:3])}{more}, too: they go together")
+            told.append(f"--ratio {word}={ratios[width]:g} is of {some(along)}, too: they go together")
     return ratios, told
 
 

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
-from ..costs import Allowance, Budget, CostModel, Costs, Limits
+from ..costs import Allowance, Budget, CostModel, Costs, Counts, Limits
 from ..errors import ConflictError, Interrupted, MeasureError, NeedsDataError, OptionError, ResumeError
 from ..graph import ChannelGraph
 from ..metrics import Batch
 from ..plan import PruningPlan, from_kept
 from ..registry import Registry
+from ..run import StopRequest
 from .bench import Bench, Evaluator
 from .ledger import Ledger
+
+Score = tuple[float | None, float | None]
+"""Loss and accuracy, None where they are not finite."""
 
 UNJUDGED = "--search {} evaluates candidates; give --data or --score, or take --search uniform or global"
 NO_LOSSES = "--stop-early looks at the losses of single images, of which --score tells nothing"
@@ -196,6 +201,24 @@ class Problem:
         """What the user's own measure, if there is one, gave a candidate with this loss."""
         return None if self.evaluator.scored is None else self.evaluator.scored.of(loss)
 
+    def record(
+        self, width: str, step: int, groups: int, kept: int, counts: Counts, found: Score, objective: float,
+        others: Sequence[float], **more: Any,
+    ) -> Evaluation:  # fmt: skip
+        """The record of a candidate with these ``counts``, of which so many ``groups`` of the width are ``kept``.
+        ``others``: objectives of those before it; ``more``: other fields than what follows from this, too."""
+        size = self.costs.count(counts).relative_to(self.costs.count({}))
+        fields: dict[str, Any] = {
+            "ratio": (groups - kept) / groups, "best": max([objective, *others]), "cached": False,
+            "is_best": all(objective > value for value in others), "seed": self.settings.seed,
+            "params": size["params"], "macs": size["macs"], "bits": size["bits"], "score": self.score_of(found[0]),
+        }  # fmt: skip
+        loss, accuracy = found
+        return Evaluation(
+            width=width, step=step, removed=groups - kept, kept=kept, loss=loss, accuracy=accuracy,
+            objective=objective, **{**fields, **more},
+        )  # fmt: skip
+
 
 @dataclass(frozen=True)
 class SearchResult:
@@ -222,12 +245,39 @@ def objective_of(loss: float | None, price: float, others: Sequence[float]) -> f
     return -(loss + price) if loss is not None else min(others) - 1.0
 
 
-def interrupted(problem: Problem, done: Sequence[Evaluation], total: int) -> Interrupted:
-    """The error that ends a search on Ctrl-C, with what is kept of it."""
-    left = total - done[-1].done if done else total
-    after = f"{len(done)} of {len(done) + left} evaluations"
-    kept = "continue with --resume" if problem.ledger.path else "without a ledger nothing is kept"
-    return Interrupted(f"search interrupted after {after}; {kept}")
+class Searching:
+    """A search that looks at up to ``total`` candidates: their records, and the end on Ctrl-C."""
+
+    def __init__(self, problem: Problem, total: int) -> None:
+        self.problem, self.settings, self.total = problem, problem.settings, total
+        self.evaluations: list[Evaluation] = []
+        self.stop = StopRequest()
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Within this block Ctrl-C ends the search where it is asked for."""
+        try:
+            with self.stop.listening():
+                yield
+        except KeyboardInterrupt:
+            raise self.interrupted() from None
+
+    def noted(self, record: Evaluation) -> None:
+        self.evaluations.append(record)
+        self.problem.watcher.on_evaluation(record)
+        self.stop_if_asked()
+
+    def stop_if_asked(self) -> None:
+        if self.stop.requested:
+            raise self.interrupted()
+
+    def interrupted(self) -> Interrupted:
+        """The error that ends the search, with what is kept of it."""
+        done = self.evaluations
+        left = self.total - done[-1].done if done else self.total
+        after = f"{len(done)} of {len(done) + left} evaluations"
+        kept = "continue with --resume" if self.problem.ledger.path else "without a ledger nothing is kept"
+        return Interrupted(f"search interrupted after {after}; {kept}")
 
 
 Strategy = Callable[[Problem], SearchResult]

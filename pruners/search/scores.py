@@ -12,11 +12,9 @@ import torch
 from torch import Tensor
 
 from .bench import Bench, Candidate, Evaluator
+from .problem import Score
 
 Key = tuple[Any, ...]
-Score = tuple[float | None, float | None]
-"""Loss and accuracy, None where they are not finite."""
-
 SHARE, ERRORS = 0.25, 3.0
 
 

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Literal
 
 from ..costs import Allowance, Counts, give_back
-from ..errors import Interrupted, NeedsDataError
+from ..errors import NeedsDataError
 from ..metrics import Ranking
-from ..run import StopRequest
 from .bench import Candidate
 from .damage import PROBED, Curve, Difference, curve_through
 from .one_ratio import decided, ranked, require_budget
-from .problem import Evaluation, Problem, SearchResult, interrupted, search_strategy
+from .problem import Evaluation, Problem, Searching, SearchResult, search_strategy
 from .stage_balance import Balance, attempts
 
 _STEPS = 64
@@ -51,7 +49,7 @@ def sensitivity(problem: Problem) -> SearchResult:
     return replace(decided(problem, ranking, counts), evaluations=tuple(probes.evaluations), best=best)
 
 
-class Probes:
+class Probes(Searching):
     """The probes of all widths, in the order of the graph; an interrupted pass goes on where it was."""
 
     def __init__(self, problem: Problem, ranking: Ranking) -> None:
@@ -59,13 +57,10 @@ class Probes:
             raise NeedsDataError(
                 "--search sensitivity looks at images; give --data, or take --search uniform or global"
             )
-        self.problem, self.ranking = problem, ranking
+        self.ranking = ranking
         self.probed = {name: probed_counts(allowed) for name, allowed in problem.allowance.levels.items()}
         self.number = sum(len(counts) for counts in self.probed.values())
-        self.total = self.number + attempts(problem)
-        self.whole = problem.costs.count({})
-        self.evaluations: list[Evaluation] = []
-        self.stop = StopRequest()
+        super().__init__(problem, self.number + attempts(problem))
 
     def curves(self) -> dict[str, Curve]:
         found = {}
@@ -73,7 +68,7 @@ class Probes:
         fitted = self.problem.evaluator.finish is not self.problem.evaluator.realize
         whole = self.total - self.number, _FITS if fitted else 1.0
         self.problem.watcher.on_start(((self.number, 1.0), whole))
-        with self._listening():
+        with self.listening():
             self.problem.bench.ahead(wanted[self.problem.ledger.left :])
             for name, counts in self.probed.items():
                 size = self.problem.allowance.sizes[name]
@@ -84,28 +79,14 @@ class Probes:
 
     def balanced(self, allocate: Callable[[Mapping[str, float]], Counts]) -> Counts:
         """The counts that do best together, of those that factors on the damages of stages lead to."""
-        balance = Balance(self.problem, self.ranking, allocate, self.number, self.total, self._noted)
-        with self._listening():
+        balance = Balance(self.problem, self.ranking, allocate, self.number, self.total, self.noted)
+        with self.listening():
             return balance.run()
-
-    @contextmanager
-    def _listening(self) -> Iterator[None]:
-        try:
-            with self.stop.listening():
-                yield
-        except KeyboardInterrupt:
-            raise self._interrupted() from None
 
     def _probe(self, name: str, step: int, kept: int) -> Evaluation:
         record = self.problem.evaluation(name, step, lambda: self._measured(name, step, kept))
-        self._noted(record)
+        self.noted(record)
         return record
-
-    def _noted(self, record: Evaluation) -> None:
-        self.evaluations.append(record)
-        self.problem.watcher.on_evaluation(record)
-        if self.stop.requested:
-            raise self._interrupted()
 
     def _candidate(self, name: str, kept: int) -> Candidate:
         asked: Literal["outputs", "score"] = "outputs" if self.problem.batches else "score"
@@ -114,21 +95,14 @@ class Probes:
     def _measured(self, name: str, step: int, kept: int) -> Evaluation:
         judged = self.problem.bench.result(self._candidate(name, kept))
         found: Difference = judged.value
-        size = self.problem.costs.count({name: kept}).relative_to(self.whole)
         known = [e.objective for e in self.evaluations if e.width == name]
         finite = found.damage if found.damage != float("inf") else None
         objective = min([0.0, *known]) - 1.0 if finite is None else -finite
-        groups = self.problem.allowance.sizes[name]
-        return Evaluation(
-            name, step, (groups - kept) / groups, groups - kept, kept, finite, found.agreement, objective,
-            max([objective, *known]), is_best=False, params=size["params"], macs=size["macs"], bits=size["bits"],
-            seconds=round(judged.seconds, 3), cached=False, seed=self.problem.settings.seed,
-            done=len(self.evaluations) + 1, total=self.total,
+        return self.problem.record(
+            name, step, self.problem.allowance.sizes[name], kept, {name: kept}, (finite, found.agreement), objective,
+            known, is_best=False, seconds=round(judged.seconds, 3), done=len(self.evaluations) + 1, total=self.total,
             score=None if self.problem.batches else self.problem.score_of(finite),
         )  # fmt: skip
-
-    def _interrupted(self) -> Interrupted:
-        return interrupted(self.problem, self.evaluations, self.total)
 
 
 def probed_counts(allowed: tuple[int, ...]) -> tuple[int, ...]:

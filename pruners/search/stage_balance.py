@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 from torch import Tensor
 
 from ..costs import Counts
 from ..metrics import Ranking
-from .bayesian_staged import ALL, joint_record
+from .bayesian_staged import ALL
 from .bench import Candidate, Found
 from .damage import Difference
 from .problem import Evaluation, Problem
@@ -104,11 +103,12 @@ class Balance:
         found: Difference = judged.value
         loss = found.damage if found.damage != float("inf") else None
         others = [e.objective for e in self.known.values()]
-        record = joint_record(
-            self.problem, self.step, counts, (loss, found.agreement), _WORST if loss is None else -loss, others,
-            cached=False, seconds=judged.seconds, done=self.done + done, total=self.total,
+        groups, kept = sum(self.problem.allowance.sizes.values()), sum(counts.values())
+        return self.problem.record(
+            ALL, self.step, groups, kept, counts, (loss, found.agreement), _WORST if loss is None else -loss, others,
+            is_best=not self.best or self._clearly_less(found.each), seconds=round(judged.seconds, 3),
+            done=self.done + done, total=self.total,
         )  # fmt: skip
-        return replace(record, is_best=not self.best or self._clearly_less(found.each))
 
     def _clearly_less(self, damages: Tensor) -> bool:
         best = tuple(self.best.values())

@@ -9,11 +9,10 @@ from types import FrameType
 from typing import Any
 
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
 from ..graph import Pass
 from ..places import Site, Span
-from ..run import Modules, author_frame, author_site, call_arguments, in_stand_in, layer_frame, run, span
+from ..run import FunctionMode, Modules, author_frame, author_site, call_arguments, in_stand_in, layer_frame, run, span
 from ..trace import SITE_RULES
 from .evaluate import Env, Unknown, evaluate
 from .passes import retraced
@@ -61,18 +60,16 @@ class CallFrames:
         return self
 
 
-class _Watching(TorchFunctionMode):
+class _Watching(FunctionMode):
     def __init__(self, modules: Modules, frames: CallFrames) -> None:
         super().__init__()
         self._modules, self._frames = modules, frames
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+    def called(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         frame = author_frame()
         if func in SITE_RULES and frame is not None and not in_stand_in():
             self._frames.saw(self._modules, (author_site(), span(frame)))
-        return func(*args, **(kwargs or {}))
+        return func(*args, **kwargs)
 
 
 def samples(

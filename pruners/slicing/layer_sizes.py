@@ -2,37 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import singledispatch
 from typing import Any
 
 from torch import nn
 
 from ..run import NormBase, gather_weights
 
-Resizer = Callable[[Any], None]
 
-
-RESIZERS: dict[type[nn.Module], Resizer] = {}
-
-
-def resizer(*types: type[nn.Module]) -> Callable[[Resizer], Resizer]:
-    """Register how a layer's size attributes follow from its tensors."""
-
-    def register(function: Resizer) -> Resizer:
-        RESIZERS.update(dict.fromkeys(types, function))
-        return function
-
-    return register
-
-
-def resize(module: nn.Module) -> None:
+@singledispatch
+def resize(layer: Any) -> None:
     """Let a layer's own numbers follow the tensors it has now; layers without such numbers stay."""
-    found = next((RESIZERS[t] for t in type(module).__mro__ if t in RESIZERS), None)
-    if found is not None:
-        found(module)
 
 
-@resizer(nn.Conv1d, nn.Conv2d, nn.Conv3d)
+@resize.register(nn.Conv1d | nn.Conv2d | nn.Conv3d)
 def _conv(layer: Any) -> None:
     out, per_group = layer.weight.shape[:2]
     if layer.groups > 1 and layer.in_channels == layer.groups:  # depth-wise: as many groups as inputs
@@ -40,7 +23,7 @@ def _conv(layer: Any) -> None:
     layer.out_channels, layer.in_channels = out, per_group * layer.groups
 
 
-@resizer(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+@resize.register(nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d)
 def _conv_transposed(layer: Any) -> None:
     incoming, per_group = layer.weight.shape[:2]
     if layer.groups > 1 and layer.in_channels == layer.groups:
@@ -48,25 +31,25 @@ def _conv_transposed(layer: Any) -> None:
     layer.in_channels, layer.out_channels = incoming, per_group * layer.groups
 
 
-@resizer(nn.Linear)
+@resize.register(nn.Linear)
 def _linear(layer: Any) -> None:
     layer.out_features, layer.in_features = layer.weight.shape
 
 
-@resizer(NormBase)
+@resize.register(NormBase)
 def _batch_norm(layer: Any) -> None:
     vector = layer.running_mean if layer.running_mean is not None else layer.weight
     if vector is not None:
         layer.num_features = vector.numel()
 
 
-@resizer(nn.LayerNorm, nn.RMSNorm)
+@resize.register(nn.LayerNorm | nn.RMSNorm)
 def _layer_norm(layer: Any) -> None:
     if layer.weight is not None:
         layer.normalized_shape = tuple(layer.weight.shape)
 
 
-@resizer(nn.GroupNorm)
+@resize.register(nn.GroupNorm)
 def _group_norm(layer: Any) -> None:
     if layer.weight is not None:
         if layer.num_groups == layer.num_channels:  # each channel for itself
@@ -74,12 +57,12 @@ def _group_norm(layer: Any) -> None:
         layer.num_channels = layer.weight.numel()
 
 
-@resizer(nn.PReLU)
+@resize.register(nn.PReLU)
 def _prelu(layer: Any) -> None:
     layer.num_parameters = layer.weight.numel()
 
 
-@resizer(nn.RNNBase)
+@resize.register(nn.RNNBase)
 def _recurrent(layer: Any) -> None:
     projected = layer.proj_size > 0
     layer.input_size, layer.hidden_size = layer.weight_ih_l0.shape[1], layer.weight_hh_l0.shape[0] // _gates(layer)
@@ -87,7 +70,7 @@ def _recurrent(layer: Any) -> None:
     gather_weights(layer)
 
 
-@resizer(nn.RNNCellBase)
+@resize.register(nn.RNNCellBase)
 def _recurrent_cell(layer: Any) -> None:
     layer.input_size, layer.hidden_size = layer.weight_ih.shape[1], layer.weight_hh.shape[1]
 
@@ -96,11 +79,11 @@ def _gates(layer: nn.RNNBase) -> int:
     return {"LSTM": 4, "GRU": 3}.get(layer.mode, 1)
 
 
-@resizer(nn.Bilinear)
+@resize.register(nn.Bilinear)
 def _bilinear(layer: Any) -> None:
     layer.out_features, layer.in1_features, layer.in2_features = layer.weight.shape
 
 
-@resizer(nn.Embedding, nn.EmbeddingBag)
+@resize.register(nn.Embedding | nn.EmbeddingBag)
 def _embedding(layer: Any) -> None:
     layer.num_embeddings, layer.embedding_dim = layer.weight.shape

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
 from ..errors import MixedNumberError, OtherWayError, SecateurError, SharedNumberError, StuckError, TraceError
 from ..graph import ChannelGraph, CountedCall, Kept, Pass, Step
 from ..places import LiteralSite, Site, Span
 from ..run import (
+    FunctionMode,
     Modules,
     NormBase,
     author_frame,
@@ -32,6 +32,7 @@ from ..run import (
     copied,
     describe,
     examples_of,
+    hooked,
     in_stand_in,
     layer_frame,
     name_of,
@@ -276,10 +277,9 @@ def _norms_that_fit(network: nn.Module, model: nn.Module) -> Iterator[None]:
         m.register_forward_pre_hook(partial(_fit_norm, {m, own}, sizes)) for m, own in pairs if _has_no_tensors(m)
     ]
     try:
-        yield
+        with hooked(hooks):
+            yield
     finally:
-        for hook in hooks:
-            hook.remove()
         for norm, found in sizes.items():  # the run may have been made to leave no trace
             vars(norm).update(found)
 
@@ -305,7 +305,7 @@ def _fit_norm(
         vars(norm).update(found)
 
 
-class _Rehearsal(TorchFunctionMode):
+class _Rehearsal(FunctionMode):
     """Compares every counted call with the trace, notes stale numbers and corrects them for this run."""
 
     def __init__(
@@ -332,10 +332,8 @@ class _Rehearsal(TorchFunctionMode):
         self._noted: set[tuple[str, Site, Span, Path]] = set()
         self._places: dict[object, Stale] = {}  # the expression behind a call's number
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = dict(kwargs or {})
+    def called(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        kwargs = dict(kwargs)
         own = not in_stand_in()
         if func in SITE_RULES and own:
             args, kwargs = self._correct(func, args, kwargs)

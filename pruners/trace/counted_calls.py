@@ -12,11 +12,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from ..graph import SiteCall
 from ..places import Span
 from ..run import (
+    FunctionMode,
     WithoutTorchDispatch,
     author_frame,
     author_site,
@@ -283,17 +283,15 @@ def _parts_of(line: Tensor | None, lengths: Sequence[int], names: Sequence[str])
         yield names[axes_of(plane)[0]], plane.reshape(-1)
 
 
-class _Specials(TorchFunctionMode):
+class _Specials(FunctionMode):
     """Functions inside a call of einops: nothing is recorded there."""
 
     def __init__(self, tracer: Tracer) -> None:
         super().__init__()
         self._tracer = tracer
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        return _in_its_way(self._tracer, func, args, kwargs or {})
+    def called(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return _in_its_way(self._tracer, func, args, kwargs)
 
 
 def _in_its_way(tracer: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -309,18 +307,16 @@ def inside_einops(tracer: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict
         return func(*args, **kwargs)
 
 
-class SiteRecorder(TorchFunctionMode):
+class SiteRecorder(FunctionMode):
     """Records, during a trace, every call that a site rule knows."""
 
     def __init__(self, tracer: Tracer) -> None:
         super().__init__()
         self._tracer = tracer
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+    def called(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         tracer = self._tracer
-        out = self._watched(func, args, kwargs or {})
+        out = self._watched(func, args, kwargs)
         if tracer.held and author_site() in tracer.held:
             site = author_site()
             for leaf in tree_leaves((args, kwargs, out)):

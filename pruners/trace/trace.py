@@ -207,11 +207,9 @@ class _LabelMode(DispatchMode):
         super().__init__()
         self._tracer = tracer
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+    def called(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         with WithoutTorchFunction():  # inside a script function the recorder would see operations and rules
-            return self._labelled(func, args, kwargs or {})
+            return self._labelled(func, args, kwargs)
 
     def _labelled(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         first = args[0] if args and isinstance(args[0], Tensor) else None

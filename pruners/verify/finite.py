@@ -20,10 +20,8 @@ class _FirstNaN(DispatchMode):
         super().__init__()
         self.site: Any = None
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        out = func(*args, **(kwargs or {}))
+    def called(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        out = func(*args, **kwargs)
         if self.site is None and _has_nan(out) and not _has_nan((args, kwargs)):
             self.site = author_site()
         return out

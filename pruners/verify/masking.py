@@ -57,16 +57,14 @@ class _Masking(DispatchMode):
         self._masks = masks
         self.ran: Counter[str] = Counter()
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+    def called(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         name = func.overloadpacket.__name__
         masks = self._masks.get((name, self.ran[name]))
         self.ran[name] += 1
         if masks is None:
-            return func(*args, **(kwargs or {}))
+            return func(*args, **kwargs)
         _check(args, masks)
-        return _FORMS.get(name, _statistic)(func, args, kwargs or {}, masks)
+        return _FORMS.get(name, _statistic)(func, args, kwargs, masks)
 
 
 def _check(args: tuple[Any, ...], masks: Masks) -> None:

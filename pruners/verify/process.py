@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,9 +67,8 @@ class Verification:
 
 
 def verify_bundle(
-    file: Path, factory: str, cases: Sequence[Case], expected: Costs, batch: int, blocked: Sequence[str] = (),
-    weights: bool = True,
-) -> Verification:  # fmt: skip
+    file: Path, factory: str, cases: Sequence[Case], expected: Costs, batch: int, weights: bool = True
+) -> Verification:
     """Import the generated file in a fresh process, load ``weights.pth`` beside it strictly and compare every case.
 
     ``weights``: False for a file whose network has its own. Raises VerificationError with the reason: an import that is
@@ -77,7 +77,7 @@ def verify_bundle(
     rounding alone makes that much), parameters that are not the planned ones, a training step that fails where the
     original's works. MACs are counted anew; what is found is published, whatever was planned.
     """
-    report = _run(file, factory, cases, (*BLOCKED, *blocked), weights)
+    report = _run(file, factory, cases, (*BLOCKED, *_unneeded(file)), weights)
     if "error" in report:
         raise VerificationError(f"the generated file does not work in a fresh process: {report['error']}")
     for case, found in zip(cases, report["cases"], strict=True):
@@ -101,6 +101,21 @@ def verify_bundle(
     return Verification(
         worst["diff"], relative, worst["scale"], report["params"], macs, names, all(c.double for c in cases), trained
     )  # fmt: skip
+
+
+def _unneeded(file: Path) -> tuple[str, ...]:
+    """torchvision, unless the file imports it or a library that may need it: then it is there for whoever runs it."""
+    with suppress(SyntaxError):  # which the fresh process tells of
+        tree = ast.parse(file.read_bytes())
+        imports = [n for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom)]
+        modules = [
+            m for n in imports
+            for m in ([n.module or ""] if isinstance(n, ast.ImportFrom) else [a.name for a in n.names])
+        ]  # fmt: skip
+        known = {"torch", "numpy", "numba", "llvmlite", *sys.stdlib_module_names}
+        if {m.partition(".")[0] for m in modules} <= known:
+            return ("torchvision",)
+    return ()
 
 
 def _run(

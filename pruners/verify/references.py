@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..errors import SecateurError
 from ..graph import ChannelGraph
-from ..run import DispatchMode, Streamed, isolated, streams, tree_leaves, twin
+from ..run import DispatchMode, Streamed, hooked, isolated, streams, tree_leaves, twin
 from ..slicing import corrected
 from . import oracle
 from .case import TOLERANCE
@@ -109,18 +109,12 @@ class Whole:
                 return Found(setting, out, draws.drew > 0)
         return None
 
-    @contextmanager
-    def _watching(self, reached: set[str]) -> Iterator[None]:
+    def _watching(self, reached: set[str]) -> AbstractContextManager[None]:
         def note(name: str) -> Any:
             return lambda *_: reached.add(name)
 
         owners = [(n, m) for n, m in self._model.named_modules() if next(m.parameters(recurse=False), None) is not None]
-        hooks = [m.register_forward_hook(note(n)) for n, m in owners]
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
+        return hooked([m.register_forward_hook(note(n)) for n, m in owners])
 
     def tolerance(self, found: Found) -> float | None:
         """How much, relative to the largest output, may differ here; the weights are used up. None: nothing is told.
@@ -159,13 +153,11 @@ class _Reads(DispatchMode):
         self._keys = {id(p): k for k, p in model.named_parameters() if k in parameters}
         self.names: dict[str, set[str]] = {}
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+    def called(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         for leaf in tree_leaves(args):
             if id(leaf) in self._keys:
                 self.names.setdefault(self._keys[id(leaf)], set()).add(func.overloadpacket.__name__)
-        return func(*args, **(kwargs or {}))
+        return func(*args, **kwargs)
 
 
 class Live:

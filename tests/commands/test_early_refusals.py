@@ -238,7 +238,7 @@ def test_the_names_are_those_of_the_registries() -> None:
     assert metrics.FIRST == names.RANKINGS
     assert search.SEARCHES.names() == names.SEARCHES
     assert set(TRANSFERS.names()) == set(names.TRANSFERS)
-    assert layouts and folders and shards and tuple(sorted(sets.DATA_SETS)) == names.DATA_SETS
+    assert layouts and folders and shards and sets.DATA_SETS.names() == names.DATA_SETS
     assert tuple(sorted(KINDS_THERE)) == names.KINDS
 
 

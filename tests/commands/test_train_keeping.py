@@ -26,7 +26,7 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, *words: str, step: int = 3) -> 
         return InterruptAt(step)
 
     with monkeypatch.context() as patch:
-        patch.setattr(console, "Silent", progress)
+        patch.setattr(console, "Progress", progress)
         result = app(*words, "-q")
     assert result.exit_code == 130, result.stderr
     return result

@@ -381,14 +381,14 @@ import torch
 from torch import nn
 from secateur.pruners.errors import Interrupted
 from secateur.training.data import load_data
-from secateur.training.fit import Silent
+from secateur.training.fit import Progress
 from secateur.training.fit import Regime
 from secateur.training.fit import fit
 
 rank = int(os.environ["RANK"])
 data, regime = load_data("digits"), Regime("r", "sgd", {0: {"lr": 0.1}}, batch_size=255)
 
-class CtrlC(Silent):
+class CtrlC(Progress):
     left = 6
 
     def advance(self, steps=1, status=""):

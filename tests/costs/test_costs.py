@@ -83,7 +83,7 @@ def test_a_layer_kind_may_have_its_own_precision():
     class Inherits(OneBit):
         pass
 
-    register_precision(OneBit, 1)
+    register_precision(OneBit, weights=1)
     model = nn.Sequential(Inherits(3, 4, 3), nn.Conv2d(4, 2, 1, bias=False))
     assert stored_tensors(model)["0.weight"] == Stored(True, 1)
     assert measure(model, IMAGE).bits == 4 * 3 * 9 + 32 * 4 + 32 * 8

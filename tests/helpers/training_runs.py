@@ -8,7 +8,7 @@ import signal
 import torch
 from torch import Tensor, nn
 
-from secateur.training.fit import Silent
+from secateur.training.fit import Progress
 from secateur.training.fit.regimes import Regime
 from secateur.training.fit.trainer import FitResult
 
@@ -24,7 +24,7 @@ def same_state(a: nn.Module, b: nn.Module) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
-class InterruptAt(Silent):
+class InterruptAt(Progress):
     """Presses Ctrl-C after the n-th step."""
 
     def __init__(self, step: int, by: int = signal.SIGINT) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from secateur import prune
-from secateur.pruners.costs import register_quantizer
+from secateur.pruners.costs import register_precision
 from secateur.pruners.errors import UsageError
 from secateur.pruners.least_squares import Gram, Reconstruction, Settings, as_system, reconstruct
 from secateur.pruners.least_squares.affine_paths import Follower, Trail
@@ -66,7 +66,7 @@ def test_too_few_images_are_told_with_how_many_it_takes() -> None:
     assert fitted(model, noise(64, 3, 6, 6), Settings())[1].shortage == ""
 
 
-register_quantizer(Signs, lambda weight, layer: weight.sign())
+register_precision(Signs, quantize=lambda weight, layer: weight.sign())
 
 
 def test_consumers_that_are_not_fitted_are_named() -> None:
@@ -87,7 +87,7 @@ class SignConv(nn.Conv2d):
         return F.conv2d(x, self.weight.sign())
 
 
-register_quantizer(SignConv, lambda weight, layer: weight.sign())
+register_precision(SignConv, quantize=lambda weight, layer: weight.sign())
 
 
 def test_behind_a_layer_of_few_bits_statistics_are_taken_anew() -> None:

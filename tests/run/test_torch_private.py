@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from secateur.pruners.run import (
     CONV_FORWARD,
-    NO_TORCH_FUNCTION,
     BatchNormBase,
     ConvBase,
     ConvTransposeBase,
@@ -31,7 +30,6 @@ from secateur.pruners.run import (
     tree_leaves,
     tree_map,
     unsaved_buffers,
-    without_values,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -91,22 +89,6 @@ def test_signatures_say_what_is_written_to() -> None:
     assert (inplace.is_mutable, plain.is_mutable) == (True, False)
     assert [a.alias_info is not None and a.alias_info.is_write for a in inplace.arguments] == [True, False, False]
     assert [(a.name, a.kwarg_only) for a in plain.arguments] == [("self", False), ("other", False), ("alpha", True)]
-
-
-def test_a_tensor_without_values_has_a_shape_and_reaches_the_mode() -> None:
-    class Empty(Tensor):
-        __torch_function__ = NO_TORCH_FUNCTION  # type: ignore[assignment]
-
-        @classmethod
-        def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
-            raise LookupError(func)
-
-    like = torch.ones(2, 3, dtype=torch.float16).t()
-    made = without_values(Empty, tuple(like.shape), like.stride(), like)
-    assert type(made) is Empty
-    assert (made.shape, made.stride(), made.dtype, made.device) == (like.shape, like.stride(), like.dtype, like.device)
-    with pytest.raises(LookupError, match="add"):
-        made + 1
 
 
 def test_functions_can_be_kept_from_a_mode() -> None:

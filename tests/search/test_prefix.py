@@ -256,26 +256,9 @@ class Attends(Chain):
         return x + self.attention(flat, flat, flat)[0].transpose(1, 2).reshape(x.shape)
 
 
-@pytest.mark.parametrize(
-    ("network", "expected"),
-    [
-        (Chain, 4), (WrittenAfterwards, 4), (Residual, 5), (Decides, 10), (Attends, 43),
-        (WritesItsInput, 0), (Draws, 3), (Counts, 3), (Swallows, 4), (Remembers, 0), (Peeks, 4),
-    ],
-)  # fmt: skip
-def test_habits_that_could_go_wrong_do_not(network: type[Chain], expected: int) -> None:
-    """``expected``: how many operations candidates skip that differ in the last convolution."""
-    torch.manual_seed(0)
-    model = network().eval()
+def same_bits(make: Callable[[], nn.Module], expected: int, base: nn.Module) -> None:
     bench = bench_of(Chain(), torch.randn(4, 3, 8, 8))
-    bench.cache.start_from(lambda: copy.deepcopy(model))
-
-    def make() -> nn.Module:
-        candidate = copy.deepcopy(model)
-        with torch.no_grad():
-            candidate.c.weight.mul_(0.5)
-        return candidate
-
+    bench.cache.start_from(lambda: copy.deepcopy(base))
     for _ in range(2):
         state = torch.get_rng_state()
         cached = bench.cache.evaluate("c", make, bench.evaluate)
@@ -285,6 +268,72 @@ def test_habits_that_could_go_wrong_do_not(network: type[Chain], expected: int) 
         assert torch.equal(after, torch.get_rng_state())
         assert all(torch.equal(a, b) for a, b in zip(cached, whole, strict=True))
     assert bench.cache.skipped("c") == expected
+
+
+@pytest.mark.parametrize(
+    ("network", "expected"),
+    [
+        (Chain, 2), (WrittenAfterwards, 2), (Residual, 2), (Decides, 2), (Attends, 3),
+        (WritesItsInput, 2), (Draws, 2), (Counts, 0), (Swallows, 2), (Remembers, 2), (Peeks, 2),
+    ],
+)  # fmt: skip
+def test_habits_that_could_go_wrong_do_not(network: type[Chain], expected: int) -> None:
+    """``expected``: how many modules candidates skip that differ in the last convolution."""
+    torch.manual_seed(0)
+    model = network().eval()
+
+    def make() -> nn.Module:
+        candidate = copy.deepcopy(model)
+        with torch.no_grad():
+            candidate.c.weight.mul_(0.5)
+        return candidate
+
+    same_bits(make, expected, base=model)
+
+
+class Before(nn.Module):
+    """A network with habits in front of the layer in which candidates differ."""
+
+    def __init__(self, inner: Chain) -> None:
+        super().__init__()
+        self.inner, self.c = inner, nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c(self.inner(x)) + x.mean()
+
+
+@pytest.mark.parametrize(
+    ("network", "expected"),
+    [
+        (Chain, 1), (WrittenAfterwards, 1), (Residual, 1), (Decides, 1), (Attends, 1), (Peeks, 1),
+        (WritesItsInput, 0), (Draws, 0), (Counts, 0), (Swallows, 0), (Remembers, 0),
+    ],
+)  # fmt: skip
+def test_modules_with_such_habits_are_not_skipped(network: type[Chain], expected: int) -> None:
+    torch.manual_seed(0)
+    model = Before(network()).eval()
+
+    def make() -> nn.Module:
+        candidate = copy.deepcopy(model)
+        with torch.no_grad():
+            candidate.c.weight.mul_(0.5)
+        return candidate
+
+    same_bits(make, expected, base=model)
+
+
+def test_what_an_evaluation_hooks_on_a_module_is_called() -> None:
+    bench = bench_of(Chain(), torch.randn(4, 3, 8, 8))
+    bench.cache.start_from(lambda: bench.pruner.realize({}))
+    seen = []
+
+    def looked_at(model: nn.Module) -> None:
+        handle = model.get_submodule("a").register_forward_hook(lambda *args: seen.append(args))
+        bench.evaluate(model)
+        handle.remove()
+
+    bench.cache.evaluate("c", lambda: bench.pruner.realize({"c": [0, 1]}), looked_at)
+    assert len(seen) == len(bench.batches)
 
 
 class Searched:

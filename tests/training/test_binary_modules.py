@@ -13,7 +13,7 @@ from secateur.pruners.errors import UsageError
 from secateur.pruners.trace.trace import trace
 from secateur.training.binarization import micronet, thermometer
 from secateur.training.binarization.kinds import KINDS
-from secateur.training.binarization.modules import CheckerboardPad2d, IRBatchNorm2d, ThermometerCoding, fold
+from secateur.training.binarization.modules import IRBatchNorm2d, ThermometerCoding, checkerboard_padded, fold
 from secateur.training.binarization.quantizers import sign
 
 
@@ -46,15 +46,20 @@ def test_the_offset_begins_at_zero_and_learns() -> None:
 
 
 def test_the_checkerboard_begins_with_one_in_the_corner() -> None:
-    padded = CheckerboardPad2d(1)(torch.zeros(1, 2, 2, 3))
+    padded = checkerboard_padded(torch.zeros(1, 2, 2, 3), 1, 1)
     assert padded[0, 1].tolist() == [[1, -1, 1, -1, 1], [-1, 0, 0, 0, -1], [1, 0, 0, 0, 1], [-1, 1, -1, 1, -1]]
     x = torch.randn(2, 3, 4, 4)
-    assert torch.equal(CheckerboardPad2d(2)(x)[:, :, 2:-2, 2:-2], x)
+    assert torch.equal(checkerboard_padded(x, 2, 2)[:, :, 2:-2, 2:-2], x)
+
+
+class Checkerboard(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return checkerboard_padded(x, 1, 1)
 
 
 def test_channels_go_through_the_padding_and_the_norm() -> None:
     model = nn.Sequential(
-        nn.Conv2d(3, 8, 3), IRBatchNorm2d(8), CheckerboardPad2d(1), KINDS["BinaryNet"].conv(8, 4, kernel_size=3)
+        nn.Conv2d(3, 8, 3), IRBatchNorm2d(8), Checkerboard(), KINDS["BinaryNet"].conv(8, 4, kernel_size=3)
     )
     [width] = trace(model, torch.randn(1, 3, 6, 6)).widths
     assert {str(u.slot) for u in width.uses} == {
@@ -97,8 +102,6 @@ def test_operations_of_a_real_network_by_hand() -> None:
     assert found.multiplications == 27 * outputs + outputs + 4 + 2 * 4
     assert found.additions == 26 * outputs + 15 * 4 + 2 * 4
     assert found.storage == 108 + 10
-    half = found.in_half_precision()
-    assert (half.storage, half.multiplications, half.additions) == (59, found.multiplications / 2, found.additions)
     assert found.uncounted == ()
 
 

@@ -10,9 +10,9 @@ taken to be folded into what is before them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import partial, singledispatch
 from typing import Any
 
 import torch
@@ -20,15 +20,7 @@ from torch import Tensor, nn
 
 from ...pruners.costs import input_bits, stored_tensors
 from ...pruners.registry import check_name
-from ...pruners.run import (
-    BatchNormBase,
-    DispatchMode,
-    Modules,
-    as_it_was,
-    isolated,
-    schema_of,
-    tree_leaves,
-)
+from ...pruners.run import BatchNormBase, DispatchMode, Modules, as_it_was, hooked, isolated, schema_of, tree_leaves
 
 FULL = 32
 
@@ -63,11 +55,6 @@ class MicroNet:
     def operations(self) -> float:
         return self.multiplications + self.additions
 
-    def in_half_precision(self) -> MicroNet:
-        """The challenge's free 16 bits, for a network in which nothing is quantized: storage and multiplications
-        halve, additions stay."""
-        return replace(self, storage=self.storage / 2, multiplications=self.multiplications / 2)
-
     def score(self, data: str = "cifar100") -> float:
         baseline = find_baseline(data)
         return self.storage / baseline.params + self.operations / baseline.operations
@@ -81,21 +68,15 @@ def find_baseline(data: str) -> Baseline:
 # -- operations of a layer: (layer, input, output, bits of the weights, bits of the input) -> multiplications, additions
 
 Operations = tuple[float, float]
-Counter = Callable[[Any, Tensor, Tensor, int, int], Operations]
-_COUNTERS: dict[type[nn.Module], Counter] = {}
 
 
-def counts(*layers: type[nn.Module]) -> Callable[[Counter], Counter]:
-    """Register how the operations of these classes and their subclasses are counted."""
-
-    def register(counter: Counter) -> Counter:
-        _COUNTERS.update(dict.fromkeys(layers, counter))
-        return counter
-
-    return register
+@singledispatch
+def counts(layer: Any, x: Tensor, y: Tensor, weight_bits: int, input_bits: int) -> Operations:
+    """Of layers that have no rule."""
+    raise NotImplementedError
 
 
-@counts(nn.Conv2d, nn.Linear)
+@counts.register(nn.Conv2d | nn.Linear)
 def products(layer: Any, x: Tensor, y: Tensor, weight_bits: int, input_bits: int) -> Operations:
     """Each output takes n products and n - 1 additions, one more with a bias (n = inputs under the kernel). Products
     with +-1 are changes of sign; a scale per filter goes into the batch norm."""
@@ -105,38 +86,42 @@ def products(layer: Any, x: Tensor, y: Tensor, weight_bits: int, input_bits: int
     return n * cost * y[0].numel(), float(additions)
 
 
-@counts(nn.ReLU, nn.PReLU)
+@counts.register(nn.ReLU | nn.PReLU)
 def relu(layer: nn.Module, x: Tensor, y: Tensor, weight_bits: int, input_bits: int) -> Operations:
     """One comparison is one multiplication."""
     return float(y[0].numel()), 0.0
 
 
-@counts(nn.Hardtanh)
+@counts.register(nn.Hardtanh)
 def hardtanh(layer: nn.Module, x: Tensor, y: Tensor, weight_bits: int, input_bits: int) -> Operations:
     """Two comparisons."""
     return 2.0 * y[0].numel(), 0.0
 
 
-@counts(nn.Sigmoid)
+@counts.register(nn.Sigmoid)
 def sigmoid(layer: nn.Module, x: Tensor, y: Tensor, weight_bits: int, input_bits: int) -> Operations:
     """Exponential and quotient, one addition."""
     return 2.0 * y[0].numel(), 1.0 * y[0].numel()
 
 
-@counts(nn.SiLU)
+@counts.register(nn.SiLU)
 def swish(layer: nn.Module, x: Tensor, y: Tensor, weight_bits: int, input_bits: int) -> Operations:
     """A sigmoid and a product."""
     return 3.0 * y[0].numel(), 1.0 * y[0].numel()
 
 
-@counts(nn.AdaptiveAvgPool2d, nn.AvgPool2d)
+@counts.register(nn.AdaptiveAvgPool2d | nn.AvgPool2d)
 def average(layer: nn.Module, x: Tensor, y: Tensor, weight_bits: int, input_bits: int) -> Operations:
     """The sum of what lies under each output, and a product."""
     under = x[0].numel() / y[0].numel()
     return float(y[0].numel()), (under - 1) * y[0].numel()
 
 
-_FREE = (nn.BatchNorm1d, nn.BatchNorm2d, nn.Identity, nn.Dropout, nn.Flatten, nn.MaxPool2d)
+@counts.register(nn.BatchNorm1d | nn.BatchNorm2d | nn.Identity | nn.Dropout | nn.Flatten | nn.MaxPool2d)
+def nothing(layer: nn.Module, x: Tensor, y: Tensor, weight_bits: int, input_bits: int) -> Operations:
+    """Free."""
+    return 0.0, 0.0
+
 
 # -- operations of functions, in the full precision: for each element of the result, as the layers of the same name
 
@@ -191,10 +176,8 @@ class _Functions(DispatchMode):
         self._settled = settled
         self._layers = {n: type(m).__name__ for n, m in model.named_modules() if any(m.children()) or not n}
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        out = func(*args, **(kwargs or {}))
+    def called(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        out = func(*args, **kwargs)
         where = self.modules.current
         if where not in self._settled:
             cost = _of_operation(func, args, out)
@@ -213,20 +196,17 @@ def measure(model: nn.Module, example: Tensor) -> MicroNet:
     ``uncounted`` names the layers, and the operations of functions, that have no rule.
     """
     stored = stored_tensors(model)
-    rules: dict[str, Counter | None] = {}
-    for name, layer in model.named_modules():
-        rule = next((_COUNTERS[c] for c in type(layer).__mro__ if c in _COUNTERS), None)
-        if not any(layer.children()) and (rule is not None or isinstance(layer, _FREE)):
-            rules[name] = rule
-    functions = _Functions(model, rules)
+    leaves = {name: layer for name, layer in model.named_modules() if not any(layer.children())}
+    ruled = {n: layer for n, layer in leaves.items() if counts.dispatch(type(layer)) is not counts.dispatch(object)}
+    functions = _Functions(model, ruled)
 
-    def count(name: str, layer: nn.Module, x: Tensor, y: Tensor) -> None:
-        if counter := rules.get(name):
-            weight = stored.get(f"{name}.weight" if name else "weight")
-            bits = round(weight.bits) if weight is not None else FULL
-            functions.found.append(counter(layer, x, y, bits, round(input_bits(layer))))
+    def count(name: str, layer: nn.Module, x: tuple[Tensor], y: Tensor) -> None:
+        weight = stored.get(f"{name}.weight" if name else "weight")
+        bits = round(weight.bits) if weight is not None else FULL
+        functions.found.append(counts(layer, x[0], y, bits, round(input_bits(layer))))
 
-    with as_it_was(model), _hooked(model, count), torch.no_grad(), isolated.transparent(model):
+    hooks = (layer.register_forward_hook(partial(count, name)) for name, layer in ruled.items())
+    with as_it_was(model), hooked(hooks), torch.no_grad(), isolated.transparent(model):
         model.eval()
         with functions.modules.watching(), functions:
             model(example[:1])
@@ -246,14 +226,3 @@ def storage(model: nn.Module) -> float:
         for name, parameter in module.named_parameters(prefix, recurse=False):
             bits += stored[name].bits_of(parameter.shape)
     return bits / FULL
-
-
-@contextmanager
-def _hooked(model: nn.Module, count: Callable[[str, nn.Module, Tensor, Tensor], None]) -> Iterator[None]:
-    leaves = [(n, m) for n, m in model.named_modules() if not any(True for _ in m.children())]
-    handles = [m.register_forward_hook(lambda m, x, y, n=n: count(n, m, x[0], y)) for n, m in leaves]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

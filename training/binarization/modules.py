@@ -42,19 +42,9 @@ def fold(norm: nn.BatchNorm2d) -> IRBatchNorm2d:
     return folded
 
 
-class CheckerboardPad2d(nn.Module):
-    """Pads with +1 and -1 in turns, as zeros are no binary values: +1 where row + column of the result is even."""
-
-    def __init__(self, padding: int) -> None:
-        super().__init__()
-        self.padding = padding
-
-    def forward(self, x: Tensor) -> Tensor:
-        return checkerboard_padded(x, self.padding, self.padding)
-
-
 def checkerboard_padded(x: Tensor, height: int, width: int) -> Tensor:
-    """So many rows and columns of +1 and -1 in turns on each side: +1 where row + column of the result is even."""
+    """So many rows and columns of +1 and -1 in turns on each side, as zeros are no binary values: +1 where row + column
+    of the result is even."""
     ring = (width, width, height, height)
     outside = F.pad(torch.zeros(x.shape[-2:], dtype=x.dtype, device=x.device), ring, value=1.0)
     rows, columns = (torch.arange(n, device=x.device) for n in outside.shape)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from ...pruners.errors import DataError, UnsuitedError
 from ...pruners.named_files import is_function
-from ...pruners.registry import check_name
 from .own import load_own
 from .sets import DATA_SETS, Data
 
@@ -35,15 +34,15 @@ def load_data(spec: str) -> Data:
 def _read(name: str, colon: str, folder: str) -> Data:
     if name == "text":
         raise UnsuitedError("--data text:FILES is for --model hf:DIR and bundles of one, which hold the tokenizer")
-    check_name("data set", name, sorted(DATA_SETS))
-    entry = DATA_SETS[name]
-    if not entry.needs_folder:
+    read = DATA_SETS.find(name)
+    if not DATA_SETS.fact(name, "needs_folder"):
         if colon:
             raise DataError(f"{name} takes no folder: write --data {name}")
-        return entry.read(Path())
+        return read(Path())
     if not folder:
-        raise DataError(f"{name} needs a folder: write --data {name}:DIR, where DIR holds {entry.layout}")
+        layout = DATA_SETS.fact(name, "layout")
+        raise DataError(f"{name} needs a folder: write --data {name}:DIR, where DIR holds {layout}")
     path = Path(folder).expanduser()
     if not path.is_dir():
         raise DataError(f"{name}: there is no folder {folder}")
-    return entry.read(path)
+    return read(path)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ...pruners.errors import DataError, NeedsDataError
+from ...pruners.registry import Registry
 from .splits import TOKENS, CodedSplit, FileSplit, Normalization, Split, TensorSplit, generator
 
 SPLIT_SEED = 0
@@ -60,27 +61,13 @@ class Data:
         return self.test.normalization
 
 
-@dataclass(frozen=True)
-class DataSet:
-    """A kind of data set that can be read; ``layout`` says what its folder must look like."""
-
-    name: str
-    read: Callable[[Path], Data]
-    layout: str
-    needs_folder: bool = True
-
-
-DATA_SETS: dict[str, DataSet] = {}
+DATA_SETS = Registry[Callable[[Path], Data]]("data set")
 
 
 def data_set(name: str, layout: str, needs_folder: bool = True) -> Callable[[Callable[[Path], Data]], object]:
-    """Registers a reader, a function from the folder (an empty path if there is none) to Data."""
-
-    def register(read: Callable[[Path], Data]) -> Callable[[Path], Data]:
-        DATA_SETS[name] = DataSet(name, read, layout, needs_folder)
-        return read
-
-    return register
+    """Registers a reader, a function from the folder (an empty path if there is none) to Data. ``layout`` says what the
+    folder must look like."""
+    return DATA_SETS.register(name, layout=layout, needs_folder=needs_folder)
 
 
 def with_workers(data: Data, workers: int | None) -> Data:

@@ -13,12 +13,12 @@ from accelerate.utils import GradientAccumulationPlugin, broadcast
 from torch import Tensor, nn
 
 from ..data import Split
-from .execution import Execution
+from .execution import Engine, Execution
 from .loop import Score, device_of, fitting, score_of, totals
 from .objective import Criterion
 
 
-class Accelerated:
+class Accelerated(Engine):
     """Every process has the whole network and a part of each batch; all take the same step."""
 
     def __init__(self, execution: Execution, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:

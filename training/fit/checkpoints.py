@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...pruners.errors import CheckpointError, NotFiniteError, OutputError, WeightsMismatchError
+from ...pruners.errors import CheckpointError, NotFiniteError, OutputError, WeightsMismatchError, some
 from ...pruners.outputs import replaced
 from ...pruners.saving import save
 from .reading import read
@@ -173,14 +173,9 @@ def _same_keys(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], orig
     missing = [key for key in expected if key not in found]
     unexpected = [key for key in found if key not in expected]
     if missing or unexpected:
-        parts = [f"it lacks {_some(missing)}"] * bool(missing)
-        parts += [f"the network has no {_some(unexpected)}"] * bool(unexpected)
+        parts = [f"it lacks {some(missing)}"] * bool(missing)
+        parts += [f"the network has no {some(unexpected)}"] * bool(unexpected)
         raise WeightsMismatchError(f"{origin} doesn't fit this network: {'; '.join(parts)}")
-
-
-def _some(keys: list[str], shown: int = 3) -> str:
-    more = f" and {len(keys) - shown} more" if len(keys) > shown else ""
-    return ", ".join(keys[:shown]) + more
 
 
 def _shape(value: Tensor) -> str:

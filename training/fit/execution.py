@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -32,42 +32,20 @@ class Execution:
     accumulate: int = 1
 
 
-class Engine(Protocol):
-    """Takes the steps. ``part``: which part of every batch this process is to hand in."""
+class Engine:
+    """Takes the steps: here in one process and one pass, in the precision of the weights. ``part``: which part of every
+    batch this process is to hand in."""
 
-    part: Part
+    part: Part = WHOLE
+
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        self.model, self.optimizer = model, optimizer
 
     def step(self, images: Tensor, labels: Tensor, objective: Criterion, seed: Callable[[int], None]) -> float:
         """One step down the gradient of the objective, which is returned. If it is not finite, no step is taken.
 
         ``seed`` is called before every pass with a number that no other pass of the step has.
         """
-        ...
-
-    def evaluate(self, split: Split, batch_size: int) -> Score: ...
-
-    def any(self, wish: bool) -> bool:
-        """Whether some process has the wish."""
-        ...
-
-    def state(self) -> Mapping[str, Any]:
-        """What must be kept to go on, beside model and optimizer."""
-        ...
-
-    def load(self, state: Mapping[str, Any]) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class Plain:
-    """One process, one pass, in the precision of the weights."""
-
-    part = WHOLE
-
-    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        self.model, self.optimizer = model, optimizer
-
-    def step(self, images: Tensor, labels: Tensor, objective: Criterion, seed: Callable[[int], None]) -> float:
         seed(0)
         images = fitting(images, self.model)
         loss = objective(self.model, images, labels.to(images.device))
@@ -82,16 +60,18 @@ class Plain:
         return evaluate(self.model, split, batch_size=batch_size)
 
     def any(self, wish: bool) -> bool:
+        """Whether some process has the wish."""
         return wish
 
     def state(self) -> Mapping[str, Any]:
+        """What must be kept to go on, beside model and optimizer."""
         return {}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        pass
+        """Go on from what was kept."""
 
     def close(self) -> None:
-        pass
+        """There are no more steps."""
 
 
 def device_for(execution: Execution, device: torch.device, optimizer: str) -> torch.device:

@@ -1,29 +1,13 @@
-"""What a training reports, and what a kind of network has to say in it."""
+"""What a training reports."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
-
-from torch import nn
+from typing import Any
 
 from .loop import Score
-
-
-class Upkeep(Protocol):
-    """What a kind of network wants done while it trains (``training.binarization.kinds``)."""
-
-    @property
-    def after_step(self) -> Callable[[nn.Module], None]:
-        """Called after every step."""
-        ...
-
-    @property
-    def at_epoch(self) -> Callable[[nn.Module, float], None]:
-        """Called before every epoch with the share (0..1) of training that is done."""
-        ...
 
 
 @dataclass(frozen=True)

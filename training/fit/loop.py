@@ -79,16 +79,6 @@ def score_of(loss: float, top1: int, top5: int, count: int) -> Score:
     return Score(loss / count, top1 / count, top5 / count, count)
 
 
-def evaluate_fn(split: Split, *, batch_size: int = EVALUATION_BATCH) -> Callable[..., tuple[float, float]]:
-    """``(model, stop=None) -> (loss, accuracy)`` on a split: what a search asks for."""
-
-    def measure(model: nn.Module, stop: Stop | None = None) -> tuple[float, float]:
-        score = evaluate(model, split, batch_size=batch_size, stop=stop)
-        return score.loss, score.top1
-
-    return measure
-
-
 def seed_step(seed: int, epoch: int, step: int, part: int = 0) -> None:
     """Makes what a step draws (dropout) a function of the step, so that a resumed run draws the same.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 from rich.console import Console
 from rich.progress import (
@@ -24,48 +24,24 @@ from rich.text import Text
 _ROOMY = 100  # columns of a terminal
 
 
-class Progress(Protocol):
-    """Work nests: a search starts a bar, each retraining inside it starts and finishes its own."""
+class Progress:
+    """Shows nothing. Work nests: a search starts a bar, each retraining inside it starts and finishes its own."""
 
     def start(self, total: int, description: str) -> None:
         """Begins a piece of work of ``total`` steps."""
-        ...
 
     def advance(self, steps: int = 1, status: str = "", total: int | None = None) -> None:
         """``steps`` more are done; ``status`` is shown beside them, and stays if it is empty. ``total``: how many steps
         there turn out to be."""
-        ...
 
     def expect(self, seconds: float) -> None:
         """The rest will take so long. Without being told, steps are taken to last equally long."""
-        ...
 
     def log(self, message: str) -> None:
         """One line to keep."""
-        ...
 
     def finish(self) -> None:
         """Ends what was started last."""
-        ...
-
-
-class Silent:
-    """Shows nothing."""
-
-    def start(self, total: int, description: str) -> None:
-        pass
-
-    def advance(self, steps: int = 1, status: str = "", total: int | None = None) -> None:
-        pass
-
-    def expect(self, seconds: float) -> None:
-        pass
-
-    def log(self, message: str) -> None:
-        pass
-
-    def finish(self) -> None:
-        pass
 
 
 class _TimeLeft(TimeRemainingColumn):
@@ -80,7 +56,7 @@ class _TimeLeft(TimeRemainingColumn):
         return Text(f"{hours}{left // 60 % 60:02d}:{left % 60:02d}", style="progress.remaining")
 
 
-class RichProgress:
+class RichProgress(Progress):
     """Bars with remaining and, where there is room, elapsed time on a terminal. A context manager."""
 
     def __init__(self, console: Console | None = None) -> None:
@@ -131,7 +107,7 @@ class RichProgress:
             self._bars.stop_task(task)
 
 
-class LineProgress:
+class LineProgress(Progress):
     """A line every ``seconds``, or after so many ``steps``, for logs and pipes. A context manager like the bars."""
 
     def __init__(self, seconds: float = 10.0, steps: int | None = None) -> None:

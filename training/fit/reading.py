@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...pruners.errors import CheckpointError
+from ...pruners.errors import CheckpointError, some
 from ...pruners.named_files import check_checkpoint
 
 SAFETENSORS, INDEX = ".safetensors", ".index.json"
@@ -147,16 +147,15 @@ def _reason(path: Path, error: Exception, allowed: Sequence[str]) -> str:
 
 def _of_classes(path: Path, classes: list[str], alone: str) -> str:
     """What to do about objects in the file."""
-    shown = ", ".join(classes[:3]) + (f" and {len(classes) - 3} more" if len(classes) > 3 else "")
     if any(c.startswith("torch.nn.") for c in classes) and _holds_parameters(path):
         return (
-            f"refused: {path} holds a whole pickled network ({shown}), which only running its code could open; where "
-            f"that is, load it and save the weights alone, {alone}"
+            f"refused: {path} holds a whole pickled network ({some(classes)}), which only running its code could open; "
+            f"where that is, load it and save the weights alone, {alone}"
         )
     words = " ".join(f"--allow-class {c}" for c in classes)
     return (
-        f"refused: {path} holds objects of {shown} beside tensors: add {words} to have them left out (nothing of "
-        f"theirs is run), or save the weights alone, {alone}"
+        f"refused: {path} holds objects of {some(classes)} beside tensors: add {words} to have them left out (nothing "
+        f"of theirs is run), or save the weights alone, {alone}"
     )
 
 

@@ -16,15 +16,16 @@ from torch import nn
 
 from ...pruners.errors import Interrupted, ResumeError
 from ...pruners.run import interrupt_as_flag, same_mode
+from ..binarization.kinds import Kind
 from ..data import Data, derive_seed, number_of_steps, read_now
 from .checkpoints import State, load_checkpoint, load_weights, save_atomically
 from .engines import engine_for
 from .execution import Execution, device_for, is_main
-from .history import Epoch, FitResult, Upkeep, Watch
+from .history import Epoch, FitResult, Watch
 from .loop import EVALUATION_BATCH, Score, device_of, seed_step
 from .memory import memory_explained
 from .objective import Penalty, Teacher, criterion
-from .progress import Progress, Silent
+from .progress import Progress
 from .regime import Regime
 
 
@@ -41,7 +42,7 @@ def fit(
     save_every: int = 1,
     resume: bool = False,
     description: str = "training",
-    upkeep: Upkeep | None = None,
+    upkeep: Kind | None = None,
     execution: Execution | None = None,
     watch: Watch | None = None,
     about: Mapping[str, Any] | None = None,
@@ -68,7 +69,7 @@ def fit(
     model.to(device_for(execution, device or device_of(model), regime.optimizer))
     with _as_before(model, execution.half), interrupt_as_flag() as interrupted:
         run = _Run(
-            model, data, regime, epochs, seed, progress or Silent(), checkpoint_path, save_every, interrupted, upkeep,
+            model, data, regime, epochs, seed, progress or Progress(), checkpoint_path, save_every, interrupted, upkeep,
             execution, watch, about or {}, teacher, penalty,
         )  # fmt: skip
         try:
@@ -81,21 +82,6 @@ def fit(
             run.engine.close()
     model.load_state_dict(run.best_model)
     return FitResult(run.best, tuple(run.history), time.monotonic() - started, stopped)
-
-
-def retrain_fn(
-    data: Data, regime: Regime, *, seed: int = 0, progress: Progress | None = None, upkeep: Upkeep | None = None,
-    execution: Execution | None = None, teacher: Teacher | None = None,
-) -> Callable[[nn.Module, int], None]:  # fmt: skip
-    """``(model, epochs) -> None``, training in place: what a search asks for. The same model gives the same result."""
-
-    def retrain(model: nn.Module, epochs: int) -> None:
-        fit(
-            model, data, regime, epochs, seed=seed, progress=progress, description="retraining", upkeep=upkeep,
-            execution=execution, teacher=teacher,
-        )  # fmt: skip
-
-    return retrain
 
 
 @dataclass
@@ -111,7 +97,7 @@ class _Run:
     path: Path | None
     save_every: int
     interrupted: Callable[[], bool]
-    upkeep: Upkeep | None
+    upkeep: Kind | None
     execution: Execution
     watch: Watch | None
     about: Mapping[str, Any]

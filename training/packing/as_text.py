@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...pruners.errors import UnsuitedError
+from ...pruners.run import hooked
 from .layers import PackedLayer
 
 _MOST = 2**15 - 1
@@ -68,12 +69,8 @@ def _signs_of(model: nn.Module, layers: dict[str, Any], pattern: Tensor) -> Iter
         found[name] = _lines(out[0].reshape(len(out[0]), -1) >= 0)
 
     hooks = [layer.register_forward_hook(partial(note, name=name)) for name, layer in layers.items()]
-    try:
-        with torch.no_grad():
-            model.eval()(pattern.unsqueeze(0))
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with hooked(hooks), torch.no_grad():
+        model.eval()(pattern.unsqueeze(0))
     yield from found.items()
 
 

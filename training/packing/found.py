@@ -11,9 +11,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
-from ...pruners.run import call_arguments, isolated, run
+from ...pruners.run import FunctionMode, call_arguments, hooked, isolated, run
 from ..binarization import dorefa_activation, input_scale
 
 _PRODUCTS = (F.conv2d, F.linear)
@@ -97,32 +96,26 @@ def _input_shapes(model: nn.Module, inputs: Any) -> dict[str, torch.Size]:
         return hook
 
     hooks = [m.register_forward_pre_hook(watch(name)) for name, m in _candidates(model)]
-    try:
-        with torch.no_grad(), isolated.buffers_restored(model), isolated.seeded():
-            run(model, *call_arguments(inputs))
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with hooked(hooks), torch.no_grad(), isolated.buffers_restored(model), isolated.seeded():
+        run(model, *call_arguments(inputs))
     return shapes
 
 
 # -- one layer
 
 
-class _Products(TorchFunctionMode):
+class _Products(FunctionMode):
     """Notes the operands of convolutions and matrix products."""
 
     def __init__(self) -> None:
         super().__init__()
         self.calls: list[tuple[Tensor, Tensor, Tensor | None]] = []
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+    def called(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if func in _PRODUCTS:
-            named = dict(zip(("input", "weight", "bias"), args, strict=False)) | (kwargs or {})
+            named = dict(zip(("input", "weight", "bias"), args, strict=False)) | kwargs
             self.calls.append((named["input"], named["weight"], named.get("bias")))
-        return func(*args, **(kwargs or {}))
+        return func(*args, **kwargs)
 
 
 def _seen(layer: Any, shape: torch.Size) -> BinaryLayer:
@@ -264,19 +257,17 @@ def computed(layer: Any, found: BinaryLayer, x: Tensor) -> Tensor:
 # -- the network as it is, but computed so that nothing is lost
 
 
-class _Afterwards(TorchFunctionMode):
+class _Afterwards(FunctionMode):
     """Multiplies by the magnitudes of binary weights after the sum instead of before it."""
 
     def __init__(self) -> None:
         super().__init__()
         self.inside: list[BinaryLayer] = []
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+    def called(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if func not in _PRODUCTS or not self.inside:
-            return func(*args, **(kwargs or {}))
-        bound = inspect.signature(_conv if func is F.conv2d else _linear).bind(*args, **(kwargs or {}))
+            return func(*args, **kwargs)
+        bound = inspect.signature(_conv if func is F.conv2d else _linear).bind(*args, **kwargs)
         bias = bound.arguments.pop("bias", None)
         layer = self.inside[-1]
         bound.arguments["weight"] = 2 * layer.signs.to(bound.arguments["weight"]) - 1
@@ -307,9 +298,5 @@ def scaled_afterwards(model: nn.Module, found: Found) -> Iterator[None]:
         module = model.get_submodule(name)
         hooks.append(module.register_forward_pre_hook(lambda *_, layer=layer: mode.inside.append(layer)))
         hooks.append(module.register_forward_hook(lambda *_: mode.inside.pop() and None, always_call=True))
-    try:
-        with mode:
-            yield
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with hooked(hooks), mode:
+        yield

@@ -8,14 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
-from ...pruners.run import call_arguments, isolated, run, tensors_in
+from ...pruners.run import FunctionMode, call_arguments, hooked, isolated, run, tensors_in
 
 _SEES = {"shape", "dtype", "device", "ndim", "requires_grad", "is_cuda", "layout", "grad_fn"}
 
 
-class _Reads(TorchFunctionMode):
+class _Reads(FunctionMode):
     """Counts how often each of some tensors is read by an operation."""
 
     def __init__(self) -> None:
@@ -23,15 +22,13 @@ class _Reads(TorchFunctionMode):
         self.watched: dict[int, Tensor] = {}
         self.reads: Counter[int] = Counter()
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+    def called(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         owner = getattr(getattr(func, "__self__", None), "__name__", "")
         if owner not in _SEES and getattr(func, "__name__", "") not in ("dim", "size", "numel"):
-            for tensor in tensors_in((args, kwargs or {})):
+            for tensor in tensors_in((args, kwargs)):
                 if id(tensor) in self.watched:
                     self.reads[id(tensor)] += 1
-        return func(*args, **(kwargs or {}))
+        return func(*args, **kwargs)
 
 
 def foldable(model: nn.Module, names: Iterable[str], inputs: Any) -> dict[str, str]:
@@ -59,12 +56,8 @@ def foldable(model: nn.Module, names: Iterable[str], inputs: Any) -> dict[str, s
 
     hooks = [m.register_forward_hook(made(n)) for n, m in layers.items()]
     hooks += [m.register_forward_pre_hook(read(n)) for n, m in norms.items()]
-    try:
-        with torch.no_grad(), isolated.buffers_restored(model), isolated.seeded(), mode:
-            last = run(model, *call_arguments(inputs))
-    finally:
-        for each in hooks:
-            each.remove()
+    with hooked(hooks), torch.no_grad(), isolated.buffers_restored(model), isolated.seeded(), mode:
+        last = run(model, *call_arguments(inputs))
     ends = {id(t) for t in tensors_in(last)}
     paths = Counter(id(m) for _, m in model.named_modules(remove_duplicate=False))
     return {

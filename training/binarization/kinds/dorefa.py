@@ -8,7 +8,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ....pruners.costs import register_input_precision, register_precision
+from ....pruners.costs import register_precision
 from .. import dorefa_activation, dorefa_gradient, dorefa_weight
 from .registry import FULL, Kind, register, require
 
@@ -84,5 +84,4 @@ def dorefa(weight_bits: int = 2, activation_bits: int = 2, gradient_bits: int = 
 
 DOREFA = register(dorefa())
 for _layer in (DoReFaConv2d, DoReFaLinear):
-    register_precision(_layer, lambda layer: layer.weight_bits)
-    register_input_precision(_layer, lambda layer: layer.activation_bits)
+    register_precision(_layer, weights=lambda layer: layer.weight_bits, inputs=lambda layer: layer.activation_bits)

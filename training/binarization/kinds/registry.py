@@ -11,14 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ....pruners.costs import (
-    Quantize,
-    register_input_precision,
-    register_precision,
-    register_quantizer,
-    register_same_precision,
-    register_same_quantizer,
-)
+from ....pruners.costs import Quantize, register_precision, register_same_precision
 from ....pruners.errors import OptionError, UnknownNameError
 from ....pruners.registry import check_name
 
@@ -141,11 +134,11 @@ def _tell_costs(kind: Kind) -> Kind:
         if made.__module__.startswith("torch."):
             continue
         if layer is made:
-            register_precision(layer, kind.weight_bits, per_row=FULL if kind.scales_per_filter else 0)
-            real = layer in (kind.input_conv, kind.input_linear)
-            register_input_precision(layer, FULL if real else kind.activation_bits)
+            inputs = FULL if layer in (kind.input_conv, kind.input_linear) else kind.activation_bits
+            per_row = FULL if kind.scales_per_filter else 0
+            register_precision(made, weights=kind.weight_bits, per_row=per_row, inputs=inputs)
         if kind.weight_quantizer is not None:
-            register_quantizer(made, kind.weight_quantizer)
+            register_precision(made, quantize=kind.weight_quantizer)
     return kind
 
 
@@ -157,7 +150,6 @@ def recognise(model: nn.Module, kind: Kind) -> None:
         twin = known.get(type(layer).__name__)
         if twin is not None:
             register_same_precision(type(layer), twin)
-            register_same_quantizer(type(layer), twin)
 
 
 def _class(layer: Layer) -> type[nn.Module]:
