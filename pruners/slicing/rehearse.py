@@ -340,7 +340,7 @@ class _Rehearsal(TorchFunctionMode):
         if func in SITE_RULES and own:
             args, kwargs = self._correct(func, args, kwargs)
         out = func(*args, **kwargs)
-        self._data_left |= type(out) is float
+        self._data_left |= isinstance(out, (float, np.ndarray))
         if self._checks and own and isinstance(out, torch.Tensor):
             self._follow(name_of(func))
         return out

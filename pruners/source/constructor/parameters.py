@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ast
 import textwrap
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..author import AuthorClass, Vector
 from ..live import Call, Term
-from ..text import STEP, WIDTH
+from ..text import STEP, WIDTH, SourceFile, spliced
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class WrittenInit:
 
 
 def header_lines(author: AuthorClass, parameters: Sequence[Parameter]) -> list[str]:
-    """``def __init__(...):`` at column 0: the author's own lines if they say the same."""
+    """``def __init__(...):`` at column 0: the author's own lines, with other defaults, if they say the same."""
     init, file = author.init, author.init_file
     assert init is not None
     texts = [author.self_name, *(p.text for p in parameters)]
@@ -54,20 +55,30 @@ def header_lines(author: AuthorClass, parameters: Sequence[Parameter]) -> list[s
         texts.insert(1 + sum(not p.keyword_only for p in parameters), "*")
     returns = f" -> {file.segment(init.returns)}" if init.returns else ""
     line = f"def __init__({', '.join(texts)}){returns}:"
-    own = file.lines[init.lineno - 1 : author.header_end]
-    if own and _same_header(line, "".join(own)):
-        return [s.rstrip("\n")[init.col_offset :] for s in own if s.strip()]
-    if len(line) + len(STEP) <= WIDTH:
-        return [line]
-    inner = f"{STEP}{', '.join(texts)}"
-    if len(inner) + len(STEP) <= WIDTH:
-        return ["def __init__(", inner, f"){returns}:"]
-    return ["def __init__(", *(f"{STEP}{t}," for t in texts), f"){returns}:"]
+    own = _with_defaults(line, "".join(file.lines[init.lineno - 1 : author.header_end]))
+    if own is not None:
+        return own
+    above = {a.arg: (a.end_lineno or 0) for a in ast.walk(init.args) if isinstance(a, ast.arg)}
+    counts = Counter(above.values())
+    said = {n: file.comments[at][1] for n, at in above.items() if counts[at] == 1 and at in file.comments}
+    said = {n: text for n, text in said.items() if init.lineno < above[n] < author.header_end}
+    end = file.comments.get(author.header_end, (0, ""))[1]
+    end = f"  {end}" if end else ""
+    if not any(p.name in said for p in parameters):
+        if len(line) + len(STEP) <= WIDTH:
+            return [line + end]
+        inner = f"{STEP}{', '.join(texts)}"
+        if len(inner) + len(STEP) <= WIDTH:
+            return ["def __init__(", inner, f"){returns}:{end}"]
+    notes = {p.text: f"  {said[p.name]}" for p in parameters if p.name in said}
+    return ["def __init__(", *(f"{STEP}{t},{notes.get(t, '')}" for t in texts), f"){returns}:{end}"]
 
 
-def _same_header(first: str, second: str) -> bool:
+def _with_defaults(line: str, own: str) -> list[str] | None:
+    """The author's header with the defaults of another one, if no more than these differ."""
     try:
-        own = ast.parse(textwrap.dedent(second).rstrip() + "\n    pass")
-        return ast.dump(ast.parse(f"{first} pass")) == ast.dump(own)
-    except SyntaxError:
-        return False
+        file = SourceFile("", (textwrap.dedent(own).rstrip() + "\n    pass\n").splitlines(keepends=True))
+    except SyntaxError:  # with a body behind it
+        return None
+    found = spliced(file, file.tree.body[0], f"{line} pass")
+    return None if found is None else found.split("\n")[:-1]

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Callable, Iterable, Mapping, Set
 
 from ..author import DROPPED, attribute_reads, code_in, methods_of
-from ..text import FunctionNode
+from ..text import FunctionNode, loaded_names
 from .gather import free_names
 
 Nodes = Mapping[type, ast.ClassDef]
@@ -30,7 +30,7 @@ class Reach:
         names -= DROPPED if shown else DROPPED | SHOWN
         for cls in self.nodes:
             code = [*code_in(self.nodes[cls], set()), *([written[cls]] if cls in written else [])]
-            names |= self._reads(cls, code)
+            names |= self._reads(cls, code) | (_in_body(self.nodes[cls]) & self.methods[cls].keys())
             for part in code:
                 self._follow_super(cls, part)
         known: set[str] = set()
@@ -131,6 +131,12 @@ class Unreached:
             held |= {n.attr for f in mine for n in ast.walk(f) if isinstance(n, ast.Attribute) and _is_stored(n)}
             own = [n for n in own if isinstance(n.ctx, ast.Load)]
         return all(n.attr in held for n in own if n.value.id == owner)  # type: ignore[attr-defined]
+
+
+def _in_body(node: ast.ClassDef) -> set[str]:
+    """Names that a class's body itself reads, as ``again = forward`` and decorators do."""
+    inside = [n for f in node.body if isinstance(f, FunctionNode) for stmt in f.body for n in ast.walk(stmt)]
+    return loaded_names(node) - {n.id for n in inside if isinstance(n, ast.Name)}
 
 
 def _is_stored(node: ast.Attribute) -> bool:
