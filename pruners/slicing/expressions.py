@@ -222,10 +222,14 @@ def _placed(
 ) -> Stale:
     if not is_author_file(frame.f_code.co_filename):
         raise StuckError(f"a size inside torch's layer {modules.current} can't follow the widths", site)
-    owner = frame.f_locals.get("self")
-    path = modules.path_of.get(id(owner), modules.current) if isinstance(owner, nn.Module) else modules.current
     span = (node.lineno, node.col_offset, node.end_lineno or 0, node.end_col_offset or 0)
-    return Stale((frame.f_code.co_filename, *span, keyword), path, site, value)
+    return Stale((frame.f_code.co_filename, *span, keyword), owner(frame, modules), site, value)
+
+
+def owner(frame: FrameType | None, modules: Modules) -> str:
+    """Whose method runs: another module's may be called from outside its ``forward``."""
+    held = None if frame is None else frame.f_locals.get("self")
+    return modules.path_of.get(id(held), modules.current) if isinstance(held, nn.Module) else modules.current
 
 
 def _passed(leaf: ast.expr, frame: FrameType) -> tuple[ast.expr, FrameType] | None:

@@ -44,7 +44,7 @@ from ..run import (
 from ..trace import SITE_RULES, Path, constants, said
 from .call_frames import CallFrames, samples
 from .evaluate import Unknown
-from .expressions import AttributePatch, Place, Stale, resolve
+from .expressions import AttributePatch, Place, Stale, owner, resolve
 from .passes import inputs_of, retraced
 from .separate import Fix, Sample, agreed, computed, counted, fixes, named
 from .size_checks import outdated
@@ -338,7 +338,7 @@ class _Rehearsal(FunctionMode):
         if func in SITE_RULES and own:
             args, kwargs = self._correct(func, args, kwargs)
         out = func(*args, **kwargs)
-        self._data_left |= type(out) is float
+        self._data_left |= isinstance(out, (float, np.ndarray))
         if self._checks and own and isinstance(out, torch.Tensor):
             self._follow(name_of(func))
         return out
@@ -361,20 +361,21 @@ class _Rehearsal(FunctionMode):
                 "the pruned network takes another way here; keep the layers before it with --skip", site
             )
         seen = self._frames.saw(self._modules, (site, call.span)) if self._frames is not None else None
+        module = owner(author_frame(), self._modules)
         changes: dict[Path, float] = {}
         for path, extent in call.extents.items():
             now, value = said(func, args, kwargs, path), extent.count(self._kept)
-            self._values.setdefault((call.module, site, call.span, path), {})[value] = [w for w, _ in extent.parts]
+            self._values.setdefault((module, site, call.span, path), {})[value] = [w for w, _ in extent.parts]
             if now != -1 and not isinstance(now, torch.Tensor) and now != value:
                 changes[path] = value
         for path, number in call.constants.items():
-            self._values.setdefault((call.module, site, call.span, path), {}).setdefault(number, [])
+            self._values.setdefault((module, site, call.span, path), {}).setdefault(number, [])
         for path in self._counting[call.name, (site, call.span)] - call.extents.keys():
             now = None  # of channels that all stay
             with suppress(LookupError, TypeError):  # not every call here has as many, nor in one tuple
                 now = said(func, args, kwargs, path)
             if type(now) is int and now != -1:
-                self._values.setdefault((call.module, site, call.span, path), {}).setdefault(now, [])
+                self._values.setdefault((module, site, call.span, path), {}).setdefault(now, [])
         numbers = constants(func, args, kwargs)
         moved = {path: value for path, value in call.constants.items() if numbers.get(path, value) != value}
         if moved and self._data_left:
@@ -398,14 +399,14 @@ class _Rehearsal(FunctionMode):
             if seen is not None and stale.leaf is not None:
                 seen.wanted[stale.leaf] = new
             if not free:
-                self._stale |= {(call.module, site, call.span, path): site for path in changes}
+                self._stale |= {(module, site, call.span, path): site for path in changes}
             counted = [w for p, v in changes.items() if p in call.extents and _holds(stale.new, v)
                        for w, _ in call.extents[p].parts]  # fmt: skip
             owners = [p for p, v in changes.items() if not free and v == stale.new]
-            if len(owners) == 1 and stale.module == call.module and not isinstance(stale.where, AttributePatch):
+            if len(owners) == 1 and stale.module == module and not isinstance(stale.where, AttributePatch):
                 self._places[site, call.span, owners[0]] = stale
             self._found.append(replace(stale, new=new, widths=tuple(counted), call=(site, call.span)))
-            self._noted |= {(call.module, site, call.span, path) for path in changes}
+            self._noted |= {(module, site, call.span, path) for path in changes}
         return fixed
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -245,10 +246,11 @@ def scale_of_attention(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, 
     return {}
 
 
-_IN_TENSORS = (torch.tensor, torch.full, Tensor.new_tensor, Tensor.new_full)
+_LISTING = (torch.tensor, Tensor.new_tensor)
+_IN_TENSORS = (*_LISTING, torch.full, Tensor.new_full)
 
 
-@site_rule(torch.tensor, Tensor.new_tensor)
+@site_rule(*_LISTING)
 def number_in_tensor(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> dict[Path, Tensor]:
     """A plain number that becomes a tensor, perhaps to scale by: ``torch.full([], width**0.5)``."""
     return {}
@@ -349,8 +351,13 @@ def constants(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[
     """The plain numbers to compute with among the arguments, and the scale that an attention doesn't say."""
     whole = func in _IN_TENSORS or SITE_RULES.get(func) in (constant_factor, groups_of_norm)
     kinds = (int, float) if whole else (float,)
-    given: list[tuple[int | str, Any]] = [*enumerate(args), *kwargs.items()]
-    found: dict[Path, float] = {(key,): value for key, value in given if type(value) in kinds}
+    keyed: list[tuple[int | str, Any]] = [*enumerate(args), *kwargs.items()]
+    given: list[tuple[Path, Any]] = [((key,), value) for key, value in keyed]
+    if func in _LISTING:
+        listed = [(key, value) for key, value in keyed if isinstance(value, (tuple, list))]
+        given += [((key, i), v) for key, value in listed for i, v in enumerate(value)]
+    plain = ((path, value.item() if isinstance(value, np.generic) else value) for path, value in given)
+    found: dict[Path, float] = {path: value for path, value in plain if type(value) in kinds}
     if func is F.scaled_dot_product_attention and kwargs.get("scale") is None:
         query = args[0] if args else kwargs["query"]
         found["scale",] = query.shape[-1] ** -0.5

@@ -32,9 +32,9 @@ class Net(nn.Module):
 '''
 
 
-def _halved(part: str, folder: Path) -> SlicedModel:
+def _halved(part: str, folder: Path, text: str = NET) -> SlicedModel:
     path = folder / "net.py"
-    path.write_text(NET.format(part=part))
+    path.write_text(text.format(part=part))
     spec = importlib.util.spec_from_file_location("net", path)
     assert spec is not None
     assert spec.loader is not None
@@ -68,3 +68,31 @@ def test_a_name_that_is_assigned_twice_is_not_followed_to_an_attribute(tmp_path:
     sliced = _halved(part, tmp_path)
     assert not sliced.runs
     assert [set(site.values.values()) for site in sliced.literals] == [{8}, {8}]
+
+
+def test_a_method_that_is_called_from_outside_reads_the_width_of_its_own_module(tmp_path: Path) -> None:
+    """Recurrent cells make their first state so, each of its own width, by a call of the network."""
+    cells = """self.cells = nn.ModuleList([Cell(32, 16), Cell(16, 8)])
+        self.head = nn.Linear(8, 10)
+"""
+    text = NET.replace("class Net", CELL + "class Net").replace("self.head(self.inner(part)", "self.head(x")
+    text = text.replace("self.head = nn.Linear(width // 2, 10)\n", cells)
+    part = "for cell in self.cells:\n            x = cell(x, cell.start(x))"
+    sliced = _halved(part, tmp_path, text)
+    assert sliced.runs
+    assert [cell.width for cell in sliced.model.cells] == [8, 4]
+
+
+CELL = """class Cell(nn.Module):
+    def __init__(self, before, width):
+        super().__init__()
+        self.width, self.layer = width, nn.Conv2d(before + width, width, 1)
+
+    def start(self, x):
+        return torch.zeros(x.shape[0], self.width, *x.shape[2:])
+
+    def forward(self, x, state):
+        return state + self.layer(torch.cat([x, state], 1))
+
+
+"""

@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+import torch
 from test_source_collections import HEAD, folder, package
 
+from secateur import prune
 from secateur.pruners.source import Entry, write_source
 
 __all__ = ["folder"]
@@ -86,6 +89,9 @@ class Net(nn.Module):
     def forward(self, x):
         return self.last(self.stem(x))
     # the last word
+
+
+# print(Net())
 """
 
 
@@ -97,3 +103,34 @@ def test_comments_between_definitions_stay_above_what_they_stood_above(folder: P
     net.last.weight.data = net.last.weight.data[:, :5]
     text = write_source(net, Entry(made, {}, "Net"))
     assert text.split("from torch import nn\n")[1] == ABOVE.replace("(8)", "(5)").replace("(8, 2", "(5, 2")
+
+
+HEADERS = """
+
+class Net(nn.Module):
+    def __init__(
+        self,
+        colours=3,  # RGB
+        width=8,  # of the layers
+        *,
+        bias=True,  # everywhere
+    ):  # sizes
+        super().__init__()
+        self.a = nn.Conv2d(colours, width, 3, bias=bias)
+        self.b = nn.Conv2d(width, {wide}, 3, bias=bias)
+        self.c = nn.Conv2d({wide}, 2, 1)
+
+    def forward(self, x):
+        return self.c(self.b(self.a(x)))
+"""
+
+
+@pytest.mark.parametrize(("wide", "skip", "left"), [("width", (), 4), ("width * 3", ("a",), 3)])
+def test_comments_at_arguments_stay_where_a_default_changes_or_an_argument_goes(
+    folder: Path, wide: str, skip: tuple[str, ...], left: int
+) -> None:
+    text = HEADERS.format(wide=wide)
+    bundle = prune(package(folder, {"net": HEAD + text}).Net(), torch.randn(1, 3, 9, 9), ratio=0.5, skip=skip)
+    found = re.findall("#.*", bundle.source)
+    assert found == [c for c in re.findall("#.*", text) if left == 4 or "layers" not in c or c in bundle.source]
+    assert len(found) >= left

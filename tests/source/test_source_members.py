@@ -397,3 +397,29 @@ def test_a_ratio_of_widths_stays_where_constructors_multiply_with_it(folder: Pat
     assert bundle.summary["lost"] == ()
     assert (made.first.kernel, made.first.label, made.first.expansion) == (3, "plain", ratio)
     assert (made.first.conv.out_channels, made.second.conv.out_channels) == (8 * ratio, 4 * ratio)
+
+
+def test_methods_that_the_body_of_a_class_names_stay(folder: Path) -> None:
+    rest = """
+    def _shown(function):
+        return function
+
+    @_shown
+    def _part(self, x, name):
+        return getattr(self, name)(x).relu()
+
+    first = functools.partialmethod(_part, name="a")
+    ways = {"b": _part}
+    predict = forward
+"""
+    text = net("", 'return self.fc(self.ways["b"](self, self.first(x), "b").mean((2, 3)))', rest)
+    _, made = halved(folder, "import functools\n" + text)
+    assert made.predict(torch.randn(2, 3, 8, 8)).shape == (2, 5) and made.a.out_channels == 4
+
+
+def test_numbers_of_numpy_and_in_lists_are_held_against_the_widths(folder: Path) -> None:
+    forward = """x = self.a(x).relu()
+        x = x * x.sum((1, 2, 3), True) / np.prod(x.shape[1:]) / np.sqrt(x.shape[1])
+        return self.fc((self.b(x) / torch.tensor(x.shape[1:]).prod()).mean((2, 3)))"""
+    _, made = halved(folder, "import numpy as np\n" + net("", forward))
+    assert made.a.out_channels == 4

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import textwrap
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..author import AuthorClass, Vector
 from ..live import Call, Term
-from ..text import STEP, WIDTH, Group, lines_of, rows, same_code
+from ..text import STEP, WIDTH, Group, SourceFile, lines_of, rows, spliced
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class WrittenInit:
 
 
 def header_lines(author: AuthorClass, parameters: Sequence[Parameter]) -> list[str]:
-    """``def __init__(...):`` at column 0: the author's own lines if they say the same."""
+    """``def __init__(...):`` at column 0: the author's own lines, with other defaults, if they say the same."""
     init, file = author.init, author.init_file
     assert init is not None
     texts = [author.self_name, *(p.text for p in parameters)]
@@ -53,8 +55,28 @@ def header_lines(author: AuthorClass, parameters: Sequence[Parameter]) -> list[s
         texts.insert(1 + sum(not p.keyword_only for p in parameters), "*")
     returns = f" -> {file.segment(init.returns)}" if init.returns else ""
     line = f"def __init__({', '.join(texts)}){returns}:"
-    own = file.lines[init.lineno - 1 : author.header_end]
-    if own and same_code(f"{line} pass", textwrap.dedent("".join(own)).rstrip() + "\n    pass"):
-        return [s.rstrip("\n")[init.col_offset :] for s in own if s.strip()]
-    code = Group("def __init__(", tuple(texts), f"){returns}:")
-    return rows("\n".join(lines_of(code, "", "", WIDTH - len(STEP))))
+    own = _with_defaults(line, "".join(file.lines[init.lineno - 1 : author.header_end]))
+    if own is not None:
+        return own
+    above = {a.arg: (a.end_lineno or 0) for a in ast.walk(init.args) if isinstance(a, ast.arg)}
+    counts = Counter(above.values())
+    said = {n: file.comments[at][1] for n, at in above.items() if counts[at] == 1 and at in file.comments}
+    said = {n: text for n, text in said.items() if init.lineno < above[n] < author.header_end}
+    end = file.comments.get(author.header_end, (0, ""))[1]
+    end = f"  {end}" if end else ""
+    if not any(p.name in said for p in parameters):
+        code = Group("def __init__(", tuple(texts), f"){returns}:")
+        lines = rows("\n".join(lines_of(code, "", "", WIDTH - len(STEP))))
+        return [*lines[:-1], lines[-1] + end]
+    notes = {p.text: f"  {said[p.name]}" for p in parameters if p.name in said}
+    return ["def __init__(", *(f"{STEP}{t},{notes.get(t, '')}" for t in texts), f"){returns}:{end}"]
+
+
+def _with_defaults(line: str, own: str) -> list[str] | None:
+    """The author's header with the defaults of another one, if no more than these differ."""
+    try:
+        file = SourceFile("", (textwrap.dedent(own).rstrip() + "\n    pass\n").splitlines(keepends=True))
+    except SyntaxError:  # with a body behind it
+        return None
+    found = spliced(file, file.tree.body[0], f"{line} pass")
+    return None if found is None else found.split("\n")[:-1]

@@ -66,10 +66,14 @@ class Chunk:
     fills: bool = False
 
     def with_comments(self, text: str) -> Chunk:
-        """The statement in these words, with the author's comments above it that they don't begin with."""
-        above = self.file.comments_above(self.line).splitlines(keepends=True) if self.file is not None else []
+        """The statement in these words, with the author's comments above and below it that they don't hold."""
+        if self.file is None:
+            return replace(self, text=text)
+        above = self.file.comments_above(self.line).splitlines(keepends=True)
+        below = self.file.comments_below(self.line, self.name)
         there = next(n for n in range(len(above) + 1) if text.startswith("".join(above[n:])))
-        return replace(self, text="".join([*above[:there], text]))
+        ends = below.strip() and text.endswith(below)
+        return replace(self, text="".join([*above[:there], text, "" if ends else below]))
 
     @property
     def key(self) -> Key:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 
 from ..author import DROPPED, attribute_reads, attributes_set, code_in, methods_of
-from ..text import FunctionNode
+from ..text import FunctionNode, loaded_names
 from .gather import free_names
 
 Nodes = Mapping[type, ast.ClassDef]
@@ -31,7 +31,7 @@ class Reach:
         names -= DROPPED if shown else DROPPED | SHOWN
         for cls in self.nodes:
             code = [*code_in(self.nodes[cls], set()), *([written[cls]] if cls in written else [])]
-            names |= self._reads(cls, code)
+            names |= self._reads(cls, code) | (_in_body(self.nodes[cls]) & self.methods[cls].keys())
             for line in (line for line in self.lines.values() if cls in line):
                 for part in code:
                     self._inherited(line, cls, part)
@@ -125,6 +125,12 @@ class Unreached:
             held |= set().union(*map(attributes_set, mine))
             own = [n for n in own if isinstance(n.ctx, ast.Load)]
         return all(n.attr in held for n in own if n.value.id == owner)  # type: ignore[attr-defined]
+
+
+def _in_body(node: ast.ClassDef) -> set[str]:
+    """Names that a class's body itself reads, as ``again = forward`` and decorators do."""
+    inside = [n for f in node.body if isinstance(f, FunctionNode) for stmt in f.body for n in ast.walk(stmt)]
+    return loaded_names(node) - {n.id for n in inside if isinstance(n, ast.Name)}
 
 
 def constructs(functions: Iterable[FunctionNode]) -> bool:

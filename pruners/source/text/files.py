@@ -113,6 +113,17 @@ class SourceFile:
                 return "".join(dropwhile(lambda s: not s.startswith("#"), between))
         return ""
 
+    def comments_below(self, line: int, name: str) -> str:
+        """The comments at the margin that end the file, with the empty lines above them, if this line, or the statement
+        of this name, is the last."""
+        last = self.tree.body[-1]
+        if not last.lineno <= line <= (last.end_lineno or 0) and getattr(last, "name", "") != name:
+            return ""
+        rest = self.lines[last.end_lineno or 0 :]
+        at = [n for n, text in enumerate(rest) if text.startswith("#")] or [0, -1]
+        first = next(n for n in range(at[0], -1, -1) if not n or rest[n - 1].strip())
+        return "".join(rest[first : at[-1] + 1])
+
     @cached_property
     def functions(self) -> dict[tuple[str, int], FunctionNode]:
         """Functions by name and first line (the line of the first decorator, as in code objects)."""
