@@ -208,14 +208,15 @@ class BasicPruning:
 
     @cached_property
     def costs(self) -> CostModel:
-        return CostModel.of(self.model, self.graph)
+        return CostModel.of(self.model, self.graph, self.entry.dtype)
 
     @cached_property
     def before(self) -> Costs:
         """Of the network with all its layers and channels."""
         if not self.without:
             return self.predict({})
-        return CostModel.of(self.whole, observe(self.whole, self._all).graph()).predict({})
+        graph = observe(self.whole, self._all).graph()
+        return CostModel.of(self.whole, graph, self.entry.dtype).predict({})
 
     def predict(self, kept: Kept) -> Costs:
         """Exact costs of the network that keeps these groups, without building it."""

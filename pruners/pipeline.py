@@ -102,7 +102,7 @@ class Pipeline:
             return self._keep_all(facts)
         self.result = search(
             self.pruner.model, self.pruner.graph, self.settings, evaluator=evaluator, latency=self.latency,
-            weights=self.pruner.provenance["weights_sha256"], **arguments,
+            weights=self.pruner.provenance["weights_sha256"], costs=self.pruner.costs, **arguments,
         )  # fmt: skip
         return self.pruner.plan(self.result.kept, **facts)
 

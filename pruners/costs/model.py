@@ -62,21 +62,23 @@ def is_table(shape: Sequence[int]) -> bool:
     return sum(n > 1 for n in shape) > 1
 
 
-def _parameter(module: nn.Module, name: str, tensor: torch.Tensor) -> Stored:
+def _parameter(module: nn.Module, name: str, size: int) -> Stored:
     known = precision_for(type(module))
     if name == "weight" and known.weights is not None:
-        return Stored(True, bits_in(module, known.weights), tensor.element_size(), known.per_row)
-    return Stored(True, 8.0 * tensor.element_size(), tensor.element_size())
+        return Stored(True, bits_in(module, known.weights), size, known.per_row)
+    return Stored(True, 8.0 * size, size)
 
 
-def stored_tensors(model: nn.Module) -> dict[str, Stored]:
-    """For every state_dict key how its tensor is stored."""
-    state = model.state_dict(keep_vars=True)
-    result = {name: Stored(False, 0.0, t.element_size()) for name, t in state.items() if torch.is_tensor(t)}
+def stored_tensors(model: nn.Module, dtype: torch.dtype | None = None) -> dict[str, Stored]:
+    """For every state_dict key how its tensor is stored. ``dtype``: what floating-point is written as (default:
+    what they are)."""
+    state = {name: t for name, t in model.state_dict(keep_vars=True).items() if torch.is_tensor(t)}
+    sizes = {n: (dtype if dtype and t.is_floating_point() else t.dtype).itemsize for n, t in state.items()}
+    result = {name: Stored(False, 0.0, size) for name, size in sizes.items()}
     for prefix, module in model.named_modules(remove_duplicate=False):
-        for name, tensor in module.named_parameters(prefix, recurse=False):
+        for name, _ in module.named_parameters(prefix, recurse=False):
             if name in result:
-                result[name] = _parameter(module, name.rpartition(".")[2], tensor)
+                result[name] = _parameter(module, name.rpartition(".")[2], sizes[name])
     return result
 
 
@@ -149,8 +151,9 @@ class CostModel:
         return int(self._sizes[self._row[parameter], dim]), found
 
     @classmethod
-    def of(cls, model: nn.Module, graph: ChannelGraph) -> CostModel:
-        return cls(graph, stored_tensors(model))
+    def of(cls, model: nn.Module, graph: ChannelGraph, dtype: torch.dtype | None = None) -> CostModel:
+        """``dtype``: what the weights are written as (default: what they are)."""
+        return cls(graph, stored_tensors(model, dtype))
 
     def count(self, counts: Mapping[str, int]) -> Costs:
         """The costs when each width keeps so many groups; widths that ``counts`` leaves out stay whole."""

@@ -9,6 +9,7 @@ from itertools import pairwise
 import networkx as nx
 import numpy as np
 
+from ..places import Site
 from .channel_graph import ChannelGraph
 from .equivalence import Classes, find_classes
 from .facts import SILENT, Facts, SiteCall, Tie
@@ -129,18 +130,17 @@ def _named(drafts: list[tuple[tuple[int, int], Width]]) -> list[Width]:
 
 
 def _frozen(facts: Facts, classes: Classes) -> tuple[FrozenChannels, ...]:
-    order = np.argsort(classes.of_atom, kind="stable")
-    bounds = np.searchsorted(classes.of_atom[order], np.arange(int(classes.of_atom.max()) + 2))
-    out = []
+    out: dict[tuple[bytes, str, Site], FrozenChannels] = {}  # further passes find the same
     for freeze in classes.frozen_by:
-        stuck = np.unique(classes.of_atom[freeze.atoms])
-        if not stuck.size or freeze.reason == SILENT:
+        stuck = np.zeros(int(classes.of_atom.max()) + 1, dtype=bool)
+        stuck[classes.of_atom[freeze.atoms]] = True
+        found = (np.packbits(stuck).tobytes(), freeze.reason, freeze.site)
+        if found in out or freeze.reason == SILENT or not stuck.any():
             continue
-        atoms = np.concatenate([order[bounds[c] : bounds[c + 1]] for c in stuck])
-        slots = tuple(s for s in facts.slots_of(atoms) if not s.virtual)
+        slots = tuple(s for s in facts.slots_of(np.flatnonzero(stuck[classes.of_atom])) if not s.virtual)
         if slots:
-            out.append(FrozenChannels(slots, int(stuck.size), freeze.reason, freeze.site))
-    return tuple(dict.fromkeys(out))  # further passes find the same
+            out[found] = FrozenChannels(slots, int(stuck.sum()), freeze.reason, freeze.site)
+    return tuple(dict.fromkeys(out.values()))
 
 
 def _network(facts: Facts, widths: Sequence[Width]) -> nx.Graph:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, ModelFileError, PackageError, WeightsMismatchError, some
-from ..run import from_file, rounded, stream, streams, values_in
+from ..run import from_files, rounded, stream, streams, values_in
 from ..scratch import import_file
 from .entries import Shapes
 
@@ -85,7 +85,7 @@ def open_folder(
     if mapped:
         if not _as_it_lies(model, path):
             return open_folder(path, dtype, attention)
-        stream(model, lambda name, tensor: partial(from_file, tensor.detach()))
+        from_files(model)
     return model.eval(), stored
 
 

@@ -34,8 +34,9 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_map
 
 INTERNAL = frozenset(vars(nn.Module()))  # attributes that every module has from torch
+_LARGE = 2**20
 _MAP_FROM = -3  # mallopt: memory of this size and more goes back to the system as soon as it is free
-_PAGE_OUT = 21  # madvise: whatever changed in memory is kept, what a file holds is read anew when it is needed
+_DROP = 4  # madvise: pages of a file are mapped anew when they are needed; the system may keep them meanwhile
 _HOOKS = {name for name in INTERNAL if name.startswith("_forward_") and "hooks" in name}
 
 
@@ -420,11 +421,29 @@ class Streamed(nn.Parameter):
     def go(self) -> None:
         self._users -= 1
         if not self._users:
+            with torch._C.DisableTorchFunction(), _disable_current_modes():
+                storage = self.data.untyped_storage()
             self._set(_nothing(self))
+            _give_back(storage)
 
     def _set(self, values: Tensor) -> None:
         with torch._C.DisableTorchFunction(), _disable_current_modes():
             self.data = values
+
+
+_spare: dict[int, torch.UntypedStorage] = {}  # by size; memory that is new costs more than what is read into it
+
+
+def room(shape: Sequence[int]) -> Tensor:
+    """Memory for numbers of float32, maybe what values had that went."""
+    storage = _spare.pop(4 * math.prod(shape), None)
+    return torch.empty(tuple(shape)) if storage is None else torch.empty(0).set_(storage, 0, tuple(shape))
+
+
+def _give_back(storage: torch.UntypedStorage) -> None:
+    alone = storage.device.type == "cpu" and storage.resizable() and torch._C._storage_Use_Count(storage._cdata) == 1
+    if alone and storage.nbytes() >= _LARGE:
+        _spare[storage.nbytes()] = storage
 
 
 def _nothing(like: Tensor) -> Tensor:
@@ -453,7 +472,7 @@ def stream(model: nn.Module, values: Callable[[str, Tensor], Callable[[], Tensor
     """From here on let weights come and go. ``values``: a parameter's name, and it -> how its values are made."""
     if sys.platform == "linux":
         with suppress(AttributeError):  # another C library
-            ctypes.CDLL(None).mallopt(_MAP_FROM, 2**20)
+            ctypes.CDLL(None).mallopt(_MAP_FROM, _LARGE)
     found = {id(p): streamed(p, values(n, p)) for n, p in model.named_parameters()}
     for module in model.modules():
         own = {n: found[id(p)] for n, p in module._parameters.items() if p is not None}
@@ -497,13 +516,33 @@ def _after(module: nn.Module, args: Any, out: Any) -> None:
             parameter.go()
 
 
-def from_file(tensor: Tensor) -> Tensor:
-    """A copy in float32 of a tensor whose values lie in a file; the system may forget its own copy of them."""
-    found = tensor.to(torch.float32, copy=True)
-    if sys.platform == "linux" and tensor.device.type == "cpu" and tensor.nbytes:
+def from_files(model: nn.Module) -> None:
+    """From here on let the weights come from the files that they lie in, as copies in float32."""
+    files = _files_in_memory()
+    stream(model, lambda name, tensor: partial(_from_file, tensor.detach(), files))
+
+
+def _from_file(tensor: Tensor, files: Sequence[range]) -> Tensor:
+    found = room(tensor.shape).copy_(tensor)
+    if tensor.nbytes:
         first = tensor.data_ptr() // mmap.PAGESIZE * mmap.PAGESIZE
-        size = tensor.data_ptr() + tensor.nbytes - first
-        ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(size), _PAGE_OUT)
+        last = tensor.data_ptr() + tensor.nbytes
+        if any(first in file and last - 1 in file for file in files):
+            ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), _DROP)
+    return found
+
+
+def _files_in_memory() -> list[range]:
+    """Where files are mapped, of which nothing was changed since."""
+    found: list[range] = []
+    with suppress(OSError):
+        for line in Path("/proc/self/smaps").read_text().splitlines():
+            words = line.split()
+            if "-" in words[0]:
+                first, last = (int(end, 16) for end in words[0].split("-"))
+                named = len(words) > 5 and words[5].startswith("/")
+            elif words[0] == "Private_Dirty:" and words[1] == "0" and named:
+                found.append(range(first, last))
     return found
 
 
@@ -577,7 +616,7 @@ def main(file: str, factory: str, weights: str, check: str, blocked: str) -> dic
     cases = torch.load(check, weights_only=True, map_location="cpu", mmap=True)
     model = load(file, factory)
     if any(case["streamed"] for case in cases):
-        stream(model, lambda name, tensor: partial(from_file, tensor.detach()))
+        from_files(model)
         own = state_of(model)
     elif weights:
         own = torch.load(weights, weights_only=True, map_location="cpu", mmap=True)

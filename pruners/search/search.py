@@ -71,6 +71,7 @@ def search(
     evaluator: Evaluator | None = None,
     workers: Bench | None = None,
     weights: str | None = None,
+    costs: CostModel | None = None,
 ) -> SearchResult:
     """Choose the groups that every width keeps. The model is not changed.
 
@@ -86,7 +87,8 @@ def search(
     ``scored``: a measure that judges candidates instead of ``evaluate``. ``classes``: whether rows of outputs are
     scores of classes, for probes. ``evaluator``: takes the place of all that judges
     candidates. ``workers``: other processes that judge candidates (``Workers``); the outcome is the
-    same with any number of them. ``weights``: the hash of the model's, where it is known.
+    same with any number of them. ``weights``: the hash of the model's, ``costs``: what it
+    costs, where they are known.
 
     Raises ``NotPrunableError`` when there is nothing to prune, ``BudgetError`` when the budget is out of reach,
     ``UsageError`` for settings or ledgers that don't fit, ``Interrupted`` after Ctrl-C.
@@ -102,7 +104,7 @@ def search(
     if workers is not None and settings.stop_early:
         raise ConflictError(ONE_BY_ONE)
     _require_choice(graph, settings.limits)
-    costs = CostModel.of(model, graph)
+    costs = costs or CostModel.of(model, graph)
     ratios, told = own_ratios(settings.budget, graph, model)
     allowance = Allowance(
         graph, costs, settings.limits, settings.budget, latency.fraction if latency else None, ratios

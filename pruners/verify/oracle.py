@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..graph import BoolArray, ChannelGraph, Kept, Slot
-from ..run import NormBase, Streamed
+from ..run import NormBase, Streamed, isolated
 
 
 def zero(model: nn.Module, graph: ChannelGraph, kept: Kept) -> None:
@@ -122,7 +122,7 @@ def _new(shape: tuple[int, ...], name: str, seed: int) -> Tensor:
 def drawn(shape: tuple[int, ...], low: float, high: float, seed: int) -> Tensor:
     """Numbers between these: the same each time, of a million drawn once, again and again from another place on:
     drawing takes ten times as long."""
-    found, pool, begin = torch.empty(math.prod(shape)), _pool(), seed * 7919 % _DRAWN
+    found, pool, begin = isolated.room(shape).view(-1), _pool(), seed * 7919 % _DRAWN
     first = min(len(found), _DRAWN - begin)
     for piece, numbers in ((found[:first], pool[begin:]), *((p, pool) for p in found[first:].split(_DRAWN))):
         torch.add(low, numbers[: len(piece)], alpha=high - low, out=piece)

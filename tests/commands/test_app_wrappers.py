@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 
 import pytest
@@ -201,6 +202,10 @@ def test_the_result_has_the_networks_own_precision(here, name, dtype):
     assert network.a.weight.dtype == weights["a.weight"].dtype == dtype
     network.load_state_dict(weights)
     assert network.eval()(torch.zeros(2, 3, 12, 12, dtype=dtype)).dtype == dtype
+    told = json.loads((here / "out" / "summary.json").read_text("utf-8"))
+    assert told["size_bytes"]["after"] == sum(t.nbytes for t in weights.values())
+    assert told["bits"]["after"] == 8 * sum(p.nbytes for p in network.parameters())
+    assert told["bits"]["before"] / told["params"]["before"] == 8 * dtype.itemsize
 
 
 def test_weights_saved_with_and_without_the_norms_are_taken(here):

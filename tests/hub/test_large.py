@@ -15,7 +15,7 @@ from secateur.pruners.errors import VerificationError
 from secateur.pruners.hub import folder as folders
 from secateur.pruners.hub import open_folder
 from secateur.pruners.metrics import rank
-from secateur.pruners.run import copied, state_of, stream, streams, twin, values_in
+from secateur.pruners.run import copied, isolated, state_of, stream, streams, twin, values_in
 from secateur.pruners.verify.outputs import outputs_of
 from secateur.pruners.weight_transfer import slice_state
 
@@ -51,6 +51,29 @@ def test_values_of_another_shape_are_refused() -> None:
     stream(model, lambda name, _: lambda: torch.zeros(2))
     with pytest.raises(ValueError, match="shape"):
         model(torch.ones(1, 3))
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_memory_of_weights_that_went_is_taken_again_unless_somebody_reads_it(keeps: bool) -> None:
+    class Seen(torch.nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            places.append(self.weight.data_ptr())
+            seen.append(self.weight.detach() if keeps else None)
+            return super().forward(x)
+
+    seen: list[torch.Tensor | None] = []
+    places: list[int] = []
+    model = torch.nn.Sequential(Seen(512, 512), Seen(512, 512))
+    held = {n: p.detach().clone() for n, p in model.named_parameters()}
+    x = torch.randn(2, 512)
+    with torch.no_grad():
+        expected = model(x)
+        stream(model, lambda name, _: lambda: isolated.room(held[name].shape).copy_(held[name]))
+        seen.clear(), places.clear()
+        assert torch.equal(model(x), expected)
+    assert (places[0] == places[1]) != keeps
+    if keeps:
+        assert all(torch.equal(own, held[f"{i}.weight"]) for i, own in enumerate(seen) if own is not None)
 
 
 def test_copies_share_weights_that_come_and_go_and_a_twin_can_have_others() -> None:

@@ -97,6 +97,18 @@ def test_functions_can_be_kept_from_a_mode() -> None:
     assert mode.found == []
 
 
+def test_it_is_known_whether_memory_has_one_owner() -> None:
+    tensor = torch.empty(2, 3)
+    storage = tensor.untyped_storage()
+    view = tensor.view(6)
+    assert torch._C._storage_Use_Count(storage._cdata) > 1
+    del tensor
+    assert torch._C._storage_Use_Count(storage._cdata) > 1
+    del view
+    assert torch._C._storage_Use_Count(storage._cdata) == 1
+    assert not torch.frombuffer(bytearray(8), dtype=torch.uint8).untyped_storage().resizable()
+
+
 def test_storages_have_an_identity() -> None:
     x, empty = torch.ones(4), torch.ones(0)
     assert storage_of(x) == storage_of(x.view(2, 2)[1]) != storage_of(x.clone())
