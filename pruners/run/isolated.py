@@ -437,7 +437,7 @@ _spare: dict[int, torch.UntypedStorage] = {}  # by size; memory that is new cost
 def room(shape: Sequence[int]) -> Tensor:
     """Memory for numbers of float32, maybe what values had that went."""
     storage = _spare.pop(4 * math.prod(shape), None)
-    return torch.empty(tuple(shape)) if storage is None else torch.empty(0).set_(storage, 0, tuple(shape))
+    return torch.empty(tuple(shape)) if storage is None else torch.empty(0).set_(storage).view(tuple(shape))
 
 
 def _give_back(storage: torch.UntypedStorage) -> None:
