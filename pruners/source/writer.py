@@ -425,8 +425,9 @@ class _Writing:
         files = [c.file for c in gatherer.chunks.values() if c.file]
         future = any(binding(file, "annotations") is not None for file in files)
         imports, chunks = gatherer.finished(notes=not future)
-        top = top_of(self.root_file(), own(type(self.tree.model).__module__))
-        return render(entry, header, top, imports, chunks, future)
+        users = own(type(self.tree.model).__module__)
+        top = top_of(self.root_file(), users)
+        return render(entry, header, top, imports, chunks, future, self.root_file() if users else None)
 
     def stale_constants(self) -> Iterator[str]:
         """Names at the top of the author's files, with their lines, that still have a number which counts others."""

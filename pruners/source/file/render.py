@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import ast
 import re
-import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from itertools import takewhile
+from dataclasses import dataclass
+from itertools import pairwise, takewhile
 
 from ...entry import Entry
 from ...errors import WrittenError
 from ...shown import template
-from ..text import STEP, WIDTH, SourceFile, as_docstring
+from ..text import SourceFile, as_docstring, first_line
 from .gather import Chunk, Import
+from .imports import import_sections
 
 _ENCODING = re.compile(r"#.*?coding[:=]")  # the generated file is UTF-8
 _TITLE = ", with its widths written out."
@@ -21,10 +21,11 @@ _OURS = re.compile(rf"^(?:\w+{re.escape(_TITLE)}|Source:   )", re.MULTILINE)  # 
 
 
 def render(
-    entry: Entry, header: Header | None, top: Top, imports: Iterable[Import], chunks: Sequence[Chunk], future: bool
-) -> str:
-    """The whole file. ``top``: what stands above the author's code."""
-    sections = import_sections(imports)
+    entry: Entry, header: Header | None, top: Top, imports: Iterable[Import], chunks: Sequence[Chunk], future: bool,
+    author: SourceFile | None = None,
+) -> str:  # fmt: skip
+    """The whole file. ``top``: what stands above the author's code. ``author``: whose imports stay in order."""
+    sections = import_sections(imports, author)
     if future:
         sections.insert(0, ["from __future__ import annotations"])
     told, definitions = docstring(entry, header or Header(), top.docstring), _spaced(chunks)
@@ -33,7 +34,7 @@ def render(
         docstring=as_docstring(told),
         imports=sections,
         definitions=definitions,
-        gap=bool(chunks) and not chunks[0].is_definition,
+        gap="\n" * (_first_gap(chunks) - 1),
     )
     _check(text, told, "\n".join([*(line for section in sections for line in section), definitions]))
     return text
@@ -92,54 +93,46 @@ def _costs(header: Header) -> str | None:
     return ", ".join(t for t in (params, macs) if t) or None
 
 
-def import_sections(imports: Iterable[Import]) -> list[list[str]]:
-    """Standard library, then the rest; in each section ``import x`` before ``from x import y``, as isort has it.
-    What only type checkers need stands last."""
-    everything = list(imports)
-    wanted = [i for i in everything if not i.checkers]
-    sections = []
-    for standard in (True, False):
-        mine = [i for i in wanted if (i.module.partition(".")[0] in sys.stdlib_module_names) is standard]
-        aliases = {i: "" if i.name == i.module else f" as {i.name}" for i in mine}
-        plain = sorted({f"import {i.module}{aliases[i]}" for i in mine if not i.member}, key=str.lower)
-        modules = sorted({i.module for i in mine if i.member}, key=str.lower)
-        lines = plain + [line for m in modules for line in _from(m, [i for i in mine if i.module == m and i.member])]
-        if lines:
-            sections.append(lines)
-    checked = [replace(i, checkers=False) for i in everything if i.checkers]
-    if checked:
-        inner = import_sections(checked)
-        sections.append(["if TYPE_CHECKING:", *(STEP + line for section in inner for line in section)])
-    return sections
-
-
-def _from(module: str, wanted: list[Import]) -> list[str]:
-    wanted = sorted(wanted, key=lambda i: (_kind(i.member), i.member.lower(), i.member))
-    names = [i.member if i.member == i.name else f"{i.member} as {i.name}" for i in wanted]
-    line = f"from {module} import {', '.join(names)}"
-    if len(line) <= WIDTH:
-        return [line]
-    return [f"from {module} import (", *(f"{STEP}{n}," for n in names), ")"]
-
-
-def _kind(name: str) -> int:
-    """Constants, then classes, then the rest."""
-    if name.isupper() and len(name) > 1:
-        return 0
-    return 1 if name[:1].isupper() else 2
-
-
 def _spaced(chunks: Sequence[Chunk]) -> str:
-    """Two blank lines around functions and classes, one between constants."""
+    """As many empty lines as the author has between two; else two around functions and classes, one between
+    constants."""
     text = ""
     previous: Chunk | None = None
     for chunk in chunks:
         if previous is not None:
             beside = chunk.fills and not previous.is_definition
-            text += "\n\n" if chunk.is_definition or previous.is_definition else "" if beside else "\n"
+            usual = 2 if chunk.is_definition or previous.is_definition else 0 if beside else 1
+            text += "\n" * _empty_lines(previous, chunk, usual)
         text += chunk.text
         previous = chunk
     return text
+
+
+def _first_gap(chunks: Sequence[Chunk]) -> int:
+    """Empty lines below the imports, at least one."""
+    usual = 1 if chunks and not chunks[0].is_definition else 2
+    if not chunks or chunks[0].file is None:
+        return usual
+    for before, stmt in pairwise(chunks[0].file.tree.body):
+        if stmt.lineno == chunks[0].line and isinstance(before, ast.Import | ast.ImportFrom):
+            return max(1, _empty_between(before, stmt, chunks[0].file))
+    return usual
+
+
+def _empty_lines(previous: Chunk, chunk: Chunk, usual: int) -> int:
+    """``usual``: between two that don't follow each other in one file of the author."""
+    if chunk.file is None or previous.file is not chunk.file:
+        return usual
+    for before, stmt in pairwise(chunk.file.tree.body):
+        if (before.lineno, stmt.lineno) == (previous.line, chunk.line):
+            return _empty_between(before, stmt, chunk.file)
+    return usual
+
+
+def _empty_between(before: ast.stmt, stmt: ast.stmt, file: SourceFile) -> int:
+    between = file.lines[before.end_lineno or 0 : first_line(stmt) - 1]
+    inside = list(takewhile(lambda line: not line.startswith("#"), between))  # comments of the one before, too
+    return len(list(takewhile(lambda line: not line.strip(), inside[::-1])))
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
+from itertools import dropwhile
 
 import libcst as cst
 
@@ -84,7 +85,13 @@ def _body(concrete: Concrete, node: ast.ClassDef, parts: ClassParts) -> cst.Base
         lines.insert(at, init.with_changes(leading_lines=[cst.EmptyLine(indent=False)] if at else []))
         new = new or lines[-1]
     lines = lines or [next((r for r, s in rows if isinstance(s[0], ast.Pass)), PASS)]
+    if list(lines[0].leading_lines) != list(rows[0][0].leading_lines):  # what opened the class is gone
+        lines[0] = lines[0].with_changes(leading_lines=list(dropwhile(_is_empty, lines[0].leading_lines)))
     return _suite(found.body, lines, footer=new is not None)
+
+
+def _is_empty(line: cst.EmptyLine) -> bool:
+    return line.comment is None
 
 
 def _suite(suite: cst.BaseSuite, lines: list[Statement], footer: bool) -> cst.BaseSuite:
@@ -94,8 +101,6 @@ def _suite(suite: cst.BaseSuite, lines: list[Statement], footer: bool) -> cst.Ba
     """
     if isinstance(suite, cst.SimpleStatementSuite) and isinstance(lines[0], cst.SimpleStatementLine) and not lines[1:]:
         return suite.with_changes(body=lines[0].body)
-    blank = next((i for i, s in enumerate(lines[0].leading_lines) if s.comment is not None), None)
-    lines[0] = lines[0].with_changes(leading_lines=[] if blank is None else lines[0].leading_lines[blank:])
     if isinstance(suite, cst.IndentedBlock):
         return suite.with_changes(body=lines, footer=suite.footer if footer else [])
     return cst.IndentedBlock(lines)
