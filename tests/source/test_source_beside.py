@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import sys
-from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from types import ModuleType
@@ -45,13 +43,6 @@ def make():
 
 {after}
 '''
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    sys.path.insert(0, str(tmp_path))
-    yield tmp_path
-    sys.path.remove(str(tmp_path))
 
 
 def written(folder: Path, before: str = "", after: str = "") -> tuple[Written, ModuleType]:

@@ -8,7 +8,6 @@ import cProfile
 import importlib
 import runpy
 import sys
-from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
@@ -51,13 +50,6 @@ def make():
 
 {after}
 '''
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    sys.path.insert(0, str(tmp_path))
-    yield tmp_path
-    sys.path.remove(str(tmp_path))
 
 
 def pruned(folder: Path, methods: str = "", after: str = "") -> Written:

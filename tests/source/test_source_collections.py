@@ -6,8 +6,7 @@ Each test writes a small package of its own, whose files show one habit, and run
 from __future__ import annotations
 
 import importlib
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
 from types import ModuleType
@@ -23,13 +22,6 @@ from secateur.pruners.source import Entry, write_source
 _NUMBER = count(1)
 IMAGE = (2, 3, 8, 8)
 HEAD = "import torch\nimport torch.nn.functional as F\nfrom torch import nn\n"
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    sys.path.insert(0, str(tmp_path))
-    yield tmp_path
-    sys.path.remove(str(tmp_path))
 
 
 def package(folder: Path, files: Mapping[str, str]) -> ModuleType:

@@ -7,12 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_source_collections import HEAD, folder, package
+from test_source_collections import HEAD, package
 
 from secateur import prune
 from secateur.pruners.source import Entry, write_source
-
-__all__ = ["folder"]
 
 NET = """
 

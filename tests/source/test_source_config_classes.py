@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
@@ -92,13 +91,6 @@ FORMS: dict[str, tuple[str, str, str, str, tuple[str, str]]] = {
     "attributes of a class": ("class Config:\n    width = 8", "config.width", "", MAKE.format("Config"),
                               ("    width = 8", "    width = 4")),
 }  # fmt: skip
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    sys.path.insert(0, str(tmp_path))
-    yield tmp_path
-    sys.path.remove(str(tmp_path))
 
 
 def written(folder: Path, form: str, uneven: bool, name: str = "make") -> tuple[Written, Callable[..., nn.Module], str]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -64,13 +63,6 @@ def make(block, widths, pretrained=None, **kwargs):
 
 {factory}
 '''
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    sys.path.insert(0, str(tmp_path))
-    yield tmp_path
-    sys.path.remove(str(tmp_path))
 
 
 def halved(folder: Path, factory: str, uneven: bool = False, **arguments: Any) -> tuple[Bundle, str, nn.Module]:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from test_source_collections import HEAD, folder, written
+from test_source_collections import HEAD, written
 
 from secateur.pruners.source.file.order import at_once, in_order
-
-__all__ = ["folder"]
 
 PLAIN = """from torch import nn
 

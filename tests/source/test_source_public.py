@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import sys
-from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -20,13 +18,6 @@ from secateur.pruners.entry import Entry
 from secateur.pruners.errors import ValueTextError
 
 _NUMBER = count(1)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    sys.path.insert(0, str(tmp_path))
-    yield tmp_path
-    sys.path.remove(str(tmp_path))
 
 
 def halved(folder: Path, text: str, *shape: int, skip: tuple[str, ...] = ()) -> tuple[Bundle, Any]:

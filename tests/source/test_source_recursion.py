@@ -7,12 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from source_helpers import assert_writes
-from test_source_collections import HEAD, folder, package, written
+from test_source_collections import HEAD, package, written
 from torch import nn
 
 from secateur.pruners.source import Entry
-
-__all__ = ["folder"]
 
 FORK = """
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import sys
-from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
@@ -43,13 +41,6 @@ LOOP = """        layers, c = [], 3
             layers.append(Block(c, w))
             c = w
         self.body = nn.Sequential(*layers)"""
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    sys.path.insert(0, str(tmp_path))
-    yield tmp_path
-    sys.path.remove(str(tmp_path))
 
 
 def net(init: str, last: str, parameters: str = "", methods: str = "", before: str = "") -> str:

@@ -4,8 +4,6 @@ new sizes, or is told as lost."""
 from __future__ import annotations
 
 import importlib
-import sys
-from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
@@ -42,13 +40,6 @@ class Net(nn.Module):
     def forward(self, x):
         return self.second(self.first(x))
 """
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    sys.path.insert(0, str(tmp_path))
-    yield tmp_path
-    sys.path.remove(str(tmp_path))
 
 
 def halved(folder: Path, lines: str) -> tuple[Written, nn.Module, str]:
