@@ -117,6 +117,13 @@ def test_an_argument_more_stands_behind_the_others(call: str, longer: str) -> No
     assert with_edits(file, (Edit(span, "2", "groups"),)).module.code == f"x = {longer}\n"
 
 
+def test_of_edits_in_each_other_the_outer_one_counts() -> None:
+    file = SourceFile("net.py", ["x = f(a, 10)\n"])
+    inner, call, more = Edit((1, 9, 1, 11), "20"), Edit((1, 4, 1, 12), "1"), Edit((1, 4, 1, 12), "2", "groups")
+    assert with_edits(file, (inner, call)).module.code == "x = 1\n"
+    assert with_edits(file, (inner, more)).module.code == "x = f(a, 20, groups=2)\n"
+
+
 # whole files
 
 

@@ -9,7 +9,6 @@ from .arguments import (
     call_in_constructor,
     handed_in_loop,
     in_comprehensions,
-    parameter_names,
 )
 from .bindings import binding, for_checkers, installed, module_of, namespace_of, own, usual
 from .classes import AuthorClass, AuthorParameter, Unproved, evaluate, proved, turns_out_alike
@@ -80,7 +79,7 @@ __all__ = [
     "choose_imported", "code_in", "compensated", "decided", "differing", "equal_alike", "evaluate", "factors",
     "fields_of", "file_of", "for_checkers", "handed_in_loop", "homes_of", "in_comprehensions", "installed",
     "is_options", "is_simple", "meant", "methods_of", "module_at", "module_of", "named_values", "namespace_of",
-    "numbers_by_place", "only_compared", "only_for", "only_notes", "own", "own_tests", "parameter_names", "proved",
-    "reads_of", "reads_of_helpers", "renewed", "same_options", "settled", "solved", "taken_whole", "term_of_default",
-    "top_name", "traced", "turns_out_alike", "unwelcome", "usual", "with_fields", "with_numbers", "words_of",
+    "numbers_by_place", "only_compared", "only_for", "only_notes", "own", "own_tests", "proved", "reads_of",
+    "reads_of_helpers", "renewed", "same_options", "settled", "solved", "taken_whole", "term_of_default", "top_name",
+    "traced", "turns_out_alike", "unwelcome", "usual", "with_fields", "with_numbers", "words_of",
 ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import copy
-import inspect
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -17,6 +16,7 @@ from ..text import (
     defaults_of,
     encloses,
     loaded_names,
+    parameters_of,
     span_of,
     stored_names,
     with_values,
@@ -35,14 +35,6 @@ def bind(call: ast.Call, names: list[str]) -> Bound | None:
     return bound | {k.arg: k.value for k in call.keywords if k.arg is not None}
 
 
-def parameter_names(cls: type) -> list[str]:
-    """What a class's constructor takes; nothing where it can't be asked."""
-    try:
-        return list(inspect.signature(cls).parameters)
-    except (TypeError, ValueError):
-        return []
-
-
 def call_in(frame: Frame, sources: Sources) -> tuple[SourceFile, ast.Call] | None:
     """The call that a frame was in, with its file; None where the source doesn't show it."""
     file = sources.file(frame.file)
@@ -58,7 +50,7 @@ def argument_hints(birth: Birth, depth: int, sources: Sources, level: int = 0) -
     made = call_in(birth.frames[level], sources)
     if made is None:
         return {}
-    names = parameter_names(birth.made_as)
+    names = list(parameters_of(birth.made_as))
     if level:
         helper = _function_in(birth.frames[level - 1], sources)
         names = list(defaults_of(helper)) if helper is not None else []
@@ -73,7 +65,7 @@ def handed_in_loop(birth: Birth, depth: int, argument: str, sources: Sources) ->
     that turn in place of the loop's names."""
     made = call_in(birth.frames[0], sources)
     frames = birth.frames[: depth + 1]
-    bound = bind(made[1], parameter_names(birth.made_as)) if made is not None else None
+    bound = bind(made[1], list(parameters_of(birth.made_as))) if made is not None else None
     inner = [f for f in frames[:-1] if not f.function.startswith("<")]  # up to Python 3.11, comprehensions have frames
     if made is None or bound is None or argument not in bound or inner:
         return None

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import ast
 import builtins
-import functools
 import math
 import operator
 import types
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -133,32 +132,27 @@ def with_numbers(files: Iterable[SourceFile], classes: Iterable[type], read: Rea
     gives. Gives the comparisons in which traced numbers stood."""
     files = list(files)
     namespaces = {file.name: cast(dict[str, Any], namespace_of(file)) for file in files}
-    undo: list[Callable[[], None]] = []
-    vars(builtins).update({NUMBER: lambda site: read(Written(site[0], site[1:5]), site[5]), INT: _int})
-    _ASKED.append([])
-    try:
+    with ExitStack() as undo:
+        vars(builtins).update({NUMBER: lambda site: read(Written(site[0], site[1:5]), site[5]), INT: _int})
+        undo.callback(lambda: [vars(builtins).pop(name) for name in (NUMBER, INT)])
+        _ASKED.append([])
+        undo.callback(_ASKED.pop)
         functions = [(f, file, new) for file in files for f, new in _functions(file, namespaces[file.name])]
         for function, _, new in functions:
-            undo.append(functools.partial(setattr, function, "__code__", function.__code__))
+            undo.callback(setattr, function, "__code__", function.__code__)
             function.__code__ = new
-        known = len(undo)
         tables = [t for file in files for t in _all_tables(file, namespaces[file.name], classes, read)]
         moved = [*tables, *_imported(namespaces.values(), tables)]
         for put, owner, name, value, before in moved:
-            undo.append(functools.partial(put, owner, name, before))
+            undo.callback(put, owner, name, before)
             put(owner, name, value)
         again = {f: {n for _, owner, n, _, _ in moved if owner is namespace} for f, namespace in namespaces.items()}
         _make_options(files, namespaces, again, undo)
-        if len(undo) > known:  # else the names mean what they meant
+        if moved or any(again.values()):  # else the names mean what they meant
             functions += [(f, file, new) for file in files for f, new in _functions(file, namespaces[file.name])]
         for function, file in {id(f): (f, file) for f, file, _ in functions}.values():
             _give_defaults(function, file, namespaces[file.name], again[file.name], undo)
         yield _ASKED[-1]
-    finally:
-        _ASKED.pop()
-        for step in reversed(undo):
-            step()
-        del vars(builtins)[NUMBER], vars(builtins)[INT]
 
 
 def _functions(
@@ -194,12 +188,12 @@ def _of_class(node: ast.ClassDef, cls: type, file: SourceFile, read: Read) -> It
 
 def _make_options(
     files: Sequence[SourceFile], namespaces: Mapping[str, dict[str, Any]], again: Mapping[str, set[str]],
-    undo: list[Callable[[], None]],
+    undo: ExitStack,
 ) -> None:  # fmt: skip
     """Makes options anew, in all files that know them. ``again``: by file, the names that mean something new."""
 
     def put(file: str, name: str, value: Any, before: Any) -> None:
-        undo.append(functools.partial(namespaces[file].__setitem__, name, before))
+        undo.callback(namespaces[file].__setitem__, name, before)
         namespaces[file][name] = value
         again[file].add(name)
 
@@ -212,15 +206,14 @@ def _make_options(
 
 
 def _give_defaults(
-    function: types.FunctionType, file: SourceFile, namespace: dict[str, Any], again: Set[str],
-    undo: list[Callable[[], None]],
-) -> None:  # fmt: skip
+    function: types.FunctionType, file: SourceFile, namespace: dict[str, Any], again: Set[str], undo: ExitStack
+) -> None:
     node = file.functions.get((function.__name__, function.__code__.co_firstlineno))
     if node is None:
         return
     found = defaults(function, node, file, namespace, again)
     for name, value in zip(("__defaults__", "__kwdefaults__"), found, strict=True):
-        undo.append(functools.partial(setattr, function, name, getattr(function, name)))
+        undo.callback(setattr, function, name, getattr(function, name))
         setattr(function, name, value)
 
 

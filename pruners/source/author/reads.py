@@ -7,6 +7,8 @@ import types
 from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any
 
+import networkx as nx
+
 from ..text import FunctionNode, SourceFile, Sources, pairs_of
 
 _OF_TESTS = (
@@ -47,13 +49,8 @@ def only_for(init: str, nodes: Iterable[ast.ClassDef], reached: Set[str]) -> set
             methods.setdefault(name, []).extend(found)
     own = set(methods) - DROPPED
     uses = {name: set().union(*map(attribute_reads, found)) & own for name, found in methods.items()}
-    found_, todo = set[str](), list(uses.get(init, ()))
-    while todo:
-        name = todo.pop()
-        if name not in found_:
-            found_.add(name)
-            todo += uses.get(name, set())
-    return found_ - reached
+    graph = nx.DiGraph((name, used) for name, names in uses.items() for used in names)
+    return (nx.descendants(graph, init) if init in graph else set()) - reached
 
 
 def own_tests(tree: ast.AST) -> list[ast.expr]:

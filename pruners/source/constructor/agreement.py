@@ -120,9 +120,11 @@ class Agreement:
 
     def _turns_out(self, test: ast.expr) -> bool:
         """Whether a condition on attributes has the outcome that it has in the author's network."""
-        alike_ = turns_out_alike(test, live := self.live, made := self.run.module)
-        same_reads = all(alike(vars(made).get(n), vars(live).get(n)) for n in attribute_reads(test))
-        return same_reads if alike_ is None else alike_
+        known = turns_out_alike(test, self.live, self.run.module)
+        if known is not None:
+            return known
+        live, made = vars(self.live), vars(self.run.module)
+        return all(alike(made.get(n), live.get(n)) for n in attribute_reads(test))
 
     def _twins(self, live: nn.Module, made: nn.Module) -> bool:
         return self.twins.setdefault(id(live), id(made)) == id(made)

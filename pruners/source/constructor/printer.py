@@ -23,7 +23,6 @@ from ..author import (
     call_in,
     handed_in_loop,
     in_comprehensions,
-    parameter_names,
 )
 from ..live import (
     AXES,
@@ -61,6 +60,7 @@ from ..text import (
     flat,
     labelled,
     loaded_names,
+    parameters_of,
     replaced,
     span_of,
     stored_names,
@@ -354,7 +354,7 @@ class Printer:
 
     def guided(self, term: Call, call: ast.Call) -> Code | None:
         """The author's call with the arguments that changed replaced."""
-        bound = bind(call, parameter_names(term.fn))
+        bound = bind(call, list(parameters_of(term.fn)))
         if bound is None:
             return None
         by_name = {a.name: a for a in term.args}

@@ -12,7 +12,7 @@ import libcst as cst
 
 from ...entry import Entry
 from ...places import Span
-from ..author import as_term, attribute_reads, bind, call_in, namespace_of, own, parameter_names
+from ..author import as_term, attribute_reads, bind, call_in, namespace_of, own
 from ..constructor import Parameter
 from ..live import Birth, is_plain, literal, same
 from ..text import (
@@ -22,6 +22,7 @@ from ..text import (
     arguments_of,
     defaults_of,
     loaded_names,
+    parameters_of,
     replaced,
     span_of,
     stored_names,
@@ -83,7 +84,7 @@ def _handed_on(
     call: ast.Call, root: type, parameters: Sequence[Parameter], birth: Birth, file: SourceFile
 ) -> list[str] | None:
     """The arguments of the author's call that the written class takes as they are; None where it needs others."""
-    bound = bind(call, parameter_names(root))
+    bound = bind(call, list(parameters_of(root)))
     if bound is None:
         return None
     texts: dict[str, str] = {}
@@ -99,7 +100,7 @@ def _handed_on(
     first = takewhile(lambda p: p.name in texts.keys() - words and not p.keyword_only, parameters)
     arguments = [texts.pop(p.name) for p in first]
     arguments += [f"{name}={text}" for name, text in texts.items()]
-    others = {p.name for p in parameters} & set(parameter_names(root)) - set(bound)
+    others = {p.name for p in parameters} & set(parameters_of(root)) - set(bound)
     return arguments + [f"**{file.segment(k.value)}" for k in call.keywords if k.arg is None and others]
 
 

@@ -5,7 +5,6 @@ the author's file makes a network of its own. Both are built without weights and
 from __future__ import annotations
 
 import ast
-import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from ..live import attempted
-from ..text import SourceFile
+from ..text import SourceFile, parameters_of
 from .quiet_run import on_meta, run_on_meta
 
 _MOST = 12  # values that are tried
@@ -46,11 +45,7 @@ def broken_choices(
 
 
 def _defaults(function: Callable[..., Any]) -> Mapping[str, Any]:
-    try:
-        found = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):  # what says nothing about its arguments
-        return {}
-    return {p.name: p.default for p in found if p.default is not p.empty}
+    return {p.name: p.default for p in parameters_of(function).values() if p.default is not p.empty}
 
 
 def _choices(function: Callable[..., Any], file: SourceFile) -> Iterator[tuple[str, Any]]:

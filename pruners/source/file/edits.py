@@ -33,23 +33,24 @@ class Changes:
     settled: Settled = field(default_factory=dict)
 
 
-@lru_cache(maxsize=64)
 def with_edits(file: SourceFile, edits: tuple[Edit, ...]) -> Concrete:
     """The file for editing, with other expressions in it. Raises SourceError for a span that has no expression."""
+    return _with_edits(file, edits) if edits else file.concrete
+
+
+@lru_cache(maxsize=16)  # trees are large
+def _with_edits(file: SourceFile, edits: tuple[Edit, ...]) -> Concrete:
     parts: dict[Span, str] = {}
-    nodes = {span_of(n): n for n in ast.walk(file.tree) if isinstance(n, ast.expr)} if edits else {}
+    nodes = {span_of(n): n for n in ast.walk(file.tree) if isinstance(n, ast.expr)}
     for edit in edits:
         node = nodes.get(edit.span)
+        node = node if isinstance(node, ast.Call) or not edit.keyword else None
         if node is None or not same_code(ast.unparse(node), f"({file.segment(node)})"):
             site = Site(file.name, edit.span[0], span=edit.span)
             raise SourceError(f"there is no expression from column {edit.span[1]} on to replace", site=site)
-        if edit.keyword and isinstance(node, ast.Call):
-            parts |= dict([_with_argument(file, node, edit)])
-        else:
-            parts[edit.span] = edit.text
-    outer = [(s, t) for s, t in parts.items() if not any(encloses(o, s) for o in parts if o != s)]
-    if not outer:
-        return file.concrete
+        more = _with_argument(file, node, edit) if edit.keyword and isinstance(node, ast.Call) else None
+        parts |= dict([more or (edit.span, edit.text)])
+    outer = [(s, t) for s, t in parts.items() if not any(encloses(o, s) and s[:2] < o[2:] for o in parts if o != s)]
     return Concrete(file.name, io.StringIO(replaced(file, file.whole, outer)).readlines(), file.tree)
 
 

@@ -7,6 +7,8 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TypeVar
 
+import networkx as nx
+
 from ..text import FunctionNode, arguments_of, defaults_of
 
 Item = TypeVar("Item", bound=Hashable)
@@ -70,12 +72,14 @@ def in_order(
     found: dict[Item, None] = {}
     begun: set[Item] = set()
     place = {item: n for n, item in enumerate(wanted)}
+    graph = nx.DiGraph((user, item) for user, items in uses.items() for item in items)
 
     def put(item: Item) -> None:
         if item in begun:
             return
         begun.add(item)
-        needs = {*first.get(item, ()), *_all_used(called.get(item, ()), uses)}
+        behind = called.get(item, frozenset())
+        needs = {*first.get(item, ()), *behind}.union(*(nx.descendants(graph, b) for b in behind if b in graph))
         for need in sorted(needs & place.keys(), key=place.__getitem__):
             put(need)
         found[item] = None
@@ -83,14 +87,3 @@ def in_order(
     for item in wanted:
         put(item)
     return list(found)
-
-
-def _all_used(items: Iterable[Item], uses: Mapping[Item, Set[Item]]) -> set[Item]:
-    found: set[Item] = set()
-    todo = list(items)
-    while todo:
-        item = todo.pop()
-        if item not in found:
-            found.add(item)
-            todo += uses.get(item, ())
-    return found

@@ -28,7 +28,7 @@ from torch import nn
 
 from ...entry import Entry
 from ...run import describe, described, settle_alike, unloaded, unwrapped
-from ..text import Position, code_of
+from ..text import Position, code_of, parameters_of
 from .undrawn import Undrawn
 
 log = logging.getLogger(__name__)
@@ -111,10 +111,7 @@ def observe(entry: Entry, model: nn.Module) -> dict[str, Birth]:
 
 def _lacking(entry: Entry) -> list[str]:
     """The arguments that the factory can't be called without, and that aren't known."""
-    try:
-        parameters = inspect.signature(entry.factory).parameters.values()
-    except (TypeError, ValueError):
-        return []
+    parameters = parameters_of(entry.factory).values()
     free = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return [p.name for p in parameters if p.default is p.empty and p.kind not in free and p.name not in entry.kwargs]
 

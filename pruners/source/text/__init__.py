@@ -17,6 +17,7 @@ from .files import (
     encloses,
     first_line,
     function_of,
+    parameters_of,
     span_of,
 )
 from .layout import STEP, WIDTH, Group, commented, flat, labelled, lines_of
@@ -59,7 +60,8 @@ __all__ = [
     "SourceFile", "Sources", "arguments_of", "as_docstring", "call_around", "code_of", "commented", "dedented",
     "defaults_of", "definition_of", "encloses", "filled_names", "first_line", "first_word", "flat", "free",
     "function_of", "indented", "is_docstring", "is_usable_name", "labelled", "last_word", "lines_of", "loaded_names",
-    "numbered", "only_call", "only_raises", "only_removes", "pairs_of", "parsed", "quoted", "quoted_notes", "renamed",
-    "replaced", "rows", "same_code", "span_of", "spliced", "stored_names", "targets_of", "tidy", "uses", "value_named",
-    "warns", "with_values", "within", "without_arguments", "without_dead_branches", "without_entries",
+    "numbered", "only_call", "only_raises", "only_removes", "pairs_of", "parameters_of", "parsed", "quoted",
+    "quoted_notes", "renamed", "replaced", "rows", "same_code", "span_of", "spliced", "stored_names", "targets_of",
+    "tidy", "uses", "value_named", "warns", "with_values", "within", "without_arguments", "without_dead_branches",
+    "without_entries",
 ]

@@ -10,9 +10,10 @@ import sys
 import textwrap
 import tokenize
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property, lru_cache
 from itertools import dropwhile, pairwise
+from typing import Any
 
 from ...errors import NoSourceError
 from ...places import Site, Span
@@ -241,6 +242,14 @@ def function_of(value: object) -> types.FunctionType | None:
     if callable(value):
         value = inspect.unwrap(value)
     return value if isinstance(value, types.FunctionType) else None
+
+
+def parameters_of(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """What a function takes, or a class to be made with; nothing where it can't be asked."""
+    try:
+        return inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return {}
 
 
 def code_of(value: object) -> types.CodeType | None:
