@@ -28,7 +28,7 @@ from secateur.models.registry import arguments_for, create, find
 from secateur.pruners.base import BasicPruning
 from secateur.pruners.costs import Budget
 from secateur.pruners.graph import Kept
-from secateur.pruners.search import SearchSettings, search
+from secateur.pruners.search import Evaluator, SearchSettings, search
 from secateur.pruners.transfer import Transfer, TransferImages, TransferJob, transfer
 from secateur.training.data import Data, calibration_images, load_data
 from secateur.training.fit import evaluate, fit, load_checkpoint, load_weights, regime_for
@@ -89,7 +89,7 @@ class Bench:
         job = TransferJob("lstsq", self.model, graph, realize, images)
         found = search(
             self.model, graph, SearchSettings(strategy, metric=metric, budget=Budget("macs", target)),
-            realize=realize, batches=probed, finish=job.finish, probe=job.probe,
+            Evaluator(self.model, realize=realize, batches=probed, finish=job.finish, probe=job.probe),
         )  # fmt: skip
         searched = time.perf_counter() - began
         for name in transfers:

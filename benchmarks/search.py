@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from secateur.models.cifar.resnet import resnet20
 from secateur.models.cifar.vgg import vgg16
 from secateur.pruners.base import BasicPruning
-from secateur.pruners.search import SearchResult, SearchSettings, search
+from secateur.pruners.search import Evaluator, SearchResult, SearchSettings, search
 from secateur.pruners.search.prefix_cache import PrefixCache
 from secateur.pruners.verify import oracle
 
@@ -81,8 +81,11 @@ class Searched:
         settings = SearchSettings(stop_early=stop_early)
         started = time.process_time()
         result = search(
-            self.model, self.pruner.graph, settings, evaluate=self.evaluate,
-            realize=lambda model, kept: self.pruner.realize(kept, model), cache=cache,
+            self.model, self.pruner.graph, settings,
+            Evaluator(
+                self.model, evaluate=self.evaluate, realize=lambda model, kept: self.pruner.realize(kept, model),
+                cache=cache,
+            ),
         )  # fmt: skip
         return time.process_time() - started, result, cache
 

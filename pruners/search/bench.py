@@ -78,7 +78,9 @@ class Evaluator:
 
     ``realize`` gives one the slices of the model's weights, ``finish`` the weights that it would have in the end
     (``--transfer``), ``probe`` what comes near to them where one width alone is narrower, and takes less time.
-    ``classes``: rows of outputs are scores of classes.
+    ``batches``: (images, labels) for metrics that need data, and for probes, which don't look at the labels.
+    ``scored``: a measure that judges instead of ``evaluate``. ``classes``: rows of outputs are scores of classes.
+    ``cache``: what candidates have in common is computed once, in up to 2 GB; the outcome is the same with any limit.
     """
 
     def __init__(

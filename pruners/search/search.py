@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,14 +17,12 @@ from torch import nn
 
 from ..costs import Allowance, CostModel, Limits, levels
 from ..errors import ConflictError, NeedsDataError, NothingToPruneError
-from ..graph import ChannelGraph, Realize
-from ..metrics import Batch
+from ..graph import ChannelGraph
 from ..plan import sha256_of_state
 from ..run import state_of
-from .bench import Bench, Evaluate, Evaluator, Scored
+from .bench import Bench, Evaluator
 from .ledger import Ledger
 from .own_ratios import own_ratios
-from .prefix_cache import PrefixCache
 from .problem import (
     NO_LOSSES,
     ONE_BY_ONE,
@@ -53,52 +51,34 @@ def search(
     model: nn.Module,
     graph: ChannelGraph,
     settings: SearchSettings | None = None,
+    evaluator: Evaluator | None = None,
     *,
-    evaluate: Evaluate | None = None,
     retrain: Retrain | None = None,
-    realize: Realize | None = None,
-    finish: Realize | None = None,
-    probe: Realize | None = None,
-    batches: Iterable[Batch] | None = None,
     ledger: str | Path | None = None,
     resume: bool = False,
     watcher: Watcher | None = None,
     fingerprint: Mapping[str, Any] | None = None,
-    cache: PrefixCache | None = None,
     latency: Latency | None = None,
-    scored: Scored | None = None,
-    classes: bool = True,
-    evaluator: Evaluator | None = None,
     workers: Bench | None = None,
     weights: str | None = None,
     costs: CostModel | None = None,
 ) -> SearchResult:
     """Choose the groups that every width keeps. The model is not changed.
 
-    ``evaluate(model) -> (loss, accuracy)`` on held-out data, ``retrain(model, epochs)`` and
-    ``realize(model, kept) -> sliced model`` are needed by strategies that look at candidates; ``finish``, where it is
-    given, is ``realize`` with better weights than the slices, ``probe`` the same in less time where one width alone is
-    narrower. ``batches``: (images, labels) for metrics that need data,
-    and for probes, which don't look at the labels. ``ledger``: path of ``search.jsonl``; with ``resume`` a search found
-    there goes on and ends as if it had never stopped, provided the callables repeat. ``fingerprint``: what else decides
-    the outcome (data set, number of images, training regime), as JSON values; a ledger with another one is refused.
-    ``cache``: what candidates have in common is computed once, in up to 2 GB; the outcome is the same with any limit.
-    ``latency``: what a budget of latency is counted with; its measurements are a part of the fingerprint.
-    ``scored``: a measure that judges candidates instead of ``evaluate``. ``classes``: whether rows of outputs are
-    scores of classes, for probes. ``evaluator``: takes the place of all that judges
-    candidates. ``workers``: other processes that judge candidates (``Workers``); the outcome is the
-    same with any number of them. ``weights``: the hash of the model's, ``costs``: what it
-    costs, where they are known.
+    ``evaluator`` makes and judges candidates, for strategies that look at some, and ``retrain(model, epochs)`` trains
+    in between; both have to repeat. ``ledger``: path of ``search.jsonl``; with ``resume`` a search found there goes on
+    and ends as if it had never stopped. ``fingerprint``: what else decides the outcome (data set, number of images,
+    training regime), as JSON values; a ledger with another one is refused. ``latency``: what a budget of latency is
+    counted with; its measurements are a part of the fingerprint. ``workers``: other processes that judge candidates
+    (``Workers``); the outcome is the same with any number of them. ``weights``: the hash of the model's, ``costs``: what
+    it costs, where they are known.
 
     Raises ``NotPrunableError`` when there is nothing to prune, ``BudgetError`` when the budget is out of reach,
     ``UsageError`` for settings or ledgers that don't fit, ``Interrupted`` after Ctrl-C.
     """
     settings = settings or SearchSettings()
     run = SEARCHES.find(settings.strategy)
-    evaluator = evaluator or Evaluator(
-        model, realize=realize, finish=finish, probe=probe, evaluate=evaluate, scored=scored,
-        batches=None if batches is None else list(batches), cache=cache, classes=classes,
-    )  # fmt: skip
+    evaluator = evaluator or Evaluator(model)
     if evaluator.scored is not None and settings.stop_early:
         raise NeedsDataError(NO_LOSSES)
     if workers is not None and settings.stop_early:

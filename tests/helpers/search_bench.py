@@ -8,9 +8,10 @@ import json
 import pytest
 import torch
 from hand_graphs import plain, slice_by_hand
+from judged_search import judged_search
 from torch import nn
 
-from secateur.pruners.search import SearchSettings, search
+from secateur.pruners.search import SearchSettings
 
 IMAGES = torch.randn(8, 3, 4, 4, generator=torch.Generator().manual_seed(0))
 
@@ -47,7 +48,7 @@ class Bench:
 
     def search(self, settings: SearchSettings | None = None, **changed):
         callables = {"evaluate": self.evaluate, "retrain": self.retrain, "realize": self.realize}
-        return search(self.model, self.graph, settings or SearchSettings(), **{**callables, **changed})
+        return judged_search(self.model, self.graph, settings or SearchSettings(), **{**callables, **changed})
 
 
 def refusal(error, call, *args, **kwargs) -> str:

@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 from deep_networks import Deep
+from judged_search import judged_search
 from torch import Tensor, nn
 
 from secateur.pruners.base import BasicPruning
-from secateur.pruners.search import Evaluator, SearchResult, SearchSettings, search
+from secateur.pruners.search import Evaluator, SearchResult, SearchSettings
 from secateur.pruners.transfer import TransferImages, TransferJob
 
 
@@ -65,4 +66,4 @@ class Part:
 
     def run(self, settings: SearchSettings, **more: Any) -> SearchResult:
         part = Part(self.deadly)
-        return search(part.pruner.model, part.pruner.graph, settings, **{**part.ways, **more})
+        return judged_search(part.pruner.model, part.pruner.graph, settings, **{**part.ways, **more})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from hand_graphs import realize_by_slicing
+from judged_search import judged_search
 from torch import nn
 
 from secateur.models import registry
@@ -100,7 +101,7 @@ def test_a_layerwise_search_with_retraining_on_a_residual_network(tmp_path):
         nn.functional.cross_entropy(candidate.train()(images), labels).backward()
         optimizer.step()
 
-    result = search(
+    result = judged_search(
         model, graph, SearchSettings(init_points=0, n_iter=1, budget=Budget("params", 0.6)), evaluate=evaluate,
         retrain=retrain, realize=realize_by_slicing(graph, images), ledger=tmp_path / "search.jsonl",
     )  # fmt: skip

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from deep_networks import Deep, timeless
+from judged_search import judged_search
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 from zoo_cases import CASES, pruner_of
@@ -17,7 +18,7 @@ from zoo_cases import CASES, pruner_of
 from secateur.pruners.base import BasicPruning
 from secateur.pruners.costs import Budget
 from secateur.pruners.run import call_arguments
-from secateur.pruners.search import SearchResult, SearchSettings, search
+from secateur.pruners.search import SearchResult, SearchSettings
 from secateur.pruners.search.prefix_cache import PrefixCache
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -362,7 +363,7 @@ class Searched:
 
     def run(self, limit: int, retrained: bool = False, **changed: Any) -> tuple[SearchResult, PrefixCache]:
         cache = PrefixCache(limit)
-        result = search(
+        result = judged_search(
             self.pruner.model, self.pruner.graph, self.settings, evaluate=self.evaluate,
             retrain=self.retrain if retrained else None, realize=lambda m, kept: self.pruner.realize(kept, m),
             batches=[(self.images, self.labels)], cache=cache, **changed,

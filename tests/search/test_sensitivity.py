@@ -7,12 +7,13 @@ import torch
 from hand_graphs import grouped, plain, slice_by_hand
 from hypothesis import given
 from hypothesis import strategies as st
+from judged_search import judged_search
 from torch import nn
 
 from secateur.pruners.costs import Allowance, Budget, CostModel, Limits
 from secateur.pruners.errors import BudgetError, Interrupted, UsageError
 from secateur.pruners.metrics import rank
-from secateur.pruners.search import Ledger, SearchSettings, Watcher, search
+from secateur.pruners.search import Ledger, SearchSettings, Watcher
 from secateur.pruners.search.bench import Bench, Evaluator, Found
 from secateur.pruners.search.damage import Curve, Difference, Reference, curve_through
 from secateur.pruners.search.problem import Problem
@@ -27,7 +28,7 @@ HALF = SearchSettings("sensitivity", budget=Budget("macs", 0.5))
 def run(built=None, settings: SearchSettings = HALF, **changed):
     model, graph = built or plain()
     given = {"realize": lambda m, kept: slice_by_hand(m, graph, kept), "batches": BATCHES}
-    return search(model, graph, settings, **{**given, **changed})
+    return judged_search(model, graph, settings, **{**given, **changed})
 
 
 # -- refusals

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import torch
 from deep_networks import Deep, timeless
+from judged_search import judged_search
 from torch import Tensor, nn
 
 from secateur.pruners.base import BasicPruning
-from secateur.pruners.search import SearchResult, SearchSettings, search
+from secateur.pruners.search import SearchResult, SearchSettings
 from secateur.pruners.search.prefix_cache import PrefixCache
 from secateur.pruners.search.scores import Judge
 
@@ -65,7 +66,7 @@ class Searched:
     def run(self, stop_early: bool, limit: int = 1 << 30, **changed: Any) -> SearchResult:
         settings = SearchSettings(stop_early=stop_early, init_points=2, n_iter=1, alpha=0.2, max_pruning=0.8)
         self.seen = 0
-        return search(
+        return judged_search(
             self.pruner.model, self.pruner.graph, settings, evaluate=self.evaluate,
             realize=lambda m, kept: self.pruner.realize(kept, m), cache=PrefixCache(limit), **changed,
         )  # fmt: skip

@@ -63,7 +63,7 @@ class ThermometerCoding(nn.Module):
         self.register_buffer("thresholds", thresholds)
 
     def forward(self, x: Tensor) -> Tensor:
-        return sign(x.unsqueeze(2) - self.thresholds.unsqueeze(-1).unsqueeze(-1)).flatten(1, 2)
+        return sign(x.unsqueeze(2) - self.thresholds.to(x.device).unsqueeze(-1).unsqueeze(-1)).flatten(1, 2)
 
 
 def thermometer(images: Tensor, levels: int = 3) -> ThermometerCoding:

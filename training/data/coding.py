@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ...pruners.errors import DataError
 from ..binarization import thermometer
-from .sets import Data, calibration_images
-from .splits import CodedSplit, Normalization
+from .sets import Data, calibration_images, coded
+from .splits import Batch, Normalization
 
 _LOOKED_AT = 500
 _EXAMPLE = "normalize=0.5,0.5,0.5/0.25,0.25,0.25"
@@ -76,5 +76,8 @@ class Renormalized:
 
 
 def _recode(data: Data, coding: Callable[[Tensor], Tensor], normalization: Normalization | None = None) -> Data:
-    train, val, test = (CodedSplit(split, coding, normalization) for split in (data.train, data.val, data.test))
-    return replace(data, train=train, val=val, test=test)
+    return coded(data, partial(_images_coded, coding=coding), normalization)
+
+
+def _images_coded(images: Tensor, labels: Tensor, coding: Callable[[Tensor], Tensor]) -> Batch:
+    return coding(images), labels

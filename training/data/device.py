@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import torch
-from torch import nn
 
 from ...pruners.errors import UnsuitedError
-from .sets import Data
-from .splits import CodedSplit, FileSplit, Images, Split, TensorSplit
+from .sets import Data, changed
+from .splits import FileSplit, Images, Split, TensorSplit
 
 
 def on_device(data: Data, device: torch.device) -> Data:
@@ -19,10 +17,6 @@ def on_device(data: Data, device: torch.device) -> Data:
     moved: dict[int, Images] = {}
 
     def of(split: Split) -> Split:
-        if isinstance(split, CodedSplit):
-            coding: Any = split.coding
-            moved_coding = coding.to(device) if isinstance(coding, nn.Module) else coding
-            return replace(split, split=of(split.split), coding=moved_coding)
         if isinstance(split, FileSplit):
             raise UnsuitedError(
                 f"--data-on-device: the images of {data.name} are read from files when they are needed, as they are "
@@ -32,7 +26,7 @@ def on_device(data: Data, device: torch.device) -> Data:
         images = moved.setdefault(id(split.images), _moved(split.images, device))
         return replace(split, images=images)
 
-    return replace(data, train=of(data.train), val=of(data.val), test=of(data.test))
+    return changed(data, of)
 
 
 def _moved(images: Images, device: torch.device) -> Images:

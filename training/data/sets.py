@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...pruners.errors import DataError, NeedsDataError
 from ...pruners.registry import Registry
-from .splits import TOKENS, CodedSplit, FileSplit, Normalization, Split, TensorSplit, generator
+from .splits import TOKENS, Batch, CodedSplit, FileSplit, Normalization, Split, TensorSplit, generator
 
 SPLIT_SEED = 0
 """Fixed, whatever the seed of a run: what one run trained on must not be what the next one validates on."""
@@ -74,7 +74,7 @@ def with_workers(data: Data, workers: int | None) -> Data:
     """The data with so many processes to read image files; data in memory need none and stay as they are."""
     if workers is None:
         return data
-    return _changed(data, lambda split: replace(split, workers=workers) if isinstance(split, FileSplit) else split)
+    return changed(data, lambda split: replace(split, workers=workers) if isinstance(split, FileSplit) else split)
 
 
 def limited(data: Data, count: int | None, seed: int = 0) -> Data:
@@ -86,7 +86,7 @@ def limited(data: Data, count: int | None, seed: int = 0) -> Data:
         drawn: Any = split.sample(count, seed)
         return replace(drawn, augment=getattr(split, "augment", None))
 
-    return _changed(data, fewer)
+    return changed(data, fewer)
 
 
 def read_now(data: Data) -> None:
@@ -97,16 +97,22 @@ def read_now(data: Data) -> None:
             _ = split.images.pixels
         return split
 
-    _changed(data, of)
+    changed(data, of)
 
 
-def _changed(data: Data, change: Callable[[Split], Split]) -> Data:
+def changed(data: Data, change: Callable[[Split], Split]) -> Data:
     """With every split changed, below its coding."""
 
     def of(split: Split) -> Split:
         return replace(split, split=of(split.split)) if isinstance(split, CodedSplit) else change(split)
 
     return replace(data, train=of(data.train), val=of(data.val), test=of(data.test))
+
+
+def coded(data: Data, coding: Callable[[Tensor, Tensor], Batch], *more: Any) -> Data:
+    """With every split in a ``CodedSplit``, whose other fields are ``more``."""
+    train, val, test = (CodedSplit(split, coding, *more) for split in (data.train, data.val, data.test))
+    return replace(data, train=train, val=val, test=test)
 
 
 def require_labels(data: Data, what: str) -> None:

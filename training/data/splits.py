@@ -247,11 +247,12 @@ class FileSplit:
 
 @dataclass(frozen=True, eq=False)
 class CodedSplit:
-    """A split whose images are coded after all else."""
+    """A split whose batches are coded after all else. ``largest``: so many at most are read together in order."""
 
     split: Split
-    coding: Callable[[Tensor], Tensor]
+    coding: Callable[[Tensor, Tensor], Batch]
     normalization: Normalization | None = None
+    largest: int | None = None
 
     @property
     def classes(self) -> Tensor:
@@ -263,8 +264,9 @@ class CodedSplit:
     def batches(
         self, batch_size: int, *, seed: int | None = None, start: int = 0, part: Part = WHOLE
     ) -> Iterator[Batch]:
-        for images, labels in self.split.batches(batch_size, seed=seed, start=start, part=part):
-            yield self.coding(images), labels
+        size = batch_size if self.largest is None or seed is not None else min(batch_size, self.largest)
+        for images, labels in self.split.batches(size, seed=seed, start=start, part=part):
+            yield self.coding(images, labels)
 
     def sample(self, count: int, seed: int = 0) -> CodedSplit:
         return replace(self, split=self.split.sample(count, seed))

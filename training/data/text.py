@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,8 +12,8 @@ from torch import Tensor
 
 from ...pruners.errors import DataError
 from ...pruners.places import Site
-from .sets import Data
-from .splits import TOKENS, WHOLE, Batch, Images, Normalization, Part, Split, TensorSplit
+from .sets import Data, coded
+from .splits import TOKENS, Batch, Images, Split, TensorSplit
 
 LENGTH = 128
 _HELD_OUT = 10  # of so many sequences one, at most 1,000
@@ -73,38 +72,14 @@ def _texts(file: Path) -> Iterator[str]:
             raise DataError('no JSON object with a "text"', site=Site(str(file), number)) from None
 
 
-@dataclass(frozen=True, eq=False)
-class _Foretelling:
-    """Sequences, and as the class of each token but the first what it is: (N, tokens) and (N * (tokens - 1),). What is
-    measured is read in small batches, as there is a row of scores for each token."""
-
-    split: Split
-
-    @property
-    def classes(self) -> Tensor:
-        return self.split.classes
-
-    @property
-    def normalization(self) -> Normalization | None:
-        return self.split.normalization
-
-    def __len__(self) -> int:
-        return len(self.split)
-
-    def batches(
-        self, batch_size: int, *, seed: int | None = None, start: int = 0, part: Part = WHOLE
-    ) -> Iterator[Batch]:
-        size = min(batch_size, _TOGETHER) if seed is None else batch_size
-        for tokens, _ in self.split.batches(size, seed=seed, start=start, part=part):
-            yield tokens, tokens[:, 1:].flatten()
-
-    def sample(self, count: int, seed: int = 0) -> _Foretelling:
-        return _Foretelling(self.split.sample(count, seed))
-
-
 def foretelling(data: Data) -> Data:
-    """Text as something to learn: the token after each is its class."""
-    return replace(data, train=_Foretelling(data.train), val=_Foretelling(data.val), test=_Foretelling(data.test))
+    """Text as something to learn, (N, tokens) and (N * (tokens - 1),): the class of each token but the first is what it
+    is. What is measured is read in small batches, as there is a row of scores for each token."""
+    return coded(data, _foretold, data.normalization, _TOGETHER)
+
+
+def _foretold(tokens: Tensor, _: Tensor) -> Batch:
+    return tokens, tokens[:, 1:].flatten()
 
 
 def batch_of(split: Split, images: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -113,9 +112,14 @@ class _Products(FunctionMode):
 
     def called(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if func in _PRODUCTS:
-            named = dict(zip(("input", "weight", "bias"), args, strict=False)) | kwargs
+            named = _named(args, kwargs)
             self.calls.append((named["input"], named["weight"], named.get("bias")))
         return func(*args, **kwargs)
+
+
+def _named(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """What a convolution or a product is called with, but for what follows its operands without a name."""
+    return dict(zip(("input", "weight", "bias"), args, strict=False)) | dict(kwargs)
 
 
 def _seen(layer: Any, shape: torch.Size) -> BinaryLayer:
@@ -267,23 +271,12 @@ class _Afterwards(FunctionMode):
     def called(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if func not in _PRODUCTS or not self.inside:
             return func(*args, **kwargs)
-        bound = inspect.signature(_conv if func is F.conv2d else _linear).bind(*args, **kwargs)
-        bias = bound.arguments.pop("bias", None)
-        layer = self.inside[-1]
-        bound.arguments["weight"] = 2 * layer.signs.to(bound.arguments["weight"]) - 1
-        y = func(**bound.arguments)
+        layer, named = self.inside[-1], _named(args, kwargs)
+        x, weight, bias = named.pop("input"), named.pop("weight"), named.pop("bias", None)
+        y = func(x, 2 * layer.signs.to(weight) - 1, None, *args[3:], **named)
         shape = (-1, 1, 1) if func is F.conv2d else (-1,)
         y = y * layer.magnitudes.to(y).view(shape)
         return y if bias is None else y + bias.view(shape)
-
-
-def _conv(input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
-          groups: Any = 1) -> None:  # fmt: skip
-    """The parameters of torch's convolution, which has no signature to ask for."""
-
-
-def _linear(input: Any, weight: Any, bias: Any = None) -> None:
-    """Those of its linear function."""
 
 
 @contextmanager
