@@ -164,6 +164,9 @@ PASSING = {
     "pooling and back": (lambda x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), 2), {"first": 8}),
     "a mean over the channels, then of those that are kept": (lambda x: x - x.mean(1, keepdim=True), {"first": 8}),
     "an empty part put before the whole": (lambda x: torch.cat([x[:, :, :0].mul(2), x], 2), {"first": 8}),
+    "parts of which all are empty": (
+        lambda x: x + torch.stack([x[:, :, :0], x[:, :, :0]], 4).sum((2, 4))[:, :, None], {"first": 8}
+    ),
     "an empty part of repeated places": (
         lambda x: torch.cat([x.mean(2, keepdim=True).expand(-1, -1, 8, -1)[:, :, :0], x], 2), {"first": 8}
     ),

@@ -6,7 +6,9 @@ from __future__ import annotations
 import ast
 import copy
 import inspect
+import io
 import logging
+import tokenize
 import types
 from collections.abc import Hashable, Iterator, Mapping, Sequence, Set
 from functools import partial
@@ -469,13 +471,19 @@ def _alone(context: ClassContext) -> bool:
 
 def _moves(author: AuthorClass, init: FunctionNode) -> bool:
     """Whether its lines can stand further to the left or right: not where a statement is behind the header, nor where
-    a string has several lines whose value somebody gets."""
+    a string has several lines whose value somebody gets (short ones below each other may)."""
     nodes = [n for stmt in init.body for n in ast.walk(stmt)]
     notes = {id(n.value) for n in nodes if isinstance(n, ast.Expr)}
     texts = [n for n in nodes if isinstance(n, ast.Constant | ast.JoinedStr) and id(n) not in notes]
-    long = [n for n in texts if n.lineno != n.end_lineno]
+    long = [author.init_file.segment(n) for n in texts if n.lineno != n.end_lineno]
     first = init.body[0]
-    return not long and not author.init_file.lines[first.lineno - 1][: first.col_offset].strip()
+    behind = author.init_file.lines[first.lineno - 1][: first.col_offset].strip()
+    return not behind and not any(_has_a_long_token(text) for text in long)
+
+
+def _has_a_long_token(text: str) -> bool:
+    tokens = tokenize.generate_tokens(io.StringIO(f"({text})").readline)
+    return any(t.start[0] != t.end[0] for t in tokens)
 
 
 def _given(context: ClassContext) -> list[Arguments]:

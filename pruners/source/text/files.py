@@ -183,9 +183,9 @@ class Sources:
         return file, inside[-1]
 
     def of_function(self, function: types.FunctionType) -> tuple[SourceFile, FunctionNode] | None:
-        code = inspect.unwrap(function).__code__
-        file = self.file(code.co_filename)
-        node = file.functions.get((code.co_name, code.co_firstlineno)) if file else None
+        code = code_of(function)
+        file = self.file(code.co_filename) if code else None
+        node = file.functions.get((code.co_name, code.co_firstlineno)) if file and code else None
         return (file, node) if file and node else None
 
 
