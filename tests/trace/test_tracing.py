@@ -61,6 +61,10 @@ FREEZING = {
     "pixels and channels seen as channels and pixels freeze, as their number says which go together": (
         lambda x: x[..., :2, :2].flatten(2).mT.reshape(2, 8, 2, 2), "view lays channels over axes of pixels"
     ),
+    "what is put together of empty parts has no channels": (
+        lambda x: x + torch.stack([x[:, :, :0], x[:, :, :0]], 4).sum((2, 4))[:, :, None],
+        "add joins it with a tensor whose channels are unknown",
+    ),
     "an operation without a rule freezes what it reads": (
         torch.linalg.inv,
         "no rule for the operation linalg_inv_ex",
@@ -164,9 +168,6 @@ PASSING = {
     "pooling and back": (lambda x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), 2), {"first": 8}),
     "a mean over the channels, then of those that are kept": (lambda x: x - x.mean(1, keepdim=True), {"first": 8}),
     "an empty part put before the whole": (lambda x: torch.cat([x[:, :, :0].mul(2), x], 2), {"first": 8}),
-    "parts of which all are empty": (
-        lambda x: x + torch.stack([x[:, :, :0], x[:, :, :0]], 4).sum((2, 4))[:, :, None], {"first": 8}
-    ),
     "an empty part of repeated places": (
         lambda x: torch.cat([x.mean(2, keepdim=True).expand(-1, -1, 8, -1)[:, :, :0], x], 2), {"first": 8}
     ),
