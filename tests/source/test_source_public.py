@@ -516,3 +516,35 @@ def test_first_values_of_a_layer_of_another_size_are_told_and_not_written(folder
     bundle, _ = halved(folder, SHIFTED, 3, 8, 8)
     assert "div_" not in bundle.file.read_text()
     assert [t for t in bundle.summary["lost"] if t.startswith("MeanShift")]
+
+
+TABLE = """from torch import nn
+
+settings = [
+    # channels, layers
+    [16, 2],
+    [32, 1],
+]
+
+
+class Net(nn.Module):
+    def __init__(self, table=settings):
+        super().__init__()
+        layers, inputs = [], 8
+        for width, depth in table:
+            for _ in range(depth):
+                layers += [nn.Linear(inputs, width), nn.ReLU()]
+                inputs = width
+        self.body, self.last = nn.Sequential(*layers), nn.Linear(inputs, 3)
+
+    def forward(self, x):
+        return self.last(self.body(x))
+"""
+
+
+@pytest.mark.parametrize("reader", ["", "\n\ndef depth():\n    return len(settings)\n"], ids=["default", "more"])
+def test_numbers_in_a_table_that_is_a_default_change_where_nothing_else_reads_it(folder: Path, reader: str) -> None:
+    bundle, _ = halved(folder, TABLE.replace("Net(", "make(") + reader, 8)
+    table = {"    [8, 2],", "    [16, 1],"}
+    assert (table <= changes(bundle, TABLE)) is not bool(reader)
+    assert not reader or "table=[[8, 2], [16, 1]]" in bundle.file.read_text()

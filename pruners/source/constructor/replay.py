@@ -164,9 +164,12 @@ class Replays:
         if self._untrue(context, numbers) or self._of_headers(context) & self._changed(numbers).keys():
             return None
         changed = self._changed(numbers)
-        written = ReplayedText(context, recorder, new, given, changed, self.old, numbers.keys()).written()
+        text = ReplayedText(context, recorder, new, given, changed, self.old, numbers.keys())
+        written = text.written()
         if written is not None:
             self.numbers.update({k: v for k, v in numbers.items() if isinstance(k, Written)})
+            self.old.update({k: was for k, (was, _) in text.tables.items()})
+            self.numbers.update({k: now for k, (_, now) in text.tables.items()})
         return written
 
     def _of_headers(self, context: ClassContext) -> set[Hashable]:
