@@ -372,11 +372,19 @@ def buffers_restored(model: nn.Module) -> Iterator[None]:
 def without_traces(model: nn.Module) -> Iterator[None]:
     """Gives the plain attributes, buffers and hooks of every module back what they were and held: running fills caches,
     for other widths than the next run may have, and installs hooks once."""
-    held = INTERNAL - {"_buffers", "_non_persistent_buffers_set"} - _HOOKS
-    before = [(m, {n: (v, _content(v)) for n, v in vars(m).items() if n not in held}) for m in model.modules()]
+    put_back = undoing(model)
     try:
         yield
     finally:
+        put_back()
+
+
+def undoing(model: nn.Module) -> Callable[[], None]:
+    """What puts back plain attributes, buffers and hooks as they are now, with what they hold."""
+    held = INTERNAL - {"_buffers", "_non_persistent_buffers_set"} - _HOOKS
+    before = [(m, {n: (v, _content(v)) for n, v in vars(m).items() if n not in held}) for m in model.modules()]
+
+    def put_back() -> None:
         for module, attributes in before:
             for name in vars(module).keys() - attributes.keys() - INTERNAL:
                 delattr(module, name)
@@ -385,6 +393,8 @@ def without_traces(model: nn.Module) -> Iterator[None]:
                     value.clear()
                     value.extend(content) if isinstance(value, list) else value.update(content)
                 vars(module)[name] = value
+
+    return put_back
 
 
 def _content(value: Any) -> Any:

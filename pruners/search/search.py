@@ -70,8 +70,8 @@ def search(
     and ends as if it had never stopped. ``fingerprint``: what else decides the outcome (data set, number of images,
     training regime), as JSON values; a ledger with another one is refused. ``latency``: what a budget of latency is
     counted with; its measurements are a part of the fingerprint. ``workers``: other processes that judge candidates
-    (``Workers``); the outcome is the same with any number of them. ``weights``: the hash of the model's, ``costs``: what
-    it costs, where they are known.
+    (``Workers``); the outcome is the same with any number of them. ``weights``: the hash of the model's, ``costs``:
+    what it costs, where they are known.
 
     Raises ``NotPrunableError`` when there is nothing to prune, ``BudgetError`` when the budget is out of reach,
     ``UsageError`` for settings or ledgers that don't fit, ``Interrupted`` after Ctrl-C.

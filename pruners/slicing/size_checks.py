@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import traceback
 from collections.abc import Iterator
-from types import FrameType
+from types import FrameType, FunctionType
 from typing import Any
 
 import torch
@@ -38,7 +38,7 @@ def outdated(error: BaseException, model: nn.Module, modules: Modules) -> list[S
 def _pairs(frame: FrameType, line: int) -> Iterator[tuple[ast.expr, Any]]:
     """Expressions and the sizes that they are compared with; of sizes compared as a whole, one by one."""
     for one, other in _sides(frame, line):
-        size, listed = _size(other, frame), _listed(one)
+        size, listed = _size(other, frame), _listed(_returned(one, frame))
         several = isinstance(listed, ast.Tuple | ast.List) and isinstance(size, tuple | list)
         if several and len(size) == len(listed.elts):  # type: ignore[attr-defined]
             for element, number in zip(listed.elts, size, strict=True):  # type: ignore[attr-defined]
@@ -57,6 +57,20 @@ def _factor(node: ast.expr, size: Any, frame: FrameType) -> tuple[ast.expr, Any]
         if plain and type(rest) is int and rest > 0 and size % rest == 0:
             return one, size // rest
     return node, size
+
+
+def _returned(node: ast.expr, frame: FrameType) -> ast.expr:
+    """What a method of the module without arguments returns: ``self.output_shape()``."""
+    if not isinstance(node, ast.Call) or node.args or node.keywords or not isinstance(node.func, ast.Attribute):
+        return node
+    owner = node.func.value.id if isinstance(node.func.value, ast.Name) else ""
+    method = getattr(type(frame.f_locals.get(owner)), node.func.attr, None)
+    code = method.__code__ if isinstance(method, FunctionType) else None
+    tree = tree_of(code.co_filename) if code is not None and code.co_varnames[:1] == (owner,) else None
+    found = [f for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) and code is not None
+             and f.lineno == code.co_firstlineno] if tree is not None else []  # fmt: skip
+    returns = [n.value for f in found for n in ast.walk(f) if isinstance(n, ast.Return)]
+    return returns[0] if len(returns) == 1 and returns[0] is not None else node
 
 
 def _listed(node: ast.expr) -> ast.expr:

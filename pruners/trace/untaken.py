@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..graph import Pass, Untaken
 from ..places import Site
-from ..run import Left, Visit, Watch, Way, described, pieces, without_modes
+from ..run import Left, Visit, Watch, Way, described, pieces, undoing, without_modes
 from .labelling import Tracer, axes_of, line_key
 
 Runs = list[tuple[Pass, Watch]]
@@ -60,9 +60,11 @@ class Attempts:
         tracer = self._tracer
         calls = len(tracer.site_calls)
         outside, tracer.unread = tracer.unread, {}
+        undo = undoing(tracer.modules.running[0])
         try:
             left = call()
         except Exception as error:
+            undo()  # caches, that the way the network takes finds empty
             del tracer.site_calls[calls:]
             self.failed.add(way)
             return described(error)

@@ -38,6 +38,9 @@ class Net(nn.Module):
         y = torch.matmul((torch.matmul(q, k.transpose(2, 3)) / self.d ** 0.5).softmax(-1), v)
         {check}
         return self.fc((x + self.o(y.transpose(1, 2).reshape(b, t, -1))).mean(1))
+
+    def expected(self):
+        return self.h, 6, self.d
 '''
 
 
@@ -83,6 +86,7 @@ WRONG = 'raise ValueError("another size")'
         "assert y.shape[1] == self.h",
         "z = y.flatten(0, 1)\n        assert z.shape == (b * self.h, t, self.d)",
         "torch._assert(y.shape[-3] == self.h, 'another size')",
+        "assert y.shape[1:] == self.expected()",
         "expect(y, self.h)",
         "expect(heads=self.h, y=y)",
         "heads = self.h\n        assert y.size(1) == heads",

@@ -338,3 +338,204 @@ def test_packing_and_unpacking_keep_no_channels(folder: Path) -> None:
     pytest.importorskip("einops")
     _, made = halved(folder, PACKED, 3, 4, 4)
     assert made.stem.out_features == 8
+
+
+CALLS_ONCE = """import functools
+
+import torch
+from torch import nn
+
+
+def once(function):
+    called = False
+
+    @functools.wraps(function)
+    def inner(text):
+        nonlocal called
+        if not called:
+            called = True
+            return function(text)
+
+    return inner
+
+
+print_once = once(print)
+
+
+class Net(nn.Module):
+    def __init__(self, dim=16, rates=None):
+        super().__init__()
+        if rates is not None and len(rates) != 3:
+            raise ValueError("rates should be None "
+                             "or a 3-element tuple, got {}".format(rates))
+        if rates is not None:
+            print_once("rates are ignored")
+        self.first, self.last = nn.Linear(8, dim), nn.Linear(dim * 1, 3)
+
+    def forward(self, x):
+        return self.last(self.first(x).relu())
+
+
+def make():
+    return Net()
+"""
+
+
+def test_constructors_stay_that_wrap_builtins_and_break_their_messages_in_lines(folder: Path) -> None:
+    bundle, _ = halved(folder, CALLS_ONCE, 8)
+    assert changes(bundle, CALLS_ONCE) == {"    def __init__(self, dim=8, rates=None):"}
+    assert not bundle.summary["lost"]
+
+
+WIDTHS = """import torch
+from torch import nn
+
+
+class Features(nn.Module):
+    def __init__(self, inputs, width=32):
+        super().__init__()
+        self.widths = [int(width / 4), int(width / 2), width]
+        self.net = nn.Sequential(
+            nn.Conv2d(inputs, self.widths[0], 3), nn.ReLU(), nn.Conv2d(self.widths[0], self.widths[1], 3), nn.ReLU(),
+            nn.Conv2d(self.widths[1], self.widths[2], 3), nn.ReLU(), nn.Conv2d(self.widths[2], self.widths[2], 1))
+
+    def forward(self, x):
+        return self.net(x)
+
+
+class Net(nn.Module):
+    def __init__(self, width=32):
+        super().__init__()
+        self.features = Features(1, width)
+
+    def forward(self, x):
+        return self.features(x)
+
+
+def make():
+    return Net()
+"""
+
+
+def test_a_list_of_widths_that_can_not_follow_is_told_and_not_read(folder: Path) -> None:
+    bundle, _ = halved(folder, WIDTHS, 1, 10, 10)
+    assert "self.widths" not in bundle.file.read_text()
+    assert "Features.widths" in bundle.summary["lost"]
+
+
+HIDDEN = """import torch
+from torch import nn
+
+
+class Split(nn.Module):
+    def __init__(self, c1, c2, e=0.5):
+        super().__init__()
+        c_ = int(c2 * e)
+        self.cv1, self.cv2, self.m = nn.Conv2d(c1, c_, 1), nn.Conv2d(c1, c_, 1), nn.Conv2d(c_, c_, 1)
+        self.cv3 = nn.Conv2d(2 * c_, c2, 1)
+
+    def forward(self, x):
+        return self.cv3(torch.cat((self.m(self.cv1(x).relu()), self.cv2(x).relu()), 1)).relu()
+
+
+class Longer(Split):
+    def __init__(self, c1, c2, e=0.5, k=3):
+        super().__init__(c1, c2, e)
+        c_ = int(c2 * e)
+        self.m = nn.Sequential(nn.Conv2d(c_, c_, k, padding=k // 2), nn.ReLU(), nn.Conv2d(c_, c_, 1))
+
+
+class Wide(Split):
+    def __init__(self, c1, c2):
+        super().__init__(c1, c2)
+        self.cv4 = nn.Conv2d(c1, c2, 1)
+
+    def forward(self, x):
+        return super().forward(x) + self.cv4(x)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c, self.last = Longer(8, 16), Longer(16, 32), Wide(32, 32), nn.Conv2d(32, 3, 1)
+
+    def forward(self, x):
+        return self.last(self.c(self.b(self.a(x))))
+
+
+def make():
+    return Net()
+"""
+
+
+def test_a_local_name_stands_before_what_a_parents_constructor_made_with_it(folder: Path) -> None:
+    bundle, _ = halved(folder, HIDDEN, 8, 6, 6, skip=("c.cv1",))
+    assert bundle.file.read_text().count("c_ = int(c2 * e)") == 1
+
+
+SHIFTED = """import torch
+from torch import nn
+
+
+class MeanShift(nn.Conv2d):
+    def __init__(self, mean, std, sign=-1):
+        super().__init__(3, 3, kernel_size=1)
+        std = torch.Tensor(std)
+        self.weight.data = torch.eye(3).view(3, 3, 1, 1)
+        self.weight.data.div_(std.view(3, 1, 1, 1))
+        self.bias.data = sign * torch.Tensor(mean)
+        self.bias.data.div_(std)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.sub_mean = MeanShift((0.4, 0.5, 0.6), (1.0, 2.0, 3.0))
+        self.add_mean = MeanShift((0.4, 0.5, 0.6), (1.0, 2.0, 3.0), 1)
+        self.head, self.tail = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 3, 3)
+
+    def forward(self, x):
+        return self.add_mean(self.tail(self.head(self.sub_mean(x)).relu()))
+
+
+def make():
+    return Net()
+"""
+
+
+def test_first_values_of_a_layer_of_another_size_are_told_and_not_written(folder: Path) -> None:
+    bundle, _ = halved(folder, SHIFTED, 3, 8, 8)
+    assert "div_" not in bundle.file.read_text()
+    assert [t for t in bundle.summary["lost"] if t.startswith("MeanShift")]
+
+
+TABLE = """from torch import nn
+
+settings = [
+    # channels, layers
+    [16, 2],
+    [32, 1],
+]
+
+
+class Net(nn.Module):
+    def __init__(self, table=settings):
+        super().__init__()
+        layers, inputs = [], 8
+        for width, depth in table:
+            for _ in range(depth):
+                layers += [nn.Linear(inputs, width), nn.ReLU()]
+                inputs = width
+        self.body, self.last = nn.Sequential(*layers), nn.Linear(inputs, 3)
+
+    def forward(self, x):
+        return self.last(self.body(x))
+"""
+
+
+@pytest.mark.parametrize("reader", ["", "\n\ndef depth():\n    return len(settings)\n"], ids=["default", "more"])
+def test_numbers_in_a_table_that_is_a_default_change_where_nothing_else_reads_it(folder: Path, reader: str) -> None:
+    bundle, _ = halved(folder, TABLE.replace("Net(", "make(") + reader, 8)
+    table = {"    [8, 2],", "    [16, 1],"}
+    assert (table <= changes(bundle, TABLE)) is not bool(reader)
+    assert not reader or "table=[[8, 2], [16, 1]]" in bundle.file.read_text()

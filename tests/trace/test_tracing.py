@@ -61,6 +61,10 @@ FREEZING = {
     "pixels and channels seen as channels and pixels freeze, as their number says which go together": (
         lambda x: x[..., :2, :2].flatten(2).mT.reshape(2, 8, 2, 2), "view lays channels over axes of pixels"
     ),
+    "what is put together of empty parts has no channels": (
+        lambda x: x + torch.stack([x[:, :, :0], x[:, :, :0]], 4).sum((2, 4))[:, :, None],
+        "add joins it with a tensor whose channels are unknown",
+    ),
     "an operation without a rule freezes what it reads": (
         torch.linalg.inv,
         "no rule for the operation linalg_inv_ex",

@@ -215,6 +215,30 @@ def test_what_an_argument_that_is_not_there_could_meet_stays_and_is_said() -> No
     assert "test_ways_not_taken.py:" in pruner.doubts[0]
 
 
+class Cached(Net):
+    """A way that fails fills a cache which the way that is taken finds empty."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale, self.cache = nn.Parameter(torch.rand(16)), dict[str, Tensor]()
+
+    def scaled(self, x: Tensor) -> Tensor:
+        if "scale" not in self.cache:
+            self.cache["scale"] = self.scale[:16, None, None]
+        return x * self.cache["scale"]
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.c1(x))
+        if x.shape[-1] > 8:
+            x = self.scaled(x).reshape(-1, 7)
+        return self.end(self.scaled(x))
+
+
+def test_a_way_that_fails_leaves_caches_as_they_were() -> None:
+    pruner = compare(Cached, [(torch.randn(2, 3, 8, 8),)])
+    assert "can't be tried (RuntimeError" in pruner.doubts[0]
+
+
 class HalfOfLargeImages(Net):
     """Nothing behind the fork says how many channels there are; a layer before it reads all."""
 

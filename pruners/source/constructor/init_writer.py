@@ -67,6 +67,7 @@ class InitWriter(Members):
         self.flags.clear()
         self._ready.clear()
         self._ready_statements.clear()
+        self._moved = set[ast.stmt]()
         everyone = frozenset(range(len(self.context.paths)))
         init = self.author.init
         if init is None:
@@ -138,7 +139,19 @@ class InitWriter(Members):
         found = self.printer.definitions if lines else {}
         before = [row for rows_ in found.values() for row in rows_]
         self.printer.definitions = {}
-        return [*before, *([""] if before else []), *lines]
+        early = self._early(lines) if lines and self._undefined else []
+        return [*early, *before, *([""] if before else []), *lines]
+
+    def _early(self, lines: Lines) -> Lines:
+        """The author's definitions of local names that what a parent's constructor made is written with: it stands
+        before them."""
+        before: Lines = []
+        for name in sorted(loaded_names(parsed(lines)) & set(self._undefined)):
+            stmt = self.author.local_definitions().get(name)
+            if stmt is not None and not loaded_names(stmt) & {*self._undefined, self.author.self_name}:
+                before += self._local(stmt)
+                self._moved.add(stmt)
+        return before
 
     def _nested(self, body: Sequence[ast.stmt], mask: Mask, start: int) -> Lines:
         self._depth += 1
@@ -150,7 +163,7 @@ class InitWriter(Members):
         if not mask:
             return []
         self._current = stmt
-        self.scope.placed |= self.author.set_before(stmt.lineno)  # what text reads of them will be kept
+        self.scope.placed |= self.author.set_before(stmt.lineno) - self._unsaid  # what text reads of them will be kept
         if stmt in self.kept:
             self._done |= {(name, i) for name, _ in self.walk.settings_in(stmt) for i in mask}
             return self.kept[stmt]
@@ -167,12 +180,8 @@ class InitWriter(Members):
         if found:
             lines = [line for name, value in found for line in self._setting(stmt, name, value, mask)]
             return self._side_by_side(stmt, found, lines)
-        if isinstance(stmt, ast.Assign | ast.AnnAssign) and (names := stored_names(stmt)):
-            lines = self._opaque(stmt, mask)
-            if not names <= self.locals:
-                return lines
-            self.scope.words.update({n: self._undefined.pop(n) for n in names & set(self._undefined)})
-            return [*lines, *self._verbatim(stmt)]
+        if isinstance(stmt, ast.Assign | ast.AnnAssign) and stored_names(stmt):
+            return [*self._opaque(stmt, mask), *(self._local(stmt) if stmt not in self._moved else [])]
         if isinstance(stmt, ast.Pass | ast.Return | ast.Import | ast.ImportFrom | ast.Global | ast.FunctionDef):
             return []
         if isinstance(stmt, ast.AugAssign) and isinstance(stmt.target, ast.Name):
@@ -182,6 +191,11 @@ class InitWriter(Members):
             self._leave_out(stmt)
             return placed
         return self._effect(stmt)
+
+    @property
+    def _unsaid(self) -> set[str]:
+        """Attributes of which nobody knows what they are now: they aren't written."""
+        return self.context.doubtful | self.context.waiting
 
     def _leave_out(self, stmt: ast.stmt) -> None:
         """Tells what a statement that isn't there any more did beside making layers: first values and checks."""
@@ -263,7 +277,7 @@ class InitWriter(Members):
         final = frozenset(i for i in mask if self.walk.final.get((name, i)) is stmt and name in self.context.records[i])
         final -= {i for i in final if (name, i) in self._done and self.context.records[i][name].kind != PLAIN}
         written = bool(final) and all(self.context.records[i][name].term is not None for i in final)
-        if written and self.author.sets_once(name):
+        if written and self.author.sets_once(name) and name not in self._unsaid:
             self.scope.placed.add(name)  # if text reads it, it will be kept
         final -= {i for i in final if (name, i) in self._done}
         if not final or not self.context.wanted(name):
@@ -333,6 +347,13 @@ class InitWriter(Members):
     def rewrites(self, stmt: ast.stmt) -> bool:
         """Whether a statement makes layers or sets attributes, so that it isn't written as it is."""
         return self._makes(stmt) or any(self.walk.settings_in(n) for n in ast.walk(stmt))
+
+    def _local(self, stmt: ast.stmt) -> Lines:
+        names = stored_names(stmt)
+        if not names <= self.locals:
+            return []
+        self.scope.words.update({n: self._undefined.pop(n) for n in names & set(self._undefined)})
+        return self._verbatim(stmt)
 
     def hands(self, expr: ast.expr, wanted: Sequence[tuple[int, object]]) -> ast.expr | None:
         """An expression of the author's if it makes these objects (instance, object) where it stands, perhaps after
@@ -414,8 +435,7 @@ class InitWriter(Members):
         filled = {n for n in names & local if any(isinstance(t, Box) for t in self.scope.words.get(n, ()))}
         if (changed(stmt) & local) | filled:
             return []  # what it changes is there as it was in the end
-        resized = isinstance(stmt, ast.Assign) and resizes(self.scope, stmt, range(len(self.context.paths)))
-        return [] if resized else lines
+        return [] if resizes(self.scope, stmt, range(len(self.context.paths))) else lines
 
     def _without_names(self, stmt: ast.stmt, gone: Set[str]) -> Lines:
         """An initialisation with what names that are gone stand for: how they are computed, or numbers."""

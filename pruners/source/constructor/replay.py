@@ -6,6 +6,8 @@ from __future__ import annotations
 import ast
 import copy
 import inspect
+import io
+import tokenize
 import types
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
@@ -133,9 +135,12 @@ class Replays:
         if self._untrue(context, numbers) or self._of_headers(context) & self._changed(numbers).keys():
             return None
         changed = self._changed(numbers)
-        written = ReplayedText(context, recorder, new, given, changed, self.old, numbers.keys()).written()
+        text = ReplayedText(context, recorder, new, given, changed, self.old, numbers.keys())
+        written = text.written()
         if written is not None:
             self.numbers.update({k: v for k, v in numbers.items() if isinstance(k, Written)})
+            self.old.update({k: was for k, (was, _) in text.tables.items()})
+            self.numbers.update({k: now for k, (_, now) in text.tables.items()})
         return written
 
     def _of_headers(self, context: ClassContext) -> set[Hashable]:
@@ -338,13 +343,19 @@ def _alone(context: ClassContext) -> bool:
 
 def _moves(author: AuthorClass, init: FunctionNode) -> bool:
     """Whether its lines can stand further to the left or right: not where a statement is behind the header, nor where
-    a string has several lines whose value somebody gets."""
+    a string has several lines whose value somebody gets (short ones below each other may)."""
     nodes = [n for stmt in init.body for n in ast.walk(stmt)]
     notes = {id(n.value) for n in nodes if isinstance(n, ast.Expr)}
     texts = [n for n in nodes if isinstance(n, ast.Constant | ast.JoinedStr) and id(n) not in notes]
-    long = [n for n in texts if n.lineno != n.end_lineno]
+    long = [author.init_file.segment(n) for n in texts if n.lineno != n.end_lineno]
     first = init.body[0]
-    return not long and not author.init_file.lines[first.lineno - 1][: first.col_offset].strip()
+    behind = author.init_file.lines[first.lineno - 1][: first.col_offset].strip()
+    return not behind and not any(_has_a_long_token(text) for text in long)
+
+
+def _has_a_long_token(text: str) -> bool:
+    tokens = tokenize.generate_tokens(io.StringIO(f"({text})").readline)
+    return any(t.start[0] != t.end[0] for t in tokens)
 
 
 def _given(context: ClassContext) -> list[Arguments]:

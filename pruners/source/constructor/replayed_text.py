@@ -12,7 +12,7 @@ from torch import nn
 
 from ...errors import ValueTextError
 from ...places import Span
-from ..author import AuthorClass, AuthorParameter, Written, bared, term_of_default, unwelcome
+from ..author import AuthorClass, AuthorParameter, Written, bared, binding, term_of_default, unwelcome
 from ..live import (
     Arg,
     Call,
@@ -106,6 +106,7 @@ class ReplayedText:
     def __post_init__(self) -> None:
         self.author = self.context.author
         self.namer = self.context.namer()
+        self.tables: dict[Written, tuple[float, float]] = {}  # numbers in tables that are defaults: before, and now
 
     def written(self) -> WrittenInit | None:
         author, init = self.author, self.author.init
@@ -140,8 +141,26 @@ class ReplayedText:
         if self.context.is_root and (default is None or not same(default, value)):
             if isinstance(value, Given) or not isinstance(value, Lit | Ref):
                 raise ValueTextError(f"{name} has no text")
-            default, text = value, literal(value.value) if isinstance(value, Lit) else self.namer.text(value.value)
+            there = isinstance(value, Lit) and self._in_table(author.default, value.value)
+            new = literal(value.value) if isinstance(value, Lit) else self.namer.text(value.value)
+            default, text = value, text if there else new
         return Parameter(name, vector, default, text, author.annotation, author.keyword_only, (order,))
+
+    def _in_table(self, default: ast.expr | None, value: Any) -> bool:
+        """Whether a default is a table at the top of the file that nothing else reads: its numbers change there."""
+        file = self.author.init_file
+        stmt = binding(file, default.id) if isinstance(default, ast.Name) else None
+        if not isinstance(stmt, ast.Assign) or not isinstance(default, ast.Name) or not isinstance(value, list | tuple):
+            return False
+        places = [n for n in ast.walk(file.tree) if isinstance(n, ast.Name) and n.id == default.id]
+        try:
+            found = {Written(file.name, span_of(n)): pair for n, *pair in _pairs(stmt.value, value)}
+        except ValueError:
+            return False
+        if len(places) != 2:  # where it is made, and the default
+            return False
+        self.tables |= {k: (was, now) for k, (was, now) in found.items()}
+        return True
 
     def _default_now(self, author: AuthorParameter) -> str:
         """The author's text of a default, with other numbers."""
@@ -192,3 +211,16 @@ class ReplayedText:
             value = new[name]
             term = Lit(value) if is_plain(value) else term_of_value(value, self.context.tree.sources)
             yield Arg(name, term, Lit(None) if name in USUAL else None, width=value != given[name])
+
+
+def _pairs(node: ast.expr, value: Any) -> Iterator[tuple[ast.expr, float, float]]:
+    """Numbers written in a table, with what they are and what they are to be; ValueError where it says more."""
+    if isinstance(node, ast.List | ast.Tuple) and isinstance(value, list | tuple) and len(node.elts) == len(value):
+        for one, inner in zip(node.elts, value, strict=True):
+            yield from _pairs(one, inner)
+    elif not isinstance(node, ast.Constant) or type(node.value) is not type(value):
+        raise ValueError("not a table of numbers")
+    elif node.value != value:
+        if type(value) not in (int, float):
+            raise ValueError("another word")
+        yield node, node.value, value  # type: ignore[misc]

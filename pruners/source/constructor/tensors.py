@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from ...run import same_values
+from ...run import copied, same_values
 from ..author import AuthorClass, Scope
 from ..live import attempted, undisturbed, value_of
 from ..text import last_word, loaded_names, stored_names
@@ -28,14 +28,38 @@ def gives_something(scope: Scope, expr: ast.expr, indices: Iterable[int]) -> boo
     return bool(attempted(expr, lambda: all(isinstance(_made(scope, expr, i), torch.Tensor | None) for i in indices)))
 
 
-def resizes(scope: Scope, stmt: ast.Assign, indices: Iterable[int]) -> bool:
-    """Whether a statement gives a layer's tensor another size than it has: ``self.conv.weight.data = torch.eye(3)``."""
+def resizes(scope: Scope, stmt: ast.stmt, indices: Iterable[int]) -> bool:
+    """Whether a statement gives a layer's tensor another size than it has: ``self.conv.weight.data = torch.eye(3)``;
+    or can't change it any more: ``self.weight.data.div_(std.view(3, 1, 1, 1))``."""
+    if isinstance(stmt, ast.Expr):
+        return any(_misfits(scope, stmt.value, i) for i in indices)
+    if not isinstance(stmt, ast.Assign):
+        return False
     held = ast.parse(ast.unparse(stmt.targets[0]), mode="eval").body
-    pairs = attempted(stmt, lambda: [(_made(scope, held, i), _made(scope, stmt.value, i)) for i in indices]) or []
-    return any(isinstance(h, torch.Tensor) and isinstance(v, torch.Tensor) and h.shape != v.shape for h, v in pairs)
+    whole = scope.owner
+    pairs = attempted(stmt, lambda: [(_made(scope, held, i, whole(i)), _made(scope, stmt.value, i)) for i in indices])
+    tensors = [(h, v) for h, v in pairs or () if isinstance(h, torch.Tensor) and isinstance(v, torch.Tensor)]
+    return any(h.shape != v.shape for h, v in tensors)
 
 
-def _made(scope: Scope, expr: ast.expr, index: int) -> object:
+def _misfits(scope: Scope, expr: ast.expr, index: int) -> bool:
+    """Whether a method of a layer's tensor that changes it meets another size than it was written for."""
+    match expr:
+        case ast.Call(ast.Attribute(ast.Attribute(_, "data"), method)) if method.endswith("_"):
+            return attempted(expr, lambda: _fits(scope, expr, index)) is False
+    return False
+
+
+def _fits(scope: Scope, expr: ast.expr, index: int) -> bool:
+    try:
+        _made(scope, expr, index, copied(scope.live[index]))
+    except RuntimeError:
+        return False
+    return True
+
+
+def _made(scope: Scope, expr: ast.expr, index: int, module: object = None) -> object:
+    """What an expression gives in one instance; of the ``module``, if one is given, all attributes are there."""
     author = scope.author
     hidden = set(author.parameters) | author.stored
     names: dict[str, object] = {}
@@ -44,8 +68,9 @@ def _made(scope: Scope, expr: ast.expr, index: int) -> object:
         if term is not None:
             names[name] = value_of(term)
         elif name == author.self_name:
-            scope.admit_attributes(expr, name)
-            names[name] = scope.owner(index)
+            if module is None:
+                scope.admit_attributes(expr, name)
+            names[name] = scope.owner(index) if module is None else module
         elif name not in hidden and name in author.globals:
             names[name] = author.globals[name]
         elif name in hidden or not hasattr(builtins, name):

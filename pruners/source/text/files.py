@@ -223,8 +223,8 @@ class Sources:
         return file, inside[-1]
 
     def of_function(self, function: types.FunctionType) -> tuple[SourceFile, FunctionNode] | None:
-        code = inspect.unwrap(function).__code__
-        return self.function(code.co_filename, code.co_name, code.co_firstlineno)
+        code = code_of(function)
+        return self.function(code.co_filename, code.co_name, code.co_firstlineno) if code else None
 
     def function(self, name: str, function: str, line: int) -> tuple[SourceFile, FunctionNode] | None:
         """The function of a file that has this name and begins in this line."""

@@ -239,7 +239,8 @@ def _indexed_axes(call: Call, source: Tensor) -> set[int]:
 @rule("cat", "stack", "_cat")
 def concatenate(tracer: Tracer, call: Call) -> None:
     """Concatenate along the axis, unite along the others."""
-    tensors = [t for t in call.args[0] if t.numel()]
+    given = call.args[0]  # of tensors without elements torch takes any beside others
+    tensors = [t for t in given if t.numel()] or [t for t in given if t.ndim == max(o.ndim for o in given)]
     out = call.outputs[0]
     axis = int(call.arg(1, "dim", 0)) % out.ndim
     stacked = call.name == "stack"
