@@ -514,6 +514,8 @@ class _Ends(ast.NodeTransformer):
 @lru_cache(maxsize=4096)
 def _compiled(fork: Fork, way: int, name: str, file: str, names: tuple[str, ...]) -> CodeType:
     body = [_Ends().visit(copy.deepcopy(s)) for s in fork.ways[way] if not _says(s)]
+    if any(isinstance(n, ast.NamedExpr) for n in ast.walk(fork.test)):  # the way may read what the test names
+        body.insert(0, ast.copy_location(ast.Expr(copy.deepcopy(fork.test)), fork.test))
     last = ast.copy_location(ast.Pass(), fork.ways[way][-1]) if fork.ways[way] else ast.Pass(lineno=1, col_offset=0)
     body.append(_Ends()._told(last, "end"))
     args = ast.arguments([], [ast.arg(n) for n in names], None, [], [], None, [])

@@ -80,8 +80,9 @@ def resolve(
         yield from _through(*partial, node, old, new, frame, site, modules)
         return
     for child, before, after in _arguments(node, reflected, old, new, frame, site):
-        for leaf, value in _leaves(child, before, after, site):
-            yield _origin(leaf, before, value, frame, site, modules)
+        yield from _assigned(child, before, after, frame, site, modules) or [
+            _origin(leaf, before, value, frame, site, modules) for leaf, value in _leaves(child, before, after, site)
+        ]
     for name in new[1].keys() - old[1].keys() if isinstance(node, ast.Call) else ():
         yield _placed(node, name, new[1][name], frame, site, modules)
 
@@ -173,6 +174,17 @@ def _origin(leaf: ast.expr, before: Any, value: Any, frame: FrameType, site: Sit
         return replace(found, up=found.up + 1)
     source = _source(leaf, value, frame, modules)
     return replace(_placed(leaf, "", value, frame, site, modules), old=before, leaf=leaf, source=source)
+
+
+def _assigned(
+    name: ast.expr, old: Any, new: Any, frame: FrameType, site: Site, modules: Modules
+) -> list[Stale]:
+    """The attributes behind what changes in a tuple of sizes that a name stands for; none if not all are attributes."""
+    node, home = meant(name, frame)
+    if node is name or not isinstance(old, (tuple, list)):
+        return []
+    found = [_origin(leaf, old, value, home, site, modules) for leaf, value in _leaves(node, old, new, site)]
+    return found if all(isinstance(stale.where, AttributePatch) for stale in found) else []
 
 
 def _source(leaf: ast.expr, value: Any, frame: FrameType, modules: Modules) -> tuple[AttributePatch, int] | None:
@@ -290,8 +302,20 @@ def _leaves(node: ast.expr, old: Any, new: Any, site: Site) -> Iterator[tuple[as
     elif isinstance(node, (ast.Tuple, ast.List)) and isinstance(old, (tuple, list)):
         for child, before, after in _aligned(node.elts, old, new, site):
             yield from _leaves(child, before, after, site)
+    elif (n := _joined_at(node, old)) is not None and isinstance(node, ast.BinOp):
+        for child, part in ((node.left, slice(n)), (node.right, slice(n, None))):
+            yield from _leaves(child, old[part], new[part], site)
     else:
         yield node, new
+
+
+def _joined_at(node: ast.expr, whole: Any) -> int | None:
+    """How much of a tuple is the left part's, in ``[n, self.width] + list(x.shape[2:])``."""
+    if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Add) or not isinstance(whole, (tuple, list)):
+        return None
+    parts = [n.elts if isinstance(n, (ast.Tuple, ast.List)) else None for n in (node.left, node.right)]
+    left, right = (None if e is None or any(isinstance(i, ast.Starred) for i in e) else len(e) for e in parts)
+    return left if left is not None else None if right is None else len(whole) - right
 
 
 def _same(old: Any, new: Any) -> bool:

@@ -123,7 +123,7 @@ def random_model(model: nn.Module, inputs: Any, known: int | None = None) -> tup
     calls = [partial(run, other, *call_arguments(training_batch(x))) for x in (*small, inputs)]
     for seed in range(8) if known is None else (known,):
         oracle.randomise(other, seed)
-        with isolated.seeded():
+        with isolated.seeded(), isolated.without_traces(other):
             oracle.settle(other, calls)
         if known is not None:
             return other, seed

@@ -70,12 +70,22 @@ def test_a_name_that_is_assigned_twice_is_not_followed_to_an_attribute(tmp_path:
     assert [set(site.values.values()) for site in sliced.literals] == [{8}, {8}]
 
 
-def test_a_method_that_is_called_from_outside_reads_the_width_of_its_own_module(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "start",
+    [
+        "return torch.zeros(x.shape[0], self.width, *x.shape[2:])",
+        "return x.new_zeros([x.size(0), self.width] + list(x.shape[2:]))",
+        "size = (len(x), self.width) + x.shape[2:]\n        return torch.zeros(size)",
+        "size = [len(x), self.width] + list(x.shape)[2:]\n        return torch.zeros(size)",
+    ],
+)
+def test_a_method_that_is_called_from_outside_reads_the_width_of_its_own_module(start: str, tmp_path: Path) -> None:
     """Recurrent cells make their first state so, each of its own width, by a call of the network."""
     cells = """self.cells = nn.ModuleList([Cell(32, 16), Cell(16, 8)])
         self.head = nn.Linear(8, 10)
 """
-    text = NET.replace("class Net", CELL + "class Net").replace("self.head(self.inner(part)", "self.head(x")
+    text = NET.replace("class Net", CELL.replace("START", start) + "class Net")
+    text = text.replace("self.head(self.inner(part)", "self.head(x")
     text = text.replace("self.head = nn.Linear(width // 2, 10)\n", cells)
     part = "for cell in self.cells:\n            x = cell(x, cell.start(x))"
     sliced = _halved(part, tmp_path, text)
@@ -89,7 +99,7 @@ CELL = """class Cell(nn.Module):
         self.width, self.layer = width, nn.Conv2d(before + width, width, 1)
 
     def start(self, x):
-        return torch.zeros(x.shape[0], self.width, *x.shape[2:])
+        START
 
     def forward(self, x, state):
         return state + self.layer(torch.cat([x, state], 1))

@@ -408,6 +408,22 @@ def test_methods_that_the_body_of_a_class_names_stay(folder: Path) -> None:
     assert made.predict(torch.randn(2, 3, 8, 8)).shape == (2, 5) and made.a.out_channels == 4
 
 
+def test_latent_weights_that_forward_keeps_on_a_parameter_are_those_that_are_written(folder: Path) -> None:
+    """As in the first binary networks for torch: signs take the place of the weights, which are kept beside them."""
+    layer = """class Binary(nn.Conv2d):
+    def forward(self, x):
+        if not hasattr(self.weight, "org"):
+            self.weight.org = self.weight.data.clone()
+        self.weight.data = self.weight.org.sign()
+        return F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
+
+
+class Net"""
+    text = net("").replace("class Net", layer).replace("self.b = nn.Conv2d", "self.b = Binary")
+    _, made = halved(folder, text)
+    assert made.b.weight.shape == (8, 4, 3, 3) and made.b.weight.unique().numel() == made.b.weight.numel()
+
+
 def test_numbers_of_numpy_and_in_lists_are_held_against_the_widths(folder: Path) -> None:
     forward = """x = self.a(x).relu()
         x = x * x.sum((1, 2, 3), True) / np.prod(x.shape[1:]) / np.sqrt(x.shape[1])

@@ -162,10 +162,20 @@ class TwoInOneLine(Net):
         return self.end(x)
 
 
+class NamedInTheTest(Net):
+    """What the way reads is made in the condition."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if (y := F.relu(self.c1(x))).shape[-1] > 8:
+            y = F.pad(y, (0, 1))
+        return self.end(y)
+
+
 SIZES = {
     "a layer for large images": LargeImages, "a layer for small images": SmallImages,
     "channels counted for large images": PartOfLargeImages, "pooling until small": PoolsUntilSmall,
     "a way inside a way": Nested, "an early exit": EarlyExit,
+    "a name made in the condition": NamedInTheTest,
 }  # fmt: skip
 
 
