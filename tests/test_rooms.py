@@ -56,7 +56,7 @@ _TABLE = {
     "commands.inspect": "commands.cli commands.network commands.show models.registry pruners.bundle pruners.graph",
     "commands.network": (
         "commands.cli commands.show models.other_layouts models.registry pruners.base pruners.bundle "
-        "pruners.bundled pruners.configured pruners.entry pruners.errors pruners.hub pruners.imports pruners.loading "
+        "pruners.configured pruners.entry pruners.errors pruners.hub pruners.imports pruners.loading "
         "pruners.named_files pruners.outputs pruners.run pruners.shown pruners.synthetic "
         "training.binarization.kinds training.data training.fit"
     ),
@@ -100,6 +100,7 @@ _TABLE = {
     "models.cifar": "pruners.decorators",
     "models.registry": "pruners.errors pruners.registry",
     "pruners.ahead": "pruners.imports",
+    "pruners.alexnet": "pruners.base",
     "pruners.api": (
         "pruners.base pruners.bundle pruners.clusters pruners.configured pruners.costs pruners.entry pruners.errors "
         "pruners.hub pruners.latency pruners.measure pruners.metrics pruners.pipeline pruners.plan pruners.run "
@@ -110,7 +111,6 @@ _TABLE = {
         "pruners.plan pruners.run pruners.scratch pruners.slicing pruners.source pruners.trace pruners.verify"
     ),
     "pruners.budgets": "pruners.errors",
-    "pruners.bundled": "pruners.base",
     "pruners.bundle": (
         "pruners.bundle.report pruners.errors pruners.graph pruners.hub pruners.named_files pruners.outputs "
         "pruners.places pruners.plan pruners.saving pruners.scratch pruners.shown"
@@ -137,13 +137,16 @@ _TABLE = {
     "pruners.layer_words": "pruners.registry",
     "pruners.latency": "pruners.costs pruners.errors pruners.graph pruners.outputs pruners.run pruners.slicing",
     "pruners.least_squares": "pruners.costs pruners.errors pruners.graph pruners.run",
+    "pruners.lenet5": "pruners.base",
     "pruners.loading": "pruners.entry pruners.errors pruners.named_files pruners.places pruners.registry",
     "pruners.measure": "pruners.errors pruners.loading pruners.run",
     "pruners.metrics": (
         "pruners.costs pruners.errors pruners.graph pruners.least_squares pruners.registry pruners.run"
     ),
+    "pruners.mobilenetv2": "pruners.base",
     "pruners.model_writers": "pruners.decorators",
     "pruners.named_files": "pruners.errors",
+    "pruners.nin": "pruners.base",
     "pruners.optimizer_groups": "pruners.errors pruners.run",
     "pruners.outputs": "pruners.errors",
     "pruners.pipeline": (
@@ -153,6 +156,7 @@ _TABLE = {
     "pruners.plan": "pruners.errors pruners.graph pruners.provenance pruners.shown",
     "pruners.provenance": "pruners.errors",
     "pruners.registry": "pruners.errors",
+    "pruners.resnet": "pruners.base",
     "pruners.run": "pruners.errors pruners.places",
     "pruners.search": (
         "pruners.clusters pruners.costs pruners.errors pruners.graph pruners.layer_words pruners.metrics "
@@ -177,6 +181,7 @@ _TABLE = {
     ),
     "pruners.source.live": "pruners.entry pruners.errors pruners.places pruners.run pruners.source.text",
     "pruners.source.text": "pruners.errors pruners.places pruners.shown",
+    "pruners.squeezenet": "pruners.base",
     "pruners.steps": (
         "pruners.base pruners.bundle pruners.costs pruners.entry pruners.errors pruners.graph pruners.hub "
         "pruners.metrics pruners.pipeline pruners.places pruners.plan pruners.run pruners.search pruners.slicing "
@@ -197,6 +202,8 @@ _TABLE = {
         "pruners.ahead pruners.costs pruners.errors pruners.graph pruners.run pruners.scratch pruners.slicing "
         "pruners.weight_transfer"
     ),
+    "pruners.vgg": "pruners.base",
+    "pruners.vgg_small": "pruners.base",
     "pruners.weight_transfer": "pruners.decorators pruners.errors pruners.graph",
     "training.binarization": "pruners.costs pruners.errors pruners.registry pruners.run",
     "training.binarization.kinds": "pruners.costs pruners.errors pruners.registry training.binarization",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import inspect
 from pathlib import PurePath
 from typing import Any
@@ -9,8 +11,7 @@ from typing import Any
 from torch import nn
 
 from ...models import registry
-from ...pruners.base import BasicPruning
-from ...pruners.bundled import PRUNERS
+from ...pruners.base import PRUNERS, BasicPruning
 from ...pruners.configured import ConfiguredPruning
 from ...pruners.entry import Entry
 from ...pruners.errors import OptionError
@@ -49,5 +50,11 @@ def setup_pruner(arch: str, model: nn.Module, example_input: Any, **arguments: A
 
 
 def pruner_class(arch: str) -> type[BasicPruning]:
-    """The pruner that is registered for a bundled network, or the one for all networks."""
-    return PRUNERS.get(registry.find(arch).home, BasicPruning) if arch else BasicPruning
+    """The pruner that ``pruners/NAME.py`` registers for a bundled network, or the one for all networks."""
+    if not arch:
+        return BasicPruning
+    home = registry.find(arch).home
+    module = f"secateur.pruners.{home.rpartition('.')[2]}"  # models.cifar.resnet is registered by pruners/resnet.py
+    if importlib.util.find_spec(module) is not None:
+        importlib.import_module(module)
+    return PRUNERS.get(home, BasicPruning)
