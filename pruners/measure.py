@@ -106,11 +106,13 @@ def _takes_seconds(factory: Factory, seconds: float | None) -> bool:
 def _weights_kept(model: nn.Module) -> Iterator[None]:
     """Puts parameters and buffers back to what they held, gradients as well."""
     tensors = [*model.parameters(), *model.buffers()]
-    kept = [(t, t.detach().clone(), t.grad, t.requires_grad) for t in tensors if t.is_leaf]
+    kept = [(t, t.data, t.detach().clone(), t.grad, t.requires_grad) for t in tensors if t.is_leaf]
     try:
         yield
     finally:
-        for tensor, value, grad, learns in kept:
+        for tensor, own, value, grad, learns in kept:
             tensor.requires_grad_(learns).grad = grad
-            if tensor.dtype != value.dtype or tensor.device != value.device or not same_values(tensor, value):
-                tensor.data = value
+            if tensor.data_ptr() != own.data_ptr():
+                tensor.data = own
+            if not same_values(own, value):
+                own.copy_(value)
