@@ -76,10 +76,12 @@ class Call:
 
 @dataclass(frozen=True)
 class _Batch:
-    """How the base's pass begins with these inputs. ``seconds``: what that took."""
+    """How the base's pass begins with these inputs. ``until``: the modules whose first ended it. ``seconds``: what it
+    took."""
 
     inputs: Any
     base: nn.Module
+    until: frozenset[str]
     calls: Sequence[Call]
     seconds: float
 
@@ -180,6 +182,8 @@ class PrefixCache:
         """The base's pass until the first of the modules that differ, from where the last recording ends if that still
         holds."""
         assert self._base is not None
+        if known is not None and known.base is self._base and known.until == differing:
+            return known
         if known is not None:
             changed = differing if known.base is self._base else differing | _differing(self._base, known.base)
             if any(c.path in changed or (c.skipped and _holds(c.path, changed)) for c in known.calls):
@@ -195,7 +199,7 @@ class PrefixCache:
         if run.differs:
             return None
         seconds = time.perf_counter() - started + (known.seconds if known else 0.0)
-        return _Batch(inputs, self._base, run.calls, seconds)
+        return _Batch(inputs, self._base, differing, run.calls, seconds)
 
 
 class _Pass:
