@@ -37,6 +37,7 @@ from ..run import (
     examples_of,
     forward_site,
     repeatable,
+    require_inputs,
     require_module,
     site_of,
     streams,
@@ -71,6 +72,7 @@ def trace(model: nn.Module, example_input: Any, *, skip: Sequence[str] = ()) -> 
     {'conv2': 50, 'ip1': 500}
     """
     require_module(model)
+    require_inputs(example_input)
     return observe(model, example_input, skip=skip).graph()
 
 
