@@ -90,7 +90,7 @@ __all__ = [
     "is_library_file", "isolated", "labels_of", "larger_batch", "larger_sizes", "layer_frame", "name_of", "paddings",
     "pieces", "places", "plain", "precision_of", "rearrange", "repeatable", "require_inputs", "require_module",
     "rounded", "run", "same_mode", "same_values", "schema_of", "scores_of", "settle_alike", "settle_sizes", "site_of",
-    "span", "span_of", "state_of", "storage_of", "stream", "streams", "take", "tensors_in", "training_batch", "tree_flatten",
-    "tree_leaves", "tree_map", "tree_of", "twin", "unloaded", "unsaved_buffers", "unwatched", "unwrapped",
-    "values_in", "wide", "widened", "without_modes", "without_traces", "without_values",
+    "span", "span_of", "state_of", "storage_of", "stream", "streams", "take", "tensors_in", "training_batch",
+    "tree_flatten", "tree_leaves", "tree_map", "tree_of", "twin", "unloaded", "unsaved_buffers", "unwatched",
+    "unwrapped", "values_in", "wide", "widened", "without_modes", "without_traces", "without_values",
 ]
