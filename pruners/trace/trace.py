@@ -195,7 +195,7 @@ def _labelled(
         except Exception as error:
             which = f"example {run.example + 1}" if run.example else "the example input"
             told = f"the network can't be run on {which}: {describe(error)}"
-            raise TraceError(told, site=site_of(error)) from error
+            raise TraceError(told, site=site_of(error, model)) from error
         for leaf in tensors_in(out):
             tracer.freeze(tracer.labels(leaf).planes, "an output of the network", forward_site(model))
         tracer.hold_unsaved(model)
