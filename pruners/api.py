@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import fields
 from functools import partial
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from .run import (
     describe,
     examples_of,
     images_of,
+    require_inputs,
     require_module,
     site_of,
 )
@@ -123,6 +125,10 @@ def prune(
     require_module(model)
     with named_as_in_python(), ExitStack() as stack:
         check_cluster(jobs, backend, address)
+        require_inputs(example_input)
+        _require_numbers({"macs": macs, "params": params, "latency": latency, "layers": layers, "heal": heal})
+        _require_numbers(dict(ratio) if isinstance(ratio, Mapping) else {"": ratio}, "ratio")
+        skip = _names([skip] if isinstance(skip, str) else skip)
         transfer = chosen_transfer(transfer, heal, "slice")
         budget = _budget(
             search, {"ratio": ratio, "macs": macs, "params": params, "latency": latency}, layers
@@ -168,6 +174,18 @@ def prune(
         told = {} if measure is None or scored is None else {"name": measure.name, "before": scored.before}
         judge = partial(_judged, pipeline, evaluate, retrain, final_epochs, scored, told)
         return pipeline.publish(plan, output, judge, force=force)
+
+
+def _require_numbers(given: Mapping[Any, Any], option: str = "") -> None:
+    for name, value in given.items():
+        if value is not None and not isinstance(value, Real):
+            raise OptionError(f"--{option or name} takes a number, not {type(value).__name__}: {value!r:.40}")
+
+
+def _names(skip: Sequence[Any]) -> Sequence[str]:
+    if others := [type(s).__name__ for s in skip if not isinstance(s, str)]:
+        raise OptionError(f"--skip takes names of layers, as named_modules() gives them, not {others[0]}")
+    return skip
 
 
 def _budget(search: str, budgets: Mapping[str, Any], layers: float | None) -> Budget | None:

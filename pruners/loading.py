@@ -169,6 +169,8 @@ def _import_folders(file: Path) -> Iterator[str]:
 
 
 def _import_module(where: str) -> ModuleType:
+    if where.endswith(".ipynb"):
+        raise ModelFileError(f"{where} is a notebook: write it as a file first, jupyter nbconvert --to script {where}")
     for part in where.split("."):
         if "/" in where or "\\" in where:
             raise ModelFileError(f"--model {where}: a model file ends in .py; a module is written package.module")

@@ -27,6 +27,7 @@ from ...pruners.run import (
     examples_of,
     is_lazy_network,
     precision_of,
+    run,
     scores_of,
     settle_sizes,
     site_of,
@@ -307,12 +308,12 @@ def _check_runs(name: str, model: nn.Module, shapes: Sequence[Shape], inputs: An
             settle_sizes(model, example)
         with as_it_was(model), torch.no_grad():
             args, kwargs = call_arguments(example)
-            model.eval()(*args, **kwargs)
+            run(model.eval(), args, kwargs)
     except Exception as error:
         shown = " ".join(f"--input-shape {','.join(map(str, s))}" for s in shapes)
         on = f"random inputs of {shown}" if shown else "what --example returns"
         raise InputError(
-            f"{name} can't be run on {on}: {describe(error)}", site=site_of(error),
+            f"{name} can't be run on {on}: {describe(error)}", site=site_of(error, model),
             help="give another shape, or --example FILE.py:FUNCTION that returns what it takes",
         ) from error  # fmt: skip
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
-from ..errors import NeedsDataError, OptionError
+from ..errors import InputError, NeedsDataError, OptionError
 from .einops_calls import einops_seen
 from .isolated import without_traces
 from .torch_private import tree_leaves, tree_map
@@ -21,6 +21,15 @@ def require_module(model: object) -> None:
     """Raises TypeError for anything but a network."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"the network has to be a torch.nn.Module, not {type(model).__name__}: {model!r:.60}")
+
+
+def require_inputs(example: Any) -> None:
+    """Raises InputError where the inputs are their shape only, or nothing."""
+    if example is None:
+        raise InputError("there is no example input: give one, such as torch.randn(1, 3, 224, 224)")
+    plain = isinstance(example, (tuple, list)) and len(example) > 2 and all(type(n) is int for n in example)
+    if isinstance(example, torch.Size) or plain:
+        raise InputError(f"the example input is a shape: give a tensor of it, such as torch.randn({tuple(example)})")
 
 
 class Modules:

@@ -25,6 +25,7 @@ NO_COLUMNS = (
 _TORCH = str(Path(torch.__file__).parent) + os.sep
 _ATTENTION = torch.nn.MultiheadAttention.forward.__code__
 _STAND_INS = (str(Path(__file__).parents[1] / "slicing" / "stand_ins.py"), torch.nn.modules.transformer.__file__)
+_CALLING = torch.nn.modules.module.__file__
 _OURS = str(Path(__file__).parents[1]) + os.sep
 
 
@@ -110,22 +111,26 @@ def forward_site(module: torch.nn.Module) -> Site:
     return Site(code.co_filename, code.co_firstlineno, "forward")
 
 
-def site_of(error: BaseException) -> Site | None:
-    """The author's line that an exception came from."""
+def site_of(error: BaseException, model: torch.nn.Module | None = None) -> Site | None:
+    """The author's line that an exception came from; where it came from the call of ``model``, that of its forward."""
     found, at = None, error.__traceback__
     while at is not None:
-        found, at = at if is_author_file(at.tb_frame.f_code.co_filename) else found, at.tb_next
+        code = at.tb_frame.f_code
+        found = None if code is run.__code__ else at if is_author_file(code.co_filename) else found
+        at = at.tb_next
     if found is None:
-        return None
+        forward = None if model is None else forward_site(model)
+        return forward if forward is not None and forward.file else None
     code = found.tb_frame.f_code
     return Site(code.co_filename, found.tb_lineno, code.co_name, _positions(code)[found.tb_lasti // 2])
 
 
 def describe(error: BaseException) -> str:
     """One line: the error's type and first line, and the author's file and line it came from, or a library's."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(_OURS)]
-    place = next((f for f in reversed(frames) if is_author_file(f.filename)), frames[-1] if frames else None)
-    return described(error) + (f" ({place.filename}:{place.lineno})" if place else "")
+    site, frames = site_of(error), traceback.extract_tb(error.__traceback__)
+    if site is None and frames and not frames[-1].filename.startswith(_OURS) and frames[-1].filename != _CALLING:
+        site = Site(frames[-1].filename, frames[-1].lineno or 0)
+    return described(error) + (f" ({site})" if site else "")
 
 
 def described(error: BaseException) -> str:

@@ -37,6 +37,7 @@ from ..run import (
     examples_of,
     forward_site,
     repeatable,
+    require_inputs,
     require_module,
     site_of,
     streams,
@@ -71,6 +72,7 @@ def trace(model: nn.Module, example_input: Any, *, skip: Sequence[str] = ()) -> 
     {'conv2': 50, 'ip1': 500}
     """
     require_module(model)
+    require_inputs(example_input)
     return observe(model, example_input, skip=skip).graph()
 
 
@@ -193,7 +195,7 @@ def _labelled(
         except Exception as error:
             which = f"example {run.example + 1}" if run.example else "the example input"
             told = f"the network can't be run on {which}: {describe(error)}"
-            raise TraceError(told, site=site_of(error)) from error
+            raise TraceError(told, site=site_of(error, model)) from error
         for leaf in tensors_in(out):
             tracer.freeze(tracer.labels(leaf).planes, "an output of the network", forward_site(model))
         tracer.hold_unsaved(model)

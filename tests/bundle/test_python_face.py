@@ -16,11 +16,32 @@ from secateur.models.cifar.resnet import resnet20
 from secateur.pruners.bundle import Bundle
 from secateur.pruners.errors import UsageError
 
+IMAGE = torch.zeros(1, 1, 28, 28)
+
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundle") / "<out>"
     return prune(lenet5(), torch.zeros(1, 1, 28, 28), ratio=0.5, output=folder)
+
+
+@pytest.mark.parametrize(
+    ("example", "given", "why"),
+    [
+        ((1, 1, 28, 28), {"ratio": 0.5}, r"a shape: give a tensor of it, such as torch.randn\(\(1, 1"),
+        (torch.Size([1, 1, 28, 28]), {"ratio": 0.5}, "is a shape"),
+        (None, {"ratio": 0.5}, "no example input"),
+        (IMAGE, {"ratio": "0.5"}, "ratio= takes a number, not str: '0.5'"),
+        (IMAGE, {"ratio": {"conv1": torch.tensor(0.5)}}, "ratio= takes a number, not Tensor"),
+        (IMAGE, {"macs": [0.5]}, "macs= takes a number, not list"),
+        (IMAGE, {"ratio": 0.5, "heal": "3m"}, "heal= takes a number, not str"),
+        (IMAGE, {"ratio": 0.5, "skip": [nn.Linear(1, 1)]}, "skip= takes names of layers, .* not Linear"),
+        (IMAGE, {"ratio": 0.5, "skip": "conv7"}, "there is no layer conv7 .*did you mean conv"),
+    ],
+)
+def test_what_is_no_input_number_or_name_is_refused_in_words(example, given, why):
+    with pytest.raises(UsageError, match=why):
+        prune(lenet5(), example, **given)
 
 
 def test_the_package_says_what_it_has():

@@ -111,6 +111,13 @@ def here(tmp_path, monkeypatch):
             "FILE.py:FUNCTION that returns what it takes",
             id="random images for a network that takes tokens",
         ),
+        pytest.param(
+            [*MODEL, "--input-shape", "7", "--input-shape", "7", "--input-shape", "7"],
+            "error: Tagger can't be run on random inputs of --input-shape 7 --input-shape 7 --input-shape 7: "
+            "TypeError: Tagger.forward() takes 2 positional arguments but 4 were given --> own_tagger.py:15; give "
+            "another shape, or --example FILE.py:FUNCTION that returns what it takes",
+            id="more inputs than forward takes",
+        ),
     ],
 )
 def test_is_refused(here, arguments, message):

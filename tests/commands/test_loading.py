@@ -99,6 +99,11 @@ def here(tmp_path, monkeypatch):
             id="a module that is not there",
         ),
         pytest.param(
+            "work.ipynb:make",
+            "work.ipynb is a notebook: write it as a file first, jupyter nbconvert --to script work.ipynb",
+            id="a notebook",
+        ),
+        pytest.param(
             "own-net:make",
             "own-net: 'own-net' is not a Python identifier and can't be imported; rename it own_net",
             id="a module name that is no identifier",
