@@ -120,6 +120,15 @@ def test_is_refused(here, arguments, message):
     assert not (here / "generated").exists()
 
 
+def test_code_that_asks_for_a_gpu_is_refused_with_the_place(here, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    text = "from torch import nn\n\n\nclass Net(nn.Module):\n    def forward(self, x):\n        raise RuntimeError('CUDA')"
+    (here / "own_gpu.py").write_text(text)
+    code, said = refusal("prune", "-q", "--model", "own_gpu.py:Net", "--input-shape", "7", "--ratio", "0.5")
+    assert code == 2
+    assert said.endswith("own_gpu.py:6; the code asks for a GPU, and here is none: take the device of the inputs there")
+
+
 @pytest.fixture
 def bundle(here):
     result = app("prune", "-q", *MODEL, *EXAMPLE, "--ratio", "0.5", "-o", "out")
