@@ -312,10 +312,11 @@ def _check_runs(name: str, model: nn.Module, shapes: Sequence[Shape], inputs: An
     except Exception as error:
         shown = " ".join(f"--input-shape {','.join(map(str, s))}" for s in shapes)
         on = f"random inputs of {shown}" if shown else "what --example returns"
-        raise InputError(
-            f"{name} can't be run on {on}: {describe(error)}", site=site_of(error, model),
-            help="give another shape, or --example FILE.py:FUNCTION that returns what it takes",
-        ) from error  # fmt: skip
+        way_out = "give another shape, or --example FILE.py:FUNCTION that returns what it takes"
+        if not torch.cuda.is_available() and any(word in str(error) for word in ("NVIDIA", "CUDA")):
+            way_out = "the code asks for a GPU, and here is none: take the device of the inputs there"
+        message = f"{name} can't be run on {on}: {describe(error)}"
+        raise InputError(message, site=site_of(error, model), help=way_out) from error
 
 
 def check_outputs(name: str, model: nn.Module, example_input: Any, data: Data) -> Data:

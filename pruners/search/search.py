@@ -120,5 +120,10 @@ def _require_choice(graph: ChannelGraph, limits: Limits) -> None:
             f"there is nothing to prune: the largest width, {largest.name}, has {largest.size} parts that may go, and "
             f"--min-channels {limits.min_channels} and --round-to {limits.round_to} keep them all; give smaller ones"
         )
+    if largest is not None:
+        raise NothingToPruneError(
+            f"there is nothing to prune: all channels of {largest.name} can only go together, and so it is with every "
+            f"other width; secateur inspect --why {largest.name} says why"
+        )
     reasons = "; ".join(f"{f.reason} ({f.site})" for f in graph.frozen[:1])
     raise NothingToPruneError(f"there is nothing to prune: no channels may go{': ' + reasons if reasons else ''}")

@@ -127,6 +127,15 @@ def test_is_refused(here, arguments, message):
     assert not (here / "generated").exists()
 
 
+def test_code_that_asks_for_a_gpu_is_refused_with_the_place(here, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    lines = ["from torch import nn", "", "class Net(nn.Module):", "    def forward(self, x):"]
+    (here / "own_gpu.py").write_text("\n".join([*lines, "        raise RuntimeError('CUDA')"]))
+    code, said = refusal("prune", "-q", "--model", "own_gpu.py:Net", "--input-shape", "7", "--ratio", "0.5")
+    assert code == 2
+    assert said.endswith("own_gpu.py:5; the code asks for a GPU, and here is none: take the device of the inputs there")
+
+
 @pytest.fixture
 def bundle(here):
     result = app("prune", "-q", *MODEL, *EXAMPLE, "--ratio", "0.5", "-o", "out")

@@ -5,6 +5,7 @@ import errno
 import itertools
 import os
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -78,6 +79,16 @@ def test_a_network_with_nothing_to_prune_is_refused_with_the_reason():
     empty = ChannelGraph((), (frozen,), graph.shapes, graph.contractions, graph.network)
     assert refusal(NotPrunableError, search, model, empty) == (
         "there is nothing to prune: no channels may go: an output of the network (net.py:7)"
+    )
+
+
+def test_a_network_whose_channels_all_go_together_is_refused_with_a_width():
+    model, graph = plain()
+    first = graph.widths[0]
+    alone = replace(first, size=1, block_of=first.block_of[:1], n_blocks=1, uses=())
+    assert refusal(NotPrunableError, search, model, replace(graph, widths=(alone,))) == (
+        f"there is nothing to prune: all channels of {first.name} can only go together, and so it is with every other "
+        f"width; secateur inspect --why {first.name} says why"
     )
 
 

@@ -506,6 +506,7 @@ def make():
 def test_first_values_of_a_layer_of_another_size_are_told_and_not_written(folder: Path) -> None:
     bundle, _ = halved(folder, SHIFTED, 3, 8, 8)
     assert "div_" not in bundle.file.read_text()
+    assert "def __init__(self, channels, " in bundle.file.read_text()  # no name of ours begins with an underscore
     assert [t for t in bundle.summary["lost"] if t.startswith("MeanShift")]
 
 

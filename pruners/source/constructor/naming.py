@@ -66,7 +66,7 @@ def name_holes(
             taken.add(word)
     groups = _with_producers(groups)
     filled = dict(known)
-    made_up = {id(g): _made_up(g, words) for g in groups if not g.name}
+    made_up = {id(g): _made_up(g, words).lstrip("_") for g in groups if not g.name}
     for group in groups:
         if group.only_reads:
             group.name = next((n for n in known if n in widths and _agree(known[n], group.vector)), "")
@@ -79,7 +79,7 @@ def name_holes(
             other = not same_vector(filled[name], group.vector) if name in filled else name in taken
             other = other or _are_siblings(rivals)
             if other and layer and not name.startswith(layer):
-                name = f"{layer}_{name.strip('_')}"
+                name = f"{layer}_{name.strip('_')}".lstrip("_")
             agrees = name in filled and same_vector(filled[name], group.vector)
             group.name = name if agrees else _free([name, *_told_apart(group)], taken)
             filled[group.name] = merged(filled.get(group.name, group.vector), group.vector)
@@ -202,7 +202,8 @@ def _tail(word: str, layer: str = "") -> str:
 def _told_apart(group: Group) -> list[str]:
     """A longer name for a width of a layer of which another width has the short one: ``conv_in_channels``."""
     place = _place(group)
-    return [f"{_layer(place)}_{place[-1].strip('_')}"] if len(place) > 1 and place[-1].isidentifier() else []
+    longer = f"{_layer(place)}_{place[-1].strip('_')}".lstrip("_")
+    return [longer] if len(place) > 1 and place[-1].isidentifier() else []
 
 
 def _free(names: Sequence[str], taken: set[str]) -> str:
