@@ -93,5 +93,6 @@ __all__ = [
     "require_inputs", "require_module", "rounded", "run", "same_mode", "same_values", "schema_of", "scores_of",
     "settle_alike", "settle_sizes", "site_of", "span", "span_of", "state_of", "storage_of", "stream", "streams", "take",
     "tensors_in", "training_batch", "tree_flatten", "tree_leaves", "tree_map", "tree_of", "twin", "undoing",
-    "unloaded", "unsaved_buffers", "unwatched", "unwrapped", "values_in", "wide", "widened", "without_modes", "without_traces",
+    "unloaded", "unsaved_buffers", "unwatched", "unwrapped", "values_in", "wide", "widened",
+    "without_modes", "without_traces",
 ]
