@@ -47,6 +47,7 @@ def make():
 
 def written(folder: Path, before: str = "", after: str = "") -> tuple[Written, ModuleType]:
     name = f"beside{next(_NUMBER)}"
+    (folder / "own_tools.py").write_text("def shown(x):\n    return x\n")
     (folder / f"{name}.py").write_text(NET.format(before=before, after=after))
     importlib.invalidate_caches()
     author = importlib.import_module(name).make
@@ -65,8 +66,8 @@ GONE = {
     "what uses a network that is gone": ("", "def old():\n    return Net((3, 2)).train(os.sep == 0)", "old"),
     "what the script part does with the class": (
         "", "if __name__ == '__main__':\n    print(Net((9, 9)))", "if __name__"),
-    "what needs a package that isn't there otherwise": ("import numpy as np", "def shown(x):\n    return np.asarray(x)",
-                                                        "shown"),
+    "what needs a file that nothing else does": ("import own_tools", "def shown(x):\n    return own_tools.shown(x)",
+                                                 "shown"),
 }  # fmt: skip
 
 
@@ -77,7 +78,7 @@ def test_what_would_be_another_thing_is_told(folder: Path, form: str) -> None:
     line = text.splitlines().index((after or before).split("\n")[0]) + 1
     found, made = written(folder, before, after)
     assert found.lost == (f"{name} (line {line})",)
-    assert not hasattr(made, name) and "numpy" not in found.text
+    assert not hasattr(made, name) and "own_tools" not in found.text
 
 
 STAYS = {
@@ -87,6 +88,8 @@ STAYS = {
     "options of something else": ("@dataclass\nclass Training:\n    rate: float = 0.1", ""),
     "a function for any network": ("", "def count(net):\n    return sum(p.numel() for p in net.parameters())"),
     "a layer that isn't used": ("", "class Twice(nn.Module):\n    def forward(self, x):\n        return 2 * x"),
+    "a device, and a loss": ("DEVICE = torch.device('cpu')\nloss = nn.CrossEntropyLoss()", ""),
+    "what needs a package": ("import numpy as np", "def shown(x):\n    return np.asarray(x)"),
     "the script part": ("", "if __name__ == '__main__':\n    print(make()(torch.zeros(1, 3)))"),
 }
 
@@ -95,7 +98,7 @@ STAYS = {
 def test_what_still_works_stays_where_it_stood(folder: Path, form: str) -> None:
     before, after = STAYS[form]
     found, _ = written(folder, before, after)
-    assert found.lost == () and f"{before or after}\n" in found.text
+    assert found.lost == () and f"{before or after}\n" in found.text and f"{after}\n" in found.text
     assert (found.text.index("def make") < found.text.index(after)) if after else True
 
 
@@ -103,6 +106,13 @@ def test_the_list_of_names_has_those_that_are_there(folder: Path) -> None:
     assert '__all__ = ["Net", "make"]\n' in written(folder)[0].text
     found, _ = written(folder, after="def other():\n    return Net((16, 8))")
     assert '__all__ = ["Net", "make", "other"]\n' in found.text
+
+
+def test_what_a_statement_called_stays_where_the_statement_does_not(folder: Path) -> None:
+    before = "SEED = 3\n\n\ndef seed(n=SEED):\n    torch.manual_seed(n)\n\n\nseed()"
+    found, made = written(folder, before)
+    assert [told.split(" (")[0] for told in found.lost] == ["seed()"]
+    assert made.SEED == 3 and callable(made.seed)
 
 
 def test_what_only_a_script_read_stays_where_the_script_does_not(folder: Path) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Set
 from dataclasses import replace
 from functools import partial
 
+import torch
 from torch import nn
 
 from ...entry import Entry
@@ -25,6 +26,8 @@ from .gather import Chunk, Gatherer, free_names
 _PLAIN = {"dict", "list", "tuple", "set", "frozenset", "range", "len", "int", "float", "zip", "enumerate", "min"}
 _LIBRARIES = {"argparse", "collections", "dataclasses", "enum", "functools", "logging", "math", "pathlib", "re"}
 _LIBRARIES |= {"types", "typing"}
+_OF_TORCH = (torch.device, torch.tensor, torch.cuda.is_available, torch.cuda.device_count)
+_KINDS = ("torch.nn.modules.loss", "torchvision.transforms")  # modules whose classes have no widths
 SCRIPT = "__main__"
 
 
@@ -107,7 +110,7 @@ class Beside:
         script read which is gone (``main``): others may read them from outside. ``written``: what the written code
         reads; ``loads``: what each of the author's statements does."""
         readers = {n: {m for m, read in loads.items() if m != n and n in read} for n in staying}
-        scripts = {n for n, s in self.rest.items() if n == SCRIPT or _gives_nothing(s)}
+        scripts = {n for n, s in self.rest.items() if n == SCRIPT or _gives_nothing(s) or not self._is_inert(n)}
         found = {n for n in staying if isinstance(self.rest[n], Definition) and readers[n] & scripts}
         found |= {n for n in staying if not readers[n]}
         others = {n: [loads[m] for m in staying if self.rest[m] is not self.rest[n]] for n in staying}
@@ -128,8 +131,8 @@ class Beside:
         return name == SCRIPT
 
     def _is_plain_call(self, func: ast.AST) -> bool:
-        """Whether a call makes a value and does nothing else: of builtins, of plain libraries, of the file's own
-        classes that are no modules."""
+        """Whether a call makes a value and does nothing else: of builtins, of plain libraries, of torch's devices and
+        losses, of the file's own classes that are no modules."""
         if not isinstance(func, ast.Name | ast.Attribute):
             return True
         value = value_named(func, self.names)
@@ -138,12 +141,13 @@ class Beside:
         module = getattr(value, "__module__", "") or ""
         own = isinstance(value, type) and module == self.namespace.get("__name__") and not issubclass(value, nn.Module)
         known = isinstance(func, ast.Name) and func.id in _PLAIN and value is getattr(builtins, func.id)
+        known |= any(value is one for one in _OF_TORCH) or (isinstance(value, type) and module.startswith(_KINDS))
         return own or known or module.partition(".")[0] in _LIBRARIES
 
     def _has_its_names(self, name: str, staying: Set[str]) -> bool:
         own = stored_names(self.rest[name]) if name != SCRIPT else set()
         needed = free_names(ast.unparse(self.rest[name])) - own - {"__file__", "__name__", "__class__"} - self.taken
-        return all(n not in self.statements and self.gatherer.there(n, self.file) for n in needed - staying)
+        return all(n not in self.statements and self.gatherer.there(n, self.file, True) for n in needed - staying)
 
     def _is_unchanged(self, name: str, staying: Set[str]) -> bool:
         """Whether all that it calls is as its author wrote it, or makes networks as before."""

@@ -20,6 +20,7 @@ from ..author import (
     binding,
     file_of,
     for_checkers,
+    installed,
     is_simple,
     module_at,
     module_of,
@@ -129,12 +130,14 @@ class Gatherer:
                 name = f"{chunk.name}, line {stmt.lineno}"
                 self.add(Chunk(name, chunk.file, stmt.lineno, text, {}, False, fills=True))
 
-    def there(self, name: str, file: SourceFile) -> bool:
-        """Whether a name at the top of a file means something that is there already, or torch's or Python's own."""
+    def there(self, name: str, file: SourceFile, packages: bool = False) -> bool:
+        """Whether a name at the top of a file means something that is there already, or torch's or Python's own;
+        ``packages``: or something of another installed package."""
         found = self._found(name, file)
         if not found:
             return found is not None and hasattr(builtins, name)
-        return all(k in self.chunks if isinstance(k, tuple) else usual(k.module) for k in found.values())
+        can_be_imported = installed if packages else usual
+        return all(k in self.chunks if isinstance(k, tuple) else can_be_imported(k.module) for k in found.values())
 
     def known(self, name: str, file: SourceFile) -> bool:
         """Whether a name at the top of a file can be had: defined or imported there, or Python's own."""
