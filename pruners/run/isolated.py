@@ -372,25 +372,25 @@ def buffers_restored(model: nn.Module) -> Iterator[None]:
 def without_traces(model: nn.Module) -> Iterator[None]:
     """Gives the plain attributes, buffers and hooks of every module back what they were and held, and parameters the
     tensor they had: running fills caches, for other widths than the next run may have, and installs hooks once."""
+    stored = [(p, p.data, dict(vars(p))) for p in model.parameters() if not isinstance(p, Streamed)]
     put_back = undoing(model)
     try:
         yield
     finally:
         put_back()
-
-
-def undoing(model: nn.Module) -> Callable[[], None]:
-    """What puts back plain attributes, buffers and hooks as they are now, with what they hold, and parameters."""
-    held = INTERNAL - {"_buffers", "_non_persistent_buffers_set"} - _HOOKS
-    before = [(m, {n: (v, _content(v)) for n, v in vars(m).items() if n not in held}) for m in model.modules()]
-    stored = [(p, p.data, dict(vars(p))) for p in model.parameters() if not isinstance(p, Streamed)]
-
-    def put_back() -> None:
         for parameter, values, attributes in stored:
             if parameter.data_ptr() != values.data_ptr():
                 parameter.data = values
             vars(parameter).clear()
             vars(parameter).update(attributes)
+
+
+def undoing(model: nn.Module) -> Callable[[], None]:
+    """What puts back plain attributes, buffers and hooks as they are now, with what they hold."""
+    held = INTERNAL - {"_buffers", "_non_persistent_buffers_set"} - _HOOKS
+    before = [(m, {n: (v, _content(v)) for n, v in vars(m).items() if n not in held}) for m in model.modules()]
+
+    def put_back() -> None:
         for module, attributes in before:
             for name in vars(module).keys() - attributes.keys() - INTERNAL:
                 delattr(module, name)
