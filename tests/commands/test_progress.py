@@ -14,7 +14,7 @@ from secateur.commands.pruning.watcher import SearchWatcher, legend
 from secateur.commands.show import Voice
 from secateur.pruners.budgets import Budget
 from secateur.pruners.search import Evaluation, SearchSettings
-from secateur.pruners.search.problem import interrupted
+from secateur.pruners.search.problem import Searching
 from secateur.training.fit.progress import LineProgress, RichProgress
 
 
@@ -49,8 +49,9 @@ def test_what_was_left_out_is_neither_done_nor_to_do() -> None:
             watcher.on_evaluation(one)
     counts = re.findall(r"searching widths: (\d+)/(\d+)", "\n".join(heard.said))
     assert counts == [("1", "12"), ("2", "10"), ("3", "10")]
-    stopped = interrupted(cast(Any, SimpleNamespace(ledger=SimpleNamespace(path=None))), RECORDS, 12)
-    assert str(stopped).startswith("search interrupted after 3 of 10 evaluations")
+    searching = Searching(cast(Any, SimpleNamespace(ledger=SimpleNamespace(path=None), settings=None)), 12)
+    searching.evaluations += RECORDS
+    assert str(searching.interrupted()).startswith("search interrupted after 3 of 10 evaluations")
 
 
 def test_words_are_explained_once_before_they_are_used() -> None:

@@ -114,6 +114,29 @@ def measured(
         return Row(form, reason=describe(error))
 
 
+def table(
+    network: nn.Module,
+    evaluate: Callable[[nn.Module], float],
+    batches: Iterable[Any] = (),
+    bits: Iterable[int] = (8, 4),
+) -> list[Row]:
+    """Accuracy and size before and after each quantization. ``evaluate`` takes a network on the CPU."""
+    batches = list(batches)
+    return [measured(form, network, evaluate, batches) for form in forms(bits, int8=bool(batches))]
+
+
+def rendered(rows: Iterable[Row]) -> str:
+    """The table as Markdown."""
+    lines = ["| weights | accuracy | size (KB) | SQNR (dB) |", "|---|---|---|---|"]
+    for row in rows:
+        if row.accuracy is None or row.size_bytes is None:
+            lines.append(f"| {row.name} | {row.reason} | | |")
+            continue
+        noise = "" if row.sqnr is None else f"{row.sqnr:.1f}"
+        lines.append(f"| {row.name} | {row.accuracy:.2%} | {row.size_bytes / 1000:.1f} | {noise} |")
+    return "\n".join(lines) + "\n"
+
+
 def packed_size(network: nn.Module, bits: int = 0, fixed: Collection[str] = ()) -> int:
     """Bytes that the numbers of a state_dict take, shared ones once: those of the ``fixed`` keys with so many ``bits``,
     weights of layers of few bits in theirs, all others as they are."""
