@@ -115,6 +115,12 @@ def test_what_a_statement_called_stays_where_the_statement_does_not(folder: Path
     assert made.SEED == 3 and callable(made.seed)
 
 
+def test_an_argument_may_have_the_name_of_a_network_that_is_gone(folder: Path) -> None:
+    after = "def train(net, x):\n    return net(x)\n\n\nnet = Net((3, 2))"
+    found, made = written(folder, after=after)
+    assert [told.split(" (")[0] for told in found.lost] == ["net"] and callable(made.train)
+
+
 def test_what_only_a_script_read_stays_where_the_script_does_not(folder: Path) -> None:
     after = "def count(net):\n    return 1\n\n\ndef main(sizes):\n    print(count(Net(sizes)))"
     found, made = written(folder, after=after)

@@ -190,13 +190,14 @@ class Beside:
 
 
 def _uses(stmt: ast.stmt) -> set[str]:
-    """Names that a statement reads to do something with: not those in annotations, or in ``isinstance``."""
+    """Names of the file that a statement reads to do something with: not those in annotations, or in ``isinstance``."""
     notes = [n for n in ast.walk(stmt) if isinstance(n, ast.arg | ast.FunctionDef | ast.AnnAssign)]
     told = [getattr(n, "annotation", None) or getattr(n, "returns", None) for n in notes]
     told += [n.args[1] for n in ast.walk(stmt) if isinstance(n, ast.Call) and ast.unparse(n.func) == "isinstance"
              and len(n.args) == 2]  # fmt: skip
     unread = {id(i) for t in told if t is not None for i in ast.walk(t)}
-    return {n.id for n in ast.walk(stmt) if isinstance(n, ast.Name) and id(n) not in unread}
+    used = {n.id for n in ast.walk(stmt) if isinstance(n, ast.Name) and id(n) not in unread}
+    return used & free_names(ast.unparse(stmt))
 
 
 def _named(file: SourceFile) -> Iterator[tuple[str, ast.stmt]]:
