@@ -131,8 +131,9 @@ def _named(drafts: list[tuple[tuple[int, int], Width]]) -> list[Width]:
 
 def _frozen(facts: Facts, classes: Classes) -> tuple[FrozenChannels, ...]:
     out: dict[tuple[bytes, str, Site], FrozenChannels] = {}  # further passes find the same
+    size = int(classes.of_atom.max()) + 1
     for freeze in classes.frozen_by:
-        stuck = np.zeros(int(classes.of_atom.max()) + 1, dtype=bool)
+        stuck = np.zeros(size, dtype=bool)
         stuck[classes.of_atom[freeze.atoms]] = True
         found = (np.packbits(stuck).tobytes(), freeze.reason, freeze.site)
         if found in out or freeze.reason == SILENT or not stuck.any():

@@ -271,6 +271,14 @@ def same_bits(make: Callable[[], nn.Module], expected: int, base: nn.Module) -> 
     assert bench.cache.skipped("c") == expected
 
 
+def halved(model: nn.Module) -> nn.Module:
+    """A candidate that differs in one layer."""
+    candidate = copy.deepcopy(model)
+    with torch.no_grad():
+        candidate.get_submodule("c").get_parameter("weight").mul_(0.5)
+    return candidate
+
+
 @pytest.mark.parametrize(
     ("network", "expected"),
     [
@@ -282,14 +290,7 @@ def test_habits_that_could_go_wrong_do_not(network: type[Chain], expected: int) 
     """``expected``: how many modules candidates skip that differ in the last convolution."""
     torch.manual_seed(0)
     model = network().eval()
-
-    def make() -> nn.Module:
-        candidate = copy.deepcopy(model)
-        with torch.no_grad():
-            candidate.c.weight.mul_(0.5)
-        return candidate
-
-    same_bits(make, expected, base=model)
+    same_bits(lambda: halved(model), expected, base=model)
 
 
 class Before(nn.Module):
@@ -313,14 +314,7 @@ class Before(nn.Module):
 def test_modules_with_such_habits_are_not_skipped(network: type[Chain], expected: int) -> None:
     torch.manual_seed(0)
     model = Before(network()).eval()
-
-    def make() -> nn.Module:
-        candidate = copy.deepcopy(model)
-        with torch.no_grad():
-            candidate.c.weight.mul_(0.5)
-        return candidate
-
-    same_bits(make, expected, base=model)
+    same_bits(lambda: halved(model), expected, base=model)
 
 
 def test_what_an_evaluation_hooks_on_a_module_is_called() -> None:

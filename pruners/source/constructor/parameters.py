@@ -60,9 +60,9 @@ def header_lines(author: AuthorClass, parameters: Sequence[Parameter]) -> list[s
         return own
     above = {a.arg: (a.end_lineno or 0) for a in ast.walk(init.args) if isinstance(a, ast.arg)}
     counts = Counter(above.values())
-    said = {n: file.comments[at][1] for n, at in above.items() if counts[at] == 1 and at in file.comments}
+    said = {n: file.comment_behind(at) for n, at in above.items() if counts[at] == 1 and at in file.comments}
     said = {n: text for n, text in said.items() if init.lineno < above[n] < author.header_end}
-    end = file.comments.get(author.header_end, (0, ""))[1]
+    end = file.comment_behind(author.header_end)
     end = f"  {end}" if end else ""
     if not any(p.name in said for p in parameters):
         code = Group("def __init__(", tuple(texts), f"){returns}:")

@@ -49,9 +49,11 @@ class Beside:
         lines = {c.line for (f, _), c in gatherer.chunks.items() if f == file.name}
         rest = {n: s for n, s in self.statements.items() if n not in self.taken and s.lineno not in lines}
         self.rest = {n: s for n, s in rest.items() if n not in factory}
+        inert = {n for n in self.rest if self._is_inert(n)}
+        self.scripts = {n for n, s in self.rest.items() if n == SCRIPT or _gives_nothing(s) or n not in inert}
         may = self.rest.keys() - barred if barred is not None else set[str]()
         self.builders = {n for n in may if self._builds(n, set())}
-        self.staying = self._staying({n for n in may if self._is_inert(n)})
+        self.staying = self._staying(may & inert)
 
     def chunks(self) -> Iterator[Chunk]:
         for name in self.staying:
@@ -110,8 +112,7 @@ class Beside:
         script read which is gone (``main``): others may read them from outside. ``written``: what the written code
         reads; ``loads``: what each of the author's statements does."""
         readers = {n: {m for m, read in loads.items() if m != n and n in read} for n in staying}
-        scripts = {n for n, s in self.rest.items() if n == SCRIPT or _gives_nothing(s) or not self._is_inert(n)}
-        found = {n for n in staying if isinstance(self.rest[n], Definition) and readers[n] & scripts}
+        found = {n for n in staying if isinstance(self.rest[n], Definition) and readers[n] & self.scripts}
         found |= {n for n in staying if not readers[n]}
         others = {n: [loads[m] for m in staying if self.rest[m] is not self.rest[n]] for n in staying}
         return found | {n for n in staying if n in written or any(n in read for read in others[n])}
