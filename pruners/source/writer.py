@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import ast
-import copy
 import logging
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,22 +19,13 @@ from ..run import same_mode
 from .author import (
     AuthorClass,
     Library,
-    attribute_reads,
     attributes_set,
     binding,
     choose_imported,
-    code_in,
-    factors,
     homes_of,
-    methods_of,
     named_values,
-    only_compared,
-    only_for,
     own,
-    own_tests,
-    reads_of_helpers,
     top_name,
-    usual,
 )
 from .constructor import (
     INDENT,
@@ -51,16 +40,13 @@ from .constructor import (
 )
 from .file import (
     Beside,
-    Branches,
     Changes,
     Chunk,
     ClassParts,
     Edit,
     Gatherer,
     Header,
-    Reach,
     Rewrites,
-    Unreached,
     as_written,
     broken_choices,
     called,
@@ -87,7 +73,8 @@ from .file import (
     tie,
     top_of,
 )
-from .live import Recorder, Tree, Unsaid, is_torch, loading_nothing, refuse, torch_base, with_equal_sides
+from .live import Recorder, Tree, Unsaid, loading_nothing, refuse, with_equal_sides
+from .needs import Needs
 from .text import SourceFile, Sources, encloses, span_of, stored_names
 
 log = logging.getLogger(__name__)
@@ -157,9 +144,9 @@ def _write(
     writing.write_classes()
     text, twin = writing.first(header)
     missing = [tie(model, pair, tree.instances) for pair in shared(model, twin)]
-    inside = {cls: attributes_set(node) for cls, node in writing.reach.nodes.items()}
+    inside = {cls: attributes_set(node) for cls, node in writing.needs.reach.nodes.items()}
     was = {path: b.module for path, b in tree.births.items()}
-    outside = set_from_outside(model, twin, was, inside, writing.scripts.expected, writing.running)
+    outside = set_from_outside(model, twin, was, inside, writing.scripts.expected, writing.needs.running)
     missing += [(type(model), line) for line in (*outside, *repairs(model, twin))]
     for cls in dict.fromkeys(c for c, _ in missing):
         writing.finish(cls, list(dict.fromkeys(line for c, line in missing if c is cls)))
@@ -169,7 +156,7 @@ def _write(
     lost = [*losses(model, made), *gone_parameters(entry, text), *writing.gone_arguments()]
     lost += [t for w in writing.written.values() for t in w.lost] + [t for b in writing.beside_it for t in b.lost]
     old = [*writing.stale_constants()]
-    old += stale(model, made, was, text, writing.running, writing.scripts.expected, writing.scripts.doubts)
+    old += stale(model, made, was, text, writing.needs.running, writing.scripts.expected, writing.scripts.doubts)
     if "" in was and example is not None:
         lost += writing.broken_choices(made, example)
         text, more = follow_beside(text, was[""], made, entry.name, writing.is_idle, example)
@@ -187,35 +174,17 @@ class _Writing:
         self.scripts = ScriptNumbers(self.traces)
         self.authors = {cls: AuthorClass(cls, tree.sources) for cls in tree.instances}
         self.plain = [c for c in tree.names if c not in self.authors]  # parents, and layers without a constructor
-        self.beside = list(self._parents_that_are_no_modules())
         self.written: dict[type, WrittenInit] = {}
-        self.methods: dict[type, set[str]] = {}
-        self.run_by_forward: set[str] = set()  # methods that run with the network
-        self.running: set[str] = set()  # attributes that code reads which runs with the network
-        self.computing: dict[type, set[str]] = {}  # by class, words whose values it uses for more than ``==``
-        self.compared = set[str](), set[int]()  # the words, and numbers, that it compares
-        self.reads_here: dict[type, set[str]] = {}  # by class, what its own running code reads
-        self.tests: dict[type, list[ast.expr]] = {}  # conditions there on the module's own attributes alone
-        self.branches = Branches(tree.sources, tree.live.values())
+        self.needs = Needs(tree, [*self.authors, *self.plain], self.written)
         self.own_factory = factory  # whether the author's factory is tried
         self.barred: set[str] | None = None  # what of the author's file may not stay beside the network; None: nothing
         self.beside_it: list[Beside] = []
 
-    def _parents_that_are_no_modules(self) -> Iterator[type]:
-        """They stand in the file, or are imported by it, as they are: what they read on instances has to be there."""
-        for cls in dict.fromkeys(c for m in self.tree.written.values() for c in type(m).__mro__):
-            if not is_torch(cls) and not issubclass(cls, nn.Module) and not usual(cls.__module__.partition(".")[0]):
-                try:
-                    self.tree.sources.of_class(cls)
-                except SourceError:  # one that a call made
-                    continue
-                yield cls
-
     def write_classes(self) -> None:
         keep = {"forward", *(n for names in self.rewrites.attributes.values() for n in names)}
         for _ in range(ROUNDS):
-            self._choose_methods()
-            reads = self._reads()
+            self.needs.choose()
+            reads = self.needs.reads()
             if reads <= keep and self.written:
                 return
             keep |= reads
@@ -263,57 +232,15 @@ class _Writing:
                 yield {cls: (context, again or ClassWriter(context).write())}
 
     def _context(self, cls: type[nn.Module], recorder: Recorder, keep: set[str]) -> ClassContext:
-        idle = self.branches.switches.get(cls, set())  # they only chose between branches of which one is left
-        paths, whole = self.tree.instances[cls], own(cls.__module__)
-        tests = [t for c, found in self.tests.items() if issubclass(c, cls) or issubclass(cls, c) for t in found]
-        here = set().union(*(self.reads_here.get(c, set()) for c in cls.__mro__))
-        computing = {w for c, words in self.computing.items() for w in words if "." in w or c in cls.__mro__}
+        needs, paths = self.needs, self.tree.instances[cls]
+        idle = needs.branches.switches.get(cls, set())  # they only chose between branches of which one is left
         records, bases = [recorder.record(p) for p in paths], [recorder.base_call(p) for p in paths]
-        running = self.running.union(idle, *(recorder.added.get(p, ()) for p in paths))
         return ClassContext(
-            self.tree, self.authors[cls], list(paths), records, bases, keep, running, whole=whole, tests=tests,
-            computing=computing, compared=self.compared, reads_here=here,
+            self.tree, self.authors[cls], list(paths), records, bases, keep,
+            needs.running.union(idle, *(recorder.added.get(p, ()) for p in paths)), whole=own(cls.__module__),
+            tests=needs.tests_on(cls), computing=needs.computing_in(cls), compared=needs.compared,
+            reads_here=needs.reads_in(cls),
         )  # fmt: skip
-
-    def _choose_methods(self) -> None:
-        """Those that are reached, first in the author's code, then in what is left of it without dead branches."""
-        found = self._reached(lambda _, node: node)
-        functions = [(cls, f) for cls, names in found.items() for n in names for f in self.reach.methods[cls][n]]
-        stored = {a for _, f in functions for a in attributes_set(f)}
-        self.tree.changing |= stored
-        self.branches.settle([(cls, f) for cls, f in functions if cls not in self.beside], stored)
-        self.methods = self._reached(self.branches.folded)
-        running = self.reach.reached({}, shown=False)
-        self.reach.found = self.methods
-        self.tests, self.running, self.computing, self.compared = {}, set(), {}, (set(), set())
-        self.run_by_forward = {f"{cls.__name__}.{n}" for cls, names in running.items() for n in names}
-        for cls, names in running.items():
-            trees = code_in(self.reach.nodes[cls], names)
-            self.tests[cls] = [test for tree in trees for test in own_tests(tree)]
-            self.running |= set().union(*(attribute_reads(t, self.tests[cls]) for t in trees))
-            self.running |= self._reads_of_helpers(cls, trees)
-            self.reads_here[cls] = set().union(*map(attribute_reads, trees))
-            self.computing[cls], words, numbers = only_compared(trees)
-            self.compared = (self.compared[0] | words, self.compared[1] | numbers)
-
-    def _reached(self, folded: Callable[[SourceFile, ast.AST], Any]) -> dict[type, set[str]]:
-        of_class = self.tree.sources.of_class
-        nodes = {cls: folded(*of_class(cls)) for cls in (*self.authors, *self.plain)}
-        nodes |= {cls: _of_instances(of_class(cls)[1]) for cls in self.beside}
-        self.reach = Reach({type(m) for m in self.tree.live.values()}, nodes, self._reads_of_helpers)
-        return self.reach.reached({cls: ast.parse(_code(mine)) for cls, mine in self.written.items()})
-
-    def _reads(self) -> set[str]:
-        reads: set[str] = set()
-        for cls, methods in self.methods.items():
-            written = [ast.parse(_code(self.written[cls]))] if cls in self.written else []
-            trees = [*code_in(self.reach.nodes[cls], methods), *written]
-            reads |= self._reads_of_helpers(cls, trees).union(*map(attribute_reads, trees))
-        return reads
-
-    def _reads_of_helpers(self, cls: type, trees: list[ast.AST]) -> set[str]:
-        namespace = vars(sys.modules[cls.__module__]) if cls.__module__ in sys.modules else {}
-        return reads_of_helpers(trees, namespace, self.tree.sources, self.branches.folded)
 
     def finish(self, cls: type, statements: list[str]) -> None:
         """Adds statements to the end of a class's constructor."""
@@ -371,28 +298,28 @@ class _Writing:
     def _without(self, text: str, error: SourceError) -> bool:
         """Takes the statement out of a constructor that failed, if it only checks or initialises, or sets what nothing
         reads."""
-        lines, read = text.splitlines(), self.running.union(*(_own_reads(_code(w)) for w in self.written.values()))
+        lines, read = text.splitlines(), self.needs.running.union(*(_own_reads(w.code) for w in self.written.values()))
         for failed in (lines[n - 1] for n in failing_lines(error)):
             for cls, mine in self.written.items():
-                code = _code(mine).split("\n")[1:]
+                code = mine.code.split("\n")[1:]
                 for stmt in _removable(mine):
                     own = slice(stmt.lineno - 2, (stmt.end_lineno or 0) - 1)
                     if failed in code[own] and not (sets := attributes_set(stmt)) & read:
                         kept = [*code[: own.start], *code[own.stop :]]
                         told = [] if sets else [f"{cls.__qualname__}.__init__ ({code[own.start].strip()})"]
                         self.written[cls] = replace(mine, lines=kept, lost=(*mine.lost, *told))
-                        self._choose_methods()
+                        self.needs.choose()
                         return True
         return False
 
     def text(self, header: Header | None) -> str:
         entry, sources = self.tree.entry, self.tree.sources
         gatherer = Gatherer(sources, homes_of(self.tree.model), self._library(), self._statement)
-        reads = self._reads()
+        reads = self.needs.reads()
         root = type(self.tree.model)
         for cls in (*self.plain, *self.authors):
             if not (self.tree.bare and cls is root):
-                gatherer.add(self._class_chunk(cls, reads, self.methods[cls]))
+                gatherer.add(self._class_chunk(cls, reads, self.needs.methods[cls]))
         parameters = self.written[root].parameters if root in self.written else []
         factory: Chunk | None
         if self.replays is not None and self.replays.factory:
@@ -406,8 +333,14 @@ class _Writing:
         if factory is not None:
             gatherer.add(factory)
         gatherer.close()
-        for cls, methods in self._unreached(gatherer, reads).items():
-            gatherer.put(self._class_chunk(cls, reads, self.methods[cls] | methods))
+
+        def there(cls: type, name: str) -> bool:
+            known = gatherer.known if own(cls.__module__) else gatherer.there
+            return known(name, sources.of_class(cls)[0])
+
+        same = {cls for cls in self.needs.methods if self._takes_the_same(cls)}
+        for cls, methods in self.needs.unreached(reads, there, same).items():
+            gatherer.put(self._class_chunk(cls, reads, self.needs.methods[cls] | methods))
         gatherer.close()
         sound = {entry.name} if factory is not None and not gone_parameters(entry, factory.text) else set[str]()
         if entry.name == self.tree.names[root] and root in self.written:  # the class is what one makes the network with
@@ -460,42 +393,6 @@ class _Writing:
         edited = {top_name(file, line) for name, line in lines if (file := files[name]) is not None}
         return Library(self.tree.sources, classes | edited, imported)
 
-    def _unreached(self, gatherer: Gatherer, reads: set[str]) -> dict[type, set[str]]:
-        """Methods that nothing reaches but that need nothing more."""
-        held = {cls: self._held(cls, reads) - self.branches.switches.get(cls, set()) for cls in self.methods}
-        files = {cls: self.tree.sources.of_class(cls)[0] for cls in self.methods}
-        only_init = {
-            cls: only_for("__init__", [self.reach.nodes[c] for c in cls.__mro__ if c in self.reach.nodes], found)
-            for cls, found in self.methods.items()
-        }
-        unreached = Unreached(
-            self.reach,
-            held,
-            lambda cls, name: (gatherer.known if own(cls.__module__) else gatherer.there)(name, files[cls]),
-            {cls for cls in self.methods if own(cls.__module__)},
-            {cls for cls in self.methods if self._takes_the_same(cls)},
-        )
-        return {cls: names for cls, names in unreached.methods(only_init).items() if names and cls not in self.beside}
-
-    def _held(self, cls: type, reads: set[str]) -> set[str]:
-        """Attributes that all written instances of a class have."""
-        live = [m for m in self.tree.live.values() if cls in type(m).__mro__]
-        codes = {c: _code(self.written[c]) for m in live for c in type(m).__mro__ if c in self.written}
-        stored = {c: self._stored_by(c, ast.parse(code)) for c, code in codes.items()}
-        found = [
-            {*m._modules, *m._parameters, *m._buffers, *(n for n in vars(m) if n in reads), *dir(torch_base(type(m)))}
-            | set().union(*(stored.get(c, set()) for c in type(m).__mro__))
-            for m in live
-        ]
-        return set.intersection(*found) | reads & set(dir(cls)) if found else set()
-
-    def _stored_by(self, cls: type, init: ast.AST) -> set[str]:
-        """Attributes that a written constructor sets, itself or by methods that it calls."""
-        called = {n.func.attr for n in ast.walk(init) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)}
-        homes = [(methods_of(self.reach.nodes[c]), called & self.methods[c]) for c in cls.__mro__ if c in self.methods]
-        code = [init, *(f for there, names in homes for n in names for f in there.get(n, ()))]
-        return set().union(*map(attributes_set, code))
-
     def _author(self, cls: type) -> AuthorClass:
         return self.authors.get(cls) or AuthorClass(cls, self.tree.sources)
 
@@ -533,13 +430,13 @@ class _Writing:
 
     def _statement(self, stmt: ast.stmt, file: SourceFile, more: Sequence[Edit] = ()) -> str:
         if isinstance(stmt, ast.FunctionDef | ast.AsyncFunctionDef):
-            self.branches.settle_function(file, stmt)
+            self.needs.branches.settle_function(file, stmt)
         changes = self._changes(file)
         return statement_text(stmt, file, replace(changes, edits=(*changes.edits, *more)))
 
     def is_idle(self, name: str) -> bool:
         """Whether a function, or a method with its class, stands in the file for others than the network."""
-        method = "." in name and name not in self.run_by_forward and not name.endswith(".__init__")
+        method = "." in name and name not in self.needs.run_by_forward and not name.endswith(".__init__")
         return method or any(name in b.staying for b in self.beside_it)
 
     def _edits(self) -> Mapping[str, tuple[Edit, ...]]:
@@ -553,7 +450,7 @@ class _Writing:
         return found
 
     def _changes(self, file: SourceFile) -> Changes:
-        return Changes(self._edits().get(file.name, ()), self.branches.settled.get(file.name, {}))
+        return Changes(self._edits().get(file.name, ()), self.needs.branches.settled.get(file.name, {}))
 
     def root_file(self) -> SourceFile:
         return self.tree.sources.of_class(type(self.tree.model))[0]
@@ -563,7 +460,7 @@ class _Writing:
         attributes = reads | {"__constants__", "forward"}
         if own(cls.__module__):
             bound = [stored_names(s) for s in author.node.body if isinstance(s, ast.Assign | ast.AnnAssign)]
-            attributes |= set().union(*bound) - (self._ratios(cls) - reads)
+            attributes |= set().union(*bound) - (self.needs.ratios(cls) - reads)
         untouched = mine is None and "__init__" in methods
         gone = set(author.parameters) if mine is None and not untouched else set(self._gone(cls))
         parts = ClassParts(mine.lines if mine else [], methods, attributes, self._changes(author.file), gone)
@@ -571,35 +468,15 @@ class _Writing:
         extra = mine.extra if mine else {}
         return Chunk(cls.__name__, author.file, author.node.lineno, text, extra, target=self.tree.names[cls])
 
-    def _ratios(self, cls: type) -> set[str]:
-        """Constants of a class with which constructors and their helpers multiply or divide, ``expansion``, say:
-        between widths that differ now they aren't true any more. One changes nothing."""
-        files = {self.tree.sources.of_class(c)[0] for c in self.reach.nodes}
-        making: list[ast.AST] = [s for f in files for s in f.tree.body if isinstance(s, ast.FunctionDef)]
-        for other, node in self.reach.nodes.items():
-            nodes = [self.reach.nodes[c] for c in other.__mro__ if c in self.reach.nodes]
-            names = {"__init__", *only_for("__init__", nodes, self.methods[other])}
-            making += [f for n in names for f in methods_of(node).get(n, ())]
-        return {n for n in set().union(*map(factors, making)) if vars(cls).get(n) != 1}
-
     def _instances(self, cls: type) -> dict[str, nn.Module]:
         return {path: self.tree.live[path] for path in self.tree.instances.get(cls, ())}
-
-
-def _of_instances(node: ast.ClassDef) -> ast.ClassDef:
-    """A class without what makes classes and instances."""
-    making = {"__new__", "__init_subclass__", "__class_getitem__"}
-    body = [s for s in node.body if not (isinstance(s, ast.FunctionDef) and s.name in making)]
-    found = copy.copy(node)
-    found.body = body
-    return found
 
 
 def _removable(written: WrittenInit) -> list[ast.stmt]:
     """Statements of a constructor that may only check, initialise or set something, the innermost first; not what a
     block consists of."""
     found: list[ast.stmt] = []
-    for node in ast.walk(ast.parse(_code(written))):
+    for node in ast.walk(ast.parse(written.code)):
         for block in (getattr(node, "body", None), getattr(node, "orelse", None)):
             if isinstance(block, list) and len(block) > 1:
                 found += (s for s in block if isinstance(s, ast.Expr | ast.Assert | ast.Assign | ast.For | ast.If))
@@ -610,7 +487,3 @@ def _own_reads(code: str) -> set[str]:
     """Attributes that code reads of what has a name: of ``self.stem.width`` the ``stem``."""
     nodes = [n for n in ast.walk(ast.parse(code)) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Load)]
     return {n.attr for n in nodes if isinstance(n.value, ast.Name)}
-
-
-def _code(written: WrittenInit) -> str:
-    return "\n".join(["class _:", *written.lines]) if written.lines else ""

@@ -45,6 +45,11 @@ class WrittenInit:
     extra: Mapping[str, Any]
     lost: tuple[str, ...] = ()
 
+    @property
+    def code(self) -> str:
+        """A class with the method alone, which can be parsed; empty where none is needed."""
+        return "\n".join(["class _:", *self.lines]) if self.lines else ""
+
 
 def header_lines(author: AuthorClass, parameters: Sequence[Parameter]) -> list[str]:
     """``def __init__(...):`` at column 0: the author's own lines, with other defaults, if they say the same."""
