@@ -157,7 +157,8 @@ _TABLE = {
     "pruners.provenance": "pruners.errors",
     "pruners.registry": "pruners.errors",
     "pruners.resnet": "pruners.base",
-    "pruners.run": "pruners.errors pruners.places",
+    "pruners.run": "pruners.errors pruners.places pruners.run.isolated",
+    "pruners.run.isolated": "",
     "pruners.search": (
         "pruners.clusters pruners.costs pruners.errors pruners.graph pruners.layer_words pruners.metrics "
         "pruners.outputs pruners.plan pruners.registry pruners.run pruners.saving "

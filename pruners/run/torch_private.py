@@ -1,7 +1,7 @@
 """Everything of torch's private parts that the toolkit uses, so that a new torch can break it in one place only.
 
 ``tests/test_torch_private.py`` shows for each that torch has it and that it does what is relied on. Two kinds of uses
-stand elsewhere and are tested there too: ``isolated.py`` is also run as a script that imports nothing of the toolkit,
+stand elsewhere and are tested there too: ``isolated`` is also run as a script that imports nothing of the toolkit,
 and what subclasses of torch's own layers use (``_parameters``, ``_buffers``, ``_modules``, ``_conv_forward``).
 """
 

@@ -131,7 +131,7 @@ def _run(
         return dict(json.loads(_ask(list(map(str, arguments)), str(folder))))
 
 
-_COMMAND = [sys.executable, "-I", "-W", "ignore", fresh.__file__]
+_COMMAND = [sys.executable, "-I", "-W", "ignore", fresh.SCRIPT]
 _many: ExitStack | None = None  # what ends where many bundles have been verified
 _server: subprocess.Popen[str] | None = None
 
@@ -145,7 +145,7 @@ def _ask(arguments: list[str], folder: str) -> str:
         _server.stdin.flush()
         return _server.stdout.readline() or json.dumps({"error": "the process died"})
     try:
-        done = ahead.ask(fresh.__file__, arguments, folder, _TIMEOUT) or subprocess.run(
+        done = ahead.ask(fresh.SCRIPT, arguments, folder, _TIMEOUT) or subprocess.run(
             [*_COMMAND, *arguments], capture_output=True, text=True, timeout=_TIMEOUT, cwd=folder,
             stdin=subprocess.DEVNULL,
         )  # fmt: skip

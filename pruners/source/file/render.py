@@ -6,7 +6,7 @@ import ast
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise, takewhile
+from itertools import takewhile
 
 from ...entry import Entry
 from ...errors import WrittenError
@@ -113,20 +113,18 @@ def _first_gap(chunks: Sequence[Chunk]) -> int:
     usual = 1 if chunks and not chunks[0].is_definition else 2
     if not chunks or chunks[0].file is None:
         return usual
-    for before, stmt in pairwise(chunks[0].file.tree.body):
-        if stmt.lineno == chunks[0].line and isinstance(before, ast.Import | ast.ImportFrom):
-            return max(1, _empty_between(before, stmt, chunks[0].file))
-    return usual
+    pair = chunks[0].file.pair_at(chunks[0].line)
+    imported = pair is not None and isinstance(pair[0], ast.Import | ast.ImportFrom)
+    return max(1, _empty_between(*pair, chunks[0].file)) if pair is not None and imported else usual
 
 
 def _empty_lines(previous: Chunk, chunk: Chunk, usual: int) -> int:
     """``usual``: between two that don't follow each other in one file of the author."""
     if chunk.file is None or previous.file is not chunk.file:
         return usual
-    for before, stmt in pairwise(chunk.file.tree.body):
-        if (before.lineno, stmt.lineno) == (previous.line, chunk.line):
-            return _empty_between(before, stmt, chunk.file)
-    return usual
+    pair = chunk.file.pair_at(chunk.line)
+    follow = pair is not None and (pair[0].lineno, pair[1].lineno) == (previous.line, chunk.line)
+    return _empty_between(*pair, chunk.file) if pair is not None and follow else usual
 
 
 def _empty_between(before: ast.stmt, stmt: ast.stmt, file: SourceFile) -> int:

@@ -104,15 +104,22 @@ class SourceFile:
     def comment_behind(self, line: int) -> str:
         return self.comments.get(line, (0, ""))[1]
 
+    @cached_property
+    def _pairs(self) -> dict[int, tuple[ast.stmt, ast.stmt]]:
+        pairs = [*pairwise(self.tree.body)][::-1]  # of two on one line the first
+        return {n: pair for pair in pairs for n in range(first_line(pair[1]), (pair[1].end_lineno or 0) + 1)}
+
+    def pair_at(self, line: int) -> tuple[ast.stmt, ast.stmt] | None:
+        """The statement at the top that this line is of, behind the one before it; None for the first."""
+        return self._pairs.get(line)
+
     def comments_above(self, line: int) -> str:
         """The comments at the margin between the statement at the top that this line is of and the one before it, with
         the empty lines below them; those above the first statement belong to the file."""
-        for before, stmt in pairwise(self.tree.body):
-            start = first_line(stmt)
-            if start <= line <= (stmt.end_lineno or 0):
-                between = self.lines[before.end_lineno or 0 : start - 1]
-                return "".join(dropwhile(lambda s: not s.startswith("#"), between))
-        return ""
+        if (pair := self.pair_at(line)) is None:
+            return ""
+        between = self.lines[pair[0].end_lineno or 0 : first_line(pair[1]) - 1]
+        return "".join(dropwhile(lambda s: not s.startswith("#"), between))
 
     def comments_below(self, line: int, name: str) -> str:
         """The comments at the margin that end the file, with the empty lines above them, if this line, or the statement
