@@ -8,7 +8,7 @@ from collections import ChainMap, Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from types import CodeType, FrameType, FunctionType
 from typing import Any, Protocol
 
@@ -85,6 +85,7 @@ class Watch:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
+        _instructions_reported()
         before = sys.gettrace()
         sys.settrace(self._called)
         try:
@@ -106,6 +107,7 @@ class Watch:
             return None
         known = self.inherited.get(id(code))
         state = self.frames[frame] = _Frame(self, frame, known[0] if known else function)
+        frame.f_trace = state.event  # without it Python 3.13 takes no notice of the next line
         frame.f_trace_opcodes, frame.f_trace_lines = bool(state.function.forks), False
         return state.event
 
@@ -144,6 +146,21 @@ def unwatched() -> Iterator[None]:
     sys.settrace(None)
     try:
         yield
+    finally:
+        sys.settrace(before)
+
+
+@cache
+def _instructions_reported() -> None:
+    """Python 3.12 tells of single instructions only in functions that are called after the first that asks for them."""
+
+    def asking(frame: FrameType, event: str, arg: Any) -> None:
+        frame.f_trace_opcodes = True
+
+    before = sys.gettrace()
+    sys.settrace(asking)
+    try:
+        (lambda: None)()
     finally:
         sys.settrace(before)
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import os
 import random
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -567,3 +570,19 @@ def test_helpers_of_an_installed_library_are_not_tried_wherever_it_lies(
     graph = trace(layers.Net(), torch.randn(2, 3, 8, 8))
     assert bool(graph.untaken) is not installed
     assert {w.name for w in graph.widths} == {"c1", "c2"}
+
+
+def test_the_first_function_that_a_process_watches_is_watched(tmp_path: Path) -> None:
+    """Python 3.12 would report nothing of it, Python 3.13 nothing of any function."""
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n\n\nclass Net(nn.Linear):\n    def forward(self, x, twice=False):\n"
+        "        return super().forward(x if not twice else 2 * x)\n"
+    )
+    script = (
+        "import net, torch\nfrom secateur.pruners.run import Modules, Watch, run\n"
+        "model = net.Net(2, 2)\nwatch = Watch(Modules(model))\n"
+        "with watch.watching():\n    run(model, (torch.zeros(1, 2),), {})\nprint(len(watch.visits))\n"
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, env=env)
+    assert done.stdout == "1\n", done.stderr
