@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import fields
 from functools import partial
-from numbers import Real
+from numbers import Integral, Real
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,10 @@ def prune(
         require_inputs(example_input)
         _require_numbers({"macs": macs, "params": params, "latency": latency, "layers": layers, "heal": heal})
         _require_numbers(dict(ratio) if isinstance(ratio, Mapping) else {"": ratio}, "ratio")
+        _require_numbers({"round-to": round_to, "seed": seed, "jobs": jobs, "final-epochs": final_epochs}, whole=True)
+        if not isinstance(output, str | PathLike | None):
+            raise OptionError(f"--output takes the path of a folder, not {type(output).__name__}: {output!r:.40}")
+        evaluate = None if evaluate is None else partial(_evaluated, evaluate)
         skip = _names([skip] if isinstance(skip, str) else skip)
         transfer = chosen_transfer(transfer, heal, "slice")
         budget = _budget(
@@ -151,6 +156,7 @@ def prune(
         pruning = partial(ConfiguredPruning, per_layer=per_layer) if is_configured(model) else BasicPruning
         pruner: BasicPruning = pruning(model, example_input, entry=entry or known_entry(model), skip=skip)
         scored = None if measure is None else Scored(measure, measure(copied(model)))
+        before = None if evaluate is None else evaluate(pruner.model)[1]
         if layers is not None:
             distance = None if known is None else closeness(pruner.model, known)
             pruner.shorten(layers, distance if scored is None else scored.lost)
@@ -172,14 +178,26 @@ def prune(
         with workers_with(partial(_evaluator, pipeline, judging), jobs, backend=backend, address=address) as workers:
             plan = pipeline.decide(facts, pipeline.evaluator(**judging), retrain=retrain, workers=workers)
         told = {} if measure is None or scored is None else {"name": measure.name, "before": scored.before}
-        judge = partial(_judged, pipeline, evaluate, retrain, final_epochs, scored, told)
+        accuracy = {"before": before, "pruned": None, "retrained": None}
+        judge = partial(_judged, pipeline, evaluate, retrain, final_epochs, scored, told, accuracy)
         return pipeline.publish(plan, output, judge, force=force)
 
 
-def _require_numbers(given: Mapping[Any, Any], option: str = "") -> None:
+def _require_numbers(given: Mapping[Any, Any], option: str = "", whole: bool = False) -> None:
+    kind, said = (Integral, "a whole number") if whole else (Real, "a number")
     for name, value in given.items():
-        if value is not None and not isinstance(value, Real):
-            raise OptionError(f"--{option or name} takes a number, not {type(value).__name__}: {value!r:.40}")
+        if value is not None and not isinstance(value, kind):
+            raise OptionError(f"--{option or name} takes {said}, not {type(value).__name__}: {value!r:.40}")
+
+
+def _evaluated(evaluate: Evaluate, network: nn.Module, *stop: Any) -> tuple[float, float]:
+    found = evaluate(network, *stop)
+    try:
+        loss, accuracy = found
+        return float(loss), float(accuracy)
+    except (TypeError, ValueError):
+        told = f"evaluate= returned {found!r:.40}, not a loss and an accuracy; a measure of one number is for score="
+        raise OptionError(told) from None
 
 
 def _names(skip: Sequence[Any]) -> Sequence[str]:
@@ -219,13 +237,12 @@ def _require_data(
 
 def _judged(
     pipeline: Pipeline, evaluate: Evaluate | None, retrain: Retrain | None, epochs: int, scored: Scored | None,
-    score: dict[str, Any], network: nn.Module, plan: PruningPlan,
+    score: dict[str, Any], accuracy: dict[str, float | None], network: nn.Module, plan: PruningPlan,
 ) -> dict[str, Any]:  # fmt: skip
     """Retrain the network and measure what can be, for the summary."""
     told: dict[str, Any] = {}
-    accuracy: dict[str, float | None] = dict.fromkeys(("before", "pruned", "retrained"))
     if evaluate is not None:
-        accuracy |= {"before": evaluate(pipeline.pruner.model)[1], "pruned": evaluate(network)[1]}
+        accuracy["pruned"] = evaluate(network)[1]
     if scored is not None:
         told["score"] = {**score, "pruned": scored.measure(copied(network))}
     if retrain is not None and epochs:

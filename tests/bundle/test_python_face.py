@@ -35,6 +35,9 @@ def bundle(tmp_path_factory):
         (IMAGE, {"ratio": {"conv1": torch.tensor(0.5)}}, "ratio= takes a number, not Tensor"),
         (IMAGE, {"macs": [0.5]}, "macs= takes a number, not list"),
         (IMAGE, {"ratio": 0.5, "heal": "3m"}, "heal= takes a number, not str"),
+        (IMAGE, {"ratio": 0.5, "round_to": 8.0}, "round_to= takes a whole number, not float: 8.0"),
+        (IMAGE, {"ratio": 0.5, "output": 5}, "output= takes the path of a folder, not int: 5"),
+        (IMAGE, {"ratio": 0.5, "evaluate": lambda network: 0.9}, "evaluate= returned 0.9, not a loss .* score="),
         (IMAGE, {"ratio": 0.5, "skip": [nn.Linear(1, 1)]}, "skip= takes names of layers, .* not Linear"),
         (IMAGE, {"ratio": 0.5, "skip": "conv7"}, "there is no layer conv7 .*did you mean conv"),
     ],
@@ -95,6 +98,18 @@ def evaluate(model: nn.Module, stop: object = None) -> tuple[float, float]:
 def retrain(model: nn.Module, epochs: int) -> None:
     with torch.no_grad():
         next(model.parameters()).mul_(1.0 + epochs)
+
+
+def test_the_accuracy_before_is_that_of_the_network_with_all_its_layers():
+    seen = []
+
+    def evaluate(network: nn.Module) -> tuple[float, float]:
+        seen.append(len(list(network.modules())))
+        return 0.0, float(seen[-1])
+
+    model = resnet20()
+    bundle = prune(model, torch.zeros(1, 3, 32, 32), layers=0.6, evaluate=evaluate)
+    assert bundle.summary["accuracy"]["before"] == len(list(model.modules())) > bundle.summary["accuracy"]["pruned"]
 
 
 def test_a_bundle_in_memory_has_everything_but_a_folder(tmp_path, monkeypatch):
