@@ -11,6 +11,7 @@ import networkx as nx
 import numpy as np
 import torch
 
+from ..run import Decision
 from ..shown import listed, table
 from .explain import why
 from .widths import (
@@ -45,6 +46,7 @@ class ChannelGraph:
     aliases: Mapping[str, str] = field(default_factory=dict)  # state_dict key -> the key that Slots name
     calls: tuple[CountedCall, ...] = ()  # of a pass in eval mode, in order of execution
     steps: tuple[Step, ...] = field(default=(), compare=False, repr=False)  # of a pass in eval mode
+    decided: tuple[Decision, ...] = field(default=(), compare=False, repr=False)  # by the data of that pass
     untaken: tuple[Untaken, ...] = field(default=(), compare=False, repr=False)  # places that no run comes by
     # passes on other examples, in training, on other inputs, along ways that no run takes
     further: tuple[Pass, ...] = field(default=(), compare=False, repr=False)
@@ -57,7 +59,7 @@ class ChannelGraph:
     @property
     def passes(self) -> tuple[Pass, ...]:
         """All runs that the trace saw; first that on the first example, in eval mode."""
-        return Pass(steps=self.steps, calls=self.calls), *self.further
+        return Pass(steps=self.steps, calls=self.calls, decided=self.decided), *self.further
 
     def __repr__(self) -> str:
         named = listed(f"{w.name} {w.size}" for w in self.widths) or "none"

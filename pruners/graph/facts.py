@@ -130,6 +130,11 @@ class Facts:
         if found.size:
             self.freezes.append(Freeze(found, reason, site))
 
+    def stays(self, atoms: IntArray) -> bool:
+        """Whether all of these were frozen so far, one by one."""
+        held = [f.atoms for f in self.freezes]
+        return bool(held) and bool(np.isin(atoms, [0, *np.concatenate(held)]).all())
+
     def uniform(self, atoms: IntArray, reason: str, site: Site) -> None:
         if atoms.shape[0] > 1:
             self.uniforms.append(Uniform(atoms, reason, site))

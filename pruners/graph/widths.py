@@ -12,6 +12,7 @@ import numpy.typing as npt
 from torch import nn
 
 from ..places import Site, Span
+from ..run import Decision
 from ..shown import listed
 
 IntArray = npt.NDArray[np.int64]
@@ -169,7 +170,7 @@ class CountedCall:
 class Pass:
     """A run of the network: on which example (from 0), or on other ``inputs`` made of it (another batch, another size),
     in training mode or not, with gradients or not, which ways it tries that no run takes by itself, those of them that
-    fail, its steps, and its calls that count channels, in order."""
+    fail, its steps, its calls that count channels, and what the data decided, in order."""
 
     example: int = 0
     training: bool = False
@@ -179,6 +180,7 @@ class Pass:
     inputs: Any = field(default=None, compare=False, repr=False)
     steps: tuple[Step, ...] = field(default=(), compare=False, repr=False)
     calls: tuple[CountedCall, ...] = field(default=(), compare=False, repr=False)
+    decided: tuple[Decision, ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..graph import Pass
 from ..places import Site
-from ..run import Left, Modules, Watch, Way, repeatable, training_batch
+from ..run import AsDecided, Left, Modules, Watch, Way, repeatable, training_batch
 
 
 def inputs_of(how: Pass, examples: Sequence[Any]) -> Any:
@@ -22,11 +22,13 @@ def inputs_of(how: Pass, examples: Sequence[Any]) -> Any:
 
 
 @contextmanager
-def retraced(how: Pass, modules: Modules, mode: TorchFunctionMode) -> Iterator[None]:
+def retraced(how: Pass, modules: Modules, mode: TorchFunctionMode, decided: bool = False) -> Iterator[None]:
     """Within this block a network runs as in a pass of the trace, with the same random numbers and along the same ways,
-    under a mode that sees its calls."""
+    under a mode that sees its calls. ``decided``: what the data decided then isn't decided anew."""
     with ExitStack() as stack:
         stack.enter_context(repeatable())
+        if decided:
+            stack.enter_context(AsDecided(how.decided))
         stack.enter_context(torch.set_grad_enabled(how.graded))
         stack.enter_context(modules.watching())
         stack.enter_context(mode)

@@ -114,7 +114,8 @@ def _settled(cut: _Cut, original: nn.Module, before: dict[AttributePatch, object
 @dataclass
 class _Cut:
     """A sliced network beside what the trace saw of the whole. ``crowded``: calls in which no size is left to torch.
-    ``computed``: attributes from which expressions are computed, ``left``: those that can't be set for all of them."""
+    ``computed``: attributes from which expressions are computed, ``left``: those that can't be set for all of them.
+    ``decided``: whether the data decide as they did in the trace."""
 
     model: nn.Module
     graph: ChannelGraph
@@ -123,6 +124,7 @@ class _Cut:
     crowded: set[Where] = field(default_factory=set)
     computed: set[AttributePatch] = field(default_factory=set)
     left: set[AttributePatch] = field(default_factory=set)
+    decided: bool = False
 
     def by_attribute(self, found: Sequence[Stale]) -> list[Stale]:
         """With the attribute that an expression is computed from in place of the expression."""
@@ -139,14 +141,26 @@ class _Cut:
         return [(p, self.stale(p)) for p in passes if p.calls or p.steps or p == Pass()]
 
     def stale(self, how: Pass, frames: CallFrames | None = None) -> list[Stale]:
-        """What is stale in one pass: a copy runs, but for the first example in eval mode."""
+        """What is stale in one pass. Where it fails, the data may have decided something else than they did in the
+        trace, as how many boxes are found: then this isn't decided anew."""
+        if not self.decided:
+            try:
+                return self._stale(how, frames)
+            except StuckError as error:
+                if not how.decided or error.widths:
+                    raise
+            self.decided = True
+        return self._stale(how, frames)
+
+    def _stale(self, how: Pass, frames: CallFrames | None) -> list[Stale]:
+        """A copy runs, but for the first example in eval mode."""
         model = self.model
         network = model if how == Pass() and how.inputs is None else copied(model).train(how.training)
         inputs, modules, found = inputs_of(how, self.examples), Modules(network), list[Stale]()
         rehearsal = _Rehearsal(modules, how.calls, self.kept, found, how.steps, self.crowded, frames)
         try:
             norms = _norms_that_fit(network, model if how.inputs is None else network)
-            with norms, without_traces(network), retraced(how, modules, rehearsal):
+            with norms, without_traces(network), retraced(how, modules, rehearsal, self.decided):
                 run(network, *call_arguments(inputs))
             rehearsal.check()
         except SecateurError:

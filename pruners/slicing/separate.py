@@ -386,6 +386,16 @@ def _parents(tree: ast.Module) -> Mapping[ast.AST, ast.AST]:
     return {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
 
 
+@lru_cache(maxsize=256)
+def _names_in(function: ast.AST) -> tuple[Mapping[str, list[ast.Name]], set[str]]:
+    """All names in a function, and its parameters."""
+    names: dict[str, list[ast.Name]] = {}
+    for node in ast.walk(function):
+        if isinstance(node, ast.Name):
+            names.setdefault(node.id, []).append(node)
+    return names, {a.arg for a in ast.walk(function) if isinstance(a, ast.arg)}
+
+
 def definition(name: ast.Name, tree: ast.Module) -> tuple[ast.expr, int]:
     """The expression that was assigned to a local name, and how often the name is read. Raises Unknown where there are
     several, or none that is plain to see."""
@@ -395,9 +405,9 @@ def definition(name: ast.Name, tree: ast.Module) -> tuple[ast.expr, int]:
         node = parents.get(node)
     if node is None:
         raise Unknown(name.id)
-    here = [n for n in ast.walk(node) if isinstance(n, ast.Name) and n.id == name.id]
+    names, params = _names_in(node)
+    here = names[name.id]
     stores = [n for n in here if not isinstance(n.ctx, ast.Load)]
-    params = {a.arg for a in ast.walk(node) if isinstance(a, ast.arg)}
     if len(stores) != 1 or name.id in params:
         raise Unknown(f"{name.id} is assigned in several places")
     return _assigned(stores[0], parents), len(here) - 1

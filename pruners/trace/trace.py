@@ -48,7 +48,7 @@ from ..run import (
 from ..run import run as call
 from .counted_calls import SiteRecorder
 from .labelling import FlatWeights, Splits, Tracer
-from .rules import Call, rule_for
+from .rules import Call, rule_for, unknown
 from .untaken import Attempts, Runs, untaken
 
 
@@ -223,8 +223,8 @@ class _LabelMode(DispatchMode):
 
     def _follow(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any, strides: Any) -> None:
         call = Call(func, args, kwargs, out, author_site(), strides)
-        self._tracer.ran(call)
         rule = rule_for(func)
+        self._tracer.ran(call, rule is not unknown)
         try:
             rule(self._tracer, call)
             self._tracer.multiplied(call)

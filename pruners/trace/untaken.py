@@ -58,14 +58,14 @@ class Attempts:
 
     def attempt(self, way: Way, site: Site, call: Callable[[], Left]) -> Left | str:
         tracer = self._tracer
-        calls = len(tracer.site_calls)
+        calls, decided = len(tracer.site_calls), len(tracer.decided)
         outside, tracer.unread = tracer.unread, {}
         undo = undoing(tracer.modules.running[0])
         try:
             left = call()
         except Exception as error:
             undo()  # caches, that the way the network takes finds empty
-            del tracer.site_calls[calls:]
+            del tracer.site_calls[calls:], tracer.decided[decided:]
             self.failed.add(way)
             return described(error)
         finally:
@@ -97,11 +97,13 @@ class Attempts:
         if a is b:
             return
         planes = [sorted(self._tracer.labels(t).planes, key=axes_of) for t in (a, b)]
-        alike = a.ndim == b.ndim and [p.shape for p in planes[0]] == [p.shape for p in planes[1]]
-        if not alike:
+        shapes = [[p.shape for p in found] for found in planes]
+        common = [[p for p in found if p.shape in other] for found, other in zip(planes, shapes[::-1], strict=True)]
+        alone = (p for found, both in zip(planes, common, strict=True) for p in found if not any(p is q for q in both))
+        if a.ndim != b.ndim or not all(self._tracer.stays(p) for p in alone):  # as the windows that a mask counts
             self._differ(a, b, planes, site)
             return
-        for p, q in zip(*planes, strict=True):
+        for p, q in zip(*common, strict=True):
             self._tracer.tie(p.reshape(-1), q.reshape(-1), "a way through the code that the example doesn't take", site)
 
     def _differ(self, a: Tensor, b: Tensor, planes: Sequence[Sequence[Tensor]], site: Site) -> None:

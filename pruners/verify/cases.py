@@ -142,9 +142,10 @@ def _tells(model: nn.Module, inputs: Any, seed: int) -> bool:
     """Whether other inputs give other outputs. Of tokens some may be the same ones by chance, with one seed."""
     others = varied(inputs, seed, model)
     first, second = (outputs_of(model, x, False, draws=isolated.EvenDraws()) for x in (inputs, others))
-    return any(_differ(a, b) for a, b in zip(first, second, strict=True))
+    return len(first) != len(second) or any(_differ(a, b) for a, b in zip(first, second, strict=True))
 
 
 def _differ(a: Tensor, b: Tensor) -> bool:
+    """Also where the one has more boxes than the other."""
     scale = float(a.double().abs().max()) if a.numel() else 0.0
-    return a.shape == b.shape and float((a.double() - b.double()).abs().max()) > 1e-6 * scale > 0
+    return a.shape != b.shape or (scale > 0 and float((a.double() - b.double()).abs().max()) > 1e-6 * scale)

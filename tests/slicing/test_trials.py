@@ -86,6 +86,17 @@ LOOP = (
 """
 )
 
+FOUND = (  # as a detector goes through the boxes that it finds
+    NET
+    + """
+        places = self.fc1(self.b(self.a(x).relu()).mean(2).transpose(1, 2)).flatten(0, 1)
+        found = places[places.sum(1) > 0.5]
+        for number in torch.where(found[:, 0] > 0)[0].tolist():
+            found = found + found[number].sigmoid()
+        return found if found.sum().item() > 0.6 else found.tanh()
+"""
+)
+
 
 def pruner_of(tmp_path: Path, source: str) -> BasicPruning:
     (tmp_path / "author.py").write_text(HEAD + source)
@@ -156,3 +167,10 @@ def test_a_condition_that_would_turn_out_otherwise_holds_the_width(tmp_path: Pat
     pruner = pruner_of(tmp_path, NET + "\n        x = self.a(x)\n        x = x.relu() if x.shape[1] > 5 else x.tanh()\n"
                                        "        return self.fc1(self.b(x).mean((2, 3)))\n")  # fmt: skip
     assert "a condition turns out otherwise with fewer channels (tanh of line" in pruner.graph.why("a")
+
+
+def test_what_the_data_decide_is_no_other_way(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    pruner = pruner_of(tmp_path, FOUND)
+    assert {w.name: w.size for w in pruner.graph.widths} == {"a": 6, "b": 6}
+    check(pruner)

@@ -320,6 +320,39 @@ def test_a_way_that_gives_a_layer_too_few_channels_is_none() -> None:
     assert {w.name for w in pruner.graph.widths} >= {"c1", "c2"}
 
 
+class Windows(nn.Module):
+    """Attention within windows: a mask, if there is one, has numbers for each window."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.out = nn.Linear(12, 36), nn.Linear(12, 5)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        q, k, v = self.qkv(x).reshape(-1, 4, 3, 3, 4).permute(2, 0, 3, 1, 4)
+        attention = q @ k.transpose(-2, -1)
+        if mask is not None:
+            attention = attention.view(-1, len(mask), 3, 4, 4) + mask.unsqueeze(1).unsqueeze(0)
+            attention = attention.view(-1, 3, 4, 4).softmax(-1)
+        else:
+            attention = attention.softmax(-1)
+        return self.out((attention @ v).transpose(1, 2).reshape(-1, 4, 12))
+
+
+class Shifted(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.windows = Windows()
+        self.register_buffer("mask", torch.randn(2, 4, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.windows(x, self.mask if len(x) == 4 else torch.zeros(len(x), 4, 4))
+
+
+def test_heads_go_whole_where_another_way_has_no_mask() -> None:
+    graph = trace(Shifted(), torch.randn(4, 4, 12))
+    assert [(w.size, {u.slot.layer for u in w.uses}) for w in graph.widths] == [(3, {"windows.qkv", "windows.out"})]
+
+
 class DropsAPartOfSmallImages(Net):
     def forward(self, x: Tensor) -> Tensor:
         parts = [F.relu(self.c1(x)), 0.0]

@@ -33,9 +33,11 @@ from ...run import (
     SMALL,
     ConvBase,
     ConvTransposeBase,
+    Decision,
     Modules,
     NormBase,
     author_site,
+    decision,
     forward_site,
     is_blank,
     isolated,
@@ -74,9 +76,10 @@ class Tracer:
         self.contractions: list[tuple[Contraction, Sequence[IntArray]]] = []
         self.site_calls: list[SiteCall] = []
         self.steps: list[Step] = []
+        self.decided: list[Decision] = []
         self._labels = WeakTensorKeyDictionary()
         self.splits = splits
-        self.calls = self.site_calls  # of the first pass
+        self.calls, self.first_decided = self.site_calls, self.decided  # of the first pass
         self.further: list[tuple[Pass, list[SiteCall]]] = []
         self.untaken: tuple[Untaken, ...] = ()
         self.unread: dict[bytes, list[tuple[Sequence[Tensor], Site]]] = {}  # by ``line_key``, see ``Attempts``
@@ -166,8 +169,12 @@ class Tracer:
         self.facts.statistic(plane.numpy(), comparable=True)
         self.reads(call, plane, axis)
 
-    def ran(self, call: Call) -> None:
+    def ran(self, call: Call, ruled: bool) -> None:
+        """``ruled``: there is a label rule for it."""
         self._operations[call.name] += 1
+        decided = decision(call.op, call.args, call.out, call.site, ruled)
+        if decided is not None:
+            self.decided.append(decided)
 
     def reads(self, call: Call, line: Tensor, axis: int) -> None:
         """The operation reads these channels, on this axis of an operand, without weights: in the original it has to
@@ -183,6 +190,10 @@ class Tracer:
     def unstored(self, plane: Tensor) -> bool:
         """Whether all channels of a plane are such that no tensor of the network stores, as those of zeros."""
         return all(slot.virtual for slot in self.facts.slots_of(plane.numpy().ravel()))
+
+    def stays(self, plane: Tensor) -> bool:
+        """Whether all channels of a plane are known to stay, by what was found so far."""
+        return self.facts.stays(plane.numpy())
 
     def ends(self, call: Call, line: Tensor) -> None:
         """Nothing of these channels is left behind the operation, as behind a layer that reads them."""
@@ -260,13 +271,13 @@ class Tracer:
                 self._names[id(tensor)] = name
                 self._copied.append(tensor)
         self.modules = Modules(copied)
-        self.site_calls = []
+        self.site_calls, self.decided = [], []
         self.splits.further()
         self._counting = False
 
     def passed(self, done: Pass) -> None:
         """The calls since the last copy was adopted are those of a further pass."""
-        self.further.append((done, self.site_calls))
+        self.further.append((replace(done, decided=tuple(self.decided)), self.site_calls))
 
     def tie_unread(self, model: nn.Module) -> None:
         """A layer's bias that no operation reads, as where a function gets its weight alone, has the channels of what
@@ -319,13 +330,16 @@ class Tracer:
         the network run on these."""
         further = [*self.further]
         for example, inputs, other in elsewhere:
-            passes = [(Pass(steps=tuple(other.steps)), other.calls), *other.further]
+            first = Pass(steps=tuple(other.steps), decided=tuple(other.first_decided))
+            passes = [(first, other.calls), *other.further]
             further += [(replace(p, example=example, inputs=inputs), self._here(other, c)) for p, c in passes]
         readers = dict(self._readers)
         if self._in_training is None:
             readers |= {(name, number, axis, True): atoms for (name, number, axis, _), atoms in readers.items()}
         graph = solve(self.facts, self.contractions, self.aliases, self.calls, further, self.unreached(), readers)
-        return replace(graph, steps=tuple(self.steps), untaken=self.untaken)
+        return replace(
+            graph, steps=tuple(self.steps), decided=tuple(self.first_decided), untaken=self.untaken
+        )
 
     def _here(self, other: Tracer, calls: Sequence[SiteCall]) -> list[SiteCall]:
         """The calls that another tracer saw, as if this one had."""
