@@ -344,8 +344,8 @@ class BasicPruning:
                 draft / self.fileName, self.netName, proof, self.predict(plan.kept), self._batch
             )
             planned = self._summary(plan)
-            counted = checked.about_macs(planned["macs"])
-            if "warnings" in counted:
+            counted = checked.about_macs(planned["macs"], bool(self.graph.decided))
+            if counted["macs"] != planned["macs"]:
                 said, found = (f"{_millions(n)} MACs" for n in (planned["macs"]["after"], checked.macs))
                 write_file(draft / self.fileName, replace(made.file, text=made.text.replace(said, found, 1)).encoded())
             proved = {**counted, "verified": True, **checked.as_dict()}

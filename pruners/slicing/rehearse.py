@@ -237,10 +237,11 @@ def _everywhere(
     if not found:
         raise MixedNumberError(f"a number here depends on sizes, and it can't be followed: {_shown(stale)}", stale.site)
     nodes = {_key(place, fix): fix.node for fixed in found.values() for fix in fixed}
+    left = {_key(place, fix) for fixed in found.values() for fix in fixed if fix.number == -1}  # to torch, by all
     for module, fixed in found.items():
         numbers = {_key(place, fix): fix.number for fix in fixed}
         for key, node in nodes.items():
-            number = numbers[key] if key in numbers else agreed(node, ran[module]) if key[1] == "{}" else None
+            number = numbers.get(key, -1 if key in left else agreed(node, ran[module]) if key[1] == "{}" else None)
             if number is None:
                 raise MixedNumberError(
                     "a number in the code mixes channels with sizes in some modules only", stale.site

@@ -44,10 +44,14 @@ class Verification:
     double: bool
     trained: bool
 
-    def about_macs(self, planned: Mapping[str, Any]) -> dict[str, Any]:
-        """For ``summary.json``: the MACs that the file has, and a warning where others were planned."""
+    def about_macs(self, planned: Mapping[str, Any], by_data: bool = False) -> dict[str, Any]:
+        """For ``summary.json``: the MACs that the file has, and a warning where others were planned. ``by_data``: how
+        many these are may follow from what the network finds in its input, which is another one here."""
         found: dict[str, Any] = {"macs": {**planned, "after": self.macs}}
-        if self.macs != planned["after"]:
+        if self.macs != planned["after"] and by_data:
+            said = "MACs follow from what is found in the input: before and after, they are counted for the example's"
+            found = {"macs": {**planned}, "warnings": [f"warning: {said}"]}
+        elif self.macs != planned["after"]:
             off = 100 * abs(planned["after"] / self.macs - 1) if self.macs else 100.0
             said = f"the file has {self.macs:,} MACs, {planned['after']:,} were planned"
             found["warnings"] = [f"warning: {said}: the prediction is {off:.2g} % off"]

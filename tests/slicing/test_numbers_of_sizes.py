@@ -306,3 +306,37 @@ def test_a_size_of_a_tensor_whose_name_stands_for_another_one_now_is_no_other_si
     _, _, text = pruned(tmp_path, PADDED, example=torch.randn(2, 14, 5))
     assert "reshape(n, 4, -1, 3, self.heads, c // self.heads)" in text
     assert "Attention(16, heads=2)" in text  # heads are the default of a class that stays to the letter
+
+
+IN_ONE_FUNCTION = """
+def attend(x, qkv, heads):
+    n, t, c = x.shape
+    q, k, v = qkv(x).reshape(n, t, 3, heads, c // heads).permute(2, 0, 3, 1, 4).unbind(0)
+    q = q * (c // heads) ** -0.5
+    return ((q @ k.mT).softmax(-1) @ v).transpose(1, 2).reshape(n, t, c)
+
+
+class Attention(nn.Module):
+    def __init__(self, c, heads):
+        super().__init__()
+        self.heads = heads
+        self.qkv, self.proj = nn.Linear(c, 3 * c), nn.Linear(c, c)
+
+    def forward(self, x):
+        return self.proj(attend(x, self.qkv, self.heads))
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.up, self.first, self.mid, self.second = nn.Linear(5, 12), Attention(12, 3), nn.Linear(12, 24), Attention(24, 6)
+        self.head = nn.Linear(24, 3)
+
+    def forward(self, x):
+        return self.head(self.second(self.mid(self.first(self.up(x))))).mean(1)
+"""
+
+
+def test_a_number_that_is_left_to_torch_in_one_module_is_so_in_all(tmp_path: Path) -> None:
+    _, _, text = pruned(tmp_path, IN_ONE_FUNCTION, example=torch.randn(2, 14, 5))
+    assert "reshape(n, t, 3, heads, -1)" in text

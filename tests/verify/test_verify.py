@@ -110,6 +110,8 @@ def test_other_parameters_than_planned_are_refused(tmp_path: Path) -> None:
 def test_other_macs_than_planned_are_told_and_those_of_the_file_published() -> None:
     found = verify.Verification(0.0, 0.0, 1.0, 26, 20, ("own",), double=True, trained=True)
     assert found.about_macs({"before": 40, "after": 20}) == {"macs": {"before": 40, "after": 20}}
+    by_data = found.about_macs({"before": 40, "after": 21}, by_data=True)
+    assert by_data["macs"]["after"] == 21 and "follow from what is found" in by_data["warnings"][0]
     told = found.about_macs({"before": 40, "after": 21})
     assert told["macs"] == {"before": 40, "after": 20}
     assert told["warnings"] == ["warning: the file has 20 MACs, 21 were planned: the prediction is 5 % off"]

@@ -8,6 +8,7 @@ from torch import nn
 
 from secateur.pruners.errors import TraceError
 from secateur.pruners.verify import refuse_unchecked
+from secateur.pruners.verify.cases import random_model
 
 
 class Divided(nn.Module):
@@ -39,3 +40,22 @@ def test_a_network_that_makes_nan_is_refused_with_the_line() -> None:
 @pytest.mark.parametrize("model", [Divided(1.0), Shifted()], ids=["none", "of its own weights only"])
 def test_what_random_weights_can_prove_is_not_refused(model: nn.Module) -> None:
     refuse_unchecked(model, torch.rand(2, 4))
+
+
+class Finds(nn.Module):
+    """Boxes, or none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found = self.layer(x)
+        return found[found.sum(1) > 4.0]
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_random_weights_with_which_nothing_is_found_prove_nothing(seed: int) -> None:
+    inputs = torch.randn(2, 4, generator=torch.Generator().manual_seed(seed))
+    model, _ = random_model(Finds(), inputs)
+    assert len(model(inputs))
