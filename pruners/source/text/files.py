@@ -106,12 +106,14 @@ class SourceFile:
 
     def comments_above(self, line: int) -> str:
         """The comments at the margin between the statement at the top that this line is of and the one before it, with
-        the empty lines below them; those above the first statement belong to the file."""
-        for before, stmt in pairwise(self.tree.body):
+        the empty lines below them; those above the first statement belong to the file. A text by itself, as some write
+        the authors' names below the imports, is a comment too."""
+        notes = {s.lineno for s in self.tree.body[1:] if _is_note(s)}
+        for before, stmt in pairwise(s for s in self.tree.body if s.lineno not in notes):
             start = first_line(stmt)
             if start <= line <= (stmt.end_lineno or 0):
-                between = self.lines[before.end_lineno or 0 : start - 1]
-                return "".join(dropwhile(lambda s: not s.startswith("#"), between))
+                between = list(enumerate(self.lines[before.end_lineno or 0 : start - 1], (before.end_lineno or 0) + 1))
+                return "".join(s for _, s in dropwhile(lambda p: p[0] not in notes and p[1][:1] != "#", between))
         return ""
 
     def comments_below(self, line: int, name: str) -> str:
@@ -147,6 +149,10 @@ class SourceFile:
 def span_of(node: ast.expr | ast.stmt | ast.keyword | ast.arg) -> Span:
     """Lines and columns of code: first line, first column, last line, column behind it."""
     return node.lineno, node.col_offset, node.end_lineno or 0, node.end_col_offset or 0
+
+
+def _is_note(stmt: ast.stmt) -> bool:
+    return isinstance(stmt, ast.Expr) and isinstance(stmt.value, ast.Constant) and isinstance(stmt.value.value, str)
 
 
 def first_line(stmt: ast.stmt) -> int:
