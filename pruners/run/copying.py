@@ -29,6 +29,8 @@ def copied(model: M, memo: Mapping[int, Any] | None = None) -> M:
         values += model.buffers()  # torch copies no tensor of compressed rows
         known = {**{id(v): v for v in values if not _copies(v, memo)}, **(memo or {})}
         found = copy.deepcopy(model, known)
+    for module in model.modules():  # layers that make themselves anew, such as those of einops, train again
+        known.get(id(module), module).training = module.training
     for module in found.modules():
         for name, value in vars(module).items():
             if isinstance(value, types.FunctionType) and _is_around_layers(value):

@@ -348,7 +348,8 @@ class _Writing:
         theirs = getattr(entry.factory, "__name__", entry.name)  # a pruner class may give it another name
         made = {entry.name, theirs} if factory is not None else set[str]()
         made |= {root.__name__} if self.tree.bare else set()
-        self.beside_it = [Beside(f, gatherer, sound, self.barred, made) for f in self._users_files()]
+        added = entry.name if factory is not None else ""
+        self.beside_it = [Beside(f, gatherer, sound, self.barred, made, added) for f in self._users_files()]
         for beside in self.beside_it:
             for chunk in beside.chunks():
                 gatherer.add(chunk)

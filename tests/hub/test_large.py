@@ -89,6 +89,14 @@ def test_copies_share_weights_that_come_and_go_and_a_twin_can_have_others() -> N
     assert not other(torch.ones(1, 3)).any() and bool(torch.isnan(model[0].weight).all())
 
 
+def test_a_layer_that_makes_itself_anew_keeps_its_mode_in_a_copy() -> None:
+    class Anew(torch.nn.Module):
+        def __reduce__(self) -> tuple[type, tuple[()]]:
+            return Anew, ()
+
+    assert not any(m.training for m in copied(torch.nn.Sequential(Anew()).eval()).modules())
+
+
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
 def test_a_mapped_model_computes_what_it_does_in_memory(

@@ -45,7 +45,7 @@ def make():
 '''
 
 
-def written(folder: Path, before: str = "", after: str = "") -> tuple[Written, ModuleType]:
+def written(folder: Path, before: str = "", after: str = "", entry: str = "make") -> tuple[Written, ModuleType]:
     name = f"beside{next(_NUMBER)}"
     (folder / "own_tools.py").write_text("def shown(x):\n    return x\n")
     (folder / f"{name}.py").write_text(NET.format(before=before, after=after))
@@ -53,9 +53,9 @@ def written(folder: Path, before: str = "", after: str = "") -> tuple[Written, M
     author = importlib.import_module(name).make
     net = author()
     net.first, net.second, net.last = nn.Linear(3, 4), nn.Linear(4, 6), nn.Linear(6, 5)
-    found = write(net, Entry(author, name="make"))
+    found = write(net, Entry(author, name=entry))
     made = load(found.text, folder)
-    assert made.make().get_submodule("second").out_features == 6
+    assert getattr(made, entry)().get_submodule("second").out_features == 6
     return found, made
 
 
@@ -91,6 +91,7 @@ STAYS = {
     "a device, and a loss": ("DEVICE = torch.device('cpu')\nloss = nn.CrossEntropyLoss()", ""),
     "what needs a package": ("import numpy as np", "def shown(x):\n    return np.asarray(x)"),
     "the script part": ("", "if __name__ == '__main__':\n    print(make()(torch.zeros(1, 3)))"),
+    "a note that is a text by itself": ('"""After a network of somebody else\'s."""\nSIZES = {"small": 1}', ""),
 }
 
 
@@ -106,6 +107,7 @@ def test_the_list_of_names_has_those_that_are_there(folder: Path) -> None:
     assert '__all__ = ["Net", "make"]\n' in written(folder)[0].text
     found, _ = written(folder, after="def other():\n    return Net((16, 8))")
     assert '__all__ = ["Net", "make", "other"]\n' in found.text
+    assert '__all__ = ["Net", "half"]\n' in written(folder, entry="half")[0].text
 
 
 def test_what_a_statement_called_stays_where_the_statement_does_not(folder: Path) -> None:

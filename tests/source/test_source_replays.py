@@ -150,6 +150,22 @@ KEPT = {
 }  # fmt: skip
 
 
+def test_a_sum_of_widths_stays_a_sum_where_one_of_them_does_not_change(folder: Path) -> None:
+    head = "class Cell(nn.Module):\n    def __init__(self, h, x):\n        super().__init__()\n"
+    cell = head + """        self.mix = nn.Conv2d(h + x, h, 1)
+
+    def forward(self, h, x):
+        return self.mix(torch.cat([h, x], 1))
+
+
+"""
+    text = cell + net("        self.stem = Block(3, 20)\n        self.cell = Cell(h=15, x=20)", "15").replace(
+        "self.body(x)", "self.cell(x.repeat(1, 5, 1, 1), self.stem(x))"
+    )
+    written, _ = halved(folder, text, skip=("cell.mix",))
+    assert "Block(3, 10)" in written and "Cell(h=15, x=10)" in written and cell.strip() in written
+
+
 @pytest.mark.parametrize(("text", "said"), KEPT.values(), ids=KEPT)
 def test_a_constructor_stays_but_for_numbers_in(folder: Path, text: str, said: str) -> None:
     written, made = halved(folder, text)

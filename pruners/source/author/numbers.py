@@ -437,7 +437,8 @@ def _number(value: Any, wanted: float, key: Hashable, old: float, numbers: Numbe
     if type(old) is not int or type(wanted) is not int:
         return _ratio(value, wanted, key, old, numbers) if type(old) is not int else old
     scaled = old * wanted // int(value) if int(value) else wanted
-    for number in (old, scaled, wanted, *(scaled + d for d in (1, -1, 2, -2))):
+    added = old + wanted - value.again({**numbers, key: old})  # in a sum of several widths
+    for number in (old, scaled, wanted, *(scaled + d for d in (1, -1, 2, -2)), added):
         if (number >= SMALLEST or number == old) and value.again({**numbers, key: number}) == wanted:
             return number
     number = value.again({**numbers, key: 1}) // max(wanted, 1)  # a divisor, as in width // group_width, shrinks too

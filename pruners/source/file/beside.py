@@ -34,12 +34,14 @@ SCRIPT = "__main__"
 class Beside:
     """``taken``: the names that the written file has from this one already. ``sound``: functions that make the network
     as before, or the written one. ``barred``: names that may not stay; None: nothing may. ``factory``: what the
-    function that makes the network is called, here and there, if it was written."""
+    function that makes the network is called, here and there, if it was written. ``added``: that it is called there."""
 
     def __init__(
-        self, file: SourceFile, gatherer: Gatherer, sound: Set[str], barred: Set[str] | None, factory: Set[str]
-    ) -> None:
+        self, file: SourceFile, gatherer: Gatherer, sound: Set[str], barred: Set[str] | None, factory: Set[str],
+        added: str,
+    ) -> None:  # fmt: skip
         self.file = file
+        self.added = added
         self.gatherer = gatherer
         self.namespace = namespace_of(file)
         self.names = ChainMap(dict(self.namespace), vars(builtins))
@@ -84,11 +86,13 @@ class Beside:
         if listed is None:
             return self.gatherer.text_of(stmt, self.file)
         there = self.taken | set(self.staying)
-        kept = [n for n in listed.elts if isinstance(n, ast.Constant) and n.value in there]
-        if len(kept) == len(listed.elts):
+        kept = [self.file.segment(n) for n in listed.elts if isinstance(n, ast.Constant) and n.value in there]
+        new = self.added not in ("", *(n.value for n in listed.elts if isinstance(n, ast.Constant)))
+        if len(kept) == len(listed.elts) and not new:
             return self.gatherer.text_of(stmt, self.file)
-        inner = ", ".join(self.file.segment(n) for n in kept)
-        inner += "," if isinstance(listed, ast.Tuple) and len(kept) == 1 else ""
+        mark = kept[0][-1] if kept else self.file.segment(listed.elts[0])[-1] if listed.elts else '"'
+        kept += [f"{mark}{self.added}{mark}"] if new else []
+        inner = ", ".join(kept) + ("," if isinstance(listed, ast.Tuple) and len(kept) == 1 else "")
         return f"__all__ = [{inner}]\n" if isinstance(listed, ast.List) else f"__all__ = ({inner})\n"
 
     def _listed(self) -> ast.List | ast.Tuple | None:

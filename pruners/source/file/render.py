@@ -129,7 +129,7 @@ def _empty_lines(previous: Chunk, chunk: Chunk, usual: int) -> int:
 
 def _empty_between(before: ast.stmt, stmt: ast.stmt, file: SourceFile) -> int:
     between = file.lines[before.end_lineno or 0 : first_line(stmt) - 1]
-    inside = list(takewhile(lambda line: not line.startswith("#"), between))  # comments of the one before, too
+    inside = list(takewhile(lambda line: not line[:1].strip(), between))  # comments of the one before, too
     return len(list(takewhile(lambda line: not line.strip(), inside[::-1])))
 
 

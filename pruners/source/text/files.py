@@ -106,7 +106,8 @@ class SourceFile:
 
     @cached_property
     def _pairs(self) -> dict[int, tuple[ast.stmt, ast.stmt]]:
-        pairs = [*pairwise(self.tree.body)][::-1]  # of two on one line the first
+        body = [s for n, s in enumerate(self.tree.body) if not n or not _is_note(s)]
+        pairs = [*pairwise(body)][::-1]  # of two on one line the first
         return {n: pair for pair in pairs for n in range(first_line(pair[1]), (pair[1].end_lineno or 0) + 1)}
 
     def pair_at(self, line: int) -> tuple[ast.stmt, ast.stmt] | None:
@@ -115,11 +116,12 @@ class SourceFile:
 
     def comments_above(self, line: int) -> str:
         """The comments at the margin between the statement at the top that this line is of and the one before it, with
-        the empty lines below them; those above the first statement belong to the file."""
+        the empty lines below them; those above the first statement belong to the file. A text by itself, as some write
+        the authors' names below the imports, is a comment too."""
         if (pair := self.pair_at(line)) is None:
             return ""
         between = self.lines[pair[0].end_lineno or 0 : first_line(pair[1]) - 1]
-        return "".join(dropwhile(lambda s: not s.startswith("#"), between))
+        return "".join(dropwhile(lambda s: not s[:1].strip(), between))
 
     def comments_below(self, line: int, name: str) -> str:
         """The comments at the margin that end the file, with the empty lines above them, if this line, or the statement
@@ -154,6 +156,10 @@ class SourceFile:
 def span_of(node: ast.expr | ast.stmt | ast.keyword | ast.arg) -> Span:
     """Lines and columns of code: first line, first column, last line, column behind it."""
     return node.lineno, node.col_offset, node.end_lineno or 0, node.end_col_offset or 0
+
+
+def _is_note(stmt: ast.stmt) -> bool:
+    return isinstance(stmt, ast.Expr) and isinstance(stmt.value, ast.Constant) and isinstance(stmt.value.value, str)
 
 
 def first_line(stmt: ast.stmt) -> int:
