@@ -13,6 +13,7 @@ from ..text import SourceFile, code_of
 from .classes import evaluate, proved
 
 _ABSENT = object()
+_known: dict[str, tuple[object, str, Any]] = {}  # file -> modules loaded then, name and module
 
 
 def binding(file: SourceFile, name: str) -> ast.stmt | None:
@@ -82,7 +83,14 @@ def _holds_distributions(folder: Path) -> bool:
 
 def _owner(file: SourceFile) -> Any:
     """The module that was made from a file, the last time that it was loaded."""
-    return next((m for m in reversed(list(sys.modules.values())) if getattr(m, "__file__", None) == file.name), None)
+    state = len(sys.modules), next(reversed(sys.modules))
+    found = _known.get(file.name)
+    if found is None or found[0] != state or sys.modules.get(found[1]) is not found[2]:
+        loaded = reversed(list(sys.modules.items()))
+        found = next(((state, n, m) for n, m in loaded if getattr(m, "__file__", None) == file.name), None)
+        _known.pop(file.name, None)
+        _known.update({} if found is None else {file.name: found})
+    return None if found is None else found[2]
 
 
 def _stars(stmt: ast.stmt, name: str, file: SourceFile) -> bool:

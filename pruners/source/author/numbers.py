@@ -171,10 +171,9 @@ def _functions(
 def _all_tables(file: SourceFile, namespace: Any, classes: Iterable[type], read: Read) -> Iterator[tuple[Any, ...]]:
     """Those at the top of a file, and in its classes."""
     yield from _tables(file.tree.body, file, namespace, dict.__setitem__, read)
-    nodes = {n.name: n for n in ast.walk(file.tree) if isinstance(n, ast.ClassDef)}
     for cls in classes:
-        if cls.__name__ in nodes and namespace.get("__name__") == cls.__module__:
-            yield from _of_class(nodes[cls.__name__], cls, file, read)
+        if cls.__name__ in file.classes and namespace.get("__name__") == cls.__module__:
+            yield from _of_class(file.classes[cls.__name__], cls, file, read)
 
 
 def _of_class(node: ast.ClassDef, cls: type, file: SourceFile, read: Read) -> Iterator[tuple[Any, ...]]:

@@ -10,6 +10,7 @@ import io
 import tokenize
 import types
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -69,6 +70,7 @@ class Replays:
         self._asked: dict[Any, list[Asked]] = {}  # comparisons of the numbers in them
         self._once: dict[type, list[Run]] = {}  # with the lists as long as they were
         self._files: dict[type, list[SourceFile]] = {}
+        self._made_last: dict[Any, tuple[Mapping[Hashable, float], dict[Hashable, Run]]] = {}  # by maker; with numbers
 
     def begin(self) -> None:
         """All constructors are written anew."""
@@ -161,7 +163,7 @@ class Replays:
 
     def _solved(
         self, context: ClassContext, given: Sequence[Arguments], factory: Any = None
-    ) -> tuple[dict[Hashable, float], list[Arguments]] | None:
+    ) -> tuple[dict[Hashable, float], list[dict[str, Any]]] | None:
         """Numbers, and arguments, with which the constructor, or the ``factory``, makes the live modules."""
         maker = factory or context.author.cls
         runs = self._traced(context, given, maker)
@@ -174,10 +176,7 @@ class Replays:
         read = {key for value, _ in equations for key in value.reads}
         numbers = {**{k: n for k, n in self._depths.items() if _is_of(k, maker) or k in read}, **numbers}
         for _ in range(2):
-            new = [_tagged(a, (maker, i), numbers.get) for i, a in enumerate(given)]
-            with with_numbers(self._files_of(context), self.tree.names, numbers.get):
-                self._give_options(context, maker, new)
-                made = [Run(*constructed(maker, a)) for a in new]
+            new, made = self._with(context, maker, given, numbers)
             kind = nn.Sequential if factory is not None and context.tree.bare else context.author.cls
             if any(type(run.module) is not kind for run in made):
                 return None
@@ -189,6 +188,21 @@ class Replays:
                 return None
             numbers = {**numbers, **sizes}
         return None
+
+    def _with(
+        self, context: ClassContext, maker: Any, given: Sequence[Arguments], numbers: Mapping[Hashable, float]
+    ) -> tuple[list[dict[str, Any]], list[Run]]:
+        """What is given with other numbers in it, and what is made of it. Of what is as it was the last time the same
+        is made: then, and of the same arguments, once."""
+        new: list[dict[str, Any]] = [_tagged(a, (maker, i), numbers.get) for i, a in enumerate(given)]
+        keys = [tuple((n, object() if is_options(v) else _sameness(v)) for n, v in a.items()) for a in new]
+        known, made = self._made_last.get(maker, ({}, {}))
+        if known != numbers or not made.keys() >= set(keys):
+            with with_numbers(self._files_of(context), self.tree.names, numbers.get):
+                self._give_options(context, maker, new)
+                made = {k: self._made(maker, a) for k, a in dict(zip(keys, new, strict=True)).items()}
+            self._made_last[maker] = dict(numbers), made
+        return new, [made[key] for key in keys]
 
     def _sizes_of_tensors(
         self, context: ClassContext, maker: Any, made: Sequence[Run], numbers: Mapping[Hashable, float]
@@ -258,7 +272,10 @@ class Replays:
             tagged = [_tagged(a, (maker, i), read, DEPTH if apart else 0) for i, a in enumerate(given)]
             if not apart:
                 self._give_options(context, maker, tagged)
-            return [Run(*constructed(maker, a)) for a in tagged], found
+            return [self._made(maker, a) for a in tagged], found
+
+    def _made(self, maker: Any, arguments: Arguments) -> Run:
+        return Run(*constructed(maker, arguments, {type(m) for m in self.tree.live.values()}))
 
     def _read(self, site: Hashable, value: float) -> Any:
         self.old[site] = value
@@ -270,7 +287,7 @@ class Replays:
         names = {n for a in arguments for n, v in a.items() if is_options(v)}
         if not names or maker is entry.factory or context.is_root:
             return
-        made = Run(*constructed(entry.factory, entry.kwargs))
+        made = self._made(entry.factory, entry.kwargs)
         twins = dict(made.module.named_modules(remove_duplicate=False))
         for path, mine in zip(context.paths, arguments, strict=True):
             got = made.got.get(id(twins.get(path)), {})
@@ -369,6 +386,17 @@ def _given(context: ClassContext) -> list[Arguments]:
         live, modules = context.tree.live, {n: v for n, v in given.items() if isinstance(v, nn.Module)}
         found.append(given | {n: copy.deepcopy(live[path_of(context.tree, v)]) for n, v in modules.items()})
     return found
+
+
+def _sameness(value: Any) -> Hashable:
+    """Equal for arguments of which the same is made, as far as that is sure."""
+    if is_plain(value):
+        return repr(value)
+    if type(value) in (list, tuple):
+        return (type(value), *map(_sameness, value))
+    if type(value) is partial:
+        return partial, *map(_sameness, (value.func, value.args, *value.keywords.items()))
+    return value if isinstance(value, type | types.FunctionType | types.BuiltinFunctionType) else object()
 
 
 def _without_usual_options(context: ClassContext, arguments: Arguments) -> Arguments:

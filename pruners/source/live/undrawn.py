@@ -6,13 +6,16 @@ changes the parameter alone waits too; where anything else reads it, all that wa
 
 from __future__ import annotations
 
-from typing import Any
+import threading
+from types import TracebackType
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from ...run import DispatchMode
 
+_TRUNCATED = "_no_grad_trunc_normal_"  # torch's, which looks at what it drew and draws again
 _DRAWS = {"uniform_", "normal_", "bernoulli_", "exponential_", "log_normal_", "cauchy_", "random_"}
 
 
@@ -22,6 +25,24 @@ class Undrawn(DispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self._waiting: dict[int, list[tuple[Any, tuple[Any, ...], dict[str, Any]]]] = {}
+        self._truncated = getattr(nn.init, _TRUNCATED)
+
+    def __enter__(self) -> Self:
+        mine = threading.get_ident()
+
+        def truncated(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            if threading.get_ident() != mine or not isinstance(tensor, nn.Parameter):
+                return self._truncated(tensor, *args, **kwargs)
+            self._waiting.setdefault(id(tensor), []).append((self._truncated, (tensor, *args), kwargs))
+            return tensor
+
+        setattr(nn.init, _TRUNCATED, truncated)
+        super().__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        setattr(nn.init, _TRUNCATED, self._truncated)
+        super().__exit__(kind, error, tb)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

@@ -86,6 +86,11 @@ class SourceFile:
         return found
 
     @cached_property
+    def classes(self) -> dict[str, ast.ClassDef]:
+        """The last class of each name, wherever it stands."""
+        return {node.name: node for node in ast.walk(self.tree) if isinstance(node, ast.ClassDef)}
+
+    @cached_property
     def comprehensions(self) -> list[Comprehension]:
         return [node for node in ast.walk(self.tree) if isinstance(node, Comprehension)]
 
