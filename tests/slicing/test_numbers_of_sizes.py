@@ -329,7 +329,8 @@ class Attention(nn.Module):
 class Net(nn.Module):
     def __init__(self):
         super().__init__()
-        self.up, self.first, self.mid, self.second = nn.Linear(5, 12), Attention(12, 3), nn.Linear(12, 24), Attention(24, 6)
+        self.up, self.first = nn.Linear(5, 12), Attention(12, 3)
+        self.mid, self.second = nn.Linear(12, 24), Attention(24, 6)
         self.head = nn.Linear(24, 3)
 
     def forward(self, x):
