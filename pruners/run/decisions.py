@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -20,10 +21,12 @@ _MASKED = {"index", "index_put", "index_put_", "masked_select"}  # results may h
 
 @dataclass(frozen=True)
 class Decision:
-    """An operation, where the author's code called it, and its result or, of one that reads masks, these."""
+    """An operation, where the author's code called it, the shapes that it read, and its result; of one that reads
+    masks, these."""
 
     name: str
     site: Site
+    shapes: tuple[torch.Size, ...]
     value: Any
 
 
@@ -31,17 +34,29 @@ def decision(op: Any, args: tuple[Any, ...], out: Any, site: Site, ruled: bool) 
     """What the data decided in an operation that ran, if anything. ``ruled``: a label rule knows it."""
     name = op.overloadpacket.__name__
     if name in _MASKED:
-        masks = [m.clone() for m in _masks(args)]
-        return Decision(name, site, masks) if masks else None
-    whole = [t for t in tree_leaves(out) if isinstance(t, Tensor)]
-    counted = not ruled and all(not t.is_floating_point() for t in whole) and bool(whole)
-    if not counted and not _FOUND & set(op.tags):
-        return None
-    return Decision(name, site, _copied(out))
+        read = _read(name, args)
+        return Decision(name, site, _shapes(read), _copied(read)) if read else None
+    if not _finds(op):
+        whole = [] if ruled else [t for t in tree_leaves(out) if isinstance(t, Tensor)]
+        if not whole or any(t.is_floating_point() for t in whole):
+            return None
+    return Decision(name, site, _shapes(_read(name, args)), _copied(out))
 
 
-def _masks(args: tuple[Any, ...]) -> list[Tensor]:
-    return [t for t in tree_leaves(args[1:2]) if isinstance(t, Tensor) and t.dtype == torch.bool]
+@cache
+def _finds(op: Any) -> bool:
+    return bool(_FOUND & set(op.tags))
+
+
+def _read(name: str, args: tuple[Any, ...]) -> list[Tensor]:
+    """The tensors that decide."""
+    masked = name in _MASKED
+    found = [t for t in tree_leaves(args[1:2] if masked else args) if isinstance(t, Tensor)]
+    return [t for t in found if t.dtype == torch.bool] if masked else found
+
+
+def _shapes(tensors: Iterable[Tensor]) -> tuple[torch.Size, ...]:
+    return tuple(t.shape for t in tensors)
 
 
 def _copied(value: Any) -> Any:
@@ -54,19 +69,20 @@ class AsDecided(DispatchMode):
 
     def __init__(self, decided: Iterable[Decision]) -> None:
         super().__init__()
-        self._decided: dict[tuple[str, Site], list[Any]] = {}
+        self._decided: dict[tuple[str, Site], list[Decision]] = {}
         for one in reversed([*decided]):
-            self._decided.setdefault((one.name, one.site), []).append(one.value)
+            self._decided.setdefault((one.name, one.site), []).append(one)
 
     def called(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         name = func.overloadpacket.__name__
         known = self._decided.get((name, author_site())) if self._decided else None
-        if not known:
+        read = _read(name, args) if known else []
+        if not known or (name in _MASKED and not read):
+            return func(*args, **kwargs)
+        one = known.pop()
+        if _shapes(read) != one.shapes:  # it counts channels
             return func(*args, **kwargs)
         if name not in _MASKED:
-            return _copied(known.pop())
-        masks = _masks(args)
-        if not masks or [m.shape for m in masks] != [m.shape for m in known[-1]]:
-            return func(*args, **kwargs)
-        given = {id(m): other for m, other in zip(masks, known.pop(), strict=True)}
-        return func(args[0], tree_map(lambda v: given.get(id(v), v), args[1]), *args[2:], **kwargs)
+            return _copied(one.value)
+        given = {id(mask): other for mask, other in zip(read, one.value, strict=True)}
+        return func(*tree_map(lambda v: given.get(id(v), v), args), **kwargs)
