@@ -115,6 +115,7 @@ class ConfiguredPruning(BasicPruning):
         self._modeling: Modeling | None = None
         self.unsaid: dict[str, str] = {}  # number -> why it can't be changed
         self._mattering: dict[Any, bool] = {}
+        self._unreached: tuple[FrozenChannels, ...] = ()
 
     def _plain(self, model: nn.Module) -> tuple[nn.Module, list[str], torch.dtype | None]:
         """As the library made it, in float32."""
@@ -171,6 +172,7 @@ class ConfiguredPruning(BasicPruning):
         can be changed."""
         layers = [s for s in self.skip if s not in self._names]
         tracer = observe(self.model, self._all, skip=layers, constructed=True)
+        self._unreached = tracer.unreached()
         apart = replace(tracer.graph(), calls=(), further=())
         numbers = self._numbers(apart)
         if self.per_layer and numbers:
@@ -223,6 +225,9 @@ class ConfiguredPruning(BasicPruning):
         return self._untrue_with(graph, each, [1 + i % max(1, n - 1) for i, n in enumerate(rounds)], rounds)
 
     def _why_left(self, width: Width) -> str:
+        if self._unreached and self.residual and not width.exact:
+            layer = self._unreached[0].slots[0].layer
+            return f"all blocks add to these channels, and {layer} may, which is not reached by the examples"
         if width.exact or self.residual:
             return "no number of the configuration counts these channels alone"
         return "all blocks add to these channels: they stay unless --residual is given"
@@ -244,7 +249,7 @@ class ConfiguredPruning(BasicPruning):
         widths = {w.name: (w.size, w.n_blocks) for w in graph.widths}
         found: list[Number] = []
         exact = {w.name for w in graph.widths if w.exact}  # others are what all blocks add to, and norms run over
-        rounds = [True, False] if self.residual else [True]
+        rounds = [True, False] if self.residual and not self._unreached else [True]
         for inner, chosen in ((r, c) for r in rounds for c in _together(known, lost)):
             counted = {w for n in found for w in n.shares}
             if any(e.name in self.skip for e in chosen):
@@ -530,9 +535,11 @@ def _copy(network: nn.Module, like: nn.Module) -> nn.Module:
 def _together(
     known: Sequence[ConfigEntry], lost: Lost
 ) -> Iterator[tuple[ConfigEntry, ...]]:
-    """Entries that may count widths together: those that touch the same ones, then pairs of these, then each alone."""
+    """Entries that may count widths together: those that touch the same ones, then pairs of these, then each alone.
+    What counts more than another, such as the experts and what they share, comes before it."""
     structural = [e for e in known if e.slopes]
     touched = {e.path: {w for axis in e.slopes for w in lost.get(axis, ())} for e in structural}
+    structural.sort(key=lambda e: sum(touched[e.path] < others for others in touched.values()))
     for entry in structural:
         if not touched[entry.path]:
             continue

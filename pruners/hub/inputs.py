@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator, Sequence
+from itertools import islice, product
 from typing import Any
 
 import torch
@@ -10,25 +12,27 @@ from torch import Tensor, nn
 
 from ..run import without_traces
 
-_TOKENS, _FEWER, _SAMPLES = 12, 7, 4000
+_TOKENS, _FEWER, _SAMPLES, _FRAMES = 12, 7, 4000, 64
+_PARTS = {"text": ("text_config", "encoder"), "vision": ("vision_config", "encoder"), "decoder": ("decoder",)}
 
 
 def inputs_of(model: nn.Module) -> list[dict[str, Any]]:
     """Examples of one batch of two: whole sequences, padded ones, and with labels where the model computes a loss.
 
-    Raises ValueError where nothing is known of what it takes.
+    What can have several forms is of the first that the model takes. Raises ValueError where nothing is known of what
+    it takes.
     """
     config: Any = model.config
     named = inspect.signature(model.forward).parameters
     random = torch.Generator().manual_seed(0)
-    inputs: dict[str, Any] = {}
-    for name, make in _MAKERS.items():
-        if name in named and _wanted(model, name):
-            inputs[name] = make(config, random)
-    if not inputs:
-        raise ValueError(f"what {type(model).__name__} takes isn't known")
+    forms = {name: list(make(config, random)) for name, make in _MAKERS.items() if name in named}
+    tried = [f for f in _tried(forms, getattr(model, "main_input_name", "input_ids")) if f]
     if config.is_encoder_decoder and "decoder_input_ids" in named:
-        inputs["decoder_input_ids"] = _tokens(config, random, _FEWER)
+        decoded = _drawn(_part(config, "decoder"), random, _FEWER)
+        tried = [{**inputs, "decoder_input_ids": decoded} for inputs in tried]
+    inputs = _first_taken(model, tried)
+    if inputs is None:
+        raise ValueError(f"what {type(model).__name__} takes isn't known")
     examples = [inputs]
     if "attention_mask" in named and "input_ids" in inputs:
         inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
@@ -36,43 +40,48 @@ def inputs_of(model: nn.Module) -> list[dict[str, Any]]:
         padded[1, -3:] = 0
         examples.append({**inputs, "attention_mask": padded})
     if "labels" in named:
-        examples += _labelled(model, inputs)
+        tokens = inputs.get("decoder_input_ids", inputs.get("input_ids"))
+        labels = [*([] if tokens is None else [tokens]), torch.zeros(2, dtype=torch.long)]
+        labelled = ({**inputs, "labels": one} for one in labels)
+        examples += islice((e for e in labelled if _takes(model, e)), 1)
     return examples
 
 
-def _wanted(model: nn.Module, name: str) -> bool:
-    main = getattr(model, "main_input_name", "input_ids")
-    both = type(model).__name__.endswith(("CLIPModel", "SiglipModel"))
-    return name == main or (both and name in ("input_ids", "pixel_values"))
+def _tried(forms: dict[str, list[Tensor]], main: str) -> Iterator[dict[str, Tensor]]:
+    """Inputs that a model may take: the main one alone, all together, any one alone."""
+    for name in [main] if main in forms else forms:
+        yield from ({name: form} for form in forms[name])
+    if len(forms) > 1:
+        yield from (dict(zip(forms, chosen, strict=True)) for chosen in product(*forms.values()))
 
 
-def _labelled(model: nn.Module, inputs: dict[str, Any]) -> list[dict[str, Any]]:
-    """The example with labels of the first form that the model takes."""
-    tokens = inputs.get("decoder_input_ids", inputs.get("input_ids"))
-    forms: list[Tensor] = [] if tokens is None else [tokens]
-    forms.append(torch.zeros(2, dtype=torch.long))
-    for labels in forms:
-        example = {**inputs, "labels": labels}
-        try:
-            with torch.no_grad(), without_traces(model):
-                model(**example)
-        except Exception:  # labels of another form
-            continue
-        return [example]
-    return []
+def _first_taken(model: nn.Module, tried: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """The only one isn't tried: a large model takes long."""
+    return tried[0] if len(tried) == 1 else next((inputs for inputs in tried if _takes(model, inputs)), None)
 
 
-def _text(config: Any) -> Any:
-    return getattr(config, "text_config", None) or config
+def _takes(model: nn.Module, inputs: dict[str, Any]) -> bool:
+    try:
+        with torch.no_grad(), without_traces(model):
+            model(**inputs)
+    except Exception:  # inputs of another form
+        return False
+    return True
 
 
-def _vision(config: Any) -> Any:
-    return getattr(config, "vision_config", None) or config
+def _part(config: Any, kind: str) -> Any:
+    found = (getattr(config, name, None) for name in _PARTS[kind])
+    return next((part for part in found if hasattr(part, "to_dict")), config)
 
 
-def _tokens(config: Any, random: torch.Generator, length: int = _TOKENS) -> Tensor:
+def _tokens(config: Any, random: torch.Generator) -> Iterator[Tensor]:
+    text = _part(config, "text")
+    if getattr(text, "vocab_size", None):
+        yield _drawn(text, random, _TOKENS)
+
+
+def _drawn(text: Any, random: torch.Generator, length: int) -> Tensor:
     """Tokens that mean nothing special, and, where one ends a text that is looked for, that one last."""
-    text = _text(config)
     special = {v for k, v in vars(text).items() if k.endswith("_token_id") and isinstance(v, int)}
     known = [n for n in range(min(text.vocab_size, 1000)) if n not in special] or [0]
     places = getattr(text, "max_position_embeddings", None) or length
@@ -85,19 +94,28 @@ def _tokens(config: Any, random: torch.Generator, length: int = _TOKENS) -> Tens
     return tokens
 
 
-def _pixels(config: Any, random: torch.Generator) -> Tensor:
-    vision = _vision(config)
+def _pixels(config: Any, random: torch.Generator) -> Iterator[Tensor]:
+    vision = _part(config, "vision")
     size = getattr(vision, "image_size", None) or 64
     height, width = size if isinstance(size, (list, tuple)) else (size, size)
-    return torch.randn(2, getattr(vision, "num_channels", 3), height, width, generator=random)
+    image = (getattr(vision, "num_channels", 3), height, width)
+    frames = getattr(vision, "num_frames", None)
+    yield torch.randn(2, *(image if frames is None else (frames, *image)), generator=random)
 
 
-def _spectrum(config: Any, random: torch.Generator) -> Tensor:
-    return torch.randn(2, config.num_mel_bins, 2 * config.max_source_positions, generator=random)
+def _spectrum(config: Any, random: torch.Generator) -> Iterator[Tensor]:
+    names = ("num_mel_bins", "input_feat_per_channel", "feature_projection_input_dim")
+    bins = next((n for name in names if (n := getattr(config, name, None))), None)
+    if bins:
+        yield torch.randn(2, bins, 2 * (getattr(config, "max_source_positions", None) or _FRAMES), generator=random)
+        yield torch.randn(2, _FRAMES, bins, generator=random)
 
 
-def _samples(config: Any, random: torch.Generator) -> Tensor:
-    return torch.randn(2, _SAMPLES, generator=random)
+def _samples(config: Any, random: torch.Generator) -> Iterator[Tensor]:
+    if (bins := getattr(config, "num_mel_bins", None)) and (length := getattr(config, "max_length", None)):
+        yield torch.randn(2, length, bins, generator=random)
+    samples = torch.randn(2, _SAMPLES, generator=random)
+    yield from (samples, samples[:, None])
 
 
 _MAKERS = {"input_ids": _tokens, "pixel_values": _pixels, "input_features": _spectrum, "input_values": _samples}

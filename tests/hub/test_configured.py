@@ -160,6 +160,26 @@ def test_heads_go_in_steps_that_the_library_makes_models_with() -> None:
     assert pruner.graph.width("num_attention_heads+num_key_value_heads").step == 2 * 2
 
 
+def test_heads_go_whole_where_positions_turn_a_part_of_each_only() -> None:
+    torch.manual_seed(0)
+    config = transformers.GlmConfig(**SMALL, num_key_value_heads=2, head_dim=8, pad_token_id=0, eos_token_id=1)
+    pruner = ConfiguredPruning(transformers.GlmForCausalLM(config).eval())
+    assert "num_attention_heads+num_key_value_heads" in {w.name for w in pruner.graph.widths}
+
+
+def test_what_all_blocks_add_to_stays_where_parts_that_nothing_reaches_may_read_it() -> None:
+    """What a picture becomes is put among the embeddings of words, which is as wide as they are."""
+    torch.manual_seed(0)
+    turns = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e4}
+    config = transformers.Qwen2VLConfig(
+        text_config={**SMALL, "num_hidden_layers": 1, "num_key_value_heads": 2, "rope_parameters": turns},
+        vision_config={"depth": 1, "embed_dim": 32, "hidden_size": 32, "num_heads": 4, "mlp_ratio": 2},
+    )  # fmt: skip
+    pruner = ConfiguredPruning(transformers.Qwen2VLForConditionalGeneration(config).eval(), residual=True)
+    assert {w.name for w in pruner.graph.widths} == {"text_config.intermediate_size"}
+    assert any("model.visual" in f.reason for f in pruner.graph.frozen)
+
+
 # -- what comes out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from secateur.pruners.errors import BudgetError, NotPrunableError
 def mixtral(**more: Any) -> Any:
     torch.manual_seed(0)
     experts = {"num_key_value_heads": 2, "num_local_experts": 4, "num_experts_per_tok": 2}
-    config = transformers.MixtralConfig(**SMALL, **experts, **more)
+    config = transformers.MixtralConfig(**{**SMALL, **experts, **more})
     return transformers.MixtralForCausalLM(config).eval()
 
 
@@ -51,6 +52,19 @@ def test_a_router_that_chooses_among_groups_of_experts_is_refused() -> None:
 
 
 # -- what comes out
+
+
+def test_inner_channels_go_from_experts_that_no_token_of_the_example_goes_to() -> None:
+    """Of many experts some get no token, others with other weights: what runs is another number of products."""
+    model = mixtral(num_local_experts=24, num_hidden_layers=1)
+    pruner = ConfiguredPruning(model)
+    kept = {"intermediate_size": [*range(0, 48, 2)]}
+    assert {w.name for w in pruner.graph.widths} == {"intermediate_size", "num_attention_heads+num_key_value_heads"}
+    tokens = torch.arange(3, 33).reshape(1, 30)
+    zeroed = copy.deepcopy(model)
+    with torch.no_grad():
+        zeroed.model.layers[0].mlp.experts.down_proj[:, :, 1::2] = 0
+    torch.testing.assert_close(pruner.realize(kept)(tokens).logits, zeroed(tokens).logits)
 
 
 def test_the_experts_that_fewest_tokens_go_to_are_gone_and_the_rest_is_as_if_the_router_never_chose_them() -> None:

@@ -58,20 +58,22 @@ class Splits:
         self._multiplied.append(np.unique(atoms[atoms != 0]))
 
     def _wanted(self, facts: Facts) -> set[Split]:
-        """The splits of which each channel goes with one along which activations are multiplied. A split around them,
-        as of keys and values in one, has several channels for each."""
+        """The splits of which each channel that can go goes with one along which activations are multiplied. Others
+        stay where a part of each head is turned by positions. A split around them, as of keys and values in one, has
+        several channels for each."""
         if not (self._lines and self._multiplied):
             return set()
-        classes = facts.classes()
+        free, classes = prunable(facts), facts.classes()
+        left = {split: classes[line[free[line]]] for split, line in self._lines.items()}
         beginning: dict[int, list[Split]] = {}
-        for split, line in self._lines.items():
-            if len(np.unique(classes[line])) == len(line):
-                beginning.setdefault(int(classes[line[0]]), []).append(split)
+        for split, line in left.items():
+            if line.size and len(np.unique(line)) == line.size:
+                beginning.setdefault(int(line[0]), []).append(split)
         found: set[Split] = set()
         for atoms in self._multiplied:
             here = np.unique(classes[atoms])
             near = (split for number in here.tolist() for split in beginning.get(number, ()))
-            found |= {split for split in near if np.isin(classes[self._lines[split]], here).all()}
+            found |= {split for split in near if np.isin(left[split], here).all()}
         return found
 
     def revise(self, facts: Facts) -> bool:

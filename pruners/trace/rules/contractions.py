@@ -177,11 +177,15 @@ def _product(tracer: Tracer, call: Call, left: Tensor, right: Tensor) -> None:
         tracer.tie(k_left, k_right, "read by", call.site)
         read = (right, k_right, k_left) if b.weight else (left, k_left, k_right)
         tracer.consumed(*read)
-        tracer.reads(call, k_left, inner_left)  # zeros in a parameter may be something else in what is made of it
+        if not tracer.views(read[0]):  # zeros in a parameter may be something else in what is made of it
+            tracer.reads(call, k_left, inner_left)
     elif k_left is not None and k_right is not None and not weights:
         tracer.tie(k_left, k_right, f"{call.name} of two activations", call.site)
-        tracer.reads(call, k_left, inner_left)
-        tracer.ends(call, k_left)
+        if tracer.views(left) != tracer.views(right):  # one of the matrices that a parameter holds, as experts have it
+            tracer.consumed(*((right, k_right, k_left) if tracer.views(right) else (left, k_left, k_right)))
+        else:
+            tracer.reads(call, k_left, inner_left)
+            tracer.ends(call, k_left)
         tracer.splits.want_whole((k_left, k_right))
     else:
         reason = _UNKNOWN if len(weights) == 1 else f"{call.name} of two activations"
