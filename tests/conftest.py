@@ -47,10 +47,11 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def quick_checks() -> Iterator[None]:
-    """Fresh processes are forked from one that has torch imported; the first test that verifies starts it."""
+    """Fresh processes are forked from one that has torch imported, and from one that has transformers, too, for files
+    that import it; the first test that verifies starts it."""
     from secateur.pruners.verify.process import many_verifications
 
-    with many_verifications():
+    with many_verifications(["transformers.models.llama.modeling_llama"]):
         yield
 
 

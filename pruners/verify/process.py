@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -110,16 +111,16 @@ def verify_bundle(
 def _unneeded(file: Path) -> tuple[str, ...]:
     """torchvision, unless the file imports it or a library that may need it: then it is there for whoever runs it."""
     with suppress(SyntaxError):  # which the fresh process tells of
-        tree = ast.parse(file.read_bytes())
-        imports = [n for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom)]
-        modules = [
-            m for n in imports
-            for m in ([n.module or ""] if isinstance(n, ast.ImportFrom) else [a.name for a in n.names])
-        ]  # fmt: skip
-        known = {"torch", "numpy", "numba", "llvmlite", *sys.stdlib_module_names}
-        if {m.partition(".")[0] for m in modules} <= known:
+        if _imported(file) <= {"torch", "numpy", "numba", "llvmlite", *sys.stdlib_module_names}:
             return ("torchvision",)
     return ()
+
+
+def _imported(file: Path) -> set[str]:
+    """The packages that a file imports. Raises SyntaxError."""
+    found = [n for n in ast.walk(ast.parse(file.read_bytes())) if isinstance(n, ast.Import | ast.ImportFrom)]
+    names = [[n.module or ""] if isinstance(n, ast.ImportFrom) else [a.name for a in n.names] for n in found]
+    return {name.partition(".")[0] for several in names for name in several}
 
 
 def _run(
@@ -137,17 +138,18 @@ def _run(
 
 _COMMAND = [sys.executable, "-I", "-W", "ignore", fresh.SCRIPT]
 _many: ExitStack | None = None  # what ends where many bundles have been verified
-_server: subprocess.Popen[str] | None = None
+_ready: tuple[str, ...] = ()  # modules
+_servers: dict[tuple[str, ...], subprocess.Popen[str]] = {}  # by the modules that they have imported
 
 
 def _ask(arguments: list[str], folder: str) -> str:
     """One line of JSON from a fresh process."""
-    if _many is not None and _server is None:
-        _many.enter_context(_serving())
-    if _server is not None and _server.stdin is not None and _server.stdout is not None:
-        _server.stdin.write(json.dumps(arguments) + "\n")
-        _server.stdin.flush()
-        return _server.stdout.readline() or json.dumps({"error": "the process died"})
+    if _many is not None:
+        server = _serving(Path(arguments[0]), _many)
+        assert server.stdin is not None and server.stdout is not None
+        server.stdin.write(json.dumps(arguments) + "\n")
+        server.stdin.flush()
+        return server.stdout.readline() or json.dumps({"error": "the process died"})
     try:
         done = ahead.ask(fresh.SCRIPT, arguments, folder, _TIMEOUT) or subprocess.run(
             [*_COMMAND, *arguments], capture_output=True, text=True, timeout=_TIMEOUT, cwd=folder,
@@ -161,28 +163,34 @@ def _ask(arguments: list[str], folder: str) -> str:
 
 
 @contextmanager
-def many_verifications() -> Iterator[None]:
+def many_verifications(ready: Sequence[str] = ()) -> Iterator[None]:
     """Within this block every fresh process is forked from one that has torch imported: for many small bundles. The
-    first of them starts it."""
-    global _many
+    first of them starts it. ``ready``: modules that are imported there for files that import their packages."""
+    global _many, _ready
     with ExitStack() as _many:
+        _ready = tuple(ready)
         try:
             yield
         finally:
             _many = None
+            _servers.clear()
 
 
-@contextmanager
-def _serving() -> Iterator[None]:
-    global _server
-    with subprocess.Popen([*_COMMAND, "--serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
-        _server = server
-        try:
-            yield
-        finally:
-            _server = None
-            if server.stdin is not None:
-                server.stdin.close()
+def _serving(file: Path, stack: ExitStack) -> subprocess.Popen[str]:
+    """The process that answers for a file, until the ``stack`` ends."""
+    packages: set[str] = set()
+    with suppress(SyntaxError):
+        packages = _imported(file)
+    ready = tuple(m for m in _ready if m.partition(".")[0] in packages)
+    if ready not in _servers:
+        place = {**os.environ, "HF_MODULES_CACHE": str(stack.enter_context(scratch()))}  # set before the import
+        command = [*_COMMAND, "--serve", *ready]
+        server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=place)
+        stack.enter_context(server)  # waits for it
+        assert server.stdin is not None
+        stack.callback(server.stdin.close)
+        _servers[ready] = server
+    return _servers[ready]
 
 
 class _Files:

@@ -1,7 +1,7 @@
 """Runs in a fresh process, as a script: a bundle's file alone, without the toolkit. Prints one line of JSON.
 
     python -I isolated/__main__.py model.py FACTORY weights.pth check.pt blocked,module,names   ("": its own weights)
-    python -I isolated/__main__.py --serve      (the same arguments as JSON lists, one a line)
+    python -I isolated/__main__.py --serve MODULE ...   (these imported; the same arguments as JSON lists, one a line)
 
 ``check.pt`` holds the inputs and the outputs they must give.
 """
@@ -26,8 +26,8 @@ def _proof() -> ModuleType:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["--serve"]:
-        _proof().serve()
+    if sys.argv[1] == "--serve":
+        _proof().serve(sys.argv[2:])
     else:
         print(_proof().report(sys.argv[1:]), flush=True)
         os._exit(0)  # to take torch down takes half as long as to import it

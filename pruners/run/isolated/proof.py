@@ -7,7 +7,7 @@ import importlib.util
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, nullcontext, suppress
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -143,11 +143,13 @@ def report(arguments: list[str]) -> str:
     return json.dumps(found)
 
 
-def serve() -> None:
-    """One request a line, each answered by a forked child: a fresh process without the cost of importing torch."""
+def serve(ready: Sequence[str]) -> None:
+    """One request a line, each answered by a forked child: a fresh process without the cost of importing torch, and the
+    modules that are to be ``ready``."""
     torch.set_num_threads(1)
-    with suppress(ModuleNotFoundError):
-        importlib.import_module("numpy.random")  # it takes time, and seeding needs it
+    for module in ("numpy.random", *ready):  # seeding needs the first
+        with suppress(ModuleNotFoundError):
+            importlib.import_module(module)
     gc.freeze()  # else the first collection of every child copies nearly all of its memory
     for line in sys.stdin:
         reading, writing = os.pipe()
