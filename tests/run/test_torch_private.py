@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from secateur.pruners.run import (
     CONV_FORWARD,
+    TRUNCATED_NORMAL,
     BatchNormBase,
     ConvBase,
     ConvTransposeBase,
@@ -64,6 +65,14 @@ def test_a_dispatch_mode_sees_operations() -> None:
         torch.ones(2) + 1
     assert all(isinstance(op, OpOverload) for op in mode.found)
     assert [op.overloadpacket.__name__ for op in mode.found] == ["ones", "add"]
+
+
+def test_the_truncated_normal_goes_through_one_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[Any] = []
+    monkeypatch.setattr(nn.init, TRUNCATED_NORMAL, lambda *given, **named: found.append(given[0]))
+    weight = nn.Linear(2, 3).weight
+    nn.init.trunc_normal_(weight, std=0.02)
+    assert found[0] is weight
 
 
 def test_modes_do_not_import_the_compiler() -> None:

@@ -13,9 +13,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from ...run import DispatchMode
+from ...run import TRUNCATED_NORMAL, DispatchMode
 
-_TRUNCATED = "_no_grad_trunc_normal_"  # torch's, which looks at what it drew and draws again
 _DRAWS = {"uniform_", "normal_", "bernoulli_", "exponential_", "log_normal_", "cauchy_", "random_"}
 
 
@@ -25,7 +24,7 @@ class Undrawn(DispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self._waiting: dict[int, list[tuple[Any, tuple[Any, ...], dict[str, Any]]]] = {}
-        self._truncated = getattr(nn.init, _TRUNCATED)
+        self._truncated = getattr(nn.init, TRUNCATED_NORMAL)  # looks at what it drew, and draws again
 
     def __enter__(self) -> Self:
         mine = threading.get_ident()
@@ -36,12 +35,12 @@ class Undrawn(DispatchMode):
             self._waiting.setdefault(id(tensor), []).append((self._truncated, (tensor, *args), kwargs))
             return tensor
 
-        setattr(nn.init, _TRUNCATED, truncated)
+        setattr(nn.init, TRUNCATED_NORMAL, truncated)
         super().__enter__()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        setattr(nn.init, _TRUNCATED, self._truncated)
+        setattr(nn.init, TRUNCATED_NORMAL, self._truncated)
         super().__exit__(kind, error, tb)
 
     def __torch_dispatch__(

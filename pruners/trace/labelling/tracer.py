@@ -41,6 +41,7 @@ from ...run import (
     forward_site,
     is_blank,
     isolated,
+    storage_of,
     unsaved_buffers,
 )
 from .axis_splits import Splits
@@ -65,7 +66,7 @@ class Tracer:
             if first != name:
                 self.aliases[name] = first
         self._tensors = [t for _, t in tensors]  # keeps the identities alive
-        self._storages = {t.untyped_storage()._cdata for t in model.parameters() if t.layout == torch.strided}
+        self._storages = {storage_of(t) for t in model.parameters() if t.layout == torch.strided}
         self._copied: list[Tensor] = []
         shapes = {n: tuple(t.shape) for n, t in tensors if n not in self.aliases}
         self.facts = Facts(shapes | flat.shapes, [n for n, _ in model.named_buffers(remove_duplicate=False)])
@@ -190,7 +191,7 @@ class Tracer:
 
     def views(self, tensor: Tensor) -> bool:
         """Whether it lies in a parameter's memory, transposed or as a part: what is zero there is zero here."""
-        return tensor.layout == torch.strided and tensor.untyped_storage()._cdata in self._storages
+        return tensor.layout == torch.strided and storage_of(tensor) in self._storages
 
     def unstored(self, plane: Tensor) -> bool:
         """Whether all channels of a plane are such that no tensor of the network stores, as those of zeros."""
