@@ -23,25 +23,9 @@ from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
 
 __all__ = [
-    "CONV_FORWARD",
-    "TRUNCATED_NORMAL",
-    "BatchNormBase",
-    "ConvBase",
-    "ConvTransposeBase",
-    "NormBase",
-    "OpOverload",
-    "WithoutTorchDispatch",
-    "WithoutTorchFunction",
-    "gather_weights",
-    "infer_sizes",
-    "paddings",
-    "schema_of",
-    "storage_of",
-    "tree_flatten",
-    "tree_leaves",
-    "tree_map",
-    "unsaved_buffers",
-    "without_modes",
+    "CONV_FORWARD", "TRUNCATED_NORMAL", "BatchNormBase", "ConvBase", "ConvTransposeBase", "NormBase", "OpOverload",
+    "WithoutTorchDispatch", "WithoutTorchFunction", "gather_weights", "infer_sizes", "paddings", "schema_of",
+    "storage_of", "tree_flatten", "tree_leaves", "tree_map", "unsaved_buffers", "without_modes",
 ]
 
 TRUNCATED_NORMAL = "_no_grad_trunc_normal_"  # of nn.init: what trunc_normal_ calls, wherever that was imported
