@@ -150,6 +150,40 @@ KEPT = {
 }  # fmt: skip
 
 
+INNER = """class Twice(nn.Module):
+    def __init__(self, width, slope=0.1):
+        super().__init__()
+        self.slope = slope
+        self.first = nn.Conv2d(width, {inner}, 3, padding=1)
+        self.second = nn.Conv2d({inner}, width, 3, padding=1)
+
+    def forward(self, x):
+        return x + self.second(self.first(x).relu() * self.slope)
+
+
+"""
+
+
+def test_a_name_that_stands_for_a_narrower_layer_too_is_divided_there(folder: Path) -> None:
+    init = """        layers, c = [], 3
+        for w in (8, 16):
+            layers += [Block(c, w), Twice(width=w)]
+            c = w
+        self.body = nn.Sequential(*layers)"""
+    text = INNER.format(inner="width") + net(init, "16")
+    written, made = halved(folder, text, skip=("body.0.conv", "body.2.conv"))
+    assert INNER.format(inner="width // 2") in written and init in written
+    assert widths(made) == [8, 4, 8, 16, 8, 16]
+
+
+def test_a_name_that_stands_for_one_other_width_gets_a_number_there(folder: Path) -> None:
+    init = """        width = 16
+        self.body = nn.Sequential(Block(3, width), Block(width, width), Block(b=width, a=width))"""
+    written, made = halved(folder, net(init, "width"), skip=("body.2.conv",))
+    assert init.replace("= 16", "= 8").replace("(b=width", "(b=16") in written and "nn.Linear(16, 5)" in written
+    assert widths(made) == [8, 8, 16]
+
+
 def test_a_sum_of_widths_stays_a_sum_where_one_of_them_does_not_change(folder: Path) -> None:
     head = "class Cell(nn.Module):\n    def __init__(self, h, x):\n        super().__init__()\n"
     cell = head + """        self.mix = nn.Conv2d(h + x, h, 1)

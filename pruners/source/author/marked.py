@@ -15,7 +15,7 @@ from ...run import computes_weights
 from ..text import FunctionNode, SourceFile, first_word, span_of, stored_names, value_named
 from .bindings import binding, namespace_of
 
-NUMBER, INT = "_secateur_number_", "_secateur_int_"
+NUMBER, INT, USE = "_secateur_number_", "_secateur_int_", "_secateur_use_"
 
 
 def bared(init: FunctionNode, namespace: Mapping[str, Any]) -> Mapping[Span, ast.expr]:
@@ -32,11 +32,19 @@ def bared(init: FunctionNode, namespace: Mapping[str, Any]) -> Mapping[Span, ast
 
 
 class _Marked(ast.NodeTransformer):
-    """Every number in code becomes a call that gives it, and every layer with a norm on its weights the layer."""
+    """Every number in code becomes a call that gives it, and every layer with a norm on its weights the layer; what
+    calls in constructors are given is said to have been used there."""
 
     def __init__(self, file: str, bare: Mapping[Span, ast.expr]) -> None:
         self.file = file
         self.bare = bare
+        self.inside = False
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        before, self.inside = self.inside, node.name == "__init__"
+        self.generic_visit(node)
+        self.inside = before
+        return node
 
     def visit_Constant(self, node: ast.Constant) -> ast.expr:
         if type(node.value) not in (int, float):
@@ -48,10 +56,20 @@ class _Marked(ast.NodeTransformer):
     def visit_Call(self, node: ast.Call) -> Any:
         if span_of(node) in self.bare:
             return self.visit(node.args[0])
+        uses = [self.inside and _is_use(a) for a in node.args]
+        named = [self.inside and _is_use(k.value) for k in node.keywords]
         self.generic_visit(node)
+        node.args = [self._used(a) if u else a for a, u in zip(node.args, uses, strict=True)]
+        for keyword, use in zip(node.keywords, named, strict=True):
+            keyword.value = self._used(keyword.value) if use else keyword.value
         if isinstance(node.func, ast.Name) and node.func.id == "int":
             node.func.id = INT
         return node
+
+    def _used(self, node: ast.expr) -> ast.expr:
+        site = (self.file, *span_of(node))
+        name, place = _at(node, ast.Name(USE, ast.Load())), _at(node, ast.Constant(cast(Any, site)))
+        return cast(ast.expr, _at(node, ast.Call(name, [place, node], [])))
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.stmt:
         node.value = self.visit(node.value) if node.value is not None else None
@@ -60,6 +78,11 @@ class _Marked(ast.NodeTransformer):
     def visit_match_case(self, node: ast.match_case) -> ast.match_case:
         node.body = [self.visit(s) for s in node.body]
         return node
+
+
+def _is_use(node: ast.expr) -> bool:
+    simple = isinstance(node, ast.Name | ast.Attribute | ast.Subscript | ast.BinOp)
+    return simple and not any(isinstance(n, ast.Call | ast.Slice | ast.NamedExpr | ast.Lambda) for n in ast.walk(node))
 
 
 def _at(place: ast.expr, node: Any) -> Any:

@@ -18,7 +18,7 @@ from ...places import Span
 from ..live import cells
 from ..text import SourceFile, encloses, function_of, span_of
 from .bindings import namespace_of
-from .marked import INT, NUMBER, marked, marked_functions
+from .marked import INT, NUMBER, USE, marked, marked_functions
 from .options import defaults, fields_of, named_values, remade, with_fields
 
 _TRIES = 24  # of other factors, in ``solved``
@@ -127,14 +127,18 @@ def _int(*args: Any) -> Any:
 
 
 @contextmanager
-def with_numbers(files: Iterable[SourceFile], classes: Iterable[type], read: Read) -> Iterator[list[Asked]]:
+def with_numbers(
+    files: Iterable[SourceFile], classes: Iterable[type], read: Read, use: Read = lambda _, value: value
+) -> Iterator[list[Asked]]:
     """Within this block the functions, tables and class attributes of these files have the numbers that ``read``
-    gives. Gives the comparisons in which traced numbers stood."""
+    gives, and calls in constructors get what ``use`` makes of what they are given. Gives the comparisons in which
+    traced numbers stood."""
     files = list(files)
     namespaces = {file.name: cast(dict[str, Any], namespace_of(file)) for file in files}
     with ExitStack() as undo:
         vars(builtins).update({NUMBER: lambda site: read(Written(site[0], site[1:5]), site[5]), INT: _int})
-        undo.callback(lambda: [vars(builtins).pop(name) for name in (NUMBER, INT)])
+        vars(builtins)[USE] = lambda site, value: use(Written(site[0], site[1:5]), value)
+        undo.callback(lambda: [vars(builtins).pop(name) for name in (NUMBER, INT, USE)])
         _ASKED.append([])
         undo.callback(_ASKED.pop)
         functions = [(f, file, new) for file in files for f, new in _functions(file, namespaces[file.name])]
@@ -429,6 +433,12 @@ def again(value: Any, numbers: Numbers) -> Any:
     if type(value) is dict:
         return {again(k, numbers): again(v, numbers) for k, v in value.items()}
     return value.again(numbers) if isinstance(value, _Origin) else value
+
+
+def implied(value: Any, wanted: float, key: Hashable, old: Numbers) -> float | None:
+    """What a number would be if it alone changed so that a value is what it has to be."""
+    number = _number(value, wanted, key, old[key], old)
+    return number if value.again({**old, key: number}) == wanted else None
 
 
 def _number(value: Any, wanted: float, key: Hashable, old: float, numbers: Numbers) -> float:

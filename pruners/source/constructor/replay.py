@@ -9,6 +9,7 @@ import inspect
 import io
 import tokenize
 import types
+from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -18,6 +19,7 @@ from torch import nn
 from ..author import (
     Asked,
     AuthorClass,
+    Traced,
     Written,
     compensated,
     decided,
@@ -49,9 +51,11 @@ from .context import ClassContext
 from .equations import equations_of, namesakes, sizes_made, twins
 from .parameters import WrittenInit
 from .replayed_text import ReplayedText, init_as_written, path_of
+from .uses import Reading, Use, choices
 
 DEPTH = 4  # of records in records
 Key = tuple[Any, ...]  # class, instance, parameter, places in what was given for it
+Solution = tuple[dict[Hashable, float], Sequence[Arguments]]
 
 
 class Replays:
@@ -60,6 +64,7 @@ class Replays:
     def __init__(self, tree: Tree) -> None:
         self.tree = tree
         self.numbers: dict[Hashable, float] = {}
+        self.uses: dict[Written, Use] = {}  # what goes to places where a name says another number than is wanted
         self.gone: set[type] = set()  # classes whose constructors can't stay
         self.old: dict[Hashable, float] = {}
         self.factory = False  # whether the author's factory stays
@@ -70,18 +75,21 @@ class Replays:
         self._asked: dict[Any, list[Asked]] = {}  # comparisons of the numbers in them
         self._once: dict[type, list[Run]] = {}  # with the lists as long as they were
         self._files: dict[type, list[SourceFile]] = {}
-        self._made_last: dict[Any, tuple[Mapping[Hashable, float], dict[Hashable, Run]]] = {}  # by maker; with numbers
+        self._made_last: dict[Any, tuple[Any, dict[Hashable, Run]]] = {}  # by maker; with which numbers
 
     def begin(self) -> None:
         """All constructors are written anew."""
         self.numbers.clear()
+        self.uses.clear()
         self.factory = False
         self.kept.clear()
 
     def write(self, context: ClassContext, recorder: Recorder) -> WrittenInit | None:
         """The constructor of a class as the author wrote it but for numbers; None where it wouldn't make the same."""
         what = f"{context.author.cls.__name__} can't stay as it is"
+        uses = dict(self.uses)
         found = attempted(what, lambda: self._tried(context, recorder))
+        self.uses = uses if found is None else self.uses
         (self.gone if found is None else self.kept).add(context.author.cls)
         return found
 
@@ -96,12 +104,14 @@ class Replays:
             if parent in self.tree.instances:
                 continue  # it has a text already
             author = AuthorClass(parent, self.tree.sources)
-            found[parent] = init_as_written(author, self._changed(self.numbers))
+            found[parent] = init_as_written(author, self._changed(self.numbers), self.uses)
         return found
 
     def _tried(self, context: ClassContext, recorder: Recorder) -> WrittenInit | None:
+        held = dict(self.uses)
         if context.is_root and (found := self._of_factory(context)) is not None:
             return found
+        self.uses = held
         return None if context.author.cls in self.gone or not _alone(context) else self._written(context, recorder)
 
     def _of_factory(self, context: ClassContext) -> WrittenInit | None:
@@ -126,7 +136,7 @@ class Replays:
         self.arguments = {n: v for n, v in new.items() if v != defaults[n]}
         self.numbers.update({k: v for k, v in numbers.items() if isinstance(k, Written)})
         self.factory = True
-        return init_as_written(context.author, self._changed(numbers))
+        return init_as_written(context.author, self._changed(numbers), self.uses)
 
     def _written(self, context: ClassContext, recorder: Recorder) -> WrittenInit | None:
         given = [_without_usual_options(context, a) for a in _given(context)]
@@ -137,7 +147,7 @@ class Replays:
         if self._untrue(context, numbers) or self._of_headers(context) & self._changed(numbers).keys():
             return None
         changed = self._changed(numbers)
-        text = ReplayedText(context, recorder, new, given, changed, self.old, numbers.keys())
+        text = ReplayedText(context, recorder, new, given, changed, self.old, numbers.keys(), self.uses)
         written = text.written()
         if written is not None:
             self.numbers.update({k: v for k, v in numbers.items() if isinstance(k, Written)})
@@ -161,10 +171,52 @@ class Replays:
         names = {n for r in context.records for n, s in r.items() if s.kind == PLAIN and context.may_follow(n)}
         return any(reads_of(vars(run.module).get(n)) & torn for run in runs for n in names)
 
-    def _solved(
-        self, context: ClassContext, given: Sequence[Arguments], factory: Any = None
-    ) -> tuple[dict[Hashable, float], list[dict[str, Any]]] | None:
+    def _solved(self, context: ClassContext, given: Sequence[Arguments], factory: Any = None) -> Solution | None:
         """Numbers, and arguments, with which the constructor, or the ``factory``, makes the live modules."""
+        return self._by_numbers(context, given, factory) or attempted(
+            f"{context.author.cls.__name__}, place by place", lambda: self._by_places(context, given, factory)
+        )
+
+    def _by_places(self, context: ClassContext, given: Sequence[Arguments], factory: Any) -> Solution | None:
+        """The same where names stand for several widths: some places in the constructor get a number of their own."""
+        author, init, maker = context.author, context.author.init, factory or context.author.cls
+        assert init is not None
+        body = (init.body[0].lineno, 0, *span_of(init)[2:])
+        before, times, index = dict[Reading, Any](), Counter[Any](), 0
+
+        def use(site: Written, value: Any) -> Any:
+            if type(value) not in (int, Traced) or site in self.uses or not site.stands_in(author.init_file, body):
+                return self._used(site, value)
+            reading = Reading(site, index, times[site, index])
+            times[site, index] += 1
+            before[reading], self.old[reading] = value, int(value)
+            return traced(reading, int(value))
+
+        runs = list[Run]()
+        with with_numbers(self._files_of(context), self.tree.names, self._read, use):
+            for index, arguments in enumerate(given):
+                runs.append(self._made(maker, _tagged(arguments, (maker, index), self._read)))
+        equations = [e for i, run in enumerate(runs) for e in equations_of(context, i, run, self._read)]
+        wanted = solved(equations, {**self.old, **self._depths}, self.numbers)
+        for numbers, uses in choices(before, wanted, self.old, len(given) > 1) if wanted is not None else ():
+            inside = [(k, s) for k in self._changed(numbers) if isinstance(k, Written) for s in uses]
+            if not uses or any(k.stands_in(author.init_file, s.span) for k, s in inside):
+                continue
+            held, self.uses = self.uses, {**self.uses, **uses}
+            new = [_tagged(a, (maker, i), numbers.get) for i, a in enumerate(given)]
+            with with_numbers(self._files_of(context), self.tree.names, numbers.get, self._used):
+                made = [self._made(maker, a) for a in new]
+            handed = {id(v) for arguments in new for v in arguments.values() if isinstance(v, nn.Module)}
+            alike = all(type(run.module) is context.author.cls for run in made)
+            if alike and all(Agreement(context, i, run, handed, numbers.get).holds() for i, run in enumerate(made)):
+                return numbers, new
+            self.uses = held
+        return None
+
+    def _used(self, site: Written, value: Any) -> Any:
+        return self.uses[site].now(value) if site in self.uses else value
+
+    def _by_numbers(self, context: ClassContext, given: Sequence[Arguments], factory: Any) -> Solution | None:
         maker = factory or context.author.cls
         runs = self._traced(context, given, maker)
         equations = [e for i, run in enumerate(runs) for e in equations_of(context, i, run, self._read)]
@@ -196,12 +248,12 @@ class Replays:
         is made: then, and of the same arguments, once."""
         new: list[dict[str, Any]] = [_tagged(a, (maker, i), numbers.get) for i, a in enumerate(given)]
         keys = [tuple((n, object() if is_options(v) else _sameness(v)) for n, v in a.items()) for a in new]
-        known, made = self._made_last.get(maker, ({}, {}))
-        if known != numbers or not made.keys() >= set(keys):
-            with with_numbers(self._files_of(context), self.tree.names, numbers.get):
+        known, made = self._made_last.get(maker, (None, {}))
+        if known != (numbers, self.uses) or not made.keys() >= set(keys):
+            with with_numbers(self._files_of(context), self.tree.names, numbers.get, self._used):
                 self._give_options(context, maker, new)
                 made = {k: self._made(maker, a) for k, a in dict(zip(keys, new, strict=True)).items()}
-            self._made_last[maker] = dict(numbers), made
+            self._made_last[maker] = ({**numbers}, {**self.uses}), made
         return new, [made[key] for key in keys]
 
     def _sizes_of_tensors(
@@ -268,7 +320,7 @@ class Replays:
             found.add(site)
             return self._read(site, value)
 
-        with with_numbers(self._files_of(context), self.tree.names, read) as self._asked[maker]:
+        with with_numbers(self._files_of(context), self.tree.names, read, self._used) as self._asked[maker]:
             tagged = [_tagged(a, (maker, i), read, DEPTH if apart else 0) for i, a in enumerate(given)]
             if not apart:
                 self._give_options(context, maker, tagged)

@@ -32,6 +32,7 @@ from ..text import STEP, FunctionNode, SourceFile, dedented, loaded_names, repla
 from .agreement import Arguments, one_by_one
 from .context import ClassContext
 from .parameters import Parameter, WrittenInit, header_lines
+from .uses import Use
 
 USUAL = ("device", "dtype")  # None says what torch does anyway
 
@@ -41,12 +42,14 @@ def path_of(tree: Tree, module: nn.Module) -> str:
     return next(p for p, birth in tree.births.items() if birth.module is module)
 
 
-def text_lines(author: AuthorClass, numbers: Mapping[Any, float]) -> list[str]:
-    """The author's constructor, with other numbers in it."""
+def text_lines(author: AuthorClass, numbers: Mapping[Any, float], uses: Mapping[Written, Use]) -> list[str]:
+    """The author's constructor, with other numbers in it, and others than his names say at some places (``uses``)."""
     init, file = author.init, author.init_file
     assert init is not None
     inside = [k for k in numbers if isinstance(k, Written) and k.stands_in(file, span_of(init))]
     parts = list(with_equal_sides(file, {k.span: literal(numbers[k]) for k in inside}).items())
+    mine = [(k.span, u) for k, u in uses.items() if k.stands_in(file, span_of(init))]
+    parts += [(span, use.written(file.span(*span))) for span, use in mine]
     for stmt in init.body:
         called = [author.globals.get(n) for n in loaded_names(stmt)] if isinstance(stmt, ast.Expr) else []
         if any(inspect.isfunction(f) and unwelcome(f.__module__) for f in called):
@@ -83,9 +86,11 @@ def parameter_as_written(parameter: AuthorParameter, order: int) -> Parameter:
     return Parameter(parameter.name, (None,), None, text, note, parameter.keyword_only, (order,))
 
 
-def init_as_written(author: AuthorClass, numbers: Mapping[Any, float]) -> WrittenInit:
+def init_as_written(
+    author: AuthorClass, numbers: Mapping[Any, float], uses: Mapping[Written, Use]
+) -> WrittenInit:
     """The author's constructor and its parameters, with other numbers in its text; no text where it is a parent's."""
-    lines = indented_text(author, text_lines(author, numbers)) if author.home is author.cls else []
+    lines = indented_text(author, text_lines(author, numbers, uses)) if author.home is author.cls else []
     parameters = [parameter_as_written(p, n) for n, p in enumerate(author.parameters.values())]
     return WrittenInit(lines, parameters, {}, {})
 
@@ -102,6 +107,7 @@ class ReplayedText:
     numbers: Mapping[Any, float]
     old: Mapping[Any, float]
     bound: Set[Any]
+    uses: Mapping[Written, Use]
 
     def __post_init__(self) -> None:
         self.author = self.context.author
@@ -115,7 +121,7 @@ class ReplayedText:
         if self._stale(init) or (inherited and self.context.is_root):
             return None
         parameters = [self._parameter(name, n) for n, name in enumerate(author.parameters)]
-        lines = text_lines(author, self.numbers) if not inherited else []
+        lines = text_lines(author, self.numbers, self.uses) if not inherited else []
         if self.context.is_root:
             if not {p.name for p in parameters} >= set(self.given[0]):
                 return None
