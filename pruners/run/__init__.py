@@ -80,7 +80,7 @@ from .torch_private import (
     unsaved_buffers,
     without_modes,
 )
-from .ways import Visit, Watch, Way, unwatched
+from .ways import Visit, Watch, Way, misfit, unwatched
 from .wrappers import computes_weights, plain, precision_of, rounded, unloaded, unwrapped, wide, widened
 
 __all__ = [
@@ -91,10 +91,10 @@ __all__ = [
     "computes_weights", "copied", "decision", "dense", "describe", "described", "estimate_batch_norm", "examples_of",
     "forward_site", "from_files", "gather_weights", "hooked", "images_of", "in_stand_in", "infer_sizes",
     "interrupt_as_flag", "is_author_file", "is_blank", "is_lazy_network", "is_library_file", "isolated", "labels_of",
-    "larger_batch", "larger_sizes", "layer_frame", "name_of", "paddings", "pieces", "places", "plain", "precision_of",
-    "rearrange", "repeatable", "require_inputs", "require_module", "rounded", "run", "same_mode", "same_values",
-    "schema_of", "scores_of", "settle_alike", "settle_sizes", "site_of", "span", "span_of", "state_of", "storage_of",
-    "stream", "streams", "take", "tensors_in", "training_batch", "tree_flatten", "tree_leaves", "tree_map", "tree_of",
-    "twin", "undoing", "unloaded", "unsaved_buffers", "unwatched", "unwrapped", "values_in", "wide", "widened",
-    "without_modes", "without_traces",
+    "larger_batch", "larger_sizes", "layer_frame", "misfit", "name_of", "paddings", "pieces", "places", "plain",
+    "precision_of", "rearrange", "repeatable", "require_inputs", "require_module", "rounded", "run", "same_mode",
+    "same_values", "schema_of", "scores_of", "settle_alike", "settle_sizes", "site_of", "span", "span_of", "state_of",
+    "storage_of", "stream", "streams", "take", "tensors_in", "training_batch", "tree_flatten", "tree_leaves",
+    "tree_map", "tree_of", "twin", "undoing", "unloaded", "unsaved_buffers", "unwatched", "unwrapped", "values_in",
+    "wide", "widened", "without_modes", "without_traces",
 ]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ast
 import sys
+import traceback
 from collections import ChainMap, Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache, partial
 from types import CodeType, FrameType, FunctionType
 from typing import Any, Protocol
@@ -20,6 +21,7 @@ from . import forks
 from .calling import Modules
 from .forks import Block, Fork, Function, Left, Unknown, contains, function_of, own_nodes, span_of
 from .frames import is_author_file, is_library_file, run, span
+from .torch_private import ConvBase, NormBase
 
 _DEPTH = 2  # of ways inside ways that are tried
 _GENERATOR = 0x20 | 0x80 | 0x200
@@ -56,8 +58,9 @@ class Visit:
 class Trying(Protocol):
     """What is done about ways that are tried."""
 
-    def attempt(self, way: Way, site: Site, call: Callable[[], Left]) -> Left | str:
-        """Runs the way; why it can't be run, if so."""
+    def attempt(self, way: Way, site: Site, call: Callable[[], Left], foreign: bool) -> Left | str | None:
+        """Runs the way; why it can't be run, if so. ``foreign``: what it is meant for may be other settings, or another
+        visit; then None where a layer doesn't fit what it gets."""
 
     def join(self, first: Any, second: Any, site: Site) -> None:
         """Code behind the fork gets the one or the other."""
@@ -67,10 +70,14 @@ class Trying(Protocol):
 
 
 class Watch:
-    """``visits``: what was seen of every fork. ``tried``: the ways to try, by ``trying``."""
+    """``visits``: what was seen of every fork. ``tried``: the ways to try, by ``trying``; ``known``: those that some
+    run takes in some visit, as of the first visit."""
 
-    def __init__(self, modules: Modules, tried: Collection[Way] = (), trying: Trying | None = None) -> None:
-        self.modules, self.tried, self.trying = modules, frozenset(tried), trying
+    def __init__(
+        self, modules: Modules, tried: Collection[Way] = (), trying: Trying | None = None,
+        known: Collection[Way] = (),
+    ) -> None:  # fmt: skip
+        self.modules, self.tried, self.trying, self.known = modules, frozenset(tried), trying, frozenset(known)
         self.visits: dict[Way, Visit] = {}
         self.within: list[Way] = []
         self.stored: set[str] = set()  # attributes that running code gives other values
@@ -163,6 +170,21 @@ def _instructions_reported() -> None:
         (lambda: None)()
     finally:
         sys.settrace(before)
+
+
+def misfit(error: BaseException) -> bool:
+    """Whether a layer of torch's failed at what has not the channels that it reads."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        layer, x = frame.f_locals.get("self"), frame.f_locals.get("input")
+        if not isinstance(layer, ConvBase | nn.Linear | NormBase) or not isinstance(x, Tensor):
+            continue
+        read = next(getattr(layer, n) for n in ("in_channels", "in_features", "num_features") if hasattr(layer, n))
+        axis = x.ndim - 1 if isinstance(layer, nn.Linear) else x.ndim - layer.weight.ndim + 1
+        if isinstance(layer, NormBase):
+            axis = 1
+        if 0 <= axis < x.ndim and x.shape[axis] != read:
+            return True
+    return False
 
 
 def _file_of(cls: type) -> str | None:
@@ -332,15 +354,20 @@ class _Frame:
         block = fork.ways[side]
         site = Site(self.code.co_filename, block[0].lineno if block else fork.test.lineno, self.code.co_name)
         space = {n: forks.own_copy(v) for n, v in frame.f_locals.items()}
-        left: Left | str = forks.unfit(block, space) or ("it lies too deep" if len(watch.within) >= _DEPTH else "")
+        deep = "it lies too deep" if len(watch.within) >= _DEPTH else ""
+        left: Left | str | None = forks.unfit(block, space) or deep
         if not left:
             call = forks.runnable(fork, side, self.code, space, frame.f_globals)
             part = self.function.within(self.function.node, fork.region)
             code = call.func.__code__
             watch.inherited[id(code)] = (part, self.settled, self.original, code)
             watch.within.append(way)
-            left = trying.attempt(way, site, partial(sys.call_tracing, watch.watched, (call,)))
+            known = replace(way, visit=0, within=None) in watch.known
+            foreign = known or not watch.visits[replace(way, side=0)].open
+            left = trying.attempt(way, site, partial(sys.call_tracing, watch.watched, (call,)), foreign)
             watch.within.pop()
+        if left is None:
+            return
         if isinstance(left, str):
             trying.hold(list(_read(block, frame.f_locals)), site, left)
         regions = {"end": fork.region, "return": None}

@@ -43,7 +43,7 @@ class _Retried:
 
     failed: Collection[Any]
 
-    def attempt(self, way: Way, site: Site, call: Callable[[], Left]) -> Left | str:
+    def attempt(self, way: Way, site: Site, call: Callable[[], Left], foreign: bool) -> Left | str:
         return "the trace failed here" if way in self.failed else call()
 
     def join(self, first: Any, second: Any, site: Site) -> None:

@@ -147,7 +147,8 @@ class _Cut:
             try:
                 return self._stale(how, frames)
             except StuckError as error:
-                if not how.decided or error.widths:
+                went_on = not isinstance(error, OtherWayError) and error.__cause__ is None
+                if not how.decided or went_on:
                     raise
             self.decided = True
         return self._stale(how, frames)

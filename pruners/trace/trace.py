@@ -159,7 +159,7 @@ class _Passes:
             self.tracer.why_unreached = reason, site_of(cause) or NOWHERE
 
     def _try_ways(self) -> None:
-        attempts = Attempts(self.tracer)
+        attempts = Attempts(self.tracer, self.runs)
         for number, ways in untaken(self.runs, self.tracer.unreached_modules()).items():
             run = replace(self.runs[number][0], tried=frozenset(ways))
             example = self.examples[run.example]
@@ -178,7 +178,7 @@ def _labelled(
     run = run or Pass()
     tracer.batch = batch_size(example)
     args, kwargs = call_arguments(example)
-    watch = Watch(tracer.modules, run.tried, attempts)
+    watch = Watch(tracer.modules, run.tried, attempts, attempts.known if attempts is not None else ())
     with as_it_was(model), ExitStack() as stack:
         stack.enter_context(repeatable())
         stack.enter_context(torch.set_grad_enabled(run.graded))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
 from ..graph import Pass, Untaken
 from ..places import Site
-from ..run import Left, Visit, Watch, Way, described, pieces, undoing, without_modes
+from ..run import Left, Visit, Watch, Way, described, misfit, pieces, undoing, without_modes
 from .labelling import Tracer, axes_of, line_key
 
 Runs = list[tuple[Pass, Watch]]
@@ -43,10 +44,14 @@ def _side(place: Way, side: int) -> Way:
 
 class Attempts:
     """Runs ways under labels. ``failed``: those that couldn't be run; ``held``: places that read what stays, and why;
-    ``done``: places that were run."""
+    ``done``: places that were run; ``known``: ways that some run takes, see ``Watch``."""
 
-    def __init__(self, tracer: Tracer) -> None:
+    def __init__(self, tracer: Tracer, runs: Runs) -> None:
         self._tracer = tracer
+        self.known = {
+            _side(replace(place, visit=0), side)
+            for _, watch in runs for place, visit in watch.visits.items() for side in visit.taken
+        }  # fmt: skip
         self.failed: set[Way] = set()
         self.held: dict[Site, str] = {}
         self.done: set[Site] = set()
@@ -56,7 +61,7 @@ class Attempts:
         """What was tried, in the order of the code."""
         return tuple(Untaken(site, self.held.get(site, "")) for site in sorted(self.done | self.held.keys()))
 
-    def attempt(self, way: Way, site: Site, call: Callable[[], Left]) -> Left | str:
+    def attempt(self, way: Way, site: Site, call: Callable[[], Left], foreign: bool) -> Left | str | None:
         tracer = self._tracer
         calls, decided = len(tracer.site_calls), len(tracer.decided)
         outside, tracer.unread = tracer.unread, {}
@@ -67,7 +72,7 @@ class Attempts:
             undo()  # caches, that the way the network takes finds empty
             del tracer.site_calls[calls:], tracer.decided[decided:]
             self.failed.add(way)
-            return described(error)
+            return None if foreign and misfit(error) else described(error)
         finally:
             self.settle()
             tracer.unread = outside

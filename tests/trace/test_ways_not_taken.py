@@ -619,3 +619,30 @@ def test_the_first_function_that_a_process_watches_is_watched(tmp_path: Path) ->
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, env=env)
     assert done.stdout == "1\n", done.stderr
+
+
+class Pyramid(Net):
+    """Picks a layer by its number, as helpers that are scripted do; a setting leaves one out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.ModuleList([nn.Conv2d(16, 16, 1), nn.Conv2d(6, 16, 1)])
+        self.c3, self.c4, self.depth = nn.Conv2d(16, 6, 1), nn.Conv2d(4, 6, 1), 1
+
+    def inner_of(self, x: Tensor, number: int) -> Tensor:
+        for i, layer in enumerate(self.inner):
+            if i == number:
+                x = layer(x)
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.c1(x)
+        y = self.c3(x)
+        if self.depth > 1:
+            y = self.c4(y)
+        return self.end(self.inner_of(x, 0) + self.inner_of(y, 1))
+
+
+def test_a_way_in_which_a_layer_does_not_fit_is_none_where_it_is_meant_for_something_else() -> None:
+    pruner = compare(Pyramid, [(torch.randn(2, 3, 8, 8),)])
+    assert {"c1", "c3"} <= {w.name for w in pruner.graph.widths}
