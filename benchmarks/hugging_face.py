@@ -129,6 +129,57 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "Dinov2ForImageClassification": ("Dinov2Config", {**SEEN, "mlp_ratio": 2}),
     "SiglipVisionModel": ("SiglipVisionConfig", SEEN),
     "SiglipTextModel": ("SiglipTextConfig", {**BLOCKS, **TEXT, "eos_token_id": 99}),
+    "OlmoeForCausalLM": ("OlmoeConfig", {**GROUPED, "num_experts": 32, "num_experts_per_tok": 2}),
+    "DeepseekV3ForCausalLM": (
+        "DeepseekV3Config",
+        {**GROUPED, "num_key_value_heads": 4, "n_routed_experts": 8, "num_experts_per_tok": 2, "n_group": 2,
+         "topk_group": 1, "moe_intermediate_size": 24, "first_k_dense_replace": 1, "q_lora_rank": 24,
+         "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 12, "v_head_dim": 10},
+    ),
+    "GptOssForCausalLM": (
+        "GptOssConfig",
+        {**GROUPED, "head_dim": 8, "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 4},
+    ),
+    "Glm4ForCausalLM": ("Glm4Config", {**GROUPED, "head_dim": 8, "pad_token_id": 0}),
+    "Gemma2ForCausalLM": ("Gemma2Config", {**GROUPED, "head_dim": 8, "sliding_window": 4}),
+    "SmolLM3ForCausalLM": ("SmolLM3Config", {**GROUPED, "no_rope_layers": [1, 0], "pad_token_id": 0}),
+    "Lfm2ForCausalLM": (
+        "Lfm2Config", {**GROUPED, "layer_types": ["conv", "full_attention"], "block_auto_adjust_ff_dim": False}
+    ),
+    "NemotronForCausalLM": ("NemotronConfig", GROUPED),
+    "GPTJForCausalLM": (
+        "GPTJConfig",
+        {"vocab_size": 100, "n_positions": 64, "n_embd": 32, "n_layer": 2, "n_head": 4, "rotary_dim": 4,
+         "bos_token_id": 1, "eos_token_id": 2},
+    ),
+    "Qwen2VLForConditionalGeneration": (
+        "Qwen2VLConfig",
+        {"text_config": {**GROUPED, "rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2],
+                                                        "rope_theta": 10000.0}},
+         "vision_config": {"depth": 2, "embed_dim": 32, "hidden_size": 32, "num_heads": 4, "mlp_ratio": 2}},
+    ),
+    "CLIPModel": (
+        "CLIPConfig",
+        {"text_config": {**BLOCKS, **TEXT, "eos_token_id": 99}, "vision_config": SEEN, "projection_dim": 24},
+    ),
+    "BlipForConditionalGeneration": (
+        "BlipConfig",
+        {"text_config": {**BLOCKS, **TEXT, "encoder_hidden_size": 32, "bos_token_id": 1, "sep_token_id": 2},
+         "vision_config": SEEN, "projection_dim": 32, "image_text_hidden_size": 32},
+    ),
+    "VideoMAEForVideoClassification": ("VideoMAEConfig", {**SEEN, "num_frames": 4}),
+    "XLMRobertaForSequenceClassification": ("XLMRobertaConfig", {**BLOCKS, **TEXT, "pad_token_id": 1}),
+    "LayoutLMForTokenClassification": ("LayoutLMConfig", {**BLOCKS, **TEXT, "max_2d_position_embeddings": 64}),
+    "Mamba2ForCausalLM": (
+        "Mamba2Config",
+        {"hidden_size": 32, "num_hidden_layers": 2, "num_heads": 8, "head_dim": 8, "state_size": 4, "n_groups": 2,
+         "vocab_size": 100, "chunk_size": 8, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2},
+    ),
+    "LevitForImageClassification": (
+        "LevitConfig",
+        {"image_size": 64, "hidden_sizes": [16, 24, 32], "num_attention_heads": [2, 3, 4], "depths": [1, 1, 1],
+         "key_dim": [8, 8, 8]},
+    ),
 }  # fmt: skip
 
 

@@ -73,6 +73,7 @@ from .weight_transfer import slice_state
 
 Lost = Mapping[Axis, Mapping[str, float]]
 _OPENED = Path(__file__).parent / "hub" / "opened.py"
+_PROMPTS = ("input_ids", "attention_mask", "pixel_values")
 _NEW_TOKENS = 8
 _NEW_TOKENS_STREAMED = 3
 _TRIALS = 24
@@ -497,7 +498,7 @@ class ConfiguredPruning(BasicPruning):
         apart = self.graph.apart
         assert apart is not None
         proof = cases(self.model, apart, each, _copy(network, self.model), None, self._all, runs=True, double=False)
-        generated = _generated(network, self.example_input)
+        generated = _generated(network, self.example_input, self.model)
         return [*proof, *generated]
 
 
@@ -584,17 +585,31 @@ def _opener(folder: Path, draft: Path, model: nn.Module, dtype: torch.dtype) -> 
     return file
 
 
-def _generated(network: nn.Module, example: Mapping[str, Any]) -> Iterator[Case]:
-    """Tokens that the pruned model generates, one by one with what it remembers, and anew each time."""
+def _generated(network: nn.Module, example: Mapping[str, Any], whole: nn.Module | None = None) -> Iterator[Case]:
+    """Tokens that the pruned model generates, one by one with what it remembers, and anew each time; none where the
+    ``whole`` one can't of these inputs, either."""
     model: Any = network
     if not callable(getattr(model, "can_generate", None)) or not model.can_generate() or "input_ids" not in example:
         return
-    inputs = {k: v for k, v in example.items() if k in ("input_ids", "attention_mask")}
+    inputs = {k: v for k, v in example.items() if k in _PROMPTS}
     streamed = streams(network)
     count = _NEW_TOKENS_STREAMED if streamed else _NEW_TOKENS
     inputs |= {"max_new_tokens": count, "min_new_tokens": count, "do_sample": False}
     for cached in (True, False):
         asked = {**inputs, "use_cache": cached}
-        tokens = model.generate(**asked)
+        try:
+            tokens = model.generate(**asked)
+        except Exception:  # some want settings or inputs of their own kind
+            if whole is None or _generates(whole, asked):
+                raise
+            return
         name = "greedy generation" + ("" if cached else ", without a cache")
         yield Case(name, asked, (tokens,), None, double=False, method="generate", streamed=streamed)
+
+
+def _generates(model: Any, asked: Mapping[str, Any]) -> bool:
+    try:
+        model.generate(**asked)
+    except Exception:  # as above
+        return False
+    return True

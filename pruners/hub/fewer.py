@@ -21,7 +21,7 @@ def fewer_layers(
 ) -> dict[str, Any] | None:
     """The values with which the library makes the tensors ``wanted``, or None. What they list of every layer, such as
     ``layer_types``, loses the places of those that go: lists that the library makes shorter itself (``completed``), or
-    else all of that length."""
+    else all of that length; or lists that it makes of the rest, such as names of stages, are left to it."""
     whole = [p for p, value in numbers_in(values) if value is not None]
     counting = [[p for p in whole if _at(values, p) == count] for count, _ in gone.values()]
     for paths in islice(product(*counting), _TRIALS):
@@ -40,17 +40,20 @@ def _told(
 ) -> Iterator[dict[str, Any]]:
     counted = {path[0] for path in left}
     lists = {name: v for name, v in values.items() if isinstance(v, (list, tuple)) and name not in counted}
-    following = []
-    for name, listed in lists.items():
-        made = completed({**changed(values, left), name: None}) if len(listed) in [n for n, _ in gone] else {}
-        if isinstance(made.get(name), (list, tuple)) and len(made[name]) != len(listed):
-            following.append(name)
+    long = [name for name, listed in lists.items() if len(listed) in [n for n, _ in gone]]
+    made = completed(_but(changed(values, left), long))
+    following = [n for n in long if isinstance(made.get(n), (list, tuple)) and len(made[n]) != len(lists[n])]
     for chosen in (following, [], list(lists)):
         found = copy.deepcopy(dict(values))
         for name in chosen:
             places = next((p for n, p in gone if n == len(lists[name])), frozenset[int]())
             found[name] = [v for n, v in enumerate(lists[name]) if n not in places]
         yield found
+    yield _but(copy.deepcopy(dict(values)), [n for n, v in lists.items() if completed(_but(values, [n])).get(n) == v])
+
+
+def _but(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in names}
 
 
 def _at(values: Any, path: Path) -> Any:

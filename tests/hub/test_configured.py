@@ -314,6 +314,21 @@ def test_layers_go_by_the_configuration_and_what_it_lists_of_each_layer_follows(
     torch.testing.assert_close(pruner.model(ids, use_cache=False).logits, short(ids, use_cache=False).logits)
 
 
+def test_lists_of_layers_that_are_never_empty_and_names_of_stages_follow() -> None:
+    torch.manual_seed(0)
+    config = transformers.SmolLM3Config(
+        **{**SMALL, "num_hidden_layers": 3}, num_key_value_heads=2, no_rope_layers=[1, 0, 1], pad_token_id=0
+    )
+    words = ConfiguredPruning(transformers.SmolLM3ForCausalLM(config).eval())
+    words.take_out(["model.layers.0"])
+    assert words.model.config.no_rope_layers == [0, 1]
+    seen = {k: v for k, v in SMALL.items() if k not in ("vocab_size", "max_position_embeddings", "intermediate_size")}
+    config = transformers.Dinov2Config(**seen, image_size=32, patch_size=8)
+    images = ConfiguredPruning(transformers.Dinov2ForImageClassification(config).eval())
+    images.take_out(["dinov2.encoder.layer.0"])
+    assert images.model.config.stage_names == ["stem", "stage1"]
+
+
 def test_a_layer_that_the_configuration_can_t_leave_out_stays() -> None:
     torch.manual_seed(0)
     config = transformers.T5Config(d_model=32, d_kv=8, d_ff=48, num_layers=3, num_heads=4, vocab_size=100)
