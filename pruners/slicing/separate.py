@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -386,16 +386,6 @@ def _parents(tree: ast.Module) -> Mapping[ast.AST, ast.AST]:
     return {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
 
 
-@lru_cache(maxsize=256)
-def _names_in(function: ast.AST) -> tuple[Mapping[str, list[ast.Name]], set[str]]:
-    """All names in a function, and its parameters."""
-    names: dict[str, list[ast.Name]] = {}
-    for node in ast.walk(function):
-        if isinstance(node, ast.Name):
-            names.setdefault(node.id, []).append(node)
-    return names, {a.arg for a in ast.walk(function) if isinstance(a, ast.arg)}
-
-
 def definition(name: ast.Name, tree: ast.Module) -> tuple[ast.expr, int]:
     """The expression that was assigned to a local name, and how often the name is read. Raises Unknown where there are
     several, or none that is plain to see."""
@@ -406,11 +396,21 @@ def definition(name: ast.Name, tree: ast.Module) -> tuple[ast.expr, int]:
     if node is None:
         raise Unknown(name.id)
     names, params = _names_in(node)
-    here = names[name.id]
+    here = names.get(name.id, [])
     stores = [n for n in here if not isinstance(n.ctx, ast.Load)]
     if len(stores) != 1 or name.id in params:
         raise Unknown(f"{name.id} is assigned in several places")
     return _assigned(stores[0], parents), len(here) - 1
+
+
+@lru_cache(maxsize=256)
+def _names_in(function: ast.AST) -> tuple[Mapping[str, list[ast.Name]], Set[str]]:
+    """Where each name stands in a function, and the names of what it and the functions in it take."""
+    names: dict[str, list[ast.Name]] = {}
+    nodes = list(ast.walk(function))
+    for node in (n for n in nodes if isinstance(n, ast.Name)):
+        names.setdefault(node.id, []).append(node)
+    return names, {n.arg for n in nodes if isinstance(n, ast.arg)}
 
 
 def _assigned(target: ast.Name, parents: Mapping[ast.AST, ast.AST]) -> ast.expr:

@@ -769,3 +769,26 @@ def test_a_text_of_several_lines_keeps_its_value(folder: Path) -> None:
     init = CONVS + '\n        self.note = """first\n  second\n"""'
     _, made = halved(folder, net(init, "16", methods="    def told(self):\n        return self.note\n\n"))
     assert made.note == "first\n  second\n"
+
+
+DRAWN = """class Net(nn.Module):
+    def __init__(self, width=16):
+        super().__init__()
+        self.conv = nn.Conv2d(3, width, 3, padding=1)
+        self.head = nn.Linear(width, 10)
+        nn.init.trunc_normal_(self.conv.weight, std=1e-3, a=-2e-3, b=2e-3)
+        nn.init.trunc_normal_(self.head.weight, std=1e-3)
+        nn.init.zeros_(self.head.bias)
+        if self.conv.weight.abs().max() > 2e-3 or not self.conv.weight.abs().max() > 0:
+            raise ValueError("it isn't drawn")
+
+    def forward(self, x):
+        return self.head(self.conv(x).relu().mean((2, 3)))
+"""
+
+
+def test_a_constructor_stays_that_looks_at_what_it_draws_between_bounds(folder: Path) -> None:
+    drawn, left = nn.init.trunc_normal_, torch.full((4, 4), 9.0)
+    text, _ = halved(folder, DRAWN)
+    assert "def __init__(self, width=8):" in text and 'raise ValueError("it isn\'t drawn")' in text
+    assert drawn(left).max() < 3 and nn.init.trunc_normal_ is drawn

@@ -409,3 +409,14 @@ def test_tokens_that_fall_alike_by_chance_are_drawn_again(tmp_path: Path) -> Non
     inputs = varied(tokens, 1)
     assert torch.equal(inputs[:, -1], varied(tokens, 2)[:, -1])  # else this test says nothing
     assert random_model(LastToken(), inputs)[0] is not None
+
+
+def test_a_file_that_does_not_import_a_library_finds_none_of_it_imported(tmp_path: Path) -> None:
+    for package, folder in (("transformers", "one"), ("torch", "two")):
+        asked = f"import sys\n\nassert {package!r} not in sys.modules, 'it is there'\n"
+        text = TEXT.replace("import torch\n", "import torch\n" + asked, 1)
+        if package == "torch":
+            with pytest.raises(VerificationError, match="it is there"):
+                check(tmp_path / folder, text)
+        else:
+            check(tmp_path / folder, text)

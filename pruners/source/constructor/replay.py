@@ -11,11 +11,12 @@ import tokenize
 import types
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from torch import nn
 
+from ...places import Span
 from ..author import (
     Asked,
     AuthorClass,
@@ -158,11 +159,15 @@ class Replays:
     def _of_headers(self, context: ClassContext) -> set[Hashable]:
         """Numbers that are defaults of other modules' constructors: those are written, and stay. What only a parent
         has goes with the numbers (``parents``)."""
-        classes = {cls for cls in self.tree.instances if is_authored(cls)} - {context.author.cls}
-        authors = [AuthorClass(cls, self.tree.sources) for cls in classes]
-        headers = [(a.init_file, span_of(p.default)) for a in authors if a.init is not None
-                   for p in a.parameters.values() if p.default is not None]  # fmt: skip
+        headers = [h for cls, found in self._headers.items() if cls is not context.author.cls for h in found]
         return {k for k in self.old if isinstance(k, Written) and any(k.stands_in(*header) for header in headers)}
+
+    @cached_property
+    def _headers(self) -> dict[type, list[tuple[SourceFile, Span]]]:
+        """By class, where the defaults of its constructor stand."""
+        authors = [AuthorClass(cls, self.tree.sources) for cls in self.tree.instances if is_authored(cls)]
+        return {a.cls: [(a.init_file, span_of(p.default)) for p in a.parameters.values() if p.default is not None]
+                for a in authors}  # fmt: skip
 
     def _untrue(self, context: ClassContext, numbers: Mapping[Hashable, float]) -> bool:
         """Whether an attribute that only scripts read would say of a width what isn't so."""
