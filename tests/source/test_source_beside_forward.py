@@ -218,6 +218,46 @@ def test_what_a_constructor_that_is_written_out_lacks_is_told_by_line(folder: Pa
         assert branch if flag in stay else f"Block({flag})" in written.lost
 
 
+CHOICES = '''
+from torch import nn
+
+
+class Block(nn.Module):
+    def __init__(self, n, hidden, smooth):
+        super().__init__()
+        if n == hidden:
+            self.one, self.two = nn.Linear(n, hidden), nn.Linear(hidden, n)
+            self.act = nn.Tanh() if smooth else nn.ReLU()
+        else:
+            self.one, self.two = nn.Linear(n, hidden, bias=False), nn.Linear(hidden, n)
+            self.act = nn.Tanh() if smooth else nn.ReLU()
+
+    def forward(self, x):
+        return self.two(self.act(self.one(x)))
+
+
+class Flags(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = Block(4, 4, 0), Block(4, 6, 1), Block(4, 6, 0)
+
+    def forward(self, x):
+        return self.c(self.b(self.a(x)))
+'''
+
+
+def test_a_choice_that_one_place_lacks_is_told_where_its_flag_stays(folder: Path) -> None:
+    (folder / "choices.py").write_text(CHOICES)
+    importlib.invalidate_caches()
+    net = importlib.import_module("choices").Flags()
+    for block, inner in ((net.a, 3), (net.b, 5), (net.c, 2)):
+        block.one, block.two = nn.Linear(4, inner, bias=block is net.a), nn.Linear(inner, 4)
+    written = write(net, Entry(type(net), name="Flags"), example=torch.zeros(2, 4))
+    choices = [n for n in ast.walk(ast.parse(written.text)) if isinstance(n, ast.IfExp)]
+    told = "Block.__init__'s other side of '... if smooth else ...'" in written.lost
+    assert told is (len(choices) < 2) or "Block(smooth)" in written.lost
+
+
 def test_names_stay_under_python_s_profiler(folder: Path) -> None:
     alone = pruned(folder).text
     profile = cProfile.Profile()

@@ -69,7 +69,7 @@ class ClassWriter:
         lines = self.writer.write()
         parameters = self._parameters(lines)
         if not self.context.is_root:  # another network can be built and tried
-            self.writer.tell_dropped({p.name for p in parameters})
+            self.writer.tell_dropped({p.name for p in parameters}, ast.parse("\n".join(lines)))
         method, calls, extra = self._method(parameters, lines), self._calls(parameters), dict(self.namer.extra)
         return WrittenInit(method, parameters, calls, extra, tuple(self.writer.untold))
 

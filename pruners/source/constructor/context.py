@@ -125,7 +125,7 @@ class ClassContext:
         calls = [call_in_constructor(self.making(p), file, sources) if p is not None else None for p in made]
         if any(c is None and p is not None for c, p in zip(calls, made, strict=True)):
             return None
-        for node in map(_conditional, ast.walk(self.author.init)):
+        for node in map(conditional, ast.walk(self.author.init)):
             if node is not None:
                 pairs = zip(terms, calls, strict=True)
                 sides = tuple(_literal_side(node, t) if isinstance(t, Lit) else _side(node, c) for t, c in pairs)
@@ -263,7 +263,7 @@ def _literal_side(node: ast.IfExp, term: Lit) -> bool | None:
     return inside[0] is node.body if len(inside) == 1 else None
 
 
-def _conditional(node: ast.AST) -> ast.IfExp | None:
+def conditional(node: ast.AST) -> ast.IfExp | None:
     """A conditional expression, also one from before there were any: ``test and yes or no``."""
     if isinstance(node, ast.IfExp):
         return node

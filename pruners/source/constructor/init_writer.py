@@ -45,6 +45,7 @@ from ..text import (
     without_dead_branches,
 )
 from .buffer_statements import changed, changed_attributes, dotted
+from .context import conditional
 from .followed import changed_by_methods
 from .members import Members
 from .starts import initialises, starts_weights
@@ -207,14 +208,27 @@ class InitWriter(Members):
                 if not words or words & set(self.scope.words):  # else it goes with its arguments, which are told
                     self.tell("__init__", node)
 
-    def tell_dropped(self, parameters: Set[str]) -> None:
+    def tell_dropped(self, parameters: Set[str], written: ast.AST) -> None:
         """Tells branches that aren't there any more though an argument stays that chose them: a flag, or a word."""
+        gone: set[ast.AST] = set()
         for stmt in self._dropped:
-            chose = loaded_names(stmt.test) & parameters & set(self.author.parameters)
-            values = [b.arguments.get(n) for n in chose for b in self.context.births if b is not None]
-            if any(isinstance(v, bool | str) for v in values):
-                test = ast.unparse(stmt.test)
-                self.tell(f"__init__'s other branch of 'if {test}'", stmt)
+            other = stmt.orelse if True in self.walk.taken[stmt].values() else stmt.body
+            gone.update(n for s in other for n in ast.walk(s))
+            if self._chose(stmt.test, parameters):
+                self.tell(f"__init__'s other branch of 'if {ast.unparse(stmt.test)}'", stmt)
+        left = Counter(ast.unparse(c.test) for c in map(conditional, ast.walk(written)) if c is not None)
+        assert self.author.init is not None
+        for choice in (c for n in ast.walk(self.author.init) if n not in gone and (c := conditional(n)) is not None):
+            test = ast.unparse(choice.test)
+            left[test] -= 1
+            if left[test] < 0 and self._chose(choice.test, parameters):
+                self.untold[f"{self.author.cls.__qualname__}.__init__'s other side of '... if {test} else ...'"] = None
+
+    def _chose(self, test: ast.expr, parameters: Set[str]) -> bool:
+        """Whether an argument that stays is a flag, or a word, that a condition asks for."""
+        asked = loaded_names(test) & parameters & set(self.author.parameters)
+        values = [b.arguments.get(n) for n in asked for b in self.context.births if b is not None]
+        return any(isinstance(v, bool | str) or (type(v) is int and v in (0, 1)) for v in values)
 
     def _if(self, stmt: ast.If, mask: Mask) -> Lines:
         if only_raises(stmt):
