@@ -58,7 +58,7 @@ def test_layers_whose_numbers_aren_t_in_a_configuration_of_theirs_are_refused_wi
                                           num_encoder_blocks=2, decoder_hidden_size=16, mlp_ratios=[2, 2],
                                           sr_ratios=[2, 1], patch_sizes=[7, 3], strides=[4, 2])  # fmt: skip
     pruner = ConfiguredPruning(transformers.SegformerForSemanticSegmentation(config).eval(), per_layer=True)
-    with pytest.raises(NotPrunableError, match=r"--per-layer: no layer can have numbers of its own: mlp_ratios\.0"):
+    with pytest.raises(NotPrunableError, match=r"--per-layer: no layer can have numbers of its own: .*mlp_ratios\.0"):
         _ = pruner.graph
 
 
