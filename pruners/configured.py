@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -71,6 +72,7 @@ from .trace import observe
 from .verify import Case, Likeness, Verification, cases, varied, verify_bundle
 from .weight_transfer import slice_state
 
+log = logging.getLogger(__name__)
 Lost = Mapping[Axis, Mapping[str, float]]
 _OPENED = Path(__file__).parent / "hub" / "opened.py"
 _PROMPTS = ("input_ids", "attention_mask", "pixel_values")
@@ -599,9 +601,10 @@ def _generated(network: nn.Module, example: Mapping[str, Any], whole: nn.Module 
         asked = {**inputs, "use_cache": cached}
         try:
             tokens = model.generate(**asked)
-        except Exception:  # some want settings or inputs of their own kind
+        except Exception as error:  # some want settings or inputs of their own kind
             if whole is None or _generates(whole, asked):
                 raise
+            log.warning("generation isn't compared: of these inputs the model can't: %s", described(error))
             return
         name = "greedy generation" + ("" if cached else ", without a cache")
         yield Case(name, asked, (tokens,), None, double=False, method="generate", streamed=streamed)
