@@ -61,12 +61,12 @@ KINDS = {
 
 
 @pytest.mark.parametrize(("made", "cfg"), KINDS.values(), ids=KINDS)
-def test_a_number_of_two_widths_that_end_apart_stays_in_its_record_and_is_told(
+def test_a_record_says_the_width_that_most_places_have_and_the_others_get_a_number(
     tmp_path: Path, made: str, cfg: str
 ) -> None:
-    bundle, net, _ = half_gone(tmp_path, made + NET.format(up="cfg.dim", scale="", cfg=cfg), ("up",))
-    assert (net.up.out_features, net.embed.out_features) == (16, 8)
-    assert "Net.cfg.dim" in bundle.summary["stale"]
+    bundle, net, written = half_gone(tmp_path, made + NET.format(up="cfg.dim", scale="", cfg=cfg), ("up",))
+    assert (net.up.out_features, net.embed.out_features, net.cfg.dim) == (16, 8, 8)
+    assert "self.up = nn.Linear(cfg.dim, 16)\n" in written and not bundle.summary["stale"]
 
 
 def test_a_record_that_forward_computes_with_stays_as_it_was_and_is_told(tmp_path: Path) -> None:

@@ -34,25 +34,27 @@ def started(layer):
 class Net(nn.Module):
     def __init__(self, width=8, gain=0.5):
         super().__init__()
-        self.first, self.second = nn.Linear(3, width), nn.Linear(width, width)
+        self.first = nn.Linear(3, width)
+        self.rest = nn.Sequential(*(nn.Linear(width, width) for _ in range(2)))
         {lines}
 
     def forward(self, x):
-        return self.second(self.first(x))
+        return self.rest(self.first(x))
 """
 
 
 def halved(folder: Path, lines: str) -> tuple[Written, nn.Module, str]:
-    """What is written of a network whose second layer alone kept its width, the network, and the author's text."""
+    """What is written of a network in which layers of one loop have other widths now, the network, and the author's
+    text."""
     name, text = f"starts{next(_NUMBER)}", NET.format(lines=lines.replace("\n", "\n        "))
     (folder / f"{name}.py").write_text(text)
     importlib.invalidate_caches()
     factory = importlib.import_module(name).Net
     net: nn.Module = factory()
-    net.first, net.second = nn.Linear(3, 4), nn.Linear(4, 8)
+    net.first, net.rest = nn.Linear(3, 4), nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 5))
     for path, tensor in [*net.named_parameters(), *net.named_buffers()]:
         owner, _, own = path.rpartition(".")
-        if owner.split(".")[0] not in ("first", "second", "last"):
+        if owner.split(".")[0] not in ("first", "rest", "last"):
             slices = tuple(slice(4) if n == 8 else slice(None) for n in tensor.shape)
             small = tensor.detach()[slices].clone()
             new = nn.Parameter(small) if isinstance(tensor, nn.Parameter) else small

@@ -66,7 +66,6 @@ def test_a_right_file_passes(tmp_path: Path) -> None:
 def unforked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Python starts the fresh process."""
     monkeypatch.setattr(verify, "_many", None)
-    monkeypatch.setattr(verify, "_server", None)
 
 
 def test_a_right_file_passes_in_a_process_that_python_starts(tmp_path: Path, unforked: None) -> None:
