@@ -37,7 +37,7 @@ class Use:
     def written(self, expression: str) -> str:
         if self.whole:
             return self.text
-        return f"({expression}){self.text}" if set(expression) & set("+-%") else expression + self.text
+        return f"({expression}){self.text}" if set(expression) & set("+-%<>&|^") else expression + self.text
 
 
 def choices(
