@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jinja2
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from secateur.pruners.bundle import comparison, frozen_facts, place, render_report
@@ -246,6 +246,9 @@ def test_the_chart_spans_its_box_and_leaves_out_what_was_not_finite():
     assert "from 0.25 to 0.5" in drawn.told
 
 
+@example([-1.2e-38, -1.9e-39])
+@example([1e-13, 3e-13])
+@example([0.0, 5e-324])
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=30))
 def test_all_points_and_ticks_of_a_chart_lie_in_its_box(values):
     drawn = chart("x", "title", "x", "y", [Series("s", [(float(i), y, "", False) for i, y in enumerate(values)])])

@@ -10,6 +10,7 @@ from typing import Any
 
 WIDTH, HEIGHT = 420.0, 250.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58.0, 10.0, 10.0, 40.0
+_LEAST = 1e-300  # between two values that differ
 _STEEP = 20.0  # from this ratio of the largest to the smallest value on, an axis is logarithmic
 _TICKS = 5
 
@@ -140,7 +141,7 @@ class _Axis:
     def __init__(self, values: Sequence[float], begin: float, end: float, logarithmic: bool) -> None:
         self.low, self.high = min(values), max(values)
         self.logarithmic = logarithmic
-        if self.low == self.high:
+        if self.high - self.low < _LEAST:
             self.low, self.high = self.low - 0.5, self.high + 0.5
         self.begin, self.scale = begin, (end - begin) / (self._of(self.high) - self._of(self.low))
 
@@ -168,4 +169,4 @@ class _Axis:
         power = 10.0 ** math.floor(math.log10(raw))
         step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw)
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
-        return [round(i * step, 12) for i in range(first, last + 1)]
+        return [float(f"{i * step:.12g}") for i in range(first, last + 1)]
